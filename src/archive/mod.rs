@@ -1,0 +1,41 @@
+//! Named streams of bytes as a compressed, checksummed tar, cut into frames that can be fetched alone.
+//!
+//! An [`ArchiveWriter`] writes the archives of one source: entries become frames (consecutive tar bytes, compressed
+//! alone as one zstd frame or gzip member), a pool of workers digests and compresses them, one ordered writer cuts
+//! parts. An archive is one object; it rolls over to the next when the store's part limit or the index bound is near.
+//! The index of an archive is an object beside it and the archive's last entry. The bytes stand in `docs/format.md`.
+
+pub mod entry;
+pub mod index;
+pub mod pipeline;
+pub mod reader;
+pub mod writer;
+
+pub use entry::{EntryKind, EntryMeta};
+pub use index::{ChunkFacts, ChunkRef, EntryRef, StreamRecord};
+pub use pipeline::{Compression, Pipeline};
+pub use reader::{ArchiveReader, EntryEvent};
+pub use writer::{ArchiveWriter, ChunkBuffer, SequentialWriter};
+
+use crate::storage::upload::StoredObject;
+
+/// One finished archive with its index, as the manifest names them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ArchiveInfo {
+    /// The archive object.
+    pub archive: StoredObject,
+    /// The index object.
+    pub index: StoredObject,
+    /// Bytes of the index's first frame, its directory, and their SHA-256: enough to find one entry by ranged reads.
+    pub directory_bytes: u64,
+    /// SHA-256 of those bytes, lowercase hex.
+    pub directory_sha256: String,
+    /// Raw tar bytes before compression.
+    pub raw_bytes: u64,
+    /// Entries that begin in this archive.
+    pub entries: u64,
+    /// Frames in this archive.
+    pub frames: u64,
+    /// How frames are compressed.
+    pub compression: Compression,
+}

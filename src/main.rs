@@ -1,0 +1,5 @@
+//! The `wirevault` program: start, exit code.
+
+fn main() -> std::process::ExitCode {
+    wirevault::cli::main()
+}

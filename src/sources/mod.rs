@@ -1,0 +1,122 @@
+//! Sources: what is backed up, each over its own protocol.
+//!
+//! A source reads through an [`ArchiveWriter`] and does not know where bytes go. Each has a codec (no I/O), a
+//! connection, and a stream on top; restoring lives beside reading, because both know the same formats.
+
+pub mod files;
+pub mod postgres;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::{ArchiveInfo, ArchiveWriter, Pipeline};
+use crate::error::Result;
+use crate::report::{Note, SharedReporter};
+
+/// What a source gets for one backup.
+#[derive(Debug)]
+pub struct BackupContext {
+    /// The source's name in the configuration; also the task name towards the reporter.
+    pub name: String,
+    /// Where its streams go. The source finishes it; on an error it just drops it and the caller aborts.
+    pub writer: ArchiveWriter,
+    /// Shared buffers and workers.
+    pub pipeline: Pipeline,
+    /// Progress and notes.
+    pub reporter: SharedReporter,
+    /// Ends the work early; the source then returns [`crate::ErrorKind::Cancelled`].
+    pub cancel: CancellationToken,
+    /// Parallel readers the source may use.
+    pub parallel: usize,
+    /// Directory for the named exceptions that need a local copy.
+    pub spool_dir: PathBuf,
+}
+
+/// What a finished backup of one source says of itself; it stands in the manifest, so it names no table, file or key.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SourceOutcome {
+    /// Versions of server, library, format.
+    pub versions: BTreeMap<String, String>,
+    /// Position in the source's own terms (LSN, replication offset, page count).
+    pub position: BTreeMap<String, String>,
+    /// The moment the data is consistent at.
+    pub consistent_at: Timestamp,
+    /// Raw bytes read.
+    pub raw_bytes: u64,
+    /// Tables, files, keys: the source's own items.
+    pub items: u64,
+    /// How many notes of each code were made.
+    pub note_counts: BTreeMap<String, u64>,
+    /// The archives.
+    pub archives: Vec<ArchiveInfo>,
+}
+
+/// One line of `check`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: FindingLevel,
+    /// What was found, in the error style.
+    pub message: String,
+    /// What the reader can do.
+    pub hint: Option<String>,
+}
+
+/// Level of a [`Finding`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingLevel {
+    /// A fact worth knowing: version, size, method.
+    Info,
+    /// Works, but with a cost or a loss that is named.
+    Warning,
+    /// A backup would fail.
+    Error,
+}
+
+/// Something that can be backed up.
+#[async_trait]
+pub trait Source: Send + Sync + std::fmt::Debug {
+    /// Returns the kind as in the configuration: `postgres`, `sqlite`, `files`.
+    fn kind(&self) -> &'static str;
+
+    /// Returns where it is, for people; no secrets.
+    fn location(&self) -> String;
+
+    /// Looks at configuration and access without reading data.
+    async fn check(&self) -> Result<Vec<Finding>>;
+
+    /// Reads everything into the writer and finishes it.
+    async fn backup(&self, context: BackupContext) -> Result<SourceOutcome>;
+}
+
+/// Notes of one run: each goes to the reporter, and is counted by code for the manifest.
+#[derive(Debug)]
+pub struct Notes {
+    task: String,
+    reporter: SharedReporter,
+    counts: std::sync::Mutex<BTreeMap<String, u64>>,
+}
+
+impl Notes {
+    /// Makes an empty collection for a task.
+    pub fn new(task: impl Into<String>, reporter: SharedReporter) -> Self {
+        Self { task: task.into(), reporter, counts: std::sync::Mutex::default() }
+    }
+
+    /// Reports and counts a note.
+    pub fn add(&self, note: Note) {
+        *self.counts.lock().expect("no panic happens under this lock").entry(note.code.clone()).or_default() += 1;
+        self.reporter.note(&self.task, note);
+    }
+
+    /// Returns the counts by code.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.lock().expect("no panic happens under this lock").clone()
+    }
+}

@@ -1,0 +1,3 @@
+//! PostgreSQL logical backup and restore over the wire.
+
+pub mod schema;
