@@ -1,0 +1,40 @@
+# make test    all tests, on real servers that tests/servers/setup.sh installs; ends with the runner's count
+# make check   format, lints, dependency audit
+# make demo    the main job on real servers, with proof and a table
+# make bench   the measurements of docs/measurements.md, one script each (long; see benches/)
+
+SHELL := /bin/bash
+
+.PHONY: help build test check fmt lint audit demo servers bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -4
+
+build:
+	cargo build --release --bin wirevault
+
+servers:
+	@tests/servers/setup.sh
+
+test:
+	@tests/servers/run-tests.sh
+
+check: fmt lint audit
+
+fmt:
+	cargo fmt --check
+
+lint:
+	cargo clippy --all-targets --locked -- -D warnings
+
+audit:
+	@tests/servers/audit.sh
+
+demo:
+	@demo/demo.sh
+
+bench:
+	@for script in memory kill latency pg_dump sqlite; do echo "== $$script"; benches/$$script.sh || exit 1; done
+
+clean:
+	cargo clean
