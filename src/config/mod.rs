@@ -1,1 +1,37 @@
-//! (to be written)
+//! Configuration: `wirevault.toml`, the environment and URLs, made into one validated [`Plan`].
+//!
+//! All three forms end in the same [`Config`], so no later stage knows where a value came from. Secrets are carried
+//! in [`Secret`], which neither prints nor serialises; a plan can therefore stand in a manifest as it is.
+
+mod env;
+mod file;
+mod keys;
+mod plan;
+mod secret;
+mod types;
+mod units;
+mod url;
+
+pub use env::{Environment, from_environment};
+pub use file::{parse, read};
+pub use plan::{Plan, plan_for_job, plan_for_urls, repository_for};
+pub use secret::Secret;
+pub use types::{
+    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod,
+    SqliteSource,
+};
+pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
+pub use url::{parse_repository_url, parse_source_url, redact_url, unique_names};
+
+/// Name of the configuration file that is read when it is there and none is given.
+pub const DEFAULT_FILE: &str = "wirevault.toml";
+
+/// Returns the candidate nearest to `word`, if one is near enough to have been meant.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

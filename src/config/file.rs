@@ -1,0 +1,275 @@
+//! Reads `wirevault.toml`. Every error names file, line and, for an unknown key, the nearest right one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::de::DeTable;
+
+use crate::config::keys::{self, Place};
+use crate::config::types::{
+    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod,
+    SqliteSource,
+};
+use crate::config::url::{checked_name, parse_repository_url, split_postgres_url};
+use crate::config::{Secret, nearest, units};
+use crate::error::{Context, Error, Result};
+
+#[derive(Deserialize)]
+struct RawFile {
+    repository: Option<RawRepositories>,
+    #[serde(default)]
+    source: BTreeMap<String, RawSource>,
+    #[serde(default)]
+    job: BTreeMap<String, RawJob>,
+    memory_limit: Option<String>,
+    spool_dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawRepositories {
+    One(RawRepository),
+    Several(BTreeMap<String, RawRepository>),
+}
+
+#[derive(Deserialize)]
+struct RawRepository {
+    url: String,
+    endpoint: Option<String>,
+    region: Option<String>,
+    storage_class: Option<String>,
+    sse: Option<String>,
+    sse_kms_key: Option<String>,
+    rate_limit: Option<String>,
+    access_key: Option<String>,
+    secret_key: Option<String>,
+}
+
+/// The keys of all kinds; which of them a kind may have was checked before.
+#[derive(Deserialize)]
+struct RawSource {
+    kind: String,
+    url: Option<String>,
+    password_file: Option<PathBuf>,
+    parallel: Option<usize>,
+    path: Option<PathBuf>,
+    method: Option<SqliteMethod>,
+    root: Option<PathBuf>,
+    #[serde(default)]
+    include: Vec<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
+    #[serde(default)]
+    one_file_system: bool,
+}
+
+#[derive(Deserialize)]
+struct RawJob {
+    sources: Vec<String>,
+    schedule: Option<String>,
+    keep: Option<KeepConfig>,
+    #[serde(default)]
+    keep_in: BTreeMap<String, KeepConfig>,
+    #[serde(default)]
+    repositories: Vec<String>,
+    compression_level: Option<i32>,
+}
+
+/// Reads and checks a configuration file.
+pub fn read(path: &Path) -> Result<Config> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read configuration \"{}\"", path.display()))
+        .map_err(|e| e.with_hint("Give the right file with --config, or none to use the environment."))?;
+    parse(&path.display().to_string(), &text)
+}
+
+/// Checks the text of a configuration file; `file` is its name in messages.
+pub fn parse(file: &str, text: &str) -> Result<Config> {
+    let place = Place { file, text };
+    let syntax = |error: toml::de::Error| {
+        let at = place.at(error.span().map_or(0, |span| span.start));
+        Error::invalid(format!("{at}: {}", error.message().trim())).with_hint("See docs/operations.md for the file's form.")
+    };
+    let document = DeTable::parse(text).map_err(syntax)?;
+    keys::check(place, document.get_ref())?;
+    let raw: RawFile = toml::from_str(text).map_err(syntax)?;
+    build(file, raw).context(file.to_owned())
+}
+
+fn build(file: &str, raw: RawFile) -> Result<Config> {
+    let repositories = match raw.repository {
+        None => Vec::new(),
+        Some(RawRepositories::One(one)) => vec![repository("default", one)?],
+        Some(RawRepositories::Several(several)) => {
+            several.into_iter().map(|(name, one)| repository(&name, one)).collect::<Result<_>>()?
+        }
+    };
+    let sources =
+        raw.source.into_iter().map(|(name, one)| source(&name, one)).collect::<Result<Vec<SourceConfig>>>()?;
+    let jobs = raw.job.into_iter().map(|(name, one)| job(name, one, &sources, &repositories)).collect::<Result<_>>()?;
+    Ok(Config {
+        origin: file.to_owned(),
+        repositories,
+        sources,
+        jobs,
+        memory_limit_bytes: raw.memory_limit.map(|text| units::parse_bytes(&text)).transpose().context("memory_limit")?,
+        spool_dir: raw.spool_dir,
+    })
+}
+
+fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
+    let section = || format!("[repository.{name}]");
+    let static_keys = match (raw.access_key, raw.secret_key) {
+        (Some(access), Some(secret)) => Some((Secret::new(access), Secret::new(secret))),
+        (None, None) => None,
+        _ => {
+            return Err(Error::invalid(format!("{} has only one of \"access_key\" and \"secret_key\"", section()))
+                .with_hint("Give both, or none to use the usual credential chain (AWS_*, profile, instance)."));
+        }
+    };
+    Ok(RepositoryConfig {
+        name: checked_name(name).with_context(section)?,
+        url: parse_repository_url(&raw.url).with_context(section)?,
+        endpoint: raw.endpoint,
+        region: raw.region,
+        storage_class: raw.storage_class,
+        sse: raw.sse,
+        sse_kms_key: raw.sse_kms_key,
+        rate_limit_bytes: raw.rate_limit.map(|text| units::parse_rate(&text)).transpose().with_context(section)?,
+        static_keys,
+    })
+}
+
+fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
+    let section = || format!("[source.{name}]");
+    let missing = |key: &str, example: &str| {
+        Error::invalid(format!("\"{key}\" is missing")).with_hint(format!("Add a line {key} = \"{example}\".")).context(section())
+    };
+    let kind = match raw.kind.as_str() {
+        "postgres" => {
+            let url = raw.url.ok_or_else(|| missing("url", "postgres://user@host:5432/database"))?;
+            let (url, password) = split_postgres_url(&url).with_context(section)?;
+            SourceKind::Postgres(PostgresSource { url, password, password_file: raw.password_file, parallel: raw.parallel })
+        }
+        "sqlite" => SourceKind::Sqlite(SqliteSource {
+            path: raw.path.ok_or_else(|| missing("path", "/data/app.db"))?,
+            method: raw.method.unwrap_or_default(),
+        }),
+        "files" => SourceKind::Files(FilesSource {
+            root: raw.root.ok_or_else(|| missing("root", "/etc/app"))?,
+            include: raw.include,
+            exclude: raw.exclude,
+            one_file_system: raw.one_file_system,
+        }),
+        other => return Err(keys::later_kind(other).context(section())),
+    };
+    Ok(SourceConfig { name: checked_name(name).with_context(section)?, kind })
+}
+
+fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[RepositoryConfig]) -> Result<JobConfig> {
+    let section = format!("[job.{name}]");
+    checked_name(&name).context(section.clone())?;
+    if raw.sources.is_empty() {
+        return Err(Error::invalid(format!("{section} has no sources")).with_hint("Name at least one [source.NAME]."));
+    }
+    let all_sources = sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>();
+    let all_repositories = repositories.iter().map(|r| r.name.as_str()).collect::<Vec<_>>();
+    for wanted in &raw.sources {
+        defined(wanted, "source", &all_sources, &section)?;
+    }
+    for wanted in raw.repositories.iter().chain(raw.keep_in.keys()) {
+        defined(wanted, "repository", &all_repositories, &section)?;
+    }
+    if let Some(level) = raw.compression_level.filter(|level| !(1..=19).contains(level)) {
+        return Err(Error::invalid(format!("compression_level {level} of {section} is not within 1 to 19"))
+            .with_hint("1 is fast and the default; 19 is slow and small."));
+    }
+    Ok(JobConfig {
+        name,
+        sources: raw.sources,
+        schedule: raw.schedule,
+        keep: raw.keep,
+        keep_in: raw.keep_in,
+        repositories: raw.repositories,
+        compression_level: raw.compression_level,
+    })
+}
+
+fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> Result<()> {
+    if all.contains(&wanted) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{section} names {what} \"{wanted}\", which is not defined")).with_hint(
+        match nearest(wanted, all.iter().copied()) {
+            Some(near) => format!("Did you mean \"{near}\"?"),
+            None => format!("Define it as [{what}.{wanted}]."),
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    const DESIGN: &str = r#"
+[repository]
+url = "s3://backups/catalogizer"
+endpoint = "http://127.0.0.1:9000"
+
+[source.database]
+kind = "postgres"
+url = "postgres://catalogizer:geheim@db:5432/catalogizer"
+
+[source.config]
+kind = "files"
+root = "/opt/catalogizer"
+include = [".env", "config/"]
+exclude = ["*.log", "node_modules"]
+
+[job.full]
+sources = ["database", "config"]
+schedule = "0 2 * * *"
+keep = { last = 3, daily = 30, weekly = 12, monthly = 12 }
+keep_in.default = { monthly = 12, storage_class = "GLACIER" }
+"#;
+
+    #[test]
+    fn the_file_of_the_design_is_understood_and_its_password_never_prints() {
+        let config = parse("wirevault.toml", DESIGN).unwrap();
+        assert_eq!(config.repositories[0].name, "default");
+        assert_eq!(config.jobs[0].keep.as_ref().unwrap().daily, 30);
+        assert!(!format!("{config:?}").contains("geheim"));
+        assert!(!serde_json::to_string(&config.sources).unwrap().contains("geheim"));
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line_and_the_nearest_right_word() {
+        let cases: &[(&str, &str, &str, &str)] = &[
+            ("endpoint = ", "endpont = ", ":4: unknown key \"endpont\" in [repository]", "\"endpoint\""),
+            ("exclude = ", "exlude = ", ":14: unknown key \"exlude\" in [source.config]", "\"exclude\""),
+            ("daily = 30", "dayly = 30", "unknown key \"dayly\"", "\"daily\""),
+            ("[job.full]", "[jobs.full]", "unknown key \"jobs\"", "\"job\""),
+            ("kind = \"files\"", "kind = \"file\"", "unknown kind \"file\"", "\"files\""),
+            ("kind = \"files\"", "kind = \"redis\"", "not yet supported", "postgres, sqlite, files"),
+            ("\"config\"]", "\"confg\"]", "names source \"confg\"", "\"config\""),
+            ("root = \"/opt/catalogizer\"", "", "\"root\" is missing", "root = "),
+            ("\"s3://backups", "\"s4://backups", "s4", "s3"),
+        ];
+        for (from, to, message, hint) in cases {
+            let error = parse("wirevault.toml", &DESIGN.replace(from, to)).unwrap_err();
+            assert!(error.chain().contains(message), "{to}: {error:?}");
+            assert!(error.hint().unwrap().contains(hint), "{to}: {error:?}");
+            assert!(error.chain().starts_with("wirevault.toml"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn several_repositories_have_names() {
+        let text = "[repository.local]\nurl = \"file:///b\"\n[repository.offsite]\nurl = \"s3://b/p\"\nrate_limit = \"20MiB/s\"\n";
+        let config = parse("f", text).unwrap();
+        assert_eq!(config.repositories.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["local", "offsite"]);
+        assert_eq!(config.repositories[1].rate_limit_bytes, Some(20 << 20));
+    }
+}

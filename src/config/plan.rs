@@ -1,0 +1,109 @@
+//! The validated plan of one run: what is read, where it goes, what is kept. It stands in the manifest.
+
+use crate::config::env::{Environment, s3_keys};
+use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig};
+use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
+use crate::config::nearest;
+use crate::error::{Error, Result};
+
+/// Job name of a backup whose sources were given as URLs.
+pub(super) const ADHOC_JOB: &str = "adhoc";
+
+/// One run: a job's sources into one repository. It serialises without secrets.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Plan {
+    /// Name of the job; `adhoc` for sources given as URLs.
+    pub job: String,
+    /// Where it goes.
+    pub repository: RepositoryConfig,
+    /// What is read, in this order.
+    pub sources: Vec<SourceConfig>,
+    /// zstd level of the archives.
+    pub compression_level: i32,
+    /// What `prune` keeps of this job here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepConfig>,
+}
+
+/// Plans a configured job: one plan for each repository it goes to, or for `only`.
+pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryConfig>) -> Result<Vec<Plan>> {
+    let sources = job
+        .sources
+        .iter()
+        .map(|name| {
+            config.sources.iter().find(|s| s.name == *name).cloned().ok_or_else(|| {
+                Error::invalid(format!("job \"{}\" names source \"{name}\", which is not defined", job.name))
+            })
+        })
+        .collect::<Result<Vec<SourceConfig>>>()?;
+    let targets: Vec<&RepositoryConfig> = match only {
+        Some(one) => vec![one],
+        None => config
+            .repositories
+            .iter()
+            .filter(|r| job.repositories.is_empty() || job.repositories.contains(&r.name))
+            .collect(),
+    };
+    if targets.is_empty() {
+        return Err(no_repository(config));
+    }
+    Ok(targets
+        .into_iter()
+        .map(|repository| {
+            let keep = job.keep_in.get(&repository.name).or(job.keep.as_ref()).cloned();
+            let mut repository = repository.clone();
+            if let Some(class) = keep.as_ref().and_then(|keep| keep.storage_class.clone()) {
+                repository.storage_class = Some(class);
+            }
+            let compression_level = job.compression_level.unwrap_or(1);
+            Plan { job: job.name.clone(), repository, sources: sources.clone(), compression_level, keep }
+        })
+        .collect())
+}
+
+/// Plans a backup of sources given as URLs.
+pub fn plan_for_urls(urls: &[String], repository: RepositoryConfig) -> Result<Plan> {
+    let mut sources = urls.iter().map(|url| parse_source_url(url)).collect::<Result<Vec<_>>>()?;
+    unique_names(&mut sources);
+    Ok(Plan { job: ADHOC_JOB.to_owned(), repository, sources, compression_level: 1, keep: None })
+}
+
+/// Finds the repository that `given` (a URL or a configured name) means; without it, the only one that is configured.
+pub fn repository_for(config: &Config, given: Option<&str>, endpoint: Option<&str>, env: &Environment<'_>) -> Result<RepositoryConfig> {
+    let mut repository = match given {
+        None => match config.repositories.as_slice() {
+            [one] => one.clone(),
+            [] => return Err(no_repository(config)),
+            several => {
+                let names = several.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(Error::invalid(format!("{} defines several repositories: {names}", config.origin))
+                    .with_hint("Choose one with --repository NAME."));
+            }
+        },
+        Some(given) => match config.repositories.iter().find(|r| r.name == given) {
+            Some(configured) => configured.clone(),
+            None => {
+                let names = config.repositories.iter().map(|r| r.name.as_str());
+                let url = parse_repository_url(given).map_err(|error| match nearest(given, names) {
+                    Some(near) => error.with_hint(format!("Did you mean repository \"{near}\"? A URL is s3://bucket/prefix or file:///path.")),
+                    None => error,
+                })?;
+                // The same place under its URL keeps its configured endpoint and keys.
+                match config.repositories.iter().find(|r| r.url == url) {
+                    Some(configured) => configured.clone(),
+                    None => RepositoryConfig { static_keys: s3_keys(env), ..RepositoryConfig::from_url("default", url) },
+                }
+            }
+        },
+    };
+    if let Some(endpoint) = endpoint {
+        repository.endpoint = Some(endpoint.to_owned());
+    }
+    Ok(repository)
+}
+
+fn no_repository(config: &Config) -> Error {
+    let origin = if config.origin.is_empty() { "the configuration" } else { &config.origin };
+    Error::invalid(format!("{origin} names no repository"))
+        .with_hint("Give one with --to URL (s3://bucket/prefix or file:///path), WIREVAULT_REPOSITORY, or [repository] in wirevault.toml.")
+}

@@ -1,0 +1,200 @@
+//! What a configuration says, whatever form it came in.
+
+use std::path::PathBuf;
+
+use crate::config::Secret;
+
+/// Everything that is configured.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Where it came from, for messages: a file name, or `the environment`.
+    pub origin: String,
+    /// Repositories, in the order of their names.
+    pub repositories: Vec<RepositoryConfig>,
+    /// Sources, in the order of their names.
+    pub sources: Vec<SourceConfig>,
+    /// Jobs, in the order of their names.
+    pub jobs: Vec<JobConfig>,
+    /// Memory limit in bytes, if one is given.
+    pub memory_limit_bytes: Option<u64>,
+    /// Directory for the named exceptions that need a local copy.
+    pub spool_dir: Option<PathBuf>,
+}
+
+/// One repository.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RepositoryConfig {
+    /// Its name; `default` for the short form.
+    pub name: String,
+    /// `s3://bucket/prefix` or `file:///path`; no secrets.
+    pub url: String,
+    /// Endpoint of an S3-compatible store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Region of the bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Storage class of new archives, by the store's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Server-side encryption: `AES256`, `aws:kms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse: Option<String>,
+    /// KMS key of server-side encryption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse_kms_key: Option<String>,
+    /// Bytes per second at most, both ways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_bytes: Option<u64>,
+    /// Static keys; the usual credential chain when there are none.
+    #[serde(skip)]
+    pub static_keys: Option<(Secret, Secret)>,
+}
+
+impl RepositoryConfig {
+    /// A repository of which only the URL is known.
+    pub fn from_url(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            url: url.into(),
+            endpoint: None,
+            region: None,
+            storage_class: None,
+            sse: None,
+            sse_kms_key: None,
+            rate_limit_bytes: None,
+            static_keys: None,
+        }
+    }
+}
+
+/// One source with its name.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SourceConfig {
+    /// Its name: letters, digits, `.`, `_` and `-`; also the directory of its archives.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: SourceKind,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// A PostgreSQL database, dumped logically.
+    Postgres(PostgresSource),
+    /// A SQLite database file.
+    Sqlite(SqliteSource),
+    /// A tree of files.
+    Files(FilesSource),
+}
+
+impl SourceKind {
+    /// Returns the word for it in configuration files.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Sqlite(_) => "sqlite",
+            Self::Files(_) => "files",
+        }
+    }
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PostgresSource {
+    /// `postgres://user@host:port/database?options`, without a password.
+    pub url: String,
+    /// The password, if it is known already; otherwise PGPASSWORD and `~/.pgpass` are asked.
+    #[serde(skip)]
+    pub password: Option<Secret>,
+    /// A file whose first line is the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Connections that read tables at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<usize>,
+}
+
+/// A SQLite database file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SqliteSource {
+    /// The file.
+    pub path: PathBuf,
+    /// How it is read.
+    pub method: SqliteMethod,
+}
+
+/// How a SQLite database is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SqliteMethod {
+    /// Pages in WAL mode, the online backup API otherwise.
+    #[default]
+    Auto,
+    /// The online backup API into the spool directory.
+    OnlineBackup,
+}
+
+/// A tree of files.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FilesSource {
+    /// The root directory, or one file.
+    pub root: PathBuf,
+    /// What is taken; everything when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// What is left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Whether other file systems below the root are left out.
+    pub one_file_system: bool,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct JobConfig {
+    /// Its name.
+    pub name: String,
+    /// Names of its sources, in the order in which they are read.
+    pub sources: Vec<String>,
+    /// When the scheduler runs it (five cron fields).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// What `prune` keeps, in every repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepConfig>,
+    /// What `prune` keeps in one repository, by its name; it replaces `keep` there.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub keep_in: std::collections::BTreeMap<String, KeepConfig>,
+    /// Names of the repositories it goes to; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<String>,
+    /// zstd level of its archives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression_level: Option<i32>,
+}
+
+/// Keep rules of a job. A snapshot is kept when any rule keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct KeepConfig {
+    /// The newest so many.
+    pub last: u32,
+    /// The newest of each of so many hours.
+    pub hourly: u32,
+    /// The newest of each of so many days.
+    pub daily: u32,
+    /// The newest of each of so many weeks.
+    pub weekly: u32,
+    /// The newest of each of so many months.
+    pub monthly: u32,
+    /// The newest of each of so many years.
+    pub yearly: u32,
+    /// All of the last so many days.
+    pub within_days: u32,
+    /// Storage class of new archives in this repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+}

@@ -1,0 +1,220 @@
+//! Sources and repositories as URLs: `postgres://app@db/app`, `sqlite:data/app.db`, `files:/etc/app`, `s3://bucket/app`.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::config::types::{FilesSource, PostgresSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource};
+use crate::config::{Secret, keys, nearest};
+use crate::error::{Error, Result};
+
+const SOURCE_SCHEMES: &[&str] = &["postgres", "postgresql", "sqlite", "files"];
+const REPOSITORY_SCHEMES: &[&str] = &["s3", "file"];
+
+/// Reads the URL of a source; its name is derived: database, file stem, last path segment.
+pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return Err(Error::invalid(format!("\"{text}\" is neither a job nor the URL of a source")).with_hint(
+            format!("Write a URL such as files:{text}, sqlite:{text} or postgres://user@host/database."),
+        ));
+    };
+    match scheme {
+        "postgres" | "postgresql" => {
+            let (url, password) = split_postgres_url(text)?;
+            let name = derived_name(&postgres_database(&url), "postgres");
+            Ok(SourceConfig {
+                name,
+                kind: SourceKind::Postgres(PostgresSource { url, password, password_file: None, parallel: None }),
+            })
+        }
+        "sqlite" => {
+            let path = local_path(text, rest)?;
+            let name = derived_name(&path.file_stem().unwrap_or_default().to_string_lossy(), "sqlite");
+            Ok(SourceConfig { name, kind: SourceKind::Sqlite(SqliteSource { path, method: SqliteMethod::Auto }) })
+        }
+        "files" => {
+            let root = local_path(text, rest)?;
+            let name = derived_name(&root.file_name().unwrap_or_default().to_string_lossy(), "files");
+            let kind = SourceKind::Files(FilesSource { root, include: vec![], exclude: vec![], one_file_system: false });
+            Ok(SourceConfig { name, kind })
+        }
+        "redis" | "rediss" | "valkey" => Err(keys::later_kind("redis")),
+        "docker" => Err(keys::later_kind("docker-volumes")),
+        other => Err(Error::invalid(format!("unknown kind of source \"{other}:\" in \"{}\"", redact_url(text)))
+            .with_hint(did_you_mean(other, SOURCE_SCHEMES, "Sources are postgres://…, sqlite:PATH and files:PATH."))),
+    }
+}
+
+/// Checks the URL of a repository and returns it without a trailing slash. A path alone means a directory.
+pub fn parse_repository_url(text: &str) -> Result<String> {
+    let trimmed = text.trim();
+    let Some((scheme, rest)) = trimmed.split_once("://") else {
+        if trimmed.starts_with(['/', '.']) {
+            return directory_url(Path::new(trimmed));
+        }
+        if let Some(path) = trimmed.strip_prefix("file:") {
+            return directory_url(Path::new(path));
+        }
+        return Err(Error::invalid(format!("\"{trimmed}\" is not the URL of a repository"))
+            .with_hint("Write s3://bucket/prefix or file:///path."));
+    };
+    match scheme {
+        "s3" => {
+            let bucket = rest.split('/').next().unwrap_or_default();
+            let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            if bucket.is_empty() || !bucket.chars().all(right) {
+                return Err(Error::invalid(format!("\"{}\" names no bucket", redact_url(trimmed)))
+                    .with_hint("Write s3://bucket/prefix; keys come from the environment or the configuration, never from the URL."));
+            }
+            Ok(trimmed.trim_end_matches('/').to_owned())
+        }
+        "file" => directory_url(Path::new(rest)),
+        other => Err(Error::invalid(format!("unknown kind of repository \"{other}://\"")).with_hint(did_you_mean(
+            other,
+            REPOSITORY_SCHEMES,
+            "Repositories are s3://bucket/prefix and file:///path.",
+        ))),
+    }
+}
+
+/// Splits the password off a PostgreSQL URL and checks its form.
+pub(super) fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)> {
+    let wrong = |why: &str| {
+        Error::invalid(format!("invalid PostgreSQL URL \"{}\": {why}", redact_url(text)))
+            .with_hint("Write postgres://user@host:5432/database.")
+    };
+    let mut url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") || url.cannot_be_a_base() {
+        return Err(wrong("it does not begin with postgres://"));
+    }
+    if postgres_database(url.as_str()).is_empty() {
+        return Err(wrong("it names no database"));
+    }
+    let password = match url.password() {
+        None => None,
+        Some(encoded) => Some(Secret::new(
+            percent_encoding::percent_decode_str(encoded)
+                .decode_utf8()
+                .map_err(|_| wrong("the password is not UTF-8"))?
+                .into_owned(),
+        )),
+    };
+    url.set_password(None).map_err(|()| wrong("it names no host"))?;
+    Ok((url.into(), password))
+}
+
+/// Returns the database a PostgreSQL URL names: its path, or else its user.
+pub(super) fn postgres_database(url: &str) -> String {
+    let Ok(url) = Url::parse(url) else { return String::new() };
+    let path = url.path().trim_matches('/');
+    let name = if path.is_empty() { url.username() } else { path };
+    percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned()
+}
+
+/// Returns a URL without its password, for messages.
+pub fn redact_url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    match rest.get(..authority_end).and_then(|authority| authority.rfind('@')) {
+        None => text.to_owned(),
+        Some(at) => {
+            let (user, after) = rest.split_at(at);
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}{after}")
+        }
+    }
+}
+
+/// Gives sources of the same name the endings `-2`, `-3`, …
+pub fn unique_names(sources: &mut [SourceConfig]) {
+    let mut taken = std::collections::BTreeSet::new();
+    for source in sources {
+        let base = source.name.clone();
+        let mut number = 2;
+        while !taken.insert(source.name.clone()) {
+            source.name = format!("{base}-{number}");
+            number += 1;
+        }
+    }
+}
+
+/// Checks the name of a source, job or repository: it becomes part of object keys.
+pub(super) fn checked_name(name: &str) -> Result<String> {
+    let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(right) {
+        return Err(Error::invalid(format!("invalid name {name:?}"))
+            .with_hint("Names have 1 to 64 letters, digits, dots, underscores and hyphens, and do not begin with a dot."));
+    }
+    Ok(name.to_owned())
+}
+
+fn derived_name(text: &str, default: &str) -> String {
+    let right = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let name: String = text.chars().map(right).take(64).collect();
+    let name = name.trim_start_matches(['.', '-']).trim_end_matches('-');
+    if name.is_empty() { default.to_owned() } else { name.to_owned() }
+}
+
+fn local_path(text: &str, rest: &str) -> Result<PathBuf> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() {
+        return Err(Error::invalid(format!("\"{text}\" names no path")).with_hint("Write files:/path or sqlite:/path/app.db."));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn directory_url(path: &Path) -> Result<String> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::invalid("the URL of the repository names no path").with_hint("Write file:///path."));
+    }
+    let absolute = std::path::absolute(path)?;
+    let text = absolute.to_str().ok_or_else(|| Error::invalid(format!("path {} is not UTF-8", absolute.display())))?;
+    Ok(format!("file://{}", if text == "/" { text } else { text.trim_end_matches('/') }))
+}
+
+fn did_you_mean(word: &str, all: &[&str], otherwise: &str) -> String {
+    match nearest(word, all.iter().copied()) {
+        Some(near) => format!("Did you mean \"{near}\"? {otherwise}"),
+        None => otherwise.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_are_derived_and_made_unique() {
+        let urls = ["postgres://app:pw@db/app", "sqlite:data/app.db", "files:/etc/app", "files:/etc/nginx/", "files:/"];
+        let mut sources: Vec<_> = urls.iter().map(|u| parse_source_url(u).unwrap()).collect();
+        unique_names(&mut sources);
+        let names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["app", "app-2", "app-3", "nginx", "files"]);
+    }
+
+    #[test]
+    fn wrong_urls_have_a_hint_and_show_no_password() {
+        for (text, hint) in [
+            ("postgre://a:geheim@b/c", "postgres"),
+            ("postgres://", "postgres://user@host"),
+            ("/etc/app", "files:/etc/app"),
+            ("redis://cache", "postgres, sqlite, files"),
+            ("sqlite:", "sqlite:"),
+        ] {
+            let error = parse_source_url(text).unwrap_err();
+            assert!(error.hint().unwrap().contains(hint), "{error:?}");
+            assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn repository_urls_are_checked() {
+        assert_eq!(parse_repository_url("s3://b/p/").unwrap(), "s3://b/p");
+        assert_eq!(parse_repository_url("file:///var/b/").unwrap(), "file:///var/b");
+        assert_eq!(parse_repository_url("/var/b").unwrap(), "file:///var/b");
+        for bad in ["b", "s3://", "s3://key:secret@b/p", "ftp://x", ""] {
+            assert!(parse_repository_url(bad).is_err(), "{bad}");
+        }
+    }
+}
