@@ -1,1 +1,3 @@
-//! (to be written)
+//! SQLite databases.
+
+pub mod registry;
