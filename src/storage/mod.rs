@@ -5,6 +5,7 @@
 //! Wrappers add retries, rate limits and faults; every store and every wrapper passes the same contract suite
 //! (`tests/it/storage_contract.rs`).
 
+pub mod memory;
 pub mod upload;
 
 use std::fmt;
