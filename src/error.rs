@@ -59,7 +59,12 @@ struct Inner {
 impl Error {
     /// Makes an error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), hint: None, cause: None }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            hint: None,
+            cause: None,
+        }))
     }
 
     /// Shorthand for [`ErrorKind::Corrupt`].
@@ -161,7 +166,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.cause.as_ref().map(|c| &**c as &(dyn std::error::Error + 'static))
+        self.0
+            .cause
+            .as_ref()
+            .map(|c| &**c as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -212,7 +220,10 @@ mod tests {
 
     #[test]
     fn chain_names_every_act_and_the_innermost_hint_wins() {
-        let error = Error::corrupt("digest differs").with_hint("Run `wirevault verify`.").context("read manifest").with_hint("outer");
+        let error = Error::corrupt("digest differs")
+            .with_hint("Run `wirevault verify`.")
+            .context("read manifest")
+            .with_hint("outer");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(error.chain(), "read manifest: digest differs");
         assert_eq!(error.hint(), Some("Run `wirevault verify`."));

@@ -67,7 +67,11 @@ impl MemoryPlan {
         if limit_bytes < MINIMUM_LIMIT_BYTES {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("memory limit of {} MiB is below the minimum of {} MiB", limit_bytes / MIB, MINIMUM_LIMIT_BYTES / MIB),
+                format!(
+                    "memory limit of {} MiB is below the minimum of {} MiB",
+                    limit_bytes / MIB,
+                    MINIMUM_LIMIT_BYTES / MIB
+                ),
             )
             .with_hint("Raise --memory-limit, or the memory limit of the container."));
         }
@@ -98,7 +102,11 @@ impl MemoryPlan {
         if plan.buffers < workers + 2 {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("memory limit of {} MiB leaves {} buffers for {workers} workers", limit_bytes / MIB, plan.buffers),
+                format!(
+                    "memory limit of {} MiB leaves {} buffers for {workers} workers",
+                    limit_bytes / MIB,
+                    plan.buffers
+                ),
             )
             .with_hint("Raise --memory-limit."));
         }
@@ -143,9 +151,15 @@ struct PoolShared {
 impl BufferPool {
     /// Makes a pool of `buffers` buffers of `buffer_bytes` capacity. Buffers are allocated at first use.
     pub fn new(buffers: usize, buffer_bytes: usize) -> Self {
-        let shared =
-            PoolShared { buffer_bytes, buffers, permits: Arc::new(Semaphore::new(buffers)), idle: Mutex::new(Vec::with_capacity(buffers)) };
-        Self { shared: Arc::new(shared) }
+        let shared = PoolShared {
+            buffer_bytes,
+            buffers,
+            permits: Arc::new(Semaphore::new(buffers)),
+            idle: Mutex::new(Vec::with_capacity(buffers)),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Makes the pool of a plan.
@@ -155,13 +169,19 @@ impl BufferPool {
 
     /// Waits for a buffer. The caller must hold none: that is what keeps the pool free of deadlocks.
     pub async fn acquire(&self) -> Buffer {
-        let permit = Arc::clone(&self.shared.permits).acquire_owned().await.expect("the pool's semaphore is never closed");
+        let permit = Arc::clone(&self.shared.permits)
+            .acquire_owned()
+            .await
+            .expect("the pool's semaphore is never closed");
         self.buffer(permit)
     }
 
     /// Takes a buffer if one is free now.
     pub fn try_acquire(&self) -> Option<Buffer> {
-        Arc::clone(&self.shared.permits).try_acquire_owned().ok().map(|permit| self.buffer(permit))
+        Arc::clone(&self.shared.permits)
+            .try_acquire_owned()
+            .ok()
+            .map(|permit| self.buffer(permit))
     }
 
     /// Returns the capacity of each buffer in bytes.
@@ -177,7 +197,11 @@ impl BufferPool {
     fn buffer(&self, permit: OwnedSemaphorePermit) -> Buffer {
         let recycled = self.shared.idle.lock().expect("no panic happens under this lock").pop();
         let bytes = recycled.unwrap_or_else(|| Vec::with_capacity(self.shared.buffer_bytes));
-        Buffer { bytes, pool: Arc::clone(&self.shared), _permit: permit }
+        Buffer {
+            bytes,
+            pool: Arc::clone(&self.shared),
+            _permit: permit,
+        }
     }
 }
 
@@ -205,7 +229,11 @@ impl Drop for Buffer {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
         if bytes.capacity() >= self.pool.buffer_bytes {
-            self.pool.idle.lock().expect("no panic happens under this lock").push(bytes);
+            self.pool
+                .idle
+                .lock()
+                .expect("no panic happens under this lock")
+                .push(bytes);
         }
     }
 }

@@ -17,7 +17,11 @@ pub struct Note {
 impl Note {
     /// Makes a note.
     pub fn new(code: impl Into<String>, object: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), object: object.into(), message: message.into() }
+        Self {
+            code: code.into(),
+            object: object.into(),
+            message: message.into(),
+        }
     }
 }
 

@@ -33,6 +33,9 @@ impl Pipeline {
     /// Starts the workers.
     pub fn start(plan: MemoryPlan) -> Self {
         let pool = BufferPool::for_plan(&plan);
-        Self { plan: Arc::new(plan), pool }
+        Self {
+            plan: Arc::new(plan),
+            pool,
+        }
     }
 }

@@ -64,7 +64,13 @@ impl ArchiveWriter {
 
     /// Hands over chunk `number` of the members under `prefix`: member `<prefix>/<8 digits>`. Its place in the archive
     /// is taken now, so this waits only for the queue, never for the budget.
-    pub async fn submit_chunk(&self, _prefix: &str, _number: u32, _chunk: ChunkBuffer, _facts: ChunkFacts) -> Result<()> {
+    pub async fn submit_chunk(
+        &self,
+        _prefix: &str,
+        _number: u32,
+        _chunk: ChunkBuffer,
+        _facts: ChunkFacts,
+    ) -> Result<()> {
         todo!()
     }
 

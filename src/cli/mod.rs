@@ -1,8 +1,108 @@
-//! Flags to options, output, progress.
+//! Flags to options, output, progress, exit codes.
 
+pub mod args;
+mod output;
+mod progress;
+mod runtime;
+pub mod table;
+
+use std::path::Path;
 use std::process::ExitCode;
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Pipeline;
+use crate::cli::args::{Cli, Global, Verb};
+use crate::commands::{self, Outcome, Session};
+use crate::config::{self, Config, Environment};
+use crate::error::Result;
+use crate::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 2 finished but some sources failed.
 pub fn main() -> ExitCode {
-    ExitCode::from(1)
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own code for wrong usage is 2, which means "some sources failed" here.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    runtime::start_log(cli.global.verbose, cli.global.quiet);
+    match run(&cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            output::print_error(&error, cli.global.json);
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<u8> {
+    let config = configuration(&cli.global)?;
+    let plan = memory_plan(&cli.global, &config)?;
+    let runtime = runtime::runtime()?;
+    let report = runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        runtime::cancel_on_signals(cancel.clone())?;
+        let session = Session {
+            repository: cli.global.repository.clone(),
+            endpoint: cli.global.endpoint.clone(),
+            pipeline: Pipeline::start(plan),
+            reporter: progress::reporter(cli.global.quiet),
+            cancel,
+            spool_dir: spool_dir(&cli.global, &config),
+            config,
+        };
+        dispatch(&session, &cli.verb).await
+    });
+    // A blocking thread that still waits for a peer must not hold the process.
+    runtime.shutdown_background();
+    let report = report?;
+    output::print_report(report.as_ref(), &cli.global);
+    Ok(report.status().exit_code())
+}
+
+async fn dispatch(session: &Session, verb: &Verb) -> Outcome {
+    match verb {
+        Verb::Init(options) => commands::init::run(session, options).await,
+        Verb::Check(options) => commands::check::run(session, options).await,
+        Verb::Backup(options) => commands::backup::run(session, options).await,
+        Verb::List(options) => commands::list::run(session, options).await,
+        Verb::Show(options) => commands::show::run(session, options).await,
+        Verb::Verify(options) => commands::verify::run(session, options).await,
+        Verb::Restore(options) => commands::restore::run(session, options).await,
+        Verb::Cat(options) => commands::cat::run(session, options).await,
+        Verb::Prune(options) => commands::prune::run(session, options).await,
+    }
+}
+
+/// The given file, else `wirevault.toml` if it is there, else the environment.
+fn configuration(global: &Global) -> Result<Config> {
+    if let Some(path) = &global.config {
+        return config::read(path);
+    }
+    let default = Path::new(config::DEFAULT_FILE);
+    if default.exists() {
+        return config::read(default);
+    }
+    config::from_environment(&Environment::new(&commands::session::process_environment))
+}
+
+fn memory_plan(global: &Global, config: &Config) -> Result<MemoryPlan> {
+    let wanted = global
+        .memory_limit
+        .or(config.memory_limit_bytes)
+        .unwrap_or(DEFAULT_LIMIT_BYTES);
+    let limit = runtime::cgroup_limit().map_or(wanted, |container| wanted.min(container));
+    MemoryPlan::for_limit(limit, runtime::cpus())
+}
+
+fn spool_dir(global: &Global, config: &Config) -> std::path::PathBuf {
+    global
+        .spool_dir
+        .clone()
+        .or_else(|| config.spool_dir.clone())
+        .unwrap_or_else(std::env::temp_dir)
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::config::types::{Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind};
-use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::config::Secret;
+use crate::config::types::{
+    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,
+};
+use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::error::{Context, Error, Result};
 
 /// Where variables are looked up; tests pass their own.
@@ -39,11 +41,21 @@ pub fn from_environment(env: &Environment<'_>) -> Result<Config> {
     if let Some(path) = env.get("DB_PATH") {
         sources.push(parse_source_url(&format!("sqlite:{path}")).context("DB_PATH")?);
     }
-    for path in env.get("BACKUP_PATHS").iter().flat_map(|paths| paths.split([':', ','])).map(str::trim).filter(|p| !p.is_empty()) {
+    for path in env
+        .get("BACKUP_PATHS")
+        .iter()
+        .flat_map(|paths| paths.split([':', ',']))
+        .map(str::trim)
+        .filter(|p| !p.is_empty())
+    {
         sources.push(files(path)?);
     }
     unique_names(&mut sources);
-    let jobs = if sources.is_empty() { vec![] } else { vec![job(env, &sources)?] };
+    let jobs = if sources.is_empty() {
+        vec![]
+    } else {
+        vec![job(env, &sources)?]
+    };
     Ok(Config {
         origin: "the environment".to_owned(),
         repositories: vec![repository(env)?],
@@ -59,14 +71,22 @@ fn postgres(env: &Environment<'_>) -> Result<Option<SourceConfig>> {
         return parse_source_url(&url).context("DATABASE_URL").map(Some);
     }
     let pick = |first: &str, second: &str| env.get(first).or_else(|| env.get(second));
-    let Some(host) = pick("POSTGRES_HOST", "PGHOST") else { return Ok(None) };
+    let Some(host) = pick("POSTGRES_HOST", "PGHOST") else {
+        return Ok(None);
+    };
     let user = pick("POSTGRES_USER", "PGUSER").unwrap_or_else(|| "postgres".to_owned());
     let database = pick("POSTGRES_DB", "PGDATABASE").unwrap_or_else(|| user.clone());
     let port = pick("POSTGRES_PORT", "PGPORT").unwrap_or_else(|| "5432".to_owned());
-    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let encode =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     // A socket directory goes into a parameter, as in libpq's URLs.
     let url = if host.starts_with('/') {
-        format!("postgres://{}@localhost:{port}/{}?host={}", encode(&user), encode(&database), encode(&host))
+        format!(
+            "postgres://{}@localhost:{port}/{}?host={}",
+            encode(&user),
+            encode(&database),
+            encode(&host)
+        )
     } else {
         format!("postgres://{}@{host}:{port}/{}", encode(&user), encode(&database))
     };
@@ -79,13 +99,23 @@ fn postgres(env: &Environment<'_>) -> Result<Option<SourceConfig>> {
 
 fn files(path: &str) -> Result<SourceConfig> {
     let mut source = parse_source_url(&format!("files:{path}")).context("BACKUP_PATHS")?;
-    source.kind = SourceKind::Files(FilesSource { root: PathBuf::from(path), include: vec![], exclude: vec![], one_file_system: false });
+    source.kind = SourceKind::Files(FilesSource {
+        root: PathBuf::from(path),
+        include: vec![],
+        exclude: vec![],
+        one_file_system: false,
+    });
     Ok(source)
 }
 
 fn repository(env: &Environment<'_>) -> Result<RepositoryConfig> {
     let bucket = env.get("S3_BACKUP_BUCKET");
-    let enabled = match env.get("S3_BACKUP_ENABLED").as_deref().map(str::to_ascii_lowercase).as_deref() {
+    let enabled = match env
+        .get("S3_BACKUP_ENABLED")
+        .as_deref()
+        .map(str::to_ascii_lowercase)
+        .as_deref()
+    {
         None => bucket.is_some(),
         Some("true" | "1" | "yes" | "on") => true,
         Some("false" | "0" | "no" | "off") => false,
@@ -94,13 +124,23 @@ fn repository(env: &Environment<'_>) -> Result<RepositoryConfig> {
         }
     };
     if !enabled {
-        let directory = env.get("BACKUP_DIR").unwrap_or_else(|| "/var/backups/wirevault".to_owned());
-        return Ok(RepositoryConfig::from_url("default", parse_repository_url(&format!("file://{directory}")).context("BACKUP_DIR")?));
+        let directory = env
+            .get("BACKUP_DIR")
+            .unwrap_or_else(|| "/var/backups/wirevault".to_owned());
+        return Ok(RepositoryConfig::from_url(
+            "default",
+            parse_repository_url(&format!("file://{directory}")).context("BACKUP_DIR")?,
+        ));
     }
     let bucket = bucket.ok_or_else(|| {
-        Error::invalid("S3_BACKUP_ENABLED is true, but S3_BACKUP_BUCKET is not set").with_hint("Set S3_BACKUP_BUCKET to the bucket's name.")
+        Error::invalid("S3_BACKUP_ENABLED is true, but S3_BACKUP_BUCKET is not set")
+            .with_hint("Set S3_BACKUP_BUCKET to the bucket's name.")
     })?;
-    let url = if bucket.starts_with("s3://") { bucket } else { format!("s3://{bucket}") };
+    let url = if bucket.starts_with("s3://") {
+        bucket
+    } else {
+        format!("s3://{bucket}")
+    };
     let mut repository = RepositoryConfig::from_url("default", parse_repository_url(&url).context("S3_BACKUP_BUCKET")?);
     // AWS_* names, AWS_ENDPOINT_URL included, are read by the credential chain itself.
     repository.endpoint = env.get("S3_ENDPOINT");
@@ -111,19 +151,27 @@ fn repository(env: &Environment<'_>) -> Result<RepositoryConfig> {
 
 /// Returns the keys of `S3_ACCESS_KEY` and `S3_SECRET_KEY`, if both are set.
 pub(super) fn s3_keys(env: &Environment<'_>) -> Option<(Secret, Secret)> {
-    Some((Secret::new(env.get("S3_ACCESS_KEY")?), Secret::new(env.get("S3_SECRET_KEY")?)))
+    Some((
+        Secret::new(env.get("S3_ACCESS_KEY")?),
+        Secret::new(env.get("S3_SECRET_KEY")?),
+    ))
 }
 
 fn job(env: &Environment<'_>, sources: &[SourceConfig]) -> Result<JobConfig> {
     let days = env.get("BACKUP_RETENTION_DAYS").unwrap_or_else(|| "30".to_owned());
     let within_days = days.parse().map_err(|_| {
-        Error::invalid(format!("BACKUP_RETENTION_DAYS is \"{days}\"")).with_hint("Write a number of days, for example 30.")
+        Error::invalid(format!("BACKUP_RETENTION_DAYS is \"{days}\""))
+            .with_hint("Write a number of days, for example 30.")
     })?;
     Ok(JobConfig {
         name: "full".to_owned(),
         sources: sources.iter().map(|s| s.name.clone()).collect(),
         schedule: Some(env.get("BACKUP_SCHEDULE").unwrap_or_else(|| "0 2 * * *".to_owned())),
-        keep: Some(KeepConfig { last: 1, within_days, ..KeepConfig::default() }),
+        keep: Some(KeepConfig {
+            last: 1,
+            within_days,
+            ..KeepConfig::default()
+        }),
         keep_in: std::collections::BTreeMap::new(),
         repositories: vec![],
         compression_level: None,
@@ -136,7 +184,12 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> Result<Config> {
-        let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let lookup = |name: &str| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         from_environment(&Environment::new(&lookup))
     }
 
@@ -164,10 +217,24 @@ mod tests {
 
     #[test]
     fn the_directory_is_used_while_s3_is_off() {
-        let off = config(&[("S3_BACKUP_BUCKET", "b"), ("S3_BACKUP_ENABLED", "false"), ("BACKUP_DIR", "/b")]).unwrap();
+        let off = config(&[
+            ("S3_BACKUP_BUCKET", "b"),
+            ("S3_BACKUP_ENABLED", "false"),
+            ("BACKUP_DIR", "/b"),
+        ])
+        .unwrap();
         assert_eq!(off.repositories[0].url, "file:///b");
-        assert_eq!(config(&[]).unwrap().repositories[0].url, "file:///var/backups/wirevault");
-        assert!(config(&[("S3_BACKUP_ENABLED", "true")]).unwrap_err().hint().unwrap().contains("S3_BACKUP_BUCKET"));
+        assert_eq!(
+            config(&[]).unwrap().repositories[0].url,
+            "file:///var/backups/wirevault"
+        );
+        assert!(
+            config(&[("S3_BACKUP_ENABLED", "true")])
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .contains("S3_BACKUP_BUCKET")
+        );
         assert!(config(&[("S3_BACKUP_ENABLED", "perhaps")]).is_err());
     }
 }

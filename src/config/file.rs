@@ -8,8 +8,8 @@ use toml::de::DeTable;
 
 use crate::config::keys::{self, Place};
 use crate::config::types::{
-    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod,
-    SqliteSource,
+    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,
+    SqliteMethod, SqliteSource,
 };
 use crate::config::url::{checked_name, parse_repository_url, split_postgres_url};
 use crate::config::{Secret, nearest, units};
@@ -89,7 +89,8 @@ pub fn parse(file: &str, text: &str) -> Result<Config> {
     let place = Place { file, text };
     let syntax = |error: toml::de::Error| {
         let at = place.at(error.span().map_or(0, |span| span.start));
-        Error::invalid(format!("{at}: {}", error.message().trim())).with_hint("See docs/operations.md for the file's form.")
+        Error::invalid(format!("{at}: {}", error.message().trim()))
+            .with_hint("See docs/operations.md for the file's form.")
     };
     let document = DeTable::parse(text).map_err(syntax)?;
     keys::check(place, document.get_ref())?;
@@ -101,19 +102,31 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
     let repositories = match raw.repository {
         None => Vec::new(),
         Some(RawRepositories::One(one)) => vec![repository("default", one)?],
-        Some(RawRepositories::Several(several)) => {
-            several.into_iter().map(|(name, one)| repository(&name, one)).collect::<Result<_>>()?
-        }
+        Some(RawRepositories::Several(several)) => several
+            .into_iter()
+            .map(|(name, one)| repository(&name, one))
+            .collect::<Result<_>>()?,
     };
-    let sources =
-        raw.source.into_iter().map(|(name, one)| source(&name, one)).collect::<Result<Vec<SourceConfig>>>()?;
-    let jobs = raw.job.into_iter().map(|(name, one)| job(name, one, &sources, &repositories)).collect::<Result<_>>()?;
+    let sources = raw
+        .source
+        .into_iter()
+        .map(|(name, one)| source(&name, one))
+        .collect::<Result<Vec<SourceConfig>>>()?;
+    let jobs = raw
+        .job
+        .into_iter()
+        .map(|(name, one)| job(name, one, &sources, &repositories))
+        .collect::<Result<_>>()?;
     Ok(Config {
         origin: file.to_owned(),
         repositories,
         sources,
         jobs,
-        memory_limit_bytes: raw.memory_limit.map(|text| units::parse_bytes(&text)).transpose().context("memory_limit")?,
+        memory_limit_bytes: raw
+            .memory_limit
+            .map(|text| units::parse_bytes(&text))
+            .transpose()
+            .context("memory_limit")?,
         spool_dir: raw.spool_dir,
     })
 }
@@ -124,8 +137,11 @@ fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
         (Some(access), Some(secret)) => Some((Secret::new(access), Secret::new(secret))),
         (None, None) => None,
         _ => {
-            return Err(Error::invalid(format!("{} has only one of \"access_key\" and \"secret_key\"", section()))
-                .with_hint("Give both, or none to use the usual credential chain (AWS_*, profile, instance)."));
+            return Err(Error::invalid(format!(
+                "{} has only one of \"access_key\" and \"secret_key\"",
+                section()
+            ))
+            .with_hint("Give both, or none to use the usual credential chain (AWS_*, profile, instance)."));
         }
     };
     Ok(RepositoryConfig {
@@ -136,7 +152,11 @@ fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
         storage_class: raw.storage_class,
         sse: raw.sse,
         sse_kms_key: raw.sse_kms_key,
-        rate_limit_bytes: raw.rate_limit.map(|text| units::parse_rate(&text)).transpose().with_context(section)?,
+        rate_limit_bytes: raw
+            .rate_limit
+            .map(|text| units::parse_rate(&text))
+            .transpose()
+            .with_context(section)?,
         static_keys,
     })
 }
@@ -144,13 +164,22 @@ fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
 fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
     let section = || format!("[source.{name}]");
     let missing = |key: &str, example: &str| {
-        Error::invalid(format!("\"{key}\" is missing")).with_hint(format!("Add a line {key} = \"{example}\".")).context(section())
+        Error::invalid(format!("\"{key}\" is missing"))
+            .with_hint(format!("Add a line {key} = \"{example}\"."))
+            .context(section())
     };
     let kind = match raw.kind.as_str() {
         "postgres" => {
-            let url = raw.url.ok_or_else(|| missing("url", "postgres://user@host:5432/database"))?;
+            let url = raw
+                .url
+                .ok_or_else(|| missing("url", "postgres://user@host:5432/database"))?;
             let (url, password) = split_postgres_url(&url).with_context(section)?;
-            SourceKind::Postgres(PostgresSource { url, password, password_file: raw.password_file, parallel: raw.parallel })
+            SourceKind::Postgres(PostgresSource {
+                url,
+                password,
+                password_file: raw.password_file,
+                parallel: raw.parallel,
+            })
         }
         "sqlite" => SourceKind::Sqlite(SqliteSource {
             path: raw.path.ok_or_else(|| missing("path", "/data/app.db"))?,
@@ -164,7 +193,10 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
         }),
         other => return Err(keys::later_kind(other).context(section())),
     };
-    Ok(SourceConfig { name: checked_name(name).with_context(section)?, kind })
+    Ok(SourceConfig {
+        name: checked_name(name).with_context(section)?,
+        kind,
+    })
 }
 
 fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[RepositoryConfig]) -> Result<JobConfig> {
@@ -182,8 +214,10 @@ fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[Repo
         defined(wanted, "repository", &all_repositories, &section)?;
     }
     if let Some(level) = raw.compression_level.filter(|level| !(1..=19).contains(level)) {
-        return Err(Error::invalid(format!("compression_level {level} of {section} is not within 1 to 19"))
-            .with_hint("1 is fast and the default; 19 is slow and small."));
+        return Err(
+            Error::invalid(format!("compression_level {level} of {section} is not within 1 to 19"))
+                .with_hint("1 is fast and the default; 19 is slow and small."),
+        );
     }
     Ok(JobConfig {
         name,
@@ -200,12 +234,14 @@ fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> Result<()> 
     if all.contains(&wanted) {
         return Ok(());
     }
-    Err(Error::invalid(format!("{section} names {what} \"{wanted}\", which is not defined")).with_hint(
-        match nearest(wanted, all.iter().copied()) {
-            Some(near) => format!("Did you mean \"{near}\"?"),
-            None => format!("Define it as [{what}.{wanted}]."),
-        },
-    ))
+    Err(
+        Error::invalid(format!("{section} names {what} \"{wanted}\", which is not defined")).with_hint(
+            match nearest(wanted, all.iter().copied()) {
+                Some(near) => format!("Did you mean \"{near}\"?"),
+                None => format!("Define it as [{what}.{wanted}]."),
+            },
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -247,12 +283,32 @@ keep_in.default = { monthly = 12, storage_class = "GLACIER" }
     #[test]
     fn every_mistake_is_named_with_its_line_and_the_nearest_right_word() {
         let cases: &[(&str, &str, &str, &str)] = &[
-            ("endpoint = ", "endpont = ", ":4: unknown key \"endpont\" in [repository]", "\"endpoint\""),
-            ("exclude = ", "exlude = ", ":14: unknown key \"exlude\" in [source.config]", "\"exclude\""),
+            (
+                "endpoint = ",
+                "endpont = ",
+                ":4: unknown key \"endpont\" in [repository]",
+                "\"endpoint\"",
+            ),
+            (
+                "exclude = ",
+                "exlude = ",
+                ":14: unknown key \"exlude\" in [source.config]",
+                "\"exclude\"",
+            ),
             ("daily = 30", "dayly = 30", "unknown key \"dayly\"", "\"daily\""),
             ("[job.full]", "[jobs.full]", "unknown key \"jobs\"", "\"job\""),
-            ("kind = \"files\"", "kind = \"file\"", "unknown kind \"file\"", "\"files\""),
-            ("kind = \"files\"", "kind = \"redis\"", "not yet supported", "postgres, sqlite, files"),
+            (
+                "kind = \"files\"",
+                "kind = \"file\"",
+                "unknown kind \"file\"",
+                "\"files\"",
+            ),
+            (
+                "kind = \"files\"",
+                "kind = \"redis\"",
+                "not yet supported",
+                "postgres, sqlite, files",
+            ),
             ("\"config\"]", "\"confg\"]", "names source \"confg\"", "\"config\""),
             ("root = \"/opt/catalogizer\"", "", "\"root\" is missing", "root = "),
             ("\"s3://backups", "\"s4://backups", "s4", "s3"),
@@ -269,7 +325,10 @@ keep_in.default = { monthly = 12, storage_class = "GLACIER" }
     fn several_repositories_have_names() {
         let text = "[repository.local]\nurl = \"file:///b\"\n[repository.offsite]\nurl = \"s3://b/p\"\nrate_limit = \"20MiB/s\"\n";
         let config = parse("f", text).unwrap();
-        assert_eq!(config.repositories.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["local", "offsite"]);
+        assert_eq!(
+            config.repositories.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
+            ["local", "offsite"]
+        );
         assert_eq!(config.repositories[1].rate_limit_bytes, Some(20 << 20));
     }
 }

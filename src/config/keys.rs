@@ -7,15 +7,38 @@ use crate::config::nearest;
 use crate::error::{Error, Result};
 
 pub(super) const TOP: &[&str] = &["repository", "source", "job", "memory_limit", "spool_dir"];
-pub(super) const REPOSITORY: &[&str] =
-    &["url", "endpoint", "region", "storage_class", "sse", "sse_kms_key", "rate_limit", "access_key", "secret_key"];
+pub(super) const REPOSITORY: &[&str] = &[
+    "url",
+    "endpoint",
+    "region",
+    "storage_class",
+    "sse",
+    "sse_kms_key",
+    "rate_limit",
+    "access_key",
+    "secret_key",
+];
 pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel"];
 pub(super) const SQLITE: &[&str] = &["kind", "path", "method"];
 pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_file_system"];
-pub(super) const JOB: &[&str] =
-    &["sources", "schedule", "keep", "keep_in", "repositories", "compression_level"];
-pub(super) const KEEP: &[&str] =
-    &["last", "hourly", "daily", "weekly", "monthly", "yearly", "within_days", "storage_class"];
+pub(super) const JOB: &[&str] = &[
+    "sources",
+    "schedule",
+    "keep",
+    "keep_in",
+    "repositories",
+    "compression_level",
+];
+pub(super) const KEEP: &[&str] = &[
+    "last",
+    "hourly",
+    "daily",
+    "weekly",
+    "monthly",
+    "yearly",
+    "within_days",
+    "storage_class",
+];
 
 /// Kinds of the design that this version does not read yet.
 pub(super) const LATER_KINDS: &[&str] = &["redis", "postgres-physical", "docker-volumes", "docker"];
@@ -50,7 +73,10 @@ pub(super) fn check(place: Place<'_>, root: &Table<'_>) -> Result<()> {
             }
             for (key, value) in table {
                 let section = format!("[repository.{}]", key.get_ref());
-                let inner = value.get_ref().as_table().ok_or_else(|| unknown(place, key, REPOSITORY, "[repository]"))?;
+                let inner = value
+                    .get_ref()
+                    .as_table()
+                    .ok_or_else(|| unknown(place, key, REPOSITORY, "[repository]"))?;
                 known(place, inner, REPOSITORY, &section)?;
             }
         }
@@ -67,7 +93,12 @@ pub(super) fn check(place: Place<'_>, root: &Table<'_>) -> Result<()> {
         for (_, keep_in) in tables(table, "keep_in") {
             for (repository, keep) in keep_in {
                 if let Some(keep) = keep.get_ref().as_table() {
-                    known(place, keep, KEEP, &format!("keep_in.{} of {section}", repository.get_ref()))?;
+                    known(
+                        place,
+                        keep,
+                        KEEP,
+                        &format!("keep_in.{} of {section}", repository.get_ref()),
+                    )?;
                 }
             }
         }
@@ -80,8 +111,10 @@ fn check_source(place: Place<'_>, name: &str, table: &Table<'_>) -> Result<()> {
     let kind = table.iter().find(|(key, _)| &**key.get_ref() == "kind");
     let Some((_, kind)) = kind else {
         let offset = table.keys().map(|key| key.span().start).min().unwrap_or(0);
-        return Err(Error::invalid(format!("{}: {section} has no \"kind\"", place.at(offset)))
-            .with_hint(format!("Add a line kind = \"…\"; the kinds are {}.", KINDS.join(", "))));
+        return Err(
+            Error::invalid(format!("{}: {section} has no \"kind\"", place.at(offset)))
+                .with_hint(format!("Add a line kind = \"…\"; the kinds are {}.", KINDS.join(", "))),
+        );
     };
     let at = place.at(kind.span().start);
     match kind.get_ref().as_str().unwrap_or_default() {
@@ -89,12 +122,14 @@ fn check_source(place: Place<'_>, name: &str, table: &Table<'_>) -> Result<()> {
         "sqlite" => known(place, table, SQLITE, &section),
         "files" => known(place, table, FILES, &section),
         later if LATER_KINDS.contains(&later) => Err(later_kind(later).context(format!("{at}: {section}"))),
-        other => Err(Error::invalid(format!("{at}: unknown kind \"{other}\" in {section}")).with_hint(
-            match nearest(other, KINDS.iter().copied()) {
-                Some(near) => format!("Did you mean \"{near}\"?"),
-                None => format!("The kinds are {}.", KINDS.join(", ")),
-            },
-        )),
+        other => Err(
+            Error::invalid(format!("{at}: unknown kind \"{other}\" in {section}")).with_hint(
+                match nearest(other, KINDS.iter().copied()) {
+                    Some(near) => format!("Did you mean \"{near}\"?"),
+                    None => format!("The kinds are {}.", KINDS.join(", ")),
+                },
+            ),
+        ),
     }
 }
 
@@ -105,7 +140,11 @@ pub(super) fn later_kind(kind: &str) -> Error {
 }
 
 fn known(place: Place<'_>, table: &Table<'_>, keys: &[&str], section: &str) -> Result<()> {
-    match table.keys().filter(|key| !keys.contains(&&**key.get_ref())).min_by_key(|key| key.span().start) {
+    match table
+        .keys()
+        .filter(|key| !keys.contains(&&**key.get_ref()))
+        .min_by_key(|key| key.span().start)
+    {
         Some(key) => Err(unknown(place, key, keys, section)),
         None => Ok(()),
     }
@@ -113,13 +152,19 @@ fn known(place: Place<'_>, table: &Table<'_>, keys: &[&str], section: &str) -> R
 
 fn unknown(place: Place<'_>, key: &Spanned<impl AsRef<str>>, keys: &[&str], section: &str) -> Error {
     let word = key.get_ref().as_ref();
-    let within = if section.is_empty() { String::new() } else { format!(" in {section}") };
-    Error::invalid(format!("{}: unknown key \"{word}\"{within}", place.at(key.span().start))).with_hint(
-        match nearest(word, keys.iter().copied()) {
-            Some(near) => format!("Did you mean \"{near}\"?"),
-            None => format!("The keys{within} are {}.", keys.join(", ")),
-        },
-    )
+    let within = if section.is_empty() {
+        String::new()
+    } else {
+        format!(" in {section}")
+    };
+    Error::invalid(format!(
+        "{}: unknown key \"{word}\"{within}",
+        place.at(key.span().start)
+    ))
+    .with_hint(match nearest(word, keys.iter().copied()) {
+        Some(near) => format!("Did you mean \"{near}\"?"),
+        None => format!("The keys{within} are {}.", keys.join(", ")),
+    })
 }
 
 fn tables<'a, 'i>(table: &'a Table<'i>, name: &'a str) -> impl Iterator<Item = (&'a str, &'a Table<'i>)> {

@@ -1,9 +1,9 @@
 //! The validated plan of one run: what is read, where it goes, what is kept. It stands in the manifest.
 
 use crate::config::env::{Environment, s3_keys};
+use crate::config::nearest;
 use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
-use crate::config::nearest;
 use crate::error::{Error, Result};
 
 /// Job name of a backup whose sources were given as URLs.
@@ -32,7 +32,10 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
         .iter()
         .map(|name| {
             config.sources.iter().find(|s| s.name == *name).cloned().ok_or_else(|| {
-                Error::invalid(format!("job \"{}\" names source \"{name}\", which is not defined", job.name))
+                Error::invalid(format!(
+                    "job \"{}\" names source \"{name}\", which is not defined",
+                    job.name
+                ))
             })
         })
         .collect::<Result<Vec<SourceConfig>>>()?;
@@ -56,28 +59,50 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
                 repository.storage_class = Some(class);
             }
             let compression_level = job.compression_level.unwrap_or(1);
-            Plan { job: job.name.clone(), repository, sources: sources.clone(), compression_level, keep }
+            Plan {
+                job: job.name.clone(),
+                repository,
+                sources: sources.clone(),
+                compression_level,
+                keep,
+            }
         })
         .collect())
 }
 
 /// Plans a backup of sources given as URLs.
 pub fn plan_for_urls(urls: &[String], repository: RepositoryConfig) -> Result<Plan> {
-    let mut sources = urls.iter().map(|url| parse_source_url(url)).collect::<Result<Vec<_>>>()?;
+    let mut sources = urls
+        .iter()
+        .map(|url| parse_source_url(url))
+        .collect::<Result<Vec<_>>>()?;
     unique_names(&mut sources);
-    Ok(Plan { job: ADHOC_JOB.to_owned(), repository, sources, compression_level: 1, keep: None })
+    Ok(Plan {
+        job: ADHOC_JOB.to_owned(),
+        repository,
+        sources,
+        compression_level: 1,
+        keep: None,
+    })
 }
 
 /// Finds the repository that `given` (a URL or a configured name) means; without it, the only one that is configured.
-pub fn repository_for(config: &Config, given: Option<&str>, endpoint: Option<&str>, env: &Environment<'_>) -> Result<RepositoryConfig> {
+pub fn repository_for(
+    config: &Config,
+    given: Option<&str>,
+    endpoint: Option<&str>,
+    env: &Environment<'_>,
+) -> Result<RepositoryConfig> {
     let mut repository = match given {
         None => match config.repositories.as_slice() {
             [one] => one.clone(),
             [] => return Err(no_repository(config)),
             several => {
                 let names = several.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
-                return Err(Error::invalid(format!("{} defines several repositories: {names}", config.origin))
-                    .with_hint("Choose one with --repository NAME."));
+                return Err(
+                    Error::invalid(format!("{} defines several repositories: {names}", config.origin))
+                        .with_hint("Choose one with --repository NAME."),
+                );
             }
         },
         Some(given) => match config.repositories.iter().find(|r| r.name == given) {
@@ -85,13 +110,18 @@ pub fn repository_for(config: &Config, given: Option<&str>, endpoint: Option<&st
             None => {
                 let names = config.repositories.iter().map(|r| r.name.as_str());
                 let url = parse_repository_url(given).map_err(|error| match nearest(given, names) {
-                    Some(near) => error.with_hint(format!("Did you mean repository \"{near}\"? A URL is s3://bucket/prefix or file:///path.")),
+                    Some(near) => error.with_hint(format!(
+                        "Did you mean repository \"{near}\"? A URL is s3://bucket/prefix or file:///path."
+                    )),
                     None => error,
                 })?;
                 // The same place under its URL keeps its configured endpoint and keys.
                 match config.repositories.iter().find(|r| r.url == url) {
                     Some(configured) => configured.clone(),
-                    None => RepositoryConfig { static_keys: s3_keys(env), ..RepositoryConfig::from_url("default", url) },
+                    None => RepositoryConfig {
+                        static_keys: s3_keys(env),
+                        ..RepositoryConfig::from_url("default", url)
+                    },
                 }
             }
         },
@@ -103,7 +133,11 @@ pub fn repository_for(config: &Config, given: Option<&str>, endpoint: Option<&st
 }
 
 fn no_repository(config: &Config) -> Error {
-    let origin = if config.origin.is_empty() { "the configuration" } else { &config.origin };
+    let origin = if config.origin.is_empty() {
+        "the configuration"
+    } else {
+        &config.origin
+    };
     Error::invalid(format!("{origin} names no repository"))
         .with_hint("Give one with --to URL (s3://bucket/prefix or file:///path), WIREVAULT_REPOSITORY, or [repository] in wirevault.toml.")
 }

@@ -20,8 +20,14 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("tb", 1_000_000_000_000),
 ];
 
-const TIME_UNITS: &[(&str, u64)] =
-    &[("ms", 1), ("s", 1000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const TIME_UNITS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("min", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 /// Reads a size in bytes: `268435456`, `256MiB`, `1.5GiB`, `20 MB`.
 pub fn parse_bytes(text: &str) -> Result<u64> {
@@ -30,7 +36,11 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
             .with_hint("Write a number with a unit, for example 256MiB, 1.5GiB or 20MB.")
     };
     let (number, unit) = split_number(text.trim());
-    let factor = if unit.is_empty() { Some(1) } else { lookup(SIZE_UNITS, unit) };
+    let factor = if unit.is_empty() {
+        Some(1)
+    } else {
+        lookup(SIZE_UNITS, unit)
+    };
     scaled(number, factor.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
@@ -60,7 +70,9 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
         let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_end);
         let factor = lookup(TIME_UNITS, unit.trim()).ok_or_else(wrong)?;
-        milliseconds = milliseconds.checked_add(scaled(number, factor).ok_or_else(wrong)?).ok_or_else(wrong)?;
+        milliseconds = milliseconds
+            .checked_add(scaled(number, factor).ok_or_else(wrong)?)
+            .ok_or_else(wrong)?;
         rest = next;
     }
     Ok(Duration::from_millis(milliseconds))
@@ -98,13 +110,18 @@ pub fn format_duration(duration: Duration) -> String {
 }
 
 fn split_number(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     (number, unit.trim())
 }
 
 fn lookup(units: &[(&str, u64)], word: &str) -> Option<u64> {
-    units.iter().find(|(unit, _)| unit.eq_ignore_ascii_case(word)).map(|(_, factor)| *factor)
+    units
+        .iter()
+        .find(|(unit, _)| unit.eq_ignore_ascii_case(word))
+        .map(|(_, factor)| *factor)
 }
 
 /// `number` (digits with at most one point and three places) times `factor`, exactly.
@@ -114,8 +131,14 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
         return None;
     }
     let whole: u64 = whole.parse().ok()?;
-    let thousandths: u64 = if places.is_empty() { 0 } else { format!("{places:0<3}").parse().ok()? };
-    whole.checked_mul(factor)?.checked_add(thousandths.checked_mul(factor)? / 1000)
+    let thousandths: u64 = if places.is_empty() {
+        0
+    } else {
+        format!("{places:0<3}").parse().ok()?
+    };
+    whole
+        .checked_mul(factor)?
+        .checked_add(thousandths.checked_mul(factor)? / 1000)
 }
 
 #[cfg(test)]
@@ -144,7 +167,13 @@ mod tests {
 
     #[test]
     fn sizes_are_written_with_binary_units() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (3 << 29, "1.5 GiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (3 << 29, "1.5 GiB"),
+        ] {
             assert_eq!(format_bytes(bytes), text);
         }
         assert!(format_bytes(u64::MAX).ends_with("PiB"));

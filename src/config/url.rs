@@ -14,9 +14,11 @@ const REPOSITORY_SCHEMES: &[&str] = &["s3", "file"];
 /// Reads the URL of a source; its name is derived: database, file stem, last path segment.
 pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
     let Some((scheme, rest)) = text.split_once(':') else {
-        return Err(Error::invalid(format!("\"{text}\" is neither a job nor the URL of a source")).with_hint(
-            format!("Write a URL such as files:{text}, sqlite:{text} or postgres://user@host/database."),
-        ));
+        return Err(
+            Error::invalid(format!("\"{text}\" is neither a job nor the URL of a source")).with_hint(format!(
+                "Write a URL such as files:{text}, sqlite:{text} or postgres://user@host/database."
+            )),
+        );
     };
     match scheme {
         "postgres" | "postgresql" => {
@@ -24,24 +26,47 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             let name = derived_name(&postgres_database(&url), "postgres");
             Ok(SourceConfig {
                 name,
-                kind: SourceKind::Postgres(PostgresSource { url, password, password_file: None, parallel: None }),
+                kind: SourceKind::Postgres(PostgresSource {
+                    url,
+                    password,
+                    password_file: None,
+                    parallel: None,
+                }),
             })
         }
         "sqlite" => {
             let path = local_path(text, rest)?;
             let name = derived_name(&path.file_stem().unwrap_or_default().to_string_lossy(), "sqlite");
-            Ok(SourceConfig { name, kind: SourceKind::Sqlite(SqliteSource { path, method: SqliteMethod::Auto }) })
+            Ok(SourceConfig {
+                name,
+                kind: SourceKind::Sqlite(SqliteSource {
+                    path,
+                    method: SqliteMethod::Auto,
+                }),
+            })
         }
         "files" => {
             let root = local_path(text, rest)?;
             let name = derived_name(&root.file_name().unwrap_or_default().to_string_lossy(), "files");
-            let kind = SourceKind::Files(FilesSource { root, include: vec![], exclude: vec![], one_file_system: false });
+            let kind = SourceKind::Files(FilesSource {
+                root,
+                include: vec![],
+                exclude: vec![],
+                one_file_system: false,
+            });
             Ok(SourceConfig { name, kind })
         }
         "redis" | "rediss" | "valkey" => Err(keys::later_kind("redis")),
         "docker" => Err(keys::later_kind("docker-volumes")),
-        other => Err(Error::invalid(format!("unknown kind of source \"{other}:\" in \"{}\"", redact_url(text)))
-            .with_hint(did_you_mean(other, SOURCE_SCHEMES, "Sources are postgres://…, sqlite:PATH and files:PATH."))),
+        other => Err(Error::invalid(format!(
+            "unknown kind of source \"{other}:\" in \"{}\"",
+            redact_url(text)
+        ))
+        .with_hint(did_you_mean(
+            other,
+            SOURCE_SCHEMES,
+            "Sources are postgres://…, sqlite:PATH and files:PATH.",
+        ))),
     }
 }
 
@@ -69,11 +94,13 @@ pub fn parse_repository_url(text: &str) -> Result<String> {
             Ok(trimmed.trim_end_matches('/').to_owned())
         }
         "file" => directory_url(Path::new(rest)),
-        other => Err(Error::invalid(format!("unknown kind of repository \"{other}://\"")).with_hint(did_you_mean(
-            other,
-            REPOSITORY_SCHEMES,
-            "Repositories are s3://bucket/prefix and file:///path.",
-        ))),
+        other => Err(
+            Error::invalid(format!("unknown kind of repository \"{other}://\"")).with_hint(did_you_mean(
+                other,
+                REPOSITORY_SCHEMES,
+                "Repositories are s3://bucket/prefix and file:///path.",
+            )),
+        ),
     }
 }
 
@@ -108,12 +135,16 @@ pub(super) fn postgres_database(url: &str) -> String {
     let Ok(url) = Url::parse(url) else { return String::new() };
     let path = url.path().trim_matches('/');
     let name = if path.is_empty() { url.username() } else { path };
-    percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(name)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 /// Returns a URL without its password, for messages.
 pub fn redact_url(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
     let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
     match rest.get(..authority_end).and_then(|authority| authority.rfind('@')) {
         None => text.to_owned(),
@@ -142,23 +173,36 @@ pub fn unique_names(sources: &mut [SourceConfig]) {
 pub(super) fn checked_name(name: &str) -> Result<String> {
     let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(right) {
-        return Err(Error::invalid(format!("invalid name {name:?}"))
-            .with_hint("Names have 1 to 64 letters, digits, dots, underscores and hyphens, and do not begin with a dot."));
+        return Err(Error::invalid(format!("invalid name {name:?}")).with_hint(
+            "Names have 1 to 64 letters, digits, dots, underscores and hyphens, and do not begin with a dot.",
+        ));
     }
     Ok(name.to_owned())
 }
 
 fn derived_name(text: &str, default: &str) -> String {
-    let right = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let right = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+            c
+        } else {
+            '-'
+        }
+    };
     let name: String = text.chars().map(right).take(64).collect();
     let name = name.trim_start_matches(['.', '-']).trim_end_matches('-');
-    if name.is_empty() { default.to_owned() } else { name.to_owned() }
+    if name.is_empty() {
+        default.to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 fn local_path(text: &str, rest: &str) -> Result<PathBuf> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
     if path.is_empty() {
-        return Err(Error::invalid(format!("\"{text}\" names no path")).with_hint("Write files:/path or sqlite:/path/app.db."));
+        return Err(
+            Error::invalid(format!("\"{text}\" names no path")).with_hint("Write files:/path or sqlite:/path/app.db.")
+        );
     }
     Ok(PathBuf::from(path))
 }
@@ -168,8 +212,13 @@ fn directory_url(path: &Path) -> Result<String> {
         return Err(Error::invalid("the URL of the repository names no path").with_hint("Write file:///path."));
     }
     let absolute = std::path::absolute(path)?;
-    let text = absolute.to_str().ok_or_else(|| Error::invalid(format!("path {} is not UTF-8", absolute.display())))?;
-    Ok(format!("file://{}", if text == "/" { text } else { text.trim_end_matches('/') }))
+    let text = absolute
+        .to_str()
+        .ok_or_else(|| Error::invalid(format!("path {} is not UTF-8", absolute.display())))?;
+    Ok(format!(
+        "file://{}",
+        if text == "/" { text } else { text.trim_end_matches('/') }
+    ))
 }
 
 fn did_you_mean(word: &str, all: &[&str], otherwise: &str) -> String {
@@ -186,7 +235,13 @@ mod tests {
 
     #[test]
     fn names_are_derived_and_made_unique() {
-        let urls = ["postgres://app:pw@db/app", "sqlite:data/app.db", "files:/etc/app", "files:/etc/nginx/", "files:/"];
+        let urls = [
+            "postgres://app:pw@db/app",
+            "sqlite:data/app.db",
+            "files:/etc/app",
+            "files:/etc/nginx/",
+            "files:/",
+        ];
         let mut sources: Vec<_> = urls.iter().map(|u| parse_source_url(u).unwrap()).collect();
         unique_names(&mut sources);
         let names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();

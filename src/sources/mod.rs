@@ -106,12 +106,21 @@ pub struct Notes {
 impl Notes {
     /// Makes an empty collection for a task.
     pub fn new(task: impl Into<String>, reporter: SharedReporter) -> Self {
-        Self { task: task.into(), reporter, counts: std::sync::Mutex::default() }
+        Self {
+            task: task.into(),
+            reporter,
+            counts: std::sync::Mutex::default(),
+        }
     }
 
     /// Reports and counts a note.
     pub fn add(&self, note: Note) {
-        *self.counts.lock().expect("no panic happens under this lock").entry(note.code.clone()).or_default() += 1;
+        *self
+            .counts
+            .lock()
+            .expect("no panic happens under this lock")
+            .entry(note.code.clone())
+            .or_default() += 1;
         self.reporter.note(&self.task, note);
     }
 

@@ -168,7 +168,13 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Makes the object out of its parts, in the order given. Durable on return. A lost reply is resolved by looking
     /// at what is there, so an error means that the object was not made by this upload.
-    async fn complete_upload(&self, key: &ObjectKey, upload: &UploadId, parts: &[PartReceipt], mode: PutMode) -> Result<()>;
+    async fn complete_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[PartReceipt],
+        mode: PutMode,
+    ) -> Result<()>;
 
     /// Gives up an upload and its parts; one that is not there is no error.
     async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<()>;

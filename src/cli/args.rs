@@ -1,0 +1,330 @@
+//! The flags: each with its name, default and help in one place.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config;
+
+/// Backs up databases and files over their own protocols, proves that they restore, and brings them back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wirevault",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  wirevault backup postgres://app@db/app sqlite:data/app.db files:/etc/app --to s3://bucket/app
+  wirevault list --from s3://bucket/app
+  wirevault verify latest --from s3://bucket/app
+  wirevault restore latest --from s3://bucket/app --source app --into postgres://app@db/app_copy
+
+Exit codes: 0 done, 1 failed, 2 finished but some sources failed."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Flags of every verb.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags that every verb takes, before or after it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Configuration file [default: wirevault.toml if it is there, otherwise the environment]
+    #[arg(long, global = true, value_name = "FILE", env = "WIREVAULT_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Repository: s3://bucket/prefix, file:///path, or a name from the configuration
+    #[arg(long, global = true, value_name = "URL", visible_aliases = ["to", "from"], env = "WIREVAULT_REPOSITORY")]
+    pub repository: Option<String>,
+
+    /// Endpoint of an S3-compatible store, for example http://127.0.0.1:9000
+    #[arg(long, global = true, value_name = "URL")]
+    pub endpoint: Option<String>,
+
+    /// Memory this process may use, at least 96MiB; a smaller limit of the container is respected [default: 256MiB]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
+    pub memory_limit: Option<u64>,
+
+    /// Directory for the few sources that need a local copy [default: the system's temporary directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
+
+    /// Print one JSON document on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Log more on standard error; repeat for more (RUST_LOG overrides)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Create a repository and probe its store
+    Init(Init),
+    /// Look at configuration, sources, store and memory; change nothing
+    Check(Check),
+    /// Back up jobs, or sources given as URLs
+    Backup(Backup),
+    /// List snapshots
+    List(List),
+    /// Show one snapshot: its sources, sizes, times
+    Show(Show),
+    /// Read stored data back and compare digests
+    Verify(Verify),
+    /// Bring sources back
+    Restore(Restore),
+    /// Write one stored stream to standard output
+    Cat(Cat),
+    /// Expire snapshots by the keep rules and sweep what no snapshot needs
+    Prune(Prune),
+}
+
+/// Flags of `init`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault init --no-encryption --to s3://bucket/app\n  wirevault init --no-encryption --to file:///var/backups/app"
+)]
+pub struct Init {
+    /// Store data as they are, readable by whoever reads the store (the only way in this version)
+    #[arg(long)]
+    pub no_encryption: bool,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wirevault check\n  wirevault check postgres://app@db/app --to s3://bucket/app")]
+pub struct Check {
+    /// Jobs or source URLs [default: all jobs of the configuration]
+    #[arg(value_name = "JOB or URL")]
+    pub targets: Vec<String>,
+}
+
+/// Flags of `backup`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault backup postgres://app@db/app files:/etc/app --to s3://bucket/app\n  wirevault backup full\n  wirevault backup --dry-run"
+)]
+pub struct Backup {
+    /// Jobs of the configuration, or source URLs [default: all jobs]
+    #[arg(value_name = "JOB or URL")]
+    pub targets: Vec<String>,
+
+    /// Print the plan and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Connections or readers per source
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub parallel: u8,
+
+    /// zstd level, 1 (fast) to 19 (small) [default: 1, or the job's]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: Option<i32>,
+}
+
+/// Flags of `list`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wirevault list --from s3://bucket/app\n  wirevault list --job full --json")]
+pub struct List {
+    /// Only snapshots of this job
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
+
+    /// Only snapshots of this host
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+}
+
+/// Flags of `show`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault show latest --from s3://bucket/app\n  wirevault show latest:full --json"
+)]
+pub struct Show {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+}
+
+/// Flags of `verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault verify latest --from s3://bucket/app\n  wirevault verify --all --level stored\n  wirevault verify latest --level restored"
+)]
+pub struct Verify {
+    /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB
+    #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
+    pub snapshots: Vec<String>,
+
+    /// Every snapshot of the repository
+    #[arg(long, conflicts_with = "snapshots")]
+    pub all: bool,
+
+    /// How deep to look
+    #[arg(long, value_enum, default_value_t = Level::Content)]
+    pub level: Level,
+
+    /// Do not store what was proven in the repository
+    #[arg(long)]
+    pub no_evidence: bool,
+}
+
+/// Levels of `verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Digests of the stored objects
+    Stored,
+    /// Also decompress, digest and parse every entry
+    Content,
+    /// Also restore into a scratch place and let the engine check it
+    Restored,
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run"
+)]
+pub struct Restore {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+
+    /// Only these sources [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub source: Vec<String>,
+
+    /// Database URL, file, or directory that takes every file tree and SQLite database [default: where it came from]
+    #[arg(long, value_name = "URL or PATH")]
+    pub into: Option<String>,
+
+    /// Replace what is there
+    #[arg(long)]
+    pub clean: bool,
+
+    /// Remove files that the backup does not know
+    #[arg(long)]
+    pub delete: bool,
+
+    /// Only files that match these globs
+    #[arg(long, value_name = "GLOB")]
+    pub path: Vec<String>,
+
+    /// Connections or writers per source
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub parallel: u8,
+
+    /// Check everything, print the plan and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Flags of `cat`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault cat latest app pre-data.sql --from s3://bucket/app\n  wirevault cat latest app tables/00001.users > users.copy\n  wirevault cat latest etc nginx/nginx.conf"
+)]
+pub struct Cat {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+
+    /// Source of the snapshot
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+
+    /// Path of an entry, or name of a stream
+    #[arg(value_name = "PATH")]
+    pub path: String,
+}
+
+/// Flags of `prune`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault prune --dry-run\n  wirevault prune --keep-last 3 --keep-daily 30 --from s3://bucket/app"
+)]
+pub struct Prune {
+    /// Print each snapshot with the rule that keeps or expires it, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Only this job
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
+
+    /// Keep the newest N
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<u32>,
+
+    /// Keep the newest of each of N days
+    #[arg(long, value_name = "N")]
+    pub keep_daily: Option<u32>,
+
+    /// Keep the newest of each of N weeks
+    #[arg(long, value_name = "N")]
+    pub keep_weekly: Option<u32>,
+
+    /// Keep the newest of each of N months
+    #[arg(long, value_name = "N")]
+    pub keep_monthly: Option<u32>,
+
+    /// Keep all of the last N days
+    #[arg(long, value_name = "DAYS")]
+    pub keep_within: Option<u32>,
+
+    /// Do not sweep data without a snapshot
+    #[arg(long)]
+    pub no_sweep: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    config::parse_bytes(text).map_err(|error| match error.hint() {
+        Some(hint) => format!("{}. {hint}", error.chain()),
+        None => error.chain(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_help_and_no_two_clash() {
+        Cli::command().debug_assert();
+        for verb in Cli::command().get_subcommands() {
+            for argument in verb.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    verb.get_name(),
+                    argument.get_id()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_verb() {
+        for line in ["wirevault --to /b --json list", "wirevault list --from /b --json"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.repository.as_deref(), Some("/b"));
+            assert!(cli.global.json);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The process around a command: threads, signals, memory limit, log.
+
+use std::path::Path;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::error::Result;
+
+/// Blocking threads at most: sources, directory store and compression; a bound, so that memory has one too.
+const BLOCKING_THREADS: usize = 32;
+
+/// Stack of each thread, in bytes. Only touched pages count towards the memory limit.
+const STACK_BYTES: usize = 2 << 20;
+
+/// Returns the number of processors this process may use.
+pub(super) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Makes the runtime.
+pub(super) fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(cpus().clamp(1, 4))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK_BYTES)
+        .thread_name("wirevault")
+        .enable_all()
+        .build()?;
+    Ok(runtime)
+}
+
+/// Cancels the token on the first SIGINT or SIGTERM; the second one ends the process at once.
+pub(super) fn cancel_on_signals(cancel: CancellationToken) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        let name = tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" };
+        tracing::warn!("{name}: giving up uploads and ending; a second signal ends at once");
+        cancel.cancel();
+        tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+        // Whatever is half-written has no manifest; the sweep takes it.
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+/// Sends logs to standard error, as RUST_LOG or the flags say.
+pub(super) fn start_log(verbose: u8, quiet: bool) {
+    let default = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "wirevault=info,warn",
+        (false, 2) => "wirevault=debug,info",
+        (false, _) => "wirevault=trace,debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(verbose > 1)
+        .try_init();
+}
+
+/// Returns the memory limit of the container in bytes, if there is one (cgroup v2, then v1).
+pub(super) fn cgroup_limit() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    smallest_limit(Path::new("/sys/fs/cgroup"), &own)
+}
+
+/// Walks from this process's group up to the root: the smallest limit on the way counts.
+fn smallest_limit(root: &Path, own: &str) -> Option<u64> {
+    let mut smallest: Option<u64> = None;
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let (base, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            list if list.split(',').any(|c| c == "memory") => (root.join("memory"), "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        let mut group = base.join(path.trim_start_matches('/'));
+        loop {
+            let limit = std::fs::read_to_string(group.join(file))
+                .ok()
+                .and_then(|text| text.trim().parse::<u64>().ok());
+            // Version 1 writes a number near 2^63 for "no limit".
+            if let Some(limit) = limit.filter(|limit| *limit < 1 << 60) {
+                smallest = Some(smallest.map_or(limit, |s| s.min(limit)));
+            }
+            if group == base || !group.pop() {
+                break;
+            }
+        }
+    }
+    smallest
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_smallest_limit_of_all_groups_counts() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("a/b")).unwrap();
+        std::fs::write(root.path().join("a/memory.max"), "134217728\n").unwrap();
+        std::fs::write(root.path().join("a/b/memory.max"), "max\n").unwrap();
+        assert_eq!(smallest_limit(root.path(), "0::/a/b\n"), Some(128 << 20));
+        assert_eq!(smallest_limit(root.path(), "0::/\n"), None);
+        std::fs::create_dir_all(root.path().join("memory/x")).unwrap();
+        std::fs::write(
+            root.path().join("memory/x/memory.limit_in_bytes"),
+            "9223372036854771712\n",
+        )
+        .unwrap();
+        std::fs::write(root.path().join("memory/memory.limit_in_bytes"), "268435456\n").unwrap();
+        assert_eq!(smallest_limit(root.path(), "4:memory:/x\n"), Some(256 << 20));
+    }
+}

@@ -1,0 +1,11 @@
+//! `backup`.
+
+use crate::cli::args;
+use crate::commands::{Outcome, Session};
+use crate::error::Error;
+
+/// Runs it.
+pub async fn run(session: &Session, _options: &args::Backup) -> Outcome {
+    session.open_store().await?;
+    Err(Error::unsupported("`backup` is not wired up yet"))
+}

@@ -1,0 +1,11 @@
+//! `cat`.
+
+use crate::cli::args;
+use crate::commands::{Outcome, Session};
+use crate::error::Error;
+
+/// Runs it.
+pub async fn run(session: &Session, _options: &args::Cat) -> Outcome {
+    session.open_store().await?;
+    Err(Error::unsupported("`cat` is not wired up yet"))
+}

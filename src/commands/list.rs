@@ -1,0 +1,11 @@
+//! `list`.
+
+use crate::cli::args;
+use crate::commands::{Outcome, Session};
+use crate::error::Error;
+
+/// Runs it.
+pub async fn run(session: &Session, _options: &args::List) -> Outcome {
+    session.open_store().await?;
+    Err(Error::unsupported("`list` is not wired up yet"))
+}

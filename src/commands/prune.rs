@@ -1,0 +1,11 @@
+//! `prune`.
+
+use crate::cli::args;
+use crate::commands::{Outcome, Session};
+use crate::error::Error;
+
+/// Runs it.
+pub async fn run(session: &Session, _options: &args::Prune) -> Outcome {
+    session.open_store().await?;
+    Err(Error::unsupported("`prune` is not wired up yet"))
+}

@@ -1,0 +1,129 @@
+//! What every command starts from: configuration, memory, reporter, cancellation.
+
+use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Pipeline;
+use crate::config::{self, Config, Environment, Plan, RepositoryConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::memory::MemoryPlan;
+use crate::report::SharedReporter;
+use crate::storage::SharedStore;
+
+/// The state of one invocation.
+#[derive(Debug)]
+pub struct Session {
+    /// The configuration.
+    pub config: Config,
+    /// Repository given on the command line: a URL or a configured name.
+    pub repository: Option<String>,
+    /// Endpoint given on the command line.
+    pub endpoint: Option<String>,
+    /// Buffers and workers.
+    pub pipeline: Pipeline,
+    /// Progress and notes.
+    pub reporter: SharedReporter,
+    /// Cancelled by a signal.
+    pub cancel: CancellationToken,
+    /// Directory for the named exceptions that need a local copy.
+    pub spool_dir: PathBuf,
+}
+
+/// Looks a variable of the process up.
+pub(crate) fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Session {
+    /// Returns the memory plan.
+    pub fn memory(&self) -> &MemoryPlan {
+        &self.pipeline.plan
+    }
+
+    /// Returns the repository this command works on.
+    pub fn repository_config(&self) -> Result<RepositoryConfig> {
+        let env = Environment::new(&process_environment);
+        config::repository_for(&self.config, self.repository.as_deref(), self.endpoint.as_deref(), &env)
+    }
+
+    /// Opens the store of the repository this command works on.
+    pub async fn open_store(&self) -> Result<(RepositoryConfig, SharedStore)> {
+        let repository = self.repository_config()?;
+        Err(Error::unsupported(format!(
+            "stores such as \"{}\" are not wired up yet",
+            repository.url
+        )))
+    }
+
+    /// Makes plans of jobs or source URLs; of all jobs when there are no targets.
+    pub fn plans(&self, targets: &[String]) -> Result<Vec<Plan>> {
+        let given = match &self.repository {
+            Some(_) => Some(self.repository_config()?),
+            None => None,
+        };
+        let (urls, names): (Vec<_>, Vec<_>) = targets.iter().cloned().partition(|target| target.contains(':'));
+        let mut plans = Vec::new();
+        if targets.is_empty() {
+            if self.config.jobs.is_empty() {
+                return Err(Error::invalid(format!("{} names no job", self.config.origin))
+                    .with_hint("Give sources as URLs (postgres://…, sqlite:PATH, files:PATH), or write [job.NAME] into wirevault.toml."));
+            }
+            for job in &self.config.jobs {
+                plans.extend(config::plan_for_job(&self.config, job, given.as_ref())?);
+            }
+        }
+        for name in &names {
+            let Some(job) = self.config.jobs.iter().find(|job| job.name == *name) else {
+                return Err(self.unknown_job(name));
+            };
+            plans.extend(config::plan_for_job(&self.config, job, given.as_ref())?);
+        }
+        if !urls.is_empty() {
+            plans.push(config::plan_for_urls(&urls, self.repository_config()?)?);
+        }
+        for plan in &mut plans {
+            if self.endpoint.is_some() {
+                plan.repository.endpoint.clone_from(&self.endpoint);
+            }
+        }
+        Ok(plans)
+    }
+
+    fn unknown_job(&self, name: &str) -> Error {
+        let jobs = self.config.jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>();
+        match config::nearest(name, jobs.iter().copied()) {
+            Some(near) => Error::invalid(format!("{} has no job \"{name}\"", self.config.origin))
+                .with_hint(format!("Did you mean \"{near}\"?")),
+            // With no job that is near, a URL was probably meant.
+            None => match config::parse_source_url(name) {
+                Err(error) => error,
+                Ok(_) => Error::invalid(format!("{} has no job \"{name}\"", self.config.origin)),
+            },
+        }
+    }
+
+    /// Awaits work, or fails as soon as a signal asks to end. Dropping the work must leave nothing half-done.
+    pub async fn or_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(cancelled()),
+            done = work => done,
+        }
+    }
+
+    /// Fails if a signal asked to end.
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            Err(cancelled())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The error of work that a signal ended.
+pub(crate) fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "ended by a signal")
+        .with_hint("Nothing half-written counts; run the command again.")
+}

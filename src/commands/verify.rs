@@ -1,0 +1,11 @@
+//! `verify`.
+
+use crate::cli::args;
+use crate::commands::{Outcome, Session};
+use crate::error::Error;
+
+/// Runs it.
+pub async fn run(session: &Session, _options: &args::Verify) -> Outcome {
+    session.open_store().await?;
+    Err(Error::unsupported("`verify` is not wired up yet"))
+}
