@@ -33,8 +33,9 @@ for package in "${packages[@]}"; do
 done
 if [ ${#missing[@]} -gt 0 ]; then
     say "installing ${missing[*]} in the chroot"
-    mkdir -p "$root/etc/postgresql-common"
-    echo 'create_main_cluster = false' >"$root/etc/postgresql-common/createcluster.conf"
+    # Packages make no cluster either. A file beside the package's own: dpkg would ask about a changed one.
+    mkdir -p "$root/etc/postgresql-common/createcluster.d"
+    echo 'create_main_cluster = false' >"$root/etc/postgresql-common/createcluster.d/none.conf"
     { chroot "$root" apt-get -qq update
       chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}"
     } >>"$dir/forky.log" 2>&1 || { tail -5 "$dir/forky.log" >&2; exit 1; }

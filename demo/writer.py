@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""A SQLite database with an invariant, and a program that writes to it without pause.
+
+    writer.py create PATH MEGABYTES   makes the database, in WAL mode
+    writer.py write PATH [PAUSE_MS]   writes until it is ended by SIGTERM, then prints how many transactions
+    writer.py check PATH              integrity_check and the invariant; exit code 1 if either fails
+
+The invariant: whatever the moment, the balances sum to zero, the ledger has no gap, and "last" names its last line.
+A copy that mixes two moments breaks it.
+"""
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import sys
+import time
+
+ACCOUNTS = 500
+
+
+def create(path, megabytes):
+    db = sqlite3.connect(path)
+    db.executescript("""
+        pragma journal_mode = wal;
+        create table account (id integer primary key, balance integer not null);
+        create table ledger (id integer primary key, source integer, target integer, amount integer, note text);
+        create table last (ledger_id integer not null);
+        create table cover (id integer primary key, title text not null, image blob not null);
+        create index ledger_target on ledger (target);
+        insert into last values (0);
+    """)
+    db.executemany("insert into account values (?, 0)", ((n,) for n in range(ACCOUNTS)))
+
+    def covers():
+        for n in range(megabytes * 16):
+            block = hashlib.sha256(b"%d" % n).digest()
+            # Half noise, half repetition: it compresses about as well as real data.
+            noise = b"".join(hashlib.sha256(block + b"%d" % i).digest() for i in range(960))
+            yield n, "Cover %d" % n, noise + block * 960
+
+    db.executemany("insert into cover values (?, ?, ?)", covers())
+    db.commit()
+    db.execute("pragma wal_checkpoint(truncate)")
+    db.close()
+
+
+def write(path, pause_ms=2):
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    db = sqlite3.connect(path, isolation_level=None, timeout=30)
+    db.execute("pragma synchronous = normal")
+    count = 0
+    while not stopped:
+        db.execute("begin immediate")
+        last = db.execute("select ledger_id from last").fetchone()[0]
+        for n in range(20):
+            source, target, amount = random.randrange(ACCOUNTS), random.randrange(ACCOUNTS), random.randrange(1000)
+            db.execute("update account set balance = balance - ? where id = ?", (amount, source))
+            db.execute("update account set balance = balance + ? where id = ?", (amount, target))
+            last += 1
+            db.execute("insert into ledger values (?, ?, ?, ?, ?)", (last, source, target, amount, "x" * 200))
+        db.execute("update last set ledger_id = ?", (last,))
+        db.execute("commit")
+        count += 1
+        time.sleep(pause_ms / 1000)
+    db.close()
+    print(count)
+
+
+def check(path):
+    if not os.path.exists(path):
+        sys.exit("no such file: " + path)
+    db = sqlite3.connect("file:%s?mode=ro" % path, uri=True)
+    integrity = db.execute("pragma integrity_check").fetchone()[0]
+    total = db.execute("select sum(balance) from account").fetchone()[0]
+    lines, first, highest = db.execute("select count(*), min(id), max(id) from ledger").fetchone()
+    last = db.execute("select ledger_id from last").fetchone()[0]
+    covers = hashlib.sha256()
+    for row in db.execute("select id, title, image from cover order by id"):
+        covers.update(repr(row[:2]).encode() + row[2])
+    whole = integrity == "ok" and total == 0 and lines == last and (lines == 0 or (first, highest) == (1, last))
+    print("integrity %s, balances sum to %s, %s ledger lines of %s, covers %s"
+          % (integrity, total, lines, last, covers.hexdigest()[:16]))
+    sys.exit(0 if whole else 1)
+
+
+if __name__ == "__main__":
+    command, path = sys.argv[1], sys.argv[2]
+    if command == "create":
+        create(path, int(sys.argv[3]))
+    elif command == "write":
+        write(path, *map(float, sys.argv[3:4]))
+    elif command == "check":
+        check(path)
+    else:
+        sys.exit(__doc__)
