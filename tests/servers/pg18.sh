@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { say "a chroot needs root"; exit 1; }
 dir=$(servers_dir)
 root=$dir/forky
-packages=(postgresql-18 postgresql-contrib)
+packages=(postgresql-18) # since 18 contrib is part of it
 if [ "${1:-}" = --with-redis ]; then packages+=(redis-server valkey-server); fi
 mkdir -p "$dir"
 exec 9>"$dir/.forky.lock"
@@ -36,8 +36,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     # Packages make no cluster either. A file beside the package's own: dpkg would ask about a changed one.
     mkdir -p "$root/etc/postgresql-common/createcluster.d"
     echo 'create_main_cluster = false' >"$root/etc/postgresql-common/createcluster.d/none.conf"
-    { chroot "$root" apt-get -qq update
-      chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}"
-    } >>"$dir/forky.log" 2>&1 || { tail -5 "$dir/forky.log" >&2; exit 1; }
+    # postgresql-common wants /proc to configure itself; in a mount namespace it goes with the command.
+    unshare --mount bash -e -c 'mount -t proc proc "$1/proc"; root=$1; shift
+        chroot "$root" dpkg --configure -a
+        # A snapshot of a rolling distribution may be past its date.
+        chroot "$root" apt-get -qq -o Acquire::Check-Valid-Until=false update
+        chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@"
+    ' - "$root" "${missing[@]}" >>"$dir/forky.log" 2>&1 || { tail -5 "$dir/forky.log" >&2; exit 1; }
 fi
 echo "$root"

@@ -40,11 +40,15 @@ stage_build() {
 }
 
 # stage_s3 BUCKET: starts the S3 server; sets s3_endpoint and s3_pid and the AWS_* environment.
+# S3_HOST is the address it listens on; S3_WRAP a command that starts it elsewhere (in a network namespace).
 stage_s3() {
     local line=
     mkdir -p "$stage/s3/$1"
     export AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo-secret AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
-    "$S3_SERVER" --root "$stage/s3" --port 0 --access-key demo --secret-key demo-secret >"$stage/s3.out" 2>"$stage/s3.log" &
+    local host=() wrap=()
+    [ -z "${S3_HOST:-}" ] || host=(--host "$S3_HOST")
+    [ -z "${S3_WRAP:-}" ] || wrap=("${S3_WRAP[@]}")
+    "${wrap[@]}" "$S3_SERVER" --root "$stage/s3" "${host[@]}" --port 0 --access-key demo --secret-key demo-secret >"$stage/s3.out" 2>"$stage/s3.log" &
     s3_pid=$!
     stage_pids+=("$s3_pid")
     for _ in $(seq 100); do
