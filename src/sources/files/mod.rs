@@ -4,8 +4,10 @@
 //! in silence (see [`read`]), and no walk touches a SQLite database that has its own source
 //! (see [`crate::sources::sqlite::registry`]). `docs/files.md` tells the rest.
 
+mod apply;
 pub(crate) mod attrs;
 pub(crate) mod beneath;
+mod journal;
 pub(crate) mod listing;
 pub mod patterns;
 pub(crate) mod read;
