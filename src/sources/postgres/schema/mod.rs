@@ -1,11 +1,74 @@
 //! The schema of a database, read from its catalogs and written as SQL in dependency order.
 //!
 //! The graph (ids, kinds, names, edges) is held in memory, at most 600 bytes an object; details are read in keyset
-//! pages in the order in which they are written.
+//! pages in the order in which they are written. Definitions are the server's own text wherever it prints one; names
+//! are always quoted and never stand in SQL comments.
+//!
+//! What makes the reading safe: the caller's transaction is a snapshot, [`Graph::read`] lists tables with plain column
+//! reads and locks them before any definition function runs. What is not carried yet is counted and told as a note.
+
+mod acl;
+mod catalog;
+mod comments;
+mod constraints;
+mod extensions;
+mod functions;
+mod globals;
+mod graph;
+mod indexes;
+mod node;
+mod order;
+mod quote;
+mod refresh;
+mod rows;
+mod sequences;
+mod tables;
+mod triggers;
+mod types;
+mod views;
+mod write;
 
 use async_trait::async_trait;
 
 use crate::error::Result;
+
+pub use globals::write_globals;
+pub use graph::Graph;
+pub use quote::{literal, qualified, quote_ident};
+
+/// Settings of every session that reads a schema or data: one list for leader and workers.
+///
+/// Settings that only some versions have are set through `pg_settings`, so one text serves 13 to 18.
+pub const SESSION_SQL: &str = "\
+SELECT pg_catalog.set_config('search_path', '', false);
+SET client_encoding = 'UTF8';
+SET DateStyle = 'ISO, YMD';
+SET IntervalStyle = 'postgres';
+SET TimeZone = 'UTC';
+SET extra_float_digits = 3;
+SET bytea_output = 'hex';
+SET xmloption = 'content';
+SET standard_conforming_strings = on;
+SET synchronize_seqscans = off;
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET quote_all_identifiers = on;
+SET row_security = off;
+SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout');
+SELECT pg_catalog.set_config(name, 'view,foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind';
+";
+
+/// What of the schema is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SchemaOptions {
+    /// Leave out `ALTER … OWNER TO`.
+    pub no_owner: bool,
+    /// Leave out `GRANT`, `REVOKE` and default privileges.
+    pub no_acl: bool,
+    /// Do not lock tables (the caller did, or reads a schema that nobody changes).
+    pub no_lock: bool,
+}
 
 /// Which part of a restore a statement belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -35,6 +98,7 @@ pub struct TocItem {
     /// Ids of items that must have been run before; items of earlier sections are implied.
     pub depends_on: Vec<u32>,
     /// Numbers of the tables ([`DataTable::number`]) the statements lock exclusively (two such items on one table never run at once).
+    /// Numbers above the count of data tables stand for relations without rows of their own (partitioned tables, views).
     pub locks: Vec<u32>,
     /// Rough cost for ordering (bytes of the table for an index; 0 else).
     pub weight: u64,

@@ -1,0 +1,197 @@
+//! The bulk queries: one per catalog, cost by the size of the catalog, plain columns only (no definition functions).
+//!
+//! Every node query yields: oid, tag, schema oid, name, parent oid, flags, has ACL. Members of extensions are left out.
+
+use super::node::{Kind, class, flag};
+
+/// One bulk query of nodes.
+pub(super) struct NodeQuery {
+    /// Catalog the oids belong to.
+    pub(super) class: u32,
+    /// Catalog the parent oids belong to (0: none).
+    pub(super) parent_class: u32,
+    /// What is read, for messages.
+    pub(super) act: &'static str,
+    pub(super) sql: String,
+}
+
+/// Text that leaves out members of extensions and whatever else hangs internally on something.
+fn free(catalog: u32, alias: &str, deptypes: &str) -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = {catalog} AND d.objid = {alias}.oid \
+         AND d.objsubid = 0 AND d.deptype IN ({deptypes}))"
+    )
+}
+
+/// Returns the node queries in an order in which parents come before their parts.
+pub(super) fn node_queries() -> Vec<NodeQuery> {
+    let (partitioned, partition, data) = (flag::PARTITIONED, flag::PARTITION, flag::DATA);
+    let inline = flag::INLINE;
+    let user = "oid >= 16384";
+    let query = |class, parent_class, act, sql| NodeQuery { class, parent_class, act, sql };
+    vec![
+        query(class::NAMESPACE, 0, "schemas", format!(
+            "SELECT n.oid, 'n', 0::oid, n.nspname::text, 0::oid, 0, n.nspacl IS NOT NULL FROM pg_catalog.pg_namespace n \
+             WHERE (n.{user} OR n.nspname = 'public') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND {}",
+            free(class::NAMESPACE, "n", "'e'"))),
+        query(class::EXTENSION, 0, "extensions", format!(
+            "SELECT e.oid, 'x', 0::oid, e.extname::text, 0::oid, 0, false FROM pg_catalog.pg_extension e WHERE e.{user}")),
+        query(class::RELATION, 0, "relations", format!(
+            "SELECT c.oid, c.relkind::text, c.relnamespace, c.relname::text, 0::oid, \
+             CASE WHEN c.relkind = 'p' THEN {partitioned} ELSE 0 END + CASE WHEN c.relispartition THEN {partition} ELSE 0 END \
+             + CASE WHEN c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated) THEN {data} ELSE 0 END, \
+             c.relacl IS NOT NULL FROM pg_catalog.pg_class c \
+             WHERE c.{user} AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relpersistence <> 't' AND {}",
+            free(class::RELATION, "c", "'e'"))),
+        query(class::TYPE, 0, "types", format!(
+            "SELECT t.oid, 'T' || t.typtype::text, t.typnamespace, t.typname::text, 0::oid, 0, t.typacl IS NOT NULL \
+             FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid \
+             WHERE t.{user} AND t.typisdefined AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')) AND {}",
+            free(class::TYPE, "t", "'e'"))),
+        query(class::PROC, 0, "functions", format!(
+            "SELECT p.oid, 'P' || p.prokind::text, p.pronamespace, p.proname::text, 0::oid, 0, p.proacl IS NOT NULL \
+             FROM pg_catalog.pg_proc p WHERE p.{user} AND {}", free(class::PROC, "p", "'e', 'i'"))),
+        query(class::ATTRDEF, class::RELATION, "column defaults", format!(
+            "SELECT a.oid, 'D', 0::oid, at.attname::text, a.adrelid, CASE WHEN c.relkind IN ('r', 'p') THEN {inline} ELSE 0 END, false \
+             FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_attribute at ON at.attrelid = a.adrelid AND at.attnum = a.adnum \
+             JOIN pg_catalog.pg_class c ON c.oid = a.adrelid WHERE a.adrelid >= 16384 AND c.relkind IN ('r', 'p', 'v')")),
+        query(class::CONSTRAINT, class::RELATION, "table constraints", format!(
+            "SELECT k.oid, 'C' || k.contype::text, 0::oid, k.conname::text, k.conrelid, \
+             CASE WHEN k.contype = 'c' AND k.convalidated THEN {inline} ELSE 0 END \
+             + CASE WHEN c.relkind = 'p' THEN {partitioned} ELSE 0 END, false \
+             FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+             WHERE k.conrelid >= 16384 AND (k.contype IN ('p', 'u', 'x') OR (k.contype = 'f' AND k.conparentid = 0) \
+             OR (k.contype = 'c' AND (k.conislocal OR c.relispartition)))")),
+        query(class::CONSTRAINT, class::TYPE, "domain constraints", format!(
+            "SELECT k.oid, 'Cd', 0::oid, k.conname::text, k.contypid, CASE WHEN k.convalidated THEN {inline} ELSE 0 END, false \
+             FROM pg_catalog.pg_constraint k WHERE k.contypid >= 16384 AND k.contype = 'c'")),
+        query(class::RELATION, class::RELATION, "indexes", format!(
+            "SELECT c.oid, 'I', c.relnamespace, c.relname::text, i.indrelid, CASE WHEN c.relkind = 'I' THEN {partitioned} ELSE 0 END, false \
+             FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
+             WHERE i.indexrelid >= 16384 AND i.indisready AND (i.indisvalid OR c.relkind = 'I') AND t.relkind IN ('r', 'p', 'm') \
+             AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid \
+             AND k.contype IN ('p', 'u', 'x'))")),
+        query(class::STATISTIC, 0, "extended statistics", format!(
+            "SELECT s.oid, 's', s.stxnamespace, s.stxname::text, 0::oid, 0, false FROM pg_catalog.pg_statistic_ext s WHERE s.{user} AND {}",
+            free(class::STATISTIC, "s", "'e'"))),
+        query(class::REWRITE, class::RELATION, "rules", format!(
+            "SELECT r.oid, 'R', 0::oid, r.rulename::text, r.ev_class, 0, false FROM pg_catalog.pg_rewrite r \
+             WHERE r.{user} AND r.rulename <> '_RETURN'")),
+        query(class::TRIGGER, class::RELATION, "triggers", format!(
+            "SELECT t.oid, 't', 0::oid, t.tgname::text, t.tgrelid, 0, false FROM pg_catalog.pg_trigger t \
+             WHERE t.{user} AND NOT t.tgisinternal AND t.tgparentid = 0 AND {}", free(class::TRIGGER, "t", "'e'"))),
+        query(class::POLICY, class::RELATION, "policies", format!(
+            "SELECT p.oid, 'L', 0::oid, p.polname::text, p.polrelid, 0, false FROM pg_catalog.pg_policy p WHERE p.{user}")),
+        query(class::DEFAULT_ACL, class::NAMESPACE, "default privileges", format!(
+            "SELECT d.oid, 'A', d.defaclnamespace, pg_catalog.pg_get_userbyid(d.defaclrole)::text || ' ' || d.defaclobjtype::text, d.defaclnamespace, 0, false \
+             FROM pg_catalog.pg_default_acl d WHERE d.{user}")),
+        query(class::EVENT_TRIGGER, 0, "event triggers", format!(
+            "SELECT e.oid, 'E', 0::oid, e.evtname::text, 0::oid, 0, false FROM pg_catalog.pg_event_trigger e WHERE e.{user} AND {}",
+            free(class::EVENT_TRIGGER, "e", "'e'"))),
+    ]
+}
+
+/// Returns the kind for a tag of [`node_queries`].
+pub(super) fn kind_of(tag: &str) -> Option<Kind> {
+    Some(match tag {
+        "n" => Kind::Schema,
+        "x" => Kind::Extension,
+        "r" | "p" => Kind::Table,
+        "v" => Kind::View,
+        "m" => Kind::MatView,
+        "S" => Kind::Sequence,
+        "Te" => Kind::Enum,
+        "Td" => Kind::Domain,
+        "Tr" => Kind::Range,
+        "Tc" => Kind::Composite,
+        "Pf" | "Pw" => Kind::Function,
+        "Pp" => Kind::Procedure,
+        "Pa" => Kind::Aggregate,
+        "D" => Kind::Default,
+        "Cc" => Kind::Check,
+        "Cp" | "Cu" | "Cx" => Kind::Constraint,
+        "Cf" => Kind::ForeignKey,
+        "Cd" => Kind::DomainCheck,
+        "I" => Kind::Index,
+        "s" => Kind::Statistics,
+        "R" => Kind::Rule,
+        "t" => Kind::Trigger,
+        "L" => Kind::Policy,
+        "A" => Kind::DefaultAcl,
+        "E" => Kind::EventTrigger,
+        _ => return None,
+    })
+}
+
+/// Other identities of objects: (class, oid) -> (class, oid). Later rows may build on earlier ones.
+pub(super) const ALIASES: [(&str, &str); 7] = [
+    ("extension members", "SELECT d.classid, d.objid, 3079::oid, d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.refclassid = 3079"),
+    ("constraint indexes", "SELECT 1259::oid, k.conindid, 2606::oid, k.oid FROM pg_catalog.pg_constraint k WHERE k.contype IN ('p', 'u', 'x')"),
+    ("view rules", "SELECT 2618::oid, r.oid, 1259::oid, r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.rulename = '_RETURN' AND r.oid >= 16384"),
+    ("composite types", "SELECT 1259::oid, c.oid, 1247::oid, c.reltype FROM pg_catalog.pg_class c WHERE c.relkind = 'c' AND c.oid >= 16384"),
+    ("row types", "SELECT 1247::oid, c.reltype, 1259::oid, c.oid FROM pg_catalog.pg_class c WHERE c.reltype <> 0 AND c.relkind <> 'c' AND c.oid >= 16384"),
+    ("array types", "SELECT 1247::oid, t.typarray, 1247::oid, t.oid FROM pg_catalog.pg_type t WHERE t.typarray <> 0 AND t.oid >= 16384"),
+    ("range functions", "SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
+     WHERE d.deptype = 'i' AND d.classid = 1255 AND d.refclassid = 1247 AND d.objid >= 16384"),
+];
+
+/// Multiranges and their arrays hang on their range [14].
+pub(super) const MULTIRANGE_ALIASES: (&str, &str) = (
+    "multirange types",
+    "SELECT 1247::oid, r.rngmultitypid, 1247::oid, r.rngtypid FROM pg_catalog.pg_range r WHERE r.rngtypid >= 16384 \
+     UNION ALL SELECT 1247::oid, t.typarray, 1247::oid, r.rngtypid FROM pg_catalog.pg_range r \
+     JOIN pg_catalog.pg_type t ON t.oid = r.rngmultitypid WHERE r.rngtypid >= 16384",
+);
+
+/// Dependencies. Rows of built-in objects never matter: nothing before 16384 is created.
+pub(super) const DEPENDENCIES: &str = "SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
+     WHERE d.deptype NOT IN ('p', 'e') AND d.objid >= 16384 AND (d.refobjid >= 16384 OR d.refclassid = 2615)";
+
+/// What this version of the program does not carry yet, one row per class: name, count.
+pub(super) fn not_covered() -> String {
+    let own = |catalog: &str, class: u32, what: &str, extra: &str| {
+        format!(
+            "SELECT '{what}', count(*) FROM pg_catalog.{catalog} o WHERE o.oid >= 16384 {extra} AND NOT EXISTS (SELECT 1 FROM \
+             pg_catalog.pg_depend d WHERE d.classid = {class} AND d.objid = o.oid AND d.deptype = 'e')"
+        )
+    };
+    let parts = [
+        own("pg_type", class::TYPE, "base types", "AND o.typtype = 'b' AND o.typcategory <> 'A'"),
+        own("pg_type", class::TYPE, "shell types", "AND o.typtype = 'p' AND NOT o.typisdefined"),
+        own("pg_class", class::RELATION, "foreign tables", "AND o.relkind = 'f'"),
+        own("pg_operator", 2617, "operators", "AND o.oprcode <> 0"),
+        own("pg_opfamily", 2753, "operator families", ""),
+        own("pg_opclass", 2616, "operator classes", ""),
+        own("pg_am", 2601, "access methods", ""),
+        own("pg_language", 2612, "languages", ""),
+        own("pg_cast", 2605, "casts", "AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend i WHERE i.classid = 2605 AND i.objid = o.oid AND i.deptype = 'i')"),
+        own("pg_transform", 3576, "transforms", ""),
+        own("pg_conversion", 2607, "conversions", ""),
+        own("pg_collation", 3456, "collations", ""),
+        own("pg_ts_parser", 3601, "text search parsers", ""),
+        own("pg_ts_template", 3764, "text search templates", ""),
+        own("pg_ts_dict", 3600, "text search dictionaries", ""),
+        own("pg_ts_config", 3602, "text search configurations", ""),
+        own("pg_foreign_data_wrapper", 2328, "foreign data wrappers", ""),
+        own("pg_foreign_server", 1417, "foreign servers", ""),
+        own("pg_publication", 6104, "publications", ""),
+        "SELECT 'user mappings', count(*) FROM pg_catalog.pg_user_mappings".to_owned(),
+        "SELECT 'subscriptions', count(*) FROM pg_catalog.pg_stat_subscription s JOIN pg_catalog.pg_database b ON b.datname = \
+         pg_catalog.current_database() WHERE s.subid >= 16384"
+            .to_owned(),
+        "SELECT 'large objects', count(*) FROM pg_catalog.pg_largeobject_metadata".to_owned(),
+        "SELECT 'security labels', count(*) FROM pg_catalog.pg_seclabel".to_owned(),
+        "SELECT 'extension configuration tables', count(*) FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig)".to_owned(),
+        "SELECT 'changed rights on extension members and built-in objects', count(*) FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_init_privs i \
+         ON i.classoid = 1259 AND i.objoid = c.oid AND i.objsubid = 0 WHERE c.relacl IS DISTINCT FROM i.initprivs AND c.relacl IS NOT NULL AND (c.oid < 16384 OR EXISTS \
+         (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 1259 AND d.objid = c.oid AND d.deptype = 'e'))"
+            .to_owned(),
+        "SELECT 'invalid indexes', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+         WHERE c.relkind = 'i' AND NOT (i.indisready AND i.indisvalid) AND c.oid >= 16384"
+            .to_owned(),
+        "SELECT 'partition triggers enabled unlike their parent', count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_trigger p \
+         ON p.oid = t.tgparentid WHERE NOT t.tgisinternal AND t.tgenabled <> p.tgenabled"
+            .to_owned(),
+    ];
+    parts.join(" UNION ALL ")
+}

@@ -1,0 +1,10 @@
+//! Comments travel with their object.
+
+use super::quote::literal;
+
+/// Appends `COMMENT ON … IS …` when there is a comment.
+pub(super) fn comment(sql: &mut String, what: &str, text: Option<&str>) {
+    if let Some(text) = text {
+        sql.push_str(&format!("COMMENT ON {what} IS {};\n", literal(text)));
+    }
+}

@@ -1,0 +1,51 @@
+//! Schemas and extensions. Members of an extension come with `CREATE EXTENSION`.
+
+use super::comments::comment;
+use super::quote::quote_ident;
+use super::rows::{Columns, query};
+use super::write::{Context, Rendered};
+use crate::error::Result;
+
+/// `public` exists in every new database, owned by this role from 15 on.
+const PUBLIC_OWNER: &str = "pg_database_owner";
+const PUBLIC_COMMENT: &str = "standard public schema";
+
+pub(super) async fn schemas(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT n.oid, n.nspname::text, pg_catalog.pg_get_userbyid(n.nspowner)::text, pg_catalog.obj_description(n.oid, 'pg_namespace') \
+               FROM pg_catalog.pg_namespace n WHERE n.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "schemas", sql, &[&oids]).await? {
+        let (name, owner, text) = (row.text(1)?, row.text(2)?, row.opt(3)?);
+        let what = format!("SCHEMA {}", quote_ident(&name));
+        let mut sql = String::new();
+        if name == "public" {
+            if owner != PUBLIC_OWNER {
+                context.owner(&mut sql, &what, &owner);
+            }
+            match text.as_deref() {
+                Some(PUBLIC_COMMENT) => {}
+                None => sql.push_str(&format!("COMMENT ON {what} IS NULL;\n")),
+                text => comment(&mut sql, &what, text),
+            }
+        } else {
+            sql.push_str(&format!("CREATE {what};\n"));
+            context.owner(&mut sql, &what, &owner);
+            comment(&mut sql, &what, text.as_deref());
+        }
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}
+
+pub(super) async fn extensions(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT e.oid, e.extname::text, n.nspname::text, pg_catalog.obj_description(e.oid, 'pg_extension') \
+               FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "extensions", sql, &[&oids]).await? {
+        let what = format!("EXTENSION {}", quote_ident(&row.text(1)?));
+        let mut sql = format!("CREATE {} WITH SCHEMA {};\n", what.replacen("EXTENSION", "EXTENSION IF NOT EXISTS", 1), quote_ident(&row.text(2)?));
+        comment(&mut sql, &what, row.opt(3)?.as_deref());
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}

@@ -1,0 +1,381 @@
+//! The graph of a database's objects: read in bulk, repaired and ordered, held in memory.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_util::TryStreamExt;
+use tokio_postgres::Client;
+
+use super::catalog::{self, NodeQuery};
+use super::node::{Kind, NONE, Node, class, flag};
+use super::rows::{Columns, failed, query};
+use super::{DataTable, SchemaOptions, order, quote, refresh};
+use crate::error::Result;
+use crate::report::Note;
+
+/// Bytes of SQL in one `LOCK TABLE`.
+const LOCK_BATCH_BYTES: usize = 100_000;
+
+/// The objects of one database in the order in which they are written.
+#[derive(Debug, Default)]
+pub struct Graph {
+    pub(super) nodes: Vec<Node>,
+    /// All names, one after another.
+    pub(super) text: String,
+    pub(super) schemas: Vec<String>,
+    /// (class, oid, node), sorted.
+    pub(super) lookup: Vec<(u32, u32, u32)>,
+    /// (node, node it depends on), sorted, between containers.
+    pub(super) edges: Vec<(u32, u32)>,
+    /// Nodes in writing order, those before the data first.
+    pub(super) order: Vec<u32>,
+    pub(super) tables: Vec<DataTable>,
+    /// (table oid, lock number), sorted.
+    pub(super) lock_numbers: Vec<(u32, u32)>,
+    /// (parent node, partition node), sorted.
+    pub(super) partitions: Vec<(u32, u32)>,
+    pub(super) notes: Vec<Note>,
+    pub(super) options: SchemaOptions,
+    pub(super) version: i32,
+    pub(super) next_item: AtomicU32,
+}
+
+impl Graph {
+    /// Reads the graph. The connection is in a read-only repeatable-read transaction and has [`super::SESSION_SQL`].
+    pub async fn read(client: &Client, options: &SchemaOptions) -> Result<Self> {
+        let mut graph = Self { options: options.clone(), ..Self::default() };
+        graph.version = server_version(client).await?;
+        for query in catalog::node_queries() {
+            graph.read_nodes(client, &query).await?;
+        }
+        graph.lookup.sort_unstable();
+        graph.read_aliases(client).await?;
+        if !options.no_lock {
+            graph.lock_tables(client).await?;
+        }
+        graph.read_dependencies(client).await?;
+        graph.read_attachments(client).await?;
+        graph.read_tables(client).await?;
+        graph.add_row_security(client).await?;
+        refresh::add_nodes(&mut graph);
+        order::arrange(&mut graph);
+        graph.count_not_covered(client).await?;
+        Ok(graph)
+    }
+
+    /// Returns the tables whose rows are to be copied, numbered from 1.
+    pub fn tables(&self) -> &[DataTable] {
+        &self.tables
+    }
+
+    /// Returns what the reader of the backup must know: classes not carried, loops broken.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Returns how many objects the graph holds.
+    pub fn object_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Returns `server_version_num`.
+    pub fn server_version(&self) -> i32 {
+        self.version
+    }
+
+    pub(super) fn node(&self, index: u32) -> Option<&Node> {
+        self.nodes.get(usize::try_from(index).ok()?)
+    }
+
+    pub(super) fn find(&self, class: u32, oid: u32) -> Option<u32> {
+        let at = self.lookup.binary_search_by_key(&(class, oid), |e| (e.0, e.1)).ok()?;
+        self.lookup.get(at).map(|e| e.2)
+    }
+
+    /// Returns whether the column default or CHECK constraint is printed within its container.
+    pub(super) fn is_inline(&self, class: u32, oid: u32) -> bool {
+        self.find(class, oid).and_then(|n| self.node(n)).is_some_and(|n| n.has(flag::INLINE))
+    }
+
+    pub(super) fn name(&self, node: &Node) -> &str {
+        let (start, length) = node.name;
+        let (Ok(start), Ok(length)) = (usize::try_from(start), usize::try_from(length)) else { return "" };
+        self.text.get(start..start + length).unwrap_or("")
+    }
+
+    /// Returns the schema's name of a node, or of the table it belongs to.
+    pub(super) fn schema(&self, node: &Node) -> Option<&str> {
+        match usize::try_from(node.schema).ok().and_then(|s| self.schemas.get(s)) {
+            Some(name) => Some(name),
+            None => self.node(node.parent).filter(|p| p.kind != Kind::Schema).and_then(|p| self.schema(p)),
+        }
+    }
+
+    /// Returns the quoted `schema.name` of a node.
+    pub(super) fn qualified(&self, node: &Node) -> String {
+        match self.schema(node).filter(|_| node.kind != Kind::Schema) {
+            Some(schema) => quote::qualified(schema, self.name(node)),
+            None => quote::quote_ident(self.name(node)),
+        }
+    }
+
+    /// Returns the quoted `schema.name` of the object with this oid, if the graph holds it.
+    pub(super) fn qualified_oid(&self, class: u32, oid: u32) -> Option<String> {
+        self.find(class, oid).and_then(|n| self.node(n)).map(|n| self.qualified(n))
+    }
+
+    pub(super) fn push_node(&mut self, mut node: Node, name: &str) -> u32 {
+        let start = u32::try_from(self.text.len()).unwrap_or(NONE);
+        node.name = (start, u32::try_from(name.len()).unwrap_or(0));
+        self.text.push_str(name);
+        self.nodes.push(node);
+        u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
+    }
+
+    /// Adds a node that shares name and schema with `of`.
+    pub(super) fn push_derived(&mut self, of: u32, kind: Kind) -> Option<u32> {
+        let source = *self.node(of)?;
+        self.nodes.push(Node { kind, parent: of, flags: source.flags & (flag::PARTITIONED | flag::PARTITION), ..source });
+        let index = u32::try_from(self.nodes.len() - 1).ok()?;
+        self.edges.push((index, of));
+        Some(index)
+    }
+
+    async fn read_nodes(&mut self, client: &Client, query: &NodeQuery) -> Result<()> {
+        let no_params: [i32; 0] = [];
+        let rows = client.query_raw(query.sql.as_str(), no_params).await.map_err(|e| failed(query.act, e))?;
+        tokio::pin!(rows);
+        // Parents of this query are complete, those of later ones are not: sort what is there.
+        self.lookup.sort_unstable();
+        let mut added = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(|e| failed(query.act, e))? {
+            let Some(kind) = catalog::kind_of(row.col(1)?) else { continue };
+            let (oid, namespace, name): (u32, u32, &str) = (row.oid(0)?, row.oid(2)?, row.col(3)?);
+            let parent_oid = row.oid(4)?;
+            let parent = if parent_oid == 0 { NONE } else { self.find(query.parent_class, parent_oid).unwrap_or(NONE) };
+            let schema_node = if namespace == 0 { None } else { self.find(class::NAMESPACE, namespace) };
+            // Parts of what is not dumped, and objects in system or temporary schemas.
+            if (parent_oid != 0 && parent == NONE) || (namespace != 0 && schema_node.is_none()) {
+                continue;
+            }
+            let schema = schema_node.and_then(|n| self.node(n)).map_or(NONE, |n| n.schema);
+            let bits = u8::try_from(row.col::<i32>(5)?).unwrap_or(0) | if row.flag(6)? { flag::ACL } else { 0 };
+            let mut node = Node { oid, schema, name: (0, 0), parent, kind, flags: bits };
+            if kind == Kind::Schema {
+                // A schema's own `schema` is the number of its name; `schema()` of the node itself is not asked.
+                node.schema = u32::try_from(self.schemas.len()).unwrap_or(NONE);
+                self.schemas.push(name.to_owned());
+            }
+            let index = self.push_node(node, name);
+            added.push((query.class, oid, index));
+            if let Some(schema_node) = schema_node {
+                self.edges.push((index, schema_node));
+            }
+            if parent != NONE {
+                self.edges.push((index, parent));
+            }
+        }
+        self.lookup.append(&mut added);
+        Ok(())
+    }
+
+    async fn read_aliases(&mut self, client: &Client) -> Result<()> {
+        let mut queries = catalog::ALIASES.to_vec();
+        if self.version >= 140_000 {
+            queries.push(catalog::MULTIRANGE_ALIASES);
+        }
+        for (act, sql) in queries {
+            let no_params: [i32; 0] = [];
+            let rows = client.query_raw(sql, no_params).await.map_err(|e| failed(act, e))?;
+            tokio::pin!(rows);
+            let mut added = Vec::new();
+            while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
+                let own = (row.oid(0)?, row.oid(1)?);
+                if let Some(node) = self.find(row.oid(2)?, row.oid(3)?)
+                    && self.find(own.0, own.1).is_none()
+                {
+                    added.push((own.0, own.1, node));
+                }
+            }
+            self.lookup.append(&mut added);
+            self.lookup.sort_unstable();
+            self.lookup.dedup_by_key(|e| (e.0, e.1));
+        }
+        Ok(())
+    }
+
+    /// Locks every table against changes of its definition, in batches.
+    async fn lock_tables(&self, client: &Client) -> Result<()> {
+        let mut batch = String::new();
+        for node in self.nodes.iter().filter(|n| n.kind == Kind::Table) {
+            batch.push_str(if batch.is_empty() { "LOCK TABLE ONLY " } else { ", ONLY " });
+            batch.push_str(&self.qualified(node));
+            if batch.len() >= LOCK_BATCH_BYTES {
+                lock(client, &mut batch).await?;
+            }
+        }
+        lock(client, &mut batch).await
+    }
+
+    async fn read_dependencies(&mut self, client: &Client) -> Result<()> {
+        let no_params: [i32; 0] = [];
+        let rows = client.query_raw(catalog::DEPENDENCIES, no_params).await.map_err(|e| failed("dependencies", e))?;
+        tokio::pin!(rows);
+        while let Some(row) = rows.try_next().await.map_err(|e| failed("dependencies", e))? {
+            let from = self.find(row.oid(0)?, row.oid(1)?);
+            let to = self.find(row.oid(2)?, row.oid(3)?);
+            if let (Some(from), Some(to)) = (from, to)
+                && from != to
+            {
+                self.edges.push((from, to));
+            }
+        }
+        self.edges.sort_unstable();
+        self.edges.dedup();
+        Ok(())
+    }
+
+    /// Adds the attachments of partitions and of their indexes.
+    async fn read_attachments(&mut self, client: &Client) -> Result<()> {
+        let sql = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+                   WHERE c.relispartition ORDER BY 1, 2";
+        let mut roots: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
+        let mut attached = Vec::new();
+        for row in query(client, "partitions", sql, &[]).await? {
+            let child_oid = row.oid(0)?;
+            let child = self.find(class::RELATION, child_oid);
+            let parent = self.find(class::RELATION, row.oid(1)?);
+            let (Some(child), Some(parent)) = (child, parent) else { continue };
+            let Some(kind) = self.node(child).map(|n| n.kind) else { continue };
+            let derived = if kind == Kind::Table { Kind::Attach } else { Kind::IndexAttach };
+            let Some(attach) = self.push_derived(child, derived) else { continue };
+            self.edges.push((attach, parent));
+            if derived == Kind::Attach {
+                self.partitions.push((parent, child));
+            } else {
+                roots.insert(child, parent);
+                attached.push((attach, parent));
+                // The child may be the node of a constraint: what is attached is its index.
+                if let Some(node) = self.nodes.last_mut() {
+                    node.oid = child_oid;
+                }
+            }
+        }
+        self.partitions.sort_unstable();
+        self.keys_wait_for_attachments(&roots, &attached);
+        Ok(())
+    }
+
+    /// A foreign key to a partitioned table needs its key's index whole: every attachment below it.
+    fn keys_wait_for_attachments(&mut self, roots: &std::collections::HashMap<u32, u32>, attached: &[(u32, u32)]) {
+        let mut below: std::collections::HashMap<u32, Vec<u32>> = std::collections::HashMap::new();
+        for &(attach, parent) in attached {
+            let mut root = parent;
+            while let Some(&next) = roots.get(&root) {
+                root = next;
+            }
+            below.entry(root).or_default().push(attach);
+        }
+        let mut added = Vec::new();
+        for &(from, to) in &self.edges {
+            if self.node(from).is_some_and(|n| n.kind == Kind::ForeignKey)
+                && let Some(list) = below.get(&to)
+            {
+                added.extend(list.iter().map(|&attach| (from, attach)));
+            }
+        }
+        self.edges.append(&mut added);
+    }
+
+    async fn read_tables(&mut self, client: &Client) -> Result<()> {
+        let mut chosen: Vec<u32> =
+            (0..u32::try_from(self.nodes.len()).unwrap_or(NONE)).filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA))).collect();
+        chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
+        for page in chosen.chunks(500) {
+            let oids: Vec<u32> = page.iter().filter_map(|&i| self.node(i)).map(|n| n.oid).collect();
+            let sql = "SELECT c.oid, pg_catalog.pg_relation_size(c.oid), \
+                       CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END, \
+                       pg_catalog.current_setting('block_size')::int8, COALESCE(m.amname, '') = 'heap', \
+                       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+                       AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
+                       FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam WHERE c.oid = ANY($1::oid[])";
+            let mut rows = std::collections::HashMap::new();
+            for row in query(client, "table sizes", sql, &[&oids]).await? {
+                rows.insert(row.oid(0)?, row);
+            }
+            for &index in page {
+                let Some(node) = self.node(index).copied() else { continue };
+                let Some(row) = rows.get(&node.oid) else { continue };
+                let (heap, toast, block): (i64, i64, i64) = (row.col(1)?, row.col(2)?, row.col(3)?);
+                let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
+                let table = DataTable {
+                    number,
+                    oid: node.oid,
+                    schema: self.schema(&node).unwrap_or_default().to_owned(),
+                    name: self.name(&node).to_owned(),
+                    columns: row.list(5)?,
+                    pages: u64::try_from(heap.checked_div(block).unwrap_or(0)).unwrap_or(0),
+                    bytes: u64::try_from(heap.saturating_add(toast)).unwrap_or(0),
+                    ctid_ranges: self.version >= 140_000 && row.flag(4)?,
+                };
+                self.lock_numbers.push((node.oid, number));
+                self.tables.push(table);
+            }
+        }
+        let mut number = u32::try_from(self.tables.len()).unwrap_or(NONE);
+        for node in &self.nodes {
+            if matches!(node.kind, Kind::Table | Kind::View | Kind::MatView) && !(node.kind == Kind::Table && node.has(flag::DATA)) {
+                number = number.saturating_add(1);
+                self.lock_numbers.push((node.oid, number));
+            }
+        }
+        self.lock_numbers.sort_unstable();
+        Ok(())
+    }
+
+    async fn add_row_security(&mut self, client: &Client) -> Result<()> {
+        let sql = "SELECT oid FROM pg_catalog.pg_class WHERE relrowsecurity AND oid >= 16384";
+        for row in query(client, "row security", sql, &[]).await? {
+            if let Some(table) = self.find(class::RELATION, row.oid(0)?) {
+                self.push_derived(table, Kind::RowSecurity);
+            }
+        }
+        Ok(())
+    }
+
+    async fn count_not_covered(&mut self, client: &Client) -> Result<()> {
+        for row in query(client, "classes that are not carried", &catalog::not_covered(), &[]).await? {
+            let (what, count): (String, i64) = (row.text(0)?, row.col(1)?);
+            if count > 0 {
+                self.notes.push(Note::new("not-covered", what, format!("{count} are not in this backup: the class is not carried yet")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the order of otherwise equal objects rests on.
+    pub(super) fn sort_key(&self, index: u32) -> (&str, &str, &str, u32) {
+        let Some(node) = self.node(index) else { return ("", "", "", index) };
+        let parent = self.node(node.parent).map_or("", |p| self.name(p));
+        let schema = if node.kind == Kind::Schema { "" } else { self.schema(node).unwrap_or("") };
+        if parent.is_empty() { (schema, self.name(node), "", node.oid) } else { (schema, parent, self.name(node), node.oid) }
+    }
+
+    pub(super) fn take_item_id(&self) -> u32 {
+        self.next_item.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+async fn lock(client: &Client, batch: &mut String) -> Result<()> {
+    if !batch.is_empty() {
+        batch.push_str(" IN ACCESS SHARE MODE");
+        client.batch_execute(batch).await.map_err(|e| failed("tables (LOCK TABLE)", e))?;
+        batch.clear();
+    }
+    Ok(())
+}
+
+/// Returns `server_version_num`.
+pub(super) async fn server_version(client: &Client) -> Result<i32> {
+    let rows = query(client, "the server's version", "SELECT pg_catalog.current_setting('server_version_num')::int4", &[]).await?;
+    rows.first().map_or(Ok(0), |row| row.col(0))
+}

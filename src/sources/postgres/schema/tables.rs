@@ -1,0 +1,282 @@
+//! Tables: stand-alone partitions with their full column list, then ATTACH; children with INHERITS.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Row;
+
+use super::comments::comment;
+use super::node::class;
+use super::quote::{options_list, qualified, quote_ident};
+use super::rows::{Columns, query};
+use super::write::{Context, Rendered, relation};
+use crate::error::Result;
+
+/// One column as it is printed.
+struct Column {
+    number: i16,
+    name: String,
+    raw: Row,
+    /// Printed in the column list; inherited ones are not, except in partitions.
+    printed: bool,
+}
+
+pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = format!(
+        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition, \
+         pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.obj_description(c.oid, 'pg_class'), am.amname::text, ts.spcname::text, \
+         c.reloptions, t.reloptions, CASE WHEN c.reloftype <> 0 THEN pg_catalog.format_type(c.reloftype, NULL) END, c.relreplident::text, \
+         c.relforcerowsecurity, CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END, \
+         ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition ORDER BY i.inhseqno) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
+         LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid \
+         WHERE c.oid = ANY($1::oid[])"
+    );
+    let mut columns = columns(context, oids).await?;
+    let mut checks = checks(context, oids).await?;
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "tables", &sql, &[&oids]).await? {
+        let oid = row.oid(0)?;
+        let columns = columns.remove(&oid).unwrap_or_default();
+        rendered.insert(oid, table(context, &row, &columns, &checks.remove(&oid).unwrap_or_default())?);
+    }
+    Ok(rendered)
+}
+
+fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check]) -> Result<String> {
+    let name = qualified(&row.text(1)?, &row.text(2)?);
+    let what = format!("TABLE {name}");
+    let partition = row.flag(5)?;
+    let of_type = row.opt(12)?;
+    let mut lines = Vec::new();
+    for column in columns.iter().filter(|c| c.printed) {
+        let definition = column_definition(context, column, partition)?;
+        match &of_type {
+            // The type gives names and types; only what the column adds is said.
+            Some(_) if definition.1.is_empty() => {}
+            Some(_) => lines.push(format!("{} WITH OPTIONS{}", quote_ident(&column.name), definition.1)),
+            None => lines.push(format!("{} {}{}", quote_ident(&column.name), definition.0, definition.1)),
+        }
+    }
+    for column in columns.iter().filter(|c| !c.printed) {
+        if let (Some(constraint), true) = (column.raw.opt(20)?, column.raw.col::<Option<bool>>(21)? == Some(true)) {
+            lines.push(format!("CONSTRAINT {} NOT NULL {}", quote_ident(&constraint), quote_ident(&column.name)));
+        }
+    }
+    lines.extend(checks.iter().map(|c| format!("CONSTRAINT {} {}", quote_ident(&c.name), c.definition)));
+    let body = if lines.is_empty() { String::new() } else { format!("\n    {}\n", lines.join(",\n    ")) };
+    let unlogged = if row.text(4)? == "u" { "UNLOGGED " } else { "" };
+    let mut sql = format!("CREATE {unlogged}{what}");
+    match &of_type {
+        Some(of) if body.is_empty() => sql.push_str(&format!(" OF {of}")),
+        Some(of) => sql.push_str(&format!(" OF {of} ({body})")),
+        None => sql.push_str(&format!(" ({body})")),
+    }
+    let parents: Vec<u32> = row.col(16)?;
+    if !parents.is_empty() {
+        let names: Vec<String> = parents.iter().filter_map(|&p| relation(context, p)).collect();
+        sql.push_str(&format!("\nINHERITS ({})", names.join(", ")));
+    }
+    if let Some(key) = row.opt(15)? {
+        sql.push_str(&format!("\nPARTITION BY {key}"));
+    }
+    if let Some(am) = row.opt(8)?.filter(|am| am != "heap") {
+        sql.push_str(&format!("\nUSING {}", quote_ident(&am)));
+    }
+    let mut options = options_list(&row.list(10)?, "");
+    let toast = options_list(&row.list(11)?, "toast.");
+    if !options.is_empty() && !toast.is_empty() {
+        options.push_str(", ");
+    }
+    options.push_str(&toast);
+    if !options.is_empty() {
+        sql.push_str(&format!("\nWITH ({options})"));
+    }
+    if let Some(space) = row.opt(9)? {
+        sql.push_str(&format!("\nTABLESPACE {}", quote_ident(&space)));
+    }
+    sql.push_str(";\n");
+    for column in columns {
+        column_settings(context, &mut sql, &name, column)?;
+    }
+    match row.text(13)?.as_str() {
+        "n" => sql.push_str(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY NOTHING;\n")),
+        "f" => sql.push_str(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL;\n")),
+        _ => {}
+    }
+    if row.flag(14)? {
+        sql.push_str(&format!("ALTER TABLE ONLY {name} FORCE ROW LEVEL SECURITY;\n"));
+    }
+    context.owner(&mut sql, &what, &row.text(6)?);
+    comment(&mut sql, &what, row.opt(7)?.as_deref());
+    for column in columns {
+        comment(&mut sql, &format!("COLUMN {name}.{}", quote_ident(&column.name)), column.raw.opt(15)?.as_deref());
+        if let Some(constraint) = column.raw.opt(23)? {
+            comment(&mut sql, &format!("CONSTRAINT {} ON {name}", quote_ident(&constraint)), column.raw.opt(22)?.as_deref());
+        }
+    }
+    for check in checks {
+        comment(&mut sql, &format!("CONSTRAINT {} ON {name}", quote_ident(&check.name)), check.comment.as_deref());
+    }
+    Ok(sql)
+}
+
+/// Returns the type (with its collation) and what follows it: default, generation, NOT NULL.
+fn column_definition(context: &Context<'_>, column: &Column, partition: bool) -> Result<(String, String)> {
+    let row = &column.raw;
+    let mut kind = row.text(3)?;
+    if let (Some(schema), Some(collation)) = (row.opt(5)?, row.opt(6)?) {
+        kind.push_str(&format!(" COLLATE {}", qualified(&schema, &collation)));
+    }
+    let mut rest = String::new();
+    if let (Some(expression), Some(oid)) = (row.opt(13)?, row.col::<Option<u32>>(14)?) {
+        let inherited = row.opt(19)?.as_deref() == Some(expression.as_str()) && !partition;
+        match row.text(12)?.as_str() {
+            "s" | "v" if inherited => {}
+            "s" => rest.push_str(&format!(" GENERATED ALWAYS AS ({expression}) STORED")),
+            "v" => rest.push_str(&format!(" GENERATED ALWAYS AS ({expression})")),
+            _ if context.graph.is_inline(class::ATTRDEF, oid) => rest.push_str(&format!(" DEFAULT {expression}")),
+            _ => {}
+        }
+    } else if row.flag(17)? && !partition {
+        rest.push_str(" DEFAULT NULL");
+    }
+    if row.flag(4)? {
+        match row.opt(20)? {
+            Some(name) => rest.push_str(&format!(" CONSTRAINT {} NOT NULL", quote_ident(&name))),
+            None => rest.push_str(" NOT NULL"),
+        }
+        if row.col::<Option<bool>>(24)? == Some(true) {
+            rest.push_str(" NO INHERIT");
+        }
+    }
+    Ok((kind, rest))
+}
+
+/// Appends what a column has beside its definition.
+fn column_settings(context: &Context<'_>, sql: &mut String, table: &str, column: &Column) -> Result<()> {
+    let row = &column.raw;
+    let alter = format!("ALTER TABLE ONLY {table} ALTER COLUMN {}", quote_ident(&column.name));
+    if !column.printed {
+        if let (Some(expression), Some(oid)) = (row.opt(13)?, row.col::<Option<u32>>(14)?) {
+            if row.text(12)?.is_empty() && context.graph.is_inline(class::ATTRDEF, oid) {
+                sql.push_str(&format!("{alter} SET DEFAULT {expression};\n"));
+            }
+        } else if row.flag(17)? {
+            sql.push_str(&format!("{alter} SET DEFAULT NULL;\n"));
+        }
+        if row.flag(4)? && row.opt(23)?.is_none() {
+            sql.push_str(&format!("{alter} SET NOT NULL;\n"));
+        }
+    }
+    if let Some(target) = row.col::<Option<i32>>(7)?.filter(|t| *t >= 0) {
+        sql.push_str(&format!("{alter} SET STATISTICS {target};\n"));
+    }
+    if let Some(storage) = row.opt(8)? {
+        sql.push_str(&format!("{alter} SET STORAGE {storage};\n"));
+    }
+    if let Some(method) = row.opt(9)? {
+        sql.push_str(&format!("{alter} SET COMPRESSION {method};\n"));
+    }
+    let options = row.list(10)?;
+    if !options.is_empty() {
+        sql.push_str(&format!("{alter} SET ({});\n", options_list(&options, "")));
+    }
+    Ok(())
+}
+
+async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec<Column>>> {
+    // NOT NULL: a flag before 18, a named constraint from 18 on; the name is said when it is not the usual one.
+    let not_null = context.since(
+        18,
+        "(k.oid IS NOT NULL AND k.convalidated AND (k.conislocal OR c.relispartition)), ",
+        "(a.attnotnull AND (c.relispartition OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_attribute p \
+         ON p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped WHERE i.inhrelid = a.attrelid AND p.attnotnull))), ",
+    );
+    let constraint = context.since(
+        18,
+        "CASE WHEN k.conname <> c.relname || '_' || a.attname || '_not_null' OR pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL \
+         OR (NOT a.attislocal AND k.conislocal) THEN k.conname::text END, k.conislocal AND k.convalidated, \
+         pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conname::text, k.connoinherit ",
+        "NULL::text, NULL::bool, NULL::text, NULL::text, NULL::bool ",
+    );
+    let join = context.since(18, "LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] ", "");
+    let compression = context.since(14, "CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END", "NULL::text");
+    let parent = "FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped";
+    let sql = format!(
+        "SELECT a.attrelid, a.attnum, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), {not_null}\
+         cn.nspname::text, co.collname::text, a.attstattarget::int4, \
+         CASE WHEN a.attstorage <> t.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END END, \
+         {compression}, a.attoptions, a.attislocal OR c.relispartition, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid, \
+         pg_catalog.col_description(a.attrelid, a.attnum), a.attidentity::text, \
+         a.attinhcount > 0 AND NOT a.atthasdef AND EXISTS (SELECT 1 {parent} WHERE i.inhrelid = a.attrelid AND p.atthasdef AND p.attgenerated = ''), \
+         a.attinhcount, CASE WHEN a.attgenerated <> '' AND a.attinhcount > 0 THEN (SELECT pg_catalog.pg_get_expr(pd.adbin, pd.adrelid) {parent} \
+         JOIN pg_catalog.pg_attrdef pd ON pd.adrelid = p.attrelid AND pd.adnum = p.attnum WHERE i.inhrelid = a.attrelid ORDER BY i.inhseqno LIMIT 1) END, \
+         {constraint}\
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+         LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation AND a.attcollation <> t.typcollation \
+         LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace {join}\
+         WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum"
+    );
+    let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
+    for raw in query(context.client, "columns", &sql, &[&oids]).await? {
+        let column = Column { number: raw.col(1)?, name: raw.text(2)?, printed: raw.flag(11)?, raw };
+        columns.entry(column.raw.oid(0)?).or_default().push(column);
+    }
+    for list in columns.values_mut() {
+        list.sort_by_key(|c| c.number);
+    }
+    Ok(columns)
+}
+
+struct Check {
+    name: String,
+    definition: String,
+    comment: Option<String>,
+}
+
+/// Reads the CHECKs that are printed within their table.
+async fn checks(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec<Check>>> {
+    let sql = "SELECT k.conrelid, k.oid, k.conname::text, pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.obj_description(k.oid, 'pg_constraint') \
+               FROM pg_catalog.pg_constraint k WHERE k.conrelid = ANY($1::oid[]) AND k.contype = 'c' ORDER BY k.conrelid, k.conname";
+    let mut checks: HashMap<u32, Vec<Check>> = HashMap::new();
+    for row in query(context.client, "CHECK constraints", sql, &[&oids]).await? {
+        if context.graph.is_inline(class::CONSTRAINT, row.oid(1)?) {
+            let check = Check { name: row.text(2)?, definition: row.text(3)?, comment: row.opt(4)? };
+            checks.entry(row.oid(0)?).or_default().push(check);
+        }
+    }
+    Ok(checks)
+}
+
+pub(super) async fn attachments(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT c.oid, i.inhparent, pg_catalog.pg_get_expr(c.relpartbound, c.oid) FROM pg_catalog.pg_class c \
+               JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid WHERE c.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "partitions", sql, &[&oids]).await? {
+        if let (Some(child), Some(parent)) = (relation(context, row.oid(0)?), relation(context, row.oid(1)?)) {
+            rendered.insert(row.oid(0)?, format!("ALTER TABLE ONLY {parent} ATTACH PARTITION {child} {};\n", row.text(2)?));
+        }
+    }
+    Ok(rendered)
+}
+
+/// Column defaults that could not be printed within their table, and all defaults of views.
+pub(super) async fn defaults(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT d.oid, d.adrelid, a.attname::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid), c.relkind::text \
+               FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum \
+               JOIN pg_catalog.pg_class c ON c.oid = d.adrelid WHERE d.oid = ANY($1::oid[]) AND a.attgenerated = ''";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "column defaults", sql, &[&oids]).await? {
+        let Some(table) = relation(context, row.oid(1)?) else { continue };
+        let what = if row.text(4)? == "v" { "VIEW" } else { "TABLE ONLY" };
+        let sql = format!("ALTER {what} {table} ALTER COLUMN {} SET DEFAULT {};\n", quote_ident(&row.text(2)?), row.text(3)?);
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}
+
+pub(super) fn row_security(context: &Context<'_>, oids: &[u32]) -> Rendered {
+    let enable = |oid: &u32| Some((*oid, format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;\n", relation(context, *oid)?)));
+    oids.iter().filter_map(enable).collect()
+}

@@ -1,0 +1,219 @@
+//! Writes the graph as SQL: nodes in order, details in pages of one kind, rights and refreshes last.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio_postgres::Client;
+
+use super::graph::Graph;
+use super::node::{Kind, Node, class, flag};
+use super::{
+    Section, SqlSink, TocItem, acl, constraints, extensions, functions, indexes, sequences, tables, triggers, types, views,
+};
+use crate::error::Result;
+use crate::report::Note;
+
+/// Objects whose details are in memory at once.
+const PAGE: usize = 500;
+
+/// SQL by oid.
+pub(super) type Rendered = HashMap<u32, String>;
+
+/// What renderers need.
+pub(super) struct Context<'a> {
+    pub(super) client: &'a Client,
+    pub(super) graph: &'a Graph,
+}
+
+impl Context<'_> {
+    pub(super) fn at_least(&self, major: i32) -> bool {
+        self.graph.version >= major * 10_000
+    }
+
+    /// Returns `sql` if the server is of this major version or newer, else `otherwise`.
+    pub(super) fn since<'s>(&self, major: i32, sql: &'s str, otherwise: &'s str) -> &'s str {
+        if self.at_least(major) { sql } else { otherwise }
+    }
+
+    /// Appends `ALTER … OWNER TO`, if owners are wanted.
+    pub(super) fn owner(&self, sql: &mut String, what: &str, owner: &str) {
+        if !self.graph.options.no_owner {
+            sql.push_str(&format!("ALTER {what} OWNER TO {};\n", super::quote_ident(owner)));
+        }
+    }
+}
+
+impl Graph {
+    /// Writes one section. Call it for the sections in order: items are numbered through.
+    pub async fn write(&self, client: &Client, section: Section, sink: &mut dyn SqlSink) -> Result<()> {
+        let context = Context { client, graph: self };
+        if section == Section::Data {
+            return sequences::write_values(&context, sink).await;
+        }
+        let post = section == Section::PostData;
+        let chosen: Vec<u32> =
+            self.order.iter().copied().filter(|&i| self.node(i).is_some_and(|n| n.is_post() == post && n.kind != Kind::DefaultAcl)).collect();
+        let last_pass = chosen.partition_point(|&i| !self.node(i).is_some_and(|n| n.kind.is_last_pass()));
+        let (main, last) = chosen.split_at(last_pass);
+        let mut items = HashMap::new();
+        for page in main.chunks(PAGE) {
+            self.write_page(&context, section, page, &mut items, sink).await?;
+        }
+        if post && !self.options.no_acl {
+            acl::write(&context, &items, sink).await?;
+        }
+        for page in last.chunks(PAGE) {
+            self.write_page(&context, section, page, &mut items, sink).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_page(&self, context: &Context<'_>, section: Section, page: &[u32], items: &mut HashMap<u32, u32>, sink: &mut dyn SqlSink) -> Result<()> {
+        let mut kinds: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
+        for node in page.iter().filter_map(|&i| self.node(i)) {
+            kinds.entry(node.kind).or_default().push(node.oid);
+        }
+        let mut rendered: HashMap<Kind, Rendered> = HashMap::new();
+        for (kind, oids) in kinds {
+            rendered.insert(kind, render(context, kind, &oids).await?);
+        }
+        for &index in page {
+            let Some(node) = self.node(index) else { continue };
+            let Some(sql) = rendered.get_mut(&node.kind).and_then(|r| r.remove(&node.oid)).filter(|sql| !sql.is_empty()) else { continue };
+            let item = self.item(index, node, section, items);
+            if section == Section::PostData {
+                items.insert(index, item.id);
+            }
+            sink.item(item, &sql).await?;
+        }
+        Ok(())
+    }
+
+    fn item(&self, index: u32, node: &Node, section: Section, items: &HashMap<u32, u32>) -> TocItem {
+        let start = self.edges.partition_point(|e| e.0 < index);
+        let mut depends_on: Vec<u32> =
+            self.edges.iter().skip(start).take_while(|e| e.0 == index).filter_map(|e| items.get(&e.1).copied()).collect();
+        depends_on.sort_unstable();
+        let (locks, weight) = self.locks_and_weight(index, node);
+        TocItem { depends_on, locks, weight, ..self.plain_item(node, node.kind.word(), section) }
+    }
+
+    /// Returns an item without needs.
+    pub(super) fn plain_item(&self, node: &Node, kind: &str, section: Section) -> TocItem {
+        let name = match self.node(node.parent).filter(|_| node.schema == super::node::NONE) {
+            Some(parent) => format!("{} {}", self.name(parent), self.name(node)),
+            None => self.name(node).to_owned(),
+        };
+        TocItem {
+            id: self.take_item_id(),
+            section,
+            kind: kind.to_owned(),
+            schema: self.schema(node).filter(|_| node.kind != Kind::Schema).map(str::to_owned),
+            name,
+            depends_on: Vec::new(),
+            locks: Vec::new(),
+            weight: 0,
+            sql_bytes: 0,
+        }
+    }
+
+    /// Returns which tables an item after the data locks, and the bytes it must read.
+    fn locks_and_weight(&self, index: u32, node: &Node) -> (Vec<u32>, u64) {
+        let mut relations = Vec::new();
+        let mut exclusive = true;
+        match node.kind {
+            Kind::Index | Kind::Statistics => {
+                relations.push(node.parent);
+                exclusive = false;
+            }
+            Kind::IndexAttach => {
+                // Both indexes, each with its table.
+                let start = self.edges.partition_point(|e| e.0 < index);
+                let both = self.edges.iter().skip(start).take_while(|e| e.0 == index).map(|e| e.1);
+                relations.extend(both.filter_map(|i| self.node(i)).map(|n| n.parent));
+            }
+            Kind::ViewBody | Kind::Refresh => relations.push(node.parent),
+            Kind::ForeignKey => {
+                let start = self.edges.partition_point(|e| e.0 < index);
+                relations.push(node.parent);
+                relations.extend(self.edges.iter().skip(start).take_while(|e| e.0 == index).map(|e| e.1).filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table)));
+                self.with_partitions(&mut relations);
+            }
+            Kind::Check | Kind::Trigger => {
+                relations.push(node.parent);
+                self.with_partitions(&mut relations);
+            }
+            Kind::Constraint | Kind::Rule | Kind::RowSecurity | Kind::Policy | Kind::Default => relations.push(node.parent),
+            _ => {}
+        }
+        let mut locks: Vec<u32> = relations.iter().filter_map(|&i| self.node(i)).filter_map(|n| self.lock_number(n.oid)).collect();
+        locks.sort_unstable();
+        locks.dedup();
+        let weighs = matches!(node.kind, Kind::Index | Kind::Constraint | Kind::ForeignKey | Kind::Check | Kind::Refresh);
+        let bytes = |number: u32| self.tables.get(usize::try_from(number).unwrap_or(0).wrapping_sub(1)).map_or(0, |t| t.bytes);
+        let weight = if weighs { locks.iter().map(|&n| bytes(n)).fold(0, u64::saturating_add) } else { 0 };
+        if !exclusive {
+            locks.clear();
+        }
+        (locks, weight)
+    }
+
+    fn lock_number(&self, oid: u32) -> Option<u32> {
+        let at = self.lock_numbers.binary_search_by_key(&oid, |e| e.0).ok()?;
+        self.lock_numbers.get(at).map(|e| e.1)
+    }
+
+    /// Adds the partitions, at every level, of the relations listed.
+    fn with_partitions(&self, relations: &mut Vec<u32>) {
+        let mut next = 0;
+        while let Some(&relation) = relations.get(next) {
+            next += 1;
+            if self.node(relation).is_some_and(|n| n.has(flag::PARTITIONED)) {
+                let start = self.partitions.partition_point(|e| e.0 < relation);
+                relations.extend(self.partitions.iter().skip(start).take_while(|e| e.0 == relation).map(|e| e.1));
+            }
+        }
+    }
+
+    /// Returns a note of objects that `write` found gone (changed by others while the backup ran).
+    #[allow(dead_code)]
+    pub(super) fn vanished(node: &str) -> Note {
+        Note::new("vanished", node, "was dropped while the schema was read")
+    }
+}
+
+async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rendered> {
+    match kind {
+        Kind::Schema => extensions::schemas(context, oids).await,
+        Kind::Extension => extensions::extensions(context, oids).await,
+        Kind::ShellType => Ok(types::shells(context, oids)),
+        Kind::Enum => types::enums(context, oids).await,
+        Kind::Domain => types::domains(context, oids).await,
+        Kind::Composite => types::composites(context, oids).await,
+        Kind::Range => types::ranges(context, oids).await,
+        Kind::Function | Kind::Procedure => functions::functions(context, oids).await,
+        Kind::Aggregate => functions::aggregates(context, oids).await,
+        Kind::Sequence => sequences::sequences(context, oids).await,
+        Kind::Table => tables::tables(context, oids).await,
+        Kind::View => views::views(context, oids, false).await,
+        Kind::ViewBody => views::views(context, oids, true).await,
+        Kind::MatView => views::matviews(context, oids).await,
+        Kind::Refresh => Ok(views::refreshes(context, oids)),
+        Kind::Attach => tables::attachments(context, oids).await,
+        Kind::Default => tables::defaults(context, oids).await,
+        Kind::RowSecurity => Ok(tables::row_security(context, oids)),
+        Kind::DomainCheck | Kind::Check | Kind::Constraint | Kind::ForeignKey => constraints::constraints(context, oids).await,
+        Kind::Index => indexes::indexes(context, oids).await,
+        Kind::IndexAttach => indexes::attachments(context, oids).await,
+        Kind::Statistics => indexes::statistics(context, oids).await,
+        Kind::Rule => triggers::rules(context, oids).await,
+        Kind::Trigger => triggers::triggers(context, oids).await,
+        Kind::Policy => triggers::policies(context, oids).await,
+        Kind::EventTrigger => triggers::event_triggers(context, oids).await,
+        Kind::DefaultAcl => Ok(Rendered::new()),
+    }
+}
+
+/// Returns the quoted name of a relation by oid.
+pub(super) fn relation(context: &Context<'_>, oid: u32) -> Option<String> {
+    context.graph.qualified_oid(class::RELATION, oid)
+}
