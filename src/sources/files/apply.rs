@@ -216,3 +216,84 @@ pub(super) fn set_meta(fd: impl AsFd, meta: &DirMeta, failed: &mut dyn FnMut(&st
         failed(&format!("time: {errno}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::journal::JournalWriter;
+    use super::*;
+    use std::fs;
+
+    fn places(root: &Path) -> Places {
+        let open = |p: &str| OwnedFd::from(fs::File::open(root.join(p)).unwrap());
+        Places {
+            root: open("live"),
+            previous: open("previous"),
+            staged: Some(open("staged")),
+        }
+    }
+
+    #[test]
+    fn steps_can_be_repeated_and_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["live/a", "live/gone", "previous", "staged/0"] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        let at = |p: &str| dir.path().join(p);
+        fs::write(at("live/a/x"), "old").unwrap();
+        fs::write(at("live/gone/y"), "extra").unwrap();
+        fs::write(at("live/b"), "a file where a directory goes").unwrap();
+        fs::write(at("staged/0/0"), "new").unwrap();
+        fs::write(at("staged/0/1"), "new in b").unwrap();
+        let meta = DirMeta {
+            mode: 0o750,
+            uid: 0,
+            gid: 0,
+            mtime: (1, 2),
+            pax: std::collections::BTreeMap::new(),
+        };
+        let step = |path: &str, existed, action| Step {
+            path: path.as_bytes().to_vec(),
+            existed,
+            action,
+        };
+        let steps = [
+            step(
+                "a",
+                true,
+                Action::Directory {
+                    new: meta.clone(),
+                    old: Some(meta.clone()),
+                },
+            ),
+            step("a/x", true, Action::Place(0)),
+            step("a/z", false, Action::Link(b"a/x".to_vec())),
+            step(
+                "b",
+                true,
+                Action::Directory {
+                    new: meta.clone(),
+                    old: None,
+                },
+            ),
+            step("b/n", false, Action::Place(1)),
+            step("gone/y", true, Action::Remove),
+            step("gone", true, Action::RemoveDir(meta)),
+        ];
+        let journal = at("journal");
+        let mut writer = JournalWriter::create(&journal).unwrap();
+        steps.iter().for_each(|s| writer.add(s).unwrap());
+        writer.finish().unwrap();
+        for _ in 0..2 {
+            places(dir.path()).finish(&journal, &mut |_, _| {}).unwrap();
+            assert_eq!(fs::read_to_string(at("live/a/x")).unwrap(), "new");
+            assert_eq!(fs::read_to_string(at("live/a/z")).unwrap(), "new");
+            assert_eq!(fs::read_to_string(at("live/b/n")).unwrap(), "new in b");
+            assert!(!at("live/gone").exists());
+        }
+        places(dir.path()).undo(&journal).unwrap();
+        assert_eq!(fs::read_to_string(at("live/a/x")).unwrap(), "old");
+        assert_eq!(fs::read_to_string(at("live/gone/y")).unwrap(), "extra");
+        assert!(at("live/b").is_file() && !at("live/a/z").exists());
+    }
+}

@@ -11,6 +11,7 @@ mod journal;
 pub(crate) mod listing;
 pub mod patterns;
 pub(crate) mod read;
+pub mod restore;
 pub(crate) mod sparse;
 pub(crate) mod walk;
 
