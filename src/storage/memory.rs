@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
-    Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode, UploadId,
+    Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
+    UploadId,
 };
 
 /// Objects in a map. What was put is whole or absent, like everywhere else.
@@ -52,9 +53,18 @@ impl Default for MemoryStore {
 impl MemoryStore {
     /// Makes an empty store with pages of 1,000 objects.
     pub fn new() -> Self {
-        let capabilities =
-            Capabilities { max_parts: None, min_part_bytes: 1, conditional_create: Some(true), lists_uploads: true };
-        Self { state: Mutex::default(), ids: AtomicU64::new(1), page_size: 1000, capabilities }
+        let capabilities = Capabilities {
+            max_parts: None,
+            min_part_bytes: 1,
+            conditional_create: Some(true),
+            lists_uploads: true,
+        };
+        Self {
+            state: Mutex::default(),
+            ids: AtomicU64::new(1),
+            page_size: 1000,
+            capabilities,
+        }
     }
 
     /// Sets the size of listing pages, to test paging without thousands of objects.
@@ -128,7 +138,10 @@ impl ObjectStore for MemoryStore {
             .and_then(|(start, end)| body.get(start..end))
             .ok_or_else(|| {
                 let size = body.len();
-                Error::corrupt(format!("object \"{key}\" has {size} bytes, not the range {}..{}", range.start, range.end))
+                Error::corrupt(format!(
+                    "object \"{key}\" has {size} bytes, not the range {}..{}",
+                    range.start, range.end
+                ))
             })?;
         buffer.extend_from_slice(slice);
         Ok(())
@@ -138,7 +151,10 @@ impl ObjectStore for MemoryStore {
         let state = self.lock();
         let (body, _) = state.objects.get(key).ok_or_else(|| not_found(key))?;
         if u64::try_from(body.len()).unwrap_or(u64::MAX) > max_bytes {
-            let message = format!("object \"{key}\" has {} bytes, more than the expected {max_bytes}", body.len());
+            let message = format!(
+                "object \"{key}\" has {} bytes, more than the expected {max_bytes}",
+                body.len()
+            );
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
         Ok(body.clone())
@@ -147,7 +163,11 @@ impl ObjectStore for MemoryStore {
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
         let state = self.lock();
         let (body, modified) = state.objects.get(key).ok_or_else(|| not_found(key))?;
-        Ok(ObjectMeta { key: key.clone(), size_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX), modified: *modified })
+        Ok(ObjectMeta {
+            key: key.clone(),
+            size_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            modified: *modified,
+        })
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
@@ -167,7 +187,11 @@ impl ObjectStore for MemoryStore {
                 break;
             }
             let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
-            page.objects.push(ObjectMeta { key: key.clone(), size_bytes, modified: *modified });
+            page.objects.push(ObjectMeta {
+                key: key.clone(),
+                size_bytes,
+                modified: *modified,
+            });
         }
         Ok(page)
     }
@@ -176,28 +200,59 @@ impl ObjectStore for MemoryStore {
         let id = UploadId(format!("upload-{}", self.ids.fetch_add(1, Ordering::Relaxed)));
         let mut state = self.lock();
         let initiated = state.now();
-        state.uploads.insert(id.clone(), Upload { key: key.clone(), initiated, parts: BTreeMap::new() });
+        state.uploads.insert(
+            id.clone(),
+            Upload {
+                key: key.clone(),
+                initiated,
+                parts: BTreeMap::new(),
+            },
+        );
         Ok(id)
     }
 
     async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
         let mut state = self.lock();
-        let open = state.uploads.get_mut(upload).filter(|open| open.key == *key).ok_or_else(|| no_upload(upload))?;
+        let open = state
+            .uploads
+            .get_mut(upload)
+            .filter(|open| open.key == *key)
+            .ok_or_else(|| no_upload(upload))?;
         let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
         // The caller may reuse its buffer: keep a copy of our own.
         open.parts.insert(number, Bytes::copy_from_slice(&body));
-        Ok(PartReceipt { number, etag: format!("part-{number}"), size_bytes, checksum: None })
+        Ok(PartReceipt {
+            number,
+            etag: format!("part-{number}"),
+            size_bytes,
+            checksum: None,
+        })
     }
 
-    async fn complete_upload(&self, key: &ObjectKey, upload: &UploadId, parts: &[PartReceipt], mode: PutMode) -> Result<()> {
+    async fn complete_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[PartReceipt],
+        mode: PutMode,
+    ) -> Result<()> {
         let mut state = self.lock();
         if mode == PutMode::Create && self.honours_conditions() && state.objects.contains_key(key) {
             return Err(exists(key));
         }
-        let open = state.uploads.get(upload).filter(|open| open.key == *key).ok_or_else(|| no_upload(upload))?;
+        let open = state
+            .uploads
+            .get(upload)
+            .filter(|open| open.key == *key)
+            .ok_or_else(|| no_upload(upload))?;
         let mut body = Vec::new();
         for receipt in parts {
-            let missing = || Error::new(ErrorKind::Invalid, format!("part {} of upload {} is missing", receipt.number, upload.0));
+            let missing = || {
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("part {} of upload {} is missing", receipt.number, upload.0),
+                )
+            };
             body.extend_from_slice(open.parts.get(&receipt.number).ok_or_else(missing)?);
         }
         let now = state.now();
@@ -213,9 +268,17 @@ impl ObjectStore for MemoryStore {
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
         let state = self.lock();
-        let ours = state.uploads.iter().filter(|(_, open)| open.key.as_str().starts_with(prefix));
-        let mut found: Vec<_> =
-            ours.map(|(id, open)| OpenUpload { key: open.key.clone(), id: id.clone(), initiated: open.initiated }).collect();
+        let ours = state
+            .uploads
+            .iter()
+            .filter(|(_, open)| open.key.as_str().starts_with(prefix));
+        let mut found: Vec<_> = ours
+            .map(|(id, open)| OpenUpload {
+                key: open.key.clone(),
+                id: id.clone(),
+                initiated: open.initiated,
+            })
+            .collect();
         found.sort_by(|a, b| a.key.cmp(&b.key).then_with(|| a.id.cmp(&b.id)));
         Ok(found)
     }

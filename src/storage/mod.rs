@@ -5,7 +5,11 @@
 //! Wrappers add retries, rate limits and faults; every store and every wrapper passes the same contract suite
 //! (`tests/it/storage_contract.rs`).
 
+pub mod directory;
 pub mod memory;
+pub mod open;
+pub mod retry;
+pub mod s3;
 pub mod upload;
 
 use std::fmt;
@@ -116,6 +120,8 @@ pub enum PutMode {
 pub struct ObjectOptions {
     /// Storage class by the store's name, e.g. `STANDARD_IA`; the store's default when `None`.
     pub storage_class: Option<String>,
+    /// Size of every part of an upload but the last, in bytes; a store may place parts by it. Required for uploads.
+    pub part_bytes: usize,
 }
 
 /// What a store can do. `None` in an optional bound means unbounded.

@@ -31,7 +31,13 @@ pub struct UploadOptions {
 impl Default for UploadOptions {
     fn default() -> Self {
         let object = ObjectOptions::default();
-        Self { part_bytes: 8 << 20, parts_in_flight: 4, object, mode: PutMode::Create, journal: None }
+        Self {
+            part_bytes: 8 << 20,
+            parts_in_flight: 4,
+            object,
+            mode: PutMode::Create,
+            journal: None,
+        }
     }
 }
 
@@ -117,7 +123,11 @@ impl ObjectWriter {
         match self.finish_object().await {
             Ok(()) => {
                 let sha256 = hex::encode(self.digest.finalize());
-                Ok(StoredObject { key: self.key, size_bytes: self.written_bytes, sha256 })
+                Ok(StoredObject {
+                    key: self.key,
+                    size_bytes: self.written_bytes,
+                    sha256,
+                })
             }
             Err(error) => {
                 // The first error is the one to tell; an upload that could not be aborted is in the journal.
@@ -133,8 +143,13 @@ impl ObjectWriter {
     pub async fn abort(mut self) -> Result<()> {
         // A part that is still being stored would outlive the abort on some stores, so they end first.
         self.sending.shutdown().await;
-        let Some(upload) = self.upload.take() else { return Ok(()) };
-        self.store.abort_upload(&self.key, &upload).await.with_context(|| format!("abort upload of \"{}\"", self.key))?;
+        let Some(upload) = self.upload.take() else {
+            return Ok(());
+        };
+        self.store
+            .abort_upload(&self.key, &upload)
+            .await
+            .with_context(|| format!("abort upload of \"{}\"", self.key))?;
         match &self.options.journal {
             Some(journal) => journal.closed(&self.key, &upload).await,
             None => Ok(()),
@@ -144,7 +159,10 @@ impl ObjectWriter {
     async fn finish_object(&mut self) -> Result<()> {
         if self.upload.is_none() {
             let body = std::mem::take(&mut self.filling).freeze();
-            let put = self.store.put(&self.key, body, self.options.mode, &self.options.object).await;
+            let put = self
+                .store
+                .put(&self.key, body, self.options.mode, &self.options.object)
+                .await;
             return put.with_context(|| format!("write object \"{}\"", self.key));
         }
         if !self.filling.is_empty() {
@@ -154,8 +172,13 @@ impl ObjectWriter {
             self.reap().await?;
         }
         self.receipts.sort_by_key(|receipt| receipt.number);
-        let Some(upload) = self.upload.clone() else { return Ok(()) };
-        let complete = self.store.complete_upload(&self.key, &upload, &self.receipts, self.options.mode).await;
+        let Some(upload) = self.upload.clone() else {
+            return Ok(());
+        };
+        let complete = self
+            .store
+            .complete_upload(&self.key, &upload, &self.receipts, self.options.mode)
+            .await;
         complete.with_context(|| format!("complete upload of \"{}\"", self.key))?;
         self.upload = None;
         if let Some(journal) = &self.options.journal {
@@ -176,12 +199,18 @@ impl ObjectWriter {
             return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise the repository's part size."));
         }
         self.next_number += 1;
-        let fresh = self.idle.pop().unwrap_or_else(|| BytesMut::with_capacity(self.options.part_bytes));
+        let fresh = self
+            .idle
+            .pop()
+            .unwrap_or_else(|| BytesMut::with_capacity(self.options.part_bytes));
         let full = std::mem::replace(&mut self.filling, fresh).freeze();
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
         self.sending.spawn(async move {
             let receipt = store.put_part(&key, &upload, number, full.clone()).await;
-            (recycle(full), receipt.with_context(|| format!("upload part {number} of \"{key}\"")))
+            (
+                recycle(full),
+                receipt.with_context(|| format!("upload part {number} of \"{key}\"")),
+            )
         });
         Ok(())
     }
@@ -190,7 +219,11 @@ impl ObjectWriter {
         if let Some(upload) = &self.upload {
             return Ok(upload.clone());
         }
-        let begun = self.store.create_upload(&self.key, &self.options.object).await;
+        let object = ObjectOptions {
+            part_bytes: self.options.part_bytes,
+            ..self.options.object.clone()
+        };
+        let begun = self.store.create_upload(&self.key, &object).await;
         let upload = begun.with_context(|| format!("begin upload of \"{}\"", self.key))?;
         self.upload = Some(upload.clone());
         if let Some(journal) = &self.options.journal {
@@ -201,7 +234,9 @@ impl ObjectWriter {
 
     /// Waits for one part to be confirmed.
     async fn reap(&mut self) -> Result<()> {
-        let Some(done) = self.sending.join_next().await else { return Ok(()) };
+        let Some(done) = self.sending.join_next().await else {
+            return Ok(());
+        };
         let lost = |error| Error::new(ErrorKind::Other, "the task of a part ended early").with_cause(error);
         let (buffer, receipt) = done.map_err(lost)?;
         self.idle.extend(buffer);

@@ -44,7 +44,8 @@ pub(super) async fn log_in(connection: &mut Connection, options: &ConnectOptions
             10 => {
                 let (mechanism, binding) = choose(data, connection)?;
                 let state = ScramSha256::new(password(options)?, binding);
-                frontend::sasl_initial_response(mechanism, state.message(), &mut answer).context("send SCRAM message")?;
+                frontend::sasl_initial_response(mechanism, state.message(), &mut answer)
+                    .context("send SCRAM message")?;
                 scram = Some(state);
             }
             11 => {
@@ -60,8 +61,10 @@ pub(super) async fn log_in(connection: &mut Connection, options: &ConnectOptions
                 })?;
             }
             other => {
-                return Err(Error::unsupported(format!("server asks for authentication method {other}"))
-                    .with_hint("Supported are scram-sha-256, md5, password, trust and peer: see pg_hba.conf."));
+                return Err(
+                    Error::unsupported(format!("server asks for authentication method {other}"))
+                        .with_hint("Supported are scram-sha-256, md5, password, trust and peer: see pg_hba.conf."),
+                );
             }
         }
         if !answer.is_empty() {
@@ -84,10 +87,17 @@ fn choose(data: &[u8], connection: &Connection) -> Result<(&'static str, Channel
 }
 
 fn password(options: &ConnectOptions) -> Result<&[u8]> {
-    options.password.as_ref().map(super::url::Secret::expose).ok_or_else(|| {
-        Error::new(ErrorKind::Denied, format!("server asks for a password for \"{}\", and there is none", options.user))
+    options
+        .password
+        .as_ref()
+        .map(super::url::Secret::expose)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Denied,
+                format!("server asks for a password for \"{}\", and there is none", options.user),
+            )
             .with_hint("Set PGPASSWORD, password_file, or a line in ~/.pgpass.")
-    })
+        })
 }
 
 pub(super) fn unexpected(tag: u8) -> Error {

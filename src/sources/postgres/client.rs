@@ -21,9 +21,18 @@ use crate::error::{Error, ErrorKind, Result};
 pub async fn open_client(options: &ConnectOptions) -> Result<Client> {
     let connection = Connection::open(options).await?;
     let (transport, parameters, key) = connection.into_parts();
-    let stream = LoggedIn { inner: transport, answer: answer(&parameters, key), answered: 0, header: Vec::new(), swallow: None };
+    let stream = LoggedIn {
+        inner: transport,
+        answer: answer(&parameters, key),
+        answered: 0,
+        header: Vec::new(),
+        swallow: None,
+    };
     let mut config = Config::new();
-    config.user(&options.user).dbname(&options.database).ssl_mode(tokio_postgres::config::SslMode::Disable);
+    config
+        .user(&options.user)
+        .dbname(&options.database)
+        .ssl_mode(tokio_postgres::config::SslMode::Disable);
     let (client, driver) = config.connect_raw(stream, NoTls).await.map_err(client_error)?;
     tokio::spawn(async move {
         if let Err(error) = driver.await {
@@ -45,7 +54,11 @@ pub fn client_error(error: tokio_postgres::Error) -> Error {
         }
         .into_error();
     }
-    let kind = if error.is_closed() { ErrorKind::Unavailable } else { ErrorKind::Other };
+    let kind = if error.is_closed() {
+        ErrorKind::Unavailable
+    } else {
+        ErrorKind::Other
+    };
     Error::new(kind, "a query failed").with_cause(error)
 }
 

@@ -64,7 +64,9 @@ impl Canceller {
             let _ = transport.read(&mut [0]).await;
             Ok(())
         };
-        tokio::time::timeout(Duration::from_secs(10), work).await.map_err(|_| timed_out("cancel a statement"))?
+        tokio::time::timeout(Duration::from_secs(10), work)
+            .await
+            .map_err(|_| timed_out("cancel a statement"))?
     }
 }
 
@@ -90,7 +92,9 @@ impl Connection {
         let act = || format!("connect to \"{}\"", options.location());
         let work = Self::open_unbounded(options);
         let opened = tokio::time::timeout(options.connect_timeout, work).await;
-        opened.map_err(|_| timed_out(&act()).with_hint("Check host, port and firewalls, or raise connect_timeout."))?.with_context(act)
+        opened
+            .map_err(|_| timed_out(&act()).with_hint("Check host, port and firewalls, or raise connect_timeout."))?
+            .with_context(act)
     }
 
     async fn open_unbounded(options: &ConnectOptions) -> Result<Self> {
@@ -149,7 +153,11 @@ impl Connection {
 
     /// Returns what cancels this connection's statement from another task.
     pub fn canceller(&self) -> Canceller {
-        Canceller { options: self.options.clone(), process_id: self.process_id, secret_key: self.secret_key }
+        Canceller {
+            options: self.options.clone(),
+            process_id: self.process_id,
+            secret_key: self.secret_key,
+        }
     }
 
     /// Returns the server's process number of this session.
@@ -198,7 +206,8 @@ impl Connection {
 
     async fn send_query(&mut self, sql: &str) -> Result<()> {
         let mut message = BytesMut::new();
-        frontend::query(sql, &mut message).map_err(|e| Error::invalid("a statement holds a NUL character").with_cause(e))?;
+        frontend::query(sql, &mut message)
+            .map_err(|e| Error::invalid("a statement holds a NUL character").with_cause(e))?;
         self.write_all(&message).await
     }
 
@@ -213,7 +222,10 @@ impl Connection {
                     bytes = bytes.saturating_add(body.len());
                     if bytes > MAX_RESULT_BYTES {
                         self.dead = true;
-                        return Err(Error::new(ErrorKind::LimitExceeded, "a query returned more rows than expected"));
+                        return Err(Error::new(
+                            ErrorKind::LimitExceeded,
+                            "a query returned more rows than expected",
+                        ));
                     }
                     result.rows.push(data_row(&body)?);
                 }
@@ -238,7 +250,13 @@ impl Connection {
     /// Begins `COPY … TO STDOUT`.
     pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>> {
         self.begin_copy(sql, b'H').await?;
-        Ok(CopyOut { connection: self, decoder: CopyDecoder::new(), tag: None, failure: None, done: false })
+        Ok(CopyOut {
+            connection: self,
+            decoder: CopyDecoder::new(),
+            tag: None,
+            failure: None,
+            done: false,
+        })
     }
 
     /// Begins `COPY … FROM STDIN`; then [`Self::copy_data`], and [`Self::copy_end`] or [`Self::copy_fail`].
@@ -286,7 +304,11 @@ impl Connection {
         frontend::copy_done(&mut message);
         self.write_all(&message).await?;
         let result = self.collect_result().await?;
-        result.tag.strip_prefix("COPY ").and_then(|n| n.parse().ok()).ok_or_else(|| unexpected(b'C'))
+        result
+            .tag
+            .strip_prefix("COPY ")
+            .and_then(|n| n.parse().ok())
+            .ok_or_else(|| unexpected(b'C'))
     }
 
     /// Gives COPY IN up: the server rolls it back.
@@ -319,8 +341,10 @@ impl Connection {
             let body_len = length.checked_sub(4).filter(|&n| n <= MAX_MESSAGE_BYTES);
             let Some(body_len) = body_len else {
                 self.dead = true;
-                return Err(Error::corrupt(format!("message '{}' announces {length} bytes", tag.escape_ascii()))
-                    .with_hint("The connection is damaged, or the peer is not PostgreSQL."));
+                return Err(
+                    Error::corrupt(format!("message '{}' announces {length} bytes", tag.escape_ascii()))
+                        .with_hint("The connection is damaged, or the peer is not PostgreSQL."),
+                );
             };
             // Grown as bytes really arrive, not as announced.
             let mut body = Vec::with_capacity(body_len.min(READ_BUFFER_BYTES));
@@ -379,15 +403,22 @@ impl Connection {
                 return Ok(());
             }
             Ok(Err(error)) => Error::new(ErrorKind::Unavailable, "lost the connection to the server").with_cause(error),
-            Err(_) => Error::new(ErrorKind::TimedOut, format!("the server was silent for {} s", self.read_timeout.as_secs()))
-                .with_hint("Raise read_timeout in the URL if the server may think that long."),
+            Err(_) => Error::new(
+                ErrorKind::TimedOut,
+                format!("the server was silent for {} s", self.read_timeout.as_secs()),
+            )
+            .with_hint("Raise read_timeout in the URL if the server may think that long."),
         };
         self.dead = true;
         Err(error)
     }
 
     fn alive(&self) -> Result<()> {
-        if self.dead { Err(Error::new(ErrorKind::Unavailable, "the connection was lost before")) } else { Ok(()) }
+        if self.dead {
+            Err(Error::new(ErrorKind::Unavailable, "the connection was lost before"))
+        } else {
+            Ok(())
+        }
     }
 
     async fn write_unflushed(&mut self, bytes: &[u8]) -> Result<()> {
@@ -396,7 +427,10 @@ impl Connection {
         let error = match write {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => Error::new(ErrorKind::Unavailable, "lost the connection to the server").with_cause(error),
-            Err(_) => Error::new(ErrorKind::TimedOut, format!("the server took nothing for {} s", self.read_timeout.as_secs())),
+            Err(_) => Error::new(
+                ErrorKind::TimedOut,
+                format!("the server took nothing for {} s", self.read_timeout.as_secs()),
+            ),
         };
         self.dead = true;
         Err(error)
@@ -444,7 +478,11 @@ impl CopyOut<'_> {
                 self.connection.fill().await?;
             }
             let from = self.connection.start;
-            let input = self.connection.buffer.get(from..self.connection.end).unwrap_or_default();
+            let input = self
+                .connection
+                .buffer
+                .get(from..self.connection.end)
+                .unwrap_or_default();
             let (used, event) = self.decoder.step(input).inspect_err(|_| self.connection.dead = true)?;
             self.connection.start += used;
             match event {

@@ -91,7 +91,14 @@ impl CopyDecoder {
                 if ends {
                     self.state = START;
                 }
-                Ok((used + count, Some(Event::Row { range: used..used + count, starts, ends })))
+                Ok((
+                    used + count,
+                    Some(Event::Row {
+                        range: used..used + count,
+                        starts,
+                        ends,
+                    }),
+                ))
             }
             State::Message { tag, body, left } => {
                 let count = rest.len().min(*left);
@@ -100,7 +107,10 @@ impl CopyDecoder {
                 if *left > 0 {
                     return Ok((used + count, None));
                 }
-                let event = Event::Message { tag: *tag, body: std::mem::take(body) };
+                let event = Event::Message {
+                    tag: *tag,
+                    body: std::mem::take(body),
+                };
                 self.state = START;
                 Ok((used + count, Some(event)))
             }
@@ -123,12 +133,21 @@ fn begin(header: [u8; 5]) -> Result<State> {
     if left > MAX_MESSAGE_BYTES || !matches!(tag, b'c' | b'C' | b'Z' | b'E' | b'N' | b'S' | b'A') {
         return Err(forged().with_hint("The connection is damaged, or the peer is not PostgreSQL."));
     }
-    Ok(State::Message { tag, body: Vec::new(), left })
+    Ok(State::Message {
+        tag,
+        body: Vec::new(),
+        left,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions, clippy::cast_possible_truncation)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::cast_possible_truncation
+    )]
     use super::*;
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -192,7 +211,10 @@ mod tests {
         assert_eq!(whole.1.iter().map(|m| m.0).collect::<Vec<_>>(), b"NcCZ");
         for first in 0..bytes.len() {
             for second in [first, (first + 1).min(bytes.len()), (first + 7).min(bytes.len())] {
-                assert_eq!(decode(&[&bytes[..first], &bytes[first..second], &bytes[second..]]).unwrap(), whole);
+                assert_eq!(
+                    decode(&[&bytes[..first], &bytes[first..second], &bytes[second..]]).unwrap(),
+                    whole
+                );
             }
         }
         let single: Vec<&[u8]> = bytes.chunks(1).collect();

@@ -47,7 +47,10 @@ pub(super) struct RowHasher {
 
 impl std::fmt::Debug for RowHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RowHasher").field("digest", &self.digest).field("partial", &self.partial.is_some()).finish()
+        f.debug_struct("RowHasher")
+            .field("digest", &self.digest)
+            .field("partial", &self.partial.is_some())
+            .finish()
     }
 }
 

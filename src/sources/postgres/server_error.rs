@@ -27,7 +27,9 @@ impl ServerError {
         let mut error = Self::default();
         let mut rest = body;
         while let Some((&kind, tail)) = rest.split_first() {
-            let Some(end) = tail.iter().position(|&b| b == 0) else { break };
+            let Some(end) = tail.iter().position(|&b| b == 0) else {
+                break;
+            };
             let (text, next) = tail.split_at(end);
             // Before login is complete the server does not know our encoding, so text may be anything.
             let text = || String::from_utf8_lossy(text).into_owned();
@@ -94,23 +96,51 @@ pub fn server_error(error: &Error) -> Option<&ServerError> {
 fn classify(code: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
     use ErrorKind as K;
     match code {
-        "28P01" => (K::Denied, Some("The password is wrong: check PGPASSWORD, ~/.pgpass or password_file.")),
-        "28000" if message.contains("pg_hba") => {
-            (K::Denied, Some("The server has no pg_hba.conf line for this user, database, address and TLS mode."))
-        }
+        "28P01" => (
+            K::Denied,
+            Some("The password is wrong: check PGPASSWORD, ~/.pgpass or password_file."),
+        ),
+        "28000" if message.contains("pg_hba") => (
+            K::Denied,
+            Some("The server has no pg_hba.conf line for this user, database, address and TLS mode."),
+        ),
         "28000" => (K::Denied, Some("Check that the role exists and may log in.")),
         "3D000" => (K::NotFound, Some("Check the database name at the end of the URL.")),
-        "42501" => (K::Denied, Some("Grant the role pg_read_all_data and pg_read_all_settings (14 and newer), or SELECT on each table; tables with row security need their owner or BYPASSRLS.")),
-        "57P01" | "57P02" | "57P05" => (K::Unavailable, Some("The server ended the session, probably for a shutdown or restart.")),
-        "57P03" => (K::Unavailable, Some("The server is starting up or shutting down; try again in a moment.")),
-        "53300" => (K::Unavailable, Some("The server has no free connection: lower --parallel, or raise max_connections or the role's limit.")),
+        "42501" => (
+            K::Denied,
+            Some(
+                "Grant the role pg_read_all_data and pg_read_all_settings (14 and newer), or SELECT on each table; tables with row security need their owner or BYPASSRLS.",
+            ),
+        ),
+        "57P01" | "57P02" | "57P05" => (
+            K::Unavailable,
+            Some("The server ended the session, probably for a shutdown or restart."),
+        ),
+        "57P03" => (
+            K::Unavailable,
+            Some("The server is starting up or shutting down; try again in a moment."),
+        ),
+        "53300" => (
+            K::Unavailable,
+            Some("The server has no free connection: lower --parallel, or raise max_connections or the role's limit."),
+        ),
         "53100" => (K::LimitExceeded, Some("The server's disk is full.")),
-        "53200" if message.contains("max_locks_per_transaction") || message.contains("shared memory") => {
-            (K::LimitExceeded, Some("Raise max_locks_per_transaction on the server: every table takes one lock."))
-        }
-        "54000" => (K::LimitExceeded, Some("A row is too large for the text format of COPY (1 GB after escaping).")),
-        "40001" => (K::Unavailable, Some("A replica cancelled the query: turn on hot_standby_feedback or raise max_standby_streaming_delay.")),
-        "55P03" => (K::TimedOut, Some("Another session holds a lock that conflicts with ours.")),
+        "53200" if message.contains("max_locks_per_transaction") || message.contains("shared memory") => (
+            K::LimitExceeded,
+            Some("Raise max_locks_per_transaction on the server: every table takes one lock."),
+        ),
+        "54000" => (
+            K::LimitExceeded,
+            Some("A row is too large for the text format of COPY (1 GB after escaping)."),
+        ),
+        "40001" => (
+            K::Unavailable,
+            Some("A replica cancelled the query: turn on hot_standby_feedback or raise max_standby_streaming_delay."),
+        ),
+        "55P03" => (
+            K::TimedOut,
+            Some("Another session holds a lock that conflicts with ours."),
+        ),
         "57014" => (K::Cancelled, None),
         "42P04" | "42P06" | "42P07" | "42710" | "42723" => (K::AlreadyExists, None),
         "42P01" | "42704" | "42883" | "3F000" => (K::NotFound, None),

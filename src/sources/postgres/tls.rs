@@ -27,8 +27,12 @@ pub(super) fn client_config(options: &ConnectOptions) -> Result<Arc<ClientConfig
         SslMode::Require => root_file.is_some(),
         SslMode::Prefer | SslMode::Disable => false,
     };
-    let mut verifier =
-        Verifier { chain: None, pinned: Vec::new(), check_name: options.ssl_mode == SslMode::VerifyFull, provider: Arc::clone(&provider) };
+    let mut verifier = Verifier {
+        chain: None,
+        pinned: Vec::new(),
+        check_name: options.ssl_mode == SslMode::VerifyFull,
+        provider: Arc::clone(&provider),
+    };
     if verify {
         let pinned = root_file.map(read_roots).transpose()?;
         let mut roots = RootCertStore::empty();
@@ -42,7 +46,8 @@ pub(super) fn client_config(options: &ConnectOptions) -> Result<Arc<ClientConfig
         }
         verifier.pinned = pinned.unwrap_or_default();
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-        verifier.chain = Some(chain.map_err(|e| Error::invalid("unable to use the trusted certificates").with_cause(e))?);
+        verifier.chain =
+            Some(chain.map_err(|e| Error::invalid("unable to use the trusted certificates").with_cause(e))?);
     }
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -57,7 +62,11 @@ fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let act = || format!("unable to read sslrootcert \"{}\"", path.display());
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|e| Error::invalid(act()).with_cause(e).with_hint("Name a PEM file of trusted certificates."))?;
+        .map_err(|e| {
+            Error::invalid(act())
+                .with_cause(e)
+                .with_hint("Name a PEM file of trusted certificates.")
+        })?;
     if certificates.is_empty() {
         return Err(Error::invalid(act()).with_hint("The file holds no certificate."));
     }
@@ -68,13 +77,19 @@ fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 pub(super) fn handshake_error(error: std::io::Error) -> Error {
     let certificate = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let is_proof = matches!(certificate, Some(rustls::Error::InvalidCertificate(_)));
-    let kind = if is_proof { ErrorKind::Denied } else { ErrorKind::Unavailable };
+    let kind = if is_proof {
+        ErrorKind::Denied
+    } else {
+        ErrorKind::Unavailable
+    };
     let hint = if is_proof {
         "Name the authority with sslrootcert=FILE, check the host name, or accept any server with sslmode=require."
     } else {
         "Check that the server speaks TLS 1.2 or newer."
     };
-    Error::new(kind, "TLS handshake failed").with_cause(error).with_hint(hint)
+    Error::new(kind, "TLS handshake failed")
+        .with_cause(error)
+        .with_hint(hint)
 }
 
 /// Verifies as much as the mode asks for: nothing, the chain, or chain and name. Signatures always.
@@ -95,7 +110,9 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
         if self.pinned.iter().any(|pinned| pinned == end_entity) {
             if self.check_name {
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -202,8 +219,13 @@ mod tests {
     #[test]
     fn the_end_point_follows_the_signature_hash_and_never_panics() {
         // Certificate { tbs SEQUENCE {}, algorithm SEQUENCE { OID sha384WithRSAEncryption } }
-        let certificate = [0x30, 15, 0x30, 0, 0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 12];
-        assert_eq!(server_end_point(&certificate), Some(Sha384::digest(certificate).to_vec()));
+        let certificate = [
+            0x30, 15, 0x30, 0, 0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 12,
+        ];
+        assert_eq!(
+            server_end_point(&certificate),
+            Some(Sha384::digest(certificate).to_vec())
+        );
         for len in 0..certificate.len() {
             assert_eq!(server_end_point(certificate.get(..len).unwrap_or_default()), None);
         }

@@ -32,7 +32,8 @@ impl Transport {
                 let stream = UnixStream::connect(&path).await;
                 let stream = stream.map_err(|e| refused(e, &path.display().to_string()))?;
                 if !matches!(options.ssl_mode, SslMode::Disable | SslMode::Prefer) {
-                    return Err(Error::unsupported("TLS over a Unix socket is not possible").with_hint("Remove sslmode from the URL."));
+                    return Err(Error::unsupported("TLS over a Unix socket is not possible")
+                        .with_hint("Remove sslmode from the URL."));
                 }
                 Ok(Self::Unix(stream))
             }
@@ -42,12 +43,19 @@ impl Transport {
 
     async fn open_tcp(options: &ConnectOptions, host: &str) -> Result<Self> {
         let place = format!("{host}:{}", options.port);
-        let mut stream = TcpStream::connect((host, options.port)).await.map_err(|e| refused(e, &place))?;
+        let mut stream = TcpStream::connect((host, options.port))
+            .await
+            .map_err(|e| refused(e, &place))?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
         // A peer that vanishes without a word is noticed after 60 s; no timeout on unsent data, because a server that
         // waits for a lock in the middle of COPY IN may rightly not read for long.
-        let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
-        socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).context("set TCP keepalive")?;
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(30))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(3);
+        socket2::SockRef::from(&stream)
+            .set_tcp_keepalive(&keepalive)
+            .context("set TCP keepalive")?;
         if options.ssl_mode == SslMode::Disable {
             return Ok(Self::Tcp(stream));
         }
@@ -62,7 +70,10 @@ impl Transport {
         let config = tls::client_config(options)?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|e| Error::invalid(format!("host \"{host}\" cannot be a TLS server name")).with_cause(e))?;
-        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(tls::handshake_error)?;
+        let stream = TlsConnector::from(config)
+            .connect(name, stream)
+            .await
+            .map_err(tls::handshake_error)?;
         Ok(Self::Tls(Box::new(stream)))
     }
 
@@ -99,7 +110,9 @@ async fn offers_tls(stream: &mut TcpStream) -> Result<bool> {
     match answer {
         [b'S'] => Ok(true),
         [b'N'] => Ok(false),
-        _ => Err(Error::corrupt("the peer's answer to SSLRequest is not PostgreSQL's").with_hint("Check host and port.")),
+        _ => {
+            Err(Error::corrupt("the peer's answer to SSLRequest is not PostgreSQL's").with_hint("Check host and port."))
+        }
     }
 }
 

@@ -108,16 +108,27 @@ impl ConnectOptions {
     /// Returns the same server and role with another database.
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {
-        Self { database: database.to_owned(), ..self.clone() }
+        Self {
+            database: database.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// Returns the location for people: no password.
     pub fn location(&self) -> String {
         match &self.host {
-            Host::Tcp(host) if host.contains(':') => format!("postgres://{}@[{host}]:{}/{}", self.user, self.port, self.database),
+            Host::Tcp(host) if host.contains(':') => {
+                format!("postgres://{}@[{host}]:{}/{}", self.user, self.port, self.database)
+            }
             Host::Tcp(host) => format!("postgres://{}@{host}:{}/{}", self.user, self.port, self.database),
             Host::Unix(path) => {
-                format!("postgres://{}@/{}?host={}&port={}", self.user, self.database, path.display(), self.port)
+                format!(
+                    "postgres://{}@/{}?host={}&port={}",
+                    self.user,
+                    self.database,
+                    path.display(),
+                    self.port
+                )
             }
         }
     }
@@ -131,8 +142,10 @@ fn parse(text: &str) -> Result<url::Url> {
         )
     })?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Err(Error::invalid(format!("\"{}\" is not a PostgreSQL URL scheme", url.scheme()))
-            .with_hint("Write postgres://user@host:port/database."));
+        return Err(
+            Error::invalid(format!("\"{}\" is not a PostgreSQL URL scheme", url.scheme()))
+                .with_hint("Write postgres://user@host:port/database."),
+        );
     }
     Ok(url)
 }
@@ -156,7 +169,9 @@ struct Raw {
 
 fn decode(text: &str, what: &str) -> Result<String> {
     let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(std::borrow::Cow::into_owned).map_err(|_| Error::invalid(format!("{what} in the database URL is not UTF-8")))
+    decoded
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| Error::invalid(format!("{what} in the database URL is not UTF-8")))
 }
 
 impl Raw {
@@ -225,12 +240,19 @@ impl Raw {
         };
         let port = match self.port {
             None => 5432,
-            Some(text) => text.parse().map_err(|e| Error::invalid(format!("\"{text}\" is not a port")).with_cause(e))?,
+            Some(text) => text
+                .parse()
+                .map_err(|e| Error::invalid(format!("\"{text}\" is not a port")).with_cause(e))?,
         };
-        let user = self.user.or_else(|| env("USER")).unwrap_or_else(|| "postgres".to_owned());
+        let user = self
+            .user
+            .or_else(|| env("USER"))
+            .unwrap_or_else(|| "postgres".to_owned());
         let database = self.database.unwrap_or_else(|| user.clone());
         if [&user, &database].iter().any(|s| s.contains('\0')) {
-            return Err(Error::invalid("a NUL character is not allowed in a user or database name"));
+            return Err(Error::invalid(
+                "a NUL character is not allowed in a user or database name",
+            ));
         }
         let ssl_mode = match self.ssl_mode.as_deref() {
             None => default_ssl_mode(&host),
@@ -279,14 +301,20 @@ fn unknown_parameter(key: &str) -> Error {
         "read_timeout",
         "allow_cleartext_password",
     ];
-    let near = KNOWN.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+    let near = KNOWN
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
     Error::invalid(format!("unknown parameter \"{key}\" in the database URL"))
         .with_hint(format!("Did you mean \"{}\"?", near.unwrap_or(&"sslmode")))
 }
 
 fn seconds(text: Option<String>, name: &str, default: u64) -> Result<Duration> {
-    let Some(text) = text else { return Ok(Duration::from_secs(default)) };
-    let value: u64 = text.parse().map_err(|e| Error::invalid(format!("{name} \"{text}\" is not a number of seconds")).with_cause(e))?;
+    let Some(text) = text else {
+        return Ok(Duration::from_secs(default));
+    };
+    let value: u64 = text
+        .parse()
+        .map_err(|e| Error::invalid(format!("{name} \"{text}\" is not a number of seconds")).with_cause(e))?;
     // As in libpq, 0 means no bound; a year is as good as none.
     Ok(Duration::from_secs(if value == 0 { 31_536_000 } else { value }))
 }
@@ -324,15 +352,22 @@ fn read_password_file(path: &Path) -> Result<Secret> {
 
 fn from_pgpass(host: &Host, port: u16, user: &str, database: &str, env: Env<'_>) -> Result<Option<Secret>> {
     let named = env("PGPASSFILE").map(PathBuf::from);
-    let Some(path) = named.or_else(|| env("HOME").map(|home| Path::new(&home).join(".pgpass"))) else { return Ok(None) };
-    let Ok(metadata) = std::fs::metadata(&path) else { return Ok(None) };
+    let Some(path) = named.or_else(|| env("HOME").map(|home| Path::new(&home).join(".pgpass"))) else {
+        return Ok(None);
+    };
+    let Ok(metadata) = std::fs::metadata(&path) else {
+        return Ok(None);
+    };
     if !metadata.is_file() {
         return Ok(None);
     }
     let mode = std::os::unix::fs::MetadataExt::mode(&metadata);
     if mode & 0o077 != 0 {
-        return Err(Error::new(ErrorKind::Denied, format!("password file \"{}\" can be read by others", path.display()))
-            .with_hint(format!("Run chmod 0600 \"{}\".", path.display())));
+        return Err(Error::new(
+            ErrorKind::Denied,
+            format!("password file \"{}\" can be read by others", path.display()),
+        )
+        .with_hint(format!("Run chmod 0600 \"{}\".", path.display())));
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("read password file \"{}\"", path.display()))?;
     let host = match host {
@@ -349,7 +384,11 @@ fn lookup_pgpass(text: &str, wanted: &[&str; 4]) -> Option<String> {
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let fields = split_pgpass(line);
         let (password, keys) = fields.split_last()?;
-        let matches = keys.len() == 4 && keys.iter().zip(wanted).all(|(field, want)| field == "*" || field == want);
+        let matches = keys.len() == 4
+            && keys
+                .iter()
+                .zip(wanted)
+                .all(|(field, want)| field == "*" || field == want);
         matches.then(|| password.clone())
     })
 }
@@ -381,19 +420,32 @@ mod tests {
     use super::*;
 
     fn read(text: &str, vars: &[(&str, &str)]) -> Result<ConnectOptions> {
-        ConnectOptions::from_url_with(text, None, &|name| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned()))
+        ConnectOptions::from_url_with(text, None, &|name| {
+            vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())
+        })
     }
 
     #[test]
     fn the_url_wins_over_the_environment() {
-        let vars = [("PGHOST", "other"), ("PGPORT", "1"), ("PGPASSWORD", "from env"), ("PGUSER", "eve")];
+        let vars = [
+            ("PGHOST", "other"),
+            ("PGPORT", "1"),
+            ("PGPASSWORD", "from env"),
+            ("PGUSER", "eve"),
+        ];
         let options = read("postgres://a%40b:p%3Aw@db.example:6000/my%2Fdb?sslmode=require", &vars).unwrap();
         assert_eq!(options.host, Host::Tcp("db.example".into()));
-        assert_eq!((options.port, options.user.as_str(), options.database.as_str()), (6000, "a@b", "my/db"));
+        assert_eq!(
+            (options.port, options.user.as_str(), options.database.as_str()),
+            (6000, "a@b", "my/db")
+        );
         assert_eq!(options.password.unwrap().expose(), b"p:w");
         assert_eq!(options.ssl_mode, SslMode::Require);
         let options = read("postgres:///", &vars).unwrap();
-        assert_eq!((options.port, options.user.as_str(), options.database.as_str()), (1, "eve", "eve"));
+        assert_eq!(
+            (options.port, options.user.as_str(), options.database.as_str()),
+            (1, "eve", "eve")
+        );
         assert_eq!(options.password.unwrap().expose(), b"from env");
     }
 
@@ -403,8 +455,14 @@ mod tests {
         assert_eq!(read("postgres://127.0.0.1/x", &[]).unwrap().ssl_mode, SslMode::Prefer);
         assert_eq!(read("postgres://[::1]/x", &[]).unwrap().ssl_mode, SslMode::Prefer);
         let unix = read("postgres:///x?host=/tmp/socket", &[]).unwrap();
-        assert_eq!((unix.host, unix.ssl_mode), (Host::Unix("/tmp/socket".into()), SslMode::Disable));
-        assert_eq!(read("postgres://%2Ftmp%2Fs/x", &[]).unwrap().host, Host::Unix("/tmp/s".into()));
+        assert_eq!(
+            (unix.host, unix.ssl_mode),
+            (Host::Unix("/tmp/socket".into()), SslMode::Disable)
+        );
+        assert_eq!(
+            read("postgres://%2Ftmp%2Fs/x", &[]).unwrap().host,
+            Host::Unix("/tmp/s".into())
+        );
     }
 
     #[test]

@@ -1,0 +1,165 @@
+//! Repeats calls that may succeed when they are repeated, within a bound on tries and on time.
+//!
+//! All tries fold into one message: the first error, how many tries, how long. Every call of the trait may be repeated
+//! safely; a completion whose reply was lost is resolved by the store itself.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use jiff::Timestamp;
+use std::sync::Mutex;
+
+use crate::error::{Error, Result};
+use crate::storage::{
+    Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
+    SharedStore, UploadId,
+};
+
+/// Bounds of the retries of one call.
+#[derive(Debug, Clone)]
+pub struct RetryOptions {
+    /// Repetitions after the first try.
+    pub max_retries: usize,
+    /// First pause; each is twice the one before, with jitter.
+    pub first_pause: Duration,
+    /// Longest pause.
+    pub longest_pause: Duration,
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        // 0.25 + 0.5 + 1 + 2 + 4 + 8 + 16 s: half a minute of trouble is ridden out, a dead store is told within a minute.
+        Self {
+            max_retries: 7,
+            first_pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A store whose calls are repeated.
+#[derive(Debug)]
+pub struct RetryStore {
+    inner: SharedStore,
+    options: RetryOptions,
+}
+
+impl RetryStore {
+    /// Wraps a store.
+    pub fn new(inner: SharedStore, options: RetryOptions) -> Self {
+        Self { inner, options }
+    }
+
+    async fn retry<T, F: Future<Output = Result<T>> + Send>(&self, call: impl FnMut() -> F + Send) -> Result<T> {
+        let begun = Instant::now();
+        let first: Mutex<Option<Error>> = Mutex::new(None);
+        let tries = Mutex::new(1_u32);
+        let backoff = ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(self.options.first_pause)
+            .with_max_delay(self.options.longest_pause)
+            .with_max_times(self.options.max_retries);
+        let result = call
+            .retry(backoff)
+            .when(|error: &Error| {
+                let again = error.is_retryable();
+                if again {
+                    tracing::debug!(error = %error.chain(), "store call failed, will be repeated");
+                }
+                again
+            })
+            .notify(|error, _| {
+                *tries.lock().expect("no panic happens under this lock") += 1;
+                let mut first = first.lock().expect("no panic happens under this lock");
+                if first.is_none() {
+                    let copy = Error::new(error.kind(), error.chain());
+                    *first = Some(match error.hint() {
+                        Some(hint) => copy.with_hint(hint),
+                        None => copy,
+                    });
+                }
+            })
+            .await;
+        let tries = *tries.lock().expect("no panic happens under this lock");
+        match (result, first.into_inner().expect("no panic happens under this lock")) {
+            (Err(last), Some(first)) if last.is_retryable() => {
+                let seconds = begun.elapsed().as_secs();
+                Err(first.context(format!("gave up after {tries} tries in {seconds} s")))
+            }
+            (result, _) => result,
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for RetryStore {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
+        self.retry(|| self.inner.put(key, body.clone(), mode, options)).await
+    }
+
+    async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
+        // The buffer is lent to one try at a time; a failed try has restored its length.
+        let buffer = tokio::sync::Mutex::new(buffer);
+        self.retry(|| async { self.inner.read_range(key, range.clone(), *buffer.lock().await).await })
+            .await
+    }
+
+    async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {
+        self.retry(|| self.inner.get(key, max_bytes)).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
+        self.retry(|| self.inner.head(key)).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        self.retry(|| self.inner.delete(key)).await
+    }
+
+    async fn list(&self, prefix: &str, next: Option<String>) -> Result<ListPage> {
+        self.retry(|| self.inner.list(prefix, next.clone())).await
+    }
+
+    async fn create_upload(&self, key: &ObjectKey, options: &ObjectOptions) -> Result<UploadId> {
+        self.retry(|| self.inner.create_upload(key, options)).await
+    }
+
+    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
+        self.retry(|| self.inner.put_part(key, upload, number, body.clone()))
+            .await
+    }
+
+    async fn complete_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[PartReceipt],
+        mode: PutMode,
+    ) -> Result<()> {
+        self.retry(|| self.inner.complete_upload(key, upload, parts, mode))
+            .await
+    }
+
+    async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
+        self.retry(|| self.inner.abort_upload(key, upload)).await
+    }
+
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
+        self.retry(|| self.inner.list_uploads(prefix)).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.retry(|| self.inner.now()).await
+    }
+}

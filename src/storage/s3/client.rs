@@ -1,0 +1,138 @@
+//! The SDK client: credentials, endpoint, timeouts, checksums, and the server's clock.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    Credentials, Intercept, Region, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
+    StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::types::ChecksumAlgorithm;
+use aws_smithy_http_client::tls;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_types::config_bag::ConfigBag;
+use jiff::Timestamp;
+
+use super::{ChecksumMode, S3Options};
+use crate::error::Result;
+
+/// Slowest link an attempt is given time for: 64 KiB/s.
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
+
+/// Time after which a stalled transfer ends. The SDK's own 5 s ends slow but healthy uplinks.
+const STALL_GRACE: Duration = Duration::from_secs(30);
+
+/// Sends a request, with the payload unsigned when TLS protects it already (saves one SHA-256 per body).
+macro_rules! send {
+    ($store:expr, $request:expr) => {
+        if crate::storage::s3::client::signs_payload(&$store.options) {
+            $request.send().await
+        } else {
+            $request.customize().disable_payload_signing().send().await
+        }
+    };
+}
+pub(super) use send;
+
+/// Returns whether bodies must be signed: over plain HTTP nothing else protects them.
+pub(super) fn signs_payload(options: &S3Options) -> bool {
+    options
+        .endpoint
+        .as_deref()
+        .is_some_and(|endpoint| endpoint.starts_with("http://"))
+}
+
+/// Returns the checksum that the SDK computes over each body and sends as a header.
+pub(super) fn checksum_algorithm(options: &S3Options) -> Option<ChecksumAlgorithm> {
+    match options.checksums {
+        ChecksumMode::Auto if options.endpoint.is_none() => Some(ChecksumAlgorithm::Crc32),
+        ChecksumMode::Auto | ChecksumMode::None => None,
+        ChecksumMode::Crc32 => Some(ChecksumAlgorithm::Crc32),
+        ChecksumMode::Sha256 => Some(ChecksumAlgorithm::Sha256),
+    }
+}
+
+/// Builds the client. With static keys nothing is asked of the network.
+pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Result<Client> {
+    let part = u64::try_from(options.part_bytes.max(8 << 20)).unwrap_or(8 << 20);
+    let attempt = Duration::from_secs((part / SLOWEST_BYTES_PER_SECOND).max(60));
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(attempt)
+        .operation_attempt_timeout(attempt)
+        .build();
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts);
+    // Retries are ours (storage::retry): one place that counts them and folds them into one message.
+    loader = loader.retry_config(RetryConfig::disabled());
+    loader = loader.stalled_stream_protection(
+        StalledStreamProtectionConfig::enabled()
+            .upload_enabled(true)
+            .download_enabled(true)
+            .grace_period(STALL_GRACE)
+            .build(),
+    );
+    if let Some((id, secret)) = &options.access_key {
+        loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "wirevault-configuration"));
+    }
+    if let Some(region) = &options.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let shared = loader.load().await;
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .force_path_style(options.path_style.unwrap_or(options.endpoint.is_some()))
+        .interceptor(DateInterceptor(clock));
+    if shared.region().is_none() {
+        config = config.region(Region::from_static("us-east-1"));
+    }
+    if let Some(endpoint) = &options.endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    Ok(Client::from_conf(config.build()))
+}
+
+/// The last `Date` a server sent: the clock that sweeping trusts.
+#[derive(Debug, Default)]
+pub(super) struct ServerClock(Mutex<Option<Timestamp>>);
+
+impl ServerClock {
+    /// Returns the time of the last answer and forgets it.
+    pub(super) fn take(&self) -> Option<Timestamp> {
+        self.0.lock().expect("no panic happens under this lock").take()
+    }
+}
+
+#[derive(Debug)]
+struct DateInterceptor(Arc<ServerClock>);
+
+impl Intercept for DateInterceptor {
+    fn name(&self) -> &'static str {
+        "ServerDate"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), aws_sdk_s3::error::BoxError> {
+        let date = context.response().headers().get("date");
+        let parsed = date
+            .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
+            .map(|zoned| zoned.timestamp());
+        if let Some(time) = parsed {
+            *self.0.0.lock().expect("no panic happens under this lock") = Some(time);
+        }
+        Ok(())
+    }
+}

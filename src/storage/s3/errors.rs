@@ -1,0 +1,165 @@
+//! What an S3 error means, and what the reader can do about it.
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::S3Options;
+use crate::error::{Error, ErrorKind};
+
+/// The HTTP status behind an error, where there is one.
+pub(super) trait Status {
+    /// Returns the status code.
+    fn status(&self) -> u16;
+}
+
+impl Status for HttpResponse {
+    fn status(&self) -> u16 {
+        self.status().as_u16()
+    }
+}
+
+/// One row per S3 error code: kind and hint.
+fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
+    use ErrorKind as K;
+    Some(match code {
+        "NoSuchKey" | "NotFound" | "NoSuchUpload" => (K::NotFound, ""),
+        "NoSuchBucket" => (
+            K::NotFound,
+            "Create the bucket, or correct its name in the repository URL.",
+        ),
+        "AccessDenied" | "AllAccessDisabled" | "Forbidden" => (
+            K::Denied,
+            "The credentials lack a permission on this bucket or prefix; `backup` needs s3:PutObject and s3:AbortMultipartUpload.",
+        ),
+        "InvalidAccessKeyId" => (
+            K::Denied,
+            "The store does not know this access key; check S3_ACCESS_KEY or AWS_ACCESS_KEY_ID.",
+        ),
+        "SignatureDoesNotMatch" => (
+            K::Denied,
+            "The secret key is wrong; check S3_SECRET_KEY or AWS_SECRET_ACCESS_KEY.",
+        ),
+        "ExpiredToken" | "InvalidToken" => (
+            K::Denied,
+            "The session token is no longer valid; renew the credentials.",
+        ),
+        "RequestTimeTooSkewed" | "RequestExpired" => (
+            K::Denied,
+            "This host's clock is too far from the store's; set it (NTP) and try again.",
+        ),
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => (
+            K::Invalid,
+            "The bucket is in another region; set `region` in the repository's configuration or AWS_REGION.",
+        ),
+        "PreconditionFailed" => (K::AlreadyExists, ""),
+        "ConditionalRequestConflict" => (K::Unavailable, ""),
+        "NotImplemented" | "MethodNotAllowed" => (K::Unsupported, "The store does not offer this operation."),
+        "InvalidRange" => (
+            K::Corrupt,
+            "The object is shorter than its manifest says; run `wirevault verify`.",
+        ),
+        "EntityTooSmall" | "EntityTooLarge" => (K::Invalid, "The store wants another part size; set `part_size`."),
+        "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" => (K::LimitExceeded, "The store is full."),
+        "InvalidObjectState" => (
+            K::Unavailable,
+            "The object is in a cold storage class and must be restored first.",
+        ),
+        "SlowDown"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "RequestTimeout"
+        | "Throttling"
+        | "ThrottlingException"
+        | "BadDigest"
+        | "IncompleteBody"
+        | "XAmzContentSHA256Mismatch" => (K::Unavailable, ""),
+        _ => return None,
+    })
+}
+
+fn by_status(status: u16) -> ErrorKind {
+    match status {
+        301 | 307 | 400 => ErrorKind::Invalid,
+        401 | 403 => ErrorKind::Denied,
+        404 => ErrorKind::NotFound,
+        405 | 501 => ErrorKind::Unsupported,
+        507 => ErrorKind::LimitExceeded,
+        408 | 429 | 500..=599 => ErrorKind::Unavailable,
+        409 | 412 => ErrorKind::AlreadyExists,
+        416 => ErrorKind::Corrupt,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// Turns an SDK error into ours.
+pub(super) fn classify<E, R>(options: &S3Options, act: &str, key: &str, error: SdkError<E, R>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: Status + std::fmt::Debug + Send + Sync + 'static,
+{
+    let place = options.endpoint.as_deref().unwrap_or("AWS S3");
+    let (kind, message, hint) = match &error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status();
+            let code = service.err().code().unwrap_or_default().to_owned();
+            let said = service.err().message().unwrap_or_default().to_owned();
+            // HEAD answers have no body, so no code: only the status speaks.
+            let (kind, hint) = by_code(&code).unwrap_or((by_status(status), ""));
+            let hint = if hint.is_empty() && matches!(status, 301 | 307) {
+                by_code("PermanentRedirect").map_or("", |r| r.1)
+            } else {
+                hint
+            };
+            let code = if code.is_empty() {
+                format!("HTTP {status}")
+            } else {
+                code
+            };
+            let dash = if said.is_empty() { "" } else { ": " };
+            (kind, format!("the store answered {code}{dash}{said}"), hint.to_owned())
+        }
+        SdkError::TimeoutError(_) => (
+            ErrorKind::TimedOut,
+            format!("no answer from {place} in time"),
+            String::new(),
+        ),
+        SdkError::DispatchFailure(failure) if failure.is_user() => (
+            ErrorKind::Invalid,
+            "the request could not be sent".to_owned(),
+            String::new(),
+        ),
+        SdkError::DispatchFailure(failure) if failure.is_other() => {
+            let hint =
+                "Set S3_ACCESS_KEY and S3_SECRET_KEY (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or a profile.";
+            (
+                ErrorKind::Denied,
+                "no credentials for the store".to_owned(),
+                hint.to_owned(),
+            )
+        }
+        SdkError::DispatchFailure(_) => {
+            let hint = format!("Check that {place} is reachable from this host, and the endpoint's spelling.");
+            (ErrorKind::Unavailable, format!("cannot reach {place}"), hint)
+        }
+        SdkError::ConstructionFailure(_) => (
+            ErrorKind::Invalid,
+            "the request could not be built".to_owned(),
+            String::new(),
+        ),
+        SdkError::ResponseError(_) => (
+            ErrorKind::Unavailable,
+            "the store's answer was not understood".to_owned(),
+            String::new(),
+        ),
+        _ => (ErrorKind::Other, "the store failed".to_owned(), String::new()),
+    };
+    let cause = Error::new(kind, message);
+    let cause = if hint.is_empty() { cause } else { cause.with_hint(hint) };
+    // The SDK's own chain says "connection refused" and the like; a service error is told whole above.
+    let cause = if matches!(error, SdkError::ServiceError(_)) {
+        cause
+    } else {
+        cause.with_cause(error.into_source().unwrap_or_else(|e| Box::new(e)))
+    };
+    cause.context(format!("{act} \"{key}\""))
+}
