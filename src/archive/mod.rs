@@ -6,16 +6,20 @@
 //! The index of an archive is an object beside it and the archive's last entry. The bytes stand in `docs/format.md`.
 
 pub mod entry;
+mod header;
 pub mod index;
+mod lines;
+mod ordered;
 pub mod pipeline;
 pub mod reader;
+mod sequential;
 pub mod writer;
 
 pub use entry::{EntryKind, EntryMeta};
 pub use index::{ChunkFacts, ChunkRef, EntryRef, StreamRecord};
 pub use pipeline::{Compression, Pipeline};
 pub use reader::{ArchiveReader, EntryEvent};
-pub use writer::{ArchiveWriter, ChunkBuffer, SequentialWriter};
+pub use writer::{AbortHandle, ArchiveOptions, ArchiveWriter, ChunkBuffer, SequentialWriter};
 
 use crate::storage::upload::StoredObject;
 

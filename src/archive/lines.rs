@@ -1,0 +1,163 @@
+//! The lines of an index: JSON, one object a line, short keys. `docs/format.md` explains each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{ChunkFacts, EntryKind, StreamRecord};
+use crate::error::{Error, Result};
+
+/// The first frame of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Directory {
+    /// Format version: 1.
+    pub(crate) version: u32,
+    pub(crate) raw_bytes: u64,
+    pub(crate) entries: u64,
+    pub(crate) frames: u64,
+    /// Bytes of the archive that the index describes; what follows is the index entry and the end blocks.
+    pub(crate) described_bytes: u64,
+    /// Whether paths ascend bytewise.
+    pub(crate) sorted: bool,
+    pub(crate) parts: Vec<IndexPart>,
+}
+
+/// One frame of the index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IndexPart {
+    /// Offset within the index object after the directory frame.
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) raw: u64,
+    pub(crate) sha256: String,
+    /// First archive frame it describes.
+    pub(crate) frame: u32,
+    /// Path of the first entry in it, if an entry begins in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first: Option<Name>,
+}
+
+/// A name: text, or bytes in hex where they are not UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Name {
+    #[serde(rename = "p")]
+    Text(String),
+    #[serde(rename = "px")]
+    Hex(String),
+}
+
+impl Name {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        std::str::from_utf8(bytes).map_or_else(|_| Self::Hex(hex::encode(bytes)), |text| Self::Text(text.to_owned()))
+    }
+
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Text(text) => Ok(text.clone().into_bytes()),
+            Self::Hex(text) => {
+                hex::decode(text).map_err(|e| Error::corrupt("index has a name that is no hex").with_cause(e))
+            }
+        }
+    }
+}
+
+/// A frame begins; the lines up to the next frame line are about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FrameLine {
+    #[serde(rename = "f")]
+    pub(crate) frame: u32,
+    #[serde(rename = "o")]
+    pub(crate) offset: u64,
+    #[serde(rename = "l")]
+    pub(crate) length: u32,
+    #[serde(rename = "r")]
+    pub(crate) raw: u32,
+    #[serde(rename = "h")]
+    pub(crate) sha256: String,
+}
+
+/// An entry begins in the frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EntryLine {
+    #[serde(flatten)]
+    pub(crate) name: Name,
+    #[serde(rename = "k", default = "file", skip_serializing_if = "is_file")]
+    pub(crate) kind: EntryKind,
+    #[serde(rename = "o")]
+    pub(crate) offset: u32,
+    #[serde(rename = "s", default, skip_serializing_if = "is_zero")]
+    pub(crate) size: u64,
+    #[serde(rename = "t")]
+    pub(crate) mtime: (i64, u32),
+    #[serde(rename = "m")]
+    pub(crate) mode: u32,
+    #[serde(rename = "u", default, skip_serializing_if = "is_zero_u32")]
+    pub(crate) uid: u32,
+    #[serde(rename = "g", default, skip_serializing_if = "is_zero_u32")]
+    pub(crate) gid: u32,
+    /// SHA-256 of the data, when it ends in this frame and is not empty.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<String>,
+    #[serde(rename = "x", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) changed: bool,
+    /// Starts a row, rows, part; for chunk members.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chunk: Option<(bool, u64, u32)>,
+    /// The archive's own entry: no reader shows it.
+    #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own: bool,
+}
+
+impl EntryLine {
+    /// Returns prefix and number of a chunk member.
+    pub(crate) fn chunk_name(&self) -> Option<(&str, u32, ChunkFacts)> {
+        let ((starts_row, rows, part), Name::Text(path)) = (self.chunk?, &self.name) else {
+            return None;
+        };
+        let (prefix, number) = path.rsplit_once('/')?;
+        Some((prefix, number.parse().ok()?, ChunkFacts { starts_row, rows, part }))
+    }
+
+    /// Returns whether the data goes on in the next frame.
+    pub(crate) fn spans(&self) -> bool {
+        self.size > 0 && self.sha256.is_none()
+    }
+}
+
+fn file() -> EntryKind {
+    EntryKind::File
+}
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+fn is_file(kind: &EntryKind) -> bool {
+    *kind == EntryKind::File
+}
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+fn is_zero_u32(value: &u32) -> bool {
+    *value == 0
+}
+
+/// A spanning entry ends in the frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndLine {
+    #[serde(rename = "h")]
+    pub(crate) sha256: String,
+    #[serde(rename = "x", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) changed: bool,
+}
+
+/// Any line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Line {
+    #[serde(rename = "f")]
+    Frame(FrameLine),
+    #[serde(rename = "e")]
+    Entry(EntryLine),
+    #[serde(rename = "end")]
+    End(EndLine),
+    #[serde(rename = "stream")]
+    Stream(StreamRecord),
+}
