@@ -28,25 +28,47 @@ pub(super) struct Entry {
 
 /// Adds one exploded privilege: rows of one entry come one after another.
 fn add(entries: &mut Vec<Entry>, grantee: Option<String>, grantor: String, privilege: (String, bool)) {
-    match entries.iter_mut().find(|e| e.grantee == grantee && e.grantor == grantor) {
+    match entries
+        .iter_mut()
+        .find(|e| e.grantee == grantee && e.grantor == grantor)
+    {
         Some(entry) => entry.privileges.push(privilege),
-        None => entries.push(Entry { grantee, grantor, privileges: vec![privilege] }),
+        None => entries.push(Entry {
+            grantee,
+            grantor,
+            privileges: vec![privilege],
+        }),
     }
 }
 
 /// Returns the statements that turn `base` into `wanted`. `prefix` stands before GRANT (default privileges), `on` names
 /// the object, `all` holds the privileges that `ALL` means, `columns` is `(column)` for column rights.
-pub(super) fn difference(base: &[Entry], wanted: &[Entry], owner: &str, prefix: &str, on: &str, all: usize, columns: &str) -> String {
+pub(super) fn difference(
+    base: &[Entry],
+    wanted: &[Entry],
+    owner: &str,
+    prefix: &str,
+    on: &str,
+    all: usize,
+    columns: &str,
+) -> String {
     let mut sql = String::new();
     let list = |privileges: &[&str]| {
-        let names: Vec<String> =
-            if privileges.len() == all && all > 0 { vec![format!("ALL{columns}")] } else { privileges.iter().map(|p| format!("{p}{columns}")).collect() };
+        let names: Vec<String> = if privileges.len() == all && all > 0 {
+            vec![format!("ALL{columns}")]
+        } else {
+            privileges.iter().map(|p| format!("{p}{columns}")).collect()
+        };
         names.join(", ")
     };
     let whom = |grantee: &Option<String>| grantee.as_deref().map_or("PUBLIC".to_owned(), quote_ident);
     for entry in base.iter().filter(|b| !wanted.contains(b)) {
         let names: Vec<&str> = entry.privileges.iter().map(|p| p.0.as_str()).collect();
-        sql.push_str(&format!("{prefix}REVOKE {} ON {on} FROM {};\n", list(&names), whom(&entry.grantee)));
+        sql.push_str(&format!(
+            "{prefix}REVOKE {} ON {on} FROM {};\n",
+            list(&names),
+            whom(&entry.grantee)
+        ));
     }
     let own = |e: &&Entry| e.grantee.as_deref() == Some(owner) && e.grantor == owner;
     let missing = || wanted.iter().filter(|w| !base.contains(w));
@@ -56,10 +78,19 @@ pub(super) fn difference(base: &[Entry], wanted: &[Entry], owner: &str, prefix: 
             sql.push_str(&format!("SET SESSION AUTHORIZATION {};\n", quote_ident(&entry.grantor)));
         }
         for passable in [false, true] {
-            let names: Vec<&str> = entry.privileges.iter().filter(|p| p.1 == passable).map(|p| p.0.as_str()).collect();
+            let names: Vec<&str> = entry
+                .privileges
+                .iter()
+                .filter(|p| p.1 == passable)
+                .map(|p| p.0.as_str())
+                .collect();
             if !names.is_empty() {
                 let option = if passable { " WITH GRANT OPTION" } else { "" };
-                sql.push_str(&format!("{prefix}GRANT {} ON {on} TO {}{option};\n", list(&names), whom(&entry.grantee)));
+                sql.push_str(&format!(
+                    "{prefix}GRANT {} ON {on} TO {}{option};\n",
+                    list(&names),
+                    whom(&entry.grantee)
+                ));
             }
         }
         if foreign {
@@ -112,7 +143,11 @@ fn list_query(kind: Kind) -> Option<String> {
     } else {
         format!("pg_catalog.acldefault({default}::\"char\", o.{owner})")
     };
-    let signature = if catalog == "pg_proc" { "pg_catalog.pg_get_function_identity_arguments(o.oid)" } else { "''" };
+    let signature = if catalog == "pg_proc" {
+        "pg_catalog.pg_get_function_identity_arguments(o.oid)"
+    } else {
+        "''"
+    };
     Some(format!(
         "SELECT o.oid, pg_catalog.pg_get_userbyid(o.{owner})::text, {signature}, {EXPLODED} FROM pg_catalog.{catalog} o, \
          LATERAL (SELECT 0 AS what, 0 AS sub, '' AS column_name, {base} AS list \
@@ -126,8 +161,16 @@ fn list_query(kind: Kind) -> Option<String> {
 pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink: &mut dyn SqlSink) -> Result<()> {
     let graph = context.graph;
     let extra = column_rights(context).await?;
-    let wanted = |n: &Node| (n.has(flag::ACL) || (matches!(n.kind, Kind::Table | Kind::View | Kind::MatView) && extra.contains(&n.oid))) && list_query(n.kind).is_some();
-    let chosen: Vec<u32> = graph.order.iter().copied().filter(|&i| graph.node(i).is_some_and(wanted)).collect();
+    let wanted = |n: &Node| {
+        (n.has(flag::ACL) || (matches!(n.kind, Kind::Table | Kind::View | Kind::MatView) && extra.contains(&n.oid)))
+            && list_query(n.kind).is_some()
+    };
+    let chosen: Vec<u32> = graph
+        .order
+        .iter()
+        .copied()
+        .filter(|&i| graph.node(i).is_some_and(wanted))
+        .collect();
     for page in chosen.chunks(PAGE) {
         let mut kinds: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
         for node in page.iter().filter_map(|&i| graph.node(i)) {
@@ -139,7 +182,9 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
         }
         for &index in page {
             let Some(node) = graph.node(index) else { continue };
-            let Some(found) = lists.remove(&(node.kind, node.oid)) else { continue };
+            let Some(found) = lists.remove(&(node.kind, node.oid)) else {
+                continue;
+            };
             let sql = statements(graph, node, &found);
             if sql.is_empty() {
                 continue;
@@ -153,12 +198,18 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
 }
 
 async fn column_rights(context: &Context<'_>) -> Result<std::collections::HashSet<u32>> {
-    let sql = "SELECT DISTINCT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attacl IS NOT NULL AND a.attrelid >= 16384";
+    let sql =
+        "SELECT DISTINCT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attacl IS NOT NULL AND a.attrelid >= 16384";
     let rows = query(context.client, "column rights", sql, &[]).await?;
     rows.iter().map(|row| row.oid(0)).collect()
 }
 
-async fn read_lists(context: &Context<'_>, kind: Kind, oids: &[u32], lists: &mut HashMap<(Kind, u32), Lists>) -> Result<()> {
+async fn read_lists(
+    context: &Context<'_>,
+    kind: Kind,
+    oids: &[u32],
+    lists: &mut HashMap<(Kind, u32), Lists>,
+) -> Result<()> {
     let Some(sql) = list_query(kind) else { return Ok(()) };
     for row in query(context.client, "rights", &sql, &[&oids]).await? {
         let object = lists.entry((kind, row.oid(0)?)).or_default();
@@ -166,7 +217,11 @@ async fn read_lists(context: &Context<'_>, kind: Kind, oids: &[u32], lists: &mut
         object.signature = row.text(2)?;
         let column = object.column.entry(row.col(8)?).or_default();
         column.name = row.text(9)?;
-        let side = if row.col::<i32>(7)? == 0 { &mut column.base } else { &mut column.wanted };
+        let side = if row.col::<i32>(7)? == 0 {
+            &mut column.base
+        } else {
+            &mut column.wanted
+        };
         // An empty list explodes to nothing.
         if let Some(privilege) = row.opt(5)? {
             add(side, row.opt(3)?, row.text(4)?, (privilege, row.flag(6)?));
@@ -188,11 +243,27 @@ fn statements(graph: &Graph, node: &Node, lists: &Lists) -> String {
     let mut sql = String::new();
     let all = match node.kind {
         Kind::Schema => 2,
-        _ => lists.column.get(&0).and_then(|c| c.base.iter().map(|e| e.privileges.len()).max()).unwrap_or(0),
+        _ => lists
+            .column
+            .get(&0)
+            .and_then(|c| c.base.iter().map(|e| e.privileges.len()).max())
+            .unwrap_or(0),
     };
     for (&number, column) in &lists.column {
-        let (all, columns) = if number == 0 { (all, String::new()) } else { (0, format!("({})", quote_ident(&column.name))) };
-        sql.push_str(&difference(&column.base, &column.wanted, &lists.owner, "", &on, all, &columns));
+        let (all, columns) = if number == 0 {
+            (all, String::new())
+        } else {
+            (0, format!("({})", quote_ident(&column.name)))
+        };
+        sql.push_str(&difference(
+            &column.base,
+            &column.wanted,
+            &lists.owner,
+            "",
+            &on,
+            all,
+            &columns,
+        ));
     }
     sql
 }
@@ -216,13 +287,23 @@ async fn default_privileges(context: &Context<'_>, sink: &mut dyn SqlSink) -> Re
         let (mut base, mut wanted) = (Vec::new(), Vec::new());
         let (kind, all): (String, i32) = (first.text(8)?, first.col(9)?);
         while let Some(row) = rows.get(at).filter(|r| r.oid(0).ok() == Some(oid)) {
-            let side = if row.col::<i32>(7)? == 0 { &mut base } else { &mut wanted };
+            let side = if row.col::<i32>(7)? == 0 {
+                &mut base
+            } else {
+                &mut wanted
+            };
             if let Some(privilege) = row.opt(5)? {
                 add(side, row.opt(3)?, row.text(4)?, (privilege, row.flag(6)?));
             }
             at += 1;
         }
-        let Some(node) = context.graph.find(class::DEFAULT_ACL, oid).and_then(|i| context.graph.node(i)) else { continue };
+        let Some(node) = context
+            .graph
+            .find(class::DEFAULT_ACL, oid)
+            .and_then(|i| context.graph.node(i))
+        else {
+            continue;
+        };
         let on = match kind.as_str() {
             "r" => "TABLES",
             "S" => "SEQUENCES",
@@ -235,9 +316,18 @@ async fn default_privileges(context: &Context<'_>, sink: &mut dyn SqlSink) -> Re
         if let Some(schema) = schema {
             prefix.push_str(&format!("IN SCHEMA {} ", quote_ident(&schema)));
         }
-        let sql = difference(&base, &wanted, &role, &prefix, on, usize::try_from(all).unwrap_or(0), "");
+        let sql = difference(
+            &base,
+            &wanted,
+            &role,
+            &prefix,
+            on,
+            usize::try_from(all).unwrap_or(0),
+            "",
+        );
         if !sql.is_empty() {
-            sink.item(context.graph.plain_item(node, "DEFAULT ACL", Section::PostData), &sql).await?;
+            sink.item(context.graph.plain_item(node, "DEFAULT ACL", Section::PostData), &sql)
+                .await?;
         }
     }
     Ok(())
@@ -248,20 +338,30 @@ mod tests {
     use super::*;
 
     fn entry(grantee: Option<&str>, grantor: &str, privileges: &[(&str, bool)]) -> Entry {
-        Entry { grantee: grantee.map(str::to_owned), grantor: grantor.to_owned(), privileges: privileges.iter().map(|p| (p.0.to_owned(), p.1)).collect() }
+        Entry {
+            grantee: grantee.map(str::to_owned),
+            grantor: grantor.to_owned(),
+            privileges: privileges.iter().map(|p| (p.0.to_owned(), p.1)).collect(),
+        }
     }
 
     #[test]
     fn what_both_lists_have_is_not_said() {
         let base = [entry(Some("o"), "o", &[("SELECT", false), ("INSERT", false)])];
         let wanted = [base[0].clone(), entry(None, "o", &[("SELECT", false)])];
-        assert_eq!(difference(&base, &wanted, "o", "", "TABLE \"t\"", 2, ""), "GRANT SELECT ON TABLE \"t\" TO PUBLIC;\n");
+        assert_eq!(
+            difference(&base, &wanted, "o", "", "TABLE \"t\"", 2, ""),
+            "GRANT SELECT ON TABLE \"t\" TO PUBLIC;\n"
+        );
     }
 
     #[test]
     fn a_reduced_owner_comes_first_and_grant_options_stand_apart() {
         let base = [entry(Some("o"), "o", &[("SELECT", false), ("INSERT", false)])];
-        let wanted = [entry(Some("a\"b"), "o", &[("SELECT", true), ("INSERT", false)]), entry(Some("o"), "o", &[("SELECT", false)])];
+        let wanted = [
+            entry(Some("a\"b"), "o", &[("SELECT", true), ("INSERT", false)]),
+            entry(Some("o"), "o", &[("SELECT", false)]),
+        ];
         let expected = "REVOKE ALL ON TABLE \"t\" FROM \"o\";\nGRANT SELECT ON TABLE \"t\" TO \"o\";\n\
                         GRANT INSERT ON TABLE \"t\" TO \"a\"\"b\";\nGRANT SELECT ON TABLE \"t\" TO \"a\"\"b\" WITH GRANT OPTION;\n";
         assert_eq!(difference(&base, &wanted, "o", "", "TABLE \"t\"", 2, ""), expected);

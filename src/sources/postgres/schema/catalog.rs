@@ -28,66 +28,163 @@ pub(super) fn node_queries() -> Vec<NodeQuery> {
     let (partitioned, partition, data) = (flag::PARTITIONED, flag::PARTITION, flag::DATA);
     let inline = flag::INLINE;
     let user = "oid >= 16384";
-    let query = |class, parent_class, act, sql| NodeQuery { class, parent_class, act, sql };
+    let query = |class, parent_class, act, sql| NodeQuery {
+        class,
+        parent_class,
+        act,
+        sql,
+    };
     vec![
-        query(class::NAMESPACE, 0, "schemas", format!(
-            "SELECT n.oid, 'n', 0::oid, n.nspname::text, 0::oid, 0, n.nspacl IS NOT NULL FROM pg_catalog.pg_namespace n \
+        query(
+            class::NAMESPACE,
+            0,
+            "schemas",
+            format!(
+                "SELECT n.oid, 'n', 0::oid, n.nspname::text, 0::oid, 0, n.nspacl IS NOT NULL FROM pg_catalog.pg_namespace n \
              WHERE (n.{user} OR n.nspname = 'public') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND {}",
-            free(class::NAMESPACE, "n", "'e'"))),
-        query(class::EXTENSION, 0, "extensions", format!(
-            "SELECT e.oid, 'x', 0::oid, e.extname::text, 0::oid, 0, false FROM pg_catalog.pg_extension e WHERE e.{user}")),
-        query(class::RELATION, 0, "relations", format!(
-            "SELECT c.oid, c.relkind::text, c.relnamespace, c.relname::text, 0::oid, \
+                free(class::NAMESPACE, "n", "'e'")
+            ),
+        ),
+        query(
+            class::EXTENSION,
+            0,
+            "extensions",
+            format!(
+                "SELECT e.oid, 'x', 0::oid, e.extname::text, 0::oid, 0, false FROM pg_catalog.pg_extension e WHERE e.{user}"
+            ),
+        ),
+        query(
+            class::RELATION,
+            0,
+            "relations",
+            format!(
+                "SELECT c.oid, c.relkind::text, c.relnamespace, c.relname::text, 0::oid, \
              CASE WHEN c.relkind = 'p' THEN {partitioned} ELSE 0 END + CASE WHEN c.relispartition THEN {partition} ELSE 0 END \
              + CASE WHEN c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated) THEN {data} ELSE 0 END, \
              c.relacl IS NOT NULL FROM pg_catalog.pg_class c \
              WHERE c.{user} AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relpersistence <> 't' AND {}",
-            free(class::RELATION, "c", "'e'"))),
-        query(class::TYPE, 0, "types", format!(
-            "SELECT t.oid, 'T' || t.typtype::text, t.typnamespace, t.typname::text, 0::oid, 0, t.typacl IS NOT NULL \
+                free(class::RELATION, "c", "'e'")
+            ),
+        ),
+        query(
+            class::TYPE,
+            0,
+            "types",
+            format!(
+                "SELECT t.oid, 'T' || t.typtype::text, t.typnamespace, t.typname::text, 0::oid, 0, t.typacl IS NOT NULL \
              FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid \
              WHERE t.{user} AND t.typisdefined AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')) AND {}",
-            free(class::TYPE, "t", "'e'"))),
-        query(class::PROC, 0, "functions", format!(
-            "SELECT p.oid, 'P' || p.prokind::text, p.pronamespace, p.proname::text, 0::oid, 0, p.proacl IS NOT NULL \
-             FROM pg_catalog.pg_proc p WHERE p.{user} AND {}", free(class::PROC, "p", "'e', 'i'"))),
-        query(class::ATTRDEF, class::RELATION, "column defaults", format!(
-            "SELECT a.oid, 'D', 0::oid, at.attname::text, a.adrelid, CASE WHEN c.relkind IN ('r', 'p') THEN {inline} ELSE 0 END, false \
+                free(class::TYPE, "t", "'e'")
+            ),
+        ),
+        query(
+            class::PROC,
+            0,
+            "functions",
+            format!(
+                "SELECT p.oid, 'P' || p.prokind::text, p.pronamespace, p.proname::text, 0::oid, 0, p.proacl IS NOT NULL \
+             FROM pg_catalog.pg_proc p WHERE p.{user} AND {}",
+                free(class::PROC, "p", "'e', 'i'")
+            ),
+        ),
+        query(
+            class::ATTRDEF,
+            class::RELATION,
+            "column defaults",
+            format!(
+                "SELECT a.oid, 'D', 0::oid, at.attname::text, a.adrelid, CASE WHEN c.relkind IN ('r', 'p') THEN {inline} ELSE 0 END, false \
              FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_attribute at ON at.attrelid = a.adrelid AND at.attnum = a.adnum \
-             JOIN pg_catalog.pg_class c ON c.oid = a.adrelid WHERE a.adrelid >= 16384 AND c.relkind IN ('r', 'p', 'v')")),
-        query(class::CONSTRAINT, class::RELATION, "table constraints", format!(
-            "SELECT k.oid, 'C' || k.contype::text, 0::oid, k.conname::text, k.conrelid, \
+             JOIN pg_catalog.pg_class c ON c.oid = a.adrelid WHERE a.adrelid >= 16384 AND c.relkind IN ('r', 'p', 'v')"
+            ),
+        ),
+        query(
+            class::CONSTRAINT,
+            class::RELATION,
+            "table constraints",
+            format!(
+                "SELECT k.oid, 'C' || k.contype::text, 0::oid, k.conname::text, k.conrelid, \
              CASE WHEN k.contype = 'c' AND k.convalidated THEN {inline} ELSE 0 END \
              + CASE WHEN c.relkind = 'p' THEN {partitioned} ELSE 0 END, false \
              FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
              WHERE k.conrelid >= 16384 AND (k.contype IN ('p', 'u', 'x') OR (k.contype = 'f' AND k.conparentid = 0) \
-             OR (k.contype = 'c' AND (k.conislocal OR c.relispartition)))")),
-        query(class::CONSTRAINT, class::TYPE, "domain constraints", format!(
-            "SELECT k.oid, 'Cd', 0::oid, k.conname::text, k.contypid, CASE WHEN k.convalidated THEN {inline} ELSE 0 END, false \
-             FROM pg_catalog.pg_constraint k WHERE k.contypid >= 16384 AND k.contype = 'c'")),
-        query(class::RELATION, class::RELATION, "indexes", format!(
-            "SELECT c.oid, 'I', c.relnamespace, c.relname::text, i.indrelid, CASE WHEN c.relkind = 'I' THEN {partitioned} ELSE 0 END, false \
+             OR (k.contype = 'c' AND (k.conislocal OR c.relispartition)))"
+            ),
+        ),
+        query(
+            class::CONSTRAINT,
+            class::TYPE,
+            "domain constraints",
+            format!(
+                "SELECT k.oid, 'Cd', 0::oid, k.conname::text, k.contypid, CASE WHEN k.convalidated THEN {inline} ELSE 0 END, false \
+             FROM pg_catalog.pg_constraint k WHERE k.contypid >= 16384 AND k.contype = 'c'"
+            ),
+        ),
+        query(
+            class::RELATION,
+            class::RELATION,
+            "indexes",
+            format!(
+                "SELECT c.oid, 'I', c.relnamespace, c.relname::text, i.indrelid, CASE WHEN c.relkind = 'I' THEN {partitioned} ELSE 0 END, false \
              FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
              WHERE i.indexrelid >= 16384 AND i.indisready AND (i.indisvalid OR c.relkind = 'I') AND t.relkind IN ('r', 'p', 'm') \
              AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid \
-             AND k.contype IN ('p', 'u', 'x'))")),
-        query(class::STATISTIC, 0, "extended statistics", format!(
-            "SELECT s.oid, 's', s.stxnamespace, s.stxname::text, 0::oid, 0, false FROM pg_catalog.pg_statistic_ext s WHERE s.{user} AND {}",
-            free(class::STATISTIC, "s", "'e'"))),
-        query(class::REWRITE, class::RELATION, "rules", format!(
-            "SELECT r.oid, 'R', 0::oid, r.rulename::text, r.ev_class, 0, false FROM pg_catalog.pg_rewrite r \
-             WHERE r.{user} AND r.rulename <> '_RETURN'")),
-        query(class::TRIGGER, class::RELATION, "triggers", format!(
-            "SELECT t.oid, 't', 0::oid, t.tgname::text, t.tgrelid, 0, false FROM pg_catalog.pg_trigger t \
-             WHERE t.{user} AND NOT t.tgisinternal AND t.tgparentid = 0 AND {}", free(class::TRIGGER, "t", "'e'"))),
-        query(class::POLICY, class::RELATION, "policies", format!(
-            "SELECT p.oid, 'L', 0::oid, p.polname::text, p.polrelid, 0, false FROM pg_catalog.pg_policy p WHERE p.{user}")),
-        query(class::DEFAULT_ACL, class::NAMESPACE, "default privileges", format!(
-            "SELECT d.oid, 'A', d.defaclnamespace, pg_catalog.pg_get_userbyid(d.defaclrole)::text || ' ' || d.defaclobjtype::text, d.defaclnamespace, 0, false \
-             FROM pg_catalog.pg_default_acl d WHERE d.{user}")),
-        query(class::EVENT_TRIGGER, 0, "event triggers", format!(
-            "SELECT e.oid, 'E', 0::oid, e.evtname::text, 0::oid, 0, false FROM pg_catalog.pg_event_trigger e WHERE e.{user} AND {}",
-            free(class::EVENT_TRIGGER, "e", "'e'"))),
+             AND k.contype IN ('p', 'u', 'x'))"
+            ),
+        ),
+        query(
+            class::STATISTIC,
+            0,
+            "extended statistics",
+            format!(
+                "SELECT s.oid, 's', s.stxnamespace, s.stxname::text, 0::oid, 0, false FROM pg_catalog.pg_statistic_ext s WHERE s.{user} AND {}",
+                free(class::STATISTIC, "s", "'e'")
+            ),
+        ),
+        query(
+            class::REWRITE,
+            class::RELATION,
+            "rules",
+            format!(
+                "SELECT r.oid, 'R', 0::oid, r.rulename::text, r.ev_class, 0, false FROM pg_catalog.pg_rewrite r \
+             WHERE r.{user} AND r.rulename <> '_RETURN'"
+            ),
+        ),
+        query(
+            class::TRIGGER,
+            class::RELATION,
+            "triggers",
+            format!(
+                "SELECT t.oid, 't', 0::oid, t.tgname::text, t.tgrelid, 0, false FROM pg_catalog.pg_trigger t \
+             WHERE t.{user} AND NOT t.tgisinternal AND t.tgparentid = 0 AND {}",
+                free(class::TRIGGER, "t", "'e'")
+            ),
+        ),
+        query(
+            class::POLICY,
+            class::RELATION,
+            "policies",
+            format!(
+                "SELECT p.oid, 'L', 0::oid, p.polname::text, p.polrelid, 0, false FROM pg_catalog.pg_policy p WHERE p.{user}"
+            ),
+        ),
+        query(
+            class::DEFAULT_ACL,
+            class::NAMESPACE,
+            "default privileges",
+            format!(
+                "SELECT d.oid, 'A', d.defaclnamespace, pg_catalog.pg_get_userbyid(d.defaclrole)::text || ' ' || d.defaclobjtype::text, d.defaclnamespace, 0, false \
+             FROM pg_catalog.pg_default_acl d WHERE d.{user}"
+            ),
+        ),
+        query(
+            class::EVENT_TRIGGER,
+            0,
+            "event triggers",
+            format!(
+                "SELECT e.oid, 'E', 0::oid, e.evtname::text, 0::oid, 0, false FROM pg_catalog.pg_event_trigger e WHERE e.{user} AND {}",
+                free(class::EVENT_TRIGGER, "e", "'e'")
+            ),
+        ),
     ]
 }
 
@@ -125,14 +222,35 @@ pub(super) fn kind_of(tag: &str) -> Option<Kind> {
 
 /// Other identities of objects: (class, oid) -> (class, oid). Later rows may build on earlier ones.
 pub(super) const ALIASES: [(&str, &str); 7] = [
-    ("extension members", "SELECT d.classid, d.objid, 3079::oid, d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.refclassid = 3079"),
-    ("constraint indexes", "SELECT 1259::oid, k.conindid, 2606::oid, k.oid FROM pg_catalog.pg_constraint k WHERE k.contype IN ('p', 'u', 'x')"),
-    ("view rules", "SELECT 2618::oid, r.oid, 1259::oid, r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.rulename = '_RETURN' AND r.oid >= 16384"),
-    ("composite types", "SELECT 1259::oid, c.oid, 1247::oid, c.reltype FROM pg_catalog.pg_class c WHERE c.relkind = 'c' AND c.oid >= 16384"),
-    ("row types", "SELECT 1247::oid, c.reltype, 1259::oid, c.oid FROM pg_catalog.pg_class c WHERE c.reltype <> 0 AND c.relkind <> 'c' AND c.oid >= 16384"),
-    ("array types", "SELECT 1247::oid, t.typarray, 1247::oid, t.oid FROM pg_catalog.pg_type t WHERE t.typarray <> 0 AND t.oid >= 16384"),
-    ("range functions", "SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
-     WHERE d.deptype = 'i' AND d.classid = 1255 AND d.refclassid = 1247 AND d.objid >= 16384"),
+    (
+        "extension members",
+        "SELECT d.classid, d.objid, 3079::oid, d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.refclassid = 3079",
+    ),
+    (
+        "constraint indexes",
+        "SELECT 1259::oid, k.conindid, 2606::oid, k.oid FROM pg_catalog.pg_constraint k WHERE k.contype IN ('p', 'u', 'x')",
+    ),
+    (
+        "view rules",
+        "SELECT 2618::oid, r.oid, 1259::oid, r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.rulename = '_RETURN' AND r.oid >= 16384",
+    ),
+    (
+        "composite types",
+        "SELECT 1259::oid, c.oid, 1247::oid, c.reltype FROM pg_catalog.pg_class c WHERE c.relkind = 'c' AND c.oid >= 16384",
+    ),
+    (
+        "row types",
+        "SELECT 1247::oid, c.reltype, 1259::oid, c.oid FROM pg_catalog.pg_class c WHERE c.reltype <> 0 AND c.relkind <> 'c' AND c.oid >= 16384",
+    ),
+    (
+        "array types",
+        "SELECT 1247::oid, t.typarray, 1247::oid, t.oid FROM pg_catalog.pg_type t WHERE t.typarray <> 0 AND t.oid >= 16384",
+    ),
+    (
+        "range functions",
+        "SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
+     WHERE d.deptype = 'i' AND d.classid = 1255 AND d.refclassid = 1247 AND d.objid >= 16384",
+    ),
 ];
 
 /// Multiranges and their arrays hang on their range [14].
@@ -183,7 +301,7 @@ pub(super) fn not_covered() -> String {
         "SELECT 'security labels', count(*) FROM pg_catalog.pg_seclabel".to_owned(),
         "SELECT 'extension configuration tables', count(*) FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig)".to_owned(),
         "SELECT 'changed rights on extension members and built-in objects', count(*) FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_init_privs i \
-         ON i.classoid = 1259 AND i.objoid = c.oid AND i.objsubid = 0 WHERE c.relacl IS DISTINCT FROM i.initprivs AND c.relacl IS NOT NULL AND (c.oid < 16384 OR EXISTS \
+         ON i.classoid = 1259 AND i.objoid = c.oid AND i.objsubid = 0 WHERE c.relacl::text IS DISTINCT FROM i.initprivs::text AND c.relacl IS NOT NULL AND c.relkind <> 'i' AND (c.oid < 16384 OR EXISTS \
          (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 1259 AND d.objid = c.oid AND d.deptype = 'e'))"
             .to_owned(),
         "SELECT 'invalid indexes', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \

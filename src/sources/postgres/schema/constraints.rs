@@ -27,7 +27,11 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
         let Some(table) = row.opt(8)? else {
             if let Some(domain) = context.graph.qualified_oid(class::TYPE, row.oid(15)?) {
                 sql.push_str(&format!("ALTER DOMAIN {domain} ADD CONSTRAINT {name} {definition};\n"));
-                comment(&mut sql, &format!("CONSTRAINT {name} ON DOMAIN {domain}"), row.opt(6)?.as_deref());
+                comment(
+                    &mut sql,
+                    &format!("CONSTRAINT {name} ON DOMAIN {domain}"),
+                    row.opt(6)?.as_deref(),
+                );
             }
             rendered.insert(row.oid(0)?, sql);
             continue;
@@ -48,7 +52,11 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
             definition = format!("{stem} WITH ({}){suffix}", options_list(&options, ""));
         }
         // A foreign key of a partitioned table, and a CHECK of a parent, reach the children; the others have rows of their own.
-        let only = if kind == "c" || (kind == "f" && row.opt(9)?.as_deref() == Some("p")) { "" } else { "ONLY " };
+        let only = if kind == "c" || (kind == "f" && row.opt(9)?.as_deref() == Some("p")) {
+            ""
+        } else {
+            "ONLY "
+        };
         let space = row.opt(11)?;
         let add = format!("ALTER TABLE {only}{table}\n    ADD CONSTRAINT {name} {definition};\n");
         sql.push_str(&in_tablespace(space.as_deref(), &add));
@@ -57,11 +65,18 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
                 sql.push_str(&format!("ALTER TABLE {table} CLUSTER ON {};\n", quote_ident(&index)));
             }
             if row.col::<Option<bool>>(13)? == Some(true) {
-                sql.push_str(&format!("ALTER TABLE ONLY {table} REPLICA IDENTITY USING INDEX {};\n", quote_ident(&index)));
+                sql.push_str(&format!(
+                    "ALTER TABLE ONLY {table} REPLICA IDENTITY USING INDEX {};\n",
+                    quote_ident(&index)
+                ));
             }
             column_statistics(&mut sql, &qualified(&schema, &index), &row.list(16)?);
         }
-        comment(&mut sql, &format!("CONSTRAINT {name} ON {table}"), row.opt(6)?.as_deref());
+        comment(
+            &mut sql,
+            &format!("CONSTRAINT {name} ON {table}"),
+            row.opt(6)?.as_deref(),
+        );
         rendered.insert(row.oid(0)?, sql);
     }
     Ok(rendered)
@@ -70,7 +85,10 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
 /// Wraps a statement whose grammar has no place for the tablespace.
 pub(super) fn in_tablespace(space: Option<&str>, statement: &str) -> String {
     match space {
-        Some(space) => format!("SET default_tablespace = {};\n{statement}SET default_tablespace = '';\n", quote_ident(space)),
+        Some(space) => format!(
+            "SET default_tablespace = {};\n{statement}SET default_tablespace = '';\n",
+            quote_ident(space)
+        ),
         None => statement.to_owned(),
     }
 }
@@ -78,6 +96,8 @@ pub(super) fn in_tablespace(space: Option<&str>, statement: &str) -> String {
 /// Appends statistics targets of an index's columns (`"attnum target"`).
 pub(super) fn column_statistics(sql: &mut String, index: &str, targets: &[String]) {
     for (column, target) in targets.iter().filter_map(|t| t.split_once(' ')) {
-        sql.push_str(&format!("ALTER INDEX {index} ALTER COLUMN {column} SET STATISTICS {target};\n"));
+        sql.push_str(&format!(
+            "ALTER INDEX {index} ALTER COLUMN {column} SET STATISTICS {target};\n"
+        ));
     }
 }

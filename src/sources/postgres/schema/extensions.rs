@@ -43,7 +43,11 @@ pub(super) async fn extensions(context: &Context<'_>, oids: &[u32]) -> Result<Re
     let mut rendered = Rendered::new();
     for row in query(context.client, "extensions", sql, &[&oids]).await? {
         let what = format!("EXTENSION {}", quote_ident(&row.text(1)?));
-        let mut sql = format!("CREATE {} WITH SCHEMA {};\n", what.replacen("EXTENSION", "EXTENSION IF NOT EXISTS", 1), quote_ident(&row.text(2)?));
+        let mut sql = format!(
+            "CREATE {} WITH SCHEMA {};\n",
+            what.replacen("EXTENSION", "EXTENSION IF NOT EXISTS", 1),
+            quote_ident(&row.text(2)?)
+        );
         comment(&mut sql, &what, row.opt(3)?.as_deref());
         rendered.insert(row.oid(0)?, sql);
     }

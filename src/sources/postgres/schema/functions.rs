@@ -21,7 +21,10 @@ pub(super) async fn functions(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         sql.push_str(";\n");
         context.owner(&mut sql, &what, &row.text(6)?);
         for extension in row.list(8)? {
-            sql.push_str(&format!("ALTER {what} DEPENDS ON EXTENSION {};\n", quote_ident(&extension)));
+            sql.push_str(&format!(
+                "ALTER {what} DEPENDS ON EXTENSION {};\n",
+                quote_ident(&extension)
+            ));
         }
         comment(&mut sql, &what, row.opt(7)?.as_deref());
         rendered.insert(row.oid(0)?, sql);
@@ -36,7 +39,17 @@ pub(super) async fn aggregates(context: &Context<'_>, oids: &[u32]) -> Result<Re
              JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace WHERE f.oid = a.{column})"
         )
     };
-    let functions = ["aggtransfn", "aggfinalfn", "aggcombinefn", "aggserialfn", "aggdeserialfn", "aggmtransfn", "aggminvtransfn", "aggmfinalfn"].map(function);
+    let functions = [
+        "aggtransfn",
+        "aggfinalfn",
+        "aggcombinefn",
+        "aggserialfn",
+        "aggdeserialfn",
+        "aggmtransfn",
+        "aggminvtransfn",
+        "aggmfinalfn",
+    ]
+    .map(function);
     let sql = format!(
         "SELECT p.oid, n.nspname::text, p.proname::text, pg_catalog.pg_get_function_arguments(p.oid), pg_catalog.pg_get_function_identity_arguments(p.oid), \
          pg_catalog.pg_get_userbyid(p.proowner)::text, pg_catalog.obj_description(p.oid, 'pg_proc'), \
@@ -57,10 +70,22 @@ pub(super) async fn aggregates(context: &Context<'_>, oids: &[u32]) -> Result<Re
         let mut add = |word: &str, value: Option<String>| parts.extend(value.map(|v| format!("{word} = {v}")));
         add("SFUNC", row.opt(20)?);
         add("STYPE", row.opt(8)?);
-        add("SSPACE", Some(row.col::<i32>(10)?).filter(|s| *s != 0).map(|s| s.to_string()));
+        add(
+            "SSPACE",
+            Some(row.col::<i32>(10)?).filter(|s| *s != 0).map(|s| s.to_string()),
+        );
         add("INITCOND", row.opt(12)?.map(|t| literal(&t)));
         let usual = if kind == "n" { "r" } else { "w" };
-        let modify = |m: String| Some(m).filter(|m| m != usual).map(|m| match m.as_str() { "r" => "READ_ONLY", "s" => "SHAREABLE", _ => "READ_WRITE" }.to_owned());
+        let modify = |m: String| {
+            Some(m).filter(|m| m != usual).map(|m| {
+                match m.as_str() {
+                    "r" => "READ_ONLY",
+                    "s" => "SHAREABLE",
+                    _ => "READ_WRITE",
+                }
+                .to_owned()
+            })
+        };
         if let Some(function) = row.opt(21)? {
             add("FINALFUNC", Some(function));
             add("FINALFUNC_MODIFY", modify(row.text(16)?));
@@ -71,20 +96,38 @@ pub(super) async fn aggregates(context: &Context<'_>, oids: &[u32]) -> Result<Re
         add("MSFUNC", row.opt(25)?);
         add("MINVFUNC", row.opt(26)?);
         add("MSTYPE", row.opt(9)?);
-        add("MSSPACE", Some(row.col::<i32>(11)?).filter(|s| *s != 0).map(|s| s.to_string()));
+        add(
+            "MSSPACE",
+            Some(row.col::<i32>(11)?).filter(|s| *s != 0).map(|s| s.to_string()),
+        );
         add("MINITCOND", row.opt(13)?.map(|t| literal(&t)));
         if let Some(function) = row.opt(27)? {
             add("MFINALFUNC", Some(function));
             add("MFINALFUNC_MODIFY", modify(row.text(17)?));
         }
         add("SORTOP", row.opt(19)?);
-        add("PARALLEL", match row.text(18)?.as_str() { "s" => Some("SAFE".to_owned()), "r" => Some("RESTRICTED".to_owned()), _ => None });
-        for (set, word) in [(row.flag(14)?, "FINALFUNC_EXTRA"), (row.flag(15)?, "MFINALFUNC_EXTRA"), (kind == "h", "HYPOTHETICAL")] {
+        add(
+            "PARALLEL",
+            match row.text(18)?.as_str() {
+                "s" => Some("SAFE".to_owned()),
+                "r" => Some("RESTRICTED".to_owned()),
+                _ => None,
+            },
+        );
+        for (set, word) in [
+            (row.flag(14)?, "FINALFUNC_EXTRA"),
+            (row.flag(15)?, "MFINALFUNC_EXTRA"),
+            (kind == "h", "HYPOTHETICAL"),
+        ] {
             if set {
                 parts.push(word.to_owned());
             }
         }
-        let mut sql = format!("CREATE AGGREGATE {name}({}) (\n    {}\n);\n", or_star(row.text(3)?), parts.join(",\n    "));
+        let mut sql = format!(
+            "CREATE AGGREGATE {name}({}) (\n    {}\n);\n",
+            or_star(row.text(3)?),
+            parts.join(",\n    ")
+        );
         let what = format!("AGGREGATE {name}({})", or_star(row.text(4)?));
         context.owner(&mut sql, &what, &row.text(5)?);
         comment(&mut sql, &what, row.opt(6)?.as_deref());

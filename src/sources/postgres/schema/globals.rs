@@ -44,8 +44,15 @@ impl Writer<'_> {
 
     async fn roles(&mut self) -> Result<()> {
         let sees = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
-        let passwords = query(self.client, "roles", sees, &[]).await?.first().map_or(Ok(false), |r| r.flag(0))?;
-        let (catalog, password) = if passwords { ("pg_authid", "r.rolpassword") } else { ("pg_roles", "NULL::text") };
+        let passwords = query(self.client, "roles", sees, &[])
+            .await?
+            .first()
+            .map_or(Ok(false), |r| r.flag(0))?;
+        let (catalog, password) = if passwords {
+            ("pg_authid", "r.rolpassword")
+        } else {
+            ("pg_roles", "NULL::text")
+        };
         let sql = format!(
             "SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls, \
              r.rolconnlimit, {password}, r.rolvaliduntil::text, pg_catalog.shobj_description(r.oid, 'pg_authid') \
@@ -55,7 +62,15 @@ impl Writer<'_> {
             let raw = row.text(0)?;
             let name = quote_ident(&raw);
             let mut sql = format!("CREATE ROLE {name};\nALTER ROLE {name} WITH");
-            for (at, word) in [(1, "SUPERUSER"), (2, "INHERIT"), (3, "CREATEROLE"), (4, "CREATEDB"), (5, "LOGIN"), (6, "REPLICATION"), (7, "BYPASSRLS")] {
+            for (at, word) in [
+                (1, "SUPERUSER"),
+                (2, "INHERIT"),
+                (3, "CREATEROLE"),
+                (4, "CREATEDB"),
+                (5, "LOGIN"),
+                (6, "REPLICATION"),
+                (7, "BYPASSRLS"),
+            ] {
                 sql.push_str(if row.flag(at)? { " " } else { " NO" });
                 sql.push_str(word);
             }
@@ -78,7 +93,11 @@ impl Writer<'_> {
     /// A grant can be issued once its grantor is the bootstrap superuser or has the admin option: repeat passes.
     async fn memberships(&mut self) -> Result<()> {
         let new = server_version(self.client).await? >= 160_000;
-        let options = if new { "m.inherit_option, m.set_option" } else { "NULL::bool, NULL::bool" };
+        let options = if new {
+            "m.inherit_option, m.set_option"
+        } else {
+            "NULL::bool, NULL::bool"
+        };
         let sql = format!(
             "SELECT r.rolname::text, u.rolname::text, g.rolname::text, m.admin_option, {options}, COALESCE(g.oid = 10, true) FROM pg_catalog.pg_auth_members m \
              JOIN pg_catalog.pg_roles r ON r.oid = m.roleid JOIN pg_catalog.pg_roles u ON u.oid = m.member LEFT JOIN pg_catalog.pg_roles g ON g.oid = m.grantor \
@@ -92,7 +111,11 @@ impl Writer<'_> {
             let mut later = Vec::new();
             for row in open {
                 let (role, member, grantor) = (row.text(0)?, row.text(1)?, row.opt(2)?);
-                let ready = forced || row.flag(6)? || grantor.as_ref().is_some_and(|g| admins.contains(&(role.clone(), g.clone())));
+                let ready = forced
+                    || row.flag(6)?
+                    || grantor
+                        .as_ref()
+                        .is_some_and(|g| admins.contains(&(role.clone(), g.clone())));
                 if !ready {
                     later.push(row);
                     continue;
@@ -135,12 +158,23 @@ impl Writer<'_> {
             let target = match (&database, &role) {
                 (Some(database), None) => format!("DATABASE {}", quote_ident(database)),
                 (None, Some(role)) => format!("ROLE {}", quote_ident(role)),
-                (Some(database), Some(role)) => format!("ROLE {} IN DATABASE {}", quote_ident(role), quote_ident(database)),
+                (Some(database), Some(role)) => {
+                    format!("ROLE {} IN DATABASE {}", quote_ident(role), quote_ident(database))
+                }
                 (None, None) => continue,
             };
-            let statements: Vec<String> = row.list(2)?.iter().map(|s| format!("ALTER {target} SET {};\n", setting(s))).collect();
-            let kind = if database.is_some() { "DATABASE PROPERTIES" } else { "ROLE PROPERTIES" };
-            self.item(kind, &role.or(database).unwrap_or_default(), &statements.concat()).await?;
+            let statements: Vec<String> = row
+                .list(2)?
+                .iter()
+                .map(|s| format!("ALTER {target} SET {};\n", setting(s)))
+                .collect();
+            let kind = if database.is_some() {
+                "DATABASE PROPERTIES"
+            } else {
+                "ROLE PROPERTIES"
+            };
+            self.item(kind, &role.or(database).unwrap_or_default(), &statements.concat())
+                .await?;
         }
         Ok(())
     }

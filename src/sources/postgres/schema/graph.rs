@@ -42,7 +42,10 @@ pub struct Graph {
 impl Graph {
     /// Reads the graph. The connection is in a read-only repeatable-read transaction and has [`super::SESSION_SQL`].
     pub async fn read(client: &Client, options: &SchemaOptions) -> Result<Self> {
-        let mut graph = Self { options: options.clone(), ..Self::default() };
+        let mut graph = Self {
+            options: options.clone(),
+            ..Self::default()
+        };
         graph.version = server_version(client).await?;
         for query in catalog::node_queries() {
             graph.read_nodes(client, &query).await?;
@@ -93,12 +96,16 @@ impl Graph {
 
     /// Returns whether the column default or CHECK constraint is printed within its container.
     pub(super) fn is_inline(&self, class: u32, oid: u32) -> bool {
-        self.find(class, oid).and_then(|n| self.node(n)).is_some_and(|n| n.has(flag::INLINE))
+        self.find(class, oid)
+            .and_then(|n| self.node(n))
+            .is_some_and(|n| n.has(flag::INLINE))
     }
 
     pub(super) fn name(&self, node: &Node) -> &str {
         let (start, length) = node.name;
-        let (Ok(start), Ok(length)) = (usize::try_from(start), usize::try_from(length)) else { return "" };
+        let (Ok(start), Ok(length)) = (usize::try_from(start), usize::try_from(length)) else {
+            return "";
+        };
         self.text.get(start..start + length).unwrap_or("")
     }
 
@@ -106,7 +113,10 @@ impl Graph {
     pub(super) fn schema(&self, node: &Node) -> Option<&str> {
         match usize::try_from(node.schema).ok().and_then(|s| self.schemas.get(s)) {
             Some(name) => Some(name),
-            None => self.node(node.parent).filter(|p| p.kind != Kind::Schema).and_then(|p| self.schema(p)),
+            None => self
+                .node(node.parent)
+                .filter(|p| p.kind != Kind::Schema)
+                .and_then(|p| self.schema(p)),
         }
     }
 
@@ -120,7 +130,9 @@ impl Graph {
 
     /// Returns the quoted `schema.name` of the object with this oid, if the graph holds it.
     pub(super) fn qualified_oid(&self, class: u32, oid: u32) -> Option<String> {
-        self.find(class, oid).and_then(|n| self.node(n)).map(|n| self.qualified(n))
+        self.find(class, oid)
+            .and_then(|n| self.node(n))
+            .map(|n| self.qualified(n))
     }
 
     pub(super) fn push_node(&mut self, mut node: Node, name: &str) -> u32 {
@@ -134,7 +146,12 @@ impl Graph {
     /// Adds a node that shares name and schema with `of`.
     pub(super) fn push_derived(&mut self, of: u32, kind: Kind) -> Option<u32> {
         let source = *self.node(of)?;
-        self.nodes.push(Node { kind, parent: of, flags: source.flags & (flag::PARTITIONED | flag::PARTITION), ..source });
+        self.nodes.push(Node {
+            kind,
+            parent: of,
+            flags: source.flags & (flag::PARTITIONED | flag::PARTITION),
+            ..source
+        });
         let index = u32::try_from(self.nodes.len() - 1).ok()?;
         self.edges.push((index, of));
         Some(index)
@@ -142,24 +159,44 @@ impl Graph {
 
     async fn read_nodes(&mut self, client: &Client, query: &NodeQuery) -> Result<()> {
         let no_params: [i32; 0] = [];
-        let rows = client.query_raw(query.sql.as_str(), no_params).await.map_err(|e| failed(query.act, e))?;
+        let rows = client
+            .query_raw(query.sql.as_str(), no_params)
+            .await
+            .map_err(|e| failed(query.act, e))?;
         tokio::pin!(rows);
         // Parents of this query are complete, those of later ones are not: sort what is there.
         self.lookup.sort_unstable();
         let mut added = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(|e| failed(query.act, e))? {
-            let Some(kind) = catalog::kind_of(row.col(1)?) else { continue };
+            let Some(kind) = catalog::kind_of(row.col(1)?) else {
+                continue;
+            };
             let (oid, namespace, name): (u32, u32, &str) = (row.oid(0)?, row.oid(2)?, row.col(3)?);
             let parent_oid = row.oid(4)?;
-            let parent = if parent_oid == 0 { NONE } else { self.find(query.parent_class, parent_oid).unwrap_or(NONE) };
-            let schema_node = if namespace == 0 { None } else { self.find(class::NAMESPACE, namespace) };
+            let parent = if parent_oid == 0 {
+                NONE
+            } else {
+                self.find(query.parent_class, parent_oid).unwrap_or(NONE)
+            };
+            let schema_node = if namespace == 0 {
+                None
+            } else {
+                self.find(class::NAMESPACE, namespace)
+            };
             // Parts of what is not dumped, and objects in system or temporary schemas.
             if (parent_oid != 0 && parent == NONE) || (namespace != 0 && schema_node.is_none()) {
                 continue;
             }
             let schema = schema_node.and_then(|n| self.node(n)).map_or(NONE, |n| n.schema);
             let bits = u8::try_from(row.col::<i32>(5)?).unwrap_or(0) | if row.flag(6)? { flag::ACL } else { 0 };
-            let mut node = Node { oid, schema, name: (0, 0), parent, kind, flags: bits };
+            let mut node = Node {
+                oid,
+                schema,
+                name: (0, 0),
+                parent,
+                kind,
+                flags: bits,
+            };
             if kind == Kind::Schema {
                 // A schema's own `schema` is the number of its name; `schema()` of the node itself is not asked.
                 node.schema = u32::try_from(self.schemas.len()).unwrap_or(NONE);
@@ -207,7 +244,11 @@ impl Graph {
     async fn lock_tables(&self, client: &Client) -> Result<()> {
         let mut batch = String::new();
         for node in self.nodes.iter().filter(|n| n.kind == Kind::Table) {
-            batch.push_str(if batch.is_empty() { "LOCK TABLE ONLY " } else { ", ONLY " });
+            batch.push_str(if batch.is_empty() {
+                "LOCK TABLE ONLY "
+            } else {
+                ", ONLY "
+            });
             batch.push_str(&self.qualified(node));
             if batch.len() >= LOCK_BATCH_BYTES {
                 lock(client, &mut batch).await?;
@@ -218,7 +259,10 @@ impl Graph {
 
     async fn read_dependencies(&mut self, client: &Client) -> Result<()> {
         let no_params: [i32; 0] = [];
-        let rows = client.query_raw(catalog::DEPENDENCIES, no_params).await.map_err(|e| failed("dependencies", e))?;
+        let rows = client
+            .query_raw(catalog::DEPENDENCIES, no_params)
+            .await
+            .map_err(|e| failed("dependencies", e))?;
         tokio::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| failed("dependencies", e))? {
             let from = self.find(row.oid(0)?, row.oid(1)?);
@@ -244,10 +288,20 @@ impl Graph {
             let child_oid = row.oid(0)?;
             let child = self.find(class::RELATION, child_oid);
             let parent = self.find(class::RELATION, row.oid(1)?);
-            let (Some(child), Some(parent)) = (child, parent) else { continue };
-            let Some(kind) = self.node(child).map(|n| n.kind) else { continue };
-            let derived = if kind == Kind::Table { Kind::Attach } else { Kind::IndexAttach };
-            let Some(attach) = self.push_derived(child, derived) else { continue };
+            let (Some(child), Some(parent)) = (child, parent) else {
+                continue;
+            };
+            let Some(kind) = self.node(child).map(|n| n.kind) else {
+                continue;
+            };
+            let derived = if kind == Kind::Table {
+                Kind::Attach
+            } else {
+                Kind::IndexAttach
+            };
+            let Some(attach) = self.push_derived(child, derived) else {
+                continue;
+            };
             self.edges.push((attach, parent));
             if derived == Kind::Attach {
                 self.partitions.push((parent, child));
@@ -287,8 +341,9 @@ impl Graph {
     }
 
     async fn read_tables(&mut self, client: &Client) -> Result<()> {
-        let mut chosen: Vec<u32> =
-            (0..u32::try_from(self.nodes.len()).unwrap_or(NONE)).filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA))).collect();
+        let mut chosen: Vec<u32> = (0..u32::try_from(self.nodes.len()).unwrap_or(NONE))
+            .filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA)))
+            .collect();
         chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
         for page in chosen.chunks(500) {
             let oids: Vec<u32> = page.iter().filter_map(|&i| self.node(i)).map(|n| n.oid).collect();
@@ -303,7 +358,9 @@ impl Graph {
                 rows.insert(row.oid(0)?, row);
             }
             for &index in page {
-                let Some(node) = self.node(index).copied() else { continue };
+                let Some(node) = self.node(index).copied() else {
+                    continue;
+                };
                 let Some(row) = rows.get(&node.oid) else { continue };
                 let (heap, toast, block): (i64, i64, i64) = (row.col(1)?, row.col(2)?, row.col(3)?);
                 let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
@@ -323,7 +380,9 @@ impl Graph {
         }
         let mut number = u32::try_from(self.tables.len()).unwrap_or(NONE);
         for node in &self.nodes {
-            if matches!(node.kind, Kind::Table | Kind::View | Kind::MatView) && !(node.kind == Kind::Table && node.has(flag::DATA)) {
+            if matches!(node.kind, Kind::Table | Kind::View | Kind::MatView)
+                && !(node.kind == Kind::Table && node.has(flag::DATA))
+            {
                 number = number.saturating_add(1);
                 self.lock_numbers.push((node.oid, number));
             }
@@ -346,7 +405,11 @@ impl Graph {
         for row in query(client, "classes that are not carried", &catalog::not_covered(), &[]).await? {
             let (what, count): (String, i64) = (row.text(0)?, row.col(1)?);
             if count > 0 {
-                self.notes.push(Note::new("not-covered", what, format!("{count} are not in this backup: the class is not carried yet")));
+                self.notes.push(Note::new(
+                    "not-covered",
+                    what,
+                    format!("{count} are not in this backup: the class is not carried yet"),
+                ));
             }
         }
         Ok(())
@@ -354,10 +417,20 @@ impl Graph {
 
     /// Returns what the order of otherwise equal objects rests on.
     pub(super) fn sort_key(&self, index: u32) -> (&str, &str, &str, u32) {
-        let Some(node) = self.node(index) else { return ("", "", "", index) };
+        let Some(node) = self.node(index) else {
+            return ("", "", "", index);
+        };
         let parent = self.node(node.parent).map_or("", |p| self.name(p));
-        let schema = if node.kind == Kind::Schema { "" } else { self.schema(node).unwrap_or("") };
-        if parent.is_empty() { (schema, self.name(node), "", node.oid) } else { (schema, parent, self.name(node), node.oid) }
+        let schema = if node.kind == Kind::Schema {
+            ""
+        } else {
+            self.schema(node).unwrap_or("")
+        };
+        if parent.is_empty() {
+            (schema, self.name(node), "", node.oid)
+        } else {
+            (schema, parent, self.name(node), node.oid)
+        }
     }
 
     pub(super) fn take_item_id(&self) -> u32 {
@@ -368,7 +441,10 @@ impl Graph {
 async fn lock(client: &Client, batch: &mut String) -> Result<()> {
     if !batch.is_empty() {
         batch.push_str(" IN ACCESS SHARE MODE");
-        client.batch_execute(batch).await.map_err(|e| failed("tables (LOCK TABLE)", e))?;
+        client
+            .batch_execute(batch)
+            .await
+            .map_err(|e| failed("tables (LOCK TABLE)", e))?;
         batch.clear();
     }
     Ok(())
@@ -376,6 +452,12 @@ async fn lock(client: &Client, batch: &mut String) -> Result<()> {
 
 /// Returns `server_version_num`.
 pub(super) async fn server_version(client: &Client) -> Result<i32> {
-    let rows = query(client, "the server's version", "SELECT pg_catalog.current_setting('server_version_num')::int4", &[]).await?;
+    let rows = query(
+        client,
+        "the server's version",
+        "SELECT pg_catalog.current_setting('server_version_num')::int4",
+        &[],
+    )
+    .await?;
     rows.first().map_or(Ok(0), |row| row.col(0))
 }

@@ -27,10 +27,16 @@ pub(super) async fn indexes(context: &Context<'_>, oids: &[u32]) -> Result<Rende
             sql.push_str(&format!("ALTER TABLE {table} CLUSTER ON {};\n", quote_ident(&name)));
         }
         if row.flag(7)? {
-            sql.push_str(&format!("ALTER TABLE ONLY {table} REPLICA IDENTITY USING INDEX {};\n", quote_ident(&name)));
+            sql.push_str(&format!(
+                "ALTER TABLE ONLY {table} REPLICA IDENTITY USING INDEX {};\n",
+                quote_ident(&name)
+            ));
         }
         for extension in row.list(11)? {
-            sql.push_str(&format!("ALTER INDEX {index} DEPENDS ON EXTENSION {};\n", quote_ident(&extension)));
+            sql.push_str(&format!(
+                "ALTER INDEX {index} DEPENDS ON EXTENSION {};\n",
+                quote_ident(&extension)
+            ));
         }
         comment(&mut sql, &format!("INDEX {index}"), row.opt(8)?.as_deref());
         rendered.insert(row.oid(0)?, sql);

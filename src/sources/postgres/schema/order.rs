@@ -39,8 +39,12 @@ fn container(graph: &Graph, index: u32) -> u32 {
 
 /// Returns the edges between printed nodes, sorted, without duplicates and self-references.
 fn between_containers(graph: &Graph) -> Vec<(u32, u32)> {
-    let mut edges: Vec<(u32, u32)> =
-        graph.edges.iter().map(|&(from, to)| (container(graph, from), container(graph, to))).filter(|e| e.0 != e.1).collect();
+    let mut edges: Vec<(u32, u32)> = graph
+        .edges
+        .iter()
+        .map(|&(from, to)| (container(graph, from), container(graph, to)))
+        .filter(|e| e.0 != e.1)
+        .collect();
     edges.sort_unstable();
     edges.dedup();
     edges
@@ -87,7 +91,13 @@ fn repair(graph: &mut Graph, components: &[u32], component: u32, nodes: &[u32]) 
     }
     let mut ranked = nodes.to_vec();
     ranked.sort_by(|&a, &b| graph.sort_key(a).cmp(&graph.sort_key(b)));
-    let of_kind = |graph: &Graph, kind| ranked.iter().copied().find(|&i| graph.node(i).is_some_and(|n| n.kind == kind && !n.has(flag::PLACEHOLDER)));
+    let of_kind = |graph: &Graph, kind| {
+        ranked.iter().copied().find(|&i| {
+            graph
+                .node(i)
+                .is_some_and(|n| n.kind == kind && !n.has(flag::PLACEHOLDER))
+        })
+    };
     if let Some(view) = of_kind(graph, Kind::View) {
         split_view(graph, view);
         return;
@@ -101,18 +111,27 @@ fn repair(graph: &mut Graph, components: &[u32], component: u32, nodes: &[u32]) 
 
 /// Makes the view a placeholder that needs only what its column types need; its definition follows after the data.
 fn split_view(graph: &mut Graph, view: u32) {
-    let Some(body) = graph.push_derived(view, Kind::ViewBody) else { return };
+    let Some(body) = graph.push_derived(view, Kind::ViewBody) else {
+        return;
+    };
     set(graph, view, flag::PLACEHOLDER, true);
     let mut edges = std::mem::take(&mut graph.edges);
     for edge in edges.iter_mut().filter(|e| e.0 == view) {
-        let light = graph.node(edge.1).is_some_and(|n| n.kind.priority() <= Kind::Enum.priority());
+        let light = graph
+            .node(edge.1)
+            .is_some_and(|n| n.kind.priority() <= Kind::Enum.priority());
         if !light {
             edge.0 = body;
         }
     }
     // Whoever waits for materialized data or reads the whole view after the data needs the body.
-    let late: Vec<(u32, u32)> =
-        edges.iter().filter(|e| e.1 == view && e.0 != body && graph.node(e.0).is_some_and(|n| n.is_post() && n.kind != Kind::ViewBody)).map(|e| (e.0, body)).collect();
+    let late: Vec<(u32, u32)> = edges
+        .iter()
+        .filter(|e| {
+            e.1 == view && e.0 != body && graph.node(e.0).is_some_and(|n| n.is_post() && n.kind != Kind::ViewBody)
+        })
+        .map(|e| (e.0, body))
+        .collect();
     edges.extend(late);
     edges.retain(|e| e.0 != e.1);
     graph.edges = edges;
@@ -120,7 +139,9 @@ fn split_view(graph: &mut Graph, view: u32) {
 
 /// Functions of a range's own definition depend on its shell instead.
 fn add_shell(graph: &mut Graph, range: u32, inside: &dyn Fn(u32) -> bool) {
-    let Some(shell) = graph.push_derived(range, Kind::ShellType) else { return };
+    let Some(shell) = graph.push_derived(range, Kind::ShellType) else {
+        return;
+    };
     set(graph, range, flag::PLACEHOLDER, true);
     let mut edges = std::mem::take(&mut graph.edges);
     edges.retain(|&e| e != (shell, range));
@@ -129,8 +150,11 @@ fn add_shell(graph: &mut Graph, range: u32, inside: &dyn Fn(u32) -> bool) {
             edge.1 = shell;
         }
     }
-    let schemas: Vec<(u32, u32)> =
-        edges.iter().filter(|e| e.0 == range && graph.node(e.1).is_some_and(|n| n.kind == Kind::Schema)).map(|e| (shell, e.1)).collect();
+    let schemas: Vec<(u32, u32)> = edges
+        .iter()
+        .filter(|e| e.0 == range && graph.node(e.1).is_some_and(|n| n.kind == Kind::Schema))
+        .map(|e| (shell, e.1))
+        .collect();
     edges.extend(schemas);
     edges.push((range, shell));
     graph.edges = edges;
@@ -140,9 +164,15 @@ fn break_edge(graph: &mut Graph, ranked: &[u32], inside: &dyn Fn(u32) -> bool) {
     let Some(&victim) = ranked.last() else { return };
     let name = graph.node(victim).map(|n| graph.qualified(n)).unwrap_or_default();
     let mut edges = std::mem::take(&mut graph.edges);
-    edges.retain(|&(from, to)| !(container(graph, from) == victim && container(graph, to) != victim && inside(container(graph, to))));
+    edges.retain(|&(from, to)| {
+        !(container(graph, from) == victim && container(graph, to) != victim && inside(container(graph, to)))
+    });
     graph.edges = edges;
-    graph.notes.push(Note::new("dependency-loop", name, "depends on itself through other objects; its place in the order is a guess"));
+    graph.notes.push(Note::new(
+        "dependency-loop",
+        name,
+        "depends on itself through other objects; its place in the order is a guess",
+    ));
 }
 
 fn set(graph: &mut Graph, index: u32, bit: u8, on: bool) {
@@ -157,12 +187,18 @@ fn set(graph: &mut Graph, index: u32, bit: u8, on: bool) {
 fn move_after_data(graph: &mut Graph) -> bool {
     let mut dependants: Vec<(u32, u32)> = graph.edges.iter().map(|&(from, to)| (to, from)).collect();
     dependants.sort_unstable();
-    let mut open: Vec<u32> = (0u32..).zip(&graph.nodes).filter(|(_, n)| n.is_post()).map(|(i, _)| i).collect();
+    let mut open: Vec<u32> = (0u32..)
+        .zip(&graph.nodes)
+        .filter(|(_, n)| n.is_post())
+        .map(|(i, _)| i)
+        .collect();
     let mut changed = false;
     while let Some(late) = open.pop() {
         let start = dependants.partition_point(|e| e.0 < late);
         for &(_, index) in dependants.iter().skip(start).take_while(|e| e.0 == late) {
-            let Some(node) = graph.node(index).copied() else { continue };
+            let Some(node) = graph.node(index).copied() else {
+                continue;
+            };
             if node.is_post() {
                 continue;
             }
@@ -174,7 +210,10 @@ fn move_after_data(graph: &mut Graph) -> bool {
             } else if node.kind == Kind::View && !node.has(flag::PLACEHOLDER) {
                 split_view(graph, index);
                 return true;
-            } else if matches!(node.kind, Kind::Table | Kind::Sequence | Kind::View | Kind::Schema | Kind::Extension) {
+            } else if matches!(
+                node.kind,
+                Kind::Table | Kind::Sequence | Kind::View | Kind::Schema | Kind::Extension
+            ) {
                 continue;
             } else {
                 set(graph, index, flag::POST, true);
@@ -198,7 +237,15 @@ fn components(count: usize, edges: &[(u32, u32)]) -> Vec<u32> {
         sum += *slot;
         *slot = sum;
     }
-    let mut state = Tarjan { index: vec![NONE; count], low: vec![0; count], on_stack: vec![false; count], stack: Vec::new(), result: vec![NONE; count], next: 0, components: 0 };
+    let mut state = Tarjan {
+        index: vec![NONE; count],
+        low: vec![0; count],
+        on_stack: vec![false; count],
+        stack: Vec::new(),
+        result: vec![NONE; count],
+        next: 0,
+        components: 0,
+    };
     for root in 0..count {
         if state.index.get(root) == Some(&NONE) {
             state.visit(root, &starts, edges);
@@ -233,7 +280,9 @@ impl Tarjan {
         while let Some((node, cursor)) = calls.pop() {
             if cursor < starts[node + 1] {
                 calls.push((node, cursor + 1));
-                let Ok(target) = usize::try_from(edges[cursor].1) else { continue };
+                let Ok(target) = usize::try_from(edges[cursor].1) else {
+                    continue;
+                };
                 if self.index[target] == NONE {
                     self.enter(target);
                     calls.push((target, starts[target]));
@@ -268,9 +317,21 @@ impl Tarjan {
 
 /// Returns the printed nodes: before the data first, each after what it needs, else by priority, schema and name.
 fn sorted(graph: &Graph, edges: &[(u32, u32)]) -> Vec<u32> {
-    let mut ranked: Vec<u32> = (0u32..).zip(&graph.nodes).filter(|(_, n)| !n.has(flag::INLINE)).map(|(i, _)| i).collect();
-    let key = |i: u32| graph.node(i).map(|n| (n.kind.is_last_pass(), n.is_post(), n.kind.priority()));
-    ranked.sort_by(|&a, &b| key(a).cmp(&key(b)).then_with(|| graph.sort_key(a).cmp(&graph.sort_key(b))));
+    let mut ranked: Vec<u32> = (0u32..)
+        .zip(&graph.nodes)
+        .filter(|(_, n)| !n.has(flag::INLINE))
+        .map(|(i, _)| i)
+        .collect();
+    let key = |i: u32| {
+        graph
+            .node(i)
+            .map(|n| (n.kind.is_last_pass(), n.is_post(), n.kind.priority()))
+    };
+    ranked.sort_by(|&a, &b| {
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| graph.sort_key(a).cmp(&graph.sort_key(b)))
+    });
     let mut rank = vec![NONE; graph.nodes.len()];
     for (place, &node) in (0u32..).zip(&ranked) {
         if let Some(slot) = usize::try_from(node).ok().and_then(|n| rank.get_mut(n)) {
@@ -285,8 +346,12 @@ fn sorted(graph: &Graph, edges: &[(u32, u32)]) -> Vec<u32> {
             *slot += 1;
         }
     }
-    let mut ready: BinaryHeap<Reverse<u32>> =
-        ranked.iter().filter(|&&n| at(&waits, n) == Some(0)).filter_map(|&n| at(&rank, n)).map(Reverse).collect();
+    let mut ready: BinaryHeap<Reverse<u32>> = ranked
+        .iter()
+        .filter(|&&n| at(&waits, n) == Some(0))
+        .filter_map(|&n| at(&rank, n))
+        .map(Reverse)
+        .collect();
     let mut order = Vec::with_capacity(ranked.len());
     while let Some(Reverse(place)) = ready.pop() {
         let Some(node) = at(&ranked, place) else { continue };
@@ -315,7 +380,17 @@ mod tests {
     fn graph(nodes: &[(Kind, &str, u32, u8)], edges: &[(u32, u32)]) -> Graph {
         let mut graph = Graph::default();
         for (oid, &(kind, name, parent, flags)) in (0u32..).zip(nodes) {
-            graph.push_node(Node { oid, schema: NONE, name: (0, 0), parent, kind, flags }, name);
+            graph.push_node(
+                Node {
+                    oid,
+                    schema: NONE,
+                    name: (0, 0),
+                    parent,
+                    kind,
+                    flags,
+                },
+                name,
+            );
         }
         graph.edges = edges.to_vec();
         arrange(&mut graph);
@@ -323,31 +398,61 @@ mod tests {
     }
 
     fn names(graph: &Graph) -> Vec<String> {
-        graph.order.iter().map(|&i| graph.node(i).unwrap()).map(|n| format!("{} {}", n.kind.word(), graph.name(n))).collect()
+        graph
+            .order
+            .iter()
+            .map(|&i| graph.node(i).unwrap())
+            .map(|n| format!("{} {}", n.kind.word(), graph.name(n)))
+            .collect()
     }
 
     #[test]
     fn objects_without_needs_stand_by_priority_and_name() {
-        let graph = graph(&[(Kind::Table, "b", NONE, 0), (Kind::Table, "a", NONE, 0), (Kind::Enum, "z", NONE, 0), (Kind::Index, "i", 0, 0)], &[(3, 0)]);
+        let graph = graph(
+            &[
+                (Kind::Table, "b", NONE, 0),
+                (Kind::Table, "a", NONE, 0),
+                (Kind::Enum, "z", NONE, 0),
+                (Kind::Index, "i", 0, 0),
+            ],
+            &[(3, 0)],
+        );
         assert_eq!(names(&graph), ["TYPE z", "TABLE a", "TABLE b", "INDEX i"]);
     }
 
     #[test]
     fn a_serial_default_leaves_its_table_because_the_sequence_belongs_to_it() {
         // default -> table, default -> sequence, sequence -> table
-        let graph = graph(&[(Kind::Table, "t", NONE, 0), (Kind::Default, "id", 0, flag::INLINE), (Kind::Sequence, "s", NONE, 0)], &[(1, 0), (1, 2), (2, 0)]);
+        let graph = graph(
+            &[
+                (Kind::Table, "t", NONE, 0),
+                (Kind::Default, "id", 0, flag::INLINE),
+                (Kind::Sequence, "s", NONE, 0),
+            ],
+            &[(1, 0), (1, 2), (2, 0)],
+        );
         assert_eq!(names(&graph), ["TABLE t", "SEQUENCE s", "DEFAULT id"]);
     }
 
     #[test]
     fn a_default_stays_within_its_table_otherwise() {
-        let graph = graph(&[(Kind::Table, "t", NONE, 0), (Kind::Default, "id", 0, flag::INLINE), (Kind::Sequence, "s", NONE, 0)], &[(1, 0), (1, 2)]);
+        let graph = graph(
+            &[
+                (Kind::Table, "t", NONE, 0),
+                (Kind::Default, "id", 0, flag::INLINE),
+                (Kind::Sequence, "s", NONE, 0),
+            ],
+            &[(1, 0), (1, 2)],
+        );
         assert_eq!(names(&graph), ["SEQUENCE s", "TABLE t"]);
     }
 
     #[test]
     fn views_in_a_loop_get_a_placeholder() {
-        let graph = graph(&[(Kind::View, "v", NONE, 0), (Kind::View, "w", NONE, 0)], &[(0, 1), (1, 0)]);
+        let graph = graph(
+            &[(Kind::View, "v", NONE, 0), (Kind::View, "w", NONE, 0)],
+            &[(0, 1), (1, 0)],
+        );
         assert_eq!(names(&graph), ["VIEW v", "VIEW w", "RULE v"]);
         assert!(graph.notes.is_empty());
     }
@@ -355,10 +460,27 @@ mod tests {
     #[test]
     fn a_view_that_needs_a_key_is_completed_after_it() {
         let graph = graph(
-            &[(Kind::Table, "t", NONE, 0), (Kind::Constraint, "t_pkey", 0, 0), (Kind::View, "v", NONE, 0), (Kind::MatView, "m", NONE, 0)],
+            &[
+                (Kind::Table, "t", NONE, 0),
+                (Kind::Constraint, "t_pkey", 0, 0),
+                (Kind::View, "v", NONE, 0),
+                (Kind::MatView, "m", NONE, 0),
+            ],
             &[(1, 0), (2, 0), (2, 1), (3, 1)],
         );
-        assert_eq!(names(&graph), ["TABLE t", "VIEW v", "MATERIALIZED VIEW m", "CONSTRAINT t_pkey", "RULE v"].map(String::from).to_vec().tap_sorted(&graph));
+        assert_eq!(
+            names(&graph),
+            [
+                "TABLE t",
+                "VIEW v",
+                "MATERIALIZED VIEW m",
+                "CONSTRAINT t_pkey",
+                "RULE v"
+            ]
+            .map(String::from)
+            .to_vec()
+            .tap_sorted(&graph)
+        );
     }
 
     trait TapSorted {

@@ -118,7 +118,10 @@ mod tests {
 
     #[test]
     fn list_settings_become_one_literal_per_element() {
-        assert_eq!(setting("search_path=\"$user\", public"), "\"search_path\" TO '$user', 'public'");
+        assert_eq!(
+            setting("search_path=\"$user\", public"),
+            "\"search_path\" TO '$user', 'public'"
+        );
         assert_eq!(setting("search_path=\"a\"\"b, c\""), "\"search_path\" TO 'a\"b, c'");
         assert_eq!(setting("search_path=\"\""), "\"search_path\" TO ''");
         assert_eq!(setting("app.x=1=2"), "\"app\".\"x\" TO '1=2'");

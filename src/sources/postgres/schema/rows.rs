@@ -7,8 +7,12 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Maps a server or connection error; concurrent DDL gets the hint it deserves.
 pub(super) fn failed(act: &str, cause: tokio_postgres::Error) -> Error {
-    let text = cause.as_db_error().map(|e| format!("{} ({})", e.message(), e.code().code()));
-    let concurrent = text.as_deref().is_some_and(|t| t.contains("cache lookup failed") || t.contains("could not open relation"));
+    let text = cause
+        .as_db_error()
+        .map(|e| format!("{} ({})", e.message(), e.code().code()));
+    let concurrent = text
+        .as_deref()
+        .is_some_and(|t| t.contains("cache lookup failed") || t.contains("could not open relation"));
     let denied = cause.code().is_some_and(|c| c.code() == "42501");
     let kind = match (denied, cause.is_closed() || cause.as_db_error().is_none()) {
         (true, _) => ErrorKind::Denied,
@@ -64,6 +68,7 @@ pub(super) trait Columns {
 
 impl Columns for Row {
     fn col<'a, T: FromSql<'a>>(&'a self, at: usize) -> Result<T> {
-        self.try_get(at).map_err(|e| Error::corrupt(format!("unexpected catalog row, column {at}")).with_cause(e))
+        self.try_get(at)
+            .map_err(|e| Error::corrupt(format!("unexpected catalog row, column {at}")).with_cause(e))
     }
 }

@@ -27,14 +27,20 @@ pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         let unlogged = row.text(3)? == "u";
         let owner = row.text(4)?;
         let owned = match (row.opt(13)?, row.opt(14)?, row.opt(15)?, row.opt(16)?) {
-            (Some(how), Some(schema), Some(table), Some(column)) => Some((how == "i", qualified(&schema, &table), quote_ident(&column))),
+            (Some(how), Some(schema), Some(table), Some(column)) => {
+                Some((how == "i", qualified(&schema, &table), quote_ident(&column)))
+            }
             _ => None,
         };
         let options = options(&row)?;
         let mut sql = String::new();
         match &owned {
             Some((true, table, column)) => {
-                let when = if row.opt(17)?.as_deref() == Some("d") { "BY DEFAULT" } else { "ALWAYS" };
+                let when = if row.opt(17)?.as_deref() == Some("d") {
+                    "BY DEFAULT"
+                } else {
+                    "ALWAYS"
+                };
                 sql.push_str(&format!(
                     "ALTER TABLE {table} ALTER COLUMN {column} ADD GENERATED {when} AS IDENTITY (\n    SEQUENCE NAME {name}{options}\n);\n"
                 ));
@@ -55,14 +61,21 @@ pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Ren
 }
 
 fn options(row: &tokio_postgres::Row) -> Result<String> {
-    let (start, step, max, min, cache): (i64, i64, i64, i64, i64) = (row.col(7)?, row.col(8)?, row.col(9)?, row.col(10)?, row.col(11)?);
+    let (start, step, max, min, cache): (i64, i64, i64, i64, i64) =
+        (row.col(7)?, row.col(8)?, row.col(9)?, row.col(10)?, row.col(11)?);
     let (low, high) = match row.text(6)?.as_str() {
         "smallint" => (i64::from(i16::MIN), i64::from(i16::MAX)),
         "integer" => (i64::from(i32::MIN), i64::from(i32::MAX)),
         _ => (i64::MIN, i64::MAX),
     };
     let (default_min, default_max) = if step > 0 { (1, high) } else { (low, -1) };
-    let bound = |word: &str, value: i64, default: i64| if value == default { format!("NO {word}") } else { format!("{word} {value}") };
+    let bound = |word: &str, value: i64, default: i64| {
+        if value == default {
+            format!("NO {word}")
+        } else {
+            format!("{word} {value}")
+        }
+    };
     let cycle = if row.flag(12)? { "\n    CYCLE" } else { "" };
     Ok(format!(
         "\n    START WITH {start}\n    INCREMENT BY {step}\n    {}\n    {}\n    CACHE {cache}{cycle}",
@@ -74,18 +87,37 @@ fn options(row: &tokio_postgres::Row) -> Result<String> {
 /// Writes one `setval` for each sequence.
 pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
     let graph = context.graph;
-    let all: Vec<&Node> = graph.order.iter().filter_map(|&i| graph.node(i)).filter(|n| n.kind == Kind::Sequence).collect();
+    let all: Vec<&Node> = graph
+        .order
+        .iter()
+        .filter_map(|&i| graph.node(i))
+        .filter(|n| n.kind == Kind::Sequence)
+        .collect();
     for page in all.chunks(VALUES_PAGE) {
-        let selects: Vec<String> =
-            page.iter().map(|n| format!("SELECT {}::oid, last_value, is_called FROM {}", n.oid, graph.qualified(n))).collect();
+        let selects: Vec<String> = page
+            .iter()
+            .map(|n| {
+                format!(
+                    "SELECT {}::oid, last_value, is_called FROM {}",
+                    n.oid,
+                    graph.qualified(n)
+                )
+            })
+            .collect();
         let mut values = std::collections::HashMap::new();
         for row in query(context.client, "sequence values", &selects.join(" UNION ALL "), &[]).await? {
             values.insert(row.oid(0)?, (row.col::<i64>(1)?, row.flag(2)?));
         }
         for node in page {
-            let Some((value, called)) = values.get(&node.oid) else { continue };
-            let sql = format!("SELECT pg_catalog.setval({}, {value}, {called});\n", literal(&graph.qualified(node)));
-            sink.item(graph.plain_item(node, "SEQUENCE SET", Section::Data), &sql).await?;
+            let Some((value, called)) = values.get(&node.oid) else {
+                continue;
+            };
+            let sql = format!(
+                "SELECT pg_catalog.setval({}, {value}, {called});\n",
+                literal(&graph.qualified(node))
+            );
+            sink.item(graph.plain_item(node, "SEQUENCE SET", Section::Data), &sql)
+                .await?;
         }
     }
     Ok(())

@@ -37,7 +37,10 @@ pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Render
     for row in query(context.client, "tables", &sql, &[&oids]).await? {
         let oid = row.oid(0)?;
         let columns = columns.remove(&oid).unwrap_or_default();
-        rendered.insert(oid, table(context, &row, &columns, &checks.remove(&oid).unwrap_or_default())?);
+        rendered.insert(
+            oid,
+            table(context, &row, &columns, &checks.remove(&oid).unwrap_or_default())?,
+        );
     }
     Ok(rendered)
 }
@@ -54,16 +57,33 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
             // The type gives names and types; only what the column adds is said.
             Some(_) if definition.1.is_empty() => {}
             Some(_) => lines.push(format!("{} WITH OPTIONS{}", quote_ident(&column.name), definition.1)),
-            None => lines.push(format!("{} {}{}", quote_ident(&column.name), definition.0, definition.1)),
+            None => lines.push(format!(
+                "{} {}{}",
+                quote_ident(&column.name),
+                definition.0,
+                definition.1
+            )),
         }
     }
     for column in columns.iter().filter(|c| !c.printed) {
         if let (Some(constraint), true) = (column.raw.opt(20)?, column.raw.col::<Option<bool>>(21)? == Some(true)) {
-            lines.push(format!("CONSTRAINT {} NOT NULL {}", quote_ident(&constraint), quote_ident(&column.name)));
+            lines.push(format!(
+                "CONSTRAINT {} NOT NULL {}",
+                quote_ident(&constraint),
+                quote_ident(&column.name)
+            ));
         }
     }
-    lines.extend(checks.iter().map(|c| format!("CONSTRAINT {} {}", quote_ident(&c.name), c.definition)));
-    let body = if lines.is_empty() { String::new() } else { format!("\n    {}\n", lines.join(",\n    ")) };
+    lines.extend(
+        checks
+            .iter()
+            .map(|c| format!("CONSTRAINT {} {}", quote_ident(&c.name), c.definition)),
+    );
+    let body = if lines.is_empty() {
+        String::new()
+    } else {
+        format!("\n    {}\n", lines.join(",\n    "))
+    };
     let unlogged = if row.text(4)? == "u" { "UNLOGGED " } else { "" };
     let mut sql = format!("CREATE {unlogged}{what}");
     match &of_type {
@@ -109,13 +129,25 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     context.owner(&mut sql, &what, &row.text(6)?);
     comment(&mut sql, &what, row.opt(7)?.as_deref());
     for column in columns {
-        comment(&mut sql, &format!("COLUMN {name}.{}", quote_ident(&column.name)), column.raw.opt(15)?.as_deref());
+        comment(
+            &mut sql,
+            &format!("COLUMN {name}.{}", quote_ident(&column.name)),
+            column.raw.opt(15)?.as_deref(),
+        );
         if let Some(constraint) = column.raw.opt(23)? {
-            comment(&mut sql, &format!("CONSTRAINT {} ON {name}", quote_ident(&constraint)), column.raw.opt(22)?.as_deref());
+            comment(
+                &mut sql,
+                &format!("CONSTRAINT {} ON {name}", quote_ident(&constraint)),
+                column.raw.opt(22)?.as_deref(),
+            );
         }
     }
     for check in checks {
-        comment(&mut sql, &format!("CONSTRAINT {} ON {name}", quote_ident(&check.name)), check.comment.as_deref());
+        comment(
+            &mut sql,
+            &format!("CONSTRAINT {} ON {name}", quote_ident(&check.name)),
+            check.comment.as_deref(),
+        );
     }
     Ok(sql)
 }
@@ -200,7 +232,11 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
         "NULL::text, NULL::bool, NULL::text, NULL::text, NULL::bool ",
     );
     let join = context.since(18, "LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] ", "");
-    let compression = context.since(14, "CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END", "NULL::text");
+    let compression = context.since(
+        14,
+        "CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END",
+        "NULL::text",
+    );
     let parent = "FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped";
     let sql = format!(
         "SELECT a.attrelid, a.attnum, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), {not_null}\
@@ -220,7 +256,12 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
     );
     let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
     for raw in query(context.client, "columns", &sql, &[&oids]).await? {
-        let column = Column { number: raw.col(1)?, name: raw.text(2)?, printed: raw.flag(11)?, raw };
+        let column = Column {
+            number: raw.col(1)?,
+            name: raw.text(2)?,
+            printed: raw.flag(11)?,
+            raw,
+        };
         columns.entry(column.raw.oid(0)?).or_default().push(column);
     }
     for list in columns.values_mut() {
@@ -242,7 +283,11 @@ async fn checks(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec<
     let mut checks: HashMap<u32, Vec<Check>> = HashMap::new();
     for row in query(context.client, "CHECK constraints", sql, &[&oids]).await? {
         if context.graph.is_inline(class::CONSTRAINT, row.oid(1)?) {
-            let check = Check { name: row.text(2)?, definition: row.text(3)?, comment: row.opt(4)? };
+            let check = Check {
+                name: row.text(2)?,
+                definition: row.text(3)?,
+                comment: row.opt(4)?,
+            };
             checks.entry(row.oid(0)?).or_default().push(check);
         }
     }
@@ -255,7 +300,10 @@ pub(super) async fn attachments(context: &Context<'_>, oids: &[u32]) -> Result<R
     let mut rendered = Rendered::new();
     for row in query(context.client, "partitions", sql, &[&oids]).await? {
         if let (Some(child), Some(parent)) = (relation(context, row.oid(0)?), relation(context, row.oid(1)?)) {
-            rendered.insert(row.oid(0)?, format!("ALTER TABLE ONLY {parent} ATTACH PARTITION {child} {};\n", row.text(2)?));
+            rendered.insert(
+                row.oid(0)?,
+                format!("ALTER TABLE ONLY {parent} ATTACH PARTITION {child} {};\n", row.text(2)?),
+            );
         }
     }
     Ok(rendered)
@@ -268,15 +316,26 @@ pub(super) async fn defaults(context: &Context<'_>, oids: &[u32]) -> Result<Rend
                JOIN pg_catalog.pg_class c ON c.oid = d.adrelid WHERE d.oid = ANY($1::oid[]) AND a.attgenerated = ''";
     let mut rendered = Rendered::new();
     for row in query(context.client, "column defaults", sql, &[&oids]).await? {
-        let Some(table) = relation(context, row.oid(1)?) else { continue };
+        let Some(table) = relation(context, row.oid(1)?) else {
+            continue;
+        };
         let what = if row.text(4)? == "v" { "VIEW" } else { "TABLE ONLY" };
-        let sql = format!("ALTER {what} {table} ALTER COLUMN {} SET DEFAULT {};\n", quote_ident(&row.text(2)?), row.text(3)?);
+        let sql = format!(
+            "ALTER {what} {table} ALTER COLUMN {} SET DEFAULT {};\n",
+            quote_ident(&row.text(2)?),
+            row.text(3)?
+        );
         rendered.insert(row.oid(0)?, sql);
     }
     Ok(rendered)
 }
 
 pub(super) fn row_security(context: &Context<'_>, oids: &[u32]) -> Rendered {
-    let enable = |oid: &u32| Some((*oid, format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;\n", relation(context, *oid)?)));
+    let enable = |oid: &u32| {
+        Some((
+            *oid,
+            format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;\n", relation(context, *oid)?),
+        ))
+    };
     oids.iter().filter_map(enable).collect()
 }

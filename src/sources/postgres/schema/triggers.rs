@@ -56,7 +56,11 @@ pub(super) async fn policies(context: &Context<'_>, oids: &[u32]) -> Result<Rend
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "policies", sql, &[&oids]).await? {
-        let on = format!("POLICY {} ON {}", quote_ident(&row.text(1)?), qualified(&row.text(2)?, &row.text(3)?));
+        let on = format!(
+            "POLICY {} ON {}",
+            quote_ident(&row.text(1)?),
+            qualified(&row.text(2)?, &row.text(3)?)
+        );
         let mut sql = format!("CREATE {on}");
         if !row.flag(4)? {
             sql.push_str(" AS RESTRICTIVE");
@@ -94,9 +98,16 @@ pub(super) async fn event_triggers(context: &Context<'_>, oids: &[u32]) -> Resul
     for row in query(context.client, "event triggers", sql, &[&oids]).await? {
         let what = format!("EVENT TRIGGER {}", quote_ident(&row.text(1)?));
         let tags: Vec<String> = row.list(3)?.iter().map(|t| literal(t)).collect();
-        let when = if tags.is_empty() { String::new() } else { format!("\n    WHEN TAG IN ({})", tags.join(", ")) };
+        let when = if tags.is_empty() {
+            String::new()
+        } else {
+            format!("\n    WHEN TAG IN ({})", tags.join(", "))
+        };
         let function = qualified(&row.text(4)?, &row.text(5)?);
-        let mut sql = format!("CREATE {what} ON {}{when}\n    EXECUTE FUNCTION {function}();\n", quote_ident(&row.text(2)?));
+        let mut sql = format!(
+            "CREATE {what} ON {}{when}\n    EXECUTE FUNCTION {function}();\n",
+            quote_ident(&row.text(2)?)
+        );
         match row.text(6)?.as_str() {
             "D" => sql.push_str(&format!("ALTER {what} DISABLE;\n")),
             "A" => sql.push_str(&format!("ALTER {what} ENABLE ALWAYS;\n")),

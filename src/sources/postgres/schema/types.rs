@@ -14,7 +14,14 @@ const COMMON: &str = "t.oid, n.nspname::text, t.typname::text, pg_catalog.pg_get
 const FROM: &str = "FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace";
 
 pub(super) fn shells(context: &Context<'_>, oids: &[u32]) -> Rendered {
-    oids.iter().filter_map(|&oid| Some((oid, format!("CREATE TYPE {};\n", context.graph.qualified_oid(class::TYPE, oid)?)))).collect()
+    oids.iter()
+        .filter_map(|&oid| {
+            Some((
+                oid,
+                format!("CREATE TYPE {};\n", context.graph.qualified_oid(class::TYPE, oid)?),
+            ))
+        })
+        .collect()
 }
 
 pub(super) async fn enums(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
@@ -78,15 +85,27 @@ pub(super) async fn domains(context: &Context<'_>, oids: &[u32]) -> Result<Rende
         }
         let checks = checks.remove(&oid).unwrap_or_default();
         for check in &checks {
-            sql.push_str(&format!("\n    CONSTRAINT {} {}", quote_ident(&check.text(2)?), check.text(3)?));
+            sql.push_str(&format!(
+                "\n    CONSTRAINT {} {}",
+                quote_ident(&check.text(2)?),
+                check.text(3)?
+            ));
         }
         sql.push_str(";\n");
         let mut sql = finish(context, sql, "DOMAIN", &name, &row)?;
         if let Some(constraint) = row.opt(12)? {
-            comment(&mut sql, &format!("CONSTRAINT {} ON DOMAIN {name}", quote_ident(&constraint)), row.opt(13)?.as_deref());
+            comment(
+                &mut sql,
+                &format!("CONSTRAINT {} ON DOMAIN {name}", quote_ident(&constraint)),
+                row.opt(13)?.as_deref(),
+            );
         }
         for check in &checks {
-            comment(&mut sql, &format!("CONSTRAINT {} ON DOMAIN {name}", quote_ident(&check.text(2)?)), check.opt(4)?.as_deref());
+            comment(
+                &mut sql,
+                &format!("CONSTRAINT {} ON DOMAIN {name}", quote_ident(&check.text(2)?)),
+                check.opt(4)?.as_deref(),
+            );
         }
         rendered.insert(oid, sql);
     }
@@ -104,7 +123,14 @@ pub(super) async fn composites(context: &Context<'_>, oids: &[u32]) -> Result<Re
         columns.entry(row.oid(0)?).or_default().push(row);
     }
     let mut rendered = Rendered::new();
-    for row in query(context.client, "composite types", &format!("SELECT {COMMON} {FROM} WHERE t.oid = ANY($1::oid[])"), &[&oids]).await? {
+    for row in query(
+        context.client,
+        "composite types",
+        &format!("SELECT {COMMON} {FROM} WHERE t.oid = ANY($1::oid[])"),
+        &[&oids],
+    )
+    .await?
+    {
         let oid = row.oid(0)?;
         let name = qualified(&row.text(1)?, &row.text(2)?);
         let columns = columns.remove(&oid).unwrap_or_default();
@@ -116,10 +142,24 @@ pub(super) async fn composites(context: &Context<'_>, oids: &[u32]) -> Result<Re
             }
             lines.push(line);
         }
-        let body = if lines.is_empty() { String::new() } else { format!("\n    {}\n", lines.join(",\n    ")) };
-        let mut sql = finish(context, format!("CREATE TYPE {name} AS ({body});\n"), "TYPE", &name, &row)?;
+        let body = if lines.is_empty() {
+            String::new()
+        } else {
+            format!("\n    {}\n", lines.join(",\n    "))
+        };
+        let mut sql = finish(
+            context,
+            format!("CREATE TYPE {name} AS ({body});\n"),
+            "TYPE",
+            &name,
+            &row,
+        )?;
         for column in &columns {
-            comment(&mut sql, &format!("COLUMN {name}.{}", quote_ident(&column.text(1)?)), column.opt(5)?.as_deref());
+            comment(
+                &mut sql,
+                &format!("COLUMN {name}.{}", quote_ident(&column.text(1)?)),
+                column.opt(5)?.as_deref(),
+            );
         }
         rendered.insert(oid, sql);
     }
@@ -128,7 +168,10 @@ pub(super) async fn composites(context: &Context<'_>, oids: &[u32]) -> Result<Re
 
 pub(super) async fn ranges(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let (multirange, join) = if context.at_least(14) {
-        ("mn.nspname::text, m.typname::text", "LEFT JOIN pg_catalog.pg_type m ON m.oid = r.rngmultitypid LEFT JOIN pg_catalog.pg_namespace mn ON mn.oid = m.typnamespace")
+        (
+            "mn.nspname::text, m.typname::text",
+            "LEFT JOIN pg_catalog.pg_type m ON m.oid = r.rngmultitypid LEFT JOIN pg_catalog.pg_namespace mn ON mn.oid = m.typnamespace",
+        )
     } else {
         ("NULL::text, NULL::text", "")
     };

@@ -27,7 +27,11 @@ pub(super) async fn views(context: &Context<'_>, oids: &[u32], body: bool) -> Re
         let oid = row.oid(0)?;
         let name = qualified(&row.text(1)?, &row.text(2)?);
         let columns = columns.remove(&oid).unwrap_or_default();
-        let split = context.graph.find(class::RELATION, oid).and_then(|i| context.graph.node(i)).is_some_and(|n| n.has(flag::PLACEHOLDER));
+        let split = context
+            .graph
+            .find(class::RELATION, oid)
+            .and_then(|i| context.graph.node(i))
+            .is_some_and(|n| n.has(flag::PLACEHOLDER));
         let mut sql = if split && !body {
             placeholder(&name, &columns)
         } else {
@@ -51,7 +55,11 @@ fn definition(name: &str, text: &str, options: &[String], replace: bool) -> Stri
             None => kept.push(option.clone()),
         }
     }
-    let with = if kept.is_empty() { String::new() } else { format!(" WITH ({})", options_list(&kept, "")) };
+    let with = if kept.is_empty() {
+        String::new()
+    } else {
+        format!(" WITH ({})", options_list(&kept, ""))
+    };
     let verb = if replace { "CREATE OR REPLACE" } else { "CREATE" };
     format!("{verb} VIEW {name}{with} AS\n{}{check};\n", body_text(text))
 }
@@ -63,16 +71,27 @@ fn body_text(text: &str) -> &str {
 
 fn placeholder(name: &str, columns: &[ViewColumn]) -> String {
     let one = |c: &ViewColumn| {
-        let collation = c.collation.as_deref().map(|c| format!(" COLLATE {c}")).unwrap_or_default();
+        let collation = c
+            .collation
+            .as_deref()
+            .map(|c| format!(" COLLATE {c}"))
+            .unwrap_or_default();
         format!("NULL::{}{collation} AS {}", c.kind, quote_ident(&c.name))
     };
-    format!("CREATE VIEW {name} AS\nSELECT\n    {};\n", columns.iter().map(one).collect::<Vec<_>>().join(",\n    "))
+    format!(
+        "CREATE VIEW {name} AS\nSELECT\n    {};\n",
+        columns.iter().map(one).collect::<Vec<_>>().join(",\n    ")
+    )
 }
 
 fn comments(sql: &mut String, word: &str, name: &str, text: Option<&str>, columns: &[ViewColumn]) {
     comment(sql, &format!("{word} {name}"), text);
     for column in columns {
-        comment(sql, &format!("COLUMN {name}.{}", quote_ident(&column.name)), column.comment.as_deref());
+        comment(
+            sql,
+            &format!("COLUMN {name}.{}", quote_ident(&column.name)),
+            column.comment.as_deref(),
+        );
     }
 }
 
@@ -88,14 +107,23 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
             (Some(schema), Some(name)) => Some(qualified(&schema, &name)),
             _ => None,
         };
-        let column = ViewColumn { name: row.text(1)?, kind: row.text(2)?, collation, comment: row.opt(5)? };
+        let column = ViewColumn {
+            name: row.text(1)?,
+            kind: row.text(2)?,
+            collation,
+            comment: row.opt(5)?,
+        };
         columns.entry(row.oid(0)?).or_default().push(column);
     }
     Ok(columns)
 }
 
 pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let compression = context.since(14, "CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END", "NULL");
+    let compression = context.since(
+        14,
+        "CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END",
+        "NULL",
+    );
     let settings = format!(
         "ARRAY(SELECT pg_catalog.quote_ident(a.attname) || ' SET ' || x.what FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid, LATERAL (VALUES \
          (CASE WHEN a.attstattarget >= 0 THEN 'STATISTICS ' || a.attstattarget END), \
@@ -132,12 +160,20 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
             sql.push_str(&format!("ALTER {what} ALTER COLUMN {setting};\n"));
         }
         context.owner(&mut sql, &what, &row.text(8)?);
-        comments(&mut sql, "MATERIALIZED VIEW", &name, row.opt(9)?.as_deref(), &columns.remove(&oid).unwrap_or_default());
+        comments(
+            &mut sql,
+            "MATERIALIZED VIEW",
+            &name,
+            row.opt(9)?.as_deref(),
+            &columns.remove(&oid).unwrap_or_default(),
+        );
         rendered.insert(oid, sql);
     }
     Ok(rendered)
 }
 
 pub(super) fn refreshes(context: &Context<'_>, oids: &[u32]) -> Rendered {
-    oids.iter().filter_map(|&oid| Some((oid, format!("REFRESH MATERIALIZED VIEW {};\n", relation(context, oid)?)))).collect()
+    oids.iter()
+        .filter_map(|&oid| Some((oid, format!("REFRESH MATERIALIZED VIEW {};\n", relation(context, oid)?))))
+        .collect()
 }

@@ -7,7 +7,8 @@ use tokio_postgres::Client;
 use super::graph::Graph;
 use super::node::{Kind, Node, class, flag};
 use super::{
-    Section, SqlSink, TocItem, acl, constraints, extensions, functions, indexes, sequences, tables, triggers, types, views,
+    Section, SqlSink, TocItem, acl, constraints, extensions, functions, indexes, sequences, tables, triggers, types,
+    views,
 };
 use crate::error::Result;
 use crate::report::Note;
@@ -50,8 +51,15 @@ impl Graph {
             return sequences::write_values(&context, sink).await;
         }
         let post = section == Section::PostData;
-        let chosen: Vec<u32> =
-            self.order.iter().copied().filter(|&i| self.node(i).is_some_and(|n| n.is_post() == post && n.kind != Kind::DefaultAcl)).collect();
+        let chosen: Vec<u32> = self
+            .order
+            .iter()
+            .copied()
+            .filter(|&i| {
+                self.node(i)
+                    .is_some_and(|n| n.is_post() == post && n.kind != Kind::DefaultAcl)
+            })
+            .collect();
         let last_pass = chosen.partition_point(|&i| !self.node(i).is_some_and(|n| n.kind.is_last_pass()));
         let (main, last) = chosen.split_at(last_pass);
         let mut items = HashMap::new();
@@ -67,7 +75,14 @@ impl Graph {
         Ok(())
     }
 
-    async fn write_page(&self, context: &Context<'_>, section: Section, page: &[u32], items: &mut HashMap<u32, u32>, sink: &mut dyn SqlSink) -> Result<()> {
+    async fn write_page(
+        &self,
+        context: &Context<'_>,
+        section: Section,
+        page: &[u32],
+        items: &mut HashMap<u32, u32>,
+        sink: &mut dyn SqlSink,
+    ) -> Result<()> {
         let mut kinds: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
         for node in page.iter().filter_map(|&i| self.node(i)) {
             kinds.entry(node.kind).or_default().push(node.oid);
@@ -78,7 +93,13 @@ impl Graph {
         }
         for &index in page {
             let Some(node) = self.node(index) else { continue };
-            let Some(sql) = rendered.get_mut(&node.kind).and_then(|r| r.remove(&node.oid)).filter(|sql| !sql.is_empty()) else { continue };
+            let Some(sql) = rendered
+                .get_mut(&node.kind)
+                .and_then(|r| r.remove(&node.oid))
+                .filter(|sql| !sql.is_empty())
+            else {
+                continue;
+            };
             let item = self.item(index, node, section, items);
             if section == Section::PostData {
                 items.insert(index, item.id);
@@ -90,11 +111,21 @@ impl Graph {
 
     fn item(&self, index: u32, node: &Node, section: Section, items: &HashMap<u32, u32>) -> TocItem {
         let start = self.edges.partition_point(|e| e.0 < index);
-        let mut depends_on: Vec<u32> =
-            self.edges.iter().skip(start).take_while(|e| e.0 == index).filter_map(|e| items.get(&e.1).copied()).collect();
+        let mut depends_on: Vec<u32> = self
+            .edges
+            .iter()
+            .skip(start)
+            .take_while(|e| e.0 == index)
+            .filter_map(|e| items.get(&e.1).copied())
+            .collect();
         depends_on.sort_unstable();
         let (locks, weight) = self.locks_and_weight(index, node);
-        TocItem { depends_on, locks, weight, ..self.plain_item(node, node.kind.word(), section) }
+        TocItem {
+            depends_on,
+            locks,
+            weight,
+            ..self.plain_item(node, node.kind.word(), section)
+        }
     }
 
     /// Returns an item without needs.
@@ -107,7 +138,10 @@ impl Graph {
             id: self.take_item_id(),
             section,
             kind: kind.to_owned(),
-            schema: self.schema(node).filter(|_| node.kind != Kind::Schema).map(str::to_owned),
+            schema: self
+                .schema(node)
+                .filter(|_| node.kind != Kind::Schema)
+                .map(str::to_owned),
             name,
             depends_on: Vec::new(),
             locks: Vec::new(),
@@ -135,22 +169,46 @@ impl Graph {
             Kind::ForeignKey => {
                 let start = self.edges.partition_point(|e| e.0 < index);
                 relations.push(node.parent);
-                relations.extend(self.edges.iter().skip(start).take_while(|e| e.0 == index).map(|e| e.1).filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table)));
+                relations.extend(
+                    self.edges
+                        .iter()
+                        .skip(start)
+                        .take_while(|e| e.0 == index)
+                        .map(|e| e.1)
+                        .filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table)),
+                );
                 self.with_partitions(&mut relations);
             }
             Kind::Check | Kind::Trigger => {
                 relations.push(node.parent);
                 self.with_partitions(&mut relations);
             }
-            Kind::Constraint | Kind::Rule | Kind::RowSecurity | Kind::Policy | Kind::Default => relations.push(node.parent),
+            Kind::Constraint | Kind::Rule | Kind::RowSecurity | Kind::Policy | Kind::Default => {
+                relations.push(node.parent)
+            }
             _ => {}
         }
-        let mut locks: Vec<u32> = relations.iter().filter_map(|&i| self.node(i)).filter_map(|n| self.lock_number(n.oid)).collect();
+        let mut locks: Vec<u32> = relations
+            .iter()
+            .filter_map(|&i| self.node(i))
+            .filter_map(|n| self.lock_number(n.oid))
+            .collect();
         locks.sort_unstable();
         locks.dedup();
-        let weighs = matches!(node.kind, Kind::Index | Kind::Constraint | Kind::ForeignKey | Kind::Check | Kind::Refresh);
-        let bytes = |number: u32| self.tables.get(usize::try_from(number).unwrap_or(0).wrapping_sub(1)).map_or(0, |t| t.bytes);
-        let weight = if weighs { locks.iter().map(|&n| bytes(n)).fold(0, u64::saturating_add) } else { 0 };
+        let weighs = matches!(
+            node.kind,
+            Kind::Index | Kind::Constraint | Kind::ForeignKey | Kind::Check | Kind::Refresh
+        );
+        let bytes = |number: u32| {
+            self.tables
+                .get(usize::try_from(number).unwrap_or(0).wrapping_sub(1))
+                .map_or(0, |t| t.bytes)
+        };
+        let weight = if weighs {
+            locks.iter().map(|&n| bytes(n)).fold(0, u64::saturating_add)
+        } else {
+            0
+        };
         if !exclusive {
             locks.clear();
         }
@@ -169,7 +227,13 @@ impl Graph {
             next += 1;
             if self.node(relation).is_some_and(|n| n.has(flag::PARTITIONED)) {
                 let start = self.partitions.partition_point(|e| e.0 < relation);
-                relations.extend(self.partitions.iter().skip(start).take_while(|e| e.0 == relation).map(|e| e.1));
+                relations.extend(
+                    self.partitions
+                        .iter()
+                        .skip(start)
+                        .take_while(|e| e.0 == relation)
+                        .map(|e| e.1),
+                );
             }
         }
     }
@@ -201,7 +265,9 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
         Kind::Attach => tables::attachments(context, oids).await,
         Kind::Default => tables::defaults(context, oids).await,
         Kind::RowSecurity => Ok(tables::row_security(context, oids)),
-        Kind::DomainCheck | Kind::Check | Kind::Constraint | Kind::ForeignKey => constraints::constraints(context, oids).await,
+        Kind::DomainCheck | Kind::Check | Kind::Constraint | Kind::ForeignKey => {
+            constraints::constraints(context, oids).await
+        }
         Kind::Index => indexes::indexes(context, oids).await,
         Kind::IndexAttach => indexes::attachments(context, oids).await,
         Kind::Statistics => indexes::statistics(context, oids).await,

@@ -1,0 +1,3 @@
+//! Behaviour against real servers, one module per subject.
+
+mod postgres_schema;
