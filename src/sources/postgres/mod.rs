@@ -4,17 +4,31 @@
 //! is read and put back.
 
 mod auth;
+pub mod backup;
 pub mod client;
 pub mod connection;
 mod copy_out;
+pub mod load;
+pub mod restore;
+mod restore_script;
 pub mod row_digest;
 pub mod schema;
 pub mod server_error;
+mod snapshot;
+mod sql_streams;
+mod sql_text;
+mod statements;
+mod table_stream;
+mod tables;
+mod target;
 mod tls;
 mod transport;
 pub mod url;
 
+pub use backup::PostgresSource;
 pub use client::{client_error, open_client};
 pub use connection::Connection;
+pub use load::table_digest;
+pub use restore::{PostgresRestore, RestoreOptions, RestoreReport};
 pub use row_digest::RowDigest;
 pub use url::ConnectOptions;

@@ -1,0 +1,239 @@
+//! Restores a backup into a new database, beside the live one.
+//!
+//! Order: what comes before the data, the data in parallel (each table's rows counted, and on request read again and
+//! compared by digest), sequences, what comes after the data in parallel, ANALYZE, and last the swap. A failure before
+//! the swap drops what was created and leaves the live database as it was. Statements after the data that fail twice
+//! are reported and do not undo the restore; a failure of data does.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::backup::FACTS;
+use super::load::{TableData, compare_all, load_all};
+use super::schema::literal;
+use super::snapshot::ServerFacts;
+use super::sql_streams::{GLOBALS, POST_DATA, PRE_DATA, SEQUENCES, TocLine};
+use super::sql_text::Contents;
+use super::statements::{FailedItem, open_session, run_in_order, run_parallel};
+use super::target::Target;
+use super::url::ConnectOptions;
+use crate::archive::ArchiveReader;
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::report::{Note, SharedReporter};
+
+/// How a restore is done.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Connections that write at once.
+    pub parallel: usize,
+    /// Replace a database that is not empty: restore beside, then swap.
+    pub clean: bool,
+    /// Read every table again and compare digests before anything is swapped.
+    pub verify_rows: bool,
+    /// Create roles that the backup knows and the server does not.
+    pub create_roles: bool,
+    /// Drop the replaced database instead of keeping it under a dated name.
+    pub drop_old: bool,
+    /// How long to try to get the old database for itself at the swap.
+    pub swap_timeout: Duration,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            parallel: 4,
+            clean: false,
+            verify_rows: false,
+            create_roles: false,
+            drop_old: false,
+            swap_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct RestoreReport {
+    /// The restored database.
+    pub database: String,
+    /// Tables loaded.
+    pub tables: u64,
+    /// Rows loaded, as the server counted them.
+    pub rows: u64,
+    /// Bytes of COPY data sent.
+    pub bytes: u64,
+    /// Whether every row was read again and compared.
+    pub rows_verified: bool,
+    /// Statements that failed for good; if there are any, the command ends with exit code 2.
+    pub failed: Vec<FailedItem>,
+    /// Name under which a replaced database was kept.
+    pub kept_old: Option<String>,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+/// A restore of one PostgreSQL source.
+#[derive(Debug)]
+pub struct PostgresRestore {
+    /// Database to make, or with `clean` to replace.
+    pub target: ConnectOptions,
+    /// The backup.
+    pub reader: ArchiveReader,
+    /// How.
+    pub options: RestoreOptions,
+    /// Progress and notes.
+    pub reporter: SharedReporter,
+    /// Task name towards the reporter.
+    pub task: String,
+    /// Ends the work early; what was created is then dropped.
+    pub cancel: CancellationToken,
+}
+
+impl PostgresRestore {
+    /// Restores. On an error the target is as it was before.
+    pub async fn run(self) -> Result<RestoreReport> {
+        let started = Instant::now();
+        let contents = Contents::open(self.reader.clone())
+            .await
+            .context("read the backup's index")?;
+        let toc = contents.toc().await?;
+        let tables = TableData::all(&contents)?;
+        let facts = server_facts(&contents)?;
+        let id = format!("{:08x}", rand::random::<u32>());
+        let target = Target::create(&self.target, facts.as_ref(), self.options.clean, &id).await?;
+        let filling = target.filling.clone();
+        let filled = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the restore was cancelled")),
+            done = self.fill(&filling, &contents, &toc, &tables) => done,
+        };
+        let mut report = match filled {
+            Ok(report) => report,
+            Err(error) => {
+                if let Err(left) = target.discard().await {
+                    let text = format!("could not be dropped: {}", left.chain());
+                    self.reporter
+                        .note(&self.task, Note::new("left-behind", &filling.database, text));
+                }
+                return Err(error.context(format!("restore into \"{}\"", self.target.location())));
+            }
+        };
+        self.reporter.phase(&self.task, "swap");
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let finished = target
+            .finish(&stamp, self.options.drop_old, self.options.swap_timeout)
+            .await?;
+        report.kept_old = finished.kept;
+        report.database.clone_from(&self.target.database);
+        report.seconds = started.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    async fn fill(
+        &self,
+        into: &ConnectOptions,
+        contents: &Contents,
+        toc: &[TocLine],
+        tables: &[TableData],
+    ) -> Result<RestoreReport> {
+        let of = |stream: &str| toc.iter().filter(|l| l.stream == stream).collect::<Vec<_>>();
+        let parallel = self.options.parallel;
+        let mut report = RestoreReport::default();
+        self.roles(into, contents, &of(GLOBALS)).await?;
+        self.reporter.phase(&self.task, "schema");
+        report.failed = run_in_order(into, contents, &of(PRE_DATA))
+            .await
+            .context("create what comes before the data")?;
+
+        self.reporter.phase(&self.task, "data");
+        self.reporter
+            .begin(&self.task, Some(tables.iter().map(|t| t.record.bytes).sum()));
+        let loaded = load_all(into, contents, tables, parallel, &self.reporter, &self.task).await;
+        let loaded = loaded.map_err(|e| self.explain(e, &report.failed))?;
+        report.tables = u64::try_from(tables.len()).unwrap_or(u64::MAX);
+        report.rows = loaded.rows.load(Ordering::Relaxed);
+        report.bytes = loaded.bytes.load(Ordering::Relaxed);
+        if self.options.verify_rows {
+            self.reporter.phase(&self.task, "compare rows");
+            compare_all(into, tables, parallel).await?;
+            report.rows_verified = true;
+        }
+        self.reporter.phase(&self.task, "indexes and constraints");
+        report.failed.extend(
+            run_in_order(into, contents, &of(SEQUENCES))
+                .await
+                .context("set sequences")?,
+        );
+        report.failed.extend(
+            run_parallel(into, contents, &of(POST_DATA), parallel)
+                .await
+                .context("create what comes after the data")?,
+        );
+        self.reporter.phase(&self.task, "analyze");
+        let mut connection = open_session(into).await?;
+        connection.execute("ANALYZE").await.context("collect statistics")?;
+        connection.close().await;
+        for item in &report.failed {
+            self.reporter.note(
+                &self.task,
+                Note::new("failed", format!("{} {}", item.kind, item.name), item.error.clone()),
+            );
+        }
+        Ok(report)
+    }
+
+    /// A table that could not be created is the reason why its data cannot be loaded.
+    fn explain(&self, error: Error, failed: &[FailedItem]) -> Error {
+        let Some(first) = failed.first() else { return error };
+        error.with_hint(format!(
+            "{} statements failed before the data, first {} {}: {}",
+            failed.len(),
+            first.kind,
+            first.name,
+            first.error
+        ))
+    }
+
+    /// Reports roles that the server lacks, and creates them if asked to.
+    async fn roles(&self, into: &ConnectOptions, contents: &Contents, globals: &[&TocLine]) -> Result<()> {
+        let mut connection = open_session(into).await?;
+        let mut missing = Vec::new();
+        for &line in globals.iter().filter(|l| l.item.kind == "ROLE") {
+            let sql = format!(
+                "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}",
+                literal(&line.item.name)
+            );
+            if connection.query(&sql).await?.scalar().is_none() {
+                missing.push(line);
+            }
+        }
+        connection.close().await;
+        if self.options.create_roles {
+            for failed in run_in_order(into, contents, &missing).await.context("create roles")? {
+                self.reporter.note(
+                    &self.task,
+                    Note::new("failed", format!("ROLE {}", failed.name), failed.error),
+                );
+            }
+            return Ok(());
+        }
+        for line in missing {
+            let text = "does not exist on this server; what it owns will belong to the restoring role";
+            self.reporter
+                .note(&self.task, Note::new("missing-role", &line.item.name, text));
+        }
+        Ok(())
+    }
+}
+
+fn server_facts(contents: &Contents) -> Result<Option<ServerFacts>> {
+    let Some(record) = contents.record(FACTS) else {
+        return Ok(None);
+    };
+    let facts = serde_json::from_value(record.facts.clone());
+    facts
+        .map(Some)
+        .map_err(|e| Error::corrupt("the server's facts in the backup are not readable").with_cause(e))
+}

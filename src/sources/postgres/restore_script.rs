@@ -1,0 +1,194 @@
+//! `restore.sql`: how psql alone brings the database back from the extracted archive.
+//!
+//! It names members one by one and runs no program. Names of objects never stand in comments. A psql command ends at
+//! the line's end, so a name with a line break is replaced for the time of its load by renaming.
+
+use std::fmt::Write as _;
+
+use super::schema::{DataTable, qualified, quote_ident};
+use super::sql_streams::{GLOBALS, POST_DATA, PRE_DATA, SEQUENCES};
+use super::table_stream::{PartResult, TextResult};
+
+/// Head of every script.
+const SESSION: &str = "\\set ON_ERROR_STOP on\n\
+SET client_encoding = 'UTF8';\n\
+SET standard_conforming_strings = on;\n\
+SET check_function_bodies = off;\n\
+SET xmloption = content;\n\
+SET client_min_messages = warning;\n\
+SET row_security = off;\n\
+SET statement_timeout = 0;\n\
+SET lock_timeout = 0;\n\
+SELECT pg_catalog.set_config('search_path', '', false);\n";
+
+/// Returns the text of `restore.sql`. `data_scripts` is the number of `restore/0000.sql` and following.
+pub(super) fn main_script(sql: &[TextResult], joins: &[String], data_scripts: u32) -> String {
+    let mut text = String::from(
+        "-- Restores this database with psql alone. Create an empty database, then, in the extracted directory:\n\
+         --   psql -X -d DATABASE -f restore.sql\n\
+         -- Roles and settings of the whole server stand in globals.sql/ and are not run from here.\n",
+    );
+    if !joins.is_empty() {
+        text.push_str("-- Some rows are larger than a chunk. Join their members first, in this directory:\n");
+        for join in joins {
+            let _ = writeln!(text, "--   {join}");
+        }
+    }
+    text.push_str(SESSION);
+    include_stream(&mut text, sql, PRE_DATA);
+    for number in 0..data_scripts {
+        let _ = writeln!(text, "\\ir restore/{number:04}.sql");
+    }
+    include_stream(&mut text, sql, SEQUENCES);
+    include_stream(&mut text, sql, POST_DATA);
+    text.push_str("ANALYZE;\n");
+    text
+}
+
+fn include_stream(text: &mut String, streams: &[TextResult], name: &str) {
+    let Some(stream) = streams.iter().find(|s| s.prefix == name && name != GLOBALS) else {
+        return;
+    };
+    for file in files(&stream.prefix, stream.chunks, &stream.joined) {
+        let _ = writeln!(text, "\\ir {file}");
+    }
+}
+
+/// Returns the files of a stream; a run of chunks that belong together is one joined file.
+fn files(prefix: &str, chunks: u32, joined: &[(u32, u32)]) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut number = 0;
+    while number < chunks {
+        if let Some(&(_, last)) = joined.iter().find(|(first, _)| *first == number) {
+            names.push(format!("{prefix}/{number:08}.joined"));
+            number = last + 1;
+        } else {
+            names.push(format!("{prefix}/{number:08}"));
+            number += 1;
+        }
+    }
+    names
+}
+
+/// Returns the commands that join a stream's runs. Prefixes hold only letters, digits, `.`, `_`, `-` and `/`.
+pub(super) fn joins(prefix: &str, joined: &[(u32, u32)]) -> Vec<String> {
+    let command = |&(first, last): &(u32, u32)| {
+        let members: Vec<String> = (first..=last).map(|n| format!("{prefix}/{n:08}")).collect();
+        format!("cat {} > {prefix}/{first:08}.joined", members.join(" "))
+    };
+    joined.iter().map(command).collect()
+}
+
+/// Returns the lines that load one table.
+pub(super) fn table_lines(table: &DataTable, parts: &[PartResult]) -> String {
+    let mut text = String::new();
+    let breaks = |name: &str| name.contains(['\n', '\r']);
+    let safe_name = if breaks(&table.name) {
+        format!("wirevault load {}", table.number)
+    } else {
+        table.name.clone()
+    };
+    let safe_schema = if breaks(&table.schema) {
+        format!("wirevault load schema {}", table.number)
+    } else {
+        table.schema.clone()
+    };
+    let renames = rename_lines(table, &safe_schema, &safe_name, &breaks);
+    text.extend(renames.iter().map(|(to, _)| to.as_str()));
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(at, c)| quote_ident(&safe_column(at, c, &breaks)))
+        .collect();
+    let list = if columns.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", columns.join(", "))
+    };
+    let name = qualified(&safe_schema, &safe_name);
+    for part in parts {
+        for file in files(&part.prefix, part.chunks, &part.joined) {
+            let _ = writeln!(text, "\\copy {name}{list} from '{file}'");
+        }
+    }
+    text.extend(renames.iter().rev().map(|(_, back)| back.as_str()));
+    text
+}
+
+fn safe_column(at: usize, column: &str, breaks: &dyn Fn(&str) -> bool) -> String {
+    if breaks(column) {
+        format!("wirevault load column {at}")
+    } else {
+        column.to_owned()
+    }
+}
+
+/// Returns pairs of statements: rename for loading, rename back.
+fn rename_lines(table: &DataTable, schema: &str, name: &str, breaks: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut pair = |what: &str, from: &str, to: &str, place: &dyn Fn(&str) -> String| {
+        let statement = |a: &str, b: &str| format!("ALTER {what} {} RENAME TO {};\n", place(a), quote_ident(b));
+        pairs.push((statement(from, to), statement(to, from)));
+    };
+    if schema != table.schema {
+        pair("SCHEMA", &table.schema, schema, &|n| quote_ident(n));
+    }
+    if name != table.name {
+        pair("TABLE", &table.name, name, &|n| qualified(schema, n));
+    }
+    for (at, column) in table.columns.iter().enumerate().filter(|(_, c)| breaks(c)) {
+        let safe = safe_column(at, column, breaks);
+        let statement = |a: &str, b: &str| {
+            format!(
+                "ALTER TABLE {} RENAME COLUMN {} TO {};\n",
+                qualified(schema, name),
+                quote_ident(a),
+                quote_ident(b)
+            )
+        };
+        pairs.push((statement(column, &safe), statement(&safe, column)));
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::postgres::row_digest::RowDigest;
+
+    #[test]
+    fn names_with_line_breaks_are_renamed_for_the_load_only() {
+        let table = DataTable {
+            number: 7,
+            oid: 1,
+            schema: "a\"b".into(),
+            name: "x\n\\! rm".into(),
+            columns: vec!["id".into(), "c\n".into()],
+            pages: 0,
+            bytes: 0,
+            ctid_ranges: true,
+        };
+        let part = PartResult {
+            prefix: "tables/00007.x".into(),
+            chunks: 4,
+            bytes: 1,
+            digest: RowDigest::default(),
+            joined: vec![(1, 2)],
+        };
+        let text = table_lines(&table, std::slice::from_ref(&part));
+        let copies: Vec<&str> = text
+            .lines()
+            .filter(|l| l.starts_with('\\') && l.contains("from"))
+            .collect();
+        assert_eq!(copies.len(), 3, "{text}");
+        assert!(copies.iter().all(|l| l.starts_with(
+            "\\copy \"a\"\"b\".\"wirevault load 7\" (\"id\", \"wirevault load column 1\") from 'tables/"
+        )));
+        assert!(text.contains("00000001.joined"));
+        assert_eq!(
+            joins(&part.prefix, &part.joined),
+            ["cat tables/00007.x/00000001 tables/00007.x/00000002 > tables/00007.x/00000001.joined"]
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! The leader: one read-only transaction whose snapshot every reader of the backup shares.
+//!
+//! The leader keeps its transaction open until the last reader is done, so a reader that lost its connection can come
+//! back to the very same snapshot. Tables are locked against change of shape (ACCESS SHARE) before their definitions
+//! are read.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::client::{client_error, open_client};
+use super::connection::Connection;
+use super::schema::{Graph, SESSION_SQL, SchemaOptions};
+use super::server_error::sqlstate;
+use super::url::ConnectOptions;
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::report::Note;
+use crate::sources::Notes;
+
+/// How long one attempt waits for table locks, in seconds.
+const LOCK_TIMEOUT_S: u32 = 30;
+
+/// Attempts at locking all tables, each with a new snapshot.
+const LOCK_ATTEMPTS: u32 = 5;
+
+/// The open snapshot.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) client: Client,
+    pub(super) graph: Graph,
+    pub(super) facts: ServerFacts,
+}
+
+/// What the leader's session says of server, database and snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct ServerFacts {
+    /// Name of the exported snapshot.
+    #[serde(skip)]
+    pub snapshot: String,
+    /// `server_version`.
+    pub version: String,
+    /// `server_version_num`.
+    pub version_num: u32,
+    /// Database name.
+    pub database: String,
+    /// Encoding of the database.
+    pub encoding: String,
+    /// `LC_COLLATE`.
+    pub collate: String,
+    /// `LC_CTYPE`.
+    pub ctype: String,
+    /// WAL position when the snapshot was taken.
+    pub wal_lsn: String,
+    /// Whether the server is a standby.
+    pub in_recovery: bool,
+    /// Large objects in the database.
+    pub large_objects: u64,
+    /// Bytes of the whole database.
+    pub database_bytes: u64,
+    /// When the snapshot was taken, by the server's clock.
+    pub taken_at: String,
+}
+
+impl ServerFacts {
+    /// Returns the moment of the snapshot.
+    pub(super) fn consistent_at(&self) -> Timestamp {
+        self.taken_at.parse().unwrap_or_else(|_| Timestamp::now())
+    }
+}
+
+impl Leader {
+    /// Takes the snapshot, reads the graph and locks its tables; names whoever blocks, and tries again.
+    pub(super) async fn open(options: &ConnectOptions, notes: &Notes) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            let error = match Self::attempt(options).await {
+                Ok(leader) => return Ok(leader),
+                Err(error) => error,
+            };
+            // XX000 and 42704 are how a definition function fails on an object that was changed meanwhile.
+            let again = matches!(sqlstate(&error), Some("55P03" | "XX000" | "42P01" | "40P01"));
+            if !again || attempt == LOCK_ATTEMPTS {
+                return Err(error.context("open a snapshot"));
+            }
+            if sqlstate(&error) == Some("55P03") {
+                let blockers = blockers(options).await.unwrap_or_default();
+                notes.add(Note::new(
+                    "waiting",
+                    &options.database,
+                    format!("tables are locked by {blockers}; trying again"),
+                ));
+            }
+            attempt += 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn attempt(options: &ConnectOptions) -> Result<Self> {
+        let client = open_client(options).await?;
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SESSION_SQL} SET lock_timeout = '{LOCK_TIMEOUT_S}s';{}",
+            encoding_sql(options, &client).await?
+        );
+        client
+            .batch_execute(&begin)
+            .await
+            .map_err(client_error)
+            .context("begin the snapshot's transaction")?;
+        let facts = read_facts(&client).await.context("export the snapshot")?;
+        let graph = Graph::read(&client, &SchemaOptions::default())
+            .await
+            .context("read the schema")?;
+        client
+            .batch_execute("SET lock_timeout = 0")
+            .await
+            .map_err(client_error)?;
+        Ok(Self { client, graph, facts })
+    }
+}
+
+async fn encoding_sql(_options: &ConnectOptions, client: &Client) -> Result<&'static str> {
+    let encoding = one_row(client, "SHOW server_encoding").await?;
+    // Bytes of an SQL_ASCII database have no encoding to convert from.
+    let ascii = encoding.first().is_some_and(|v| v == "SQL_ASCII");
+    Ok(if ascii {
+        " SET client_encoding = 'SQL_ASCII';"
+    } else {
+        ""
+    })
+}
+
+async fn one_row(client: &Client, sql: &str) -> Result<Vec<String>> {
+    let messages = client.simple_query(sql).await.map_err(client_error)?;
+    let row = messages.into_iter().find_map(|m| match m {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let row = row.ok_or_else(|| Error::corrupt("a query returned no row"))?;
+    Ok((0..row.len())
+        .map(|at| row.get(at).unwrap_or_default().to_owned())
+        .collect())
+}
+
+async fn read_facts(client: &Client) -> Result<ServerFacts> {
+    let sql = "SELECT pg_catalog.pg_export_snapshot(), current_setting('server_version'), current_setting('server_version_num'), \
+        d.datname, pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, \
+        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
+        pg_catalog.pg_is_in_recovery(), (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata), \
+        pg_catalog.pg_database_size(d.oid), \
+        pg_catalog.to_char(pg_catalog.transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
+        FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+    let row = one_row(client, sql).await?;
+    let text = |at: usize| row.get(at).cloned().unwrap_or_default();
+    Ok(ServerFacts {
+        snapshot: text(0),
+        version: text(1),
+        version_num: text(2).parse().unwrap_or(0),
+        database: text(3),
+        encoding: text(4),
+        collate: text(5),
+        ctype: text(6),
+        wal_lsn: text(7),
+        in_recovery: text(8) == "t",
+        large_objects: text(9).parse().unwrap_or(0),
+        database_bytes: text(10).parse().unwrap_or(0),
+        taken_at: text(11),
+    })
+}
+
+/// Names the sessions that hold a lock that ours would wait for.
+async fn blockers(options: &ConnectOptions) -> Result<String> {
+    let mut connection = Connection::open(options).await?;
+    let sql = "SELECT DISTINCT a.pid, a.usename, a.application_name, l.relation::pg_catalog.regclass::text \
+        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
+        WHERE l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' AND a.pid <> pg_catalog.pg_backend_pid() \
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) LIMIT 5";
+    let result = connection.query(sql).await?;
+    connection.close().await;
+    let name = |row: &Vec<Option<String>>| {
+        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        format!(
+            "process {} (role \"{}\", application \"{}\") on {}",
+            text(0),
+            text(1),
+            text(2),
+            text(3)
+        )
+    };
+    let names: Vec<String> = result.rows.iter().map(name).collect();
+    Ok(if names.is_empty() {
+        "a session that is gone by now".to_owned()
+    } else {
+        names.join(", ")
+    })
+}
+
+/// Opens a reader on an exported snapshot.
+pub(super) async fn open_reader(options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
+    let mut connection = Connection::open(options).await?;
+    let snapshot = facts.snapshot.replace('\'', "''");
+    let ascii = if facts.encoding == "SQL_ASCII" {
+        "SET client_encoding = 'SQL_ASCII';"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'; {SESSION_SQL}{ascii}"
+    );
+    let opened = connection.execute(&sql).await;
+    opened.map_err(|e| match sqlstate(&e) {
+        Some("22023" | "42704") => Error::new(ErrorKind::PreconditionFailed, "the shared snapshot is gone")
+            .with_cause(e)
+            .with_hint("The first connection of the backup was lost, or a transaction pooler stands between: connect to the server itself."),
+        _ => e.context("import the snapshot"),
+    })?;
+    Ok(connection)
+}

@@ -1,0 +1,114 @@
+//! The SQL streams of a backup (`globals.sql`, `pre-data.sql`, `sequences.sql`, `post-data.sql`) with their common table
+//! of contents `toc.jsonl`.
+
+use async_trait::async_trait;
+
+use super::schema::{SqlSink, TocItem};
+use super::table_stream::{TextResult, TextStream};
+use crate::archive::{ArchiveWriter, StreamRecord};
+use crate::error::{Context as _, Result};
+
+/// Name of the table of contents.
+pub(super) const TOC: &str = "toc.jsonl";
+
+/// Names of the SQL streams, in the order in which they are restored (table data come before sequences).
+pub(super) const GLOBALS: &str = "globals.sql";
+pub(super) const PRE_DATA: &str = "pre-data.sql";
+pub(super) const SEQUENCES: &str = "sequences.sql";
+pub(super) const POST_DATA: &str = "post-data.sql";
+
+/// One line of `toc.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct TocLine {
+    /// The SQL stream that holds the item's text.
+    pub(super) stream: String,
+    /// Where in that stream the text begins, in bytes.
+    pub(super) offset: u64,
+    /// The item.
+    pub(super) item: TocItem,
+}
+
+/// Writes one SQL stream after another, and the table of contents beside.
+#[derive(Debug)]
+pub(super) struct SqlStreams {
+    writer: ArchiveWriter,
+    toc: TextStream,
+    current: TextStream,
+    current_name: &'static str,
+    /// What was written, in order.
+    pub(super) done: Vec<TextResult>,
+    /// Items written.
+    pub(super) items: u64,
+}
+
+impl SqlStreams {
+    pub(super) fn new(writer: ArchiveWriter) -> Self {
+        let toc = TextStream::new(writer.clone(), TOC);
+        let current = TextStream::new(writer.clone(), GLOBALS);
+        Self {
+            writer,
+            toc,
+            current,
+            current_name: GLOBALS,
+            done: Vec::new(),
+            items: 0,
+        }
+    }
+
+    /// Ends the current stream and begins the next.
+    pub(super) async fn next_stream(&mut self, name: &'static str) -> Result<()> {
+        let next = TextStream::new(self.writer.clone(), name);
+        let ended = std::mem::replace(&mut self.current, next);
+        self.current_name = name;
+        self.end(ended).await
+    }
+
+    async fn end(&mut self, stream: TextStream) -> Result<()> {
+        let result = stream.finish().await?;
+        self.writer.finish_stream(text_record(&result)).await?;
+        self.done.push(result);
+        Ok(())
+    }
+
+    /// Ends the last stream and the table of contents; returns what was written.
+    pub(super) async fn finish(mut self) -> Result<Vec<TextResult>> {
+        let last = std::mem::replace(&mut self.current, TextStream::new(self.writer.clone(), "unused"));
+        self.end(last).await?;
+        let toc = self.toc.finish().await?;
+        self.writer.finish_stream(text_record(&toc)).await?;
+        Ok(self.done)
+    }
+}
+
+fn text_record(result: &TextResult) -> StreamRecord {
+    StreamRecord {
+        stream: result.prefix.clone(),
+        prefixes: vec![result.prefix.clone()],
+        chunks: u64::from(result.chunks),
+        bytes: result.bytes,
+        rows: None,
+        row_digest: None,
+        facts: serde_json::Value::Null,
+    }
+}
+
+#[async_trait]
+impl SqlSink for SqlStreams {
+    async fn item(&mut self, mut item: TocItem, sql: &str) -> Result<()> {
+        item.sql_bytes = u64::try_from(sql.len()).unwrap_or(u64::MAX);
+        let line = TocLine {
+            stream: self.current_name.to_owned(),
+            offset: self.current.bytes,
+            item,
+        };
+        let mut text =
+            serde_json::to_vec(&line).map_err(|e| crate::Error::invalid("write table of contents").with_cause(e))?;
+        text.push(b'\n');
+        self.toc.push(&text).await.context("write table of contents")?;
+        self.items += 1;
+        self.current
+            .push(sql.as_bytes())
+            .await
+            .with_context(|| format!("write {}", self.current_name))
+    }
+}

@@ -1,0 +1,172 @@
+//! Finds the SQL of an item in a backup: the table of contents is held in memory (part of the schema's 600 bytes an
+//! object), the text is read chunk by chunk when an item's turn comes.
+
+use std::collections::HashMap;
+
+use super::sql_streams::{TOC, TocLine};
+use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
+use crate::error::{Context as _, Error, ErrorKind, Result};
+
+/// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB.
+const MAX_ITEM_BYTES: u64 = 1 << 30;
+
+/// Longest line of the table of contents, in bytes.
+const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// What a backup holds: records by name, chunks by prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Contents {
+    pub(super) reader: ArchiveReader,
+    pub(super) records: Vec<StreamRecord>,
+    chunks: HashMap<String, Vec<ChunkRef>>,
+}
+
+impl Contents {
+    pub(super) async fn open(reader: ArchiveReader) -> Result<Self> {
+        let records = reader.streams().await?;
+        let mut chunks: HashMap<String, Vec<ChunkRef>> = records
+            .iter()
+            .flat_map(|r| &r.prefixes)
+            .map(|p| (p.clone(), Vec::new()))
+            .collect();
+        reader
+            .for_each_chunk(&mut |prefix, chunk| {
+                if let Some(list) = chunks.get_mut(prefix) {
+                    list.push(chunk);
+                }
+                Ok(())
+            })
+            .await?;
+        for list in chunks.values_mut() {
+            list.sort_by_key(|c| c.number);
+        }
+        let contents = Self {
+            reader,
+            records,
+            chunks,
+        };
+        contents.check_complete()?;
+        Ok(contents)
+    }
+
+    /// Checks that no chunk of a stream is missing or there twice.
+    fn check_complete(&self) -> Result<()> {
+        for record in &self.records {
+            let lists: Vec<&[ChunkRef]> = record.prefixes.iter().map(|p| self.chunks(p)).collect();
+            let in_order = lists.iter().all(|l| l.iter().zip(0u32..).all(|(c, n)| c.number == n));
+            let count: u64 = lists.iter().map(|l| u64::try_from(l.len()).unwrap_or(u64::MAX)).sum();
+            let bytes: u64 = lists.iter().flat_map(|l| l.iter()).map(|c| c.size_bytes).sum();
+            if !in_order || count != record.chunks || bytes != record.bytes {
+                return Err(Error::corrupt(format!(
+                    "stream \"{}\" has {count} chunks of {} in the index",
+                    record.stream, record.chunks
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn chunks(&self, prefix: &str) -> &[ChunkRef] {
+        self.chunks.get(prefix).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn record(&self, stream: &str) -> Option<&StreamRecord> {
+        self.records.iter().find(|r| r.stream == stream)
+    }
+
+    /// Reads the table of contents.
+    pub(super) async fn toc(&self) -> Result<Vec<TocLine>> {
+        let mut stream = self.reader.chunks(self.chunks(TOC).to_vec());
+        let (mut lines, mut partial) = (Vec::new(), Vec::new());
+        while let Some((_, data)) = stream.next().await.context("read table of contents")? {
+            for piece in data.split_inclusive(|&b| b == b'\n') {
+                partial.extend_from_slice(piece);
+                if partial.ends_with(b"\n") {
+                    let line = serde_json::from_slice(&partial);
+                    lines.push(line.map_err(|e| {
+                        Error::corrupt("a line of the table of contents is not readable").with_cause(e)
+                    })?);
+                    partial.clear();
+                } else if partial.len() > MAX_LINE_BYTES {
+                    return Err(Error::corrupt("a line of the table of contents is too long"));
+                }
+            }
+        }
+        if partial.is_empty() {
+            Ok(lines)
+        } else {
+            Err(Error::corrupt("the table of contents ends within a line"))
+        }
+    }
+
+    /// Returns a reader of items' texts; each task has its own.
+    pub(super) fn texts(&self) -> Texts<'_> {
+        Texts {
+            contents: self,
+            cached: None,
+        }
+    }
+}
+
+/// Reads items' texts, remembering the chunk read last.
+#[derive(Debug)]
+pub(super) struct Texts<'a> {
+    contents: &'a Contents,
+    cached: Option<(String, u32, Vec<u8>)>,
+}
+
+impl Texts<'_> {
+    /// Returns the SQL of an item.
+    pub(super) async fn get(&mut self, line: &TocLine) -> Result<String> {
+        let length = line.item.sql_bytes;
+        if length > MAX_ITEM_BYTES {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("the SQL of \"{}\" is too long", line.item.name),
+            ));
+        }
+        let (start, end) = (line.offset, line.offset.saturating_add(length));
+        let chunks = self.contents.chunks(&line.stream);
+        let (mut text, mut at) = (Vec::new(), 0u64);
+        for chunk in chunks {
+            let next = at.saturating_add(chunk.size_bytes);
+            if next > start && at < end {
+                let data = self.chunk(&line.stream, chunk).await?;
+                let clamp = |n: u64| usize::try_from(n.clamp(at, next) - at).unwrap_or(usize::MAX);
+                text.extend_from_slice(data.get(clamp(start)..clamp(end)).unwrap_or_default());
+            }
+            at = next;
+            if at >= end {
+                break;
+            }
+        }
+        if u64::try_from(text.len()).ok() != Some(length) {
+            return Err(Error::corrupt(format!(
+                "the SQL of \"{}\" is not in \"{}\"",
+                line.item.name, line.stream
+            )));
+        }
+        String::from_utf8(text)
+            .map_err(|e| Error::corrupt(format!("the SQL of \"{}\" is not UTF-8", line.item.name)).with_cause(e))
+    }
+
+    async fn chunk(&mut self, stream: &str, chunk: &ChunkRef) -> Result<&[u8]> {
+        let hit = self
+            .cached
+            .as_ref()
+            .is_some_and(|(name, number, _)| name == stream && *number == chunk.number);
+        if !hit {
+            let mut read = self.contents.reader.chunks(vec![chunk.clone()]);
+            let (_, data) = read
+                .next()
+                .await?
+                .ok_or_else(|| Error::corrupt(format!("a chunk of \"{stream}\" is missing")))?;
+            self.cached = Some((stream.to_owned(), chunk.number, data.to_vec()));
+        }
+        Ok(self
+            .cached
+            .as_ref()
+            .map(|(_, _, data)| data.as_slice())
+            .unwrap_or_default())
+    }
+}

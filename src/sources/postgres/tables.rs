@@ -1,0 +1,369 @@
+//! Reads all tables with several connections under one snapshot.
+//!
+//! The largest tables come first. A large table is cut into ctid ranges (the last without an end, so that no row is
+//! missed whatever the page counts say). What an attempt wrote cannot be taken back, so each attempt writes under its own
+//! name, and only the table's record says which attempt counts. A lost connection costs the part it was reading.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Connection;
+use super::row_digest::RowDigest;
+use super::schema::{DataTable, qualified, quote_ident};
+use super::snapshot::{ServerFacts, open_reader};
+use super::table_stream::{PartResult, RowStream};
+use super::url::ConnectOptions;
+use crate::archive::{ArchiveWriter, StreamRecord};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::SharedReporter;
+
+/// Raw size of one ctid range, in bytes: large enough that its set-up does not count, small enough to repeat.
+const PART_BYTES: u64 = 256 << 20;
+
+/// Attempts at one part.
+const ATTEMPTS: u32 = 4;
+
+/// Settings that the rows' text depends on, kept beside their digest.
+pub(super) fn pinned_settings() -> serde_json::Value {
+    serde_json::json!({
+        "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "TimeZone": "UTC", "extra_float_digits": "3",
+        "bytea_output": "hex", "client_encoding": "UTF8"
+    })
+}
+
+/// What all readers share.
+#[derive(Debug)]
+pub(super) struct TableReaders {
+    pub(super) options: ConnectOptions,
+    pub(super) facts: ServerFacts,
+    pub(super) writer: ArchiveWriter,
+    pub(super) reporter: SharedReporter,
+    pub(super) task: String,
+    pub(super) cancel: CancellationToken,
+}
+
+/// A table that was read completely.
+#[derive(Debug)]
+pub(super) struct TableResult {
+    pub(super) number: u32,
+    pub(super) parts: Vec<PartResult>,
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    table: usize,
+    number: u32,
+    of: u32,
+    /// First page, and the page after the last one (none: to the end).
+    pages: Option<(u64, Option<u64>)>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    parts: Mutex<VecDeque<Part>>,
+    /// Per table the parts done, by part number.
+    done: Mutex<Vec<Vec<Option<PartResult>>>>,
+}
+
+/// Reads every table with `parallel` connections; returns them in the order of their numbers.
+pub(super) async fn read_all(
+    shared: Arc<TableReaders>,
+    tables: &[DataTable],
+    parallel: usize,
+) -> Result<Vec<TableResult>> {
+    let tables: Arc<[DataTable]> = tables.into();
+    let parts = plan(&tables, shared.facts.version_num >= 140_000);
+    let mut slots: Vec<Vec<Option<PartResult>>> = vec![Vec::new(); tables.len()];
+    for part in &parts {
+        if let Some(slot) = slots.get_mut(part.table) {
+            slot.push(None);
+        }
+    }
+    let workers = parallel.clamp(1, parts.len().max(1));
+    let queue = Arc::new(Queue {
+        parts: Mutex::new(parts.into()),
+        done: Mutex::new(slots),
+    });
+    let stop = shared.cancel.child_token();
+    let mut set = JoinSet::new();
+    for _ in 0..workers {
+        let (shared, queue, tables, stop) = (
+            Arc::clone(&shared),
+            Arc::clone(&queue),
+            Arc::clone(&tables),
+            stop.clone(),
+        );
+        set.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(cancelled()),
+                done = work(&shared, &queue, &tables) => done,
+            }
+        });
+    }
+    let mut first: Option<Error> = None;
+    while let Some(ended) = set.join_next().await {
+        let ended =
+            ended.unwrap_or_else(|e| Err(Error::new(ErrorKind::Other, "a reader ended unexpectedly").with_cause(e)));
+        if let Err(error) = ended {
+            stop.cancel();
+            first.get_or_insert(error);
+        }
+    }
+    if let Some(error) = first {
+        return Err(error);
+    }
+    let slots = std::mem::take(&mut *queue.done.lock().expect("no panic happens under this lock"));
+    let mut results = Vec::with_capacity(slots.len());
+    for (table, parts) in tables.iter().zip(slots) {
+        let parts: Option<Vec<PartResult>> = parts.into_iter().collect();
+        let parts = parts.ok_or_else(|| Error::corrupt("a part of a table was not read"))?;
+        results.push(TableResult {
+            number: table.number,
+            parts,
+        });
+    }
+    Ok(results)
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the backup was cancelled")
+}
+
+/// Cuts tables into parts, largest tables first.
+fn plan(tables: &[DataTable], ranges_work: bool) -> Vec<Part> {
+    let mut order: Vec<usize> = (0..tables.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(tables.get(at).map_or(0, |t| t.bytes)));
+    let mut parts = Vec::new();
+    for at in order {
+        let Some(table) = tables.get(at) else { continue };
+        let wanted = (table.bytes / PART_BYTES).clamp(1, 4096).min(table.pages.max(1));
+        if !ranges_work || !table.ctid_ranges || wanted < 2 {
+            parts.push(Part {
+                table: at,
+                number: 0,
+                of: 1,
+                pages: None,
+            });
+            continue;
+        }
+        let step = table.pages.div_ceil(wanted);
+        let of = u32::try_from(table.pages.div_ceil(step)).unwrap_or(1);
+        for number in 0..of {
+            let from = u64::from(number) * step;
+            let to = (number + 1 < of).then_some(from + step);
+            parts.push(Part {
+                table: at,
+                number,
+                of,
+                pages: Some((from, to)),
+            });
+        }
+    }
+    parts
+}
+
+async fn work(shared: &TableReaders, queue: &Queue, tables: &[DataTable]) -> Result<()> {
+    let mut connection: Option<Connection> = None;
+    loop {
+        let next = queue
+            .parts
+            .lock()
+            .expect("no panic happens under this lock")
+            .pop_front();
+        let Some(part) = next else { break };
+        let Some(table) = tables.get(part.table) else { continue };
+        let result = read_part(shared, &mut connection, table, &part).await?;
+        let complete = {
+            let mut done = queue.done.lock().expect("no panic happens under this lock");
+            let slots = done.get_mut(part.table).map(Vec::as_mut_slice).unwrap_or_default();
+            if let Some(slot) = slots.get_mut(usize::try_from(part.number).unwrap_or(usize::MAX)) {
+                *slot = Some(result);
+            }
+            slots.iter().cloned().collect::<Option<Vec<PartResult>>>()
+        };
+        if let Some(parts) = complete {
+            shared.writer.finish_stream(record(table, &parts)).await?;
+            shared.reporter.advance(&shared.task, 0, 1);
+        }
+    }
+    if let Some(connection) = connection {
+        connection.close().await;
+    }
+    Ok(())
+}
+
+fn record(table: &DataTable, parts: &[PartResult]) -> StreamRecord {
+    let mut digest = RowDigest::default();
+    parts.iter().for_each(|p| digest.merge(&p.digest));
+    StreamRecord {
+        stream: stream_name(table),
+        prefixes: parts.iter().map(|p| p.prefix.clone()).collect(),
+        chunks: parts.iter().map(|p| u64::from(p.chunks)).sum(),
+        bytes: parts.iter().map(|p| p.bytes).sum(),
+        rows: Some(digest.rows),
+        row_digest: Some(digest.hex()),
+        facts: serde_json::json!({
+            "schema": table.schema, "name": table.name, "columns": table.columns, "number": table.number,
+            "format": "text", "settings": pinned_settings()
+        }),
+    }
+}
+
+/// Returns `tables/00012.users`: the number is the key, the name decoration.
+pub(super) fn stream_name(table: &DataTable) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = table.name.chars().take(40).map(plain).collect();
+    format!("tables/{:05}.{name}", table.number)
+}
+
+async fn read_part(
+    shared: &TableReaders,
+    connection: &mut Option<Connection>,
+    table: &DataTable,
+    part: &Part,
+) -> Result<PartResult> {
+    let act = || format!("copy table {}", qualified(&table.schema, &table.name));
+    let mut first: Option<Error> = None;
+    for attempt in 1..=ATTEMPTS {
+        let error = match try_part(shared, connection, table, part, attempt).await {
+            Ok(result) => return Ok(result),
+            Err(error) => error,
+        };
+        // After any failure the transaction is spoilt or the connection dead: the next attempt has a new one.
+        *connection = None;
+        if !error.is_retryable() || attempt == ATTEMPTS {
+            let tries = if attempt > 1 {
+                format!(" (gave up after {attempt} attempts)")
+            } else {
+                String::new()
+            };
+            return Err(first.unwrap_or(error).context(format!("{}{tries}", act())));
+        }
+        first.get_or_insert(error);
+        tokio::time::sleep(Duration::from_millis(500 << attempt)).await;
+    }
+    Err(first.unwrap_or_else(cancelled).context(act()))
+}
+
+async fn try_part(
+    shared: &TableReaders,
+    connection: &mut Option<Connection>,
+    table: &DataTable,
+    part: &Part,
+    attempt: u32,
+) -> Result<PartResult> {
+    let connection = match connection {
+        Some(open) => open,
+        none => none.insert(open_reader(&shared.options, &shared.facts).await?),
+    };
+    // A waiting ACCESS EXCLUSIVE request could stand between the leader's lock and ours: waiting would deadlock.
+    connection
+        .execute(&format!(
+            "LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT",
+            qualified(&table.schema, &table.name)
+        ))
+        .await?;
+    let mut prefix = stream_name(table);
+    if part.of > 1 {
+        prefix.push_str(&format!(".p{:04}", part.number));
+    }
+    if attempt > 1 {
+        prefix.push_str(&format!(".try{attempt}"));
+    }
+    let mut stream = RowStream::new(shared.writer.clone(), prefix, part.number);
+    let mut copy = connection.copy_out(&copy_sql(table, part.pages)).await?;
+    let mut told = 0;
+    while let Some(piece) = copy.next().await? {
+        stream.piece(piece).await?;
+        let written = stream.written_bytes();
+        if written > told {
+            shared.reporter.advance(&shared.task, written - told, 0);
+            told = written;
+        }
+    }
+    let counted = copy.server_rows();
+    drop(copy);
+    let result = stream.finish().await?;
+    shared.reporter.advance(&shared.task, result.bytes - told, 0);
+    if counted.is_some_and(|rows| rows != result.digest.rows) {
+        return Err(Error::corrupt(format!(
+            "server counted {} rows, {} arrived",
+            counted.unwrap_or(0),
+            result.digest.rows
+        )));
+    }
+    Ok(result)
+}
+
+/// Returns the COPY statement of a table, or of some of its pages.
+pub(super) fn copy_sql(table: &DataTable, pages: Option<(u64, Option<u64>)>) -> String {
+    let name = qualified(&table.schema, &table.name);
+    let columns: Vec<String> = table.columns.iter().map(|c| quote_ident(c)).collect();
+    let columns = columns.join(", ");
+    match pages {
+        None if columns.is_empty() => format!("COPY {name} TO STDOUT"),
+        None => format!("COPY {name} ({columns}) TO STDOUT"),
+        Some((from, to)) => {
+            let end = to.map_or_else(String::new, |to| format!(" AND ctid < '({to},0)'::pg_catalog.tid"));
+            format!(
+                "COPY (SELECT {columns} FROM ONLY {name} WHERE ctid >= '({from},0)'::pg_catalog.tid{end}) TO STDOUT"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    fn table(number: u32, bytes: u64, pages: u64) -> DataTable {
+        let columns = vec!["a\"b".to_owned()];
+        DataTable {
+            number,
+            oid: number,
+            schema: "s".into(),
+            name: "t/../ü".into(),
+            columns,
+            pages,
+            bytes,
+            ctid_ranges: true,
+        }
+    }
+
+    #[test]
+    fn ranges_cover_every_page_and_the_last_has_no_end() {
+        let tables = [table(1, 1000, 1), table(2, 10 * PART_BYTES + 5, 1_000_003)];
+        let parts = plan(&tables, true);
+        let large: Vec<&Part> = parts.iter().filter(|p| p.table == 1).collect();
+        assert_eq!(parts[0].table, 1, "the largest table comes first");
+        let mut next = 0;
+        for part in &large {
+            let (from, to) = part.pages.unwrap();
+            assert_eq!(from, next);
+            next = to.unwrap_or(u64::MAX);
+        }
+        assert_eq!(next, u64::MAX);
+        assert_eq!(plan(&tables, false).len(), 2);
+    }
+
+    #[test]
+    fn names_in_the_archive_hold_no_surprise() {
+        assert_eq!(stream_name(&table(12, 0, 0)), "tables/00012.t_____");
+        assert_eq!(
+            copy_sql(&table(1, 0, 0), None),
+            "COPY \"s\".\"t/../ü\" (\"a\"\"b\") TO STDOUT"
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Servers that tests start for themselves and stop again.
+
+pub(crate) mod postgres;

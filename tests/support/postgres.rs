@@ -1,0 +1,189 @@
+//! A PostgreSQL cluster of its own for the test binary: in a temporary directory, on a free port of the loopback.
+//!
+//! `PG_BIN` names the directory of `initdb` and `pg_ctl`; otherwise the newest under `/usr/lib/postgresql`. The server
+//! refuses to run as root, so a test run by root starts it as user `postgres`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, Weak};
+
+use wirevault::sources::postgres::ConnectOptions;
+
+/// A running cluster; stopped when the last test that uses it is done.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    directory: tempfile::TempDir,
+    bin: PathBuf,
+    pub(crate) port: u16,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Cluster {
+    /// Returns the cluster that all tests running now share.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Mutex<Weak<Cluster>>> = OnceLock::new();
+        let mut slot = SHARED
+            .get_or_init(Mutex::default)
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(cluster) = slot.upgrade() {
+            return cluster;
+        }
+        let cluster = Arc::new(Self::start());
+        *slot = Arc::downgrade(&cluster);
+        cluster
+    }
+
+    fn start() -> Self {
+        let bin = find_bin();
+        let directory = tempfile::Builder::new().prefix("wirevault-pg").tempdir().unwrap();
+        let data = directory.path().join("data");
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(directory.path()));
+        }
+        // Everyone may connect over TCP with a password: SCRAM is what is tested.
+        let password = directory.path().join("password");
+        std::fs::write(&password, "secret\n").unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&password));
+        }
+        let mut initdb = as_server_user(&bin.join("initdb"));
+        initdb.args([
+            "-U",
+            "admin",
+            "-A",
+            "scram-sha-256",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            "--pwfile",
+        ]);
+        run(initdb.arg(&password).arg("-D").arg(&data));
+        for _ in 0..5 {
+            let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port();
+            let options = format!(
+                "-p {port} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60 -c max_wal_size=2GB",
+                directory.path().display()
+            );
+            let log = directory.path().join("log");
+            let mut start = as_server_user(&bin.join("pg_ctl"));
+            start
+                .args(["-w", "-t", "60", "-o", &options, "-l"])
+                .arg(&log)
+                .arg("-D")
+                .arg(&data)
+                .arg("start");
+            start
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            if start.status().is_ok_and(|s| s.success()) {
+                return Self { directory, bin, port };
+            }
+        }
+        panic!(
+            "PostgreSQL does not start: {:?}",
+            std::fs::read_to_string(directory.path().join("log"))
+        );
+    }
+
+    /// Returns how to connect to a database.
+    pub(crate) fn options(&self, database: &str) -> ConnectOptions {
+        let url = format!("postgres://admin:secret@127.0.0.1:{}/?sslmode=disable", self.port);
+        ConnectOptions::from_url_with(&url, None, &|_| None)
+            .unwrap()
+            .with_database(database)
+    }
+
+    /// Returns a database name that no other test uses.
+    pub(crate) fn fresh_name(&self) -> String {
+        format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Runs SQL with psql in a database.
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
+        self.psql_in(database, Path::new("/"), &["-c", sql])
+    }
+
+    /// Runs psql in a directory.
+    pub(crate) fn psql_in(&self, database: &str, directory: &Path, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.bin.join("psql"));
+        command.env("PGPASSWORD", "secret").current_dir(directory).args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "127.0.0.1",
+        ]);
+        command
+            .args(["-U", "admin", "-p", &self.port.to_string(), "-d", database])
+            .args(arguments);
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "psql: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let mut stop = as_server_user(&self.bin.join("pg_ctl"));
+        let _ = stop
+            .args(["-w", "-m", "immediate", "-D"])
+            .arg(self.directory.path().join("data"))
+            .arg("stop")
+            .output();
+    }
+}
+
+fn find_bin() -> PathBuf {
+    if let Some(bin) = std::env::var_os("PG_BIN") {
+        return bin.into();
+    }
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|d| d.flatten().map(|e| e.path().join("bin")).collect())
+        .unwrap_or_default();
+    versions.retain(|p| p.join("initdb").exists());
+    versions.sort();
+    versions
+        .pop()
+        .expect("PostgreSQL's initdb is installed, or PG_BIN names its directory")
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn as_server_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+        .arg(program);
+    command.current_dir("/");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
