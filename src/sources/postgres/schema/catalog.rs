@@ -301,7 +301,7 @@ pub(super) fn not_covered() -> String {
         "SELECT 'security labels', count(*) FROM pg_catalog.pg_seclabel".to_owned(),
         "SELECT 'extension configuration tables', count(*) FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig)".to_owned(),
         "SELECT 'changed rights on extension members and built-in objects', count(*) FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_init_privs i \
-         ON i.classoid = 1259 AND i.objoid = c.oid AND i.objsubid = 0 WHERE c.relacl::text IS DISTINCT FROM i.initprivs::text AND c.relacl IS NOT NULL AND c.relkind <> 'i' AND (c.oid < 16384 OR EXISTS \
+         ON i.classoid = 1259 AND i.objoid = c.oid AND i.objsubid = 0 WHERE c.relacl::text IS DISTINCT FROM i.initprivs::text AND c.relacl IS NOT NULL AND (i.objoid IS NOT NULL OR c.relnamespace <> 'information_schema'::regnamespace) AND (c.oid < 16384 OR EXISTS \
          (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 1259 AND d.objid = c.oid AND d.deptype = 'e'))"
             .to_owned(),
         "SELECT 'invalid indexes', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
