@@ -5,4 +5,5 @@
 mod support;
 
 mod postgres;
+mod postgres_roundtrip;
 mod postgres_schema;

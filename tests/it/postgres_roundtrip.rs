@@ -1,0 +1,193 @@
+//! A hard database goes out and comes back: by psql and stock tools, and by our own restore.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use wirevault::archive::writer::ArchiveOptions;
+use wirevault::archive::{ArchiveInfo, ArchiveReader, ArchiveWriter, Compression, Pipeline};
+use wirevault::memory::{MIB, MemoryPlan};
+use wirevault::report::silent;
+use wirevault::sources::postgres::schema::SESSION_SQL;
+use wirevault::sources::postgres::{Connection, PostgresRestore, PostgresSource, RestoreOptions, table_digest};
+use wirevault::sources::{BackupContext, Source, SourceOutcome};
+use wirevault::storage::memory::MemoryStore;
+use wirevault::storage::upload::UploadOptions;
+use wirevault::storage::{ObjectKey, SharedStore};
+
+use crate::support::postgres::Cluster;
+
+/// Ordinary schema, wide values, a value of 40 MB, names of every kind, no rows, no columns, NULLs, escapes, bytes.
+const HARD: &str = r#"
+CREATE TYPE mood AS ENUM ('sad', 'it''s fine', 'happy');
+CREATE TABLE parents (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, feeling mood DEFAULT 'sad',
+    half numeric GENERATED ALWAYS AS (1.5) STORED, CHECK (name <> ''));
+CREATE TABLE children (id serial PRIMARY KEY, parent bigint NOT NULL REFERENCES parents, doc jsonb, raw bytea, at timestamptz, f float8);
+INSERT INTO parents (name, feeling) SELECT 'p' || g, CASE g % 3 WHEN 0 THEN 'happy' WHEN 1 THEN 'it''s fine' END::mood FROM generate_series(1, 5000) g;
+INSERT INTO children (parent, doc, raw, at, f) SELECT 1 + g % 5000, jsonb_build_object('k', g, 't', repeat('x', g % 500)),
+    decode(md5(g::text), 'hex') || '\x00ff0a5c0d'::bytea, '2026-01-01'::timestamptz + g * interval '1 s', 1 / g::float8 FROM generate_series(1, 30000) g;
+CREATE INDEX ON children (parent); CREATE INDEX ON children USING gin (doc);
+CREATE VIEW happy AS SELECT p.id, count(*) AS n FROM parents p JOIN children c ON c.parent = p.id WHERE feeling = 'happy' GROUP BY p.id;
+CREATE TABLE texts (id int, v text);
+INSERT INTO texts VALUES (1, NULL), (2, ''), (3, E'a\tb\nc\r\\d\\N\b\v'), (4, '\.'), (5, 'ü€𝄞'), (6, repeat('0123456789abcdef', 2621440)), (7, 'after');
+CREATE TABLE empty (id int); CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES;
+CREATE SCHEMA "odd ""sch'ema";
+CREATE TABLE "odd ""sch'ema"."na""me
+with \! break; --" ("a ""b" int, "c
+d" text, "select" text, "日本" int);
+INSERT INTO "odd ""sch'ema"."na""me
+with \! break; --" VALUES (1, 'x', NULL, 2), (3, NULL, 'y', NULL);
+CREATE FUNCTION twice(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN i * 2; END $$;
+CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.f := 0; RETURN NEW; END $$;
+CREATE TRIGGER stamp BEFORE INSERT ON children FOR EACH ROW EXECUTE FUNCTION stamp();
+COMMENT ON TABLE texts IS E'it''s\na "comment" \\!';
+"#;
+
+fn pipeline() -> Pipeline {
+    // The smallest limit has chunks of 1 MiB, so the 40 MB value spans many.
+    Pipeline::start(MemoryPlan::for_limit(96 * MIB, 2).unwrap())
+}
+
+async fn back_up(cluster: &Cluster, name: &str, store: &SharedStore, pipeline: &Pipeline) -> SourceOutcome {
+    let options = ArchiveOptions {
+        prefix: ObjectKey::new("data/db").unwrap(),
+        compression: Compression::Zstd(1),
+        upload: UploadOptions::default(),
+        max_index_bytes: 4 << 20,
+        readme: "readme\n".into(),
+    };
+    let writer = ArchiveWriter::create(Arc::clone(store), pipeline, options)
+        .await
+        .unwrap();
+    let context = BackupContext {
+        name: "db".into(),
+        writer,
+        pipeline: pipeline.clone(),
+        reporter: silent(),
+        cancel: CancellationToken::new(),
+        parallel: 3,
+        spool_dir: std::env::temp_dir(),
+    };
+    PostgresSource::new(cluster.options(name))
+        .backup(context)
+        .await
+        .unwrap()
+}
+
+/// Returns rows and digest of every table.
+async fn digests(cluster: &Cluster, name: &str) -> BTreeMap<String, (u64, String)> {
+    let mut connection = Connection::open(&cluster.options(name)).await.unwrap();
+    connection.execute(SESSION_SQL).await.unwrap();
+    let tables = "SELECT oid::pg_catalog.regclass::text FROM pg_catalog.pg_class WHERE relkind = 'r' AND relnamespace::pg_catalog.regnamespace::text !~ '^(\"?pg_|\"?information)'";
+    let tables = connection.query(tables).await.unwrap();
+    let mut found = BTreeMap::new();
+    for table in tables.rows.into_iter().flatten().flatten() {
+        let digest = table_digest(&mut connection, &format!("COPY {table} TO STDOUT"))
+            .await
+            .unwrap();
+        found.insert(table, (digest.rows, digest.hex()));
+    }
+    assert!(found.len() >= 6, "{found:?}");
+    found
+}
+
+async fn extract(store: &SharedStore, archives: &[ArchiveInfo], into: &Path) {
+    for info in archives {
+        let bytes = store.get(&info.archive.key, 1 << 30).await.unwrap();
+        let tar = into.join("archive.tar");
+        std::fs::write(&tar, zstd::decode_all(&bytes[..]).unwrap()).unwrap();
+        let status = Command::new("tar")
+            .arg("-xf")
+            .arg(&tar)
+            .current_dir(into)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        std::fs::remove_file(&tar).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_alone_brings_the_database_back() {
+    let cluster = Cluster::shared();
+    let (source, target) = (cluster.fresh_name(), cluster.fresh_name());
+    cluster.psql("postgres", &format!("CREATE DATABASE {source}"));
+    cluster.psql(&source, HARD);
+    let store: SharedStore = Arc::new(MemoryStore::new());
+    let outcome = back_up(&cluster, &source, &store, &pipeline()).await;
+    assert!(outcome.raw_bytes > 40_000_000 && outcome.items >= 6, "{outcome:?}");
+    let directory = tempfile::tempdir().unwrap();
+    extract(&store, &outcome.archives, directory.path()).await;
+    // The head of the script names the members to join by hand.
+    let script = std::fs::read_to_string(directory.path().join("restore.sql")).unwrap();
+    for join in script.lines().filter_map(|l| l.strip_prefix("--   cat ")) {
+        let status = Command::new("sh")
+            .arg("-c")
+            .arg(format!("cat {join}"))
+            .current_dir(directory.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    cluster.psql("postgres", &format!("CREATE DATABASE {target} TEMPLATE template0"));
+    cluster.psql_in(&target, directory.path(), &["-f", "restore.sql"]);
+    assert_eq!(digests(&cluster, &source).await, digests(&cluster, &target).await);
+    let facts = "SELECT (SELECT count(*) FROM pg_constraint WHERE contype IN ('p', 'f', 'c')), (SELECT count(*) FROM pg_trigger), (SELECT max(n) FROM happy), nextval('children_id_seq')";
+    assert_eq!(cluster.psql(&source, facts), cluster.psql(&target, facts));
+}
+
+async fn restore(
+    cluster: &Cluster,
+    target: &str,
+    reader: ArchiveReader,
+    clean: bool,
+) -> wirevault::Result<wirevault::sources::postgres::RestoreReport> {
+    let options = RestoreOptions {
+        parallel: 3,
+        clean,
+        verify_rows: true,
+        ..RestoreOptions::default()
+    };
+    let restore = PostgresRestore {
+        target: cluster.options(target),
+        reader,
+        options,
+        reporter: silent(),
+        task: "db".into(),
+        cancel: CancellationToken::new(),
+    };
+    restore.run().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the archive reader"]
+async fn our_restore_brings_the_database_back_and_swaps_it() {
+    let cluster = Cluster::shared();
+    let (source, target) = (cluster.fresh_name(), cluster.fresh_name());
+    cluster.psql("postgres", &format!("CREATE DATABASE {source}"));
+    cluster.psql(&source, HARD);
+    let store: SharedStore = Arc::new(MemoryStore::new());
+    let pipeline = pipeline();
+    let outcome = back_up(&cluster, &source, &store, &pipeline).await;
+    let reader = ArchiveReader::open(Arc::clone(&store), &pipeline, outcome.archives)
+        .await
+        .unwrap();
+    let report = restore(&cluster, &target, reader.clone(), false).await.unwrap();
+    assert!(report.failed.is_empty() && report.rows_verified, "{report:?}");
+    let expected = digests(&cluster, &source).await;
+    assert_eq!(expected, digests(&cluster, &target).await);
+    assert_eq!(report.rows, expected.values().map(|(rows, _)| rows).sum::<u64>());
+
+    // One that is not empty is refused, and replaced beside with `clean`; the old one is kept.
+    cluster.psql(&target, "CREATE TABLE newer (id int)");
+    let refused = restore(&cluster, &target, reader.clone(), false).await.unwrap_err();
+    assert_eq!(refused.kind(), wirevault::ErrorKind::AlreadyExists);
+    cluster.psql("postgres", &format!("ALTER DATABASE {target} SET work_mem = '7MB'"));
+    let report = restore(&cluster, &target, reader, true).await.unwrap();
+    assert_eq!(expected, digests(&cluster, &target).await);
+    assert_eq!(cluster.psql(&target, "SHOW work_mem").trim(), "7MB");
+    let kept = report.kept_old.unwrap();
+    assert_eq!(cluster.psql(&kept, "SELECT count(*) FROM newer").trim(), "0");
+}
