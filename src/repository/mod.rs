@@ -1,3 +1,209 @@
 //! The repository: which objects make a snapshot, which run is at work, what may be swept.
 //!
-//! A snapshot exists exactly when its manifest exists. It is written last and removed first.
+//! A snapshot exists exactly when its manifest exists. It is written last and removed first. The bucket alone is enough
+//! to restore: there is no other database. Everything read from it is untrusted until its digest has been compared.
+
+pub mod document;
+pub mod id;
+pub mod layout;
+pub mod manifest;
+pub mod run;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+pub use id::{Selector, SnapshotId};
+pub use manifest::{Manifest, ManifestSource, Previous};
+pub use run::{Run, RunOptions};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::storage::{ObjectOptions, PutMode, SharedStore};
+
+/// `repository.json`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RepositoryDocument {
+    /// Repository format.
+    pub format: u32,
+    /// 128 random bits in hex; every manifest names it.
+    pub id: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// `age` recipients; empty when the repository is not encrypted.
+    pub recipients: Vec<String>,
+}
+
+/// An open repository. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    store: SharedStore,
+    document: RepositoryDocument,
+}
+
+impl Repository {
+    /// Creates a repository in an empty place; one that is there already is [`ErrorKind::AlreadyExists`].
+    pub async fn init(store: SharedStore) -> Result<Self> {
+        let key = layout::repository()?;
+        match store.head(&key).await {
+            Ok(_) => {
+                return Err(Error::new(ErrorKind::AlreadyExists, format!("{} is a repository already", store.location())));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => {}
+            Err(error) => return Err(error.context("look for a repository")),
+        }
+        let id = format!("{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
+        let document = RepositoryDocument { format: document::FORMAT, id, created: Timestamp::now(), recipients: Vec::new() };
+        let body = Bytes::from(document::encode(&document)?);
+        store.put(&key, body, PutMode::Create, &ObjectOptions::default()).await.context("write repository.json")?;
+        Ok(Self { store, document })
+    }
+
+    /// Opens a repository.
+    pub async fn open(store: SharedStore) -> Result<Self> {
+        let bytes = store.get(&layout::repository()?, document::MAX_DOCUMENT_BYTES).await.map_err(|error| {
+            if error.kind() == ErrorKind::NotFound && error.hint().is_none() {
+                let message = format!("{} holds no repository", store.location());
+                return Error::new(ErrorKind::NotFound, message).with_hint("Create one with `wirevault init`, or correct the URL.");
+            }
+            error.context("read repository.json")
+        })?;
+        let document: RepositoryDocument = document::decode(&bytes).context("read repository.json")?;
+        if !document.recipients.is_empty() {
+            return Err(Error::unsupported("the repository is encrypted").with_hint("A newer version of wirevault reads it."));
+        }
+        Ok(Self { store, document })
+    }
+
+    /// Opens a repository, or creates it where there is none yet; the flag tells which.
+    pub async fn open_or_init(store: SharedStore) -> Result<(Self, bool)> {
+        match Self::open(store.clone()).await {
+            Ok(repository) => Ok((repository, false)),
+            // A missing bucket has a hint of its own and is not a place for a repository.
+            Err(error) if error.kind() == ErrorKind::NotFound && error.hint().is_some_and(|hint| hint.contains("wirevault init")) => {
+                Ok((Self::init(store).await?, true))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the repository's id.
+    pub fn id(&self) -> &str {
+        &self.document.id
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
+    /// Returns the ids of all snapshots, oldest first.
+    pub async fn list(&self) -> Result<Vec<SnapshotId>> {
+        let mut ids = Vec::new();
+        let mut next = None;
+        loop {
+            let page = self.store.list(layout::SNAPSHOTS, next).await.context("list snapshots")?;
+            ids.extend(page.objects.iter().filter_map(|object| layout::id_in(&object.key, layout::SNAPSHOTS, ".json")));
+            next = page.next;
+            if next.is_none() {
+                ids.sort();
+                return Ok(ids);
+            }
+        }
+    }
+
+    /// Loads and checks one manifest.
+    pub async fn load(&self, id: &SnapshotId) -> Result<Manifest> {
+        self.load_with_digest(id).await.map(|(manifest, _)| manifest)
+    }
+
+    /// Loads and checks one manifest; returns the SHA-256 of its object too.
+    pub async fn load_with_digest(&self, id: &SnapshotId) -> Result<(Manifest, String)> {
+        let act = || format!("read manifest of snapshot {id}");
+        let bytes = match self.store.get(&layout::manifest(id)?, document::MAX_DOCUMENT_BYTES).await {
+            // A manifest that grew past its bound is as wrong as one that was cut.
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => Err(Error::corrupt("the manifest is too large").with_cause(error)),
+            other => other,
+        }
+        .with_context(act)?;
+        let manifest = Manifest::decode(&bytes, self.id(), id).with_context(act)?;
+        Ok((manifest, document::sha256_hex(&bytes)))
+    }
+
+    /// Returns the snapshot that a user's word means: an id, a unique prefix, `latest`, `latest:JOB`, `latest:HOST/JOB`.
+    pub async fn resolve(&self, name: &str) -> Result<SnapshotId> {
+        self.resolve_for(name, None).await
+    }
+
+    /// Like [`Repository::resolve`], but `latest` is the newest snapshot in which the named source succeeded; without a
+    /// source, the newest in which all did. A failed source is never offered as the latest.
+    pub async fn resolve_for(&self, name: &str, source: Option<&str>) -> Result<SnapshotId> {
+        let ids = self.list().await?;
+        let none = |what: String| Error::new(ErrorKind::NotFound, what).with_hint("`wirevault list` shows what there is.");
+        match Selector::parse(name) {
+            Selector::Prefix(prefix) => {
+                let found: Vec<_> = ids.into_iter().filter(|id| id.as_str().starts_with(&prefix)).collect();
+                match found.as_slice() {
+                    [one] => Ok(one.clone()),
+                    [] => Err(none(format!("no snapshot \"{prefix}\" in {}", self.store.location()))),
+                    several => {
+                        let message = format!("\"{prefix}\" names {} snapshots", several.len());
+                        Err(Error::invalid(message).with_hint("Write more of the id."))
+                    }
+                }
+            }
+            Selector::Latest { host, job } => {
+                for id in ids.into_iter().rev() {
+                    let manifest = match self.load(&id).await {
+                        Ok(manifest) => manifest,
+                        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                            tracing::warn!("snapshot {id} is passed over: {}", error.chain());
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    let ours = host.as_ref().is_none_or(|host| *host == manifest.host)
+                        && job.as_ref().is_none_or(|job| *job == manifest.job);
+                    let whole = source.map_or_else(|| manifest.is_complete(), |source| manifest.has(source));
+                    if ours && whole {
+                        return Ok(id);
+                    }
+                }
+                Err(none(format!("no complete snapshot for \"{name}\" in {}", self.store.location())))
+            }
+        }
+    }
+
+    /// Returns the newest readable snapshot of a host and job, for a manifest's `previous`.
+    pub async fn previous(&self, host: &str, job: &str) -> Result<Option<Previous>> {
+        for id in self.list().await?.into_iter().rev() {
+            if let Ok((manifest, sha256)) = self.load_with_digest(&id).await
+                && manifest.host == host
+                && manifest.job == job
+            {
+                return Ok(Some(Previous { id, sha256 }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a run marker and starts its heartbeat.
+    pub async fn begin_run(&self, job: &str, host: &str, options: RunOptions, cancel: CancellationToken) -> Result<(SnapshotId, Run)> {
+        let id = SnapshotId::new(Timestamp::now(), job, rand::random());
+        let run = Run::begin(self.store.clone(), id.clone(), job, host, options, cancel).await?;
+        Ok((id, run))
+    }
+
+    /// Keeps what a verification proved, as `evidence/<id>/<time>.json`.
+    pub async fn write_evidence(&self, id: &SnapshotId, proved: &serde_json::Value) -> Result<()> {
+        let now = Timestamp::now();
+        let document = serde_json::json!({ "format": document::FORMAT, "snapshot": id, "time": now, "proved": proved });
+        let body = Bytes::from(document::encode(&document)?);
+        self.store.put(&layout::evidence(id, now)?, body, PutMode::Overwrite, &ObjectOptions::default()).await.context("write evidence")
+    }
+
+    /// Removes a snapshot: its manifest only. Its data go by a sweep after the grace, so that a restore that already runs
+    /// can end.
+    pub async fn remove_snapshot(&self, id: &SnapshotId) -> Result<()> {
+        self.store.delete(&layout::manifest(id)?).await.with_context(|| format!("remove snapshot {id}"))
+    }
+}

@@ -1,0 +1,61 @@
+//! Where things lie in a repository. The tree stands in `docs/format.md`.
+
+use crate::error::Result;
+use crate::repository::{SnapshotId, id};
+use crate::storage::ObjectKey;
+
+/// Prefix of manifests.
+pub const SNAPSHOTS: &str = "snapshots/";
+/// Prefix of archives and indexes.
+pub const DATA: &str = "data/";
+/// Prefix of run markers and tombstones.
+pub const RUNS: &str = "runs/";
+/// Prefix of verification evidence.
+pub const EVIDENCE: &str = "evidence/";
+
+/// `repository.json`.
+pub fn repository() -> Result<ObjectKey> {
+    ObjectKey::new("repository.json")
+}
+
+/// `snapshots/<id>.json`: its presence is the commit.
+pub fn manifest(id: &SnapshotId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{SNAPSHOTS}{id}.json"))
+}
+
+/// `data/<id>/`: everything a run stores.
+pub fn data(id: &SnapshotId) -> String {
+    format!("{DATA}{id}/")
+}
+
+/// `data/<id>/<source>`: the archives of one source.
+pub fn source_data(id: &SnapshotId, source: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{DATA}{id}/{}", id::sanitised_job(source)))
+}
+
+/// `runs/<id>.json`: the marker of a running job.
+pub fn marker(id: &SnapshotId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{RUNS}{id}.json"))
+}
+
+/// `runs/<id>.swept`: written before a run's data are removed.
+pub fn swept(id: &SnapshotId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{RUNS}{id}.swept"))
+}
+
+/// `locks/<job>.json`: the advisory lease of a job.
+pub fn lock(job: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("locks/{}.json", id::sanitised_job(job)))
+}
+
+/// `evidence/<id>/<time>.json`.
+pub fn evidence(id: &SnapshotId, time: jiff::Timestamp) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{EVIDENCE}{id}/{}.json", time.strftime("%Y%m%dT%H%M%SZ")))
+}
+
+/// Returns the snapshot id in `<prefix><id><suffix>` or `<prefix><id>/…`.
+pub fn id_in(key: &ObjectKey, prefix: &str, suffix: &str) -> Option<SnapshotId> {
+    let rest = key.as_str().strip_prefix(prefix)?;
+    let name = if suffix == "/" { rest.split_once('/')?.0 } else { rest.strip_suffix(suffix)? };
+    name.parse().ok()
+}

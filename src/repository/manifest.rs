@@ -1,0 +1,96 @@
+//! What a snapshot says of itself. It names no table, file or key: those stand in the (encryptable) indexes.
+
+use jiff::Timestamp;
+
+use crate::error::{Error, Result};
+use crate::repository::{SnapshotId, document, layout};
+use crate::sources::SourceOutcome;
+
+/// The manifest of a snapshot; its presence in the store is the snapshot.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Manifest {
+    /// Repository format; see [`document::FORMAT`].
+    pub format: u32,
+    /// Id of the repository the snapshot belongs to.
+    pub repository: String,
+    /// The snapshot's own id.
+    pub id: SnapshotId,
+    /// Name of the host that ran the job.
+    pub host: String,
+    /// Job; `adhoc` for sources given on the command line.
+    pub job: String,
+    /// When the run began, by the host's clock.
+    pub started: Timestamp,
+    /// When the last source was finished, by the host's clock.
+    pub finished: Timestamp,
+    /// The previous snapshot of the same host and job, if there is one.
+    pub previous: Option<Previous>,
+    /// Seconds between the earliest and the latest moment at which the sources are consistent.
+    pub skew_seconds: f64,
+    /// Every source of the job, failed ones included.
+    pub sources: Vec<ManifestSource>,
+    /// The validated plan that made the snapshot, without secrets.
+    pub plan: serde_json::Value,
+    /// Version of the program.
+    pub program: String,
+}
+
+/// The snapshot before this one.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Previous {
+    /// Its id.
+    pub id: SnapshotId,
+    /// SHA-256 of its manifest object, lowercase hex.
+    pub sha256: String,
+}
+
+/// One source of a snapshot.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ManifestSource {
+    /// Name in the configuration.
+    pub name: String,
+    /// `postgres`, `sqlite`, `files`.
+    pub kind: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// What was stored; `None` if the source failed.
+    pub outcome: Option<SourceOutcome>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Manifest {
+    /// Returns whether every source succeeded.
+    pub fn is_complete(&self) -> bool {
+        self.sources.iter().all(|source| source.outcome.is_some())
+    }
+
+    /// Returns whether the named source is there and succeeded.
+    pub fn has(&self, source: &str) -> bool {
+        self.sources.iter().any(|s| s.name == source && s.outcome.is_some())
+    }
+
+    /// Parses a manifest and refuses one that does not belong here: a manifest is untrusted input.
+    pub fn decode(bytes: &[u8], repository: &str, id: &SnapshotId) -> Result<Self> {
+        let manifest: Self = document::decode(bytes)?;
+        if manifest.repository != repository {
+            return Err(Error::corrupt(format!("the manifest belongs to repository {:?}", manifest.repository)));
+        }
+        if manifest.id != *id {
+            return Err(Error::corrupt(format!("the manifest under this id is that of snapshot {}", manifest.id)));
+        }
+        let home = layout::data(id);
+        for source in &manifest.sources {
+            for info in source.outcome.iter().flat_map(|outcome| &outcome.archives) {
+                for object in [&info.archive, &info.index] {
+                    if !object.key.as_str().starts_with(&home) {
+                        return Err(Error::corrupt(format!("the manifest names an object outside its data: \"{}\"", object.key)));
+                    }
+                }
+            }
+        }
+        Ok(manifest)
+    }
+}

@@ -1,0 +1,262 @@
+//! A run at work: its marker, its heartbeat, and the commit.
+//!
+//! Correctness never rests on a lease or on conditional writes. A run rewrites its marker; if it could not for
+//! `lease_ttl` on a clock that counts suspended time, it ends itself. Before the manifest is written, and again after,
+//! it checks that nobody swept it and that its objects are there; otherwise the manifest goes away again. A crash at any
+//! point leaves either a whole snapshot or data without a manifest, which no command takes for one and a sweep removes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::repository::{Manifest, SnapshotId, document, layout};
+use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore, UploadId, UploadJournal};
+
+/// Times of a run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// How often the marker is rewritten.
+    pub heartbeat: Duration,
+    /// A run that could not rewrite its marker for this long ends itself.
+    pub lease_ttl: Duration,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(30), lease_ttl: Duration::from_secs(600) }
+    }
+}
+
+/// The marker object of a run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Marker {
+    /// Repository format.
+    pub format: u32,
+    /// Id the snapshot will have.
+    pub id: SnapshotId,
+    /// Host that runs.
+    pub host: String,
+    /// Process id there.
+    pub pid: u32,
+    /// Job.
+    pub job: String,
+    /// Last heartbeat, by the host's clock; sweeping uses the object's own time instead.
+    pub heartbeat: Timestamp,
+    /// Uploads begun and not ended.
+    pub uploads: Vec<MarkedUpload>,
+}
+
+/// An upload in a marker.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MarkedUpload {
+    /// Key of the object it would make.
+    pub key: ObjectKey,
+    /// The store's id of the upload.
+    pub id: UploadId,
+}
+
+/// A running job. Dropping it is a crash: marker and data stay, and a sweep removes them after its grace.
+#[derive(Debug)]
+pub struct Run {
+    shared: Arc<Shared>,
+    _heartbeat: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: SharedStore,
+    options: RunOptions,
+    marker: Mutex<Marker>,
+    /// Time of the last marker that was written, in milliseconds of [`uptime`].
+    written_at: AtomicU64,
+    cancel: CancellationToken,
+}
+
+/// Milliseconds since boot, suspended time included: a host that slept has lost its lease like one that hung.
+fn uptime() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let millis = i128::from(time.tv_sec) * 1000 + i128::from(time.tv_nsec) / 1_000_000;
+    u64::try_from(millis).unwrap_or(0)
+}
+
+impl Shared {
+    /// Fails when the marker is older than the lease, whatever the reason.
+    fn check_lease(&self) -> Result<()> {
+        let age = Duration::from_millis(uptime().saturating_sub(self.written_at.load(Ordering::Acquire)));
+        if age <= self.options.lease_ttl {
+            return Ok(());
+        }
+        self.cancel.cancel();
+        let message = format!("this run could not show that it is alive for {} s", age.as_secs());
+        Err(Error::new(ErrorKind::PreconditionFailed, message)
+            .with_hint("Its data may have been swept; nothing was committed. Run the backup again."))
+    }
+
+    async fn write_marker(&self, change: impl FnOnce(&mut Marker) + Send) -> Result<()> {
+        let mut marker = self.marker.lock().await;
+        // Before the write, not after it: a write by a run that slept past its lease must not renew the lease.
+        self.check_lease()?;
+        change(&mut marker);
+        marker.heartbeat = Timestamp::now();
+        let body = Bytes::from(document::encode(&*marker)?);
+        let begun = uptime();
+        let key = layout::marker(&marker.id)?;
+        self.store.put(&key, body, PutMode::Overwrite, &ObjectOptions::default()).await.context("write run marker")?;
+        self.written_at.store(begun, Ordering::Release);
+        Ok(())
+    }
+
+    async fn beat(&self) {
+        loop {
+            tokio::time::sleep(self.options.heartbeat).await;
+            if let Err(error) = self.write_marker(|_| {}).await {
+                tracing::warn!("heartbeat: {}", error.chain());
+            }
+            if self.check_lease().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Writes the marker and starts the heartbeat. `cancel` is cancelled when the lease is lost.
+    pub async fn begin(store: SharedStore, id: SnapshotId, job: &str, host: &str, options: RunOptions, cancel: CancellationToken) -> Result<Self> {
+        let marker = Marker {
+            format: document::FORMAT,
+            id,
+            host: host.to_owned(),
+            pid: std::process::id(),
+            job: job.to_owned(),
+            heartbeat: Timestamp::now(),
+            uploads: Vec::new(),
+        };
+        let shared = Arc::new(Shared { store, options, marker: Mutex::new(marker), written_at: AtomicU64::new(uptime()), cancel });
+        shared.write_marker(|_| {}).await?;
+        let beating = Arc::clone(&shared);
+        let heartbeat = AbortOnDropHandle::new(tokio::spawn(async move { beating.beat().await }));
+        Ok(Self { shared, _heartbeat: heartbeat })
+    }
+
+    /// Returns where uploads are journaled: in the marker.
+    pub fn journal(&self) -> Arc<dyn UploadJournal> {
+        Arc::new(MarkerJournal(Arc::clone(&self.shared)))
+    }
+
+    /// Makes the snapshot exist. Returns notes about checks that the credentials did not allow.
+    pub async fn commit(self, manifest: &Manifest) -> Result<Vec<String>> {
+        let key = layout::manifest(&manifest.id)?;
+        let mut notes = Vec::new();
+        self.check_standing(manifest, &mut notes).await.context("check the run before the commit")?;
+        let body = Bytes::from(document::encode(manifest)?);
+        hold_for_tests("manifest").await;
+        self.put_manifest(&key, body).await?;
+        hold_for_tests("committed").await;
+        if let Err(error) = self.check_standing(manifest, &mut Vec::new()).await {
+            // Written last, removed first: without its manifest the snapshot is gone again.
+            let removed = self.shared.store.delete(&key).await;
+            let error = error.context("the run was overtaken while it committed");
+            return Err(match removed {
+                Ok(()) => error,
+                Err(left) => error.with_hint(format!("The manifest \"{key}\" could not be removed ({}); remove it.", left.chain())),
+            });
+        }
+        self.remove_marker().await;
+        Ok(notes)
+    }
+
+    /// Ends the run without a snapshot.
+    pub async fn abandon(self) {
+        // Without data, the marker only tells a sweep what is left to abort.
+        if self.shared.marker.lock().await.uploads.is_empty() {
+            self.remove_marker().await;
+        }
+    }
+
+    async fn put_manifest(&self, key: &ObjectKey, body: Bytes) -> Result<()> {
+        let options = ObjectOptions::default();
+        let Err(error) = self.shared.store.put(key, body.clone(), PutMode::Create, &options).await else { return Ok(()) };
+        // A repeated put may meet the object that a lost reply had made: then it is ours, byte for byte.
+        match self.shared.store.get(key, document::MAX_DOCUMENT_BYTES).await {
+            Ok(present) if present == body => Ok(()),
+            _ => Err(error.context("write manifest")),
+        }
+    }
+
+    /// Checks that the lease holds, nobody swept the run, and every object is there with its size.
+    async fn check_standing(&self, manifest: &Manifest, notes: &mut Vec<String>) -> Result<()> {
+        self.shared.check_lease()?;
+        let store = &self.shared.store;
+        match store.head(&layout::swept(&manifest.id)?).await {
+            Ok(_) => {
+                let message = format!("run {} was swept by somebody else", manifest.id);
+                return Err(Error::new(ErrorKind::PreconditionFailed, message).with_hint("Run the backup again."));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                notes.push("the credentials do not allow looking at stored objects; their presence was not checked".to_owned());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        for info in manifest.sources.iter().filter_map(|source| source.outcome.as_ref()).flat_map(|outcome| &outcome.archives) {
+            for object in [&info.archive, &info.index] {
+                let meta = store.head(&object.key).await?;
+                if meta.size_bytes != object.size_bytes {
+                    let message = format!("object \"{}\" has {} bytes instead of {}", object.key, meta.size_bytes, object.size_bytes);
+                    return Err(Error::corrupt(message));
+                }
+            }
+        }
+        self.shared.check_lease()
+    }
+
+    async fn remove_marker(&self) {
+        let removed = match layout::marker(&self.shared.marker.lock().await.id) {
+            Ok(key) => self.shared.store.delete(&key).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            // Credentials may not allow deleting; a sweep removes markers of committed snapshots.
+            tracing::debug!("run marker stays: {}", error.chain());
+        }
+    }
+}
+
+/// Journals uploads in the run's marker.
+#[derive(Debug)]
+struct MarkerJournal(Arc<Shared>);
+
+#[async_trait]
+impl UploadJournal for MarkerJournal {
+    async fn opened(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
+        let entry = MarkedUpload { key: key.clone(), id: upload.clone() };
+        self.0.write_marker(|marker| marker.uploads.push(entry)).await
+    }
+
+    async fn closed(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
+        let mut marker = self.0.marker.lock().await;
+        // Nothing depends on this being durable: aborting an upload that has ended is no error.
+        marker.uploads.retain(|entry| entry.id != *upload || entry.key != *key);
+        Ok(())
+    }
+}
+
+/// Waits for ever at a named point when `WIREVAULT_TEST_HOLD` names it, after making the file `WIREVAULT_TEST_HELD`: the
+/// kill tests stop a run exactly there.
+pub(crate) async fn hold_for_tests(point: &str) {
+    if std::env::var("WIREVAULT_TEST_HOLD").is_ok_and(|wanted| wanted == point) {
+        if let Ok(path) = std::env::var("WIREVAULT_TEST_HELD") {
+            let _ = std::fs::write(path, point);
+        }
+        std::future::pending::<()>().await;
+    }
+}
