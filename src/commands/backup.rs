@@ -1,11 +1,275 @@
-//! `backup`.
+//! `backup`: reads every source of a plan into the repository; the manifest is written last.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::archive::writer::ArchiveOptions;
+use crate::archive::{ArchiveWriter, Compression};
 use crate::cli::args;
-use crate::commands::{Outcome, Session};
-use crate::error::Error;
+use crate::commands::said::said;
+use crate::commands::session::cancelled;
+use crate::commands::{Outcome, Session, Status, open, show};
+use crate::config::{Plan, SourceConfig};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::repository::{Manifest, ManifestSource, Repository, Run, RunOptions, SnapshotId, document, layout};
+use crate::sources::{BackupContext, Source, SourceOutcome};
+use crate::storage::upload::UploadOptions;
+use crate::storage::{ObjectOptions, SharedStore};
 
-/// Runs it.
-pub async fn run(session: &Session, _options: &args::Backup) -> Outcome {
-    session.open_store().await?;
-    Err(Error::unsupported("`backup` is not wired up yet"))
+/// Archives roll over when their compressed index reaches this, in bytes.
+const MAX_INDEX_BYTES: usize = 4 << 20;
+
+/// Makes the plans, then runs them one after another; one that fails does not keep the others from running.
+pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
+    let mut plans = session.plans(&options.targets)?;
+    if let Some(level) = options.level {
+        plans.iter_mut().for_each(|plan| plan.compression_level = level);
+    }
+    if options.dry_run {
+        return said(
+            json!({ "plans": plans }),
+            plans.iter().map(plan_text).collect(),
+            Status::Done,
+        );
+    }
+    let (mut manifests, mut errors) = (Vec::new(), Vec::new());
+    for plan in &plans {
+        match run_plan(session, options, plan).await {
+            Ok(manifest) => manifests.push(manifest),
+            Err(error) if plans.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => errors.push(format!(
+                "job {} to {}: {}",
+                plan.job,
+                plan.repository.url,
+                error.chain()
+            )),
+        }
+    }
+    let status = match (
+        manifests.is_empty(),
+        errors.is_empty() && manifests.iter().all(Manifest::is_complete),
+    ) {
+        (true, _) => Status::Failed,
+        (false, true) => Status::Done,
+        (false, false) => Status::Partial,
+    };
+    let mut text: String = manifests.iter().map(show::text).collect::<Vec<_>>().join("\n");
+    for error in &errors {
+        text.push_str(&format!("\nfailed: {error}\n"));
+    }
+    if status == Status::Partial {
+        text.push_str("\nfinished, but some sources failed\n");
+    }
+    said(json!({ "snapshots": manifests, "errors": errors }), text, status)
+}
+
+/// Runs one plan: open, begin, read each source, commit. Without a commit nothing of it counts.
+async fn run_plan(session: &Session, options: &args::Backup, plan: &Plan) -> Result<Manifest> {
+    let sources = plan.sources.iter().map(open::source).collect::<Result<Vec<_>>>()?;
+    let repository = open_or_create(session, plan).await?;
+    let host = host_name();
+    let (id, run) = repository
+        .begin_run(&plan.job, &host, RunOptions::default(), session.cancel.clone())
+        .await?;
+    let started = Timestamp::now();
+    let mut results = Vec::new();
+    for (config, source) in plan.sources.iter().zip(sources) {
+        if session.cancel.is_cancelled() {
+            break;
+        }
+        results.push(back_up_source(session, options, plan, (&id, &run), repository.store(), config, source).await);
+    }
+    if session.cancel.is_cancelled() {
+        run.abandon().await;
+        return Err(cancelled());
+    }
+    let (sources, mut errors): (Vec<ManifestSource>, Vec<Option<Error>>) = results.into_iter().unzip();
+    if sources.iter().all(|source| source.outcome.is_none()) {
+        run.abandon().await;
+        let first = errors.iter_mut().find_map(Option::take);
+        return Err(first.unwrap_or_else(|| Error::invalid(format!("job \"{}\" has no sources", plan.job))));
+    }
+    let plan_value = serde_json::to_value(plan).map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))?;
+    let moments = || {
+        sources
+            .iter()
+            .filter_map(|s| s.outcome.as_ref())
+            .map(|outcome| outcome.consistent_at)
+    };
+    let skew = match (moments().min(), moments().max()) {
+        (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
+        _ => 0.0,
+    };
+    let manifest = Manifest {
+        format: document::FORMAT,
+        repository: repository.id().to_owned(),
+        id,
+        previous: repository.previous(&host, &plan.job).await.unwrap_or_default(),
+        host,
+        job: plan.job.clone(),
+        started,
+        finished: Timestamp::now(),
+        skew_seconds: skew,
+        sources,
+        plan: plan_value,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    for note in run.commit(&manifest).await.context("commit the snapshot")? {
+        tracing::warn!("{note}");
+    }
+    Ok(manifest)
+}
+
+/// Removes what a failed source left behind, as far as the credentials allow; the rest waits for a sweep.
+async fn discard(store: &SharedStore, id: &SnapshotId, source: &str) {
+    let prefix = format!("{}{source}/", layout::data(id));
+    for upload in store.list_uploads(&prefix).await.unwrap_or_default() {
+        if let Err(error) = store.abort_upload(&upload.key, &upload.id).await {
+            tracing::warn!("upload of \"{}\" waits for a sweep: {}", upload.key, error.chain());
+        }
+    }
+    let mut next = None;
+    while let Ok(page) = store.list(&prefix, next).await {
+        for object in &page.objects {
+            if let Err(error) = store.delete(&object.key).await {
+                tracing::warn!("\"{}\" waits for a sweep: {}", object.key, error.chain());
+            }
+        }
+        next = page.next;
+        if next.is_none() {
+            return;
+        }
+    }
+}
+
+/// Returns this host's name as the kernel knows it.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() {
+        "localhost".to_owned()
+    } else {
+        name.trim().to_owned()
+    }
+}
+
+/// Opens the repository; a place that holds none becomes one, so that the first backup needs no other command.
+async fn open_or_create(session: &Session, plan: &Plan) -> Result<Repository> {
+    let store: SharedStore = open::store(&plan.repository).await?;
+    let act = || format!("open repository \"{}\"", plan.repository.url);
+    let (repository, created) = session
+        .or_cancelled(Repository::open_or_init(store))
+        .await
+        .with_context(act)?;
+    if created {
+        tracing::warn!(
+            "created repository {} at {}, not encrypted",
+            repository.id(),
+            plan.repository.url
+        );
+    }
+    Ok(repository)
+}
+
+async fn back_up_source(
+    session: &Session,
+    options: &args::Backup,
+    plan: &Plan,
+    run: (&SnapshotId, &Run),
+    store: &SharedStore,
+    config: &SourceConfig,
+    source: Arc<dyn Source>,
+) -> (ManifestSource, Option<Error>) {
+    let started = Timestamp::now();
+    session.reporter.begin(&config.name, None);
+    let result = read_source(session, options, plan, run, store, config, source.as_ref()).await;
+    session.reporter.end(&config.name, result.is_ok());
+    let mut record = ManifestSource {
+        name: config.name.clone(),
+        kind: config.kind.word().to_owned(),
+        started,
+        finished: Timestamp::now(),
+        outcome: None,
+        error: None,
+    };
+    match result {
+        Ok(outcome) => {
+            record.outcome = Some(outcome);
+            (record, None)
+        }
+        Err(error) => {
+            discard(store, run.0, &config.name).await;
+            let error = error.context(format!("back up source \"{}\"", config.name));
+            record.error = Some(error.chain());
+            tracing::error!("{}", error.chain());
+            (record, Some(error))
+        }
+    }
+}
+
+async fn read_source(
+    session: &Session,
+    options: &args::Backup,
+    plan: &Plan,
+    run: (&SnapshotId, &Run),
+    store: &SharedStore,
+    config: &SourceConfig,
+    source: &dyn Source,
+) -> Result<SourceOutcome> {
+    let memory = session.memory();
+    let archive = ArchiveOptions {
+        prefix: layout::source_data(run.0, &config.name)?,
+        compression: Compression::Zstd(plan.compression_level),
+        upload: UploadOptions {
+            part_bytes: memory.part_bytes,
+            parts_in_flight: memory.parts_in_flight,
+            object: ObjectOptions {
+                storage_class: plan.repository.storage_class.clone(),
+                part_bytes: memory.part_bytes,
+            },
+            journal: Some(run.1.journal()),
+            ..UploadOptions::default()
+        },
+        max_index_bytes: MAX_INDEX_BYTES,
+        readme: readme(config),
+    };
+    let writer = ArchiveWriter::create(store.clone(), &session.pipeline, archive).await?;
+    let context = BackupContext {
+        name: config.name.clone(),
+        writer,
+        pipeline: session.pipeline.clone(),
+        reporter: session.reporter.clone(),
+        cancel: session.cancel.clone(),
+        parallel: usize::from(options.parallel),
+        spool_dir: session.spool_dir.clone(),
+    };
+    source.backup(context).await
+}
+
+/// The first entry of every archive: how a person gets everything back without this program.
+fn readme(config: &SourceConfig) -> String {
+    let how = match config.kind.word() {
+        "postgres" => {
+            "Create a database, run pre-data.sql with psql, load the tables as restore.sql says, then run post-data.sql."
+        }
+        "sqlite" => "The database file lies in this archive; sqlite3 opens it.",
+        _ => "The files lie in this archive with their modes, owners and times.",
+    };
+    format!(
+        "This archive was written by wirevault from source \"{}\" ({}).\n\n\
+         It is an ordinary compressed tar: zstd -dc 0000.tar.zst | tar x\n\
+         If the source has several archives, unpack 0000, 0001, ... one after another into the same directory.\n{how}\n",
+        config.name,
+        config.kind.word()
+    )
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let mut text = format!("job {} to {}\n", plan.job, plan.repository.url);
+    for source in &plan.sources {
+        let place = open::source(source).map_or_else(|error| error.chain(), |source| source.location());
+        text.push_str(&format!("  {} ({}): {place}\n", source.name, source.kind.word()));
+    }
+    text
 }

@@ -1,11 +1,96 @@
-//! `cat`.
+//! `cat`: writes one stored entry, or all chunks of a stream, to standard output.
 
+use std::io::Write;
+
+use crate::archive::reader::Selection;
+use crate::archive::{ArchiveReader, ChunkRef, EntryEvent, EntryKind, StreamRecord};
 use crate::cli::args;
-use crate::commands::{Outcome, Session};
-use crate::error::Error;
+use crate::commands::snapshots::{open_reader_lazily, open_snapshot, source_named};
+use crate::commands::{Outcome, Report, Session};
+use crate::error::{Context, Error, ErrorKind, Result};
 
-/// Runs it.
-pub async fn run(session: &Session, _options: &args::Cat) -> Outcome {
-    session.open_store().await?;
-    Err(Error::unsupported("`cat` is not wired up yet"))
+/// Nothing more to say: the bytes have been said.
+struct Written;
+
+impl Report for Written {
+    fn document(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    fn text(&self) -> String {
+        String::new()
+    }
+    fn prints(&self) -> bool {
+        false
+    }
+}
+
+/// Finds the entry or stream, then copies it out; every frame's digest is checked before its bytes are written.
+pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
+    let (repository, manifest) = open_snapshot(session, &options.snapshot).await?;
+    let source = source_named(&manifest, &options.source)?;
+    let reader = open_reader_lazily(session, repository.store(), source).await?;
+    if let Some(entry) = reader.find(options.path.as_bytes()).await? {
+        if entry.kind != EntryKind::File {
+            return Err(Error::invalid(format!("\"{}\" is no regular file", options.path))
+                .with_hint("Restore it with `wirevault restore --path`."));
+        }
+        let mut entries = reader.entries(Selection::Entries(vec![entry]));
+        while let Some(event) = session.or_cancelled(entries.next()).await? {
+            if let EntryEvent::Data(data) = event {
+                write(&data)?;
+            }
+        }
+    } else {
+        let record = stream_named(&reader, &options.path).await?;
+        let mut chunks = reader.chunks(chunks_of(&reader, &record).await?);
+        while let Some((_, data)) = session.or_cancelled(chunks.next()).await? {
+            write(&data)?;
+        }
+    }
+    blocking(|out| out.flush())?;
+    Ok(Box::new(Written))
+}
+
+fn write(data: &[u8]) -> Result<()> {
+    blocking(|out| out.write_all(data))
+}
+
+/// A pipe may be full for as long as its reader likes.
+fn blocking(act: impl FnOnce(&mut std::io::StdoutLock<'static>) -> std::io::Result<()>) -> Result<()> {
+    tokio::task::block_in_place(|| act(&mut std::io::stdout().lock())).context("write to standard output")
+}
+
+async fn stream_named(reader: &ArchiveReader, name: &str) -> Result<StreamRecord> {
+    let streams = reader.streams().await?;
+    let names: Vec<String> = streams.iter().map(|record| record.stream.clone()).collect();
+    streams
+        .into_iter()
+        .find(|record| record.stream == name.trim_end_matches('/'))
+        .ok_or_else(|| {
+            let error = Error::new(
+                ErrorKind::NotFound,
+                format!("the source has neither an entry nor a stream \"{name}\""),
+            );
+            match crate::config::nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
+                None => error.with_hint(
+                    "Entries are paths within the source, without a leading slash; tables are tables/NUMBER.NAME.",
+                ),
+            }
+        })
+}
+
+/// Returns the chunks of a stream: prefix by prefix in the record's order, by number within each.
+async fn chunks_of(reader: &ArchiveReader, record: &StreamRecord) -> Result<Vec<ChunkRef>> {
+    let mut found: Vec<(usize, ChunkRef)> = Vec::new();
+    reader
+        .for_each_chunk(&mut |prefix, chunk| {
+            if let Some(position) = record.prefixes.iter().position(|p| p == prefix) {
+                found.push((position, chunk));
+            }
+            Ok(())
+        })
+        .await?;
+    found.sort_by_key(|(position, chunk)| (*position, chunk.number));
+    Ok(found.into_iter().map(|(_, chunk)| chunk).collect())
 }

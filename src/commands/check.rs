@@ -1,11 +1,132 @@
-//! `check`.
+//! `check`: looks at everything a backup would need and changes nothing but one probe object.
+
+use serde_json::json;
 
 use crate::cli::args;
-use crate::commands::{Outcome, Session};
-use crate::error::Error;
+use crate::commands::said::said;
+use crate::commands::{Outcome, Session, Status, open, probe};
+use crate::config::{Plan, format_bytes};
+use crate::error::{Error, ErrorKind};
+use crate::memory::MemoryPlan;
+use crate::repository::Repository;
+use crate::sources::{Finding, FindingLevel};
 
-/// Runs it.
-pub async fn run(session: &Session, _options: &args::Check) -> Outcome {
-    session.open_store().await?;
-    Err(Error::unsupported("`check` is not wired up yet"))
+/// Checks memory, then each plan's repository and sources; every finding is told, and any error fails the check.
+pub async fn run(session: &Session, options: &args::Check) -> Outcome {
+    let plans = session.plans(&options.targets)?;
+    let mut sections = vec![("memory".to_owned(), vec![info(memory_text(session.memory()))])];
+    for plan in &plans {
+        sections.push((
+            format!("repository {}", plan.repository.url),
+            check_repository(session, plan).await,
+        ));
+        for config in &plan.sources {
+            session.check_cancelled()?;
+            let findings = match open::source(config) {
+                Ok(source) => session
+                    .or_cancelled(source.check())
+                    .await
+                    .unwrap_or_else(|error| vec![failed(&error)]),
+                Err(error) => vec![failed(&error)],
+            };
+            sections.push((format!("source {} ({})", config.name, config.kind.word()), findings));
+        }
+    }
+    let bad = sections
+        .iter()
+        .flat_map(|(_, findings)| findings)
+        .any(|finding| finding.level == FindingLevel::Error);
+    let text = sections
+        .iter()
+        .map(|(name, findings)| section_text(name, findings))
+        .collect();
+    let document = sections
+        .iter()
+        .map(|(name, findings)| json!({ "about": name, "findings": findings }))
+        .collect::<Vec<_>>();
+    said(
+        json!({ "check": document, "memory": session.memory(), "ok": !bad }),
+        text,
+        if bad { Status::Failed } else { Status::Done },
+    )
+}
+
+async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
+    let store = match open::store(&plan.repository).await {
+        Ok(store) => store,
+        Err(error) => return vec![failed(&error)],
+    };
+    let mut findings = Vec::new();
+    match session.or_cancelled(Repository::open(store.clone())).await {
+        Ok(repository) => findings.push(info(format!("holds repository {}", repository.id()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            findings.push(info("holds no repository yet; the first backup creates it"))
+        }
+        Err(error) => findings.push(failed(&error)),
+    }
+    match session.or_cancelled(probe::store(&store)).await {
+        Ok(()) => findings.push(info("objects can be written, read and removed")),
+        Err(error) => findings.push(failed(&error)),
+    }
+    if let Ok(now) = session.or_cancelled(store.now()).await {
+        let skew = jiff::Timestamp::now().duration_since(now).as_secs().abs();
+        if skew > 60 {
+            findings.push(Finding {
+                level: FindingLevel::Warning,
+                message: format!("this host's clock and the store's differ by {skew} seconds"),
+                hint: Some("Synchronise the clock; S3 refuses requests that are 15 minutes off.".to_owned()),
+            });
+        }
+    }
+    findings
+}
+
+fn memory_text(plan: &MemoryPlan) -> String {
+    let bytes = |n: usize| format_bytes(u64::try_from(n).unwrap_or(u64::MAX));
+    format!(
+        "limit {} = base {} + parts {} x {} + {} workers x ({} context + {} scratch) + index {} + source {} + {} buffers x {}",
+        format_bytes(plan.limit_bytes),
+        format_bytes(plan.base_bytes),
+        plan.parts_in_flight + 1,
+        bytes(plan.part_bytes),
+        plan.workers,
+        format_bytes(plan.context_bytes),
+        bytes(plan.buffer_bytes),
+        format_bytes(plan.index_bytes),
+        format_bytes(plan.source_bytes),
+        plan.buffers,
+        bytes(plan.buffer_bytes)
+    )
+}
+
+fn info(message: impl Into<String>) -> Finding {
+    Finding {
+        level: FindingLevel::Info,
+        message: message.into(),
+        hint: None,
+    }
+}
+
+fn failed(error: &Error) -> Finding {
+    Finding {
+        level: FindingLevel::Error,
+        message: error.chain(),
+        hint: error.hint().map(str::to_owned),
+    }
+}
+
+fn section_text(name: &str, findings: &[Finding]) -> String {
+    let mut text = format!("{name}\n");
+    for finding in findings {
+        let word = match finding.level {
+            FindingLevel::Info => "ok",
+            FindingLevel::Warning => "warning",
+            FindingLevel::Error => "error",
+        };
+        text.push_str(&format!("  {word}: {}\n", finding.message));
+        if let Some(hint) = &finding.hint {
+            text.push_str(&format!("    hint: {hint}\n"));
+        }
+    }
+    text
 }

@@ -1,11 +1,42 @@
-//! `init`.
+//! `init`: creates a repository and proves that its store keeps what it is given.
+
+use serde_json::json;
 
 use crate::cli::args;
-use crate::commands::{Outcome, Session};
-use crate::error::Error;
+use crate::commands::said::said;
+use crate::commands::{Outcome, Session, Status, open, probe};
+use crate::error::{Context, Error, Result};
+use crate::repository::Repository;
 
-/// Runs it.
-pub async fn run(session: &Session, _options: &args::Init) -> Outcome {
-    session.open_store().await?;
-    Err(Error::unsupported("`init` is not wired up yet"))
+/// Probes the store, then writes `repository.json`.
+pub async fn run(session: &Session, options: &args::Init) -> Outcome {
+    encryption_decided(options)?;
+    let config = session.repository_config()?;
+    let store = open::store(&config).await?;
+    session
+        .or_cancelled(probe::store(&store))
+        .await
+        .with_context(|| format!("probe \"{}\"", config.url))?;
+    let repository = session
+        .or_cancelled(Repository::init(store))
+        .await
+        .with_context(|| format!("create repository \"{}\"", config.url))?;
+    let text = format!(
+        "created repository {} at {} (not encrypted)\n",
+        repository.id(),
+        config.url
+    );
+    said(
+        json!({ "repository": repository.id(), "url": config.url, "encrypted": false }),
+        text,
+        Status::Done,
+    )
+}
+
+fn encryption_decided(options: &args::Init) -> Result<()> {
+    if options.no_encryption {
+        return Ok(());
+    }
+    Err(Error::unsupported("encryption is not yet supported by this version")
+        .with_hint("Say --no-encryption to create a repository that whoever reads the store can read."))
 }

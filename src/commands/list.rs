@@ -1,11 +1,85 @@
-//! `list`.
+//! `list`: what there is.
+
+use serde_json::json;
 
 use crate::cli::args;
-use crate::commands::{Outcome, Session};
-use crate::error::Error;
+use crate::cli::table::Table;
+use crate::commands::said::said;
+use crate::commands::snapshots::{open_repository, stored_bytes};
+use crate::commands::{Outcome, Session, Status};
+use crate::config::format_bytes;
+use crate::repository::Manifest;
 
-/// Runs it.
-pub async fn run(session: &Session, _options: &args::List) -> Outcome {
-    session.open_store().await?;
-    Err(Error::unsupported("`list` is not wired up yet"))
+/// Loads every manifest and prints a line for each; a damaged one is named, not hidden.
+pub async fn run(session: &Session, options: &args::List) -> Outcome {
+    let repository = open_repository(session).await?;
+    let mut table = Table::new(&["snapshot", "job", "host", "finished", ">stored", "sources"]);
+    let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
+    for id in session.or_cancelled(repository.list()).await? {
+        match session.or_cancelled(repository.load(&id)).await {
+            Ok(manifest) => {
+                if !wanted(&manifest, options) {
+                    continue;
+                }
+                let stored: u64 = manifest
+                    .sources
+                    .iter()
+                    .filter_map(|s| s.outcome.as_ref())
+                    .map(stored_bytes)
+                    .sum();
+                let finished = manifest.finished.strftime("%F %T %Z").to_string();
+                table.row([
+                    id.to_string(),
+                    manifest.job.clone(),
+                    manifest.host.clone(),
+                    finished,
+                    format_bytes(stored),
+                    sources_of(&manifest),
+                ]);
+                snapshots.push(json!({
+                    "id": id, "job": manifest.job, "host": manifest.host, "started": manifest.started,
+                    "finished": manifest.finished, "stored_bytes": stored, "complete": manifest.is_complete(),
+                    "sources": manifest.sources.iter().map(|s| json!({
+                        "name": s.name, "kind": s.kind, "ok": s.outcome.is_some()
+                    })).collect::<Vec<_>>(),
+                }));
+            }
+            Err(error) if error.kind() == crate::ErrorKind::Corrupt => {
+                damaged.push(json!({ "id": id, "error": error.chain() }));
+                table.row([
+                    id.to_string(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    "DAMAGED".into(),
+                ]);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let text = if table.is_empty() {
+        "no snapshots\n".to_owned()
+    } else {
+        table.render()
+    };
+    let status = if damaged.is_empty() {
+        Status::Done
+    } else {
+        Status::Failed
+    };
+    said(json!({ "snapshots": snapshots, "damaged": damaged }), text, status)
+}
+
+fn wanted(manifest: &Manifest, options: &args::List) -> bool {
+    options.job.as_ref().is_none_or(|job| *job == manifest.job)
+        && options.host.as_ref().is_none_or(|host| *host == manifest.host)
+}
+
+fn sources_of(manifest: &Manifest) -> String {
+    let name = |s: &crate::repository::ManifestSource| match s.outcome {
+        Some(_) => s.name.clone(),
+        None => format!("{} (failed)", s.name),
+    };
+    manifest.sources.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -8,10 +8,15 @@ pub mod cat;
 pub mod check;
 pub mod init;
 pub mod list;
+mod open;
+mod probe;
 pub mod prune;
 pub mod restore;
+mod said;
 pub mod session;
 pub mod show;
+mod snapshots;
+mod stored;
 pub mod verify;
 
 use crate::error::Result;

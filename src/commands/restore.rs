@@ -1,11 +1,306 @@
-//! `restore`.
+//! `restore`: brings sources back. Everything is checked before the first write: the manifest, every index, presence
+//! and size of every archive, of all sources together.
 
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::archive::ArchiveReader;
 use crate::cli::args;
-use crate::commands::{Outcome, Session};
-use crate::error::Error;
+use crate::commands::said::said;
+use crate::commands::snapshots::{open_reader, open_snapshot, source_named};
+use crate::commands::{Outcome, Session, Status, open};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::repository::{Manifest, ManifestSource};
+use crate::sources::files::restore as files;
+use crate::sources::postgres::{PostgresRestore, RestoreOptions};
+use crate::sources::sqlite::restore as sqlite;
 
-/// Runs it.
-pub async fn run(session: &Session, _options: &args::Restore) -> Outcome {
-    session.open_store().await?;
-    Err(Error::unsupported("`restore` is not wired up yet"))
+/// One source and where it goes.
+#[derive(Debug)]
+struct Step<'a> {
+    source: &'a ManifestSource,
+    reader: ArchiveReader,
+    target: Target,
+}
+
+/// Where a source goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    Tree(PathBuf),
+    File(PathBuf),
+    Database(String),
+}
+
+/// Selects sources, opens and checks all of them, decides targets, and only then writes.
+pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
+    let (repository, manifest) = open_snapshot(session, &options.snapshot).await?;
+    let selected = select(&manifest, options)?;
+    let mut steps = Vec::new();
+    for source in &selected {
+        let target = target(source, &location(&manifest, source)?, options, selected.len())?;
+        steps.push(Step {
+            source,
+            reader: open_reader(session, repository.store(), source).await?,
+            target,
+        });
+    }
+    if options.dry_run {
+        return report(
+            &manifest,
+            &steps.iter().map(planned).collect::<Vec<_>>(),
+            &[],
+            "would restore",
+        );
+    }
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    let single = steps.len() == 1;
+    for step in steps {
+        session.check_cancelled()?;
+        let name = step.source.name.clone();
+        session
+            .reporter
+            .begin(&name, step.source.outcome.as_ref().map(|o| o.raw_bytes));
+        let result = restore_source(session, options, step).await;
+        session.reporter.end(&name, result.is_ok());
+        match result {
+            Ok(value) => {
+                if value
+                    .get("failed")
+                    .and_then(Value::as_u64)
+                    .is_some_and(|failed| failed > 0)
+                {
+                    errors.push(format!(
+                        "{name}: some statements failed: {}",
+                        value.get("report").unwrap_or(&Value::Null)
+                    ));
+                }
+                done.push(value);
+            }
+            Err(error) if single || error.kind() == ErrorKind::Cancelled => {
+                return Err(error.context(format!("restore source \"{name}\"")));
+            }
+            Err(error) => errors.push(format!("{name}: {}", error.chain())),
+        }
+    }
+    report(&manifest, &done, &errors, "restored")
+}
+
+fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Result<Vec<&'a ManifestSource>> {
+    let selected: Vec<&ManifestSource> = if options.source.is_empty() {
+        manifest
+            .sources
+            .iter()
+            .filter(|source| source.outcome.is_some())
+            .collect()
+    } else {
+        options
+            .source
+            .iter()
+            .map(|name| source_named(manifest, name))
+            .collect::<Result<_>>()?
+    };
+    if let Some(other) = selected
+        .iter()
+        .find(|source| !options.path.is_empty() && source.kind != "files")
+    {
+        return Err(Error::invalid(format!(
+            "--path selects files, but source \"{}\" is of kind {}",
+            other.name, other.kind
+        ))
+        .with_hint("Name one source of kind files with --source."));
+    }
+    Ok(selected)
+}
+
+/// Decides where a source goes: by `--into`, else where it came from.
+fn target(source: &ManifestSource, location: &str, options: &args::Restore, selected: usize) -> Result<Target> {
+    let wrong = |what: &str| {
+        Error::invalid(format!(
+            "source \"{}\" of kind {} cannot go into {what}",
+            source.name, source.kind
+        ))
+        .with_hint(
+            "Choose sources with --source: databases go into postgres://…, files and SQLite databases into a path.",
+        )
+    };
+    let into = options.into.as_deref();
+    let database = into.filter(|into| into.starts_with("postgres://") || into.starts_with("postgresql://"));
+    let path = into.map(|into| {
+        PathBuf::from(
+            into.strip_prefix("files:")
+                .or_else(|| into.strip_prefix("sqlite:"))
+                .unwrap_or(into),
+        )
+    });
+    match (source.kind.as_str(), into, database) {
+        ("postgres", None, _) => Ok(Target::Database(location.to_owned())),
+        ("postgres", Some(_), Some(url)) if selected == 1 => Ok(Target::Database(url.to_owned())),
+        ("postgres", Some(into), Some(_)) => Err(wrong(&format!(
+            "\"{}\" together with others",
+            crate::config::redact_url(into)
+        ))),
+        ("postgres", Some(into), None) => Err(wrong(&format!("\"{into}\""))),
+        (_, Some(into), Some(_)) => Err(wrong(&format!("\"{}\"", crate::config::redact_url(into)))),
+        ("files", _, None) => Ok(Target::Tree(match path {
+            // A directory takes every source under its name; one tree alone may go into the directory itself.
+            Some(path) if selected > 1 => path.join(&source.name),
+            Some(path) => path,
+            None => PathBuf::from(location),
+        })),
+        ("sqlite", _, None) => Ok(Target::File(match path {
+            Some(path) if selected > 1 || path.is_dir() || into.is_some_and(|into| into.ends_with('/')) => {
+                path.join(&source.name).join(file_name(location))
+            }
+            Some(path) => path,
+            None => PathBuf::from(location),
+        })),
+        (kind, _, _) => Err(Error::unsupported(format!(
+            "this version cannot restore sources of kind \"{kind}\""
+        ))),
+    }
+}
+
+/// Where a source came from, by the plan that made the snapshot.
+fn location(manifest: &Manifest, source: &ManifestSource) -> Result<String> {
+    let plans = manifest.plan.get("sources").and_then(Value::as_array);
+    let plan = plans
+        .into_iter()
+        .flatten()
+        .find(|plan| plan.get("name").and_then(Value::as_str) == Some(&source.name));
+    let place = |key| plan.and_then(|plan| plan.get(key)).and_then(Value::as_str);
+    place("url")
+        .or_else(|| place("path"))
+        .or_else(|| place("root"))
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            Error::corrupt(format!(
+                "the manifest does not say where source \"{}\" came from",
+                source.name
+            ))
+            .with_hint("Say with --into where it goes.")
+        })
+}
+
+fn file_name(location: &str) -> String {
+    Path::new(location)
+        .file_name()
+        .map_or_else(|| "database.db".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+async fn restore_source(session: &Session, options: &args::Restore, step: Step<'_>) -> Result<Value> {
+    let Step { source, reader, target } = step;
+    match target {
+        Target::Tree(root) => {
+            refuse_if_filled(&root, options)?;
+            make_parents(&root)?;
+            let how = files::FilesRestoreOptions {
+                task: source.name.clone(),
+                paths: options.path.clone(),
+                delete: options.delete,
+                ..Default::default()
+            };
+            let done = files::restore(reader, &root, &how, session.reporter.clone(), session.cancel.clone()).await?;
+            Ok(json!({
+                "source": source.name, "into": root, "written": done.written, "unchanged": done.unchanged,
+                "deleted": done.deleted, "bytes": done.bytes, "previous": done.previous,
+            }))
+        }
+        Target::File(path) => {
+            make_parents(&path)?;
+            let how = sqlite::SqliteRestoreOptions {
+                task: source.name.clone(),
+                replace: options.clean,
+                ..Default::default()
+            };
+            let done = sqlite::restore(reader, &path, &how, session.reporter.clone(), session.cancel.clone())
+                .await
+                .map_err(|error| match error.kind() {
+                    ErrorKind::AlreadyExists => error.with_hint(
+                        "Add --clean to replace it (the old file is kept beside), or choose another --into.",
+                    ),
+                    _ => error,
+                })?;
+            Ok(json!({ "source": source.name, "into": done.path, "bytes": done.bytes, "previous": done.previous }))
+        }
+        Target::Database(url) => {
+            let how = RestoreOptions {
+                parallel: usize::from(options.parallel),
+                clean: options.clean,
+                ..RestoreOptions::default()
+            };
+            let restore = PostgresRestore {
+                target: open::postgres_target(&url)?,
+                reader,
+                options: how,
+                reporter: session.reporter.clone(),
+                task: source.name.clone(),
+                cancel: session.cancel.clone(),
+            };
+            let done = restore.run().await?;
+            Ok(
+                json!({ "source": source.name, "into": crate::config::redact_url(&url), "bytes": done.bytes,
+                "failed": done.failed.len(), "report": done }),
+            )
+        }
+    }
+}
+
+/// A tree given with `--into` that holds files already is replaced only when that was asked for.
+fn refuse_if_filled(root: &Path, options: &args::Restore) -> Result<()> {
+    let filled = std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some());
+    if filled && options.into.is_some() && !options.clean {
+        return Err(
+            Error::new(ErrorKind::AlreadyExists, format!("\"{}\" is not empty", root.display())).with_hint(
+                "Add --clean to restore over it (what is replaced is kept beside), or choose another --into.",
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn make_parents(path: &Path) -> Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => std::fs::create_dir_all(parent).with_context(|| format!("create \"{}\"", parent.display())),
+        None => Ok(()),
+    }
+}
+
+fn planned(step: &Step<'_>) -> Value {
+    let into = match &step.target {
+        Target::Tree(path) | Target::File(path) => path.display().to_string(),
+        Target::Database(url) => crate::config::redact_url(url),
+    };
+    let bytes = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
+    json!({ "source": step.source.name, "into": into, "bytes": bytes })
+}
+
+fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) -> Outcome {
+    let mut text = String::new();
+    for one in done {
+        let field = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let bytes = one.get("bytes").and_then(Value::as_u64).unwrap_or(0);
+        text.push_str(&format!(
+            "{verb} {} into {} ({})\n",
+            field("source"),
+            field("into"),
+            crate::config::format_bytes(bytes)
+        ));
+        if !field("previous").is_empty() {
+            text.push_str(&format!("  what was there before is kept in {}\n", field("previous")));
+        }
+    }
+    for error in errors {
+        text.push_str(&format!("failed: {error}\n"));
+    }
+    let status = match (done.is_empty(), errors.is_empty()) {
+        (_, true) => Status::Done,
+        (true, false) => Status::Failed,
+        (false, false) => Status::Partial,
+    };
+    said(
+        json!({ "snapshot": manifest.id, verb.replace(' ', "_"): done, "errors": errors }),
+        text,
+        status,
+    )
 }

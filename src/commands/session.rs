@@ -9,7 +9,6 @@ use crate::config::{self, Config, Environment, Plan, RepositoryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::MemoryPlan;
 use crate::report::SharedReporter;
-use crate::storage::SharedStore;
 
 /// The state of one invocation.
 #[derive(Debug)]
@@ -45,15 +44,6 @@ impl Session {
     pub fn repository_config(&self) -> Result<RepositoryConfig> {
         let env = Environment::new(&process_environment);
         config::repository_for(&self.config, self.repository.as_deref(), self.endpoint.as_deref(), &env)
-    }
-
-    /// Opens the store of the repository this command works on.
-    pub async fn open_store(&self) -> Result<(RepositoryConfig, SharedStore)> {
-        let repository = self.repository_config()?;
-        Err(Error::unsupported(format!(
-            "stores such as \"{}\" are not wired up yet",
-            repository.url
-        )))
     }
 
     /// Makes plans of jobs or source URLs; of all jobs when there are no targets.

@@ -1,11 +1,81 @@
-//! `show`.
+//! `show`: one snapshot, source by source.
+
+use serde_json::json;
 
 use crate::cli::args;
-use crate::commands::{Outcome, Session};
+use crate::cli::table::Table;
+use crate::commands::said::said;
+use crate::commands::snapshots::{open_snapshot, stored_bytes};
+use crate::commands::{Outcome, Session, Status};
+use crate::config::format_bytes;
 use crate::error::Error;
+use crate::repository::{Manifest, ManifestSource};
 
-/// Runs it.
-pub async fn run(session: &Session, _options: &args::Show) -> Outcome {
-    session.open_store().await?;
-    Err(Error::unsupported("`show` is not wired up yet"))
+/// Loads the manifest and prints it.
+pub async fn run(session: &Session, options: &args::Show) -> Outcome {
+    let (_, manifest) = open_snapshot(session, &options.snapshot).await?;
+    let document =
+        serde_json::to_value(&manifest).map_err(|e| Error::corrupt("write the manifest as JSON").with_cause(e))?;
+    said(json!({ "snapshot": document }), text(&manifest), Status::Done)
+}
+
+/// Writes a snapshot for people; `backup` ends with the same text.
+pub(super) fn text(manifest: &Manifest) -> String {
+    let time = |t: jiff::Timestamp| t.strftime("%F %T %Z").to_string();
+    let mut text = format!(
+        "snapshot {}\njob {}, host {}, {} to {}\n\n",
+        manifest.id,
+        manifest.job,
+        manifest.host,
+        time(manifest.started),
+        time(manifest.finished)
+    );
+    let mut table = Table::new(&[
+        "source", "kind", ">items", ">size", ">stored", ">ratio", ">seconds", ">MiB/s",
+    ]);
+    for source in &manifest.sources {
+        table.row(row(source));
+    }
+    text.push_str(&table.render());
+    for source in &manifest.sources {
+        if let Some(error) = &source.error {
+            text.push_str(&format!("\n{} failed: {error}\n", source.name));
+        }
+        let notes = source
+            .outcome
+            .iter()
+            .flat_map(|o| &o.note_counts)
+            .map(|(code, n)| format!("{n} {code}"))
+            .collect::<Vec<_>>();
+        if !notes.is_empty() {
+            text.push_str(&format!("\n{} notes: {}\n", source.name, notes.join(", ")));
+        }
+    }
+    text
+}
+
+fn row(source: &ManifestSource) -> Vec<String> {
+    let Some(outcome) = &source.outcome else {
+        return vec![source.name.clone(), source.kind.clone(), "failed".to_owned()];
+    };
+    let stored = stored_bytes(outcome);
+    let milliseconds = u64::try_from(source.finished.duration_since(source.started).as_millis()).unwrap_or(0);
+    vec![
+        source.name.clone(),
+        source.kind.clone(),
+        outcome.items.to_string(),
+        format_bytes(outcome.raw_bytes),
+        format_bytes(stored),
+        tenths(outcome.raw_bytes.saturating_mul(10), stored),
+        tenths(milliseconds, 100),
+        tenths(outcome.raw_bytes.saturating_mul(10_000) >> 20, milliseconds),
+    ]
+}
+
+/// `numerator / denominator`, taken as tenths.
+fn tenths(numerator: u64, denominator: u64) -> String {
+    match numerator.checked_div(denominator) {
+        Some(value) => format!("{}.{}", value / 10, value % 10),
+        None => "-".to_owned(),
+    }
 }

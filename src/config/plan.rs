@@ -2,7 +2,7 @@
 
 use crate::config::env::{Environment, s3_keys};
 use crate::config::nearest;
-use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig};
+use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig, SourceKind};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::error::{Error, Result};
 
@@ -31,7 +31,8 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
         .sources
         .iter()
         .map(|name| {
-            config.sources.iter().find(|s| s.name == *name).cloned().ok_or_else(|| {
+            let found = config.sources.iter().find(|s| s.name == *name).cloned();
+            found.map(absolute).transpose()?.ok_or_else(|| {
                 Error::invalid(format!(
                     "job \"{}\" names source \"{name}\", which is not defined",
                     job.name
@@ -140,4 +141,14 @@ fn no_repository(config: &Config) -> Error {
     };
     Error::invalid(format!("{origin} names no repository"))
         .with_hint("Give one with --to URL (s3://bucket/prefix or file:///path), WIREVAULT_REPOSITORY, or [repository] in wirevault.toml.")
+}
+
+/// Makes local paths absolute: a restore may start in another directory.
+fn absolute(mut source: SourceConfig) -> Result<SourceConfig> {
+    match &mut source.kind {
+        SourceKind::Postgres(_) => {}
+        SourceKind::Sqlite(sqlite) => sqlite.path = std::path::absolute(&sqlite.path)?,
+        SourceKind::Files(files) => files.root = std::path::absolute(&files.root)?,
+    }
+    Ok(source)
 }

@@ -1,5 +1,12 @@
 //! Behaviour against real servers, one module per subject.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions, missing_docs, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    missing_docs,
+    dead_code
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

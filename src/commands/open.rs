@@ -1,0 +1,85 @@
+//! Configuration to live things: stores and sources.
+
+use std::sync::Arc;
+
+use crate::commands::session::process_environment;
+use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
+use crate::error::{Error, Result};
+use crate::sources::Source;
+use crate::sources::files::{FilesOptions, FilesSource};
+use crate::sources::postgres::{ConnectOptions, PostgresSource};
+use crate::sources::sqlite::{Method, SqliteOptions, SqliteSource};
+use crate::storage::retry::RetryOptions;
+use crate::storage::s3::{Encryption, S3Options};
+use crate::storage::{self, SharedStore};
+
+/// Opens the store of a repository; nothing is sent yet.
+pub(super) async fn store(repository: &RepositoryConfig) -> Result<SharedStore> {
+    let encryption = match repository.sse.as_deref() {
+        None => None,
+        Some("AES256") => Some(Encryption::Aes256),
+        Some("aws:kms") => Some(Encryption::Kms(repository.sse_kms_key.clone())),
+        Some(other) => {
+            return Err(Error::invalid(format!("unknown server-side encryption \"{other}\""))
+                .with_hint("Write AES256 or aws:kms."));
+        }
+    };
+    let options = S3Options {
+        endpoint: repository.endpoint.clone(),
+        region: repository.region.clone(),
+        access_key: repository
+            .static_keys
+            .as_ref()
+            .map(|(key, secret)| (key.expose().to_owned(), secret.expose().to_owned())),
+        encryption,
+        ..S3Options::default()
+    };
+    if repository.rate_limit_bytes.is_some() {
+        return Err(Error::unsupported("rate_limit is not yet supported by this version").with_hint("Remove the key."));
+    }
+    storage::open::open(&repository.url, options, RetryOptions::default()).await
+}
+
+/// Makes a source; nothing is connected yet.
+pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
+    match &config.kind {
+        SourceKind::Postgres(source) => Ok(Arc::new(PostgresSource::new(postgres(source)?))),
+        SourceKind::Sqlite(sqlite) => {
+            let mut options = SqliteOptions::new(sqlite.path.clone());
+            options.method = match sqlite.method {
+                SqliteMethod::Auto => Method::Auto,
+                SqliteMethod::OnlineBackup => Method::OnlineBackup,
+            };
+            Ok(Arc::new(SqliteSource::new(options)))
+        }
+        SourceKind::Files(files) => Ok(Arc::new(FilesSource::new(FilesOptions {
+            root: files.root.clone(),
+            include: files.include.clone(),
+            exclude: files.exclude.clone(),
+            one_file_system: files.one_file_system,
+        })?)),
+    }
+}
+
+/// Finds out how to log in: the configuration's password, its file, PGPASSWORD, `~/.pgpass`, in this order.
+fn postgres(source: &config::PostgresSource) -> Result<ConnectOptions> {
+    let mut url = url::Url::parse(&source.url)
+        .map_err(|e| Error::invalid(format!("invalid PostgreSQL URL \"{}\"", source.url)).with_cause(e))?;
+    if let Some(password) = &source.password {
+        url.set_password(Some(password.expose()))
+            .map_err(|()| Error::invalid(format!("\"{}\" names no host", source.url)))?;
+    }
+    let env = |name: &str| process_environment(name).filter(|value| !value.is_empty());
+    ConnectOptions::from_url_with(url.as_str(), source.password_file.as_deref(), &env)
+}
+
+/// Reads where a database is restored to: a URL given by a person.
+pub(super) fn postgres_target(url: &str) -> Result<ConnectOptions> {
+    match config::parse_source_url(url)?.kind {
+        SourceKind::Postgres(source) => postgres(&source),
+        _ => Err(Error::invalid(format!(
+            "\"{}\" is no database",
+            config::redact_url(url)
+        ))),
+    }
+}

@@ -1,0 +1,96 @@
+//! What the reading commands share: the repository, a snapshot by its name, a reader of one source.
+
+use crate::archive::ArchiveReader;
+use crate::commands::{Session, open};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::repository::{Manifest, ManifestSource, Repository};
+use crate::sources::SourceOutcome;
+use crate::storage::SharedStore;
+
+/// Opens the repository this command works on.
+pub(super) async fn open_repository(session: &Session) -> Result<Repository> {
+    let config = session.repository_config()?;
+    let store = open::store(&config).await?;
+    session
+        .or_cancelled(Repository::open(store))
+        .await
+        .with_context(|| format!("open repository \"{}\"", config.url))
+}
+
+/// Opens the repository and loads the snapshot that `name` means.
+pub(super) async fn open_snapshot(session: &Session, name: &str) -> Result<(Repository, Manifest)> {
+    let repository = open_repository(session).await?;
+    let id = session.or_cancelled(repository.resolve(name)).await?;
+    let manifest = session.or_cancelled(repository.load(&id)).await?;
+    Ok((repository, manifest))
+}
+
+/// Finds a source of a snapshot by name.
+pub(super) fn source_named<'a>(manifest: &'a Manifest, name: &str) -> Result<&'a ManifestSource> {
+    manifest
+        .sources
+        .iter()
+        .find(|source| source.name == name)
+        .ok_or_else(|| {
+            let names = manifest
+                .sources
+                .iter()
+                .map(|source| source.name.as_str())
+                .collect::<Vec<_>>();
+            let error = Error::new(
+                ErrorKind::NotFound,
+                format!("snapshot {} has no source \"{name}\"", manifest.id),
+            );
+            match crate::config::nearest(name, names.iter().copied()) {
+                Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
+                None => error.with_hint(format!("Its sources are {}.", names.join(", "))),
+            }
+        })
+}
+
+/// Returns what a source stored, or why there is nothing.
+pub(super) fn outcome_of(source: &ManifestSource) -> Result<&SourceOutcome> {
+    source.outcome.as_ref().ok_or_else(|| {
+        let why = source.error.as_deref().unwrap_or("no reason was recorded");
+        Error::new(
+            ErrorKind::NotFound,
+            format!("source \"{}\" failed in this snapshot: {why}", source.name),
+        )
+        .with_hint("Choose an older snapshot; `wirevault list` shows which are complete.")
+    })
+}
+
+/// Opens a reader that checks presence and size of every archive and every index first.
+pub(super) async fn open_reader(
+    session: &Session,
+    store: &SharedStore,
+    source: &ManifestSource,
+) -> Result<ArchiveReader> {
+    let archives = outcome_of(source)?.archives.clone();
+    session
+        .or_cancelled(ArchiveReader::open(store.clone(), &session.pipeline, archives))
+        .await
+        .with_context(|| format!("open the archives of source \"{}\"", source.name))
+}
+
+/// Opens a reader that reads only the directories of the indexes: for one entry out of many.
+pub(super) async fn open_reader_lazily(
+    session: &Session,
+    store: &SharedStore,
+    source: &ManifestSource,
+) -> Result<ArchiveReader> {
+    let archives = outcome_of(source)?.archives.clone();
+    session
+        .or_cancelled(ArchiveReader::open_lazily(store.clone(), &session.pipeline, archives))
+        .await
+        .with_context(|| format!("open the archives of source \"{}\"", source.name))
+}
+
+/// Stored bytes of a source: archives and indexes.
+pub(super) fn stored_bytes(outcome: &SourceOutcome) -> u64 {
+    outcome
+        .archives
+        .iter()
+        .map(|a| a.archive.size_bytes.saturating_add(a.index.size_bytes))
+        .sum()
+}

@@ -1,0 +1,59 @@
+//! Checks the digest of a stored object without understanding its bytes: level `stored`.
+
+use sha2::{Digest, Sha256};
+
+use crate::commands::Session;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::SharedStore;
+use crate::storage::upload::StoredObject;
+
+/// Reads an object by ranges of one buffer and compares size and SHA-256. Needs one part buffer of memory.
+pub(super) async fn check_object(
+    session: &Session,
+    store: &SharedStore,
+    task: &str,
+    object: &StoredObject,
+) -> Result<()> {
+    let present = store.head(&object.key).await.map_err(|error| missing(error, object))?;
+    if present.size_bytes != object.size_bytes {
+        return Err(Error::corrupt(format!(
+            "\"{}\" has {} bytes, but the manifest says {}",
+            object.key, present.size_bytes, object.size_bytes
+        )));
+    }
+    let step = u64::try_from(session.memory().chunk_bytes).unwrap_or(1 << 20);
+    let mut buffer: Vec<u8> = Vec::with_capacity(session.memory().chunk_bytes);
+    let mut digest = Sha256::new();
+    let mut offset = 0;
+    while offset < object.size_bytes {
+        let end = object.size_bytes.min(offset.saturating_add(step));
+        buffer.clear();
+        session
+            .or_cancelled(store.read_range(&object.key, offset..end, &mut buffer))
+            .await?;
+        session.reporter.advance(task, end - offset, 0);
+        offset = end;
+        (digest, buffer) = tokio::task::spawn_blocking(move || {
+            digest.update(&buffer);
+            (digest, buffer)
+        })
+        .await
+        .map_err(|e| Error::new(ErrorKind::Other, "digest worker ended early").with_cause(e))?;
+    }
+    let found = hex::encode(digest.finalize());
+    if found != object.sha256 {
+        return Err(Error::corrupt(format!(
+            "\"{}\" has SHA-256 {found}, but the manifest says {}",
+            object.key, object.sha256
+        )));
+    }
+    Ok(())
+}
+
+/// A missing object of a snapshot is damage, not a wrong name.
+fn missing(error: Error, object: &StoredObject) -> Error {
+    if error.kind() == ErrorKind::NotFound {
+        return Error::corrupt(format!("\"{}\" is missing from the store", object.key)).with_cause(error);
+    }
+    error.context(format!("look at \"{}\"", object.key))
+}
