@@ -46,10 +46,12 @@ fn kind_of(flag: u8) -> Option<EntryKind> {
     })
 }
 
-/// Checks a path: relative, no empty or `..` component, no NUL.
+/// Checks a path: relative, no empty or `..` component, no NUL; one slash may end it.
 pub(crate) fn check_path(path: &[u8]) -> Result<()> {
-    let climbs = path.split(|b| *b == b'/').any(|part| part == b".." || part.is_empty());
-    if path.is_empty() || climbs || path.contains(&0) {
+    // Directories end in one slash.
+    let bare = path.strip_suffix(b"/").unwrap_or(path);
+    let climbs = bare.split(|b| *b == b'/').any(|part| part == b".." || part.is_empty());
+    if bare.is_empty() || climbs || path.contains(&0) {
         return Err(Error::invalid(format!(
             "entry path {:?} is empty, absolute or climbing",
             String::from_utf8_lossy(path)

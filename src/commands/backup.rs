@@ -91,6 +91,9 @@ async fn run_plan(session: &Session, options: &args::Backup, plan: &Plan) -> Res
         let first = errors.iter_mut().find_map(Option::take);
         return Err(first.unwrap_or_else(|| Error::invalid(format!("job \"{}\" has no sources", plan.job))));
     }
+    for error in errors.iter().flatten() {
+        tracing::error!("{}", error.chain());
+    }
     let plan_value = serde_json::to_value(plan).map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))?;
     let moments = || {
         sources
@@ -124,7 +127,10 @@ async fn run_plan(session: &Session, options: &args::Backup, plan: &Plan) -> Res
 
 /// Removes what a failed source left behind, as far as the credentials allow; the rest waits for a sweep.
 async fn discard(store: &SharedStore, id: &SnapshotId, source: &str) {
-    let prefix = format!("{}{source}/", layout::data(id));
+    let Ok(data) = layout::source_data(id, source) else {
+        return;
+    };
+    let prefix = format!("{data}/");
     for upload in store.list_uploads(&prefix).await.unwrap_or_default() {
         if let Err(error) = store.abort_upload(&upload.key, &upload.id).await {
             tracing::warn!("upload of \"{}\" waits for a sweep: {}", upload.key, error.chain());
@@ -202,7 +208,6 @@ async fn back_up_source(
             discard(store, run.0, &config.name).await;
             let error = error.context(format!("back up source \"{}\"", config.name));
             record.error = Some(error.chain());
-            tracing::error!("{}", error.chain());
             (record, Some(error))
         }
     }

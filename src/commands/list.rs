@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::cli::args;
 use crate::cli::table::Table;
 use crate::commands::said::said;
+use crate::commands::show::local_time;
 use crate::commands::snapshots::{open_repository, stored_bytes};
 use crate::commands::{Outcome, Session, Status};
 use crate::config::format_bytes;
@@ -27,7 +28,7 @@ pub async fn run(session: &Session, options: &args::List) -> Outcome {
                     .filter_map(|s| s.outcome.as_ref())
                     .map(stored_bytes)
                     .sum();
-                let finished = manifest.finished.strftime("%F %T %Z").to_string();
+                let finished = local_time(manifest.finished);
                 table.row([
                     id.to_string(),
                     manifest.job.clone(),

@@ -21,7 +21,7 @@ pub async fn run(session: &Session, options: &args::Show) -> Outcome {
 
 /// Writes a snapshot for people; `backup` ends with the same text.
 pub(super) fn text(manifest: &Manifest) -> String {
-    let time = |t: jiff::Timestamp| t.strftime("%F %T %Z").to_string();
+    let time = |t: jiff::Timestamp| local_time(t);
     let mut text = format!(
         "snapshot {}\njob {}, host {}, {} to {}\n\n",
         manifest.id,
@@ -52,6 +52,13 @@ pub(super) fn text(manifest: &Manifest) -> String {
         }
     }
     text
+}
+
+/// Writes a time in this host's zone, and names the zone.
+pub(super) fn local_time(time: jiff::Timestamp) -> String {
+    time.to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%F %T %Z")
+        .to_string()
 }
 
 fn row(source: &ManifestSource) -> Vec<String> {

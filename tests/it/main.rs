@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod postgres;
 mod postgres_roundtrip;
 mod postgres_schema;
