@@ -28,6 +28,9 @@ pub const MINIMUM_LIMIT_BYTES: u64 = 96 * MIB;
 /// The limit when none is given.
 pub const DEFAULT_LIMIT_BYTES: u64 = 256 * MIB;
 
+/// Raw data bytes of a chunk, whatever the limit: an archive written with much memory must be readable with little.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
 /// Room before the data of a chunk for its tar header (ustar, or pax + ustar), in bytes.
 pub const HEADROOM_BYTES: usize = 2048;
 
@@ -76,11 +79,6 @@ impl MemoryPlan {
             .with_hint("Raise --memory-limit, or the memory limit of the container."));
         }
         let workers = cpus.clamp(1, 4);
-        let chunk_mib: usize = match limit_bytes / MIB {
-            0..=191 => 1,
-            192..=255 => 2,
-            _ => 4,
-        };
         let mut plan = Self {
             limit_bytes,
             base_bytes: 30 * MIB,
@@ -90,15 +88,15 @@ impl MemoryPlan {
             context_bytes: 3 * MIB,
             index_bytes: 6 * MIB,
             source_bytes: 8 * MIB,
-            chunk_bytes: chunk_mib << 20,
-            buffer_bytes: buffer_bytes_for(chunk_mib << 20),
+            chunk_bytes: CHUNK_BYTES,
+            buffer_bytes: buffer_bytes_for(CHUNK_BYTES),
             buffers: 0,
         };
         let fixed = plan.fixed_bytes();
         let left = limit_bytes.saturating_sub(fixed);
         let size = u64::try_from(plan.buffer_bytes).unwrap_or(u64::MAX);
-        // More buffers than 64 only move the queue; the limit is an upper bound, not a target.
-        plan.buffers = usize::try_from(left / size).unwrap_or(usize::MAX).min(64);
+        // More buffers than 128 only lengthen the queue; the limit is an upper bound, not a target.
+        plan.buffers = usize::try_from(left / size).unwrap_or(usize::MAX).min(128);
         if plan.buffers < workers + 2 {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,

@@ -5,7 +5,10 @@
 //! parts. An archive is one object; it rolls over to the next when the store's part limit or the index bound is near.
 //! The index of an archive is an object beside it and the archive's last entry. The bytes stand in `docs/format.md`.
 
+mod cursor;
 pub mod entry;
+mod entry_stream;
+mod frames;
 mod header;
 pub mod index;
 mod lines;
@@ -18,7 +21,8 @@ pub mod writer;
 pub use entry::{EntryKind, EntryMeta};
 pub use index::{ChunkFacts, ChunkRef, EntryRef, StreamRecord};
 pub use pipeline::{Compression, Pipeline};
-pub use reader::{ArchiveReader, EntryEvent};
+pub use entry_stream::EntryStream;
+pub use reader::{ArchiveReader, ChunkStream, DataSlice, EntryEvent, Selection};
 pub use writer::{AbortHandle, ArchiveOptions, ArchiveWriter, ChunkBuffer, SequentialWriter};
 
 use crate::storage::upload::StoredObject;

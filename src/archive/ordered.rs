@@ -142,8 +142,8 @@ impl IndexBuilder {
     fn push(&mut self, frame: u32, line: &Line) -> Result<()> {
         self.frame.get_or_insert(frame);
         if let Line::Entry(entry) = line {
-            self.first.get_or_insert_with(|| entry.name.clone());
             if !entry.own {
+                self.first.get_or_insert_with(|| entry.name.clone());
                 let name = entry.name.bytes()?;
                 self.unsorted |= self.last.as_ref().is_some_and(|last| *last >= name);
                 self.last = Some(name);

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
 mod cli;
 mod postgres;
 mod postgres_roundtrip;

@@ -1,0 +1,262 @@
+//! Fetches and decodes frames ahead of their reader, in order, within a quota of its own.
+//!
+//! A planner names the frames; adjacent ones become one ranged read; reads run ahead of the decoder, the decoder ahead of
+//! the consumer. Every stream has a fixed share of fetch batches and of pooled buffers, and the shares of all streams
+//! that are open at once add up to no more than there is ([`crate::archive::ArchiveReader::share`]). So a stream never
+//! waits for a buffer that another one holds, and a consumer that reads two streams in turn cannot block itself.
+//! A consumer may hold the frame it reads while it waits for the next: a share is at least two buffers.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::archive::cursor::{self, Archives, FrameLines};
+use crate::archive::{Compression, Pipeline};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::memory::Buffer;
+use crate::storage::ObjectKey;
+
+/// Batches fetched or being fetched by one stream.
+const BATCHES: usize = 4;
+
+/// A decoded frame. It returns to the pool with its last holder.
+#[derive(Debug)]
+pub(crate) struct FrameData {
+    pub(crate) buffer: Buffer,
+    _quota: OwnedSemaphorePermit,
+}
+
+/// A decoded frame with the lines about it.
+#[derive(Debug)]
+pub(crate) struct DecodedFrame {
+    pub(crate) archive: u32,
+    pub(crate) about: FrameLines,
+    pub(crate) data: Arc<FrameData>,
+}
+
+/// A frame that is wanted.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) archive: u32,
+    pub(crate) about: FrameLines,
+}
+
+/// Adjacent frames of one archive: one ranged read.
+#[derive(Debug)]
+struct Batch {
+    archive: u32,
+    range: Range<u64>,
+    frames: Vec<FrameLines>,
+}
+
+/// Where a planner puts the frames it wants, in order.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    batch: Option<Batch>,
+    limit: u64,
+    out: mpsc::Sender<Result<Batch>>,
+}
+
+impl Planned {
+    /// Adds a frame; waits while enough is planned. `false` means that nobody reads any more.
+    pub(crate) async fn push(&mut self, wanted: Wanted) -> bool {
+        let (offset, length) = (wanted.about.frame.offset, u64::from(wanted.about.frame.length));
+        let Some(end) = offset.checked_add(length) else {
+            return self.out.send(Err(Error::corrupt("a frame lies outside any archive"))).await.is_ok();
+        };
+        if let Some(batch) = &mut self.batch
+            && batch.archive == wanted.archive
+            && batch.range.end == offset
+            && end - batch.range.start <= self.limit
+        {
+            batch.range.end = end;
+            batch.frames.push(wanted.about);
+            return true;
+        }
+        let next = Batch { archive: wanted.archive, range: offset..end, frames: vec![wanted.about] };
+        match self.batch.replace(next) {
+            Some(full) => self.out.send(Ok(full)).await.is_ok(),
+            None => true,
+        }
+    }
+
+    async fn finish(mut self, result: Result<()>) {
+        if let Some(last) = self.batch.take() {
+            let _ = self.out.send(Ok(last)).await;
+        }
+        if let Err(error) = result {
+            let _ = self.out.send(Err(error)).await;
+        }
+    }
+}
+
+type Slot = oneshot::Receiver<Result<DecodedFrame>>;
+
+/// Frames in the order planned, each digest checked.
+#[derive(Debug)]
+pub(crate) struct FrameStream {
+    slots: mpsc::UnboundedReceiver<Slot>,
+    _planner: AbortOnDropHandle<()>,
+    _fetcher: AbortOnDropHandle<()>,
+}
+
+impl FrameStream {
+    /// Starts a stream; `share` is how many streams there are at once. Must be called within the runtime.
+    pub(crate) fn start<P, F>(shared: Arc<Archives>, pipeline: &Pipeline, share: usize, plan: P) -> Self
+    where
+        P: FnOnce(Planned) -> F + Send + 'static,
+        F: Future<Output = (Planned, Result<()>)> + Send + 'static,
+    {
+        let share = share.max(1);
+        let parts = (pipeline.plan.parts_in_flight + 1).saturating_mul(pipeline.plan.part_bytes);
+        let limit = u64::try_from(parts / share / BATCHES).unwrap_or(u64::MAX).max(1 << 16);
+        let quota = (pipeline.plan.buffers / share).max(2);
+        let (batch_out, batch_in) = mpsc::channel(2);
+        let (slot_out, slots) = mpsc::unbounded_channel();
+        let planned = Planned { batch: None, limit, out: batch_out };
+        let planner = AbortOnDropHandle::new(tokio::spawn(async move {
+            let (planned, result) = plan(planned).await;
+            planned.finish(result).await;
+        }));
+        let decoder = Decoder { shared, pipeline: pipeline.clone(), quota: Arc::new(Semaphore::new(quota)), out: slot_out };
+        let fetcher = AbortOnDropHandle::new(tokio::spawn(decoder.run(batch_in)));
+        Self { slots, _planner: planner, _fetcher: fetcher }
+    }
+
+    /// Returns the next frame; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<DecodedFrame>> {
+        let Some(slot) = self.slots.recv().await else { return Ok(None) };
+        let lost = |_| Error::new(ErrorKind::Other, "a frame was not decoded");
+        slot.await.map_err(lost)?.map(Some)
+    }
+}
+
+struct Decoder {
+    shared: Arc<Archives>,
+    pipeline: Pipeline,
+    quota: Arc<Semaphore>,
+    out: mpsc::UnboundedSender<Slot>,
+}
+
+type Fetched = (Batch, OwnedSemaphorePermit, Result<Vec<u8>>);
+
+impl Decoder {
+    /// Keeps up to [`BATCHES`] batches on their way and hands their frames to the workers in order.
+    async fn run(self, mut batches: mpsc::Receiver<Result<Batch>>) {
+        let ahead = Arc::new(Semaphore::new(BATCHES));
+        let (fetch_out, mut fetch_in) = mpsc::channel::<Result<oneshot::Receiver<Fetched>>>(BATCHES);
+        let shared = Arc::clone(&self.shared);
+        let fetching = AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut tasks = JoinSet::new();
+            while let Some(batch) = batches.recv().await {
+                let Ok(permit) = Arc::clone(&ahead).acquire_owned().await else { return };
+                let (done, fetched) = oneshot::channel();
+                let sent = match batch {
+                    Err(error) => fetch_out.send(Err(error)).await,
+                    Ok(batch) => {
+                        let shared = Arc::clone(&shared);
+                        tasks.spawn(async move {
+                            let bytes = fetch(&shared, &batch).await;
+                            let _ = done.send((batch, permit, bytes));
+                        });
+                        fetch_out.send(Ok(fetched)).await
+                    }
+                };
+                if sent.is_err() {
+                    return;
+                }
+                while tasks.try_join_next().is_some() {}
+            }
+            // The last reads must end before their tasks are dropped.
+            while tasks.join_next().await.is_some() {}
+        }));
+        while let Some(next) = fetch_in.recv().await {
+            let fetched = match next {
+                Ok(fetched) => fetched.await.map_err(|_| Error::new(ErrorKind::Other, "a read ended early")),
+                Err(error) => Err(error),
+            };
+            let (batch, permit, bytes) = match fetched {
+                Ok((batch, permit, Ok(bytes))) => (batch, permit, bytes),
+                Ok((_, _, Err(error))) | Err(error) => {
+                    self.fail(error);
+                    return;
+                }
+            };
+            if !self.decode(batch, Arc::new((bytes, permit))).await {
+                return;
+            }
+        }
+        drop(fetching);
+    }
+
+    fn fail(&self, error: Error) {
+        let (done, slot) = oneshot::channel();
+        let _ = done.send(Err(error));
+        let _ = self.out.send(slot);
+    }
+
+    /// Queues the frames of a batch; waits for this stream's quota only.
+    async fn decode(&self, batch: Batch, bytes: Arc<(Vec<u8>, OwnedSemaphorePermit)>) -> bool {
+        let Ok(open) = cursor::Cursor::new(Arc::clone(&self.shared)).archive(batch.archive).map(|a| (a.info.archive.key.clone(), a.info.compression)) else {
+            return false;
+        };
+        for about in batch.frames {
+            let Ok(quota) = Arc::clone(&self.quota).acquire_owned().await else { return false };
+            let buffer = self.pipeline.pool.acquire().await;
+            let (done, slot) = oneshot::channel();
+            if self.out.send(slot).is_err() {
+                return false;
+            }
+            let (bytes, key, compression, archive, base) = (Arc::clone(&bytes), open.0.clone(), open.1, batch.archive, batch.range.start);
+            self.pipeline.run(move |worker| {
+                let mut buffer = buffer;
+                let decoded = check_and_inflate(worker, &about, base, &bytes.0, &mut buffer, compression);
+                let decoded = decoded.with_context(|| describe(&key, &about));
+                drop(bytes);
+                let _ = done.send(decoded.map(|()| DecodedFrame { archive, about, data: Arc::new(FrameData { buffer, _quota: quota }) }));
+            });
+        }
+        true
+    }
+}
+
+fn describe(key: &ObjectKey, about: &FrameLines) -> String {
+    let frame = &about.frame;
+    format!("read frame {} (bytes {}+{}) of archive \"{key}\"", frame.frame, frame.offset, frame.length)
+}
+
+/// Compares the digest first: nothing undigested reaches the decompressor.
+fn check_and_inflate(
+    worker: &mut crate::archive::pipeline::Worker,
+    about: &FrameLines,
+    base: u64,
+    bytes: &[u8],
+    buffer: &mut Buffer,
+    compression: Compression,
+) -> Result<()> {
+    let start = about.frame.offset.checked_sub(base).and_then(|at| usize::try_from(at).ok());
+    let length = usize::try_from(about.frame.length).ok();
+    let stored = start.zip(length).and_then(|(start, length)| bytes.get(start..start.checked_add(length)?));
+    let stored = stored.ok_or_else(|| Error::corrupt("the frame lies outside what was read"))?;
+    if hex::encode(Sha256::digest(stored)) != about.frame.sha256 {
+        return Err(Error::corrupt("the frame does not have the digest the index names")
+            .with_hint("The object is damaged; restore from another snapshot or copy."));
+    }
+    worker.decompress(stored, usize::try_from(about.frame.raw).unwrap_or(usize::MAX), buffer, compression)
+}
+
+async fn fetch(shared: &Archives, batch: &Batch) -> Result<Vec<u8>> {
+    let open = usize::try_from(batch.archive).ok().and_then(|at| shared.archives.get(at));
+    let info = &open.ok_or_else(|| Error::corrupt(format!("the source has no archive {}", batch.archive)))?.info;
+    if batch.range.end > info.archive.size_bytes {
+        let message = format!("the index names bytes {}..{} of archive \"{}\", which has {}", batch.range.start, batch.range.end, info.archive.key, info.archive.size_bytes);
+        return Err(Error::corrupt(message));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(batch.range.end - batch.range.start).unwrap_or(0));
+    cursor::fetch(&shared.store, &shared.fetched, &info.archive.key, batch.range.clone(), &mut bytes).await?;
+    Ok(bytes)
+}
