@@ -43,7 +43,13 @@ pub(crate) struct FrameLines {
 }
 
 /// Appends a range of an object to `buffer` and counts it.
-pub(crate) async fn fetch(store: &SharedStore, fetched: &AtomicU64, key: &ObjectKey, range: std::ops::Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
+pub(crate) async fn fetch(
+    store: &SharedStore,
+    fetched: &AtomicU64,
+    key: &ObjectKey,
+    range: std::ops::Range<u64>,
+    buffer: &mut Vec<u8>,
+) -> Result<()> {
     fetched.fetch_add(range.end.saturating_sub(range.start), Ordering::Relaxed);
     store.read_range(key, range, buffer).await
 }
@@ -56,11 +62,20 @@ fn hex_matches(bytes: &[u8], sha256: &str) -> bool {
 fn inflate(stored: &[u8], raw: usize) -> Result<Vec<u8>> {
     let undecodable = |error| Error::corrupt("index frame does not decompress").with_cause(error);
     let bytes = zstd::bulk::decompress(stored, raw).map_err(undecodable)?;
-    if bytes.len() == raw { Ok(bytes) } else { Err(Error::corrupt("index frame has another length than it claims")) }
+    if bytes.len() == raw {
+        Ok(bytes)
+    } else {
+        Err(Error::corrupt("index frame has another length than it claims"))
+    }
 }
 
 /// Reads and checks an archive's directory; with `whole`, the digest of the whole index too, in pieces.
-pub(crate) async fn open(store: &SharedStore, fetched: &AtomicU64, info: ArchiveInfo, whole: bool) -> Result<OpenArchive> {
+pub(crate) async fn open(
+    store: &SharedStore,
+    fetched: &AtomicU64,
+    info: ArchiveInfo,
+    whole: bool,
+) -> Result<OpenArchive> {
     let key = info.index.key.clone();
     let act = || format!("read index \"{key}\"");
     let size = info.index.size_bytes;
@@ -68,9 +83,14 @@ pub(crate) async fn open(store: &SharedStore, fetched: &AtomicU64, info: Archive
         return Err(Error::corrupt(format!("directory of {} bytes", info.directory_bytes))).with_context(act);
     }
     let mut bytes = Vec::new();
-    fetch(store, fetched, &key, 0..info.directory_bytes, &mut bytes).await.with_context(act)?;
+    fetch(store, fetched, &key, 0..info.directory_bytes, &mut bytes)
+        .await
+        .with_context(act)?;
     if !hex_matches(&bytes, &info.directory_sha256) {
-        return Err(Error::corrupt("the directory does not have the digest the manifest names")).with_context(act);
+        return Err(Error::corrupt(
+            "the directory does not have the digest the manifest names",
+        ))
+        .with_context(act);
     }
     if whole {
         let mut digest = Sha256::new();
@@ -79,7 +99,9 @@ pub(crate) async fn open(store: &SharedStore, fetched: &AtomicU64, info: Archive
         while at < size {
             let end = at.saturating_add(PIECE_BYTES).min(size);
             piece.clear();
-            fetch(store, fetched, &key, at..end, &mut piece).await.with_context(act)?;
+            fetch(store, fetched, &key, at..end, &mut piece)
+                .await
+                .with_context(act)?;
             digest.update(&piece);
             at = end;
         }
@@ -87,8 +109,14 @@ pub(crate) async fn open(store: &SharedStore, fetched: &AtomicU64, info: Archive
             return Err(Error::corrupt("the index does not have the digest the manifest names")).with_context(act);
         }
     }
-    let raw = zstd::zstd_safe::get_frame_content_size(&bytes).ok().flatten().and_then(|n| usize::try_from(n).ok());
-    let raw = raw.filter(|raw| *raw <= MAX_DIRECTORY_BYTES).ok_or_else(|| Error::corrupt("directory without a length")).with_context(act)?;
+    let raw = zstd::zstd_safe::get_frame_content_size(&bytes)
+        .ok()
+        .flatten()
+        .and_then(|n| usize::try_from(n).ok());
+    let raw = raw
+        .filter(|raw| *raw <= MAX_DIRECTORY_BYTES)
+        .ok_or_else(|| Error::corrupt("directory without a length"))
+        .with_context(act)?;
     let raw = inflate(&bytes, raw).with_context(act)?;
     let unreadable = |error| Error::corrupt("the directory is not the JSON it must be").with_cause(error);
     let directory: Directory = serde_json::from_slice(&raw).map_err(unreadable).with_context(act)?;
@@ -123,11 +151,18 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn new(shared: Arc<Archives>) -> Self {
-        Self { shared, loaded: None, frames: Vec::new(), streams: Vec::new() }
+        Self {
+            shared,
+            loaded: None,
+            frames: Vec::new(),
+            streams: Vec::new(),
+        }
     }
 
     pub(crate) fn archive(&self, archive: u32) -> Result<&OpenArchive> {
-        let found = usize::try_from(archive).ok().and_then(|at| self.shared.archives.get(at));
+        let found = usize::try_from(archive)
+            .ok()
+            .and_then(|at| self.shared.archives.get(at));
         found.ok_or_else(|| Error::corrupt(format!("the source has no archive {archive}")))
     }
 
@@ -143,7 +178,13 @@ impl Cursor {
             let open = self.archive(archive)?;
             let key = open.info.index.key.clone();
             let act = || format!("read part {number} of index \"{key}\"");
-            let part = open.directory.parts.get(number).cloned().ok_or_else(|| Error::corrupt("no such index part")).with_context(act)?;
+            let part = open
+                .directory
+                .parts
+                .get(number)
+                .cloned()
+                .ok_or_else(|| Error::corrupt("no such index part"))
+                .with_context(act)?;
             let (frames, streams) = load(&self.shared, open, &part).await.with_context(act)?;
             (self.frames, self.streams) = (frames, streams);
             self.loaded = Some((archive, number));
@@ -155,9 +196,16 @@ impl Cursor {
     pub(crate) async fn frame(&mut self, archive: u32, frame: u32) -> Result<FrameLines> {
         let parts = &self.archive(archive)?.directory.parts;
         let number = parts.partition_point(|part| part.frame <= frame).checked_sub(1);
-        let missing = || Error::corrupt(format!("the index of archive {archive} does not describe frame {frame}"));
+        let missing = || {
+            Error::corrupt(format!(
+                "the index of archive {archive} does not describe frame {frame}"
+            ))
+        };
         let (frames, _) = self.part(archive, number.ok_or_else(missing)?).await?;
-        let found = frames.binary_search_by_key(&frame, |lines| lines.frame.frame).ok().and_then(|at| frames.get(at));
+        let found = frames
+            .binary_search_by_key(&frame, |lines| lines.frame.frame)
+            .ok()
+            .and_then(|at| frames.get(at));
         found.cloned().ok_or_else(missing)
     }
 }
@@ -165,7 +213,14 @@ impl Cursor {
 async fn load(shared: &Archives, open: &OpenArchive, part: &IndexPart) -> Result<(Vec<FrameLines>, Vec<StreamRecord>)> {
     let start = open.info.directory_bytes.saturating_add(part.offset);
     let mut stored = Vec::new();
-    fetch(&shared.store, &shared.fetched, &open.info.index.key, start..start.saturating_add(part.length), &mut stored).await?;
+    fetch(
+        &shared.store,
+        &shared.fetched,
+        &open.info.index.key,
+        start..start.saturating_add(part.length),
+        &mut stored,
+    )
+    .await?;
     if !hex_matches(&stored, &part.sha256) {
         return Err(Error::corrupt("the part does not have the digest the directory names"));
     }
@@ -181,7 +236,10 @@ async fn load(shared: &Archives, open: &OpenArchive, part: &IndexPart) -> Result
                 if last.is_some_and(|last| last.frame.frame >= frame.frame) {
                     return Err(Error::corrupt("index frames are out of order"));
                 }
-                frames.push(FrameLines { frame, lines: VecDeque::new() });
+                frames.push(FrameLines {
+                    frame,
+                    lines: VecDeque::new(),
+                });
             }
             (line, Some(last)) => last.lines.push_back(line),
             (_, None) => return Err(Error::corrupt("an index line belongs to no frame")),

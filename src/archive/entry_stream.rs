@@ -41,7 +41,12 @@ struct Open {
 
 impl EntryStream {
     pub(crate) fn new(frames: FrameStream) -> Self {
-        Self { frames, current: None, open: None, failed: false }
+        Self {
+            frames,
+            current: None,
+            open: None,
+            failed: false,
+        }
     }
 
     /// Returns the next event; `None` after the last entry. After an error nothing more comes.
@@ -100,8 +105,14 @@ impl EntryStream {
     /// Goes on to the frame that must follow within an entry.
     async fn follow(&mut self) -> Result<()> {
         let before = self.current.take().map(|current| (current.archive, current.frame));
-        let next = self.frames.next().await?.ok_or_else(|| Error::corrupt("the archive ends within the entry"))?;
-        let follows = before.is_some_and(|(archive, frame)| archive == next.archive && frame.checked_add(1) == Some(next.about.frame.frame));
+        let next = self
+            .frames
+            .next()
+            .await?
+            .ok_or_else(|| Error::corrupt("the archive ends within the entry"))?;
+        let follows = before.is_some_and(|(archive, frame)| {
+            archive == next.archive && frame.checked_add(1) == Some(next.about.frame.frame)
+        });
         if !follows {
             return Err(Error::corrupt("the entry goes on in a frame that does not follow"));
         }
@@ -111,7 +122,9 @@ impl EntryStream {
 
     fn begin(&mut self, line: EntryLine) -> Result<Option<EntryEvent>> {
         let name = line.name.bytes()?;
-        let Some(current) = &mut self.current else { return Ok(None) };
+        let Some(current) = &mut self.current else {
+            return Ok(None);
+        };
         let act = || format!("read entry \"{}\"", name.escape_ascii());
         let offset = usize::try_from(line.offset).unwrap_or(usize::MAX);
         let bytes = current.data.buffer.bytes.get(offset..).unwrap_or_default();
@@ -121,7 +134,13 @@ impl EntryStream {
         }
         current.at = offset.saturating_add(length);
         let hidden = line.own;
-        self.open = Some(Open { name, remaining: line.size, line, digest: Sha256::new(), hidden });
+        self.open = Some(Open {
+            name,
+            remaining: line.size,
+            line,
+            digest: Sha256::new(),
+            hidden,
+        });
         Ok((!hidden).then_some(EntryEvent::Begin(meta)))
     }
 
@@ -138,7 +157,9 @@ impl EntryStream {
         let got = hex::encode(open.digest.finalize());
         if open.line.size > 0 && expected.as_deref() != Some(got.as_str()) {
             let name = open.name.escape_ascii();
-            return Err(Error::corrupt(format!("entry \"{name}\" does not have the digest the index names")));
+            return Err(Error::corrupt(format!(
+                "entry \"{name}\" does not have the digest the index names"
+            )));
         }
         Ok((!open.hidden).then_some(EntryEvent::End { changed }))
     }
@@ -158,12 +179,20 @@ impl EntryStream {
 
 impl Current {
     fn new(frame: DecodedFrame) -> Self {
-        Self { archive: frame.archive, frame: frame.about.frame.frame, lines: frame.about.lines, data: frame.data, at: 0 }
+        Self {
+            archive: frame.archive,
+            frame: frame.about.frame.frame,
+            lines: frame.about.lines,
+            data: frame.data,
+            at: 0,
+        }
     }
 
     fn take(&mut self, most: u64) -> Option<DataSlice> {
         let end = self.data.buffer.bytes.len();
-        let len = end.saturating_sub(self.at).min(usize::try_from(most).unwrap_or(usize::MAX));
+        let len = end
+            .saturating_sub(self.at)
+            .min(usize::try_from(most).unwrap_or(usize::MAX));
         if len == 0 {
             return None;
         }
@@ -180,6 +209,8 @@ pub(crate) fn chunk_of(frame: &DecodedFrame, path: &str, size: u64) -> Result<Da
     let end = end.filter(|end| *end <= frame.data.buffer.bytes.len() && meta.size_bytes == size);
     match end {
         Some(end) if meta.path == path.as_bytes() => Ok(DataSlice::new(Arc::clone(&frame.data), length..end)),
-        _ => Err(Error::corrupt(format!("the tar header and the index disagree on \"{path}\""))),
+        _ => Err(Error::corrupt(format!(
+            "the tar header and the index disagree on \"{path}\""
+        ))),
     }
 }

@@ -66,7 +66,11 @@ impl Planned {
     pub(crate) async fn push(&mut self, wanted: Wanted) -> bool {
         let (offset, length) = (wanted.about.frame.offset, u64::from(wanted.about.frame.length));
         let Some(end) = offset.checked_add(length) else {
-            return self.out.send(Err(Error::corrupt("a frame lies outside any archive"))).await.is_ok();
+            return self
+                .out
+                .send(Err(Error::corrupt("a frame lies outside any archive")))
+                .await
+                .is_ok();
         };
         if let Some(batch) = &mut self.batch
             && batch.archive == wanted.archive
@@ -77,7 +81,11 @@ impl Planned {
             batch.frames.push(wanted.about);
             return true;
         }
-        let next = Batch { archive: wanted.archive, range: offset..end, frames: vec![wanted.about] };
+        let next = Batch {
+            archive: wanted.archive,
+            range: offset..end,
+            frames: vec![wanted.about],
+        };
         match self.batch.replace(next) {
             Some(full) => self.out.send(Ok(full)).await.is_ok(),
             None => true,
@@ -117,19 +125,34 @@ impl FrameStream {
         let quota = (pipeline.plan.buffers / share).max(2);
         let (batch_out, batch_in) = mpsc::channel(2);
         let (slot_out, slots) = mpsc::unbounded_channel();
-        let planned = Planned { batch: None, limit, out: batch_out };
+        let planned = Planned {
+            batch: None,
+            limit,
+            out: batch_out,
+        };
         let planner = AbortOnDropHandle::new(tokio::spawn(async move {
             let (planned, result) = plan(planned).await;
             planned.finish(result).await;
         }));
-        let decoder = Decoder { shared, pipeline: pipeline.clone(), quota: Arc::new(Semaphore::new(quota)), out: slot_out };
+        let decoder = Decoder {
+            shared,
+            pipeline: pipeline.clone(),
+            quota: Arc::new(Semaphore::new(quota)),
+            out: slot_out,
+        };
         let fetcher = AbortOnDropHandle::new(tokio::spawn(decoder.run(batch_in)));
-        Self { slots, _planner: planner, _fetcher: fetcher }
+        Self {
+            slots,
+            _planner: planner,
+            _fetcher: fetcher,
+        }
     }
 
     /// Returns the next frame; `None` after the last.
     pub(crate) async fn next(&mut self) -> Result<Option<DecodedFrame>> {
-        let Some(slot) = self.slots.recv().await else { return Ok(None) };
+        let Some(slot) = self.slots.recv().await else {
+            return Ok(None);
+        };
         let lost = |_| Error::new(ErrorKind::Other, "a frame was not decoded");
         slot.await.map_err(lost)?.map(Some)
     }
@@ -153,7 +176,9 @@ impl Decoder {
         let fetching = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut tasks = JoinSet::new();
             while let Some(batch) = batches.recv().await {
-                let Ok(permit) = Arc::clone(&ahead).acquire_owned().await else { return };
+                let Ok(permit) = Arc::clone(&ahead).acquire_owned().await else {
+                    return;
+                };
                 let (done, fetched) = oneshot::channel();
                 let sent = match batch {
                     Err(error) => fetch_out.send(Err(error)).await,
@@ -176,7 +201,9 @@ impl Decoder {
         }));
         while let Some(next) = fetch_in.recv().await {
             let fetched = match next {
-                Ok(fetched) => fetched.await.map_err(|_| Error::new(ErrorKind::Other, "a read ended early")),
+                Ok(fetched) => fetched
+                    .await
+                    .map_err(|_| Error::new(ErrorKind::Other, "a read ended early")),
                 Err(error) => Err(error),
             };
             let (batch, permit, bytes) = match fetched {
@@ -201,23 +228,38 @@ impl Decoder {
 
     /// Queues the frames of a batch; waits for this stream's quota only.
     async fn decode(&self, batch: Batch, bytes: Arc<(Vec<u8>, OwnedSemaphorePermit)>) -> bool {
-        let Ok(open) = cursor::Cursor::new(Arc::clone(&self.shared)).archive(batch.archive).map(|a| (a.info.archive.key.clone(), a.info.compression)) else {
+        let Ok(open) = cursor::Cursor::new(Arc::clone(&self.shared))
+            .archive(batch.archive)
+            .map(|a| (a.info.archive.key.clone(), a.info.compression))
+        else {
             return false;
         };
         for about in batch.frames {
-            let Ok(quota) = Arc::clone(&self.quota).acquire_owned().await else { return false };
+            let Ok(quota) = Arc::clone(&self.quota).acquire_owned().await else {
+                return false;
+            };
             let buffer = self.pipeline.pool.acquire().await;
             let (done, slot) = oneshot::channel();
             if self.out.send(slot).is_err() {
                 return false;
             }
-            let (bytes, key, compression, archive, base) = (Arc::clone(&bytes), open.0.clone(), open.1, batch.archive, batch.range.start);
+            let (bytes, key, compression, archive, base) = (
+                Arc::clone(&bytes),
+                open.0.clone(),
+                open.1,
+                batch.archive,
+                batch.range.start,
+            );
             self.pipeline.run(move |worker| {
                 let mut buffer = buffer;
                 let decoded = check_and_inflate(worker, &about, base, &bytes.0, &mut buffer, compression);
                 let decoded = decoded.with_context(|| describe(&key, &about));
                 drop(bytes);
-                let _ = done.send(decoded.map(|()| DecodedFrame { archive, about, data: Arc::new(FrameData { buffer, _quota: quota }) }));
+                let _ = done.send(decoded.map(|()| DecodedFrame {
+                    archive,
+                    about,
+                    data: Arc::new(FrameData { buffer, _quota: quota }),
+                }));
             });
         }
         true
@@ -226,7 +268,10 @@ impl Decoder {
 
 fn describe(key: &ObjectKey, about: &FrameLines) -> String {
     let frame = &about.frame;
-    format!("read frame {} (bytes {}+{}) of archive \"{key}\"", frame.frame, frame.offset, frame.length)
+    format!(
+        "read frame {} (bytes {}+{}) of archive \"{key}\"",
+        frame.frame, frame.offset, frame.length
+    )
 }
 
 /// Compares the digest first: nothing undigested reaches the decompressor.
@@ -238,25 +283,50 @@ fn check_and_inflate(
     buffer: &mut Buffer,
     compression: Compression,
 ) -> Result<()> {
-    let start = about.frame.offset.checked_sub(base).and_then(|at| usize::try_from(at).ok());
+    let start = about
+        .frame
+        .offset
+        .checked_sub(base)
+        .and_then(|at| usize::try_from(at).ok());
     let length = usize::try_from(about.frame.length).ok();
-    let stored = start.zip(length).and_then(|(start, length)| bytes.get(start..start.checked_add(length)?));
+    let stored = start
+        .zip(length)
+        .and_then(|(start, length)| bytes.get(start..start.checked_add(length)?));
     let stored = stored.ok_or_else(|| Error::corrupt("the frame lies outside what was read"))?;
     if hex::encode(Sha256::digest(stored)) != about.frame.sha256 {
         return Err(Error::corrupt("the frame does not have the digest the index names")
             .with_hint("The object is damaged; restore from another snapshot or copy."));
     }
-    worker.decompress(stored, usize::try_from(about.frame.raw).unwrap_or(usize::MAX), buffer, compression)
+    worker.decompress(
+        stored,
+        usize::try_from(about.frame.raw).unwrap_or(usize::MAX),
+        buffer,
+        compression,
+    )
 }
 
 async fn fetch(shared: &Archives, batch: &Batch) -> Result<Vec<u8>> {
-    let open = usize::try_from(batch.archive).ok().and_then(|at| shared.archives.get(at));
-    let info = &open.ok_or_else(|| Error::corrupt(format!("the source has no archive {}", batch.archive)))?.info;
+    let open = usize::try_from(batch.archive)
+        .ok()
+        .and_then(|at| shared.archives.get(at));
+    let info = &open
+        .ok_or_else(|| Error::corrupt(format!("the source has no archive {}", batch.archive)))?
+        .info;
     if batch.range.end > info.archive.size_bytes {
-        let message = format!("the index names bytes {}..{} of archive \"{}\", which has {}", batch.range.start, batch.range.end, info.archive.key, info.archive.size_bytes);
+        let message = format!(
+            "the index names bytes {}..{} of archive \"{}\", which has {}",
+            batch.range.start, batch.range.end, info.archive.key, info.archive.size_bytes
+        );
         return Err(Error::corrupt(message));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(batch.range.end - batch.range.start).unwrap_or(0));
-    cursor::fetch(&shared.store, &shared.fetched, &info.archive.key, batch.range.clone(), &mut bytes).await?;
+    cursor::fetch(
+        &shared.store,
+        &shared.fetched,
+        &info.archive.key,
+        batch.range.clone(),
+        &mut bytes,
+    )
+    .await?;
     Ok(bytes)
 }

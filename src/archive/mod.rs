@@ -19,9 +19,9 @@ mod sequential;
 pub mod writer;
 
 pub use entry::{EntryKind, EntryMeta};
+pub use entry_stream::EntryStream;
 pub use index::{ChunkFacts, ChunkRef, EntryRef, StreamRecord};
 pub use pipeline::{Compression, Pipeline};
-pub use entry_stream::EntryStream;
 pub use reader::{ArchiveReader, ChunkStream, DataSlice, EntryEvent, Selection};
 pub use writer::{AbortHandle, ArchiveOptions, ArchiveWriter, ChunkBuffer, SequentialWriter};
 

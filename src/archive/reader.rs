@@ -74,9 +74,15 @@ impl ArchiveReader {
     /// archives themselves is read yet.
     pub async fn open(store: SharedStore, pipeline: &Pipeline, archives: Vec<ArchiveInfo>) -> Result<Self> {
         for object in archives.iter().flat_map(|info| [&info.archive, &info.index]) {
-            let meta = store.head(&object.key).await.map_err(|error| missing(error, object.key.as_str()))?;
+            let meta = store
+                .head(&object.key)
+                .await
+                .map_err(|error| missing(error, object.key.as_str()))?;
             if meta.size_bytes != object.size_bytes {
-                let message = format!("object \"{}\" has {} bytes instead of {}", object.key, meta.size_bytes, object.size_bytes);
+                let message = format!(
+                    "object \"{}\" has {} bytes instead of {}",
+                    object.key, meta.size_bytes, object.size_bytes
+                );
                 return Err(Error::corrupt(message));
             }
         }
@@ -88,21 +94,41 @@ impl ArchiveReader {
         Self::with_indexes(store, pipeline, archives, false).await
     }
 
-    async fn with_indexes(store: SharedStore, pipeline: &Pipeline, archives: Vec<ArchiveInfo>, whole: bool) -> Result<Self> {
+    async fn with_indexes(
+        store: SharedStore,
+        pipeline: &Pipeline,
+        archives: Vec<ArchiveInfo>,
+        whole: bool,
+    ) -> Result<Self> {
         let fetched = AtomicU64::new(0);
         let mut open = Vec::with_capacity(archives.len());
         for info in archives {
             let key = info.index.key.clone();
-            open.push(cursor::open(&store, &fetched, info, whole).await.map_err(|error| missing(error, key.as_str()))?);
+            open.push(
+                cursor::open(&store, &fetched, info, whole)
+                    .await
+                    .map_err(|error| missing(error, key.as_str()))?,
+            );
         }
-        let shared = Arc::new(Archives { store, archives: open, fetched });
-        Ok(Self { shared, pipeline: pipeline.clone(), share: 2 })
+        let shared = Arc::new(Archives {
+            store,
+            archives: open,
+            fetched,
+        });
+        Ok(Self {
+            shared,
+            pipeline: pipeline.clone(),
+            share: 2,
+        })
     }
 
     /// Returns a reader for use where `streams` streams are open at once; without it, two may be.
     #[must_use]
     pub fn share(&self, streams: usize) -> Self {
-        Self { share: streams.max(1), ..self.clone() }
+        Self {
+            share: streams.max(1),
+            ..self.clone()
+        }
     }
 
     fn archive_numbers(&self) -> impl Iterator<Item = u32> + use<> {
@@ -123,20 +149,43 @@ impl ArchiveReader {
 
     /// Calls `visit` with every chunk of every completed stream, in archive order: prefix and place.
     pub async fn for_each_chunk(&self, visit: &mut (dyn FnMut(&str, ChunkRef) -> Result<()> + Send)) -> Result<()> {
-        let complete: HashSet<String> = self.streams().await?.into_iter().flat_map(|stream| stream.prefixes).collect();
+        let complete: HashSet<String> = self
+            .streams()
+            .await?
+            .into_iter()
+            .flat_map(|stream| stream.prefixes)
+            .collect();
         self.for_each_line(&mut |archive, frame, line| {
-            let Some((prefix, number, facts)) = line.chunk_name() else { return Ok(()) };
+            let Some((prefix, number, facts)) = line.chunk_name() else {
+                return Ok(());
+            };
             if !complete.contains(prefix) {
                 return Ok(());
             }
-            visit(prefix, ChunkRef { archive, frame, number, size_bytes: line.size, facts })
+            visit(
+                prefix,
+                ChunkRef {
+                    archive,
+                    frame,
+                    number,
+                    size_bytes: line.size,
+                    facts,
+                },
+            )
         })
         .await
     }
 
     /// Calls `visit` with every entry in archive order (no frame of the archive is read).
     pub async fn for_each_entry(&self, visit: &mut (dyn FnMut(EntryRef) -> Result<()> + Send)) -> Result<()> {
-        self.for_each_line(&mut |archive, frame, line| if line.own { Ok(()) } else { visit(entry_ref(archive, frame, line)?) }).await
+        self.for_each_line(&mut |archive, frame, line| {
+            if line.own {
+                Ok(())
+            } else {
+                visit(entry_ref(archive, frame, line)?)
+            }
+        })
+        .await
     }
 
     async fn for_each_line(&self, visit: &mut (dyn FnMut(u32, u32, &EntryLine) -> Result<()> + Send)) -> Result<()> {
@@ -211,7 +260,10 @@ impl ArchiveReader {
             let chunks = chunks.clone();
             |planned| plan_chunks(cursor, planned, chunks)
         });
-        ChunkStream { frames, chunks: chunks.into_iter() }
+        ChunkStream {
+            frames,
+            chunks: chunks.into_iter(),
+        }
     }
 
     fn frames<P, F>(&self, plan: P) -> FrameStream
@@ -238,7 +290,15 @@ fn missing(error: Error, key: &str) -> Error {
 
 fn entry_ref(archive: u32, frame: u32, line: &EntryLine) -> Result<EntryRef> {
     let path = line.name.bytes()?;
-    Ok(EntryRef { path, archive, frame, offset: line.offset, size_bytes: line.size, mtime: line.mtime, kind: line.kind })
+    Ok(EntryRef {
+        path,
+        archive,
+        frame,
+        offset: line.offset,
+        size_bytes: line.size,
+        mtime: line.mtime,
+        kind: line.kind,
+    })
 }
 
 async fn plan_all(mut cursor: Cursor, mut planned: Planned) -> (Planned, Result<()>) {
@@ -296,7 +356,10 @@ async fn plan_entries(mut cursor: Cursor, mut planned: Planned, entries: Vec<Ent
 /// Returns whether a wanted entry goes on after this frame.
 fn spans_on(about: &FrameLines, was_spanning: bool, wanted: &HashSet<u32>) -> bool {
     let ends = about.lines.iter().any(|line| matches!(line, Line::End(_)));
-    let begins = about.lines.iter().any(|line| matches!(line, Line::Entry(line) if line.spans() && wanted.contains(&line.offset)));
+    let begins = about
+        .lines
+        .iter()
+        .any(|line| matches!(line, Line::Entry(line) if line.spans() && wanted.contains(&line.offset)));
     begins || (was_spanning && !ends)
 }
 
@@ -304,7 +367,13 @@ async fn plan_chunks(mut cursor: Cursor, mut planned: Planned, chunks: Vec<Chunk
     let result = async {
         for chunk in chunks {
             let about = cursor.frame(chunk.archive, chunk.frame).await?;
-            if !planned.push(Wanted { archive: chunk.archive, about }).await {
+            if !planned
+                .push(Wanted {
+                    archive: chunk.archive,
+                    about,
+                })
+                .await
+            {
                 return Ok(());
             }
         }
@@ -324,15 +393,25 @@ pub struct ChunkStream {
 impl ChunkStream {
     /// Returns the next chunk's reference and data; its digest was checked.
     pub async fn next(&mut self) -> Result<Option<(ChunkRef, DataSlice)>> {
-        let Some(frame) = self.frames.next().await? else { return Ok(None) };
-        let chunk = self.chunks.next().ok_or_else(|| Error::corrupt("more frames than chunks"))?;
+        let Some(frame) = self.frames.next().await? else {
+            return Ok(None);
+        };
+        let chunk = self
+            .chunks
+            .next()
+            .ok_or_else(|| Error::corrupt("more frames than chunks"))?;
         let act = || format!("read chunk in frame {} of archive {}", chunk.frame, chunk.archive);
         let line = frame.about.lines.iter().find_map(|line| match line {
             Line::Entry(line) if line.chunk_name().is_some_and(|(_, number, _)| number == chunk.number) => Some(line),
             _ => None,
         });
-        let line = line.ok_or_else(|| Error::corrupt("the index names no such chunk")).with_context(act)?;
-        let path = line.name.bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+        let line = line
+            .ok_or_else(|| Error::corrupt("the index names no such chunk"))
+            .with_context(act)?;
+        let path = line
+            .name
+            .bytes()
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
         let data = entry_stream::chunk_of(&frame, &path, chunk.size_bytes).with_context(act)?;
         Ok(Some((chunk, data)))
     }

@@ -30,7 +30,10 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     bytes.push(b'\n');
     bytes.extend_from_slice(trailer.as_bytes());
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_DOCUMENT_BYTES {
-        let message = format!("a document of {} bytes is over the bound of {MAX_DOCUMENT_BYTES}", bytes.len());
+        let message = format!(
+            "a document of {} bytes is over the bound of {MAX_DOCUMENT_BYTES}",
+            bytes.len()
+        );
         return Err(Error::new(crate::ErrorKind::LimitExceeded, message).with_hint("Split the job into several."));
     }
     Ok(bytes)
@@ -38,14 +41,21 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 
 /// Checks digest and format, and parses.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let damaged = |what: &str| Error::corrupt(format!("document {what}")).with_hint("Run `wirevault verify --all` to see what else is damaged.");
-    let newline = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("is cut short"))?;
+    let damaged = |what: &str| {
+        Error::corrupt(format!("document {what}"))
+            .with_hint("Run `wirevault verify --all` to see what else is damaged.")
+    };
+    let newline = bytes
+        .iter()
+        .position(|b| *b == b'\n')
+        .ok_or_else(|| damaged("is cut short"))?;
     let (line, rest) = bytes.split_at(newline);
     let rest = rest.get(1..).unwrap_or_default();
     if rest != trailer(line).as_bytes() {
         let signed = rest.starts_with(trailer(line).trim_end_matches("null}\n").as_bytes());
         if signed {
-            return Err(Error::unsupported("the document is signed").with_hint("A newer version of wirevault reads signed repositories."));
+            return Err(Error::unsupported("the document is signed")
+                .with_hint("A newer version of wirevault reads signed repositories."));
         }
         return Err(damaged("does not have the digest it names"));
     }
@@ -56,7 +66,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let unreadable = |error: serde_json::Error| damaged("is not the JSON it must be").with_cause(error);
     let version: Versioned = serde_json::from_slice(line).map_err(unreadable)?;
     if version.format > FORMAT {
-        let message = format!("the repository has format {}, this program reads up to {FORMAT}", version.format);
+        let message = format!(
+            "the repository has format {}, this program reads up to {FORMAT}",
+            version.format
+        );
         return Err(Error::unsupported(message).with_hint("Use a newer version of wirevault with this repository."));
     }
     serde_json::from_slice(line).map_err(unreadable)

@@ -18,7 +18,11 @@ const TIME_LENGTH: usize = 16;
 impl SnapshotId {
     /// Makes an id. `random` makes runs of the same second differ.
     pub fn new(started: Timestamp, job: &str, random: u64) -> Self {
-        Self(format!("{}-{}-{random:016x}", started.strftime("%Y%m%dT%H%M%SZ"), sanitised_job(job)))
+        Self(format!(
+            "{}-{}-{random:016x}",
+            started.strftime("%Y%m%dT%H%M%SZ"),
+            sanitised_job(job)
+        ))
     }
 
     /// Returns the id as text.
@@ -34,14 +38,24 @@ impl SnapshotId {
 
 /// Job names in ids and keys: lowercase letters, digits, `_` and `-`; anything else becomes `_`.
 pub fn sanitised_job(job: &str) -> String {
-    let clean = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c.to_ascii_lowercase() } else { '_' };
+    let clean = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    };
     let name: String = job.chars().take(64).map(clean).collect();
     if name.is_empty() { "_".to_owned() } else { name }
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
     let time = text.get(..TIME_LENGTH)?;
-    jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
+    jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", time)
+        .ok()?
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .ok()
+        .map(|z| z.timestamp())
 }
 
 impl FromStr for SnapshotId {
@@ -55,7 +69,9 @@ impl FromStr for SnapshotId {
             let hex = random.len() == 16 && random.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
             (hex && !job.is_empty() && sanitised_job(job) == job).then_some(())
         };
-        valid().map(|()| Self(text.to_owned())).ok_or_else(|| Error::invalid(format!("{text:?} is no snapshot id")))
+        valid()
+            .map(|()| Self(text.to_owned()))
+            .ok_or_else(|| Error::invalid(format!("{text:?} is no snapshot id")))
     }
 }
 
@@ -67,7 +83,9 @@ impl fmt::Display for SnapshotId {
 
 impl<'de> serde::Deserialize<'de> for SnapshotId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -88,10 +106,18 @@ pub enum Selector {
 impl Selector {
     /// Parses what stands on the command line.
     pub fn parse(text: &str) -> Self {
-        let Some(rest) = text.strip_prefix("latest") else { return Self::Prefix(text.to_owned()) };
-        match rest.strip_prefix(':').map(|name| name.split_once('/').map_or((None, name), |(host, job)| (Some(host), job))) {
+        let Some(rest) = text.strip_prefix("latest") else {
+            return Self::Prefix(text.to_owned());
+        };
+        match rest.strip_prefix(':').map(|name| {
+            name.split_once('/')
+                .map_or((None, name), |(host, job)| (Some(host), job))
+        }) {
             None if rest.is_empty() => Self::Latest { host: None, job: None },
-            Some((host, job)) if !job.is_empty() => Self::Latest { host: host.map(str::to_owned), job: Some(job.to_owned()) },
+            Some((host, job)) if !job.is_empty() => Self::Latest {
+                host: host.map(str::to_owned),
+                job: Some(job.to_owned()),
+            },
             _ => Self::Prefix(text.to_owned()),
         }
     }
@@ -110,14 +136,23 @@ mod tests {
         assert_eq!(first.as_str().parse::<SnapshotId>().unwrap(), first);
         assert_eq!(first.started(), at("2026-02-01T02:00:00Z"));
         assert!(first < SnapshotId::new(at("2026-02-01T02:00:01Z"), "a", 0));
-        for wrong in ["", "latest", "20260201T020000Z-full-7f3a", "20260201T020000Z-../x-7f3a91c2d4e5b607", "20261301T020000Z-a-7f3a91c2d4e5b607"] {
+        for wrong in [
+            "",
+            "latest",
+            "20260201T020000Z-full-7f3a",
+            "20260201T020000Z-../x-7f3a91c2d4e5b607",
+            "20261301T020000Z-a-7f3a91c2d4e5b607",
+        ] {
             assert!(wrong.parse::<SnapshotId>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn selectors_name_host_and_job() {
-        let latest = |host: Option<&str>, job: Option<&str>| Selector::Latest { host: host.map(str::to_owned), job: job.map(str::to_owned) };
+        let latest = |host: Option<&str>, job: Option<&str>| Selector::Latest {
+            host: host.map(str::to_owned),
+            job: job.map(str::to_owned),
+        };
         assert_eq!(Selector::parse("latest"), latest(None, None));
         assert_eq!(Selector::parse("latest:full"), latest(None, Some("full")));
         assert_eq!(Selector::parse("latest:web1/full"), latest(Some("web1"), Some("full")));

@@ -56,6 +56,10 @@ pub fn evidence(id: &SnapshotId, time: jiff::Timestamp) -> Result<ObjectKey> {
 /// Returns the snapshot id in `<prefix><id><suffix>` or `<prefix><id>/…`.
 pub fn id_in(key: &ObjectKey, prefix: &str, suffix: &str) -> Option<SnapshotId> {
     let rest = key.as_str().strip_prefix(prefix)?;
-    let name = if suffix == "/" { rest.split_once('/')?.0 } else { rest.strip_suffix(suffix)? };
+    let name = if suffix == "/" {
+        rest.split_once('/')?.0
+    } else {
+        rest.strip_suffix(suffix)?
+    };
     name.parse().ok()
 }

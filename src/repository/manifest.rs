@@ -76,17 +76,26 @@ impl Manifest {
     pub fn decode(bytes: &[u8], repository: &str, id: &SnapshotId) -> Result<Self> {
         let manifest: Self = document::decode(bytes)?;
         if manifest.repository != repository {
-            return Err(Error::corrupt(format!("the manifest belongs to repository {:?}", manifest.repository)));
+            return Err(Error::corrupt(format!(
+                "the manifest belongs to repository {:?}",
+                manifest.repository
+            )));
         }
         if manifest.id != *id {
-            return Err(Error::corrupt(format!("the manifest under this id is that of snapshot {}", manifest.id)));
+            return Err(Error::corrupt(format!(
+                "the manifest under this id is that of snapshot {}",
+                manifest.id
+            )));
         }
         let home = layout::data(id);
         for source in &manifest.sources {
             for info in source.outcome.iter().flat_map(|outcome| &outcome.archives) {
                 for object in [&info.archive, &info.index] {
                     if !object.key.as_str().starts_with(&home) {
-                        return Err(Error::corrupt(format!("the manifest names an object outside its data: \"{}\"", object.key)));
+                        return Err(Error::corrupt(format!(
+                            "the manifest names an object outside its data: \"{}\"",
+                            object.key
+                        )));
                     }
                 }
             }

@@ -46,30 +46,47 @@ impl Repository {
         let key = layout::repository()?;
         match store.head(&key).await {
             Ok(_) => {
-                return Err(Error::new(ErrorKind::AlreadyExists, format!("{} is a repository already", store.location())));
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    format!("{} is a repository already", store.location()),
+                ));
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => {}
             Err(error) => return Err(error.context("look for a repository")),
         }
         let id = format!("{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
-        let document = RepositoryDocument { format: document::FORMAT, id, created: Timestamp::now(), recipients: Vec::new() };
+        let document = RepositoryDocument {
+            format: document::FORMAT,
+            id,
+            created: Timestamp::now(),
+            recipients: Vec::new(),
+        };
         let body = Bytes::from(document::encode(&document)?);
-        store.put(&key, body, PutMode::Create, &ObjectOptions::default()).await.context("write repository.json")?;
+        store
+            .put(&key, body, PutMode::Create, &ObjectOptions::default())
+            .await
+            .context("write repository.json")?;
         Ok(Self { store, document })
     }
 
     /// Opens a repository.
     pub async fn open(store: SharedStore) -> Result<Self> {
-        let bytes = store.get(&layout::repository()?, document::MAX_DOCUMENT_BYTES).await.map_err(|error| {
-            if error.kind() == ErrorKind::NotFound && error.hint().is_none() {
-                let message = format!("{} holds no repository", store.location());
-                return Error::new(ErrorKind::NotFound, message).with_hint("Create one with `wirevault init`, or correct the URL.");
-            }
-            error.context("read repository.json")
-        })?;
+        let bytes = store
+            .get(&layout::repository()?, document::MAX_DOCUMENT_BYTES)
+            .await
+            .map_err(|error| {
+                if error.kind() == ErrorKind::NotFound && error.hint().is_none() {
+                    let message = format!("{} holds no repository", store.location());
+                    return Error::new(ErrorKind::NotFound, message)
+                        .with_hint("Create one with `wirevault init`, or correct the URL.");
+                }
+                error.context("read repository.json")
+            })?;
         let document: RepositoryDocument = document::decode(&bytes).context("read repository.json")?;
         if !document.recipients.is_empty() {
-            return Err(Error::unsupported("the repository is encrypted").with_hint("A newer version of wirevault reads it."));
+            return Err(
+                Error::unsupported("the repository is encrypted").with_hint("A newer version of wirevault reads it.")
+            );
         }
         Ok(Self { store, document })
     }
@@ -79,7 +96,10 @@ impl Repository {
         match Self::open(store.clone()).await {
             Ok(repository) => Ok((repository, false)),
             // A missing bucket has a hint of its own and is not a place for a repository.
-            Err(error) if error.kind() == ErrorKind::NotFound && error.hint().is_some_and(|hint| hint.contains("wirevault init")) => {
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && error.hint().is_some_and(|hint| hint.contains("wirevault init")) =>
+            {
                 Ok((Self::init(store).await?, true))
             }
             Err(error) => Err(error),
@@ -101,8 +121,16 @@ impl Repository {
         let mut ids = Vec::new();
         let mut next = None;
         loop {
-            let page = self.store.list(layout::SNAPSHOTS, next).await.context("list snapshots")?;
-            ids.extend(page.objects.iter().filter_map(|object| layout::id_in(&object.key, layout::SNAPSHOTS, ".json")));
+            let page = self
+                .store
+                .list(layout::SNAPSHOTS, next)
+                .await
+                .context("list snapshots")?;
+            ids.extend(
+                page.objects
+                    .iter()
+                    .filter_map(|object| layout::id_in(&object.key, layout::SNAPSHOTS, ".json")),
+            );
             next = page.next;
             if next.is_none() {
                 ids.sort();
@@ -119,9 +147,15 @@ impl Repository {
     /// Loads and checks one manifest; returns the SHA-256 of its object too.
     pub async fn load_with_digest(&self, id: &SnapshotId) -> Result<(Manifest, String)> {
         let act = || format!("read manifest of snapshot {id}");
-        let bytes = match self.store.get(&layout::manifest(id)?, document::MAX_DOCUMENT_BYTES).await {
+        let bytes = match self
+            .store
+            .get(&layout::manifest(id)?, document::MAX_DOCUMENT_BYTES)
+            .await
+        {
             // A manifest that grew past its bound is as wrong as one that was cut.
-            Err(error) if error.kind() == ErrorKind::LimitExceeded => Err(Error::corrupt("the manifest is too large").with_cause(error)),
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                Err(Error::corrupt("the manifest is too large").with_cause(error))
+            }
             other => other,
         }
         .with_context(act)?;
@@ -138,7 +172,8 @@ impl Repository {
     /// source, the newest in which all did. A failed source is never offered as the latest.
     pub async fn resolve_for(&self, name: &str, source: Option<&str>) -> Result<SnapshotId> {
         let ids = self.list().await?;
-        let none = |what: String| Error::new(ErrorKind::NotFound, what).with_hint("`wirevault list` shows what there is.");
+        let none =
+            |what: String| Error::new(ErrorKind::NotFound, what).with_hint("`wirevault list` shows what there is.");
         match Selector::parse(name) {
             Selector::Prefix(prefix) => {
                 let found: Vec<_> = ids.into_iter().filter(|id| id.as_str().starts_with(&prefix)).collect();
@@ -168,7 +203,10 @@ impl Repository {
                         return Ok(id);
                     }
                 }
-                Err(none(format!("no complete snapshot for \"{name}\" in {}", self.store.location())))
+                Err(none(format!(
+                    "no complete snapshot for \"{name}\" in {}",
+                    self.store.location()
+                )))
             }
         }
     }
@@ -187,7 +225,13 @@ impl Repository {
     }
 
     /// Writes a run marker and starts its heartbeat.
-    pub async fn begin_run(&self, job: &str, host: &str, options: RunOptions, cancel: CancellationToken) -> Result<(SnapshotId, Run)> {
+    pub async fn begin_run(
+        &self,
+        job: &str,
+        host: &str,
+        options: RunOptions,
+        cancel: CancellationToken,
+    ) -> Result<(SnapshotId, Run)> {
         let id = SnapshotId::new(Timestamp::now(), job, rand::random());
         let run = Run::begin(self.store.clone(), id.clone(), job, host, options, cancel).await?;
         Ok((id, run))
@@ -198,12 +242,23 @@ impl Repository {
         let now = Timestamp::now();
         let document = serde_json::json!({ "format": document::FORMAT, "snapshot": id, "time": now, "proved": proved });
         let body = Bytes::from(document::encode(&document)?);
-        self.store.put(&layout::evidence(id, now)?, body, PutMode::Overwrite, &ObjectOptions::default()).await.context("write evidence")
+        self.store
+            .put(
+                &layout::evidence(id, now)?,
+                body,
+                PutMode::Overwrite,
+                &ObjectOptions::default(),
+            )
+            .await
+            .context("write evidence")
     }
 
     /// Removes a snapshot: its manifest only. Its data go by a sweep after the grace, so that a restore that already runs
     /// can end.
     pub async fn remove_snapshot(&self, id: &SnapshotId) -> Result<()> {
-        self.store.delete(&layout::manifest(id)?).await.with_context(|| format!("remove snapshot {id}"))
+        self.store
+            .delete(&layout::manifest(id)?)
+            .await
+            .with_context(|| format!("remove snapshot {id}"))
     }
 }

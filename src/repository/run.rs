@@ -31,7 +31,10 @@ pub struct RunOptions {
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(30), lease_ttl: Duration::from_secs(600) }
+        Self {
+            heartbeat: Duration::from_secs(30),
+            lease_ttl: Duration::from_secs(600),
+        }
     }
 }
 
@@ -109,7 +112,10 @@ impl Shared {
         let body = Bytes::from(document::encode(&*marker)?);
         let begun = uptime();
         let key = layout::marker(&marker.id)?;
-        self.store.put(&key, body, PutMode::Overwrite, &ObjectOptions::default()).await.context("write run marker")?;
+        self.store
+            .put(&key, body, PutMode::Overwrite, &ObjectOptions::default())
+            .await
+            .context("write run marker")?;
         self.written_at.store(begun, Ordering::Release);
         Ok(())
     }
@@ -129,7 +135,14 @@ impl Shared {
 
 impl Run {
     /// Writes the marker and starts the heartbeat. `cancel` is cancelled when the lease is lost.
-    pub async fn begin(store: SharedStore, id: SnapshotId, job: &str, host: &str, options: RunOptions, cancel: CancellationToken) -> Result<Self> {
+    pub async fn begin(
+        store: SharedStore,
+        id: SnapshotId,
+        job: &str,
+        host: &str,
+        options: RunOptions,
+        cancel: CancellationToken,
+    ) -> Result<Self> {
         let marker = Marker {
             format: document::FORMAT,
             id,
@@ -139,11 +152,20 @@ impl Run {
             heartbeat: Timestamp::now(),
             uploads: Vec::new(),
         };
-        let shared = Arc::new(Shared { store, options, marker: Mutex::new(marker), written_at: AtomicU64::new(uptime()), cancel });
+        let shared = Arc::new(Shared {
+            store,
+            options,
+            marker: Mutex::new(marker),
+            written_at: AtomicU64::new(uptime()),
+            cancel,
+        });
         shared.write_marker(|_| {}).await?;
         let beating = Arc::clone(&shared);
         let heartbeat = AbortOnDropHandle::new(tokio::spawn(async move { beating.beat().await }));
-        Ok(Self { shared, _heartbeat: heartbeat })
+        Ok(Self {
+            shared,
+            _heartbeat: heartbeat,
+        })
     }
 
     /// Returns where uploads are journaled: in the marker.
@@ -155,7 +177,9 @@ impl Run {
     pub async fn commit(self, manifest: &Manifest) -> Result<Vec<String>> {
         let key = layout::manifest(&manifest.id)?;
         let mut notes = Vec::new();
-        self.check_standing(manifest, &mut notes).await.context("check the run before the commit")?;
+        self.check_standing(manifest, &mut notes)
+            .await
+            .context("check the run before the commit")?;
         let body = Bytes::from(document::encode(manifest)?);
         hold_for_tests("manifest").await;
         self.put_manifest(&key, body).await?;
@@ -166,7 +190,10 @@ impl Run {
             let error = error.context("the run was overtaken while it committed");
             return Err(match removed {
                 Ok(()) => error,
-                Err(left) => error.with_hint(format!("The manifest \"{key}\" could not be removed ({}); remove it.", left.chain())),
+                Err(left) => error.with_hint(format!(
+                    "The manifest \"{key}\" could not be removed ({}); remove it.",
+                    left.chain()
+                )),
             });
         }
         self.remove_marker().await;
@@ -183,7 +210,14 @@ impl Run {
 
     async fn put_manifest(&self, key: &ObjectKey, body: Bytes) -> Result<()> {
         let options = ObjectOptions::default();
-        let Err(error) = self.shared.store.put(key, body.clone(), PutMode::Create, &options).await else { return Ok(()) };
+        let Err(error) = self
+            .shared
+            .store
+            .put(key, body.clone(), PutMode::Create, &options)
+            .await
+        else {
+            return Ok(());
+        };
         // A repeated put may meet the object that a lost reply had made: then it is ours, byte for byte.
         match self.shared.store.get(key, document::MAX_DOCUMENT_BYTES).await {
             Ok(present) if present == body => Ok(()),
@@ -202,16 +236,26 @@ impl Run {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::Denied => {
-                notes.push("the credentials do not allow looking at stored objects; their presence was not checked".to_owned());
+                notes.push(
+                    "the credentials do not allow looking at stored objects; their presence was not checked".to_owned(),
+                );
                 return Ok(());
             }
             Err(error) => return Err(error),
         }
-        for info in manifest.sources.iter().filter_map(|source| source.outcome.as_ref()).flat_map(|outcome| &outcome.archives) {
+        for info in manifest
+            .sources
+            .iter()
+            .filter_map(|source| source.outcome.as_ref())
+            .flat_map(|outcome| &outcome.archives)
+        {
             for object in [&info.archive, &info.index] {
                 let meta = store.head(&object.key).await?;
                 if meta.size_bytes != object.size_bytes {
-                    let message = format!("object \"{}\" has {} bytes instead of {}", object.key, meta.size_bytes, object.size_bytes);
+                    let message = format!(
+                        "object \"{}\" has {} bytes instead of {}",
+                        object.key, meta.size_bytes, object.size_bytes
+                    );
                     return Err(Error::corrupt(message));
                 }
             }
@@ -238,7 +282,10 @@ struct MarkerJournal(Arc<Shared>);
 #[async_trait]
 impl UploadJournal for MarkerJournal {
     async fn opened(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
-        let entry = MarkedUpload { key: key.clone(), id: upload.clone() };
+        let entry = MarkedUpload {
+            key: key.clone(),
+            id: upload.clone(),
+        };
         self.0.write_marker(|marker| marker.uploads.push(entry)).await
     }
 

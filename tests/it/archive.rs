@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use wirevault::archive::{
-    ArchiveInfo, ArchiveOptions, ArchiveReader, ArchiveWriter, ChunkFacts, Compression, EntryEvent, EntryKind, EntryMeta,
-    Pipeline, Selection, StreamRecord,
+    ArchiveInfo, ArchiveOptions, ArchiveReader, ArchiveWriter, ChunkFacts, Compression, EntryEvent, EntryKind,
+    EntryMeta, Pipeline, Selection, StreamRecord,
 };
 use wirevault::memory::{MIB, MemoryPlan};
 use wirevault::storage::memory::MemoryStore;
@@ -27,27 +27,61 @@ fn options(compression: Compression, max_index_bytes: usize) -> ArchiveOptions {
 
 /// Bytes that neither compress to nothing nor are random: a counter mixed by a multiplication.
 fn pattern(len: usize, seed: u64) -> Vec<u8> {
-    (0..len as u64).map(|i| ((i / 7).wrapping_mul(seed | 1) >> 5) as u8).collect()
+    (0..len as u64)
+        .map(|i| ((i / 7).wrapping_mul(seed | 1) >> 5) as u8)
+        .collect()
 }
 
 /// A tree with every size that matters: empty, within a frame, exactly a frame, spanning several.
 fn tree() -> Vec<(EntryMeta, Vec<u8>)> {
     let mut entries = Vec::new();
-    for (at, size) in [0, 1, 511, 512, 513, 100_000, (1 << 20) - 512, 1 << 20, (1 << 20) + 1, 3_500_000, 7].into_iter().enumerate() {
-        let meta = EntryMeta::file(format!("dir/{at:03}"), size as u64, (1_700_000_000 + at as i64, 123_456_789));
+    for (at, size) in [
+        0,
+        1,
+        511,
+        512,
+        513,
+        100_000,
+        (1 << 20) - 512,
+        1 << 20,
+        (1 << 20) + 1,
+        3_500_000,
+        7,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let meta = EntryMeta::file(
+            format!("dir/{at:03}"),
+            size as u64,
+            (1_700_000_000 + at as i64, 123_456_789),
+        );
         entries.push((meta, pattern(size, at as u64 + 3)));
     }
     let mut odd = EntryMeta::file(b"dir/\xff\xfe name".to_vec(), 3, (-5, 1));
     odd.pax.insert("SCHILY.xattr.user.k".to_owned(), vec![0, 1, 255]);
     entries.push((odd, b"abc".to_vec()));
-    let directory = EntryMeta { kind: EntryKind::Directory, mode: 0o755, ..EntryMeta::file("empty/", 0, (1, 0)) };
+    let directory = EntryMeta {
+        kind: EntryKind::Directory,
+        mode: 0o755,
+        ..EntryMeta::file("empty/", 0, (1, 0))
+    };
     entries.push((directory, Vec::new()));
-    let link = EntryMeta { kind: EntryKind::Symlink, link: Some(b"../x".to_vec()), ..EntryMeta::file("link", 0, (1, 0)) };
+    let link = EntryMeta {
+        kind: EntryKind::Symlink,
+        link: Some(b"../x".to_vec()),
+        ..EntryMeta::file("link", 0, (1, 0))
+    };
     entries.push((link, Vec::new()));
     entries
 }
 
-async fn write_tree(store: &SharedStore, pipeline: &Pipeline, options: ArchiveOptions, entries: Vec<(EntryMeta, Vec<u8>)>) -> Vec<ArchiveInfo> {
+async fn write_tree(
+    store: &SharedStore,
+    pipeline: &Pipeline,
+    options: ArchiveOptions,
+    entries: Vec<(EntryMeta, Vec<u8>)>,
+) -> Vec<ArchiveInfo> {
     let writer = ArchiveWriter::create(store.clone(), pipeline, options).await.unwrap();
     let mut sequential = writer.into_sequential();
     let sequential = tokio::task::spawn_blocking(move || {
@@ -79,14 +113,21 @@ async fn a_tree_comes_back_whole_and_one_by_one() {
     for compression in [Compression::Zstd(1), Compression::Gzip(6)] {
         let (store, pipeline) = (Arc::new(MemoryStore::new()) as SharedStore, pipeline());
         let infos = write_tree(&store, &pipeline, options(compression, 4 << 20), tree()).await;
-        let reader = ArchiveReader::open(store.clone(), &pipeline, infos.clone()).await.unwrap();
+        let reader = ArchiveReader::open(store.clone(), &pipeline, infos.clone())
+            .await
+            .unwrap();
         assert_eq!(read_entries(&reader, Selection::All).await.unwrap(), tree());
-        let lazy = ArchiveReader::open_lazily(store.clone(), &pipeline, infos).await.unwrap();
+        let lazy = ArchiveReader::open_lazily(store.clone(), &pipeline, infos)
+            .await
+            .unwrap();
         let mut all = Vec::new();
         for (meta, data) in tree() {
             let found = lazy.find(&meta.path).await.unwrap().expect("every entry is found");
             all.push(found.clone());
-            assert_eq!(read_entries(&lazy, Selection::Entries(vec![found])).await.unwrap(), vec![(meta, data)]);
+            assert_eq!(
+                read_entries(&lazy, Selection::Entries(vec![found])).await.unwrap(),
+                vec![(meta, data)]
+            );
         }
         assert_eq!(read_entries(&lazy, Selection::Entries(all)).await.unwrap(), tree());
         assert!(lazy.find(b"dir/none").await.unwrap().is_none());
@@ -97,23 +138,43 @@ async fn a_tree_comes_back_whole_and_one_by_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn archives_roll_over_and_read_as_one() {
     let (store, pipeline) = (Arc::new(MemoryStore::new()) as SharedStore, pipeline());
-    let entries: Vec<_> = (0..3000).map(|at| (EntryMeta::file(format!("f{at:06}"), 1500, (at, 0)), pattern(1500, at as u64))).collect();
-    let infos = write_tree(&store, &pipeline, options(Compression::Zstd(1), 60_000), entries.clone()).await;
+    let entries: Vec<_> = (0..3000)
+        .map(|at| {
+            (
+                EntryMeta::file(format!("f{at:06}"), 1500, (at, 0)),
+                pattern(1500, at as u64),
+            )
+        })
+        .collect();
+    let infos = write_tree(
+        &store,
+        &pipeline,
+        options(Compression::Zstd(1), 25_000),
+        entries.clone(),
+    )
+    .await;
     assert!(infos.len() > 2, "{} archives", infos.len());
-    let reader = ArchiveReader::open(store.clone(), &pipeline, infos.clone()).await.unwrap();
+    let reader = ArchiveReader::open(store.clone(), &pipeline, infos.clone())
+        .await
+        .unwrap();
     assert_eq!(read_entries(&reader, Selection::All).await.unwrap(), entries);
     let lazy = ArchiveReader::open_lazily(store, &pipeline, infos).await.unwrap();
     for at in [0, 1, 1234, 2999] {
         let (meta, data) = &entries[at];
         let found = lazy.find(&meta.path).await.unwrap().expect("found");
-        assert_eq!(read_entries(&lazy, Selection::Entries(vec![found])).await.unwrap(), vec![(meta.clone(), data.clone())]);
+        assert_eq!(
+            read_entries(&lazy, Selection::Entries(vec![found])).await.unwrap(),
+            vec![(meta.clone(), data.clone())]
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_streams_come_back_and_voided_attempts_do_not() {
     let (store, pipeline) = (Arc::new(MemoryStore::new()) as SharedStore, pipeline());
-    let writer = ArchiveWriter::create(store.clone(), &pipeline, options(Compression::default(), 4 << 20)).await.unwrap();
+    let writer = ArchiveWriter::create(store.clone(), &pipeline, options(Compression::default(), 4 << 20))
+        .await
+        .unwrap();
     let mut tasks = Vec::new();
     for stream in 0..4_u64 {
         let writer = writer.clone();
@@ -121,8 +182,23 @@ async fn parallel_streams_come_back_and_voided_attempts_do_not() {
             for (prefix, last) in [(format!("t/{stream}.try1"), 3), (format!("t/{stream}.try2"), 20)] {
                 for number in 0..last {
                     let mut chunk = writer.chunk_buffer().await.unwrap();
-                    chunk.extend(&pattern(200_000 + number as usize * 1000, stream * 100 + u64::from(number)));
-                    writer.submit_chunk(&prefix, number, chunk, ChunkFacts { starts_row: true, rows: 5, part: 0 }).await.unwrap();
+                    chunk.extend(&pattern(
+                        200_000 + number as usize * 1000,
+                        stream * 100 + u64::from(number),
+                    ));
+                    writer
+                        .submit_chunk(
+                            &prefix,
+                            number,
+                            chunk,
+                            ChunkFacts {
+                                starts_row: true,
+                                rows: 5,
+                                part: 0,
+                            },
+                        )
+                        .await
+                        .unwrap();
                 }
             }
             let record = StreamRecord {
@@ -158,7 +234,13 @@ async fn parallel_streams_come_back_and_voided_attempts_do_not() {
         for (stream, chunks) in streams.iter_mut().enumerate() {
             let (chunk, data) = chunks.next().await.unwrap().expect("a chunk");
             assert_eq!(chunk.number, number);
-            assert_eq!(*data, pattern(200_000 + number as usize * 1000, stream as u64 * 100 + u64::from(number)));
+            assert_eq!(
+                *data,
+                pattern(
+                    200_000 + number as usize * 1000,
+                    stream as u64 * 100 + u64::from(number)
+                )
+            );
         }
     }
     drop(streams);
@@ -169,11 +251,21 @@ async fn parallel_streams_come_back_and_voided_attempts_do_not() {
 async fn damage_never_passes() {
     let (store, pipeline) = (Arc::new(MemoryStore::new()), pipeline());
     let shared = store.clone() as SharedStore;
-    let entries: Vec<_> = (0..20).map(|at| (EntryMeta::file(format!("f{at:02}"), 900, (at, 0)), pattern(900, at as u64))).collect();
+    let entries: Vec<_> = (0..20)
+        .map(|at| {
+            (
+                EntryMeta::file(format!("f{at:02}"), 900, (at, 0)),
+                pattern(900, at as u64),
+            )
+        })
+        .collect();
     let infos = write_tree(&shared, &pipeline, options(Compression::default(), 4 << 20), entries).await;
     let info = infos[0].clone();
     let damaged = async |key: &ObjectKey, bytes: Vec<u8>| {
-        store.put(key, bytes.into(), PutMode::Overwrite, &ObjectOptions::default()).await.unwrap();
+        store
+            .put(key, bytes.into(), PutMode::Overwrite, &ObjectOptions::default())
+            .await
+            .unwrap();
         match ArchiveReader::open(shared.clone(), &pipeline, vec![info.clone()]).await {
             Ok(reader) => read_entries(&reader, Selection::All).await.err(),
             Err(error) => Some(error),
@@ -184,7 +276,10 @@ async fn damage_never_passes() {
         let mut flipped = index.clone();
         flipped[at] ^= 0x10;
         assert!(damaged(&info.index.key, flipped).await.is_some(), "index byte {at}");
-        assert!(damaged(&info.index.key, index[..at].to_vec()).await.is_some(), "index cut at {at}");
+        assert!(
+            damaged(&info.index.key, index[..at].to_vec()).await.is_some(),
+            "index cut at {at}"
+        );
     }
     assert!(damaged(&info.index.key, index).await.is_none());
     let archive = store.get(&info.archive.key, 1 << 20).await.unwrap().to_vec();

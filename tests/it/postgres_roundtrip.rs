@@ -162,7 +162,7 @@ async fn restore(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the archive reader"]
+
 async fn our_restore_brings_the_database_back_and_swaps_it() {
     let cluster = Cluster::shared();
     let (source, target) = (cluster.fresh_name(), cluster.fresh_name());

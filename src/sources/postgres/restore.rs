@@ -95,7 +95,8 @@ impl PostgresRestore {
     /// Restores. On an error the target is as it was before.
     pub async fn run(self) -> Result<RestoreReport> {
         let started = Instant::now();
-        let contents = Contents::open(self.reader.clone())
+        let contents = // Data workers read a stream each; two more cover the table of contents and the SQL beside it.
+        Contents::open(self.reader.share(self.options.parallel.saturating_add(2)))
             .await
             .context("read the backup's index")?;
         let toc = contents.toc().await?;
