@@ -256,7 +256,7 @@ async fn read_source(
 fn readme(config: &SourceConfig) -> String {
     let how = match config.kind.word() {
         "postgres" => {
-            "Create a database, run pre-data.sql with psql, load the tables as restore.sql says, then run post-data.sql."
+            "Create an empty database, then run `psql -d DATABASE -f restore.sql` in the directory where this was unpacked."
         }
         "sqlite" => "The database file lies in this archive; sqlite3 opens it.",
         _ => "The files lie in this archive with their modes, owners and times.",
@@ -264,7 +264,7 @@ fn readme(config: &SourceConfig) -> String {
     format!(
         "This archive was written by wirevault from source \"{}\" ({}).\n\n\
          It is an ordinary compressed tar: zstd -dc 0000.tar.zst | tar x\n\
-         If the source has several archives, unpack 0000, 0001, ... one after another into the same directory.\n{how}\n",
+         Several archives: cat 0000.tar.zst 0001.tar.zst ... | zstd -dc | tar xi\n{how}\n",
         config.name,
         config.kind.word()
     )
