@@ -1,1 +1,140 @@
-//! (to be written)
+//! Which snapshots stay: a pure decision, `(facts, policy, now, time zone) -> plan` with a reason for every snapshot.
+//!
+//! The rules are applied per host and job, to several histories that are independent of each other: the complete
+//! snapshots, and for each source that the job still has, the snapshots in which that source succeeded. So a source that
+//! failed never takes the place of one that succeeded, and one source that fails for weeks costs the others none of
+//! their history. The newest of each history always stays, whatever the rules say. A snapshot is expired only when no
+//! rule keeps it in any history; with no rule at all, everything stays.
+//!
+//! Nothing here reads or removes anything: `prune` carries the plan out.
+
+mod plan;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+pub use plan::{Decision, PrunePlan, Reason};
+
+use crate::config::KeepConfig;
+use crate::repository::SnapshotId;
+
+/// What a decision needs to know of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SnapshotFacts {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Host that made it.
+    pub host: String,
+    /// Job that made it.
+    pub job: String,
+    /// When it was begun.
+    pub started: Timestamp,
+    /// Its sources by name; whether each succeeded.
+    pub sources: BTreeMap<String, bool>,
+}
+
+impl SnapshotFacts {
+    /// Returns whether every source succeeded, and there is one.
+    pub fn is_complete(&self) -> bool {
+        !self.sources.is_empty() && self.sources.values().all(|ok| *ok)
+    }
+}
+
+/// Keep rules. Zero means that the rule does not exist.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionPolicy {
+    /// The newest so many.
+    pub last: u32,
+    /// All of the last so many days of 24 hours.
+    pub within_days: u32,
+    /// The newest of each of the newest so many hours that have one.
+    pub hourly: u32,
+    /// The newest of each of the newest so many days that have one.
+    pub daily: u32,
+    /// The newest of each of the newest so many ISO weeks (from Monday) that have one.
+    pub weekly: u32,
+    /// The newest of each of the newest so many months that have one.
+    pub monthly: u32,
+    /// The newest of each of the newest so many years that have one.
+    pub yearly: u32,
+}
+
+impl RetentionPolicy {
+    /// Returns whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<&KeepConfig> for RetentionPolicy {
+    fn from(keep: &KeepConfig) -> Self {
+        Self {
+            last: keep.last,
+            within_days: keep.within_days,
+            hourly: keep.hourly,
+            daily: keep.daily,
+            weekly: keep.weekly,
+            monthly: keep.monthly,
+            yearly: keep.yearly,
+        }
+    }
+}
+
+/// Decides for every snapshot. `policy_of` gives the policy of a job on a host; jobs without one keep everything. Days and
+/// weeks are those of `zone`.
+pub fn decide(
+    facts: &[SnapshotFacts],
+    policy_of: impl Fn(&str, &str) -> Option<RetentionPolicy>,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> PrunePlan {
+    let mut groups: BTreeMap<(&str, &str), Vec<&SnapshotFacts>> = BTreeMap::new();
+    for snapshot in facts {
+        groups
+            .entry((&snapshot.host, &snapshot.job))
+            .or_default()
+            .push(snapshot);
+    }
+    let mut decisions = Vec::with_capacity(facts.len());
+    for ((host, job), mut snapshots) in groups {
+        snapshots.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
+        let policy = policy_of(host, job).unwrap_or_default();
+        decisions.extend(decide_group(&snapshots, policy, now, zone));
+    }
+    decisions.sort_by(|a, b| a.snapshot.id.cmp(&b.snapshot.id));
+    PrunePlan { decisions }
+}
+
+/// Decides for the snapshots of one host and job, newest first.
+fn decide_group(
+    snapshots: &[&SnapshotFacts],
+    policy: RetentionPolicy,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Vec<Decision> {
+    let mut reasons: Vec<BTreeSet<Reason>> = vec![BTreeSet::new(); snapshots.len()];
+    if policy.is_empty() {
+        reasons.iter_mut().for_each(|kept| {
+            kept.insert(Reason::NoRule);
+        });
+    } else {
+        // Sources that left the job age out with the complete snapshots; they hold nothing for ever.
+        let current = snapshots.first().map(|newest| newest.sources.keys());
+        rules::apply(snapshots, &mut reasons, None, policy, now, zone);
+        for source in current.into_iter().flatten() {
+            rules::apply(snapshots, &mut reasons, Some(source), policy, now, zone);
+        }
+    }
+    let decide = |(snapshot, reasons): (&&SnapshotFacts, BTreeSet<Reason>)| Decision {
+        snapshot: (*snapshot).clone(),
+        reasons,
+    };
+    snapshots.iter().zip(reasons).map(decide).collect()
+}
+
+#[cfg(test)]
+mod tests;

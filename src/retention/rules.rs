@@ -1,0 +1,77 @@
+//! The keep rules over one history.
+
+use std::collections::BTreeSet;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Zoned};
+
+use crate::retention::{Reason, RetentionPolicy, SnapshotFacts};
+
+/// Adds the reasons of one history: of the complete snapshots, or of those in which `source` succeeded. `snapshots` are
+/// of one host and job, newest first; `reasons` lie beside them.
+pub(super) fn apply(
+    snapshots: &[&SnapshotFacts],
+    reasons: &mut [BTreeSet<Reason>],
+    source: Option<&str>,
+    policy: RetentionPolicy,
+    now: Timestamp,
+    zone: &TimeZone,
+) {
+    let counts = |snapshot: &SnapshotFacts| match source {
+        None => snapshot.is_complete(),
+        Some(name) => snapshot.sources.get(name).copied().unwrap_or(false),
+    };
+    let mut history: Vec<_> = snapshots
+        .iter()
+        .zip(reasons)
+        .filter(|(snapshot, _)| counts(snapshot))
+        .map(|(snapshot, reasons)| (*snapshot, reasons))
+        .collect();
+    if let Some((_, newest)) = history.first_mut() {
+        newest.insert(source.map_or(Reason::LastGood, |name| Reason::LastGoodOf(name.to_owned())));
+    }
+    for (_, reasons) in history.iter_mut().take(count(policy.last)) {
+        reasons.insert(Reason::Last);
+    }
+    if policy.within_days > 0 {
+        let span = SignedDuration::from_hours(i64::from(policy.within_days).saturating_mul(24));
+        // A snapshot from the future (a clock that was off) is within any span.
+        for (_, reasons) in history
+            .iter_mut()
+            .filter(|(s, _)| now.duration_since(s.started) <= span)
+        {
+            reasons.insert(Reason::Within);
+        }
+    }
+    let calendar: [(u32, &str, fn(String) -> Reason); 5] = [
+        (policy.hourly, "%Y-%m-%dT%H%z", Reason::Hourly),
+        (policy.daily, "%Y-%m-%d", Reason::Daily),
+        (policy.weekly, "%G-W%V", Reason::Weekly),
+        (policy.monthly, "%Y-%m", Reason::Monthly),
+        (policy.yearly, "%Y", Reason::Yearly),
+    ];
+    for (wanted, format, reason) in calendar {
+        let (mut left, mut before) = (wanted, None);
+        for (snapshot, reasons) in &mut history {
+            let period = period(&snapshot.started.to_zoned(zone.clone()), format);
+            // Newest first, so the first of a period is the newest in it, and equal periods lie together.
+            if left == 0 {
+                break;
+            }
+            if before.as_ref() != Some(&period) {
+                reasons.insert(reason(period.clone()));
+                left -= 1;
+                before = Some(period);
+            }
+        }
+    }
+}
+
+/// Names the period. Hours carry their offset: the hour that a change of the clocks repeats is two hours.
+fn period(time: &Zoned, format: &str) -> String {
+    time.strftime(format).to_string()
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
