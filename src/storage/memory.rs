@@ -28,6 +28,7 @@ pub struct MemoryStore {
 struct State {
     objects: BTreeMap<ObjectKey, (Bytes, Timestamp)>,
     uploads: HashMap<UploadId, Upload>,
+    completed: HashMap<UploadId, ObjectKey>,
     offset: SignedDuration,
 }
 
@@ -237,6 +238,10 @@ impl ObjectStore for MemoryStore {
         mode: PutMode,
     ) -> Result<()> {
         let mut state = self.lock();
+        // A repetition after a lost reply.
+        if state.completed.get(upload) == Some(key) && state.objects.contains_key(key) {
+            return Ok(());
+        }
         if mode == PutMode::Create && self.honours_conditions() && state.objects.contains_key(key) {
             return Err(exists(key));
         }
@@ -258,6 +263,7 @@ impl ObjectStore for MemoryStore {
         let now = state.now();
         state.objects.insert(key.clone(), (Bytes::from(body), now));
         state.uploads.remove(upload);
+        state.completed.insert(upload.clone(), key.clone());
         Ok(())
     }
 

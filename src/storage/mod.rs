@@ -3,9 +3,11 @@
 //! An object is immutable bytes under a key. A store never shows a torn object: an object appears whole, by one
 //! [`ObjectStore::put`] or by [`ObjectStore::complete_upload`], or not at all. Nothing here knows what the bytes mean.
 //! Wrappers add retries, rate limits and faults; every store and every wrapper passes the same contract suite
-//! (`tests/it/storage_contract.rs`).
+//! (`tests/it/storage.rs`).
 
 pub mod directory;
+pub mod fault;
+pub mod limit;
 pub mod memory;
 pub mod open;
 pub mod retry;

@@ -16,3 +16,4 @@ mod cli;
 mod postgres;
 mod postgres_roundtrip;
 mod postgres_schema;
+mod storage;

@@ -1,3 +1,4 @@
 //! Servers that tests start for themselves and stop again.
 
 pub(crate) mod postgres;
+pub(crate) mod s3;

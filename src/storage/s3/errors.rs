@@ -31,7 +31,7 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
             K::Denied,
             "The credentials lack a permission on this bucket or prefix; `backup` needs s3:PutObject and s3:AbortMultipartUpload.",
         ),
-        "InvalidAccessKeyId" => (
+        "InvalidAccessKeyId" | "NotSignedUp" => (
             K::Denied,
             "The store does not know this access key; check S3_ACCESS_KEY or AWS_ACCESS_KEY_ID.",
         ),

@@ -1,0 +1,165 @@
+//! Bounds how fast bytes go to and come from a store.
+//!
+//! A token bucket in each direction: tokens arrive at the rate, and at most one second's worth gathers while nobody asks.
+//! A call takes its bytes at once, even into debt, and waits until the debt is paid; so a body larger than the bucket
+//! passes whole, and over any span the bytes stay within rate × time + one burst + the calls in flight. Uploads wait
+//! before they are sent, reads wait before they are asked for.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::error::Result;
+use crate::storage::{
+    Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
+    SharedStore, UploadId,
+};
+
+/// Bytes per second in each direction; `None` is unbounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LimitOptions {
+    /// Towards the store.
+    pub upload_bytes_per_second: Option<u64>,
+    /// From the store.
+    pub download_bytes_per_second: Option<u64>,
+}
+
+/// When the bytes that were taken so far are paid for: a bucket in the form of one instant.
+#[derive(Debug)]
+struct Bucket {
+    bytes_per_second: u64,
+    paid_until: Mutex<Instant>,
+}
+
+impl Bucket {
+    /// Tokens of this span gather at most.
+    const BURST: Duration = Duration::from_secs(1);
+
+    fn new(bytes_per_second: u64) -> Self {
+        Self {
+            bytes_per_second: bytes_per_second.max(1),
+            paid_until: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Takes `bytes` and waits until they are paid for, less one burst.
+    async fn take(&self, bytes: u64) {
+        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
+        let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        let until = {
+            let mut paid = self.paid_until.lock().expect("no panic happens under this lock");
+            let now = Instant::now();
+            let from = now.checked_sub(Self::BURST).map_or(*paid, |floor| floor.max(*paid));
+            *paid = from.checked_add(cost).unwrap_or(from);
+            *paid
+        };
+        tokio::time::sleep_until(until).await;
+    }
+}
+
+/// A store behind a bound on bytes per second.
+#[derive(Debug)]
+pub struct LimitStore {
+    inner: SharedStore,
+    upload: Option<Bucket>,
+    download: Option<Bucket>,
+}
+
+impl LimitStore {
+    /// Wraps a store.
+    pub fn new(inner: SharedStore, options: LimitOptions) -> Self {
+        Self {
+            inner,
+            upload: options.upload_bytes_per_second.map(Bucket::new),
+            download: options.download_bytes_per_second.map(Bucket::new),
+        }
+    }
+
+    async fn upload(&self, bytes: usize) {
+        if let Some(bucket) = &self.upload {
+            bucket.take(u64::try_from(bytes).unwrap_or(u64::MAX)).await;
+        }
+    }
+
+    async fn download(&self, bytes: u64) {
+        if let Some(bucket) = &self.download {
+            bucket.take(bytes).await;
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for LimitStore {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
+        self.upload(body.len()).await;
+        self.inner.put(key, body, mode, options).await
+    }
+
+    async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
+        self.download(range.end.saturating_sub(range.start)).await;
+        self.inner.read_range(key, range, buffer).await
+    }
+
+    async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {
+        // Small, and of unknown size before: paid for afterwards.
+        let body = self.inner.get(key, max_bytes).await?;
+        self.download(u64::try_from(body.len()).unwrap_or(u64::MAX)).await;
+        Ok(body)
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
+        self.inner.head(key).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        self.inner.delete(key).await
+    }
+
+    async fn list(&self, prefix: &str, next: Option<String>) -> Result<ListPage> {
+        self.inner.list(prefix, next).await
+    }
+
+    async fn create_upload(&self, key: &ObjectKey, options: &ObjectOptions) -> Result<UploadId> {
+        self.inner.create_upload(key, options).await
+    }
+
+    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
+        self.upload(body.len()).await;
+        self.inner.put_part(key, upload, number, body).await
+    }
+
+    async fn complete_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[PartReceipt],
+        mode: PutMode,
+    ) -> Result<()> {
+        self.inner.complete_upload(key, upload, parts, mode).await
+    }
+
+    async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
+        self.inner.abort_upload(key, upload).await
+    }
+
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
+        self.inner.list_uploads(prefix).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.inner.now().await
+    }
+}
