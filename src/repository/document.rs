@@ -39,6 +39,12 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What is read of a document of any format.
+#[derive(serde::Deserialize)]
+struct Versioned {
+    format: u32,
+}
+
 /// Checks digest and format, and parses.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let damaged = |what: &str| {
@@ -58,10 +64,6 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
                 .with_hint("A newer version of wirevault reads signed repositories."));
         }
         return Err(damaged("does not have the digest it names"));
-    }
-    #[derive(serde::Deserialize)]
-    struct Versioned {
-        format: u32,
     }
     let unreadable = |error: serde_json::Error| damaged("is not the JSON it must be").with_cause(error);
     let version: Versioned = serde_json::from_slice(line).map_err(unreadable)?;

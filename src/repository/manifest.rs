@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::error::{Error, Result};
 use crate::repository::{SnapshotId, document, layout};
 use crate::sources::SourceOutcome;
+use crate::storage::upload::StoredObject;
 
 /// The manifest of a snapshot; its presence in the store is the snapshot.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -72,6 +73,14 @@ impl Manifest {
         self.sources.iter().any(|s| s.name == source && s.outcome.is_some())
     }
 
+    /// Returns every object the snapshot needs: archives and their indexes.
+    pub fn objects(&self) -> impl Iterator<Item = &StoredObject> {
+        let outcomes = self.sources.iter().filter_map(|source| source.outcome.as_ref());
+        outcomes
+            .flat_map(|outcome| &outcome.archives)
+            .flat_map(|info| [&info.archive, &info.index])
+    }
+
     /// Parses a manifest and refuses one that does not belong here: a manifest is untrusted input.
     pub fn decode(bytes: &[u8], repository: &str, id: &SnapshotId) -> Result<Self> {
         let manifest: Self = document::decode(bytes)?;
@@ -88,17 +97,14 @@ impl Manifest {
             )));
         }
         let home = layout::data(id);
-        for source in &manifest.sources {
-            for info in source.outcome.iter().flat_map(|outcome| &outcome.archives) {
-                for object in [&info.archive, &info.index] {
-                    if !object.key.as_str().starts_with(&home) {
-                        return Err(Error::corrupt(format!(
-                            "the manifest names an object outside its data: \"{}\"",
-                            object.key
-                        )));
-                    }
-                }
-            }
+        if let Some(object) = manifest
+            .objects()
+            .find(|object| !object.key.as_str().starts_with(&home))
+        {
+            return Err(Error::corrupt(format!(
+                "the manifest names an object outside its data: \"{}\"",
+                object.key
+            )));
         }
         Ok(manifest)
     }

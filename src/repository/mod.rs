@@ -3,19 +3,23 @@
 //! A snapshot exists exactly when its manifest exists. It is written last and removed first. The bucket alone is enough
 //! to restore: there is no other database. Everything read from it is untrusted until its digest has been compared.
 
+pub mod catalog;
 pub mod document;
 pub mod id;
 pub mod layout;
 pub mod manifest;
 pub mod run;
+pub mod sweep;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+pub use catalog::Survey;
 pub use id::{Selector, SnapshotId};
 pub use manifest::{Manifest, ManifestSource, Previous};
 pub use run::{Run, RunOptions};
+pub use sweep::{SweepOptions, SweepPlan, SweepReport};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{ObjectOptions, PutMode, SharedStore};
@@ -176,6 +180,14 @@ impl Repository {
             |what: String| Error::new(ErrorKind::NotFound, what).with_hint("`wirevault list` shows what there is.");
         match Selector::parse(name) {
             Selector::Prefix(prefix) => {
+                if prefix.is_empty() {
+                    return Err(
+                        Error::invalid("the name of the snapshot is empty").with_hint("Write an id or `latest`.")
+                    );
+                }
+                if let Some(exact) = ids.iter().find(|id| id.as_str() == prefix) {
+                    return Ok(exact.clone());
+                }
                 let found: Vec<_> = ids.into_iter().filter(|id| id.as_str().starts_with(&prefix)).collect();
                 match found.as_slice() {
                     [one] => Ok(one.clone()),
@@ -254,11 +266,10 @@ impl Repository {
     }
 
     /// Removes a snapshot: its manifest only. Its data go by a sweep after the grace, so that a restore that already runs
-    /// can end.
+    /// can end: a new marker, from which the sweep counts, is durable before the manifest goes.
     pub async fn remove_snapshot(&self, id: &SnapshotId) -> Result<()> {
-        self.store
-            .delete(&layout::manifest(id)?)
-            .await
-            .with_context(|| format!("remove snapshot {id}"))
+        let act = || format!("remove snapshot {id}");
+        run::mark_removed(&self.store, id).await.with_context(act)?;
+        self.store.delete(&layout::manifest(id)?).await.with_context(act)
     }
 }

@@ -53,8 +53,22 @@ pub struct Marker {
     pub job: String,
     /// Last heartbeat, by the host's clock; sweeping uses the object's own time instead.
     pub heartbeat: Timestamp,
+    /// Whether the run is at work or its snapshot was removed.
+    #[serde(default)]
+    pub state: MarkerState,
     /// Uploads begun and not ended.
     pub uploads: Vec<MarkedUpload>,
+}
+
+/// What a marker stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarkerState {
+    /// The run is at work, or died.
+    #[default]
+    Running,
+    /// The snapshot was removed; its data wait for a sweep after the grace.
+    Removed,
 }
 
 /// An upload in a marker.
@@ -123,8 +137,11 @@ impl Shared {
     async fn beat(&self) {
         loop {
             tokio::time::sleep(self.options.heartbeat).await;
-            if let Err(error) = self.write_marker(|_| {}).await {
-                tracing::warn!("heartbeat: {}", error.chain());
+            // A store that never answers must not hold the heartbeat beyond the lease either.
+            match tokio::time::timeout(self.options.lease_ttl, self.write_marker(|_| {})).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("heartbeat: {}", error.chain()),
+                Err(_) => tracing::warn!("heartbeat: the store does not answer"),
             }
             if self.check_lease().is_err() {
                 return;
@@ -150,6 +167,7 @@ impl Run {
             pid: std::process::id(),
             job: job.to_owned(),
             heartbeat: Timestamp::now(),
+            state: MarkerState::Running,
             uploads: Vec::new(),
         };
         let shared = Arc::new(Shared {
@@ -186,15 +204,8 @@ impl Run {
         hold_for_tests("committed").await;
         if let Err(error) = self.check_standing(manifest, &mut Vec::new()).await {
             // Written last, removed first: without its manifest the snapshot is gone again.
-            let removed = self.shared.store.delete(&key).await;
             let error = error.context("the run was overtaken while it committed");
-            return Err(match removed {
-                Ok(()) => error,
-                Err(left) => error.with_hint(format!(
-                    "The manifest \"{key}\" could not be removed ({}); remove it.",
-                    left.chain()
-                )),
-            });
+            return Err(self.take_back(&key, error).await);
         }
         self.remove_marker().await;
         Ok(notes)
@@ -218,10 +229,29 @@ impl Run {
         else {
             return Ok(());
         };
-        // A repeated put may meet the object that a lost reply had made: then it is ours, byte for byte.
         match self.shared.store.get(key, document::MAX_DOCUMENT_BYTES).await {
-            Ok(present) if present == body => Ok(()),
-            _ => Err(error.context("write manifest")),
+            // A repeated put may meet the object that a lost reply had made: then it is ours, byte for byte.
+            Ok(present) if present == body => return Ok(()),
+            // The id is ours alone, so without the right to read, what exists already can only be our own.
+            Err(denied) if denied.kind() == ErrorKind::Denied && error.kind() == ErrorKind::AlreadyExists => {
+                return Ok(());
+            }
+            // Somebody else's object under our key is not ours to remove.
+            Ok(_) => return Err(error.context("write manifest")),
+            Err(_) => {}
+        }
+        // A put whose outcome is not known may yet have made the manifest, and a run that fails leaves none.
+        Err(self.take_back(key, error.context("write manifest")).await)
+    }
+
+    /// Removes the manifest of a run that fails. Returns the error, with advice when the manifest may have stayed.
+    async fn take_back(&self, key: &ObjectKey, error: Error) -> Error {
+        match self.shared.store.delete(key).await {
+            Ok(()) => error,
+            Err(left) => error.with_hint(format!(
+                "The manifest \"{key}\" could not be removed ({}); remove it.",
+                left.chain()
+            )),
         }
     }
 
@@ -239,25 +269,18 @@ impl Run {
                 notes.push(
                     "the credentials do not allow looking at stored objects; their presence was not checked".to_owned(),
                 );
-                return Ok(());
+                return self.shared.check_lease();
             }
             Err(error) => return Err(error),
         }
-        for info in manifest
-            .sources
-            .iter()
-            .filter_map(|source| source.outcome.as_ref())
-            .flat_map(|outcome| &outcome.archives)
-        {
-            for object in [&info.archive, &info.index] {
-                let meta = store.head(&object.key).await?;
-                if meta.size_bytes != object.size_bytes {
-                    let message = format!(
-                        "object \"{}\" has {} bytes instead of {}",
-                        object.key, meta.size_bytes, object.size_bytes
-                    );
-                    return Err(Error::corrupt(message));
-                }
+        for object in manifest.objects() {
+            let meta = store.head(&object.key).await?;
+            if meta.size_bytes != object.size_bytes {
+                let message = format!(
+                    "object \"{}\" has {} bytes instead of {}",
+                    object.key, meta.size_bytes, object.size_bytes
+                );
+                return Err(Error::corrupt(message));
             }
         }
         self.shared.check_lease()
@@ -273,6 +296,36 @@ impl Run {
             tracing::debug!("run marker stays: {}", error.chain());
         }
     }
+}
+
+/// Writes the marker of a snapshot that is about to be removed: the grace of its data is counted from there.
+pub(super) async fn mark_removed(store: &SharedStore, id: &SnapshotId) -> Result<()> {
+    let key = layout::marker(id)?;
+    let mut marker = Marker {
+        format: document::FORMAT,
+        id: id.clone(),
+        host: String::new(),
+        pid: 0,
+        job: String::new(),
+        heartbeat: Timestamp::now(),
+        state: MarkerState::Removed,
+        uploads: Vec::new(),
+    };
+    // A marker that its run could not remove may name uploads, which must not be forgotten.
+    match store.get(&key, document::MAX_DOCUMENT_BYTES).await {
+        Ok(bytes) => {
+            if let Ok(left) = document::decode::<Marker>(&bytes) {
+                marker.uploads = left.uploads;
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error.context("read run marker")),
+    }
+    let body = Bytes::from(document::encode(&marker)?);
+    store
+        .put(&key, body, PutMode::Overwrite, &ObjectOptions::default())
+        .await
+        .context("write run marker")
 }
 
 /// Journals uploads in the run's marker.

@@ -19,7 +19,7 @@ use jiff::tz::TimeZone;
 pub use plan::{Decision, PrunePlan, Reason};
 
 use crate::config::KeepConfig;
-use crate::repository::SnapshotId;
+use crate::repository::{Manifest, ManifestSource, SnapshotId};
 
 /// What a decision needs to know of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -40,6 +40,19 @@ impl SnapshotFacts {
     /// Returns whether every source succeeded, and there is one.
     pub fn is_complete(&self) -> bool {
         !self.sources.is_empty() && self.sources.values().all(|ok| *ok)
+    }
+}
+
+impl From<&Manifest> for SnapshotFacts {
+    fn from(manifest: &Manifest) -> Self {
+        let state = |source: &ManifestSource| (source.name.clone(), source.outcome.is_some());
+        Self {
+            id: manifest.id.clone(),
+            host: manifest.host.clone(),
+            job: manifest.job.clone(),
+            started: manifest.started,
+            sources: manifest.sources.iter().map(state).collect(),
+        }
     }
 }
 
@@ -118,9 +131,9 @@ fn decide_group(
 ) -> Vec<Decision> {
     let mut reasons: Vec<BTreeSet<Reason>> = vec![BTreeSet::new(); snapshots.len()];
     if policy.is_empty() {
-        reasons.iter_mut().for_each(|kept| {
+        for kept in &mut reasons {
             kept.insert(Reason::NoRule);
-        });
+        }
     } else {
         // Sources that left the job age out with the complete snapshots; they hold nothing for ever.
         let current = snapshots.first().map(|newest| newest.sources.keys());

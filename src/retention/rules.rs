@@ -7,6 +7,9 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::retention::{Reason, RetentionPolicy, SnapshotFacts};
 
+/// How many periods a rule keeps, how a period is named, and the reason it gives.
+type Calendar = (u32, &'static str, fn(String) -> Reason);
+
 /// Adds the reasons of one history: of the complete snapshots, or of those in which `source` succeeded. `snapshots` are
 /// of one host and job, newest first; `reasons` lie beside them.
 pub(super) fn apply(
@@ -43,7 +46,7 @@ pub(super) fn apply(
             reasons.insert(Reason::Within);
         }
     }
-    let calendar: [(u32, &str, fn(String) -> Reason); 5] = [
+    let calendar: [Calendar; 5] = [
         (policy.hourly, "%Y-%m-%dT%H%z", Reason::Hourly),
         (policy.daily, "%Y-%m-%d", Reason::Daily),
         (policy.weekly, "%G-W%V", Reason::Weekly),

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -191,6 +191,8 @@ fn oracle(facts: &[SnapshotFacts], policy: RetentionPolicy, now: Timestamp, zone
     }
 }
 
+type NaiveRule = (u32, Box<dyn Fn(&Zoned) -> Vec<i64>>);
+
 fn naive(history: &[&SnapshotFacts], policy: RetentionPolicy, now: Timestamp, zone: &TimeZone) -> Vec<SnapshotId> {
     let order = |f: &&SnapshotFacts| (f.started, f.id.clone());
     let newer = |f: &SnapshotFacts| history.iter().filter(|o| order(o) > (f.started, f.id.clone())).count();
@@ -199,8 +201,7 @@ fn naive(history: &[&SnapshotFacts], policy: RetentionPolicy, now: Timestamp, zo
         let week = ISOWeekDate::from(time.date());
         (week.year(), i16::from(week.week()))
     };
-    type Period = Vec<i64>;
-    let keys: [(u32, Box<dyn Fn(&Zoned) -> Period>); 5] = [
+    let keys: [NaiveRule; 5] = [
         (
             policy.hourly,
             Box::new(|t| {

@@ -13,7 +13,9 @@ mod support;
 
 mod archive;
 mod cli;
+mod faults;
 mod postgres;
 mod postgres_roundtrip;
 mod postgres_schema;
+mod repository;
 mod storage;
