@@ -217,7 +217,9 @@ impl DirectoryStore {
             let path = this.temporary(&upload)?;
             let gone = |_| Error::new(ErrorKind::NotFound, format!("no open upload \"{}\"", upload.0));
             let file = OpenOptions::new().write(true).open(&path).map_err(gone)?;
-            let total = check_parts(&parts)?;
+            let (part_bytes, _) = read_about(&path)
+                .ok_or_else(|| Error::corrupt(format!("upload \"{}\" has lost its description", upload.0)))?;
+            let total = check_parts(&parts, part_bytes)?;
             file.set_len(total).and_then(|()| file.sync_all()).map_err(io_error)?;
             this.publish(&path, &key, mode)
                 .with_context(|| format!("complete upload of \"{key}\""))?;
@@ -321,14 +323,10 @@ impl ObjectStore for DirectoryStore {
                     .map_err(io_error)
                     .with_context(|| format!("remove object \"{key}\""))?,
             }
-            // Directories that became empty go too; one that did not refuses by itself.
-            let mut dir = path.parent();
-            while let Some(parent) = dir.filter(|parent| *parent != this.root.as_path()) {
-                if fs::remove_dir(parent).is_err() {
-                    break;
-                }
-                dir = parent.parent();
-            }
+            // The name is gone for good on return: manifests are removed first. Empty directories stay, since removing one
+            // could race with an object that is just being put into it.
+            let parent = path.parent().unwrap_or(&this.root);
+            File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error)?;
             Ok(())
         })
         .await
@@ -479,9 +477,8 @@ fn read_about(path: &Path) -> Option<(u64, String)> {
     Some((size.parse().ok()?, key.to_owned()))
 }
 
-/// Checks that parts are complete, in order and equal but the last; returns the object's size.
-fn check_parts(parts: &[PartReceipt]) -> Result<u64> {
-    let size = parts.first().map_or(0, |part| part.size_bytes);
+/// Checks that parts are complete, in order and of the announced size but the last; returns the object's size.
+fn check_parts(parts: &[PartReceipt], size: u64) -> Result<u64> {
     for (at, part) in parts.iter().enumerate() {
         let last = at + 1 == parts.len();
         let in_order = usize::try_from(part.number).is_ok_and(|number| number == at + 1);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use std::sync::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     SharedStore, UploadId,
@@ -27,15 +27,18 @@ pub struct RetryOptions {
     pub first_pause: Duration,
     /// Longest pause.
     pub longest_pause: Duration,
+    /// All tries and pauses of one call together: less than the lease of a run.
+    pub longest_total: Duration,
 }
 
 impl Default for RetryOptions {
     fn default() -> Self {
-        // 0.25 + 0.5 + 1 + 2 + 4 + 8 + 16 s: half a minute of trouble is ridden out, a dead store is told within a minute.
+        // 0.25 + 0.5 + 1 + 2 + 4 + 8 + 16 s: half a minute of trouble is ridden out, a store that refuses is told within a minute.
         Self {
             max_retries: 7,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(20),
+            longest_total: Duration::from_secs(300),
         }
     }
 }
@@ -62,7 +65,7 @@ impl RetryStore {
             .with_min_delay(self.options.first_pause)
             .with_max_delay(self.options.longest_pause)
             .with_max_times(self.options.max_retries);
-        let result = call
+        let repeated = call
             .retry(backoff)
             .when(|error: &Error| {
                 let again = error.is_retryable();
@@ -81,8 +84,13 @@ impl RetryStore {
                         None => copy,
                     });
                 }
-            })
-            .await;
+            });
+        let result = tokio::time::timeout(self.options.longest_total, repeated)
+            .await
+            .unwrap_or_else(|_| {
+                let seconds = self.options.longest_total.as_secs();
+                Err(Error::new(ErrorKind::TimedOut, format!("no answer within {seconds} s")))
+            });
         let tries = *tries.lock().expect("no panic happens under this lock");
         match (result, first.into_inner().expect("no panic happens under this lock")) {
             (Err(last), Some(first)) if last.is_retryable() => {

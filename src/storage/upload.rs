@@ -22,7 +22,8 @@ pub struct UploadOptions {
     pub parts_in_flight: usize,
     /// Options of the object.
     pub object: ObjectOptions,
-    /// What happens when the key is taken. Data keys are unique per run, so `Create` only avoids wasted work.
+    /// What happens when the key is taken. Data keys are unique per run, and with `Create` a repetition after a lost reply
+    /// would meet its own object.
     pub mode: PutMode,
     /// Who must know of open uploads.
     pub journal: Option<Arc<dyn UploadJournal>>,
@@ -35,7 +36,7 @@ impl Default for UploadOptions {
             part_bytes: 8 << 20,
             parts_in_flight: 4,
             object,
-            mode: PutMode::Create,
+            mode: PutMode::Overwrite,
             journal: None,
         }
     }
@@ -51,6 +52,9 @@ pub struct StoredObject {
     /// SHA-256 of its bytes, lowercase hex.
     pub sha256: String,
 }
+
+/// Objects up to this size do not take a whole part buffer.
+const SMALL_BYTES: usize = 256 << 10;
 
 /// A part on its way: its buffer comes back with the receipt.
 type PartTask = (Option<BytesMut>, Result<PartReceipt>);
@@ -72,6 +76,8 @@ pub struct ObjectWriter {
     sending: JoinSet<PartTask>,
     next_number: u32,
     receipts: Vec<PartReceipt>,
+    /// Once a part failed the object can only be given up.
+    failed: bool,
 }
 
 impl ObjectWriter {
@@ -89,6 +95,7 @@ impl ObjectWriter {
             sending: JoinSet::new(),
             next_number: 1,
             receipts: Vec::new(),
+            failed: false,
         }
     }
 
@@ -98,12 +105,34 @@ impl ObjectWriter {
     }
 
     /// Appends bytes; waits while all parts are in flight. After an error only [`ObjectWriter::abort`] makes sense.
-    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.check()?;
+        let result = self.fill(bytes).await;
+        self.failed |= result.is_err();
+        result
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(
+                ErrorKind::Other,
+                format!("the upload of \"{}\" failed before", self.key),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn fill(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.digest.update(bytes);
         self.written_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         while !bytes.is_empty() {
             let room = self.options.part_bytes.saturating_sub(self.filling.len());
             let (now, later) = bytes.split_at(room.min(bytes.len()));
+            // Small objects stay small; a larger one takes its whole part buffer at once instead of doubling past it.
+            if self.filling.len() + now.len() > SMALL_BYTES && self.filling.capacity() < self.options.part_bytes {
+                self.filling
+                    .reserve(self.options.part_bytes.saturating_sub(self.filling.len()));
+            }
             self.filling.extend_from_slice(now);
             bytes = later;
             if self.filling.len() >= self.options.part_bytes && !bytes.is_empty() {
@@ -141,8 +170,9 @@ impl ObjectWriter {
 
     /// Gives the object up: stops parts in flight and aborts the upload.
     pub async fn abort(mut self) -> Result<()> {
-        // A part that is still being stored would outlive the abort on some stores, so they end first.
-        self.sending.shutdown().await;
+        // A part that is still being stored would outlive the abort on some stores, so they end first; each ends by its
+        // own timeout.
+        while self.sending.join_next().await.is_some() {}
         let Some(upload) = self.upload.take() else {
             return Ok(());
         };
@@ -157,6 +187,7 @@ impl ObjectWriter {
     }
 
     async fn finish_object(&mut self) -> Result<()> {
+        self.check()?;
         if self.upload.is_none() {
             let body = std::mem::take(&mut self.filling).freeze();
             let put = self

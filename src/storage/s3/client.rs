@@ -83,8 +83,16 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
     if let Some((id, secret)) = &options.access_key {
         loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "wirevault-configuration"));
     }
-    if let Some(region) = &options.region {
-        loader = loader.region(Region::new(region.clone()));
+    // Only AWS itself has regions to look up (profile, instance service); other stores take any.
+    let named = options
+        .region
+        .clone()
+        .or_else(|| environment("AWS_REGION"))
+        .or_else(|| environment("AWS_DEFAULT_REGION"));
+    match named {
+        Some(region) => loader = loader.region(Region::new(region)),
+        None if options.endpoint.is_some() => loader = loader.region(Region::from_static("us-east-1")),
+        None => {}
     }
     let shared = loader.load().await;
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
@@ -99,6 +107,10 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
         config = config.endpoint_url(endpoint);
     }
     Ok(Client::from_conf(config.build()))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The last `Date` a server sent: the clock that sweeping trusts.

@@ -23,6 +23,10 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
     use ErrorKind as K;
     Some(match code {
         "NoSuchKey" | "NotFound" | "NoSuchUpload" => (K::NotFound, ""),
+        "InvalidBucketName" => (
+            K::Invalid,
+            "Correct the bucket in the repository URL: 3 to 63 lowercase letters, digits, dots and hyphens.",
+        ),
         "NoSuchBucket" => (
             K::NotFound,
             "Create the bucket, or correct its name in the repository URL.",
@@ -77,6 +81,19 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
     })
 }
 
+/// Returns whether a request was not sent because no credentials were found. The SDK tells it by its text alone; what
+/// else it calls "other" is mostly a connection that the server closed, which may be tried again.
+fn lacks_credentials(failure: &aws_smithy_runtime_api::client::result::ConnectorError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(failure);
+    while let Some(error) = cause {
+        if error.to_string().contains("credentials") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn by_status(status: u16) -> ErrorKind {
     match status {
         301 | 307 | 400 => ErrorKind::Invalid,
@@ -128,7 +145,7 @@ where
             "the request could not be sent".to_owned(),
             String::new(),
         ),
-        SdkError::DispatchFailure(failure) if failure.is_other() => {
+        SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(lacks_credentials) => {
             let hint =
                 "Set S3_ACCESS_KEY and S3_SECRET_KEY (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or a profile.";
             (

@@ -519,7 +519,8 @@ impl ObjectStore for S3Store {
     }
 
     async fn now(&self) -> Result<Timestamp> {
-        // Any answer carries the server's Date, a refusal too.
+        // Any answer carries the server's Date, a refusal too; an earlier answer's does not count.
+        self.clock.take();
         let request = self.client.list_objects_v2().bucket(&self.options.bucket).max_keys(1);
         let sent = tokio::time::timeout(
             Duration::from_secs(60),
