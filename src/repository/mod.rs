@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod document;
 pub mod id;
 pub mod layout;
+pub mod lease;
 pub mod manifest;
 pub mod run;
 pub mod sweep;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use catalog::Survey;
 pub use id::{Selector, SnapshotId};
+pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
 pub use run::{Run, RunOptions};
 pub use sweep::{SweepOptions, SweepPlan, SweepReport};

@@ -43,6 +43,8 @@ pub(crate) struct FaultStore {
     pub(crate) denies_head: AtomicBool,
     /// Markers cannot be written.
     pub(crate) refuses_markers: AtomicBool,
+    /// Objects cannot be read.
+    pub(crate) refuses_reads: AtomicBool,
     /// Open uploads cannot be listed.
     pub(crate) hides_uploads: AtomicBool,
 }
@@ -63,6 +65,7 @@ impl FaultStore {
             dead: AtomicBool::new(false),
             denies_head: AtomicBool::new(false),
             refuses_markers: AtomicBool::new(false),
+            refuses_reads: AtomicBool::new(false),
             hides_uploads: AtomicBool::new(false),
         })
     }
@@ -147,6 +150,9 @@ impl ObjectStore for FaultStore {
         self.call(self.inner.read_range(key, range, buffer)).await
     }
     async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {
+        if self.refuses_reads.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "injected: no reads"));
+        }
         self.call(self.inner.get(key, max_bytes)).await
     }
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {

@@ -267,6 +267,29 @@ async fn a_backup_that_fails_at_any_call_leaves_a_whole_snapshot_or_nothing() {
     }
 }
 
+/// The reply to the manifest's put is lost, and the store does not say either what it has: the run fails and takes back
+/// what it may have written.
+#[tokio::test]
+async fn a_commit_of_unknown_outcome_leaves_no_manifest() {
+    let mut failed = 0;
+    for call in 0..12 {
+        let bench = bench().await;
+        let (id, run) = begin(&bench.faulty).await.unwrap();
+        let manifest = store_all(&bench.faulty, &run, &id).await.unwrap();
+        bench.faults.refuses_reads.store(true, Ordering::SeqCst);
+        bench.faults.fail_at(call, Fault::LosesReply);
+        let committed = run.commit(&manifest).await.is_ok();
+        assert_eq!(
+            bench.sound.list().await.unwrap().contains(&id),
+            committed,
+            "call {call}"
+        );
+        failed += usize::from(!committed);
+    }
+    // All but the removal of the marker: looking at the tombstone and four objects twice, and the put.
+    assert_eq!(failed, 11);
+}
+
 /// The same on a store that ignores conditions and lists no uploads: the journal alone names them.
 #[tokio::test]
 async fn a_store_with_few_abilities_is_swept_as_well() {
@@ -453,6 +476,45 @@ async fn a_run_at_work_is_not_disturbed_by_sweeps_and_other_runs() {
     both.sort();
     assert_eq!(assert_whole_only(&bench, "beside a sweep").await, both);
     assert_sweeps_clean(&bench, "beside a sweep").await;
+}
+
+/// A run that shows that it is alive after the sweep was planned is left alone.
+#[tokio::test]
+async fn a_marker_that_is_renewed_after_the_plan_stops_the_sweep() {
+    let bench = bench().await;
+    let (id, run) = begin(&bench.sound).await.unwrap();
+    let manifest = store_all(&bench.sound, &run, &id).await.unwrap();
+    bench.memory.advance(DAY);
+    let now = bench.memory.now().await.unwrap();
+    let plan = bench.sound.sweep_plan(now, &SweepOptions::default()).await.unwrap();
+    assert_eq!(plan.items.len(), 1);
+    let key = manifest.objects().next().unwrap().key.clone();
+    let upload = bench
+        .memory
+        .create_upload(&key, &ObjectOptions::default())
+        .await
+        .unwrap();
+    run.journal().opened(&key, &upload).await.unwrap();
+    let report = bench.sound.sweep(&plan).await;
+    assert!(report.swept.is_empty() && report.failures.is_empty());
+    assert_eq!(report.notes.len(), 1);
+    run.commit(&manifest).await.unwrap();
+    assert_sweeps_clean(&bench, "after a renewed marker").await;
+}
+
+/// Without a marker the age of the youngest object decides.
+#[tokio::test]
+async fn young_data_without_a_marker_wait_as_well() {
+    let bench = bench().await;
+    let (id, run) = begin(&bench.sound).await.unwrap();
+    store_source(&bench.sound, &run, &id, "db").await.unwrap();
+    bench.memory.advance(DAY);
+    store_source(&bench.sound, &run, &id, "config").await.unwrap();
+    run.abandon().await;
+    assert_eq!(keys(&bench.memory, "runs/").await, [""; 0]);
+    assert!(sweep(&bench.sound).await.swept.is_empty());
+    assert_eq!(keys(&bench.memory, "data/").await.len(), 4);
+    assert_sweeps_clean(&bench, "after the grace").await;
 }
 
 #[tokio::test]

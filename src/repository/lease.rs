@@ -1,0 +1,244 @@
+//! The advisory lease of a job: `locks/<job>.json`.
+//!
+//! It only avoids wasted work, two runs of one job at once on one host. Nothing rests on it: it may be lost, stolen or
+//! never written (some stores ignore If-None-Match, some credentials may only put), and every snapshot is as sound
+//! without it. Another host's job of the same name is another job; its lease is left alone and holds nobody up.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::error::{Context, ErrorKind, Result};
+use crate::repository::{Repository, SnapshotId, document, layout};
+use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore};
+
+/// Content of a lease object.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeaseDocument {
+    /// Repository format.
+    pub format: u32,
+    /// The job.
+    pub job: String,
+    /// The host.
+    pub host: String,
+    /// Process id there.
+    pub pid: u32,
+    /// The run that holds it.
+    pub run: SnapshotId,
+}
+
+/// A lease that was asked for.
+#[derive(Debug)]
+pub enum LeaseAttempt {
+    /// It is ours.
+    Held(Lease),
+    /// Another run of this job is at work on this host; a second one would waste its time.
+    Busy(LeaseDocument),
+    /// There is none to be had here; the run goes on without, and says why.
+    Without(String),
+}
+
+/// A held lease. Dropping it leaves it to expire.
+#[derive(Debug)]
+pub struct Lease {
+    store: SharedStore,
+    key: ObjectKey,
+    body: Bytes,
+}
+
+impl Repository {
+    /// Asks for the lease of a job. One that was not renewed for `ttl` by the store's clock, of which `now` is the time, has
+    /// expired and is taken over.
+    pub async fn lease(
+        &self,
+        job: &str,
+        host: &str,
+        run: &SnapshotId,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<LeaseAttempt> {
+        let key = layout::lock(job)?;
+        let wanted = LeaseDocument {
+            format: document::FORMAT,
+            job: job.to_owned(),
+            host: host.to_owned(),
+            pid: std::process::id(),
+            run: run.clone(),
+        };
+        let body = Bytes::from(document::encode(&wanted)?);
+        let lease = Lease {
+            store: self.store().clone(),
+            key,
+            body,
+        };
+        match lease.present(ttl, now).await {
+            Ok(Present::Free(mode)) => lease.take(mode).await,
+            Ok(Present::Held(other)) if other.host == host && other.job == job => Ok(LeaseAttempt::Busy(other)),
+            Ok(Present::Held(other)) => Ok(LeaseAttempt::Without(format!(
+                "the lease of job \"{job}\" is held by host \"{}\"",
+                other.host
+            ))),
+            Err(error) if error.kind() == ErrorKind::Denied => Ok(without_right(job)),
+            Err(error) => Err(error.context(format!("look at the lease of job \"{job}\""))),
+        }
+    }
+}
+
+/// What stands where the lease would.
+enum Present {
+    /// Nothing that holds; to be written in this mode.
+    Free(PutMode),
+    Held(LeaseDocument),
+}
+
+impl Lease {
+    async fn present(&self, ttl: Duration, now: Timestamp) -> Result<Present> {
+        let meta = match self.store.head(&self.key).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Present::Free(PutMode::Create)),
+            other => other?,
+        };
+        let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
+        if now.duration_since(meta.modified) > ttl {
+            return Ok(Present::Free(PutMode::Overwrite));
+        }
+        match self.store.get(&self.key, document::MAX_DOCUMENT_BYTES).await {
+            // Released just now, or damaged: nobody is known to hold it.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Present::Free(PutMode::Create)),
+            Ok(bytes) => Ok(document::decode(&bytes).map_or(Present::Free(PutMode::Overwrite), Present::Held)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn take(self, mode: PutMode) -> Result<LeaseAttempt> {
+        let put = self
+            .store
+            .put(&self.key, self.body.clone(), mode, &ObjectOptions::default())
+            .await;
+        match put {
+            Ok(()) => Ok(LeaseAttempt::Held(self)),
+            Err(error) if error.kind() == ErrorKind::Denied => Ok(LeaseAttempt::Without(format!(
+                "the credentials do not allow writing \"{}\"",
+                self.key
+            ))),
+            // Somebody was faster, or a repeated put met our own.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let present = self.store.get(&self.key, document::MAX_DOCUMENT_BYTES).await?;
+                if present == self.body {
+                    return Ok(LeaseAttempt::Held(self));
+                }
+                document::decode(&present).map(LeaseAttempt::Busy)
+            }
+            Err(error) => Err(error.with_hint("The run may go on without its lease.")),
+        }
+        .context("write lease")
+    }
+
+    /// Renews the lease; returns whether it was still ours.
+    pub async fn renew(&self) -> Result<bool> {
+        if !self.is_ours().await? {
+            return Ok(false);
+        }
+        let options = ObjectOptions::default();
+        let put = self
+            .store
+            .put(&self.key, self.body.clone(), PutMode::Overwrite, &options);
+        put.await.context("renew lease").map(|()| true)
+    }
+
+    /// Gives the lease back, if it is still ours.
+    pub async fn release(self) -> Result<()> {
+        if self.is_ours().await? {
+            self.store.delete(&self.key).await.context("release lease")?;
+        }
+        Ok(())
+    }
+
+    async fn is_ours(&self) -> Result<bool> {
+        match self.store.get(&self.key, document::MAX_DOCUMENT_BYTES).await {
+            Ok(bytes) => Ok(bytes == self.body),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.context("read lease")),
+        }
+    }
+}
+
+fn without_right(job: &str) -> LeaseAttempt {
+    LeaseAttempt::Without(format!(
+        "the credentials do not allow looking at the lease of job \"{job}\""
+    ))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::ObjectStore;
+    use crate::storage::memory::MemoryStore;
+
+    const TTL: Duration = Duration::from_secs(600);
+
+    struct Bench {
+        memory: Arc<MemoryStore>,
+        repository: Repository,
+    }
+
+    impl Bench {
+        async fn new() -> Self {
+            let memory = Arc::new(MemoryStore::new());
+            let repository = Repository::init(memory.clone()).await.unwrap();
+            Self { memory, repository }
+        }
+
+        async fn ask(&self, host: &str, run: u64) -> LeaseAttempt {
+            let now = self.memory.now().await.unwrap();
+            let run = SnapshotId::new(now, "full", run);
+            self.repository.lease("full", host, &run, TTL, now).await.unwrap()
+        }
+
+        async fn hold(&self, host: &str, run: u64) -> Lease {
+            match self.ask(host, run).await {
+                LeaseAttempt::Held(lease) => lease,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_run_of_the_job_is_told_and_another_host_is_not_held_up() {
+        let bench = Bench::new().await;
+        let lease = bench.hold("web1", 1).await;
+        assert!(matches!(bench.ask("web1", 2).await, LeaseAttempt::Busy(other) if other.host == "web1"));
+        assert!(matches!(bench.ask("web2", 3).await, LeaseAttempt::Without(_)));
+        assert!(lease.renew().await.unwrap());
+        lease.release().await.unwrap();
+        bench.hold("web1", 4).await;
+    }
+
+    #[tokio::test]
+    async fn an_expired_lease_is_taken_over_and_its_former_holder_leaves_it_alone() {
+        let bench = Bench::new().await;
+        let old = bench.hold("web1", 1).await;
+        bench.memory.advance(SignedDuration::from_secs(601));
+        let new = bench.hold("web1", 2).await;
+        assert!(!old.renew().await.unwrap());
+        old.release().await.unwrap();
+        assert!(new.renew().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_lease_holds_nobody_up() {
+        let bench = Bench::new().await;
+        let key = layout::lock("full").unwrap();
+        let options = ObjectOptions::default();
+        let body = Bytes::from_static(b"{}");
+        bench
+            .memory
+            .put(&key, body, PutMode::Overwrite, &options)
+            .await
+            .unwrap();
+        bench.hold("web1", 1).await;
+    }
+}
