@@ -10,7 +10,7 @@ use crate::archive::{ArchiveWriter, Compression};
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
-use crate::commands::{Outcome, Session, Status, open, show};
+use crate::commands::{Outcome, Session, Status, lease, open, show};
 use crate::config::{Plan, SourceConfig};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository, Run, RunOptions, SnapshotId, document, layout};
@@ -49,7 +49,10 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     }
     let status = match (
         manifests.is_empty(),
-        errors.is_empty() && manifests.iter().all(Manifest::is_complete),
+        errors.is_empty()
+            && manifests
+                .iter()
+                .all(|manifest| manifest.is_complete() && losses(manifest) == 0),
     ) {
         (true, _) => Status::Failed,
         (false, true) => Status::Done,
@@ -60,19 +63,55 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         text.push_str(&format!("\nfailed: {error}\n"));
     }
     if status == Status::Partial {
-        text.push_str("\nfinished, but some sources failed\n");
+        let lost: u64 = manifests.iter().map(losses).sum();
+        if lost > 0 {
+            text.push_str(&format!("\n{lost} items could not be read; the log names them\n"));
+        }
+        text.push_str("\nfinished, but some sources failed or lost items\n");
     }
     said(json!({ "snapshots": manifests, "errors": errors }), text, status)
 }
 
-/// Runs one plan: open, begin, read each source, commit. Without a commit nothing of it counts.
+/// Counts what a snapshot lacks although its sources succeeded: items that could not be read.
+fn losses(manifest: &Manifest) -> u64 {
+    let outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
+    outcomes
+        .filter_map(|outcome| outcome.note_counts.get("unreadable"))
+        .sum()
+}
+
+/// Runs one plan under the lease of its job.
 async fn run_plan(session: &Session, options: &args::Backup, plan: &Plan) -> Result<Manifest> {
     let sources = plan.sources.iter().map(open::source).collect::<Result<Vec<_>>>()?;
     let repository = open_or_create(session, plan).await?;
-    let host = host_name();
+    let (host, times) = (host_name(), RunOptions::default());
     let (id, run) = repository
-        .begin_run(&plan.job, &host, RunOptions::default(), session.cancel.clone())
+        .begin_run(&plan.job, &host, times.clone(), session.cancel.clone())
         .await?;
+    let lease = match lease::take(&repository, &plan.job, &host, &id, &times).await {
+        Ok(lease) => lease,
+        Err(busy) => {
+            run.abandon().await;
+            return Err(busy);
+        }
+    };
+    let result = read_and_commit(session, options, plan, &repository, sources, (id, run), host).await;
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
+    result
+}
+
+/// Reads each source, then commits. Without a commit nothing of it counts.
+async fn read_and_commit(
+    session: &Session,
+    options: &args::Backup,
+    plan: &Plan,
+    repository: &Repository,
+    sources: Vec<Arc<dyn Source>>,
+    (id, run): (SnapshotId, Run),
+    host: String,
+) -> Result<Manifest> {
     let started = Timestamp::now();
     let mut results = Vec::new();
     for (config, source) in plan.sources.iter().zip(sources) {

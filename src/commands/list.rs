@@ -45,7 +45,7 @@ pub async fn run(session: &Session, options: &args::List) -> Outcome {
                     })).collect::<Vec<_>>(),
                 }));
             }
-            Err(error) if error.kind() == crate::ErrorKind::Corrupt => {
+            Err(error) if matches!(error.kind(), crate::ErrorKind::Corrupt | crate::ErrorKind::Unsupported) => {
                 damaged.push(json!({ "id": id, "error": error.chain() }));
                 table.row([
                     id.to_string(),

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod cat;
 pub mod check;
 pub mod init;
+mod lease;
 pub mod list;
 mod open;
 mod probe;

@@ -14,7 +14,7 @@ mod url;
 
 pub use env::{Environment, from_environment};
 pub use file::{parse, read};
-pub use plan::{Plan, plan_for_job, plan_for_urls, repository_for};
+pub use plan::{ADHOC_JOB, Plan, plan_for_job, plan_for_urls, repository_for};
 pub use secret::Secret;
 pub use types::{
     Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,

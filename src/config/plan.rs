@@ -7,7 +7,7 @@ use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::error::{Error, Result};
 
 /// Job name of a backup whose sources were given as URLs.
-pub(super) const ADHOC_JOB: &str = "adhoc";
+pub const ADHOC_JOB: &str = "adhoc";
 
 /// One run: a job's sources into one repository. It serialises without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
