@@ -34,7 +34,7 @@ for run in $(seq "$runs"); do
     measure ours "$WIREVAULT" backup "sqlite:$stage/player.db" --to "$WIREVAULT_REPOSITORY"
     o=$seconds
     kill -TERM "$writer"
-    wait "$writer"
+    wait "$writer" || true
     echo "$t" >>"$stage/theirs.all"; echo "$o" >>"$stage/ours.all"
     awk -v t="$t" -v o="$o" 'BEGIN { print t / o }' >>"$stage/ratio.all"
     printf 'pair %s: sqlite3 + zstd + aws %s s, wirevault %s s (peak %s MiB)\n' "$run" "$t" "$o" "$(mib $((peak_kib * 1024)))"

@@ -1,6 +1,7 @@
 //! `backup`: reads every source of a plan into the repository; the manifest is written last.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -80,11 +81,22 @@ fn losses(manifest: &Manifest) -> u64 {
         .sum()
 }
 
+/// The defaults. Tests shorten the lease by `WIREVAULT_TEST_LEASE_SECONDS`, to stop a run for longer than it lasts.
+fn run_options() -> RunOptions {
+    let seconds = std::env::var("WIREVAULT_TEST_LEASE_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    seconds.map_or_else(RunOptions::default, |seconds: u64| RunOptions {
+        heartbeat: Duration::from_secs(seconds) / 20,
+        lease_ttl: Duration::from_secs(seconds),
+    })
+}
+
 /// Runs one plan under the lease of its job.
 async fn run_plan(session: &Session, options: &args::Backup, plan: &Plan) -> Result<Manifest> {
     let sources = plan.sources.iter().map(open::source).collect::<Result<Vec<_>>>()?;
     let repository = open_or_create(session, plan).await?;
-    let (host, times) = (host_name(), RunOptions::default());
+    let (host, times) = (host_name(), run_options());
     let (id, run) = repository
         .begin_run(&plan.job, &host, times.clone(), session.cancel.clone())
         .await?;

@@ -9,6 +9,7 @@ use crate::sources::Source;
 use crate::sources::files::{FilesOptions, FilesSource};
 use crate::sources::postgres::{ConnectOptions, PostgresSource};
 use crate::sources::sqlite::{Method, SqliteOptions, SqliteSource};
+use crate::storage::limit::{LimitOptions, LimitStore};
 use crate::storage::retry::RetryOptions;
 use crate::storage::s3::{Encryption, S3Options};
 use crate::storage::{self, SharedStore};
@@ -34,10 +35,17 @@ pub(super) async fn store(repository: &RepositoryConfig) -> Result<SharedStore> 
         encryption,
         ..S3Options::default()
     };
-    if repository.rate_limit_bytes.is_some() {
-        return Err(Error::unsupported("rate_limit is not yet supported by this version").with_hint("Remove the key."));
-    }
-    storage::open::open(&repository.url, options, RetryOptions::default()).await
+    let store = storage::open::open(&repository.url, options, RetryOptions::default()).await?;
+    Ok(match repository.rate_limit_bytes {
+        None => store,
+        Some(rate) => Arc::new(LimitStore::new(
+            store,
+            LimitOptions {
+                upload_bytes_per_second: Some(rate),
+                download_bytes_per_second: Some(rate),
+            },
+        )),
+    })
 }
 
 /// Makes a source; nothing is connected yet.
