@@ -14,6 +14,7 @@ mod support;
 mod archive;
 mod cli;
 mod faults;
+mod files;
 mod postgres;
 mod postgres_roundtrip;
 mod postgres_schema;

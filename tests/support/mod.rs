@@ -1,4 +1,5 @@
 //! Servers that tests start for themselves and stop again.
 
+pub(crate) mod archives;
 pub(crate) mod postgres;
 pub(crate) mod s3;

@@ -7,7 +7,7 @@
 //! [`FilesRestoreOptions::delete`] says otherwise, and then only where the backup would have looked. A part of the
 //! root that lies on another filesystem is refused: restore that directory on its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -105,6 +105,7 @@ fn run(
     runtime: &tokio::runtime::Handle,
 ) -> Result<FilesRestoreReport> {
     std::fs::create_dir_all(target)?;
+    let root = lock(target)?;
     clear_the_way(target)?;
     let name = format!("{:016x}", rand::random::<u64>());
     let staging = target.join(format!("{}{name}", String::from_utf8_lossy(OWN_PREFIX)));
@@ -113,7 +114,6 @@ fn run(
         .create(&staging)
         .context("make the directory for staged files")?;
     let mut guard = Guard(Some(staging.clone()));
-    let root = OwnedFd::from(File::open(target)?);
     let staged = OwnedFd::from(File::open(&staging)?);
     let mut stager = Stager {
         root: &root,
@@ -128,6 +128,8 @@ fn run(
         replaced: None,
         not_dirs: Vec::new(),
         last: Vec::new(),
+        alone: HashMap::new(),
+        alone_bytes: 0,
         report: FilesRestoreReport::default(),
         is_root: rustix::process::geteuid().is_root(),
     };
@@ -208,6 +210,20 @@ fn stagings(target: &Path) -> Result<Vec<(PathBuf, bool)>> {
         }
     }
     Ok(found)
+}
+
+/// Opens the root and keeps other restores out of it until it is closed: they would take what is staged for leavings.
+fn lock(target: &Path) -> Result<OwnedFd> {
+    let root = OwnedFd::from(File::open(target).with_context(|| format!("open \"{}\"", target.display()))?);
+    match rustix::fs::flock(&root, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Error::new(
+            ErrorKind::PreconditionFailed,
+            format!("another restore into \"{}\" is running", target.display()),
+        )
+        .with_hint("Wait for it to end. Nothing was changed.")),
+        // A filesystem without such locks.
+        _ => Ok(root),
+    }
 }
 
 fn clear_the_way(target: &Path) -> Result<()> {
@@ -326,7 +342,7 @@ fn open_places(target: &Path, previous: &Path, staging: Option<&Path>) -> Result
         ))
     };
     Ok(Places {
-        root: open(target)?,
+        root: lock(target)?,
         previous: open(previous)?,
         staged: staging.map(open).transpose()?,
     })
@@ -352,8 +368,23 @@ struct Stager<'a> {
     not_dirs: Vec<Vec<u8>>,
     /// The last path, as it sorts.
     last: Vec<u8>,
+    /// Targets of hard links that are not selected, and the path each was restored at instead.
+    alone: HashMap<Vec<u8>, Vec<u8>>,
+    alone_bytes: usize,
     report: FilesRestoreReport,
     is_root: bool,
+}
+
+/// Bytes of remembered paths in [`Stager::alone`]; links to later targets become copies.
+const MAX_ALONE_BYTES: usize = 4 << 20;
+
+/// Returns the target of a hard link if it is not selected itself.
+fn unselected_target(meta: &EntryMeta, selection: &Patterns) -> Result<Option<Vec<u8>>> {
+    if meta.kind != EntryKind::Hardlink {
+        return Ok(None);
+    }
+    let target = beneath::checked(meta.link.as_deref().unwrap_or_default())?;
+    Ok((!selection.selects(target, false)).then(|| target.to_vec()))
 }
 
 /// A file being staged.
@@ -410,15 +441,15 @@ impl Stager<'_> {
                     }
                     if selection.selects(&path, meta.kind == EntryKind::Directory) {
                         self.report.entries += 1;
-                        open = self.begin(meta, path)?;
+                        open = match unselected_target(&meta, &selection)? {
+                            Some(target) => self.stage_alone(reader, runtime, meta, path, target).map(|()| None)?,
+                            None => self.begin(meta, path)?,
+                        };
                     }
                 }
                 EntryEvent::Data(data) => {
                     if let Some(staging) = &mut open {
-                        staging.write(&data)?;
-                        let len = u64::try_from(data.len()).unwrap_or(0);
-                        self.report.bytes += len;
-                        self.reporter.advance(&self.options.task, len, 0);
+                        self.write(staging, &data)?;
                     }
                 }
                 EntryEvent::End { .. } => {
@@ -431,6 +462,67 @@ impl Stager<'_> {
         }
         if let Some(live) = &mut live {
             self.remove_extras(live, None, &selection)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, staging: &mut Staging, data: &[u8]) -> Result<()> {
+        staging.write(data)?;
+        let len = u64::try_from(data.len()).unwrap_or(0);
+        self.report.bytes += len;
+        self.reporter.advance(&self.options.task, len, 0);
+        Ok(())
+    }
+
+    /// Stages a hard link whose target is not selected: its data is fetched, and further links to that target link
+    /// to this path.
+    fn stage_alone(
+        &mut self,
+        reader: &ArchiveReader,
+        runtime: &tokio::runtime::Handle,
+        mut meta: EntryMeta,
+        path: Vec<u8>,
+        target: Vec<u8>,
+    ) -> Result<()> {
+        let missing = || {
+            Error::corrupt(format!(
+                "the backup lacks the file \"{}\" that \"{}\" is a further name of",
+                show(&target),
+                show(&path)
+            ))
+        };
+        if let Some(first) = self.alone.get(&target) {
+            meta.link = Some(first.clone());
+            return self.begin(meta, path).map(|_| ());
+        }
+        let found = runtime.block_on(reader.find(&target))?;
+        let found = found.filter(|f| f.kind == EntryKind::File).ok_or_else(missing)?;
+        let mut entries = reader.entries(Selection::Entries(vec![found]));
+        let mut open = None;
+        while let Some(event) = runtime.block_on(entries.next())? {
+            match event {
+                EntryEvent::Begin(first) => {
+                    if first.kind != EntryKind::File {
+                        return Err(missing());
+                    }
+                    open = self.begin(first, path.clone())?;
+                }
+                EntryEvent::Data(data) => {
+                    if let Some(staging) = &mut open {
+                        self.write(staging, &data)?;
+                    }
+                }
+                EntryEvent::End { .. } => {
+                    if let Some(staging) = open.take() {
+                        self.end_file(staging)?;
+                    }
+                }
+            }
+        }
+        let bytes = target.len() + path.len() + 128;
+        if self.alone_bytes + bytes <= MAX_ALONE_BYTES {
+            self.alone_bytes += bytes;
+            self.alone.insert(target, path);
         }
         Ok(())
     }
