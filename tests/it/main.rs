@@ -19,4 +19,5 @@ mod postgres;
 mod postgres_roundtrip;
 mod postgres_schema;
 mod repository;
+mod sqlite;
 mod storage;

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use crate::archive::StreamRecord;
 use crate::error::{Context, Error, ErrorKind, Result};

@@ -1,7 +1,8 @@
 //! Puts a database back: beside, checked, then in place of the old one, which is kept.
 //!
-//! Until the last step the live database is untouched. A stale `-wal` beside a new file would corrupt it, so the old
-//! database, `-wal`, `-shm` and `-journal` move away together, and nobody may have the old one open.
+//! Until the last step the live database is untouched. A stale `-wal` beside a new file would corrupt it, so nobody may
+//! have the old one open, its WAL is emptied into it, and what is left of `-wal`, `-shm` and `-journal` goes away before
+//! the new one is renamed over it. The old one has a second name by then, so a kill at any moment leaves one of the two whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -9,6 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +90,8 @@ pub async fn restore(
     let runtime = tokio::runtime::Handle::current();
     let act = format!("restore \"{}\"", target.display());
     blocking(move || {
+        // SQLite's companions stand beside the file itself, not beside a link to it.
+        let target = std::fs::canonicalize(&target).unwrap_or(target);
         if !options.replace && target.symlink_metadata().is_ok() {
             return Err(
                 Error::new(ErrorKind::AlreadyExists, format!("\"{}\" exists", target.display()))
@@ -97,13 +101,7 @@ pub async fn restore(
         let temporary = with_suffix(&target, ".restore.tmp");
         let bytes = facts.page_size.saturating_mul(facts.page_count);
         check_space(&target, bytes)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .with_context(|| format!("create \"{}\"", temporary.display()))?;
+        let file = claim(&temporary)?;
         let mut beside = Beside(Some(temporary.clone()));
         runtime.block_on(receive(&reader, &facts, &file, &options, &reporter, &cancel))?;
         if file.metadata()?.len() != bytes {
@@ -113,13 +111,14 @@ pub async fn restore(
             )));
         }
         file.sync_all().context("write the database to disk")?;
-        drop(file);
         reporter.phase(&options.task, "check");
         check_file(&temporary, options.full_check)
             .context("check the restored database; the live one was not touched")?;
         dress(&temporary, &target, &facts, &options, &reporter)?;
         let previous = swap(&temporary, &target, &options)?;
         beside.0 = None;
+        // Until here no other restore takes the temporary file for a leaving.
+        drop(file);
         Ok(SqliteRestoreReport {
             path: target,
             bytes,
@@ -128,6 +127,48 @@ pub async fn restore(
     })
     .await
     .context(act)
+}
+
+/// Makes the temporary file, or takes over what a killed restore left.
+fn claim(path: &Path) -> Result<File> {
+    let act = || format!("create \"{}\"", path.display());
+    for _ in 0..10 {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)
+            .with_context(act)?;
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            == Err(rustix::io::Errno::WOULDBLOCK)
+        {
+            return Err(Error::new(
+                ErrorKind::PreconditionFailed,
+                "another restore of this database is running",
+            )
+            .with_hint("Wait for it to end. Nothing was changed."));
+        }
+        // Whoever held the lock may have ended meanwhile: then this file is the live database, or is gone.
+        let own = file.metadata()?;
+        let same = path
+            .symlink_metadata()
+            .is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
+        if same {
+            for suffix in registry::SUFFIXES.into_iter().filter(|s| !s.is_empty()) {
+                let _ = std::fs::remove_file(with_suffix(path, suffix));
+            }
+            rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o600)).map_err(std::io::Error::from)?;
+            file.set_len(0).with_context(act)?;
+            return Ok(file);
+        }
+    }
+    Err(Error::new(
+        ErrorKind::PreconditionFailed,
+        "other restores of this database are running",
+    ))
 }
 
 /// Returns the facts of the database in an archive.
@@ -220,26 +261,69 @@ fn dress(
     Ok(())
 }
 
-/// Moves the old database away and the new one in its place. Returns where the old one is.
+/// Puts the new database in place of the old one. Returns where the old one is.
 fn swap(new: &Path, target: &Path, options: &SqliteRestoreOptions) -> Result<Option<PathBuf>> {
-    let directory = File::open(parent(target))?;
-    let suffix = format!(".pre-restore-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
-    let exists = target.symlink_metadata().is_ok();
-    let lock = if exists {
-        hold_exclusively(target, options.busy_timeout)?
+    let kept = with_suffix(target, &format!(".pre-restore-{}", now()));
+    let previous = if target.symlink_metadata().is_ok() {
+        let held = hold_exclusively(target, options.busy_timeout)?;
+        replace(new, target, &kept, held.is_some())?;
+        Some(kept)
     } else {
+        // A `-wal` without its database would be taken for the new one's.
+        move_companions(target, &kept, false)?;
+        rename_new(new, target)?;
         None
     };
-    let moved = move_all(target, &with_suffix(target, &suffix))?;
-    // SQLite removes `<target>-wal` by its name when it lets go: so it lets go before the new database has that name.
-    drop(lock);
-    move_all_companions(target, &with_suffix(target, &suffix))?;
-    if let Err(cause) = rename_new(new, target) {
-        move_back(&moved);
-        return Err(cause.context("put the new database in place; the old one is back"));
+    File::open(parent(target))?.sync_all()?;
+    Ok(previous)
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string()
+}
+
+/// Gives the old database its second name, takes its companions away, and renames the new one over it: at every moment
+/// a whole database stands at `target`. With `held`, all of the old one is in its file (see [`hold_exclusively`]).
+fn replace(new: &Path, target: &Path, kept: &Path, held: bool) -> Result<()> {
+    let linked = match std::fs::hard_link(target, kept) {
+        Ok(()) => true,
+        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => return Err(cause.into()),
+        // A filesystem without hard links: the name is missing between two renames.
+        Err(_) => {
+            move_companions(target, kept, held)?;
+            std::fs::rename(target, kept).with_context(|| format!("move \"{}\" away", target.display()))?;
+            false
+        }
+    };
+    let placed = if linked {
+        move_companions(target, kept, held).and_then(|()| Ok(std::fs::rename(new, target)?))
+    } else {
+        rename_new(new, target)
+    };
+    placed.map_err(|cause| {
+        let _ = if linked {
+            std::fs::remove_file(kept)
+        } else {
+            std::fs::rename(kept, target)
+        };
+        let _ = move_companions(kept, target, false);
+        cause.context("put the new database in place; the old one is back")
+    })
+}
+
+/// Moves `-wal`, `-shm` and `-journal` of one name to another. Those that hold nothing any more are removed if `held`.
+fn move_companions(from: &Path, to: &Path, held: bool) -> Result<()> {
+    for suffix in registry::SUFFIXES.into_iter().filter(|s| !s.is_empty()) {
+        let name = with_suffix(from, suffix);
+        let Ok(meta) = name.symlink_metadata() else { continue };
+        let act = || format!("move \"{}\" away", name.display());
+        if held && (meta.len() == 0 || suffix == "-shm") {
+            std::fs::remove_file(&name).with_context(act)?;
+        } else {
+            std::fs::rename(&name, with_suffix(to, suffix)).with_context(act)?;
+        }
     }
-    directory.sync_all()?;
-    Ok(exists.then(|| with_suffix(target, &suffix)))
+    Ok(())
 }
 
 /// Renames without replacing what an application may have made meanwhile, where the filesystem can.
@@ -252,58 +336,37 @@ fn rename_new(new: &Path, target: &Path) -> Result<()> {
 }
 
 /// Returns a connection that keeps everybody else out, or `None` if the old file is no database.
+///
+/// All of the database is in its file then: a hot journal was rolled back, the WAL is copied into the file and empty.
+/// The connection removes no `-wal` by its name when it closes: that may be the new database's by then.
 fn hold_exclusively(path: &Path, timeout: Duration) -> Result<Option<Connection>> {
-    let attempt = || -> rusqlite::Result<Connection> {
+    use rusqlite::ErrorCode as Code;
+    let attempt = || -> rusqlite::Result<(Connection, bool)> {
         let db = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         db.busy_timeout(timeout)?;
-        // In WAL mode BEGIN EXCLUSIVE alone lets readers be; with this locking mode they must have left.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // In WAL mode BEGIN EXCLUSIVE alone lets readers be; with this locking mode they must have left. The lock is
+        // kept after COMMIT.
         db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        db.execute_batch("BEGIN EXCLUSIVE")?;
-        Ok(db)
+        db.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        Ok((db, busy != 0))
+    };
+    let used = |own: Error| {
+        own.context("another process has the old database open; it was not touched")
+            .with_hint("Stop the application, then restore again.")
     };
     match attempt() {
-        Ok(db) => Ok(Some(db)),
-        Err(cause) if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => Ok(None),
-        Err(cause) if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) => Ok(None),
-        Err(cause) => Err(error(cause)
-            .context("another process has the old database open; it was not touched")
-            .with_hint("Stop the application, then restore again.")),
-    }
-}
-
-fn move_all(from: &Path, to: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let mut moved = Vec::new();
-    for suffix in registry::SUFFIXES {
-        let pair = (with_suffix(from, suffix), with_suffix(to, suffix));
-        match std::fs::rename(&pair.0, &pair.1) {
-            Ok(()) => moved.push(pair),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
-            Err(cause) => {
-                move_back(&moved);
-                return Err(Error::from(cause).context(format!("move \"{}\" away", pair.0.display())));
-            }
-        }
-    }
-    Ok(moved)
-}
-
-fn move_all_companions(from: &Path, to: &Path) -> Result<()> {
-    for suffix in registry::SUFFIXES.into_iter().filter(|s| !s.is_empty()) {
-        let name = with_suffix(from, suffix);
-        if name.exists() && !with_suffix(to, suffix).exists() {
-            std::fs::rename(&name, with_suffix(to, suffix))
-                .with_context(|| format!("move \"{}\" away", name.display()))?;
-        }
-    }
-    Ok(())
-}
-
-fn move_back(moved: &[(PathBuf, PathBuf)]) {
-    for (from, to) in moved.iter().rev() {
-        let _ = std::fs::rename(to, from);
+        Ok((db, false)) => Ok(Some(db)),
+        Ok((_, true)) => Err(used(Error::new(ErrorKind::TimedOut, "its WAL could not be emptied"))),
+        Err(cause) => match cause.sqlite_error_code() {
+            Some(Code::NotADatabase | Code::DatabaseCorrupt) => Ok(None),
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => Err(used(error(cause))),
+            _ => Err(error(cause).context("see that nobody uses the old database; it was not touched")),
+        },
     }
 }
 
@@ -311,27 +374,22 @@ fn move_back(moved: &[(PathBuf, PathBuf)]) {
 pub async fn undo(target: &Path, previous: &Path, options: &SqliteRestoreOptions) -> Result<PathBuf> {
     let (target, previous, options) = (target.to_path_buf(), previous.to_path_buf(), options.clone());
     blocking(move || {
+        let target = std::fs::canonicalize(&target).unwrap_or(target);
         if !previous.exists() {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("\"{}\" does not exist", previous.display()),
             ));
         }
-        let aside = with_suffix(
-            &target,
-            &format!(".undone-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")),
-        );
-        let lock = if target.exists() {
-            hold_exclusively(&target, options.busy_timeout)?
+        let aside = with_suffix(&target, &format!(".undone-{}", now()));
+        if target.symlink_metadata().is_ok() {
+            let held = hold_exclusively(&target, options.busy_timeout)?;
+            replace(&previous, &target, &aside, held.is_some())?;
         } else {
-            None
-        };
-        let moved = move_all(&target, &aside)?;
-        drop(lock);
-        if let Err(cause) = move_all(&previous, &target) {
-            move_back(&moved);
-            return Err(cause);
+            move_companions(&target, &aside, false)?;
+            rename_new(&previous, &target)?;
         }
+        move_companions(&previous, &target, false)?;
         File::open(parent(&target))?.sync_all()?;
         Ok(aside)
     })
