@@ -17,7 +17,7 @@ use wirevault::sources::files::restore::{self, FilesRestoreOptions, FilesRestore
 use wirevault::sources::files::{FilesOptions, FilesSource};
 use wirevault::sources::sqlite::registry;
 
-use crate::support::archives::Vault;
+use crate::support::archives::{Vault, as_nobody};
 
 /// What a path is, in words: kind, mode, owner, time, content or target, attributes, and the first of its names.
 fn describe(root: &Path) -> BTreeMap<Vec<u8>, String> {
@@ -379,6 +379,23 @@ async fn selected_paths_alone_are_restored_with_whole_hard_links() {
     assert_eq!(report.entries, 1);
     let names: Vec<_> = describe(&target).into_keys().collect();
     assert_eq!(names, [b"a".to_vec(), b"a/regular".to_vec()]);
+    let error = put_back(&vault, &target, &selected(&["a/regulr"])).await.unwrap_err();
+    assert_eq!(error.kind(), wirevault::ErrorKind::NotFound, "{}", error.chain());
+    // Only the frames of what is selected are fetched.
+    let reader = vault.reader().await;
+    let target = dir.path().join("one");
+    restore::restore(
+        reader.clone(),
+        &target,
+        &selected(&["a/regular"]),
+        vault.reporter(),
+        CancellationToken::new(),
+    )
+    .await
+    .unwrap();
+    let all = vault.bytes().await.len();
+    let fetched = usize::try_from(reader.fetched_bytes()).unwrap();
+    assert!(fetched < all / 2, "{fetched} of {all}");
     // The first name stands in the archive with the data; here only others are wanted.
     let target = dir.path().join("links");
     put_back(&vault, &target, &selected(&["first", "zz third"]))
@@ -780,4 +797,45 @@ proptest! {
             same(&before, &describe(&target));
         });
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_read_or_given_away_is_told() {
+    if as_nobody("files::what_may_not_be_read_or_given_away_is_told") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (root, target) = (dir.path().join("root"), dir.path().join("target"));
+    fs::create_dir_all(root.join("closed")).unwrap();
+    fs::write(root.join("closed/file"), "x").unwrap();
+    fs::write(root.join("open"), "x").unwrap();
+    fs::write(root.join("secret"), "x").unwrap();
+    mode(&root.join("secret"), 0);
+    mode(&root.join("closed"), 0);
+    let (vault, outcome) = backup(&root).await;
+    mode(&root.join("closed"), 0o700);
+    assert_eq!(vault.reporter.notes(), ["unreadable closed", "unreadable secret"]);
+    assert_eq!((outcome.note_counts["unreadable"], outcome.items), (2, 2));
+    put_back(&vault, &target, &FilesRestoreOptions::default())
+        .await
+        .unwrap();
+    mode(&target.join("closed"), 0o700);
+    assert_eq!(
+        describe(&target).into_keys().collect::<Vec<_>>(),
+        [b"closed".to_vec(), b"open".to_vec()]
+    );
+    // A program that would run as somebody else does not come back as one that runs as us.
+    let mut setuid = entry("setuid", EntryKind::File, None);
+    setuid.0.mode = 0o6755;
+    let vault = hostile(vec![setuid]).await.unwrap();
+    let target = dir.path().join("setuid target");
+    put_back(&vault, &target, &FilesRestoreOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(target.join("setuid").metadata().unwrap().mode() & 0o7777, 0o755);
+    assert!(
+        vault.reporter.notes().contains(&"metadata-not-set setuid".to_owned()),
+        "{:?}",
+        vault.reporter.notes()
+    );
 }

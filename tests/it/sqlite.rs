@@ -14,7 +14,7 @@ use wirevault::sources::sqlite::restore::{self, SqliteRestoreOptions, SqliteRest
 use wirevault::sources::sqlite::{Method, SqliteOptions, SqliteSource};
 use wirevault::sources::{Source, SourceOutcome};
 
-use crate::support::archives::Vault;
+use crate::support::archives::{Vault, as_nobody};
 
 fn options(path: &Path) -> SqliteOptions {
     SqliteOptions {
@@ -417,6 +417,43 @@ async fn a_live_file_that_is_no_database_can_be_replaced_through_a_link() {
     assert!(link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(rows(&real), 50);
     assert_eq!(fs::read(report.previous.unwrap()).unwrap(), vec![b'x'; 10_000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_be_written_is_no_obstacle_unless_the_wal_needs_it() {
+    if as_nobody("sqlite::a_directory_that_cannot_be_written_is_no_obstacle_unless_the_wal_needs_it") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    drop(make(&inner.join("rollback.db"), "PRAGMA journal_mode=DELETE", 30));
+    drop(make(&inner.join("wal.db"), "PRAGMA journal_mode=WAL", 30));
+    let db = make(
+        &dir.path().join("x.db"),
+        "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0",
+        30,
+    );
+    fs::copy(dir.path().join("x.db"), inner.join("busy.db")).unwrap();
+    fs::copy(dir.path().join("x.db-wal"), inner.join("busy.db-wal")).unwrap();
+    drop(db);
+    with_hot_journal(&inner);
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o555)).unwrap();
+    for name in ["rollback.db", "wal.db"] {
+        let (vault, _) = try_backup(options(&inner.join(name)), dir.path()).await.unwrap();
+        let target = dir.path().join(name);
+        put_back(&vault, &target, false).await.unwrap();
+        assert_eq!(rows(&target), 30);
+    }
+    let error = try_backup(options(&inner.join("busy.db")), dir.path())
+        .await
+        .unwrap_err();
+    assert!(error.hint().unwrap_or_default().contains("-shm"), "{}", error.chain());
+    let error = try_backup(options(&inner.join("hot.db")), dir.path())
+        .await
+        .unwrap_err();
+    assert!(error.chain().contains("hot journal"), "{}", error.chain());
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// SQLite keeps the page at 1 GiB for its locks and stores nothing there. Reads and writes 1.2 GiB, so only by name.

@@ -375,6 +375,27 @@ struct Stager<'a> {
     is_root: bool,
 }
 
+/// Bytes of selected entries that are named one by one; beyond, the whole archive is read.
+const MAX_CHOSEN_BYTES: usize = 8 << 20;
+
+/// Chooses the entries to read by the index alone, so that one file of many costs its own frames.
+fn choose(reader: &ArchiveReader, selection: &Patterns, runtime: &tokio::runtime::Handle) -> Result<Selection> {
+    let (mut chosen, mut bytes) = (Vec::new(), 0);
+    runtime.block_on(reader.for_each_entry(&mut |entry| {
+        let path = beneath::checked(&entry.path)?;
+        if bytes <= MAX_CHOSEN_BYTES && selection.selects(path, entry.kind == EntryKind::Directory) {
+            bytes += path.len() + 128;
+            chosen.push(entry);
+        }
+        Ok(())
+    }))?;
+    Ok(if bytes > MAX_CHOSEN_BYTES {
+        Selection::All
+    } else {
+        Selection::Entries(chosen)
+    })
+}
+
 /// Bytes of remembered paths in [`Stager::alone`]; links to later targets become copies.
 const MAX_ALONE_BYTES: usize = 4 << 20;
 
@@ -424,7 +445,12 @@ impl Stager<'_> {
                 leaving: Vec::new(),
             });
         }
-        let mut entries = reader.entries(Selection::All);
+        let wanted = if self.options.paths.is_empty() || self.options.delete {
+            Selection::All
+        } else {
+            choose(reader, &selection, runtime)?
+        };
+        let mut entries = reader.entries(wanted);
         let mut open: Option<Staging> = None;
         while let Some(event) = runtime.block_on(entries.next())? {
             if cancel.is_cancelled() {
@@ -462,6 +488,12 @@ impl Stager<'_> {
         }
         if let Some(live) = &mut live {
             self.remove_extras(live, None, &selection)?;
+        }
+        if self.report.entries == 0 && !self.options.paths.is_empty() {
+            return Err(
+                Error::new(ErrorKind::NotFound, "nothing in the backup matches the selected paths")
+                    .with_hint("Nothing was changed. Paths are relative to the root of the backup."),
+            );
         }
         Ok(())
     }
