@@ -739,6 +739,30 @@ async fn a_walk_does_not_drop_the_locks_of_a_registered_database() {
     db.execute_batch("COMMIT").unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_restore_and_a_directory_in_the_way_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, target) = (dir.path().join("root"), dir.path().join("target"));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("a"), "1").unwrap();
+    fs::write(root.join("x"), "a file").unwrap();
+    let (vault, _) = backup(&root).await;
+    fs::create_dir_all(target.join("x")).unwrap();
+    fs::write(target.join("x/kept"), "kept").unwrap();
+    let before = describe(&target);
+    let error = put_back(&vault, &target, &FilesRestoreOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), wirevault::ErrorKind::AlreadyExists, "{}", error.chain());
+    same(&before, &describe(&target));
+    let other = fs::File::open(&root).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let error = put_back(&vault, &root, &FilesRestoreOptions::default())
+        .await
+        .unwrap_err();
+    assert!(error.chain().contains("another restore"), "{}", error.chain());
+}
+
 #[derive(Debug, Clone)]
 enum Node {
     File(Vec<u8>, u32),
@@ -751,13 +775,25 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
         .prop_filter("no dots", |n| n != b"." && n != b"..")
 }
 
+fn short_name() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(97u8..100, 1..2)
+}
+
+fn short_node() -> impl Strategy<Value = Node> {
+    nodes(short_name().boxed())
+}
+
 fn node() -> impl Strategy<Value = Node> {
+    nodes(name().boxed())
+}
+
+fn nodes(name: BoxedStrategy<Vec<u8>>) -> impl Strategy<Value = Node> {
     let leaf = prop_oneof![
         (proptest::collection::vec(any::<u8>(), 0..2000), 0u32..0o1000).prop_map(|(d, m)| Node::File(d, m)),
-        name().prop_map(Node::Link),
+        name.clone().prop_map(Node::Link),
     ];
-    leaf.prop_recursive(4, 24, 6, |inner| {
-        proptest::collection::vec((name(), inner), 0..6).prop_map(Node::Dir)
+    leaf.prop_recursive(4, 24, 6, move |inner| {
+        proptest::collection::vec((name.clone(), inner), 0..6).prop_map(Node::Dir)
     })
 }
 
@@ -785,7 +821,11 @@ proptest! {
 
     /// Whatever tree is restored over whatever other tree of the same names, the backup's tree comes out.
     #[test]
-    fn small_random_trees_come_back(children in proptest::collection::vec((name(), node()), 0..6)) {
+    fn small_random_trees_come_back(
+        children in proptest::collection::vec((name(), node()), 0..6),
+        others in proptest::collection::vec((short_name(), short_node()), 0..6),
+        kept in proptest::collection::vec((short_name(), short_node()), 0..6),
+    ) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
@@ -795,6 +835,24 @@ proptest! {
             let (vault, _) = backup(&root).await;
             put_back(&vault, &target, &FilesRestoreOptions::default()).await.unwrap();
             same(&before, &describe(&target));
+            // Names of one letter meet: whatever stands in the way is replaced, or refused and left as it was.
+            let (root, target) = (dir.path().join("others"), dir.path().join("kept"));
+            build(&Node::Dir(others), &root);
+            build(&Node::Dir(kept), &target);
+            let (wanted, stood) = (describe(&root), describe(&target));
+            let (vault, _) = backup(&root).await;
+            let options = FilesRestoreOptions { delete: true, checksum: true, ..FilesRestoreOptions::default() };
+            match put_back(&vault, &target, &options).await {
+                Ok(report) => {
+                    same(&wanted, &describe(&target));
+                    restore::undo(&target, Some(&report.previous.unwrap())).await.unwrap();
+                    same(&without_dir_times(&stood), &without_dir_times(&describe(&target)));
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), wirevault::ErrorKind::AlreadyExists, "{}", error.chain());
+                    same(&stood, &describe(&target));
+                }
+            }
         });
     }
 }
