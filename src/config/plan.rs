@@ -75,7 +75,7 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
 pub fn plan_for_urls(urls: &[String], repository: RepositoryConfig) -> Result<Plan> {
     let mut sources = urls
         .iter()
-        .map(|url| parse_source_url(url))
+        .map(|url| absolute(parse_source_url(url)?))
         .collect::<Result<Vec<_>>>()?;
     unique_names(&mut sources);
     Ok(Plan {

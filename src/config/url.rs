@@ -81,7 +81,7 @@ pub fn parse_repository_url(text: &str) -> Result<String> {
             return directory_url(Path::new(path));
         }
         return Err(Error::invalid(format!("\"{trimmed}\" is not the URL of a repository"))
-            .with_hint("Write s3://bucket/prefix or file:///path."));
+            .with_hint("Write s3://bucket/prefix, file:///path, or a path that begins with / or ./."));
     };
     match scheme {
         "s3" => {
