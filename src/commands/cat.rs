@@ -26,7 +26,7 @@ impl Report for Written {
 
 /// Finds the entry or stream, then copies it out; every frame's digest is checked before its bytes are written.
 pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
-    let (repository, manifest) = open_snapshot(session, &options.snapshot).await?;
+    let (repository, manifest) = open_snapshot(session, &options.snapshot, Some(&options.source)).await?;
     let source = source_named(&manifest, &options.source)?;
     let reader = open_reader_lazily(session, repository.store(), source).await?;
     if let Some(entry) = reader.find(options.path.as_bytes()).await? {

@@ -34,11 +34,16 @@ enum Target {
 
 /// Selects sources, opens and checks all of them, decides targets, and only then writes.
 pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
-    let (repository, manifest) = open_snapshot(session, &options.snapshot).await?;
+    let only = match options.source.as_slice() {
+        [one] => Some(one.as_str()),
+        _ => None,
+    };
+    let (repository, manifest) = open_snapshot(session, &options.snapshot, only).await?;
     let selected = select(&manifest, options)?;
     let mut steps = Vec::new();
     for source in &selected {
         let target = target(source, &location(&manifest, source)?, options, selected.len())?;
+        refuse_if_occupied(&target, options)?;
         steps.push(Step {
             source,
             reader: open_reader(session, repository.store(), source).await?,
@@ -192,7 +197,6 @@ async fn restore_source(session: &Session, options: &args::Restore, step: Step<'
     let Step { source, reader, target } = step;
     match target {
         Target::Tree(root) => {
-            refuse_if_filled(&root, options)?;
             make_parents(&root)?;
             let how = files::FilesRestoreOptions {
                 task: source.name.clone(),
@@ -246,17 +250,25 @@ async fn restore_source(session: &Session, options: &args::Restore, step: Step<'
     }
 }
 
-/// A tree given with `--into` that holds files already is replaced only when that was asked for.
-fn refuse_if_filled(root: &Path, options: &args::Restore) -> Result<()> {
-    let filled = std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some());
-    if filled && options.into.is_some() && !options.clean {
-        return Err(
-            Error::new(ErrorKind::AlreadyExists, format!("\"{}\" is not empty", root.display())).with_hint(
-                "Add --clean to restore over it (what is replaced is kept beside), or choose another --into.",
-            ),
-        );
+/// Refuses before the first write of any source what its own restore would refuse in the middle of them: a database
+/// file that is there, and a tree given with `--into` that holds files already.
+fn refuse_if_occupied(target: &Target, options: &args::Restore) -> Result<()> {
+    let (path, what) = match target {
+        Target::File(path) if path.symlink_metadata().is_ok() => (path, "exists"),
+        Target::Tree(root)
+            if options.into.is_some() && std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) =>
+        {
+            (root, "is not empty")
+        }
+        _ => return Ok(()),
+    };
+    if options.clean {
+        return Ok(());
     }
-    Ok(())
+    Err(
+        Error::new(ErrorKind::AlreadyExists, format!("\"{}\" {what}", path.display()))
+            .with_hint("Add --clean to restore over it (what is replaced is kept beside), or choose another --into."),
+    )
 }
 
 fn make_parents(path: &Path) -> Result<()> {

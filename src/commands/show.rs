@@ -13,7 +13,7 @@ use crate::repository::{Manifest, ManifestSource};
 
 /// Loads the manifest and prints it.
 pub async fn run(session: &Session, options: &args::Show) -> Outcome {
-    let (_, manifest) = open_snapshot(session, &options.snapshot).await?;
+    let (_, manifest) = open_snapshot(session, &options.snapshot, None).await?;
     let document =
         serde_json::to_value(&manifest).map_err(|e| Error::corrupt("write the manifest as JSON").with_cause(e))?;
     said(json!({ "snapshot": document }), text(&manifest), Status::Done)

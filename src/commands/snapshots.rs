@@ -17,10 +17,15 @@ pub(super) async fn open_repository(session: &Session) -> Result<Repository> {
         .with_context(|| format!("open repository \"{}\"", config.url))
 }
 
-/// Opens the repository and loads the snapshot that `name` means.
-pub(super) async fn open_snapshot(session: &Session, name: &str) -> Result<(Repository, Manifest)> {
+/// Opens the repository and loads the snapshot that `name` means. With a source, `latest` is the newest in which that
+/// source succeeded, whatever became of the others.
+pub(super) async fn open_snapshot(
+    session: &Session,
+    name: &str,
+    source: Option<&str>,
+) -> Result<(Repository, Manifest)> {
     let repository = open_repository(session).await?;
-    let id = session.or_cancelled(repository.resolve(name)).await?;
+    let id = session.or_cancelled(repository.resolve_for(name, source)).await?;
     let manifest = session.or_cancelled(repository.load(&id)).await?;
     Ok((repository, manifest))
 }
