@@ -66,18 +66,24 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     if status == Status::Partial {
         let lost: u64 = manifests.iter().map(losses).sum();
         if lost > 0 {
-            text.push_str(&format!("\n{lost} items could not be read; the log names them\n"));
+            text.push_str(&format!(
+                "\n{lost} notes of data that is not in the snapshot; the log names it\n"
+            ));
         }
         text.push_str("\nfinished, but some sources failed or lost items\n");
     }
     said(json!({ "snapshots": manifests, "errors": errors }), text, status)
 }
 
-/// Counts what a snapshot lacks although its sources succeeded: items that could not be read.
+/// Notes of what was there to be backed up and is not in the snapshot. What vanished while it was read, or what the
+/// configuration leaves out, is not missed.
+const LOSSES: &[&str] = &["unreadable", "xattr-lost", "large-objects-skipped"];
+
+/// Counts what a snapshot lacks although its sources succeeded.
 fn losses(manifest: &Manifest) -> u64 {
     let outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
     outcomes
-        .filter_map(|outcome| outcome.note_counts.get("unreadable"))
+        .flat_map(|outcome| LOSSES.iter().filter_map(|code| outcome.note_counts.get(*code)))
         .sum()
 }
 
@@ -133,6 +139,10 @@ async fn read_and_commit(
         results.push(back_up_source(session, options, plan, (&id, &run), repository.store(), config, source).await);
     }
     if session.cancel.is_cancelled() {
+        // No manifest will name what the sources before it stored.
+        for (source, _) in results.iter().filter(|(source, _)| source.outcome.is_some()) {
+            discard(repository.store(), &id, &source.name).await;
+        }
         run.abandon().await;
         return Err(cancelled());
     }
@@ -176,17 +186,13 @@ async fn read_and_commit(
     Ok(manifest)
 }
 
-/// Removes what a failed source left behind, as far as the credentials allow; the rest waits for a sweep.
+/// Removes the complete archives of a source that will not be in the snapshot, as far as the credentials allow; the rest
+/// waits for a sweep.
 async fn discard(store: &SharedStore, id: &SnapshotId, source: &str) {
     let Ok(data) = layout::source_data(id, source) else {
         return;
     };
     let prefix = format!("{data}/");
-    for upload in store.list_uploads(&prefix).await.unwrap_or_default() {
-        if let Err(error) = store.abort_upload(&upload.key, &upload.id).await {
-            tracing::warn!("upload of \"{}\" waits for a sweep: {}", upload.key, error.chain());
-        }
-    }
     let mut next = None;
     while let Ok(page) = store.list(&prefix, next).await {
         for object in &page.objects {
@@ -291,6 +297,7 @@ async fn read_source(
         readme: readme(config),
     };
     let writer = ArchiveWriter::create(store.clone(), &session.pipeline, archive).await?;
+    let abort = writer.abort_handle();
     let context = BackupContext {
         name: config.name.clone(),
         writer,
@@ -300,7 +307,12 @@ async fn read_source(
         parallel: usize::from(options.parallel),
         spool_dir: session.spool_dir.clone(),
     };
-    source.backup(context).await
+    let result = source.backup(context).await;
+    if result.is_err() {
+        // Open uploads end here, and the run's journal forgets them.
+        abort.abort().await;
+    }
+    result
 }
 
 /// The first entry of every archive: how a person gets everything back without this program.
