@@ -12,9 +12,12 @@
 mod support;
 
 mod archive;
+mod bad_input;
 mod cli;
+mod end_to_end;
 mod faults;
 mod files;
+mod help;
 mod postgres;
 mod postgres_roundtrip;
 mod postgres_schema;

@@ -2,4 +2,5 @@
 
 pub(crate) mod archives;
 pub(crate) mod postgres;
+pub(crate) mod program;
 pub(crate) mod s3;

@@ -1,0 +1,22 @@
+//! `--help` of every verb, pinned: a change to a flag shows in a review.
+
+use std::process::Command;
+
+#[test]
+fn help_of_every_verb() {
+    for verb in [
+        "", "init", "check", "backup", "list", "show", "verify", "restore", "cat", "prune",
+    ] {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("wirevault"));
+        // Width does not depend on whose terminal this is.
+        command.env_clear().env("COLUMNS", "100");
+        let output = command
+            .args(Some(verb).filter(|verb| !verb.is_empty()))
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let name = if verb.is_empty() { "help" } else { verb };
+        insta::assert_snapshot!(format!("help_{name}"), String::from_utf8(output.stdout).unwrap());
+    }
+}
