@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 
 pub use plan::{Decision, PrunePlan, Reason};
 
-use crate::config::KeepConfig;
+use crate::config::{ADHOC_JOB, KeepConfig};
 use crate::repository::{Manifest, ManifestSource, SnapshotId};
 
 /// What a decision needs to know of a snapshot.
@@ -97,6 +97,23 @@ impl From<&KeepConfig> for RetentionPolicy {
     }
 }
 
+/// Snapshots that compete for the places of one policy.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Group<'a> {
+    host: &'a str,
+    job: &'a str,
+    /// Backups by hand all have one job: there only those of the same sources push each other out.
+    sources: Option<Vec<&'a str>>,
+}
+
+impl<'a> Group<'a> {
+    fn of(snapshot: &'a SnapshotFacts) -> Self {
+        let by_hand = snapshot.job == ADHOC_JOB;
+        let sources = by_hand.then(|| snapshot.sources.keys().map(String::as_str).collect());
+        Self { host: &snapshot.host, job: &snapshot.job, sources }
+    }
+}
+
 /// Decides for every snapshot. `policy_of` gives the policy of a job on a host; jobs without one keep everything. Days and
 /// weeks are those of `zone`.
 pub fn decide(
@@ -105,15 +122,12 @@ pub fn decide(
     now: Timestamp,
     zone: &TimeZone,
 ) -> PrunePlan {
-    let mut groups: BTreeMap<(&str, &str), Vec<&SnapshotFacts>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group<'_>, Vec<&SnapshotFacts>> = BTreeMap::new();
     for snapshot in facts {
-        groups
-            .entry((&snapshot.host, &snapshot.job))
-            .or_default()
-            .push(snapshot);
+        groups.entry(Group::of(snapshot)).or_default().push(snapshot);
     }
     let mut decisions = Vec::with_capacity(facts.len());
-    for ((host, job), mut snapshots) in groups {
+    for (Group { host, job, .. }, mut snapshots) in groups {
         snapshots.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
         let policy = policy_of(host, job).unwrap_or_default();
         decisions.extend(decide_group(&snapshots, policy, now, zone));
