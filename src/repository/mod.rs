@@ -272,6 +272,14 @@ impl Repository {
     pub async fn remove_snapshot(&self, id: &SnapshotId) -> Result<()> {
         let act = || format!("remove snapshot {id}");
         run::mark_removed(&self.store, id).await.with_context(act)?;
-        self.store.delete(&layout::manifest(id)?).await.with_context(act)
+        self.store.delete(&layout::manifest(id)?).await.with_context(act)?;
+        // A sweep that saw the manifest may have taken the new marker for the old one; it looks for the manifest after
+        // that, as this looks for the marker after the manifest, so one of the two puts it back.
+        match self.store.head(&layout::marker(id)?).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                run::mark_removed(&self.store, id).await.with_context(act)
+            }
+            other => other.map(drop).with_context(act),
+        }
     }
 }

@@ -24,3 +24,4 @@ mod postgres_schema;
 mod repository;
 mod sqlite;
 mod storage;
+mod sweep_race;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{SweepItem, SweepPlan, Verdict, for_each_object, if_there};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::repository::run::Marker;
+use crate::repository::run::{Marker, mark_removed};
 use crate::repository::sweep::standing::Standing;
 use crate::repository::{Manifest, Repository, SnapshotId, document, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore, UploadId};
@@ -128,6 +128,11 @@ async fn tidy(repository: &Repository, plan: &SweepPlan, item: &SweepItem, repor
     abort(store, uploads, report).await?;
     if standing.marker.is_some() {
         store.delete(&layout::marker(id)?).await.context("remove run marker")?;
+        // A snapshot that was removed meanwhile had a new marker, and it was that one which went: its data must not
+        // be without one, or the next sweep would take them before their grace.
+        if if_there(store.head(&layout::manifest(id)?).await)?.is_none() {
+            mark_removed(store, id).await?;
+        }
     }
     // A younger tombstone may belong to a sweep that is still removing.
     if standing.has_old_tombstone(plan.now, plan.options.grace) {
