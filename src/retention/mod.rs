@@ -110,7 +110,11 @@ impl<'a> Group<'a> {
     fn of(snapshot: &'a SnapshotFacts) -> Self {
         let by_hand = snapshot.job == ADHOC_JOB;
         let sources = by_hand.then(|| snapshot.sources.keys().map(String::as_str).collect());
-        Self { host: &snapshot.host, job: &snapshot.job, sources }
+        Self {
+            host: &snapshot.host,
+            job: &snapshot.job,
+            sources,
+        }
     }
 }
 

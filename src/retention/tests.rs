@@ -301,3 +301,21 @@ proptest! {
         }
     }
 }
+
+/// Backups by hand share one job; the only copy of one source must not go because another was backed up later.
+#[test]
+fn ad_hoc_backups_of_other_sources_do_not_compete() {
+    let facts = [
+        snapshot(at("2026-02-01T02:00:00Z"), "adhoc", &[("db", true)], 1),
+        snapshot(at("2026-02-02T02:00:00Z"), "adhoc", &[("etc", true)], 2),
+        snapshot(at("2026-02-03T02:00:00Z"), "adhoc", &[("db", true)], 3),
+    ];
+    let policy = RetentionPolicy {
+        last: 1,
+        ..RetentionPolicy::default()
+    };
+    assert_eq!(
+        kept(&facts, policy, "2026-02-04T00:00:00Z"),
+        ["20260202T02", "20260203T02"]
+    );
+}
