@@ -81,7 +81,7 @@ impl MemoryPlan {
         let workers = cpus.clamp(1, 4);
         let mut plan = Self {
             limit_bytes,
-            base_bytes: 30 * MIB,
+            base_bytes: 36 * MIB,
             part_bytes: 8 << 20,
             parts_in_flight: if limit_bytes < 192 * MIB { 2 } else { 4 },
             workers,
