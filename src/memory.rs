@@ -78,7 +78,8 @@ impl MemoryPlan {
             )
             .with_hint("Raise --memory-limit, or the memory limit of the container."));
         }
-        let workers = cpus.clamp(1, 4);
+        // A worker's context and scratch cost as much as four buffers: few workers where memory is short.
+        let workers = cpus.clamp(1, if limit_bytes < 128 * MIB { 2 } else { 4 });
         let mut plan = Self {
             limit_bytes,
             base_bytes: 36 * MIB,
