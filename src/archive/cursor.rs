@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 
 use crate::archive::lines::{Directory, FrameLine, IndexPart, Line};
-use crate::archive::{ArchiveInfo, StreamRecord};
+use crate::archive::{ArchiveInfo, Sealing, StreamRecord};
 use crate::error::{Context, Error, Result};
 use crate::storage::{ObjectKey, SharedStore};
 
@@ -24,6 +24,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct OpenArchive {
     pub(crate) info: ArchiveInfo,
+    pub(crate) sealing: Sealing,
     pub(crate) directory: Directory,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct OpenArchive {
 #[derive(Debug)]
 pub(crate) struct Archives {
     pub(crate) store: SharedStore,
-    pub(crate) archives: Vec<OpenArchive>,
+    pub(crate) list: Vec<OpenArchive>,
     pub(crate) fetched: AtomicU64,
 }
 
@@ -42,14 +43,16 @@ pub(crate) struct FrameLines {
     pub(crate) lines: VecDeque<Line>,
 }
 
-/// Appends a range of an object to `buffer` and counts it.
+/// Appends a plain range of an object to `buffer` and counts what is read for it.
 pub(crate) async fn fetch(
     store: &SharedStore,
     fetched: &AtomicU64,
     key: &ObjectKey,
-    range: std::ops::Range<u64>,
+    sealing: Sealing,
+    plain: std::ops::Range<u64>,
     buffer: &mut Vec<u8>,
 ) -> Result<()> {
+    let range = sealing.stored_range(plain);
     fetched.fetch_add(range.end.saturating_sub(range.start), Ordering::Relaxed);
     store.read_range(key, range, buffer).await
 }
@@ -76,14 +79,14 @@ pub(crate) async fn open(
     info: ArchiveInfo,
     whole: bool,
 ) -> Result<OpenArchive> {
-    let key = info.index.key.clone();
+    let (key, sealing) = (info.index.key.clone(), Sealing::None);
     let act = || format!("read index \"{key}\"");
     let size = info.index.size_bytes;
     if info.directory_bytes > size || info.directory_bytes > MAX_PART_BYTES {
         return Err(Error::corrupt(format!("directory of {} bytes", info.directory_bytes))).with_context(act);
     }
     let mut bytes = Vec::new();
-    fetch(store, fetched, &key, 0..info.directory_bytes, &mut bytes)
+    fetch(store, fetched, &key, sealing, 0..info.directory_bytes, &mut bytes)
         .await
         .with_context(act)?;
     if !hex_matches(&bytes, &info.directory_sha256) {
@@ -99,7 +102,7 @@ pub(crate) async fn open(
         while at < size {
             let end = at.saturating_add(PIECE_BYTES).min(size);
             piece.clear();
-            fetch(store, fetched, &key, at..end, &mut piece)
+            fetch(store, fetched, &key, sealing, at..end, &mut piece)
                 .await
                 .with_context(act)?;
             digest.update(&piece);
@@ -125,7 +128,11 @@ pub(crate) async fn open(
         return Err(Error::unsupported(message).with_hint("Use a newer version of wirevault.")).with_context(act);
     }
     check_parts(&directory, size - info.directory_bytes).with_context(act)?;
-    Ok(OpenArchive { info, directory })
+    Ok(OpenArchive {
+        info,
+        sealing,
+        directory,
+    })
 }
 
 /// Parts lie one after another within the index, in frame order, each within its bounds.
@@ -160,9 +167,7 @@ impl Cursor {
     }
 
     pub(crate) fn archive(&self, archive: u32) -> Result<&OpenArchive> {
-        let found = usize::try_from(archive)
-            .ok()
-            .and_then(|at| self.shared.archives.get(at));
+        let found = usize::try_from(archive).ok().and_then(|at| self.shared.list.get(at));
         found.ok_or_else(|| Error::corrupt(format!("the source has no archive {archive}")))
     }
 
@@ -217,6 +222,7 @@ async fn load(shared: &Archives, open: &OpenArchive, part: &IndexPart) -> Result
         &shared.store,
         &shared.fetched,
         &open.info.index.key,
+        open.sealing,
         start..start.saturating_add(part.length),
         &mut stored,
     )

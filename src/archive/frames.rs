@@ -306,13 +306,10 @@ fn check_and_inflate(
 }
 
 async fn fetch(shared: &Archives, batch: &Batch) -> Result<Vec<u8>> {
-    let open = usize::try_from(batch.archive)
-        .ok()
-        .and_then(|at| shared.archives.get(at));
-    let info = &open
-        .ok_or_else(|| Error::corrupt(format!("the source has no archive {}", batch.archive)))?
-        .info;
-    if batch.range.end > info.archive.size_bytes {
+    let open = usize::try_from(batch.archive).ok().and_then(|at| shared.list.get(at));
+    let open = open.ok_or_else(|| Error::corrupt(format!("the source has no archive {}", batch.archive)))?;
+    let info = &open.info;
+    if open.sealing.stored_range(batch.range.clone()).end > info.archive.size_bytes {
         let message = format!(
             "the index names bytes {}..{} of archive \"{}\", which has {}",
             batch.range.start, batch.range.end, info.archive.key, info.archive.size_bytes
@@ -324,6 +321,7 @@ async fn fetch(shared: &Archives, batch: &Batch) -> Result<Vec<u8>> {
         &shared.store,
         &shared.fetched,
         &info.archive.key,
+        open.sealing,
         batch.range.clone(),
         &mut bytes,
     )

@@ -289,10 +289,10 @@ fn block_at(bytes: &[u8], at: usize) -> Result<&[u8]> {
         .enumerate()
         .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u64::from(*b) })
         .sum();
-    if number(block, 148, 8)? != sum {
-        Err(bad("checksum"))
-    } else {
+    if number(block, 148, 8)? == sum {
         Ok(block)
+    } else {
+        Err(bad("checksum"))
     }
 }
 

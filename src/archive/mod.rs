@@ -15,6 +15,7 @@ mod lines;
 mod ordered;
 pub mod pipeline;
 pub mod reader;
+pub mod sealing;
 mod sequential;
 pub mod writer;
 
@@ -23,6 +24,7 @@ pub use entry_stream::EntryStream;
 pub use index::{ChunkFacts, ChunkRef, EntryRef, StreamRecord};
 pub use pipeline::{Compression, Pipeline};
 pub use reader::{ArchiveReader, ChunkStream, DataSlice, EntryEvent, Selection};
+pub use sealing::Sealing;
 pub use writer::{AbortHandle, ArchiveOptions, ArchiveWriter, ChunkBuffer, SequentialWriter};
 
 use crate::storage::upload::StoredObject;

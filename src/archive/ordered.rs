@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::lines::{Directory, EndLine, EntryLine, FrameLine, IndexPart, Line, Name};
 use crate::archive::pipeline::compress_small;
 use crate::archive::writer::ArchiveOptions;
-use crate::archive::{ArchiveInfo, Compression, EntryMeta, StreamRecord, header};
+use crate::archive::{ArchiveInfo, Compression, EntryMeta, Sealing, StreamRecord, header};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::memory::Buffer;
 use crate::storage::upload::ObjectWriter;
@@ -118,6 +118,7 @@ pub(crate) struct OrderedWriter {
 /// The archive being written.
 struct Archive {
     object: ObjectWriter,
+    sealing: Sealing,
     raw_bytes: u64,
     entries: u64,
     frames: u32,
@@ -141,13 +142,13 @@ struct IndexBuilder {
 impl IndexBuilder {
     fn push(&mut self, frame: u32, line: &Line) -> Result<()> {
         self.frame.get_or_insert(frame);
-        if let Line::Entry(entry) = line {
-            if !entry.own {
-                self.first.get_or_insert_with(|| entry.name.clone());
-                let name = entry.name.bytes()?;
-                self.unsorted |= self.last.as_ref().is_some_and(|last| *last >= name);
-                self.last = Some(name);
-            }
+        if let Line::Entry(entry) = line
+            && !entry.own
+        {
+            self.first.get_or_insert_with(|| entry.name.clone());
+            let name = entry.name.bytes()?;
+            self.unsorted |= self.last.as_ref().is_some_and(|last| *last >= name);
+            self.last = Some(name);
         }
         serde_json::to_writer(&mut self.lines, line)
             .map_err(|e| Error::new(ErrorKind::Other, "write index line").with_cause(e))?;
@@ -263,6 +264,7 @@ impl OrderedWriter {
             let object = ObjectWriter::create(Arc::clone(&self.store), key, self.options.upload.clone());
             let mut archive = Archive {
                 object,
+                sealing: Sealing::None,
                 raw_bytes: 0,
                 entries: 0,
                 frames: 0,
@@ -337,13 +339,12 @@ impl OrderedWriter {
         for piece in index.chunks(TAIL_FRAME_BYTES) {
             tail.extend_from_slice(piece);
             archive
-                .object
                 .write(&compress(std::mem::take(&mut tail), compression).await?)
                 .await?;
         }
         tail.resize(header::padding(size), 0);
         tail.resize(tail.len() + 2 * header::BLOCK, 0);
-        archive.object.write(&compress(tail, compression).await?).await?;
+        archive.write(&compress(tail, compression).await?).await?;
         raw_bytes = raw_bytes.max(archive.raw_bytes);
         let mut options = self.options.upload.clone();
         options.parts_in_flight = 1;
@@ -351,10 +352,10 @@ impl OrderedWriter {
         let Some(archive) = self.current.take() else {
             return Ok(());
         };
-        let (entries, frames) = (archive.entries, u64::from(archive.frames));
+        let (entries, frames, sealing) = (archive.entries, u64::from(archive.frames), archive.sealing);
         let stored = archive.object.finish().await.context("finish archive")?;
         let mut object = ObjectWriter::create(Arc::clone(&self.store), index_key, options);
-        if let Err(error) = object.write(&index).await {
+        if let Err(error) = sealing.write(&mut object, &index).await {
             let _ = object.abort().await;
             return Err(error.context("write index"));
         }
@@ -401,6 +402,11 @@ impl Archive {
         total <= limit_bytes && now < max_index_bytes
     }
 
+    /// Writes plain bytes of the archive.
+    async fn write(&mut self, plain: &[u8]) -> Result<()> {
+        self.sealing.write(&mut self.object, plain).await
+    }
+
     async fn append(
         &mut self,
         stored: &[u8],
@@ -419,8 +425,7 @@ impl Archive {
             raw,
             sha256,
         };
-        self.object
-            .write(stored)
+        self.write(stored)
             .await
             .with_context(|| format!("write frame {number}"))?;
         self.index.push(number, &Line::Frame(line))?;

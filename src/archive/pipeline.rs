@@ -9,8 +9,6 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::{Arc, Condvar, Mutex};
 
-use tokio::sync::Semaphore;
-
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::memory::{Buffer, BufferPool, MemoryPlan};
 
@@ -37,8 +35,6 @@ pub struct Pipeline {
     pub plan: Arc<MemoryPlan>,
     /// The budget.
     pub pool: BufferPool,
-    /// Fetch buffers of readers: as many as the part reserve has parts.
-    pub(crate) fetches: Arc<Semaphore>,
     workers: Arc<Workers>,
 }
 
@@ -47,11 +43,9 @@ impl Pipeline {
     pub fn start(plan: MemoryPlan) -> Self {
         let pool = BufferPool::for_plan(&plan);
         let workers = Arc::new(Workers::start(plan.workers, plan.buffer_bytes));
-        let fetches = Arc::new(Semaphore::new(plan.parts_in_flight + 1));
         Self {
             plan: Arc::new(plan),
             pool,
-            fetches,
             workers,
         }
     }

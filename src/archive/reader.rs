@@ -112,7 +112,7 @@ impl ArchiveReader {
         }
         let shared = Arc::new(Archives {
             store,
-            archives: open,
+            list: open,
             fetched,
         });
         Ok(Self {
@@ -132,7 +132,7 @@ impl ArchiveReader {
     }
 
     fn archive_numbers(&self) -> impl Iterator<Item = u32> + use<> {
-        0..u32::try_from(self.shared.archives.len()).unwrap_or(u32::MAX)
+        0..u32::try_from(self.shared.list.len()).unwrap_or(u32::MAX)
     }
 
     /// Returns every completed stream.

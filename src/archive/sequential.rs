@@ -188,10 +188,10 @@ impl SequentialWriter {
                 frame.end = Some(EndLine {
                     sha256: hex::encode(entry.sha256.finalize()),
                     changed,
-                })
+                });
             }
         }
-        frame.put(&[0; 512][..padding.min(512)]);
+        frame.put([0; 512].get(..padding).unwrap_or_default());
         Ok(())
     }
 

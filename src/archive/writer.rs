@@ -399,12 +399,18 @@ fn compress(frame: RawFrame, worker: &mut super::pipeline::Worker, compression: 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::disallowed_methods,
+        reason = "tests; stock tools are what the archive is held against"
+    )]
     use super::*;
     use crate::memory::{MIB, MemoryPlan};
+    use crate::storage::SharedStore;
     use crate::storage::memory::MemoryStore;
     use crate::storage::upload::UploadOptions;
-    use crate::storage::{ObjectStore, SharedStore};
 
     fn options(compression: Compression) -> ArchiveOptions {
         let upload = UploadOptions {
@@ -445,7 +451,7 @@ mod tests {
                     for number in 0..5 {
                         let mut chunk = writer.chunk_buffer().await.unwrap();
                         chunk.extend(&noise(chunk.room()));
-                        chunk.truncate(1000 * (number as usize + 1));
+                        chunk.truncate(1000 * (usize::try_from(number).unwrap() + 1));
                         writer
                             .submit_chunk(&format!("tables/{table}"), number, chunk, ChunkFacts::default())
                             .await
