@@ -166,10 +166,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0
-            .cause
-            .as_ref()
-            .map(|c| &**c as &(dyn std::error::Error + 'static))
+        let cause = self.0.cause.as_deref()?;
+        Some(cause)
     }
 }
 

@@ -167,6 +167,9 @@ impl BufferPool {
     }
 
     /// Waits for a buffer. The caller must hold none: that is what keeps the pool free of deadlocks.
+    ///
+    /// # Panics
+    /// Never: the semaphore it waits for is not closed while the pool lives.
     pub async fn acquire(&self) -> Buffer {
         let permit = Arc::clone(&self.shared.permits)
             .acquire_owned()

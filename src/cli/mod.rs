@@ -99,6 +99,10 @@ fn memory_plan(global: &Global, config: &Config) -> Result<MemoryPlan> {
     MemoryPlan::for_limit(limit, runtime::cpus())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where nothing is configured, this is the spool directory"
+)]
 fn spool_dir(global: &Global, config: &Config) -> std::path::PathBuf {
     global
         .spool_dir

@@ -42,10 +42,10 @@ impl Bars {
     }
 
     fn with(&self, task: &str, act: impl FnOnce(&ProgressBar)) {
-        if let Ok(tasks) = self.tasks.lock() {
-            if let Some(bar) = tasks.get(task) {
-                act(bar);
-            }
+        if let Ok(tasks) = self.tasks.lock()
+            && let Some(bar) = tasks.get(task)
+        {
+            act(bar);
         }
     }
 }
@@ -91,9 +91,9 @@ impl Reporter for Bars {
     fn end(&self, task: &str, ok: bool) {
         self.with(task, |bar| {
             if ok {
-                bar.finish_with_message("done")
+                bar.finish_with_message("done");
             } else {
-                bar.abandon_with_message("failed")
+                bar.abandon_with_message("failed");
             }
         });
     }

@@ -26,7 +26,9 @@ const MAX_INDEX_BYTES: usize = 4 << 20;
 pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     let mut plans = session.plans(&options.targets)?;
     if let Some(level) = options.level {
-        plans.iter_mut().for_each(|plan| plan.compression_level = level);
+        for plan in &mut plans {
+            plan.compression_level = level;
+        }
     }
     if options.dry_run {
         return said(

@@ -47,7 +47,7 @@ pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
             write(&data)?;
         }
     }
-    blocking(|out| out.flush())?;
+    blocking(std::io::Write::flush)?;
     Ok(Box::new(Written))
 }
 

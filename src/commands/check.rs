@@ -60,7 +60,7 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
     match session.or_cancelled(Repository::open(store.clone())).await {
         Ok(repository) => findings.push(info(format!("holds repository {}", repository.id()))),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            findings.push(info("holds no repository yet; the first backup creates it"))
+            findings.push(info("holds no repository yet; the first backup creates it"));
         }
         Err(error) => findings.push(failed(&error)),
     }

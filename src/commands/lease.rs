@@ -29,7 +29,7 @@ pub(super) async fn take(
     }
     let now = match repository.store().now().await {
         Ok(now) => now,
-        Err(error) => return without(&error.chain()),
+        Err(error) => return Ok(without(&error.chain())),
     };
     match repository.lease(job, host, run, times.lease_ttl, now).await {
         Ok(LeaseAttempt::Held(lease)) => {
@@ -55,14 +55,14 @@ pub(super) async fn take(
                 "Wait for it to end; if it died, its lease expires after {minutes} minutes."
             )))
         }
-        Ok(LeaseAttempt::Without(why)) => without(&why),
-        Err(error) => without(&error.chain()),
+        Ok(LeaseAttempt::Without(why)) => Ok(without(&why)),
+        Err(error) => Ok(without(&error.chain())),
     }
 }
 
-fn without(why: &str) -> Result<Option<HeldLease>> {
+fn without(why: &str) -> Option<HeldLease> {
     tracing::info!("the job runs without a lease: {why}");
-    Ok(None)
+    None
 }
 
 impl HeldLease {

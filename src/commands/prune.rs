@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::cli::args;
 use crate::commands::said::said;
@@ -35,7 +35,10 @@ pub async fn run(session: &Session, options: &args::Prune) -> Outcome {
     let did = if options.dry_run { "would expire" } else { "expired" };
     text.push_str(&format!("{did} {expired} of {} snapshots\n", kept + expired));
 
-    let mut document = json!({ "dry_run": options.dry_run, "decisions": plan.decisions, "damaged": damaged });
+    let mut document = Map::new();
+    document.insert("dry_run".into(), json!(options.dry_run));
+    document.insert("decisions".into(), json!(plan.decisions));
+    document.insert("damaged".into(), json!(damaged));
     let mut status = Status::Done;
     if !options.no_sweep {
         let now = repository.store().now().await.context("ask the store for the time")?;
@@ -43,20 +46,22 @@ pub async fn run(session: &Session, options: &args::Prune) -> Outcome {
             .or_cancelled(repository.sweep_plan(now, &SweepOptions::default()))
             .await?;
         text.push_str(&planned_text(&sweep, options.dry_run));
-        document["sweep"] = json!({ "items": sweep.items, "waiting": sweep.waiting, "notes": sweep.notes });
+        let planned = json!({ "items": sweep.items, "waiting": sweep.waiting, "notes": sweep.notes });
+        document.insert("sweep".into(), planned);
         if !options.dry_run && !sweep.is_empty() {
             let report = repository.sweep(&sweep).await;
             text.push_str(&swept_text(&report));
-            document["swept"] = json!({
+            let swept = json!({
                 "objects": report.objects, "bytes": report.bytes, "uploads": report.uploads, "notes": report.notes,
                 "failures": report.failures.iter().map(|(id, e)| json!({ "id": id, "error": e.chain() })).collect::<Vec<_>>(),
             });
+            document.insert("swept".into(), swept);
             if !report.failures.is_empty() {
                 status = Status::Partial;
             }
         }
     }
-    said(document, text, status)
+    said(document.into(), text, status)
 }
 
 /// Reads every manifest and applies the rules; returns also the snapshots that nothing may be concluded about.

@@ -23,6 +23,7 @@ impl Report for Said {
 }
 
 /// Wraps what a command has to say.
+#[expect(clippy::unnecessary_wraps, reason = "it is what a command returns")]
 pub(super) fn said(document: Value, text: String, status: Status) -> Outcome {
     Ok(Box::new(Said { document, text, status }))
 }

@@ -106,9 +106,10 @@ pub fn repository_for(
                 );
             }
         },
-        Some(given) => match config.repositories.iter().find(|r| r.name == given) {
-            Some(configured) => configured.clone(),
-            None => {
+        Some(given) => {
+            if let Some(configured) = config.repositories.iter().find(|r| r.name == given) {
+                configured.clone()
+            } else {
                 let names = config.repositories.iter().map(|r| r.name.as_str());
                 let url = parse_repository_url(given).map_err(|error| match nearest(given, names) {
                     Some(near) => error.with_hint(format!(
@@ -125,7 +126,7 @@ pub fn repository_for(
                     },
                 }
             }
-        },
+        }
     };
     if let Some(endpoint) = endpoint {
         repository.endpoint = Some(endpoint.to_owned());

@@ -118,7 +118,7 @@ impl Notes {
         *self
             .counts
             .lock()
-            .expect("no panic happens under this lock")
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
             .entry(note.code.clone())
             .or_default() += 1;
         self.reporter.note(&self.task, note);
@@ -126,6 +126,9 @@ impl Notes {
 
     /// Returns the counts by code.
     pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.lock().expect("no panic happens under this lock").clone()
+        self.counts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 }

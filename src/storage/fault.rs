@@ -108,13 +108,16 @@ impl FaultStore {
     pub fn inject(&self, fault: Fault) {
         self.faults
             .lock()
-            .expect("no panic happens under this lock")
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
             .push(fault);
     }
 
     /// Returns the calls so far, in the order they were begun.
     pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().expect("no panic happens under this lock").clone()
+        self.calls
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Returns how often an operation was called.
@@ -128,8 +131,11 @@ impl FaultStore {
             operation,
             key: key.to_owned(),
         };
-        self.calls.lock().expect("no panic happens under this lock").push(call);
-        let mut faults = self.faults.lock().expect("no panic happens under this lock");
+        self.calls
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(call);
+        let mut faults = self.faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let fits = |fault: &&mut Fault| {
             fault.count > 0 && fault.operation.is_none_or(|o| o == operation) && key.contains(&fault.key_contains)
         };

@@ -4,8 +4,15 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::disallowed_methods,
+    clippy::unnecessary_debug_formatting,
     missing_docs,
-    dead_code
+    dead_code,
+    reason = "tests run servers and stock tools, and may fail loudly"
 )]
 
 #[path = "../support/mod.rs"]

@@ -21,11 +21,7 @@ struct Cluster {
 
 /// Runs a server program; the server refuses to run as root, so root steps down.
 fn program(path: &Path) -> Command {
-    if std::fs::metadata("/proc/self")
-        .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
-        .unwrap_or(0)
-        != 0
-    {
+    if std::fs::metadata("/proc/self").map_or(0, |m| std::os::unix::fs::MetadataExt::uid(&m)) != 0 {
         return Command::new(path);
     }
     let mut command = Command::new("setpriv");

@@ -436,9 +436,10 @@ async fn a_commit_at_any_call_of_a_sweep_keeps_all_its_data_or_fails() {
         if finished {
             break;
         }
-        match receiver.await.unwrap() {
-            true => committed += 1,
-            false => overtaken += 1,
+        if receiver.await.unwrap() {
+            committed += 1;
+        } else {
+            overtaken += 1;
         }
         assert_whole_only(&bench, &what).await;
         assert_sweeps_clean(&bench, &what).await;
@@ -467,7 +468,7 @@ async fn a_run_at_work_is_not_disturbed_by_sweeps_and_other_runs() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let now = bench.memory.now().await.unwrap();
     let plan = bench.sound.sweep_plan(now, &SweepOptions::default()).await.unwrap();
-    assert_eq!(plan.waiting, [id.clone()]);
+    assert_eq!(plan.waiting, std::slice::from_ref(&id));
     assert_eq!(plan.totals().0, 2);
     let report = bench.sound.sweep(&plan).await;
     assert_eq!(report.swept, [dead]);
@@ -660,7 +661,7 @@ async fn every_flip_and_every_truncation_of_a_manifest_is_noticed() {
         .await
         .unwrap();
     let survey = bench.sound.survey(|manifest| manifest.id.clone()).await.unwrap();
-    assert_eq!(survey.snapshots, [good.clone()]);
+    assert_eq!(survey.snapshots, std::slice::from_ref(&good));
     assert_eq!(survey.damaged.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&id]);
     assert_eq!(survey.damaged[0].1.kind(), ErrorKind::Corrupt);
     assert_eq!(bench.sound.resolve("latest").await.unwrap(), good);

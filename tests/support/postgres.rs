@@ -103,6 +103,7 @@ impl Cluster {
     }
 
     /// Returns a database name that no other test uses.
+    #[expect(clippy::unused_self, reason = "a name is one of a server")]
     pub(crate) fn fresh_name(&self) -> String {
         format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }

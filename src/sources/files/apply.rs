@@ -207,7 +207,7 @@ pub(super) fn set_meta(fd: impl AsFd, meta: &DirMeta, failed: &mut dyn FnMut(&st
         mode &= 0o1777;
     }
     attrs::write(&fd, &meta.pax, &mut |name, errno| {
-        failed(&format!("extended attribute: \"{name}\": {errno}"))
+        failed(&format!("extended attribute: \"{name}\": {errno}"));
     });
     if let Err(errno) = rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)) {
         failed(&format!("mode: {errno}"));
@@ -282,7 +282,9 @@ mod tests {
         ];
         let journal = at("journal");
         let mut writer = JournalWriter::create(&journal).unwrap();
-        steps.iter().for_each(|s| writer.add(s).unwrap());
+        for s in &steps {
+            writer.add(s).unwrap();
+        }
         writer.finish().unwrap();
         for _ in 0..2 {
             places(dir.path()).finish(&journal, &mut |_, _| {}).unwrap();

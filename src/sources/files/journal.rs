@@ -155,8 +155,16 @@ mod tests {
         }
         writer.finish().unwrap();
         let (mut there, mut back) = (Vec::new(), Vec::new());
-        forwards(&path, &mut |s| Ok(there.push(s))).unwrap();
-        backwards(&path, &mut |s| Ok(back.push(s))).unwrap();
+        forwards(&path, &mut |s| {
+            there.push(s);
+            Ok(())
+        })
+        .unwrap();
+        backwards(&path, &mut |s| {
+            back.push(s);
+            Ok(())
+        })
+        .unwrap();
         back.reverse();
         assert_eq!(there, steps);
         assert_eq!(back, steps);

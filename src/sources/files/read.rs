@@ -105,7 +105,10 @@ impl TreeReader<'_> {
                     meta.link = Some(target.into_bytes());
                     self.store_bare(&meta)
                 }
-                Err(errno) => self.lost(found, errno),
+                Err(errno) => {
+                    self.lost(found, errno);
+                    Ok(())
+                }
             },
             FileType::Fifo => self.store_bare(&meta_of(found, EntryKind::Fifo)),
             kind @ (FileType::CharacterDevice | FileType::BlockDevice) => {
@@ -149,12 +152,11 @@ impl TreeReader<'_> {
         self.reporter.advance(self.task, bytes, 1);
     }
 
-    fn lost(&self, found: &Found, errno: Errno) -> Result<()> {
+    fn lost(&self, found: &Found, errno: Errno) {
         match errno {
             Errno::NOENT | Errno::LOOP => self.note("vanished", &found.path, "vanished before it was read"),
             errno => self.note("unreadable", &found.path, format!("is not in the backup: {errno}")),
         }
-        Ok(())
     }
 
     fn xattrs(&self, fd: impl AsFd, path: &[u8]) -> std::collections::BTreeMap<String, Vec<u8>> {
@@ -163,7 +165,7 @@ impl TreeReader<'_> {
                 "xattr-lost",
                 path,
                 format!("extended attribute \"{name}\" is not in the backup: {why}"),
-            )
+            );
         })
     }
 
@@ -203,7 +205,10 @@ impl TreeReader<'_> {
         }
         let fd = match open_file(found) {
             Ok(fd) => fd,
-            Err(errno) => return self.lost(found, errno),
+            Err(errno) => {
+                self.lost(found, errno);
+                return Ok(());
+            }
         };
         let stat = rustix::fs::fstat(&fd).map_err(beneath::io)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -236,7 +241,7 @@ impl TreeReader<'_> {
         } else {
             meta.size_bytes = size;
             self.writer.begin_entry(&meta)?;
-            self.copy(&fd, &found.path, 0, size)?.map_or(Some("shrank"), |_| None)
+            self.copy(&fd, &found.path, 0, size)?.map_or(Some("shrank"), |()| None)
         };
         let after = rustix::fs::fstat(&fd).map_err(beneath::io)?;
         let changed = changed.or_else(|| match () {

@@ -103,7 +103,7 @@ impl MapParser {
             let piece = bytes.get(used..bytes.len().min(used + room)).unwrap_or_default();
             self.text.extend_from_slice(piece);
             used += piece.len();
-            if self.text.len() % 512 == 0
+            if self.text.len().is_multiple_of(512)
                 && let Some(found) = self.parse(real_size)?
             {
                 return Ok((used, Some(found)));
@@ -118,7 +118,7 @@ impl MapParser {
     fn parse(&self, real_size: u64) -> Result<Option<Vec<Segment>>> {
         let bad = || Error::corrupt("the map of a sparse member is not one");
         let mut numbers = self.text.split(|b| *b == b'\n');
-        let lines = self.text.iter().filter(|b| **b == b'\n').count();
+        let lines = numbers.clone().count().saturating_sub(1);
         let mut next = || -> Result<u64> {
             let text = numbers
                 .next()

@@ -139,7 +139,7 @@ impl<'a> Walker<'a> {
                 }
                 continue;
             };
-            if let Some(found) = self.look_at(key, note)? {
+            if let Some(found) = self.look_at(&key, note)? {
                 return Ok(Some(found));
             }
         }
@@ -186,10 +186,10 @@ impl<'a> Walker<'a> {
     }
 
     /// Judges one name; enters it if it is a directory that is wanted.
-    fn look_at(&mut self, key: Key, note: &mut dyn FnMut(Note)) -> Result<Option<Found>> {
+    fn look_at(&mut self, key: &[u8], note: &mut dyn FnMut(Note)) -> Result<Option<Found>> {
         let frame = self.frames.last().ok_or_else(lost)?;
         let listed_as_dir = key.last() == Some(&b'/');
-        let name = key.strip_suffix(b"/").unwrap_or(&key);
+        let name = key.strip_suffix(b"/").unwrap_or(key);
         let (inside, at_root, parent_id) = (frame.inside, frame.path_len == 0, frame.id);
         if at_root && (name.starts_with(OWN_PREFIX) || name.starts_with(OWN_PREVIOUS_PREFIX)) {
             return Ok(None);

@@ -146,7 +146,8 @@ mod tests {
         clippy::unwrap_used,
         clippy::indexing_slicing,
         clippy::as_conversions,
-        clippy::cast_possible_truncation
+        clippy::cast_possible_truncation,
+        clippy::type_complexity
     )]
     use super::*;
 

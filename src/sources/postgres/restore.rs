@@ -152,7 +152,7 @@ impl PostgresRestore {
         self.reporter
             .begin(&self.task, Some(tables.iter().map(|t| t.record.bytes).sum()));
         let loaded = load_all(into, contents, tables, parallel, &self.reporter, &self.task).await;
-        let loaded = loaded.map_err(|e| self.explain(e, &report.failed))?;
+        let loaded = loaded.map_err(|e| explain(e, &report.failed))?;
         report.tables = u64::try_from(tables.len()).unwrap_or(u64::MAX);
         report.rows = loaded.rows.load(Ordering::Relaxed);
         report.bytes = loaded.bytes.load(Ordering::Relaxed);
@@ -183,18 +183,6 @@ impl PostgresRestore {
             );
         }
         Ok(report)
-    }
-
-    /// A table that could not be created is the reason why its data cannot be loaded.
-    fn explain(&self, error: Error, failed: &[FailedItem]) -> Error {
-        let Some(first) = failed.first() else { return error };
-        error.with_hint(format!(
-            "{} statements failed before the data, first {} {}: {}",
-            failed.len(),
-            first.kind,
-            first.name,
-            first.error
-        ))
     }
 
     /// Reports roles that the server lacks, and creates them if asked to.
@@ -237,4 +225,16 @@ fn server_facts(contents: &Contents) -> Result<Option<ServerFacts>> {
     facts
         .map(Some)
         .map_err(|e| Error::corrupt("the server's facts in the backup are not readable").with_cause(e))
+}
+
+/// A table that could not be created is the reason why its data cannot be loaded.
+fn explain(error: Error, failed: &[FailedItem]) -> Error {
+    let Some(first) = failed.first() else { return error };
+    error.with_hint(format!(
+        "{} statements failed before the data, first {} {}: {}",
+        failed.len(),
+        first.kind,
+        first.name,
+        first.error
+    ))
 }

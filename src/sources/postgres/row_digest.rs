@@ -84,7 +84,9 @@ mod tests {
     fn order_and_cutting_do_not_matter_but_every_row_does() {
         let rows: [&[u8]; 4] = [b"1\ta", b"2\tb", b"", b"1\ta"];
         let mut forward = RowDigest::default();
-        rows.iter().for_each(|r| forward.add(r));
+        for row in rows {
+            forward.add(row);
+        }
         let mut backward = RowHasher::default();
         for row in rows.iter().rev() {
             let middle = row.len() / 2;

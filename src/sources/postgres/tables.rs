@@ -199,7 +199,9 @@ async fn work(shared: &TableReaders, queue: &Queue, tables: &[DataTable]) -> Res
 
 fn record(table: &DataTable, parts: &[PartResult]) -> StreamRecord {
     let mut digest = RowDigest::default();
-    parts.iter().for_each(|p| digest.merge(&p.digest));
+    for part in parts {
+        digest.merge(&part.digest);
+    }
     StreamRecord {
         stream: stream_name(table),
         prefixes: parts.iter().map(|p| p.prefix.clone()).collect(),

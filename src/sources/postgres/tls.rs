@@ -153,14 +153,14 @@ impl ServerCertVerifier for Verifier {
 /// Returns the `tls-server-end-point` binding of a certificate (RFC 5929 section 4): its digest by the hash of its own
 /// signature, SHA-256 where that is MD5 or SHA-1. `None` where the hash is not defined (Ed25519) or not known.
 pub(super) fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
-    let (_, body, _) = der(certificate)?;
-    let (_, _, after_tbs) = der(body)?;
-    let (_, algorithm, _) = der(after_tbs)?;
-    let (_, oid, parameters) = der(algorithm)?;
     // The last arc tells the hash within each family; see RFC 4055, RFC 5758 and RFC 3279.
     const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
     const ECDSA_SHA2: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03];
     const ECDSA_SHA1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01];
+    let (_, body, _) = der(certificate)?;
+    let (_, _, after_tbs) = der(body)?;
+    let (_, algorithm, _) = der(after_tbs)?;
+    let (_, oid, parameters) = der(algorithm)?;
     let (&last, family) = oid.split_last()?;
     let bits = match (family, last) {
         (RSA, 4 | 5 | 11) | (ECDSA_SHA2, 2) => 256,

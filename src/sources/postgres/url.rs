@@ -101,7 +101,7 @@ impl ConnectOptions {
     pub fn from_url_with(text: &str, password_file: Option<&Path>, env: Env<'_>) -> Result<Self> {
         let url = parse(text)?;
         let mut raw = Raw::from_url(&url)?;
-        raw.fill_from(env)?;
+        raw.fill_from(env);
         raw.finish(password_file, env)
     }
 
@@ -216,7 +216,7 @@ impl Raw {
         Ok(())
     }
 
-    fn fill_from(&mut self, env: Env<'_>) -> Result<()> {
+    fn fill_from(&mut self, env: Env<'_>) {
         let fill = |slot: &mut Option<String>, name: &str| {
             if slot.is_none() {
                 *slot = env(name);
@@ -229,7 +229,6 @@ impl Raw {
         fill(&mut self.ssl_mode, "PGSSLMODE");
         fill(&mut self.ssl_root_cert, "PGSSLROOTCERT");
         fill(&mut self.connect_timeout, "PGCONNECT_TIMEOUT");
-        Ok(())
     }
 
     fn finish(self, password_file: Option<&Path>, env: Env<'_>) -> Result<ConnectOptions> {

@@ -56,7 +56,6 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
             "The bucket is in another region; set `region` in the repository's configuration or AWS_REGION.",
         ),
         "PreconditionFailed" => (K::AlreadyExists, ""),
-        "ConditionalRequestConflict" => (K::Unavailable, ""),
         "NotImplemented" | "MethodNotAllowed" => (K::Unsupported, "The store does not offer this operation."),
         "InvalidRange" => (
             K::Corrupt,
@@ -68,7 +67,8 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
             K::Unavailable,
             "The object is in a cold storage class and must be restored first.",
         ),
-        "SlowDown"
+        "ConditionalRequestConflict"
+        | "SlowDown"
         | "InternalError"
         | "ServiceUnavailable"
         | "RequestTimeout"

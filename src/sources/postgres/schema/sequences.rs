@@ -34,24 +34,21 @@ pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         };
         let options = options(&row)?;
         let mut sql = String::new();
-        match &owned {
-            Some((true, table, column)) => {
-                let when = if row.opt(17)?.as_deref() == Some("d") {
-                    "BY DEFAULT"
-                } else {
-                    "ALWAYS"
-                };
-                sql.push_str(&format!(
-                    "ALTER TABLE {table} ALTER COLUMN {column} ADD GENERATED {when} AS IDENTITY (\n    SEQUENCE NAME {name}{options}\n);\n"
-                ));
-            }
-            _ => {
-                let unlogged = if unlogged { "UNLOGGED " } else { "" };
-                sql.push_str(&format!("CREATE {unlogged}{what}\n    AS {}{options};\n", row.text(6)?));
-                context.owner(&mut sql, &what, &owner);
-                if let Some((_, table, column)) = &owned {
-                    sql.push_str(&format!("ALTER {what} OWNED BY {table}.{column};\n"));
-                }
+        if let Some((true, table, column)) = &owned {
+            let when = if row.opt(17)?.as_deref() == Some("d") {
+                "BY DEFAULT"
+            } else {
+                "ALWAYS"
+            };
+            sql.push_str(&format!(
+                "ALTER TABLE {table} ALTER COLUMN {column} ADD GENERATED {when} AS IDENTITY (\n    SEQUENCE NAME {name}{options}\n);\n"
+            ));
+        } else {
+            let unlogged = if unlogged { "UNLOGGED " } else { "" };
+            sql.push_str(&format!("CREATE {unlogged}{what}\n    AS {}{options};\n", row.text(6)?));
+            context.owner(&mut sql, &what, &owner);
+            if let Some((_, table, column)) = &owned {
+                sql.push_str(&format!("ALTER {what} OWNED BY {table}.{column};\n"));
             }
         }
         comment(&mut sql, &what, row.opt(5)?.as_deref());

@@ -21,20 +21,18 @@ struct Column {
 }
 
 pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = format!(
-        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition, \
+    let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition, \
          pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.obj_description(c.oid, 'pg_class'), am.amname::text, ts.spcname::text, \
          c.reloptions, t.reloptions, CASE WHEN c.reloftype <> 0 THEN pg_catalog.format_type(c.reloftype, NULL) END, c.relreplident::text, \
          c.relforcerowsecurity, CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END, \
          ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition ORDER BY i.inhseqno) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
          LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid \
-         WHERE c.oid = ANY($1::oid[])"
-    );
+         WHERE c.oid = ANY($1::oid[])";
     let mut columns = columns(context, oids).await?;
     let mut checks = checks(context, oids).await?;
     let mut rendered = Rendered::new();
-    for row in query(context.client, "tables", &sql, &[&oids]).await? {
+    for row in query(context.client, "tables", sql, &[&oids]).await? {
         let oid = row.oid(0)?;
         let columns = columns.remove(&oid).unwrap_or_default();
         rendered.insert(

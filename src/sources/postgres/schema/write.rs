@@ -184,7 +184,7 @@ impl Graph {
                 self.with_partitions(&mut relations);
             }
             Kind::Constraint | Kind::Rule | Kind::RowSecurity | Kind::Policy | Kind::Default => {
-                relations.push(node.parent)
+                relations.push(node.parent);
             }
             _ => {}
         }
