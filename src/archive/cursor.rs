@@ -43,6 +43,13 @@ pub(crate) struct FrameLines {
     pub(crate) lines: VecDeque<Line>,
 }
 
+impl FrameLines {
+    /// Returns the memory that the lines take, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.lines.iter().map(Line::memory_bytes).sum()
+    }
+}
+
 /// Appends a plain range of an object to `buffer` and counts what is read for it.
 pub(crate) async fn fetch(
     store: &SharedStore,

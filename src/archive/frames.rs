@@ -20,8 +20,13 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::memory::Buffer;
 use crate::storage::ObjectKey;
 
-/// Batches fetched or being fetched by one stream.
+/// Batches fetched or being fetched by one stream. Three more are planned at most: one that waits for its turn to be
+/// fetched, one in the queue before it, one being filled.
 const BATCHES: usize = 4;
+
+/// Memory of the index lines of the batches of all streams together, in bytes. Tiny files compress to less than the lines
+/// about them, so a bound on the bytes to fetch alone would leave the lines without one.
+const LINE_BYTES: usize = 14 << 20;
 
 /// A decoded frame. It returns to the pool with its last holder.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ struct Batch {
     archive: u32,
     range: Range<u64>,
     frames: Vec<FrameLines>,
+    /// Memory of the lines about the frames, in bytes.
+    line_bytes: usize,
 }
 
 /// Where a planner puts the frames it wants, in order.
@@ -58,6 +65,7 @@ struct Batch {
 pub(crate) struct Planned {
     batch: Option<Batch>,
     limit: u64,
+    line_limit: usize,
     out: mpsc::Sender<Result<Batch>>,
 }
 
@@ -72,12 +80,15 @@ impl Planned {
                 .await
                 .is_ok();
         };
+        let line_bytes = wanted.about.memory_bytes();
         if let Some(batch) = &mut self.batch
             && batch.archive == wanted.archive
             && batch.range.end == offset
             && end - batch.range.start <= self.limit
+            && batch.line_bytes.saturating_add(line_bytes) <= self.line_limit
         {
             batch.range.end = end;
+            batch.line_bytes += line_bytes;
             batch.frames.push(wanted.about);
             return true;
         }
@@ -85,6 +96,7 @@ impl Planned {
             archive: wanted.archive,
             range: offset..end,
             frames: vec![wanted.about],
+            line_bytes,
         };
         match self.batch.replace(next) {
             Some(full) => self.out.send(Ok(full)).await.is_ok(),
@@ -123,11 +135,12 @@ impl FrameStream {
         let parts = (pipeline.plan.parts_in_flight + 1).saturating_mul(pipeline.plan.part_bytes);
         let limit = u64::try_from(parts / share / BATCHES).unwrap_or(u64::MAX).max(1 << 16);
         let quota = (pipeline.plan.buffers / share).max(2);
-        let (batch_out, batch_in) = mpsc::channel(2);
+        let (batch_out, batch_in) = mpsc::channel(1);
         let (slot_out, slots) = mpsc::unbounded_channel();
         let planned = Planned {
             batch: None,
             limit,
+            line_limit: LINE_BYTES / share / (BATCHES + 3),
             out: batch_out,
         };
         let planner = AbortOnDropHandle::new(tokio::spawn(async move {

@@ -161,3 +161,21 @@ pub(crate) enum Line {
     #[serde(rename = "stream")]
     Stream(StreamRecord),
 }
+
+impl Line {
+    /// Returns the memory that the line takes, in bytes, with what the allocator adds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        const ALLOCATION: usize = 16;
+        let texts = match self {
+            Self::Entry(entry) => {
+                let (Name::Text(name) | Name::Hex(name)) = &entry.name;
+                name.capacity() + entry.sha256.as_ref().map_or(0, String::capacity) + 2 * ALLOCATION
+            }
+            Self::Frame(frame) => frame.sha256.capacity() + ALLOCATION,
+            Self::End(end) => end.sha256.capacity() + ALLOCATION,
+            // Streams are not kept with their frames.
+            Self::Stream(_) => 0,
+        };
+        size_of::<Self>() + texts
+    }
+}

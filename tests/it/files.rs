@@ -840,13 +840,18 @@ proptest! {
             build(&Node::Dir(others), &root);
             build(&Node::Dir(kept), &target);
             let (wanted, stood) = (describe(&root), describe(&target));
+            let kept_nothing = fs::read_dir(&target).unwrap().next().is_none();
             let (vault, _) = backup(&root).await;
             let options = FilesRestoreOptions { delete: true, checksum: true, ..FilesRestoreOptions::default() };
             match put_back(&vault, &target, &options).await {
                 Ok(report) => {
                     same(&wanted, &describe(&target));
-                    restore::undo(&target, Some(&report.previous.unwrap())).await.unwrap();
-                    same(&without_dir_times(&stood), &without_dir_times(&describe(&target)));
+                    // Nothing is kept where nothing was.
+                    assert_eq!(report.previous.is_none(), kept_nothing);
+                    if let Some(previous) = &report.previous {
+                        restore::undo(&target, Some(previous)).await.unwrap();
+                        same(&without_dir_times(&stood), &without_dir_times(&describe(&target)));
+                    }
                 }
                 Err(error) => {
                     assert_eq!(error.kind(), wirevault::ErrorKind::AlreadyExists, "{}", error.chain());

@@ -7,12 +7,15 @@
 mod apply;
 pub(crate) mod attrs;
 pub(crate) mod beneath;
+mod extras;
 mod journal;
 pub(crate) mod listing;
 pub mod patterns;
 pub(crate) mod read;
 pub mod restore;
 pub(crate) mod sparse;
+mod stage;
+mod staged_file;
 pub(crate) mod walk;
 
 use std::collections::{BTreeMap, HashMap};

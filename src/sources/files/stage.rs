@@ -1,0 +1,469 @@
+//! Stages the entries of a backup and writes the journal of what is to be done with them.
+//!
+//! The paths of the archive are judged here: they may not climb, must ascend, and none may lie below something that is no
+//! directory. The live tree is only looked at; everything is written below the staging directory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
+
+use super::beneath::{self, show};
+use super::extras::Extras;
+use super::journal::{Action, DirMeta, JournalWriter, Step};
+use super::patterns::Patterns;
+use super::restore::{FilesRestoreOptions, FilesRestoreReport};
+use super::staged_file::StagedFile;
+use super::walk::{OWN_PREFIX, OWN_PREVIOUS_PREFIX, WalkOptions, Walker};
+use super::{TreeFacts, sparse};
+use crate::archive::reader::Selection;
+use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::{Note, SharedReporter};
+use crate::sources::sqlite::registry;
+
+/// Stages entries and writes the journal.
+#[derive(Debug)]
+pub(super) struct Stager<'a> {
+    pub(super) root: &'a OwnedFd,
+    pub(super) root_device: u64,
+    pub(super) staged: &'a OwnedFd,
+    pub(super) journal: JournalWriter,
+    pub(super) number: u64,
+    pub(super) options: &'a FilesRestoreOptions,
+    pub(super) reporter: &'a SharedReporter,
+    /// Kinds of failure that were told already.
+    pub(super) noted: BTreeSet<String>,
+    /// The live directory looked at last; `None` inside when it does not exist.
+    pub(super) parent: Option<(Vec<u8>, Option<OwnedFd>)>,
+    /// The last directory of the backup that takes the place of something else.
+    pub(super) replaced: Option<Vec<u8>>,
+    /// Entries that are no directories and whose paths begin the present one.
+    pub(super) not_dirs: Vec<Vec<u8>>,
+    /// The last path, as it sorts.
+    pub(super) last: Vec<u8>,
+    /// Targets of hard links that are not selected, and the path each was restored at instead.
+    pub(super) alone: HashMap<Vec<u8>, Vec<u8>>,
+    pub(super) alone_bytes: usize,
+    pub(super) report: FilesRestoreReport,
+    pub(super) is_root: bool,
+}
+
+/// Bytes of selected entries that are named one by one; beyond, the whole archive is read.
+const MAX_CHOSEN_BYTES: usize = 8 << 20;
+
+/// Chooses the entries to read by the index alone, so that one file of many costs its own frames.
+fn choose(reader: &ArchiveReader, selection: &Patterns, runtime: &tokio::runtime::Handle) -> Result<Selection> {
+    let (mut chosen, mut bytes) = (Vec::new(), 0);
+    runtime.block_on(reader.for_each_entry(&mut |entry| {
+        let path = beneath::checked(&entry.path)?;
+        if bytes <= MAX_CHOSEN_BYTES && selection.selects(path, entry.kind == EntryKind::Directory) {
+            bytes += path.len() + 128;
+            chosen.push(entry);
+        }
+        Ok(())
+    }))?;
+    Ok(if bytes > MAX_CHOSEN_BYTES {
+        Selection::All
+    } else {
+        Selection::Entries(chosen)
+    })
+}
+
+/// Bytes of remembered paths in [`Stager::alone`]; links to later targets become copies.
+const MAX_ALONE_BYTES: usize = 4 << 20;
+
+/// Returns the target of a hard link if it is not selected itself.
+fn unselected_target(meta: &EntryMeta, selection: &Patterns) -> Result<Option<Vec<u8>>> {
+    if meta.kind != EntryKind::Hardlink {
+        return Ok(None);
+    }
+    let target = beneath::checked(meta.link.as_deref().unwrap_or_default())?;
+    Ok((!selection.selects(target, false)).then(|| target.to_vec()))
+}
+
+impl<'a> Stager<'a> {
+    /// Makes a stager between a live root and an empty staging directory.
+    pub(super) fn new(
+        root: &'a OwnedFd,
+        staged: &'a OwnedFd,
+        journal: JournalWriter,
+        options: &'a FilesRestoreOptions,
+        reporter: &'a SharedReporter,
+    ) -> Result<Self> {
+        Ok(Self {
+            root,
+            root_device: rustix::fs::fstat(root).map_err(beneath::io)?.st_dev,
+            staged,
+            journal,
+            number: 0,
+            options,
+            reporter,
+            noted: BTreeSet::new(),
+            parent: None,
+            replaced: None,
+            not_dirs: Vec::new(),
+            last: Vec::new(),
+            alone: HashMap::new(),
+            alone_bytes: 0,
+            report: FilesRestoreReport::default(),
+            is_root: rustix::process::geteuid().is_root(),
+        })
+    }
+}
+
+impl Stager<'_> {
+    pub(super) fn stage_all(
+        &mut self,
+        reader: &ArchiveReader,
+        facts: &TreeFacts,
+        cancel: &CancellationToken,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<()> {
+        let selection = Patterns::new(&self.options.paths, &[])?;
+        let covered = Patterns::new(&facts.include, &facts.exclude)?;
+        let mut live = None;
+        if self.options.delete {
+            let walk = WalkOptions {
+                one_file_system: true,
+                ..WalkOptions::default()
+            };
+            live = Some(Extras {
+                walker: Walker::new(self.root.as_fd(), &covered, walk)?,
+                next: None,
+                leaving: Vec::new(),
+            });
+        }
+        let wanted = if self.options.paths.is_empty() || self.options.delete {
+            Selection::All
+        } else {
+            choose(reader, &selection, runtime)?
+        };
+        let mut entries = reader.entries(wanted);
+        let mut open: Option<StagedFile> = None;
+        while let Some(event) = runtime.block_on(entries.next())? {
+            if cancel.is_cancelled() {
+                return Err(Error::new(
+                    ErrorKind::Cancelled,
+                    "cancelled; the live tree was not touched",
+                ));
+            }
+            match event {
+                EntryEvent::Begin(meta) => {
+                    let path = self.judge(&meta)?;
+                    if let Some(live) = &mut live {
+                        self.remove_extras(live, Some(&self.last.clone()), &selection)?;
+                    }
+                    if selection.selects(&path, meta.kind == EntryKind::Directory) {
+                        self.report.entries += 1;
+                        open = match unselected_target(&meta, &selection)? {
+                            Some(target) => self.stage_alone(reader, runtime, meta, path, target).map(|()| None)?,
+                            None => self.begin(meta, path)?,
+                        };
+                    }
+                }
+                EntryEvent::Data(data) => {
+                    if let Some(staging) = &mut open {
+                        self.write(staging, &data)?;
+                    }
+                }
+                EntryEvent::End { .. } => {
+                    if let Some(staging) = open.take() {
+                        self.end_file(staging)?;
+                    }
+                    self.reporter.advance(&self.options.task, 0, 1);
+                }
+            }
+        }
+        if let Some(live) = &mut live {
+            self.remove_extras(live, None, &selection)?;
+        }
+        if self.report.entries == 0 && !self.options.paths.is_empty() {
+            return Err(
+                Error::new(ErrorKind::NotFound, "nothing in the backup matches the selected paths")
+                    .with_hint("Nothing was changed. Paths are relative to the root of the backup."),
+            );
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, staging: &mut StagedFile, data: &[u8]) -> Result<()> {
+        staging.write(data)?;
+        let len = u64::try_from(data.len()).unwrap_or(0);
+        self.report.bytes += len;
+        self.reporter.advance(&self.options.task, len, 0);
+        Ok(())
+    }
+
+    /// Stages a hard link whose target is not selected: its data is fetched, and further links to that target link
+    /// to this path.
+    fn stage_alone(
+        &mut self,
+        reader: &ArchiveReader,
+        runtime: &tokio::runtime::Handle,
+        mut meta: EntryMeta,
+        path: Vec<u8>,
+        target: Vec<u8>,
+    ) -> Result<()> {
+        let missing = || {
+            Error::corrupt(format!(
+                "the backup lacks the file \"{}\" that \"{}\" is a further name of",
+                show(&target),
+                show(&path)
+            ))
+        };
+        if let Some(first) = self.alone.get(&target) {
+            meta.link = Some(first.clone());
+            return self.begin(meta, path).map(|_| ());
+        }
+        let found = runtime.block_on(reader.find(&target))?;
+        let found = found.filter(|f| f.kind == EntryKind::File).ok_or_else(missing)?;
+        let mut entries = reader.entries(Selection::Entries(vec![found]));
+        let mut open = None;
+        while let Some(event) = runtime.block_on(entries.next())? {
+            match event {
+                EntryEvent::Begin(first) => {
+                    if first.kind != EntryKind::File {
+                        return Err(missing());
+                    }
+                    open = self.begin(first, path.clone())?;
+                }
+                EntryEvent::Data(data) => {
+                    if let Some(staging) = &mut open {
+                        self.write(staging, &data)?;
+                    }
+                }
+                EntryEvent::End { .. } => {
+                    if let Some(staging) = open.take() {
+                        self.end_file(staging)?;
+                    }
+                }
+            }
+        }
+        let bytes = target.len() + path.len() + 128;
+        if self.alone_bytes + bytes <= MAX_ALONE_BYTES {
+            self.alone_bytes += bytes;
+            self.alone.insert(target, path);
+        }
+        Ok(())
+    }
+
+    /// Checks an entry's path against everything before it, and returns it without a trailing slash.
+    fn judge(&mut self, meta: &EntryMeta) -> Result<Vec<u8>> {
+        let path = beneath::checked(&meta.path)?.to_vec();
+        let mut sorted = path.clone();
+        let is_dir = meta.kind == EntryKind::Directory;
+        if is_dir {
+            sorted.push(b'/');
+        }
+        if sorted <= self.last {
+            return Err(Error::corrupt(format!(
+                "the backup's path \"{}\" is out of order or stands twice",
+                show(&path)
+            )));
+        }
+        if path.starts_with(OWN_PREFIX) || path.starts_with(OWN_PREVIOUS_PREFIX) {
+            return Err(Error::corrupt(format!(
+                "the backup's path \"{}\" is one of this program's own",
+                show(&path)
+            )));
+        }
+        while self.not_dirs.last().is_some_and(|above| !path.starts_with(above)) {
+            self.not_dirs.pop();
+        }
+        if self
+            .not_dirs
+            .iter()
+            .any(|above| path.get(above.len()).is_none_or(|b| *b == b'/'))
+        {
+            return Err(Error::corrupt(format!(
+                "the backup's path \"{}\" lies below something that is no directory",
+                show(&path)
+            ))
+            .with_hint(
+                "Nothing was written. Such a path was never written by this program; do not trust this backup.",
+            ));
+        }
+        if !is_dir {
+            self.not_dirs.push(path.clone());
+        }
+        self.last = sorted;
+        Ok(path)
+    }
+
+    pub(super) fn note_once(&mut self, code: &str, path: &[u8], message: String) {
+        let kind = format!("{code} {}", message.split(':').next().unwrap_or_default());
+        if self.noted.insert(kind) {
+            self.note(code, path, message);
+        }
+    }
+
+    pub(super) fn note(&mut self, code: &str, path: &[u8], message: impl Into<String>) {
+        self.report.notes += 1;
+        self.reporter
+            .note(&self.options.task, Note::new(code, show(path), message));
+    }
+
+    /// Returns what stands at a path of the live tree.
+    fn live(&mut self, path: &[u8]) -> Result<Option<Stat>> {
+        let (parent, name) = beneath::split(path);
+        if self.parent.as_ref().is_none_or(|(known, _)| known != parent) {
+            let fd = match beneath::open_dir(self.root, parent) {
+                Ok(fd) => {
+                    let device = rustix::fs::fstat(&fd).map_err(beneath::io)?.st_dev;
+                    if device != self.root_device {
+                        return Err(Error::unsupported(format!(
+                            "\"{}\" lies on another filesystem than the root",
+                            show(parent)
+                        ))
+                        .with_hint(
+                            "Restore that directory on its own, or choose paths outside it. Nothing was changed.",
+                        ));
+                    }
+                    Some(fd)
+                }
+                Err(Errno::NOENT) => None,
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let replaced = self.replaced.as_ref();
+                    if !replaced
+                        .is_some_and(|r| parent == r || parent.starts_with(r) && parent.get(r.len()) == Some(&b'/'))
+                    {
+                        return Err(Error::new(
+                            ErrorKind::Denied,
+                            format!("\"{}\" leads through a link or a file in the live tree", show(path)),
+                        )
+                        .with_hint(
+                            "Nothing was changed. Select the directory too, or remove what stands in its place.",
+                        ));
+                    }
+                    None
+                }
+                Err(errno) => return Err(beneath::io(errno)),
+            };
+            self.parent = Some((parent.to_vec(), fd));
+        }
+        match &self.parent {
+            Some((_, Some(fd))) => beneath::stat(fd, name),
+            _ => Ok(None),
+        }
+    }
+
+    /// Plans one entry. Returns a file that waits for its data.
+    fn begin(&mut self, meta: EntryMeta, path: Vec<u8>) -> Result<Option<StagedFile>> {
+        let live = self.live(&path)?;
+        let kind = live.map(|s| FileType::from_raw_mode(s.st_mode));
+        if meta.kind == EntryKind::Directory {
+            return self.plan_dir(meta, path, live).map(|()| None);
+        }
+        if kind == Some(FileType::Directory) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("the live \"{}\" is a directory, the backup's is not", show(&path)),
+            )
+            .with_hint("Nothing was changed. Move the directory away, or restore into another one."));
+        }
+        if let (Some(stat), Some((_, Some(dir)))) = (&live, &self.parent) {
+            let dir = rustix::fs::fstat(dir).map_err(beneath::io)?;
+            if registry::is_registered(
+                (dir.st_dev, dir.st_ino),
+                beneath::split(&path).1,
+                (stat.st_dev, stat.st_ino),
+            ) {
+                self.note(
+                    "left-out-sqlite",
+                    &path,
+                    "belongs to a SQLite database that has its own source and stays as it is",
+                );
+                return Ok(None);
+            }
+        }
+        let existed = live.is_some();
+        if meta.kind == EntryKind::Hardlink {
+            let target = beneath::checked(meta.link.as_deref().unwrap_or_default())?.to_vec();
+            self.report.written += 1;
+            return self
+                .journal
+                .add(&Step {
+                    path,
+                    existed,
+                    action: Action::Link(target),
+                })
+                .map(|()| None);
+        }
+        if live.is_some_and(|stat| self.is_same(&meta, &path, &stat))
+            && !(self.options.checksum && meta.kind == EntryKind::File)
+        {
+            self.report.unchanged += 1;
+            return Ok(None);
+        }
+        if meta.kind == EntryKind::File {
+            let compare = self.options.checksum && live.is_some_and(|stat| self.is_same(&meta, &path, &stat));
+            return self.begin_file(meta, path, existed, compare).map(Some);
+        }
+        if self.stage_special(&meta, &path)? {
+            self.report.written += 1;
+            self.journal.add(&Step {
+                path,
+                existed,
+                action: Action::Place(self.number - 1),
+            })?;
+        }
+        Ok(None)
+    }
+
+    fn plan_dir(&mut self, meta: EntryMeta, path: Vec<u8>, live: Option<Stat>) -> Result<()> {
+        let is_dir = live.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
+        if live.is_some() && !is_dir {
+            self.replaced = Some(path.clone());
+        }
+        let old = live.filter(|_| is_dir).map(|s| dir_meta(&s));
+        let mut pax = meta.pax;
+        pax.retain(|key, _| key.starts_with(super::attrs::PREFIX));
+        let new = DirMeta {
+            mode: meta.mode & 0o7777,
+            uid: meta.uid,
+            gid: meta.gid,
+            mtime: meta.mtime,
+            pax,
+        };
+        self.journal.add(&Step {
+            path,
+            existed: live.is_some(),
+            action: Action::Directory { new, old },
+        })
+    }
+
+    fn is_same(&self, meta: &EntryMeta, path: &[u8], stat: &Stat) -> bool {
+        let owner = !self.is_root || (stat.st_uid, stat.st_gid) == (meta.uid, meta.gid);
+        let mode = stat.st_mode & 0o7777 == meta.mode & 0o7777;
+        let mtime = stat.st_mtime == meta.mtime.0 && u32::try_from(stat.st_mtime_nsec).is_ok_and(|n| n == meta.mtime.1);
+        match (meta.kind, FileType::from_raw_mode(stat.st_mode)) {
+            (EntryKind::File, FileType::RegularFile) => {
+                let size = sparse::real_size(&meta.pax).ok().flatten().unwrap_or(meta.size_bytes);
+                owner && mode && mtime && u64::try_from(stat.st_size).is_ok_and(|n| n == size)
+            }
+            (EntryKind::Symlink, FileType::Symlink) => {
+                let Some((_, Some(dir))) = &self.parent else {
+                    return false;
+                };
+                let target = rustix::fs::readlinkat(dir, beneath::split(path).1, Vec::new());
+                owner && mtime && target.is_ok_and(|t| Some(t.as_bytes()) == meta.link.as_deref())
+            }
+            (EntryKind::Fifo, FileType::Fifo) => owner && mode,
+            _ => false,
+        }
+    }
+}
+
+/// Returns what the journal keeps of a live directory.
+pub(super) fn dir_meta(stat: &Stat) -> DirMeta {
+    DirMeta {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        pax: std::collections::BTreeMap::new(),
+    }
+}
