@@ -65,7 +65,10 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
         Err(error) => findings.push(failed(&error)),
     }
     match session.or_cancelled(probe::store(&store)).await {
-        Ok(()) => findings.push(info("objects can be written, read and removed")),
+        Ok(lacks) => {
+            findings.push(info("objects can be written, read (by ranges) and removed"));
+            findings.extend(lacks.into_iter().map(info));
+        }
         Err(error) => findings.push(failed(&error)),
     }
     if let Ok(now) = session.or_cancelled(store.now()).await {

@@ -13,7 +13,7 @@ pub async fn run(session: &Session, options: &args::Init) -> Outcome {
     encryption_decided(options)?;
     let config = session.repository_config()?;
     let store = open::store(&config).await?;
-    session
+    let lacks = session
         .or_cancelled(probe::store(&store))
         .await
         .with_context(|| format!("probe \"{}\"", config.url))?;
@@ -21,13 +21,16 @@ pub async fn run(session: &Session, options: &args::Init) -> Outcome {
         .or_cancelled(Repository::init(store))
         .await
         .with_context(|| format!("create repository \"{}\"", config.url))?;
-    let text = format!(
+    let mut text = format!(
         "created repository {} at {} (not encrypted)\n",
         repository.id(),
         config.url
     );
+    for lack in &lacks {
+        text.push_str(&format!("  {lack}\n"));
+    }
     said(
-        json!({ "repository": repository.id(), "url": config.url, "encrypted": false }),
+        json!({ "repository": repository.id(), "url": config.url, "encrypted": false, "store_lacks": lacks }),
         text,
         Status::Done,
     )

@@ -1,24 +1,19 @@
-//! Proves that a store keeps what it is given: one small object written, read back, removed.
+//! Proves that a store keeps what it is given, and says what it cannot do.
 
-use bytes::Bytes;
+use crate::error::Result;
+use crate::storage::{ObjectKey, SharedStore};
 
-use crate::error::{Context, Error, Result};
-use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore};
-
-/// Writes, reads and removes one object under `runs/`, where a sweep would take it if this process died.
-pub(super) async fn store(store: &SharedStore) -> Result<()> {
+/// Probes with one object under `runs/`, where a sweep would take it if this process died. Returns a line for each thing
+/// that the store cannot do and how the program makes up for it.
+pub(super) async fn store(store: &SharedStore) -> Result<Vec<&'static str>> {
     let key = ObjectKey::new(format!("runs/probe-{:016x}", rand::random::<u64>()))?;
-    let body = Bytes::from_static(b"wirevault probes this store\n");
-    store
-        .put(&key, body.clone(), PutMode::Overwrite, &ObjectOptions::default())
-        .await
-        .context("write a probe object")?;
-    let read = store.get(&key, 1024).await.context("read the probe object");
-    store.delete(&key).await.context("remove the probe object")?;
-    if read? == body {
-        Ok(())
-    } else {
-        Err(Error::corrupt("the store returned other bytes than it was given")
-            .with_hint("Do not use this store for backups."))
+    let found = store.probe(&key).await?;
+    let mut lacks = Vec::new();
+    if found.conditional_create == Some(false) {
+        lacks.push("the store ignores If-None-Match; nothing rests on it, two backups that meet may both run");
     }
+    if !found.lists_uploads {
+        lacks.push("the store does not list open uploads; a sweep aborts those that its own run markers name");
+    }
+    Ok(lacks)
 }

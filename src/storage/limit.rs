@@ -159,6 +159,10 @@ impl ObjectStore for LimitStore {
         self.inner.list_uploads(prefix).await
     }
 
+    async fn probe(&self, key: &ObjectKey) -> Result<Capabilities> {
+        self.inner.probe(key).await
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         self.inner.now().await
     }

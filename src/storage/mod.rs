@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 /// The key of an object relative to the repository's root: UTF-8, `/`-separated, no empty, `.` or `..` segment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -192,6 +192,48 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Returns the time by the store's own clock.
     async fn now(&self) -> Result<Timestamp>;
+
+    /// Finds out by trying what the store can do, with an object of the caller's key that is removed again: whether it
+    /// returns what it was given, reads ranges, honours `PutMode::Create`, and lists uploads.
+    async fn probe(&self, key: &ObjectKey) -> Result<Capabilities> {
+        let (body, options) = (
+            Bytes::from_static(b"wirevault probes this store\n"),
+            ObjectOptions::default(),
+        );
+        self.put(key, body.clone(), PutMode::Overwrite, &options)
+            .await
+            .context("write a probe object")?;
+        let second = self.put(key, body.clone(), PutMode::Create, &options).await;
+        let read = async {
+            let whole = self.get(key, 1024).await?;
+            let mut piece = Vec::new();
+            self.read_range(key, 5..16, &mut piece).await?;
+            Ok::<_, Error>((whole, piece))
+        };
+        let read = read.await.context("read the probe object");
+        self.delete(key).await.context("remove the probe object")?;
+        let (whole, piece) = read?;
+        if whole != body || Some(piece.as_slice()) != body.get(5..16) {
+            return Err(Error::corrupt("the store returned other bytes than it was given")
+                .with_hint("Do not use this store for backups."));
+        }
+        let honours = match second {
+            Ok(()) => false,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
+            Err(error) if error.kind() == ErrorKind::Unsupported => false,
+            Err(error) => return Err(error.context("try a conditional write")),
+        };
+        let lists = match self.list_uploads(key.as_str()).await {
+            Ok(_) => true,
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => false,
+            Err(error) => return Err(error.context("list open uploads")),
+        };
+        Ok(Capabilities {
+            conditional_create: Some(honours),
+            lists_uploads: lists,
+            ..self.capabilities()
+        })
+    }
 }
 
 /// A shared store.

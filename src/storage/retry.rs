@@ -167,6 +167,10 @@ impl ObjectStore for RetryStore {
         self.retry(|| self.inner.list_uploads(prefix)).await
     }
 
+    async fn probe(&self, key: &ObjectKey) -> Result<Capabilities> {
+        self.retry(|| self.inner.probe(key)).await
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         self.retry(|| self.inner.now()).await
     }

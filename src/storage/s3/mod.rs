@@ -13,7 +13,7 @@ mod errors;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -103,9 +103,8 @@ impl std::fmt::Debug for S3Options {
 pub struct S3Store {
     client: Client,
     options: S3Options,
-    /// 0 unknown, 1 honours If-None-Match, 2 ignores it.
-    conditional: AtomicU8,
-    lists_uploads: AtomicU8,
+    /// Whether the store once refused If-None-Match itself: then it is not sent any more.
+    unconditional: AtomicBool,
     clock: Arc<client::ServerClock>,
 }
 
@@ -117,43 +116,9 @@ impl S3Store {
         Ok(Self {
             client,
             options,
-            conditional: AtomicU8::new(0),
-            lists_uploads: AtomicU8::new(1),
+            unconditional: AtomicBool::new(false),
             clock,
         })
-    }
-
-    /// Finds out by trying whether the store honours `If-None-Match`, under a key of the caller's, which is removed.
-    pub async fn probe(&self, key: &ObjectKey) -> Result<Capabilities> {
-        let options = ObjectOptions::default();
-        self.put(key, Bytes::from_static(b"probe"), PutMode::Overwrite, &options)
-            .await
-            .context("write a probe object")?;
-        let second = self
-            .put(key, Bytes::from_static(b"probe"), PutMode::Create, &options)
-            .await;
-        let honours = match second {
-            Ok(()) => 2,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => 1,
-            // A store that does not know the header at all: never send it.
-            Err(error) if error.kind() == ErrorKind::Unsupported => 2,
-            Err(error) => return Err(error.context("try a conditional write")),
-        };
-        self.conditional.store(honours, Ordering::Relaxed);
-        let mut body = Vec::new();
-        self.read_range(key, 1..3, &mut body)
-            .await
-            .context("read a range of the probe object")?;
-        self.delete(key).await.context("remove the probe object")?;
-        if body != b"ro" {
-            return Err(Error::unsupported("the store ignores Range on GET").with_hint("wirevault needs ranged reads."));
-        }
-        if let Err(error) = self.list_uploads(key.as_str()).await
-            && error.kind() == ErrorKind::Unsupported
-        {
-            self.lists_uploads.store(0, Ordering::Relaxed);
-        }
-        Ok(self.capabilities())
     }
 
     fn key(&self, key: &str) -> String {
@@ -172,7 +137,25 @@ impl S3Store {
     }
 
     fn if_none_match(&self, mode: PutMode) -> Option<String> {
-        (mode == PutMode::Create && self.conditional.load(Ordering::Relaxed) != 2).then(|| "*".to_owned())
+        (mode == PutMode::Create && !self.unconditional.load(Ordering::Relaxed)).then(|| "*".to_owned())
+    }
+
+    async fn put_once(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
+        let (encryption, kms_key) = self.encryption();
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(key.as_str()));
+        let request = request
+            .set_if_none_match(self.if_none_match(mode))
+            .set_storage_class(storage_class(options));
+        let request = request
+            .set_server_side_encryption(encryption)
+            .set_ssekms_key_id(kms_key);
+        let sent = client::send!(self, request.body(ByteStream::from(body)));
+        sent.map(|_| ())
+            .map_err(|error| self.failed("write", key.as_str(), error))
     }
 
     fn failed<E, R>(&self, act: &str, key: &str, error: aws_sdk_s3::error::SdkError<E, R>) -> Error
@@ -213,35 +196,23 @@ impl ObjectStore for S3Store {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let conditional_create = match self.conditional.load(Ordering::Relaxed) {
-            1 => Some(true),
-            2 => Some(false),
-            _ => None,
-        };
         Capabilities {
             max_parts: Some(self.options.max_parts.unwrap_or(MAX_PARTS)),
             min_part_bytes: MIN_PART_BYTES,
-            conditional_create,
-            lists_uploads: self.lists_uploads.load(Ordering::Relaxed) == 1,
+            conditional_create: self.unconditional.load(Ordering::Relaxed).then_some(false),
+            lists_uploads: true,
         }
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
-        let (encryption, kms_key) = self.encryption();
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.options.bucket)
-            .key(self.key(key.as_str()));
-        let request = request
-            .set_if_none_match(self.if_none_match(mode))
-            .set_storage_class(storage_class(options));
-        let request = request
-            .set_server_side_encryption(encryption)
-            .set_ssekms_key_id(kms_key);
-        let sent = client::send!(self, request.body(ByteStream::from(body)));
-        sent.map(|_| ())
-            .map_err(|error| self.failed("write", key.as_str(), error))
+        match self.put_once(key, body.clone(), mode, options).await {
+            // Some stores answer "not implemented" to the condition itself.
+            Err(error) if error.kind() == ErrorKind::Unsupported && self.if_none_match(mode).is_some() => {
+                self.unconditional.store(true, Ordering::Relaxed);
+                self.put_once(key, body, mode, options).await
+            }
+            done => done,
+        }
     }
 
     async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
