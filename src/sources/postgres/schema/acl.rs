@@ -124,8 +124,11 @@ fn list_query(kind: Kind) -> Option<String> {
     let (catalog, acl, owner, default, extra) = match kind {
         Kind::Schema => ("pg_namespace", "nspacl", "nspowner", "'n'", ""),
         Kind::Function | Kind::Procedure | Kind::Aggregate => ("pg_proc", "proacl", "proowner", "'f'", ""),
-        Kind::Enum | Kind::Domain | Kind::Composite | Kind::Range => ("pg_type", "typacl", "typowner", "'T'", ""),
-        Kind::Table | Kind::View | Kind::MatView | Kind::Sequence => (
+        kind if kind.is_type() => ("pg_type", "typacl", "typowner", "'T'", ""),
+        Kind::Language => ("pg_language", "lanacl", "lanowner", "'l'", ""),
+        Kind::Fdw => ("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "'F'", ""),
+        Kind::Server => ("pg_foreign_server", "srvacl", "srvowner", "'S'", ""),
+        Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView | Kind::Sequence => (
             "pg_class",
             "relacl",
             "relowner",
@@ -162,7 +165,8 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
     let graph = context.graph;
     let extra = column_rights(context).await?;
     let wanted = |n: &Node| {
-        (n.has(flag::ACL) || (matches!(n.kind, Kind::Table | Kind::View | Kind::MatView) && extra.contains(&n.oid)))
+        (n.has(flag::ACL) || (matches!(n.kind, Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView)
+                && extra.contains(&n.oid)))
             && list_query(n.kind).is_some()
     };
     let chosen: Vec<u32> = graph
@@ -237,7 +241,10 @@ fn statements(graph: &Graph, node: &Node, lists: &Lists) -> String {
         Kind::Procedure => format!("PROCEDURE {name}({})", lists.signature),
         Kind::Function | Kind::Aggregate => format!("FUNCTION {name}({})", lists.signature),
         Kind::Sequence => format!("SEQUENCE {name}"),
-        Kind::Enum | Kind::Domain | Kind::Composite | Kind::Range => format!("TYPE {name}"),
+        Kind::Language => format!("LANGUAGE {name}"),
+        Kind::Fdw => format!("FOREIGN DATA WRAPPER {name}"),
+        Kind::Server => format!("FOREIGN SERVER {name}"),
+        kind if kind.is_type() => format!("TYPE {name}"),
         _ => format!("TABLE {name}"),
     };
     let mut sql = String::new();

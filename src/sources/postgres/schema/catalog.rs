@@ -24,7 +24,7 @@ fn free(catalog: u32, alias: &str, deptypes: &str) -> String {
 }
 
 /// Returns the node queries in an order in which parents come before their parts.
-pub(super) fn node_queries() -> Vec<NodeQuery> {
+pub(super) fn node_queries(version: i32, subscriptions: bool) -> Vec<NodeQuery> {
     let (partitioned, partition, data) = (flag::PARTITIONED, flag::PARTITION, flag::DATA);
     let inline = flag::INLINE;
     let user = "oid >= 16384";
@@ -34,7 +34,7 @@ pub(super) fn node_queries() -> Vec<NodeQuery> {
         act,
         sql,
     };
-    vec![
+    let mut queries = vec![
         query(
             class::NAMESPACE,
             0,
@@ -62,7 +62,7 @@ pub(super) fn node_queries() -> Vec<NodeQuery> {
              CASE WHEN c.relkind = 'p' THEN {partitioned} ELSE 0 END + CASE WHEN c.relispartition THEN {partition} ELSE 0 END \
              + CASE WHEN c.relkind = 'r' OR (c.relkind = 'm' AND c.relispopulated) THEN {data} ELSE 0 END, \
              c.relacl IS NOT NULL FROM pg_catalog.pg_class c \
-             WHERE c.{user} AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relpersistence <> 't' AND {}",
+             WHERE c.{user} AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't' AND {}",
                 free(class::RELATION, "c", "'e'")
             ),
         ),
@@ -73,7 +73,9 @@ pub(super) fn node_queries() -> Vec<NodeQuery> {
             format!(
                 "SELECT t.oid, 'T' || t.typtype::text, t.typnamespace, t.typname::text, 0::oid, 0, t.typacl IS NOT NULL \
              FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid \
-             WHERE t.{user} AND t.typisdefined AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')) AND {}",
+             LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid \
+             WHERE t.{user} AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'p' AND NOT t.typisdefined) \
+             OR (t.typtype = 'b' AND e.oid IS NULL) OR (t.typtype = 'c' AND c.relkind = 'c')) AND {}",
                 free(class::TYPE, "t", "'e'")
             ),
         ),
@@ -92,9 +94,9 @@ pub(super) fn node_queries() -> Vec<NodeQuery> {
             class::RELATION,
             "column defaults",
             format!(
-                "SELECT a.oid, 'D', 0::oid, at.attname::text, a.adrelid, CASE WHEN c.relkind IN ('r', 'p') THEN {inline} ELSE 0 END, false \
+                "SELECT a.oid, 'D', 0::oid, at.attname::text, a.adrelid, CASE WHEN c.relkind IN ('r', 'p', 'f') THEN {inline} ELSE 0 END, false \
              FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_attribute at ON at.attrelid = a.adrelid AND at.attnum = a.adnum \
-             JOIN pg_catalog.pg_class c ON c.oid = a.adrelid WHERE a.adrelid >= 16384 AND c.relkind IN ('r', 'p', 'v')"
+             JOIN pg_catalog.pg_class c ON c.oid = a.adrelid WHERE a.adrelid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'f')"
             ),
         ),
         query(
@@ -107,6 +109,7 @@ pub(super) fn node_queries() -> Vec<NodeQuery> {
              + CASE WHEN c.relkind = 'p' THEN {partitioned} ELSE 0 END, false \
              FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
              WHERE k.conrelid >= 16384 AND (k.contype IN ('p', 'u', 'x') OR (k.contype = 'f' AND k.conparentid = 0) \
+             OR (k.contype = 'n' AND k.conislocal AND NOT k.convalidated) \
              OR (k.contype = 'c' AND (k.conislocal OR c.relispartition)))"
             ),
         ),
@@ -185,7 +188,112 @@ pub(super) fn node_queries() -> Vec<NodeQuery> {
                 free(class::EVENT_TRIGGER, "e", "'e'")
             ),
         ),
-    ]
+    ];
+    queries.extend(other_queries().map(|q| query(q.0, q.1, q.2, q.3)));
+    if version >= 150_000 {
+        let sql = "SELECT p.oid, 'y', 0::oid, n.nspname::text, p.pnpubid, 0, false FROM pg_catalog.pg_publication_namespace p \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = p.pnnspid";
+        queries.push(query(
+            class::PUBLICATION_NAMESPACE,
+            class::PUBLICATION,
+            "schemas of publications",
+            sql.to_owned(),
+        ));
+    }
+    if subscriptions {
+        let sql = "SELECT s.oid, 'z', 0::oid, s.subname::text, 0::oid, 0, false FROM pg_catalog.pg_subscription s \
+                   JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = pg_catalog.current_database()";
+        queries.push(query(class::SUBSCRIPTION, 0, "subscriptions", sql.to_owned()));
+    }
+    queries
+}
+
+/// Classes whose rows are all alike: catalog, prefix of its columns, tag, schema, access list.
+const PLAIN: [(u32, &str, &str, &str, bool, bool); 14] = [
+    (class::AM, "pg_am", "am", "a", false, false),
+    (class::LANGUAGE, "pg_language", "lan", "l", false, true),
+    (class::COLLATION, "pg_collation", "coll", "o", true, false),
+    (class::CONVERSION, "pg_conversion", "con", "c", true, false),
+    (class::TS_PARSER, "pg_ts_parser", "prs", "gp", true, false),
+    (class::TS_TEMPLATE, "pg_ts_template", "tmpl", "gt", true, false),
+    (class::TS_DICT, "pg_ts_dict", "dict", "gd", true, false),
+    (class::TS_CONFIG, "pg_ts_config", "cfg", "gc", true, false),
+    (class::FDW, "pg_foreign_data_wrapper", "fdw", "w", false, true),
+    (class::SERVER, "pg_foreign_server", "srv", "e", false, true),
+    (class::OPERATOR, "pg_operator", "opr", "u", true, false),
+    (class::OPFAMILY, "pg_opfamily", "opf", "F", true, false),
+    (class::OPCLASS, "pg_opclass", "opc", "O", true, false),
+    (class::PUBLICATION, "pg_publication", "pub", "b", false, false),
+];
+
+fn other_queries() -> impl Iterator<Item = (u32, u32, &'static str, String)> {
+    let plain = PLAIN.iter().map(|&(class, catalog, prefix, tag, schema, acl)| {
+        let schema = if schema {
+            format!("o.{prefix}namespace")
+        } else {
+            "0::oid".to_owned()
+        };
+        let acl = if acl {
+            format!("o.{prefix}acl IS NOT NULL")
+        } else {
+            "false".to_owned()
+        };
+        // An operator without a function is one that others name, not one that was made.
+        let extra = if class == class::OPERATOR { "AND o.oprcode <> 0" } else { "" };
+        let sql = format!(
+            "SELECT o.oid, '{tag}', {schema}, o.{prefix}name::text, 0::oid, 0, {acl} FROM pg_catalog.{catalog} o \
+             WHERE o.oid >= 16384 {extra} AND {}",
+            free(class, "o", "'e'")
+        );
+        (class, 0, catalog, sql)
+    });
+    let others = [
+        (
+            class::CAST,
+            0,
+            "casts",
+            format!(
+                "SELECT o.oid, 'k', 0::oid, s.typname || ' AS ' || t.typname, 0::oid, 0, false FROM pg_catalog.pg_cast o \
+                 JOIN pg_catalog.pg_type s ON s.oid = o.castsource JOIN pg_catalog.pg_type t ON t.oid = o.casttarget \
+                 WHERE o.oid >= 16384 AND {}",
+                free(class::CAST, "o", "'e', 'i'")
+            ),
+        ),
+        (
+            class::TRANSFORM,
+            0,
+            "transforms",
+            format!(
+                "SELECT o.oid, 'f1', 0::oid, t.typname || ' ' || l.lanname, 0::oid, 0, false FROM pg_catalog.pg_transform o \
+                 JOIN pg_catalog.pg_type t ON t.oid = o.trftype JOIN pg_catalog.pg_language l ON l.oid = o.trflang \
+                 WHERE o.oid >= 16384 AND {}",
+                free(class::TRANSFORM, "o", "'e'")
+            ),
+        ),
+        (
+            class::USER_MAPPING,
+            class::SERVER,
+            "user mappings",
+            "SELECT u.umid, 'm1', 0::oid, u.usename::text, u.srvid, 0, false FROM pg_catalog.pg_user_mappings u".to_owned(),
+        ),
+        (
+            class::PUBLICATION_REL,
+            class::PUBLICATION,
+            "tables of publications",
+            "SELECT p.oid, 'q', 0::oid, c.relname::text, p.prpubid, 0, false FROM pg_catalog.pg_publication_rel p \
+             JOIN pg_catalog.pg_class c ON c.oid = p.prrelid"
+                .to_owned(),
+        ),
+        (
+            class::TRIGGER,
+            class::RELATION,
+            "triggers of partitions",
+            "SELECT t.oid, 't1', 0::oid, t.tgname::text, t.tgrelid, 0, false FROM pg_catalog.pg_trigger t \
+             JOIN pg_catalog.pg_trigger p ON p.oid = t.tgparentid WHERE NOT p.tgisinternal AND t.tgenabled <> p.tgenabled"
+                .to_owned(),
+        ),
+    ];
+    plain.chain(others)
 }
 
 /// Returns the kind for a tag of [`node_queries`].
@@ -197,6 +305,9 @@ pub(super) fn kind_of(tag: &str) -> Option<Kind> {
         "v" => Kind::View,
         "m" => Kind::MatView,
         "S" => Kind::Sequence,
+        "f" => Kind::ForeignTable,
+        "Tb" => Kind::BaseType,
+        "Tp" => Kind::UndefinedType,
         "Te" => Kind::Enum,
         "Td" => Kind::Domain,
         "Tr" => Kind::Range,
@@ -209,19 +320,41 @@ pub(super) fn kind_of(tag: &str) -> Option<Kind> {
         "Cp" | "Cu" | "Cx" => Kind::Constraint,
         "Cf" => Kind::ForeignKey,
         "Cd" => Kind::DomainCheck,
+        "Cn" => Kind::NotNull,
         "I" => Kind::Index,
         "s" => Kind::Statistics,
         "R" => Kind::Rule,
         "t" => Kind::Trigger,
+        "t1" => Kind::TriggerState,
         "L" => Kind::Policy,
         "A" => Kind::DefaultAcl,
         "E" => Kind::EventTrigger,
+        "a" => Kind::AccessMethod,
+        "l" => Kind::Language,
+        "o" => Kind::Collation,
+        "c" => Kind::Conversion,
+        "gp" => Kind::TsParser,
+        "gt" => Kind::TsTemplate,
+        "gd" => Kind::TsDict,
+        "gc" => Kind::TsConfig,
+        "w" => Kind::Fdw,
+        "e" => Kind::Server,
+        "m1" => Kind::UserMapping,
+        "u" => Kind::Operator,
+        "F" => Kind::OpFamily,
+        "O" => Kind::OpClass,
+        "b" => Kind::Publication,
+        "q" => Kind::PublicationTable,
+        "y" => Kind::PublicationSchema,
+        "z" => Kind::Subscription,
+        "k" => Kind::Cast,
+        "f1" => Kind::Transform,
         _ => return None,
     })
 }
 
 /// Other identities of objects: (class, oid) -> (class, oid). Later rows may build on earlier ones.
-pub(super) const ALIASES: [(&str, &str); 7] = [
+pub(super) const ALIASES: [(&str, &str); 9] = [
     (
         "extension members",
         "SELECT d.classid, d.objid, 3079::oid, d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.refclassid = 3079",
@@ -247,6 +380,14 @@ pub(super) const ALIASES: [(&str, &str); 7] = [
         "SELECT 1247::oid, t.typarray, 1247::oid, t.oid FROM pg_catalog.pg_type t WHERE t.typarray <> 0 AND t.oid >= 16384",
     ),
     (
+        "operators of families",
+        "SELECT 2602::oid, o.oid, 2753::oid, o.amopfamily FROM pg_catalog.pg_amop o WHERE o.oid >= 16384",
+    ),
+    (
+        "functions of operator families",
+        "SELECT 2603::oid, o.oid, 2753::oid, o.amprocfamily FROM pg_catalog.pg_amproc o WHERE o.oid >= 16384",
+    ),
+    (
         "range functions",
         "SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
      WHERE d.deptype = 'i' AND d.classid = 1255 AND d.refclassid = 1247 AND d.objid >= 16384",
@@ -263,52 +404,20 @@ pub(super) const MULTIRANGE_ALIASES: (&str, &str) = (
 
 /// Dependencies. Rows of built-in objects never matter: nothing before 16384 is created.
 pub(super) const DEPENDENCIES: &str = "SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
-     WHERE d.deptype NOT IN ('p', 'e') AND d.objid >= 16384 AND (d.refobjid >= 16384 OR d.refclassid = 2615)";
+     WHERE d.deptype NOT IN ('p', 'e') AND NOT (d.deptype = 'i' AND d.classid IN (2602, 2603)) AND d.objid >= 16384 AND (d.refobjid >= 16384 OR d.refclassid = 2615)";
 
 /// What this version of the program does not carry yet, one row per class: name, count.
 pub(super) fn not_covered() -> String {
-    let own = |catalog: &str, class: u32, what: &str, extra: &str| {
-        format!(
-            "SELECT '{what}', count(*) FROM pg_catalog.{catalog} o WHERE o.oid >= 16384 {extra} AND NOT EXISTS (SELECT 1 FROM \
-             pg_catalog.pg_depend d WHERE d.classid = {class} AND d.objid = o.oid AND d.deptype = 'e')"
-        )
-    };
     let parts = [
-        own("pg_type", class::TYPE, "base types", "AND o.typtype = 'b' AND o.typcategory <> 'A'"),
-        own("pg_type", class::TYPE, "shell types", "AND o.typtype = 'p' AND NOT o.typisdefined"),
-        own("pg_class", class::RELATION, "foreign tables", "AND o.relkind = 'f'"),
-        own("pg_operator", 2617, "operators", "AND o.oprcode <> 0"),
-        own("pg_opfamily", 2753, "operator families", ""),
-        own("pg_opclass", 2616, "operator classes", ""),
-        own("pg_am", 2601, "access methods", ""),
-        own("pg_language", 2612, "languages", ""),
-        own("pg_cast", 2605, "casts", "AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend i WHERE i.classid = 2605 AND i.objid = o.oid AND i.deptype = 'i')"),
-        own("pg_transform", 3576, "transforms", ""),
-        own("pg_conversion", 2607, "conversions", ""),
-        own("pg_collation", 3456, "collations", ""),
-        own("pg_ts_parser", 3601, "text search parsers", ""),
-        own("pg_ts_template", 3764, "text search templates", ""),
-        own("pg_ts_dict", 3600, "text search dictionaries", ""),
-        own("pg_ts_config", 3602, "text search configurations", ""),
-        own("pg_foreign_data_wrapper", 2328, "foreign data wrappers", ""),
-        own("pg_foreign_server", 1417, "foreign servers", ""),
-        own("pg_publication", 6104, "publications", ""),
-        "SELECT 'user mappings', count(*) FROM pg_catalog.pg_user_mappings".to_owned(),
         "SELECT 'subscriptions', count(*) FROM pg_catalog.pg_stat_subscription s JOIN pg_catalog.pg_database b ON b.datname = \
-         pg_catalog.current_database() WHERE s.subid >= 16384"
+         pg_catalog.current_database() WHERE s.subid >= 16384 AND \
+         NOT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')"
             .to_owned(),
         "SELECT 'large objects', count(*) FROM pg_catalog.pg_largeobject_metadata".to_owned(),
         "SELECT 'security labels', count(*) FROM pg_catalog.pg_seclabel".to_owned(),
         "SELECT 'extension configuration tables', count(*) FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig)".to_owned(),
-        "SELECT 'changed rights on extension members and built-in objects', count(*) FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_init_privs i \
-         ON i.classoid = 1259 AND i.objoid = c.oid AND i.objsubid = 0 WHERE c.relacl::text IS DISTINCT FROM i.initprivs::text AND c.relacl IS NOT NULL AND (i.objoid IS NOT NULL OR c.relnamespace <> 'information_schema'::regnamespace) AND (c.oid < 16384 OR EXISTS \
-         (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 1259 AND d.objid = c.oid AND d.deptype = 'e'))"
-            .to_owned(),
         "SELECT 'invalid indexes', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
          WHERE c.relkind = 'i' AND NOT (i.indisready AND i.indisvalid) AND c.oid >= 16384"
-            .to_owned(),
-        "SELECT 'partition triggers enabled unlike their parent', count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_trigger p \
-         ON p.oid = t.tgparentid WHERE NOT t.tgisinternal AND t.tgenabled <> p.tgenabled"
             .to_owned(),
     ];
     parts.join(" UNION ALL ")

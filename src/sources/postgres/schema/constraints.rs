@@ -52,7 +52,7 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
             definition = format!("{stem} WITH ({}){suffix}", options_list(&options, ""));
         }
         // A foreign key of a partitioned table, and a CHECK of a parent, reach the children; the others have rows of their own.
-        let only = if kind == "c" || (kind == "f" && row.opt(9)?.as_deref() == Some("p")) {
+        let only = if matches!(kind.as_str(), "c" | "n") || (kind == "f" && row.opt(9)?.as_deref() == Some("p")) {
             ""
         } else {
             "ONLY "

@@ -47,7 +47,7 @@ impl Graph {
             ..Self::default()
         };
         graph.version = server_version(client).await?;
-        for query in catalog::node_queries() {
+        for query in catalog::node_queries(graph.version, reads_subscriptions(client).await?) {
             graph.read_nodes(client, &query).await?;
         }
         graph.lookup.sort_unstable();
@@ -294,7 +294,7 @@ impl Graph {
             let Some(kind) = self.node(child).map(|n| n.kind) else {
                 continue;
             };
-            let derived = if kind == Kind::Table {
+            let derived = if kind.is_table() {
                 Kind::Attach
             } else {
                 Kind::IndexAttach
@@ -380,7 +380,7 @@ impl Graph {
         }
         let mut number = u32::try_from(self.tables.len()).unwrap_or(NONE);
         for node in &self.nodes {
-            if matches!(node.kind, Kind::Table | Kind::View | Kind::MatView)
+            if matches!(node.kind, Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView)
                 && !(node.kind == Kind::Table && node.has(flag::DATA))
             {
                 number = number.saturating_add(1);
@@ -448,6 +448,13 @@ async fn lock(client: &Client, batch: &mut String) -> Result<()> {
         batch.clear();
     }
     Ok(())
+}
+
+/// Returns whether connection strings of subscriptions may be read: without them nothing of a subscription can be made.
+async fn reads_subscriptions(client: &Client) -> Result<bool> {
+    let sql = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')";
+    let rows = query(client, "the role's rights", sql, &[]).await?;
+    rows.first().map_or(Ok(false), |row| row.flag(0))
 }
 
 /// Returns `server_version_num`.

@@ -15,29 +15,70 @@ pub(super) mod class {
     pub(crate) const STATISTIC: u32 = 3381;
     pub(crate) const EVENT_TRIGGER: u32 = 3466;
     pub(crate) const DEFAULT_ACL: u32 = 826;
+    pub(crate) const FDW: u32 = 2328;
+    pub(crate) const SERVER: u32 = 1417;
+    pub(crate) const USER_MAPPING: u32 = 1418;
+    pub(crate) const AM: u32 = 2601;
+    pub(crate) const CAST: u32 = 2605;
+    pub(crate) const CONVERSION: u32 = 2607;
+    pub(crate) const LANGUAGE: u32 = 2612;
+    pub(crate) const OPCLASS: u32 = 2616;
+    pub(crate) const OPERATOR: u32 = 2617;
+    pub(crate) const COLLATION: u32 = 3456;
+    pub(crate) const TRANSFORM: u32 = 3576;
+    pub(crate) const TS_DICT: u32 = 3600;
+    pub(crate) const TS_PARSER: u32 = 3601;
+    pub(crate) const TS_CONFIG: u32 = 3602;
+    pub(crate) const TS_TEMPLATE: u32 = 3764;
+    pub(crate) const OPFAMILY: u32 = 2753;
+    pub(crate) const SUBSCRIPTION: u32 = 6100;
+    pub(crate) const PUBLICATION: u32 = 6104;
+    pub(crate) const PUBLICATION_REL: u32 = 6106;
+    pub(crate) const PUBLICATION_NAMESPACE: u32 = 6237;
 }
 
 /// What a node is. The order is the order of priorities among objects that do not depend on each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
     Schema,
+    Language,
+    Collation,
     Extension,
+    Transform,
     ShellType,
+    UndefinedType,
+    BaseType,
     Enum,
     Domain,
     Composite,
     Range,
+    Cast,
     Function,
     Procedure,
     Aggregate,
+    AccessMethod,
+    Operator,
+    OpFamily,
+    OpClass,
+    Conversion,
+    TsParser,
+    TsTemplate,
+    TsDict,
+    TsConfig,
+    Fdw,
+    Server,
+    UserMapping,
     Sequence,
     Table,
+    ForeignTable,
     View,
     MatView,
+    LateColumns,
     Attach,
     Default,
     DomainCheck,
     Check,
+    NotNull,
     Constraint,
     Index,
     IndexAttach,
@@ -45,9 +86,14 @@ pub(super) enum Kind {
     Rule,
     ViewBody,
     Trigger,
+    TriggerState,
     ForeignKey,
     RowSecurity,
     Policy,
+    Publication,
+    PublicationTable,
+    PublicationSchema,
+    Subscription,
     DefaultAcl,
     EventTrigger,
     Refresh,
@@ -58,29 +104,53 @@ impl Kind {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Schema => "SCHEMA",
+            Self::Language => "LANGUAGE",
+            Self::Collation => "COLLATION",
             Self::Extension => "EXTENSION",
-            Self::ShellType => "SHELL TYPE",
-            Self::Enum | Self::Composite | Self::Range => "TYPE",
+            Self::Transform => "TRANSFORM",
+            Self::ShellType | Self::UndefinedType => "SHELL TYPE",
+            Self::BaseType | Self::Enum | Self::Composite | Self::Range => "TYPE",
             Self::Domain => "DOMAIN",
+            Self::Cast => "CAST",
             Self::Function => "FUNCTION",
             Self::Procedure => "PROCEDURE",
             Self::Aggregate => "AGGREGATE",
+            Self::AccessMethod => "ACCESS METHOD",
+            Self::Operator => "OPERATOR",
+            Self::OpFamily => "OPERATOR FAMILY",
+            Self::OpClass => "OPERATOR CLASS",
+            Self::Conversion => "CONVERSION",
+            Self::TsParser => "TEXT SEARCH PARSER",
+            Self::TsTemplate => "TEXT SEARCH TEMPLATE",
+            Self::TsDict => "TEXT SEARCH DICTIONARY",
+            Self::TsConfig => "TEXT SEARCH CONFIGURATION",
+            Self::Fdw => "FOREIGN DATA WRAPPER",
+            Self::Server => "SERVER",
+            Self::UserMapping => "USER MAPPING",
             Self::Sequence => "SEQUENCE",
             Self::Table => "TABLE",
+            Self::ForeignTable => "FOREIGN TABLE",
             Self::View => "VIEW",
             Self::MatView => "MATERIALIZED VIEW",
+            Self::LateColumns => "TABLE COLUMNS",
             Self::Attach => "TABLE ATTACH",
             Self::Default => "DEFAULT",
             Self::DomainCheck | Self::Check => "CHECK CONSTRAINT",
+            Self::NotNull => "NOT NULL CONSTRAINT",
             Self::Constraint => "CONSTRAINT",
             Self::Index => "INDEX",
             Self::IndexAttach => "INDEX ATTACH",
             Self::Statistics => "STATISTICS",
             Self::Rule | Self::ViewBody => "RULE",
             Self::Trigger => "TRIGGER",
+            Self::TriggerState => "TRIGGER STATE",
             Self::ForeignKey => "FK CONSTRAINT",
             Self::RowSecurity => "ROW SECURITY",
             Self::Policy => "POLICY",
+            Self::Publication => "PUBLICATION",
+            Self::PublicationTable => "PUBLICATION TABLE",
+            Self::PublicationSchema => "PUBLICATION TABLES IN SCHEMA",
+            Self::Subscription => "SUBSCRIPTION",
             Self::DefaultAcl => "DEFAULT ACL",
             Self::EventTrigger => "EVENT TRIGGER",
             Self::Refresh => "MATERIALIZED VIEW DATA",
@@ -91,33 +161,68 @@ impl Kind {
     pub(super) fn priority(self) -> u8 {
         match self {
             Self::Schema => 0,
-            Self::Extension => 1,
-            Self::ShellType => 2,
-            Self::Enum | Self::Domain | Self::Composite | Self::Range => 3,
-            Self::Function | Self::Procedure => 4,
-            Self::Aggregate => 5,
-            Self::Sequence | Self::Table | Self::View | Self::MatView => 6,
-            Self::Attach => 7,
-            Self::Default => 8,
-            Self::DomainCheck | Self::Check => 10,
-            Self::Constraint => 11,
-            Self::Index => 12,
-            Self::IndexAttach => 13,
-            Self::Statistics => 14,
-            Self::Rule | Self::ViewBody => 15,
-            Self::Trigger => 16,
-            Self::ForeignKey => 17,
-            Self::RowSecurity => 18,
-            Self::Policy => 19,
-            Self::DefaultAcl => 20,
-            Self::EventTrigger => 21,
-            Self::Refresh => 22,
+            Self::Language => 1,
+            Self::Collation => 2,
+            Self::Extension => 3,
+            Self::Transform => 4,
+            Self::ShellType => 5,
+            Self::UndefinedType | Self::BaseType | Self::Enum | Self::Domain | Self::Composite | Self::Range => 6,
+            Self::Cast => 7,
+            Self::Function | Self::Procedure => 8,
+            Self::Aggregate => 9,
+            Self::AccessMethod => 10,
+            Self::Operator => 11,
+            Self::OpFamily => 12,
+            Self::OpClass => 13,
+            Self::Conversion => 14,
+            Self::TsParser => 15,
+            Self::TsTemplate => 16,
+            Self::TsDict => 17,
+            Self::TsConfig => 18,
+            Self::Fdw => 19,
+            Self::Server => 20,
+            Self::UserMapping => 21,
+            Self::Sequence | Self::Table | Self::ForeignTable | Self::View | Self::MatView => 22,
+            Self::LateColumns => 23,
+            Self::Attach => 24,
+            Self::Default => 25,
+            Self::DomainCheck | Self::Check | Self::NotNull => 40,
+            Self::Constraint => 41,
+            Self::Index => 42,
+            Self::IndexAttach => 43,
+            Self::Statistics => 44,
+            Self::Rule | Self::ViewBody => 45,
+            Self::Trigger => 46,
+            Self::TriggerState => 47,
+            Self::ForeignKey => 48,
+            Self::RowSecurity => 49,
+            Self::Policy => 50,
+            Self::Publication => 51,
+            Self::PublicationTable => 52,
+            Self::PublicationSchema => 53,
+            Self::Subscription => 54,
+            Self::DefaultAcl => 55,
+            Self::EventTrigger => 56,
+            Self::Refresh => 57,
         }
     }
 
     /// Returns whether such a node stands after the data unless it is printed within its container.
     pub(super) fn is_post_data(self) -> bool {
-        self.priority() >= 10
+        self.priority() >= Self::Check.priority()
+    }
+
+    /// Returns whether it is a table or a foreign table.
+    pub(super) fn is_table(self) -> bool {
+        matches!(self, Self::Table | Self::ForeignTable)
+    }
+
+    /// Returns whether it is a type.
+    pub(super) fn is_type(self) -> bool {
+        matches!(
+            self,
+            Self::BaseType | Self::UndefinedType | Self::Enum | Self::Domain | Self::Composite | Self::Range
+        )
     }
 
     /// Returns whether it is written in the last pass, after rights.

@@ -98,12 +98,12 @@ fn repair(graph: &mut Graph, components: &[u32], component: u32, nodes: &[u32]) 
                 .is_some_and(|n| n.kind == kind && !n.has(flag::PLACEHOLDER))
         })
     };
-    if let Some(view) = of_kind(graph, Kind::View) {
-        split_view(graph, view);
+    if let Some(own) = of_kind(graph, Kind::BaseType).or_else(|| of_kind(graph, Kind::Range)) {
+        add_shell(graph, own, &inside);
         return;
     }
-    if let Some(range) = of_kind(graph, Kind::Range) {
-        add_shell(graph, range, &inside);
+    if let Some(view) = of_kind(graph, Kind::View) {
+        split_view(graph, view);
         return;
     }
     break_edge(graph, &ranked, &inside);
@@ -212,7 +212,13 @@ fn move_after_data(graph: &mut Graph) -> bool {
                 return true;
             } else if matches!(
                 node.kind,
-                Kind::Table | Kind::Sequence | Kind::View | Kind::Schema | Kind::Extension
+                Kind::Table
+                    | Kind::ForeignTable
+                    | Kind::LateColumns
+                    | Kind::Sequence
+                    | Kind::View
+                    | Kind::Schema
+                    | Kind::Extension
             ) {
                 continue;
             } else {

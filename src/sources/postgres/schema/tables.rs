@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 
 use super::comments::comment;
+use super::foreign::options as foreign_options;
 use super::node::class;
 use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
@@ -25,9 +26,11 @@ pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Render
          pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.obj_description(c.oid, 'pg_class'), am.amname::text, ts.spcname::text, \
          c.reloptions, t.reloptions, CASE WHEN c.reloftype <> 0 THEN pg_catalog.format_type(c.reloftype, NULL) END, c.relreplident::text, \
          c.relforcerowsecurity, CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END, \
-         ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition ORDER BY i.inhseqno) \
+         ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition ORDER BY i.inhseqno), \
+         fs.srvname::text, ft.ftoptions \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
          LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid \
+         LEFT JOIN pg_catalog.pg_foreign_table ft ON ft.ftrelid = c.oid LEFT JOIN pg_catalog.pg_foreign_server fs ON fs.oid = ft.ftserver \
          WHERE c.oid = ANY($1::oid[])";
     let mut columns = columns(context, oids).await?;
     let mut checks = checks(context, oids).await?;
@@ -45,7 +48,9 @@ pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Render
 
 fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check]) -> Result<String> {
     let name = qualified(&row.text(1)?, &row.text(2)?);
-    let what = format!("TABLE {name}");
+    let server = row.opt(17)?;
+    let word = if server.is_some() { "FOREIGN TABLE" } else { "TABLE" };
+    let what = format!("{word} {name}");
     let partition = row.flag(5)?;
     let of_type = row.opt(12)?;
     let mut lines = Vec::new();
@@ -97,6 +102,9 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     if let Some(key) = row.opt(15)? {
         sql.push_str(&format!("\nPARTITION BY {key}"));
     }
+    if let Some(server) = server {
+        sql.push_str(&format!("\nSERVER {}{}", quote_ident(&server), foreign_options(&row.list(18)?)));
+    }
     if let Some(am) = row.opt(8)?.filter(|am| am != "heap") {
         sql.push_str(&format!("\nUSING {}", quote_ident(&am)));
     }
@@ -114,7 +122,7 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     }
     sql.push_str(";\n");
     for column in columns {
-        column_settings(context, &mut sql, &name, column)?;
+        column_settings(context, &mut sql, &format!("{word} ONLY {name}"), column)?;
     }
     match row.text(13)?.as_str() {
         "n" => sql.push_str(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY NOTHING;\n")),
@@ -185,7 +193,7 @@ fn column_definition(context: &Context<'_>, column: &Column, partition: bool) ->
 /// Appends what a column has beside its definition.
 fn column_settings(context: &Context<'_>, sql: &mut String, table: &str, column: &Column) -> Result<()> {
     let row = &column.raw;
-    let alter = format!("ALTER TABLE ONLY {table} ALTER COLUMN {}", quote_ident(&column.name));
+    let alter = format!("ALTER {table} ALTER COLUMN {}", quote_ident(&column.name));
     if !column.printed {
         if let (Some(expression), Some(oid)) = (row.opt(13)?, row.col::<Option<u32>>(14)?) {
             if row.text(12)?.is_empty() && context.graph.is_inline(class::ATTRDEF, oid) {
@@ -211,6 +219,10 @@ fn column_settings(context: &Context<'_>, sql: &mut String, table: &str, column:
     if !options.is_empty() {
         sql.push_str(&format!("{alter} SET ({});\n", options_list(&options, "")));
     }
+    let foreign = row.list(25)?;
+    if !foreign.is_empty() {
+        sql.push_str(&format!("{alter}{};\n", foreign_options(&foreign)));
+    }
     Ok(())
 }
 
@@ -226,8 +238,8 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
         18,
         "CASE WHEN k.conname <> c.relname || '_' || a.attname || '_not_null' OR pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL \
          OR (NOT a.attislocal AND k.conislocal) THEN k.conname::text END, k.conislocal AND k.convalidated, \
-         pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conname::text, k.connoinherit ",
-        "NULL::text, NULL::bool, NULL::text, NULL::text, NULL::bool ",
+         pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conname::text, k.connoinherit, a.attfdwoptions ",
+        "NULL::text, NULL::bool, NULL::text, NULL::text, NULL::bool, a.attfdwoptions ",
     );
     let join = context.since(18, "LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] ", "");
     let compression = context.since(
@@ -317,7 +329,11 @@ pub(super) async fn defaults(context: &Context<'_>, oids: &[u32]) -> Result<Rend
         let Some(table) = relation(context, row.oid(1)?) else {
             continue;
         };
-        let what = if row.text(4)? == "v" { "VIEW" } else { "TABLE ONLY" };
+        let what = match row.text(4)?.as_str() {
+            "v" => "VIEW",
+            "f" => "FOREIGN TABLE ONLY",
+            _ => "TABLE ONLY",
+        };
         let sql = format!(
             "ALTER {what} {table} ALTER COLUMN {} SET DEFAULT {};\n",
             quote_ident(&row.text(2)?),

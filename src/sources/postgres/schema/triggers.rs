@@ -30,6 +30,20 @@ pub(super) async fn triggers(context: &Context<'_>, oids: &[u32]) -> Result<Rend
     table_objects(context, oids, "triggers", sql, "TRIGGER").await
 }
 
+/// Triggers that partitions have from their parent, but in another state.
+pub(super) async fn states(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT t.oid, t.tgname::text, t.tgenabled::text, n.nspname::text, c.relname::text FROM pg_catalog.pg_trigger t \
+               JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "triggers of partitions", sql, &[&oids]).await? {
+        let what = format!("TRIGGER {}", quote_ident(&row.text(1)?));
+        let state = enabled(&row.text(2)?, &what).unwrap_or_else(|| format!("ENABLE {what}"));
+        let table = qualified(&row.text(3)?, &row.text(4)?);
+        rendered.insert(row.oid(0)?, format!("ALTER TABLE ONLY {table} {state};\n"));
+    }
+    Ok(rendered)
+}
+
 /// Rows: oid, definition, state, name, schema, table, comment.
 async fn table_objects(context: &Context<'_>, oids: &[u32], act: &str, sql: &str, word: &str) -> Result<Rendered> {
     let mut rendered = Rendered::new();

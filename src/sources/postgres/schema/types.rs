@@ -218,3 +218,94 @@ fn finish(context: &Context<'_>, mut sql: String, word: &str, name: &str, row: &
     comment(&mut sql, &what, row.opt(4)?.as_deref());
     Ok(sql)
 }
+
+/// Shells that were never completed.
+pub(super) async fn undefined(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = format!("SELECT {COMMON} {FROM} WHERE t.oid = ANY($1::oid[])");
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "shell types", &sql, &[&oids]).await? {
+        let name = qualified(&row.text(1)?, &row.text(2)?);
+        rendered.insert(
+            row.oid(0)?,
+            finish(context, format!("CREATE TYPE {name};\n"), "TYPE", &name, &row)?,
+        );
+    }
+    Ok(rendered)
+}
+
+/// Functions of a base type: word and column.
+const BASE_FUNCTIONS: [(&str, &str); 8] = [
+    ("INPUT", "typinput"),
+    ("OUTPUT", "typoutput"),
+    ("RECEIVE", "typreceive"),
+    ("SEND", "typsend"),
+    ("TYPMOD_IN", "typmodin"),
+    ("TYPMOD_OUT", "typmodout"),
+    ("ANALYZE", "typanalyze"),
+    ("SUBSCRIPT", "typsubscript"),
+];
+
+pub(super) async fn base_types(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let functions: Vec<String> = BASE_FUNCTIONS
+        .iter()
+        .map(|&(_, column)| match column {
+            "typsubscript" if !context.at_least(14) => "NULL::text".to_owned(),
+            _ => format!("NULLIF(t.{column}::oid, 0)::pg_catalog.regproc::text"),
+        })
+        .collect();
+    let sql = format!(
+        "SELECT {COMMON}, t.typlen, t.typbyval, t.typalign::text, t.typstorage::text, t.typcategory::text, t.typispreferred, t.typdelim::text, \
+         pg_catalog.pg_get_expr(t.typdefaultbin, 0), t.typdefault, CASE WHEN t.typelem <> 0 THEN pg_catalog.format_type(t.typelem, NULL) END, \
+         t.typcollation <> 0, {} {FROM} WHERE t.oid = ANY($1::oid[])",
+        functions.join(", ")
+    );
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "base types", &sql, &[&oids]).await? {
+        let name = qualified(&row.text(1)?, &row.text(2)?);
+        let mut lines = vec![match row.col::<i16>(5)? {
+            length if length < 0 => "INTERNALLENGTH = VARIABLE".to_owned(),
+            length => format!("INTERNALLENGTH = {length}"),
+        }];
+        for (at, (word, _)) in (16..).zip(BASE_FUNCTIONS) {
+            if let Some(function) = row.opt(at)? {
+                lines.push(format!("{word} = {function}"));
+            }
+        }
+        match (row.opt(12)?, row.opt(13)?) {
+            (Some(expression), _) => lines.push(format!("DEFAULT = {expression}")),
+            (None, Some(text)) => lines.push(format!("DEFAULT = {}", literal(&text))),
+            (None, None) => {}
+        }
+        if let Some(element) = row.opt(14)? {
+            lines.push(format!("ELEMENT = {element}"));
+        }
+        lines.push(format!("CATEGORY = {}", literal(&row.text(9)?)));
+        if row.flag(10)? {
+            lines.push("PREFERRED = true".to_owned());
+        }
+        lines.push(format!("DELIMITER = {}", literal(&row.text(11)?)));
+        let alignment = match row.text(7)?.as_str() {
+            "c" => "char",
+            "s" => "int2",
+            "d" => "double",
+            _ => "int4",
+        };
+        let storage = match row.text(8)?.as_str() {
+            "e" => "external",
+            "x" => "extended",
+            "m" => "main",
+            _ => "plain",
+        };
+        lines.push(format!("ALIGNMENT = {alignment}"));
+        lines.push(format!("STORAGE = {storage}"));
+        if row.flag(6)? {
+            lines.push("PASSEDBYVALUE".to_owned());
+        }
+        if row.flag(15)? {
+            lines.push("COLLATABLE = true".to_owned());
+        }
+        let sql = format!("CREATE TYPE {name} (\n    {}\n);\n", lines.join(",\n    "));
+        rendered.insert(row.oid(0)?, finish(context, sql, "TYPE", &name, &row)?);
+    }
+    Ok(rendered)
+}

@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 use super::graph::Graph;
 use super::node::{Kind, Node, class, flag};
 use super::{
-    Section, SqlSink, TocItem, acl, constraints, extensions, functions, indexes, sequences, tables, triggers, types,
-    views,
+    Section, SqlSink, TocItem, acl, constraints, extensions, foreign, functions, indexes, operators, replication, sequences,
+    tables, text, triggers, types, views,
 };
 use crate::error::Result;
 use crate::report::Note;
@@ -179,11 +179,16 @@ impl Graph {
                 );
                 self.with_partitions(&mut relations);
             }
-            Kind::Check | Kind::Trigger => {
+            Kind::Check | Kind::NotNull | Kind::Trigger => {
                 relations.push(node.parent);
                 self.with_partitions(&mut relations);
             }
-            Kind::Constraint | Kind::Rule | Kind::RowSecurity | Kind::Policy | Kind::Default => {
+            Kind::Constraint
+            | Kind::Rule
+            | Kind::RowSecurity
+            | Kind::Policy
+            | Kind::Default
+            | Kind::TriggerState => {
                 relations.push(node.parent);
             }
             _ => {}
@@ -257,7 +262,7 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
         Kind::Function | Kind::Procedure => functions::functions(context, oids).await,
         Kind::Aggregate => functions::aggregates(context, oids).await,
         Kind::Sequence => sequences::sequences(context, oids).await,
-        Kind::Table => tables::tables(context, oids).await,
+        Kind::Table | Kind::ForeignTable => tables::tables(context, oids).await,
         Kind::View => views::views(context, oids, false).await,
         Kind::ViewBody => views::views(context, oids, true).await,
         Kind::MatView => views::matviews(context, oids).await,
@@ -265,7 +270,7 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
         Kind::Attach => tables::attachments(context, oids).await,
         Kind::Default => tables::defaults(context, oids).await,
         Kind::RowSecurity => Ok(tables::row_security(context, oids)),
-        Kind::DomainCheck | Kind::Check | Kind::Constraint | Kind::ForeignKey => {
+        Kind::DomainCheck | Kind::Check | Kind::NotNull | Kind::Constraint | Kind::ForeignKey => {
             constraints::constraints(context, oids).await
         }
         Kind::Index => indexes::indexes(context, oids).await,
@@ -276,6 +281,30 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
         Kind::Policy => triggers::policies(context, oids).await,
         Kind::EventTrigger => triggers::event_triggers(context, oids).await,
         Kind::DefaultAcl => Ok(Rendered::new()),
+        Kind::UndefinedType => types::undefined(context, oids).await,
+        Kind::BaseType => types::base_types(context, oids).await,
+        Kind::Language => text::languages(context, oids).await,
+        Kind::Collation => text::collations(context, oids).await,
+        Kind::Conversion => text::conversions(context, oids).await,
+        Kind::TsParser => text::parsers(context, oids).await,
+        Kind::TsTemplate => text::templates(context, oids).await,
+        Kind::TsDict => text::dictionaries(context, oids).await,
+        Kind::TsConfig => text::configurations(context, oids).await,
+        Kind::Transform => operators::transforms(context, oids).await,
+        Kind::Cast => operators::casts(context, oids).await,
+        Kind::AccessMethod => operators::access_methods(context, oids).await,
+        Kind::Operator => operators::operators(context, oids).await,
+        Kind::OpFamily => operators::families(context, oids).await,
+        Kind::OpClass => operators::classes(context, oids).await,
+        Kind::Fdw => foreign::wrappers(context, oids).await,
+        Kind::Server => foreign::servers(context, oids).await,
+        Kind::UserMapping => foreign::user_mappings(context, oids).await,
+        Kind::Publication => replication::publications(context, oids).await,
+        Kind::PublicationTable => replication::tables(context, oids).await,
+        Kind::PublicationSchema => replication::schemas(context, oids).await,
+        Kind::Subscription => replication::subscriptions(context, oids).await,
+        Kind::TriggerState => triggers::states(context, oids).await,
+        Kind::LateColumns => Ok(Rendered::new()),
     }
 }
 

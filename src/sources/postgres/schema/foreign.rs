@@ -1,0 +1,82 @@
+//! Foreign data wrappers, servers and user mappings. Options may hold secrets; who may not see them backs up without.
+
+use super::comments::comment;
+use super::quote::{literal, quote_ident};
+use super::rows::{Columns, query};
+use super::write::{Context, Rendered};
+use crate::error::Result;
+
+/// Returns ` OPTIONS (…)` for stored `name=value` options, nothing for none.
+pub(super) fn options(stored: &[String]) -> String {
+    if stored.is_empty() {
+        return String::new();
+    }
+    let one = |option: &String| {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        format!("{} {}", quote_ident(name), literal(value))
+    };
+    let list: Vec<String> = stored.iter().map(one).collect();
+    format!(" OPTIONS ({})", list.join(", "))
+}
+
+pub(super) async fn wrappers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT w.oid, w.fdwname::text, NULLIF(w.fdwhandler, 0)::pg_catalog.regproc::text, NULLIF(w.fdwvalidator, 0)::pg_catalog.regproc::text, \
+               w.fdwoptions, pg_catalog.pg_get_userbyid(w.fdwowner)::text, pg_catalog.obj_description(w.oid, 'pg_foreign_data_wrapper') \
+               FROM pg_catalog.pg_foreign_data_wrapper w WHERE w.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "foreign data wrappers", sql, &[&oids]).await? {
+        let what = format!("FOREIGN DATA WRAPPER {}", quote_ident(&row.text(1)?));
+        let mut sql = format!("CREATE {what}");
+        for (at, word) in [(2, "HANDLER"), (3, "VALIDATOR")] {
+            if let Some(function) = row.opt(at)? {
+                sql.push_str(&format!(" {word} {function}"));
+            }
+        }
+        sql.push_str(&format!("{};\n", options(&row.list(4)?)));
+        context.owner(&mut sql, &what, &row.text(5)?);
+        comment(&mut sql, &what, row.opt(6)?.as_deref());
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}
+
+pub(super) async fn servers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT s.oid, s.srvname::text, s.srvtype, s.srvversion, w.fdwname::text, s.srvoptions, pg_catalog.pg_get_userbyid(s.srvowner)::text, \
+               pg_catalog.obj_description(s.oid, 'pg_foreign_server') FROM pg_catalog.pg_foreign_server s \
+               JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE s.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "foreign servers", sql, &[&oids]).await? {
+        let what = format!("SERVER {}", quote_ident(&row.text(1)?));
+        let mut sql = format!("CREATE {what}");
+        for (at, word) in [(2, "TYPE"), (3, "VERSION")] {
+            if let Some(text) = row.opt(at)?.filter(|t| !t.is_empty()) {
+                sql.push_str(&format!(" {word} {}", literal(&text)));
+            }
+        }
+        sql.push_str(&format!(
+            " FOREIGN DATA WRAPPER {}{};\n",
+            quote_ident(&row.text(4)?),
+            options(&row.list(5)?)
+        ));
+        context.owner(&mut sql, &what, &row.text(6)?);
+        comment(&mut sql, &what, row.opt(7)?.as_deref());
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}
+
+pub(super) async fn user_mappings(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT u.umid, u.srvname::text, CASE WHEN u.umuser <> 0 THEN u.usename::text END, u.umoptions \
+               FROM pg_catalog.pg_user_mappings u WHERE u.umid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "user mappings", sql, &[&oids]).await? {
+        let user = row.opt(2)?.map_or("PUBLIC".to_owned(), |u| quote_ident(&u));
+        let sql = format!(
+            "CREATE USER MAPPING FOR {user} SERVER {}{};\n",
+            quote_ident(&row.text(1)?),
+            options(&row.list(3)?)
+        );
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}
