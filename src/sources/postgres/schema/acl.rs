@@ -11,7 +11,7 @@ use super::node::{Kind, Node, class, flag};
 use super::quote::quote_ident;
 use super::rows::{Columns, query};
 use super::write::Context;
-use super::{Section, SqlSink};
+use super::{Section, SqlSink, system_rights};
 use crate::error::Result;
 
 /// Objects whose rights are read at once.
@@ -27,7 +27,7 @@ pub(super) struct Entry {
 }
 
 /// Adds one exploded privilege: rows of one entry come one after another.
-fn add(entries: &mut Vec<Entry>, grantee: Option<String>, grantor: String, privilege: (String, bool)) {
+pub(super) fn add(entries: &mut Vec<Entry>, grantee: Option<String>, grantor: String, privilege: (String, bool)) {
     match entries
         .iter_mut()
         .find(|e| e.grantee == grantee && e.grantor == grantor)
@@ -116,7 +116,7 @@ struct ColumnLists {
 }
 
 /// Explodes an access list: the columns every query of this page ends with.
-const EXPLODED: &str = "CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END, pg_catalog.pg_get_userbyid(x.grantor)::text, \
+pub(super) const EXPLODED: &str = "CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END, pg_catalog.pg_get_userbyid(x.grantor)::text, \
      x.privilege_type, x.is_grantable, l.what, l.sub, l.column_name";
 
 /// Returns the query for one catalog: oid, owner, signature, then [`EXPLODED`].
@@ -165,7 +165,8 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
     let graph = context.graph;
     let extra = column_rights(context).await?;
     let wanted = |n: &Node| {
-        (n.has(flag::ACL) || (matches!(n.kind, Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView)
+        (n.has(flag::ACL)
+            || (matches!(n.kind, Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView)
                 && extra.contains(&n.oid)))
             && list_query(n.kind).is_some()
     };
@@ -198,6 +199,7 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
             sink.item(item, &sql).await?;
         }
     }
+    system_rights::write(context, sink).await?;
     default_privileges(context, sink).await
 }
 

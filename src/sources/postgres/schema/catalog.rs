@@ -239,7 +239,11 @@ fn other_queries() -> impl Iterator<Item = (u32, u32, &'static str, String)> {
             "false".to_owned()
         };
         // An operator without a function is one that others name, not one that was made.
-        let extra = if class == class::OPERATOR { "AND o.oprcode <> 0" } else { "" };
+        let extra = if class == class::OPERATOR {
+            "AND o.oprcode <> 0"
+        } else {
+            ""
+        };
         let sql = format!(
             "SELECT o.oid, '{tag}', {schema}, o.{prefix}name::text, 0::oid, 0, {acl} FROM pg_catalog.{catalog} o \
              WHERE o.oid >= 16384 {extra} AND {}",

@@ -11,7 +11,8 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
     let sql = "SELECT k.oid, k.conname::text, k.contype::text, pg_catalog.pg_get_constraintdef(k.oid), k.condeferrable, k.condeferred, \
                pg_catalog.obj_description(k.oid, 'pg_constraint'), n.nspname::text, c.relname::text, c.relkind::text, \
                i.reloptions, ts.spcname::text, x.indisclustered, x.indisreplident, ic.relname::text, k.contypid, \
-               ARRAY(SELECT a.attnum || ' ' || a.attstattarget FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conindid AND a.attstattarget >= 0 AND k.contype IN ('p', 'u', 'x') ORDER BY a.attnum) \
+               ARRAY(SELECT a.attnum || ' ' || a.attstattarget FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conindid AND a.attstattarget >= 0 AND k.contype IN ('p', 'u', 'x') ORDER BY a.attnum), \
+               pg_catalog.obj_description(ic.oid, 'pg_class') \
                FROM pg_catalog.pg_constraint k LEFT JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
                LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                LEFT JOIN pg_catalog.pg_class i ON i.oid = k.conindid AND k.contype IN ('p', 'u') \
@@ -70,7 +71,9 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
                     quote_ident(&index)
                 ));
             }
-            column_statistics(&mut sql, &qualified(&schema, &index), &row.list(16)?);
+            let index = qualified(&schema, &index);
+            column_statistics(&mut sql, &index, &row.list(16)?);
+            comment(&mut sql, &format!("INDEX {index}"), row.opt(17)?.as_deref());
         }
         comment(
             &mut sql,

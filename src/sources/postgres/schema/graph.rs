@@ -33,6 +33,7 @@ pub struct Graph {
     pub(super) lock_numbers: Vec<(u32, u32)>,
     /// (parent node, partition node), sorted.
     pub(super) partitions: Vec<(u32, u32)>,
+    pub(super) column_order: super::inherit::ColumnOrder,
     pub(super) notes: Vec<Note>,
     pub(super) options: SchemaOptions,
     pub(super) version: i32,
@@ -60,6 +61,7 @@ impl Graph {
         graph.read_tables(client).await?;
         graph.add_row_security(client).await?;
         refresh::add_nodes(&mut graph);
+        super::inherit::arrange(&mut graph, client).await?;
         order::arrange(&mut graph);
         graph.count_not_covered(client).await?;
         Ok(graph)

@@ -55,7 +55,10 @@ pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Render
         let Some(table) = relation(context, row.oid(2)?) else {
             continue;
         };
-        let mut sql = format!("ALTER PUBLICATION {} ADD TABLE ONLY {table}", quote_ident(&row.text(1)?));
+        let mut sql = format!(
+            "ALTER PUBLICATION {} ADD TABLE ONLY {table}",
+            quote_ident(&row.text(1)?)
+        );
         let columns: Vec<String> = row.list(4)?.iter().map(|c| quote_ident(c)).collect();
         if !columns.is_empty() {
             sql.push_str(&format!(" ({})", columns.join(", ")));
@@ -88,7 +91,9 @@ pub(super) async fn subscriptions(context: &Context<'_>, oids: &[u32]) -> Result
     // Each option as it is written, null where it has its default.
     let since = |major, sql| context.since(major, sql, "NULL::text");
     let stream = match context.graph.version {
-        160_000.. => "CASE s.substream WHEN 't' THEN 'streaming = on' WHEN 'p' THEN 'streaming = parallel' WHEN 'f' THEN 'streaming = off' END",
+        160_000.. => {
+            "CASE s.substream WHEN 't' THEN 'streaming = on' WHEN 'p' THEN 'streaming = parallel' WHEN 'f' THEN 'streaming = off' END"
+        }
         140_000.. => "CASE WHEN s.substream THEN 'streaming = on' END",
         _ => "NULL::text",
     };
@@ -99,7 +104,10 @@ pub(super) async fn subscriptions(context: &Context<'_>, oids: &[u32]) -> Result
         since(14, "CASE WHEN s.subbinary THEN 'binary = true' END"),
         since(15, "CASE WHEN s.subtwophasestate <> 'd' THEN 'two_phase = on' END"),
         since(15, "CASE WHEN s.subdisableonerr THEN 'disable_on_error = true' END"),
-        since(16, "CASE WHEN NOT s.subpasswordrequired THEN 'password_required = false' END"),
+        since(
+            16,
+            "CASE WHEN NOT s.subpasswordrequired THEN 'password_required = false' END"
+        ),
         since(16, "CASE WHEN s.subrunasowner THEN 'run_as_owner = true' END"),
         since(17, "CASE WHEN s.subfailover THEN 'failover = true' END"),
         since(16, "NULLIF(s.suborigin, 'any')"),

@@ -17,8 +17,26 @@ struct Column {
     number: i16,
     name: String,
     raw: Row,
-    /// Printed in the column list; inherited ones are not, except in partitions.
+    /// Printed in the column list; inherited ones are not, except in partitions and stand-alone children.
     printed: bool,
+    /// Comes by ALTER TABLE (see [`super::inherit`]).
+    late: bool,
+    not_null: Option<NotNull>,
+}
+
+/// A NOT NULL that is printed.
+struct NotNull {
+    /// The name, unless it is the usual one.
+    name: Option<String>,
+    no_inherit: bool,
+}
+
+impl NotNull {
+    fn text(&self, column: &str) -> String {
+        let name = self.name.as_deref().map(|n| format!("CONSTRAINT {} ", quote_ident(n)));
+        let no_inherit = if self.no_inherit { " NO INHERIT" } else { "" };
+        format!("{}NOT NULL{column}{no_inherit}", name.unwrap_or_default())
+    }
 }
 
 pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
@@ -51,11 +69,13 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     let server = row.opt(17)?;
     let word = if server.is_some() { "FOREIGN TABLE" } else { "TABLE" };
     let what = format!("{word} {name}");
-    let partition = row.flag(5)?;
+    let oid = row.oid(0)?;
+    let standalone = context.graph.column_order.standalone.contains(&oid);
+    let full = row.flag(5)? || standalone;
     let of_type = row.opt(12)?;
     let mut lines = Vec::new();
-    for column in columns.iter().filter(|c| c.printed) {
-        let definition = column_definition(context, column, partition)?;
+    for column in columns.iter().filter(|c| c.printed && !c.late) {
+        let definition = column_definition(context, column, full)?;
         match &of_type {
             // The type gives names and types; only what the column adds is said.
             Some(_) if definition.1.is_empty() => {}
@@ -68,14 +88,10 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
             )),
         }
     }
-    for column in columns.iter().filter(|c| !c.printed) {
-        if let (Some(constraint), true) = (column.raw.opt(20)?, column.raw.col::<Option<bool>>(21)? == Some(true)) {
-            lines.push(format!(
-                "CONSTRAINT {} NOT NULL {}",
-                quote_ident(&constraint),
-                quote_ident(&column.name)
-            ));
-        }
+    // From 18 on the NOT NULL of an inherited column can be the child's own.
+    if context.at_least(18) {
+        let inherited = columns.iter().filter(|c| !c.printed && !c.late);
+        lines.extend(inherited.filter_map(|c| Some(c.not_null.as_ref()?.text(&format!(" {}", quote_ident(&c.name))))));
     }
     lines.extend(
         checks
@@ -95,15 +111,19 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
         None => sql.push_str(&format!(" ({body})")),
     }
     let parents: Vec<u32> = row.col(16)?;
-    if !parents.is_empty() {
-        let names: Vec<String> = parents.iter().filter_map(|&p| relation(context, p)).collect();
+    let names: Vec<String> = parents.iter().filter_map(|&p| relation(context, p)).collect();
+    if !names.is_empty() && !standalone {
         sql.push_str(&format!("\nINHERITS ({})", names.join(", ")));
     }
     if let Some(key) = row.opt(15)? {
         sql.push_str(&format!("\nPARTITION BY {key}"));
     }
     if let Some(server) = server {
-        sql.push_str(&format!("\nSERVER {}{}", quote_ident(&server), foreign_options(&row.list(18)?)));
+        sql.push_str(&format!(
+            "\nSERVER {}{}",
+            quote_ident(&server),
+            foreign_options(&row.list(18)?)
+        ));
     }
     if let Some(am) = row.opt(8)?.filter(|am| am != "heap") {
         sql.push_str(&format!("\nUSING {}", quote_ident(&am)));
@@ -121,8 +141,13 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
         sql.push_str(&format!("\nTABLESPACE {}", quote_ident(&space)));
     }
     sql.push_str(";\n");
-    for column in columns {
+    for column in columns.iter().filter(|c| !c.late) {
         column_settings(context, &mut sql, &format!("{word} ONLY {name}"), column)?;
+    }
+    if standalone {
+        for parent in names {
+            sql.push_str(&format!("ALTER {what} INHERIT {parent};\n"));
+        }
     }
     match row.text(13)?.as_str() {
         "n" => sql.push_str(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY NOTHING;\n")),
@@ -134,19 +159,8 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     }
     context.owner(&mut sql, &what, &row.text(6)?);
     comment(&mut sql, &what, row.opt(7)?.as_deref());
-    for column in columns {
-        comment(
-            &mut sql,
-            &format!("COLUMN {name}.{}", quote_ident(&column.name)),
-            column.raw.opt(15)?.as_deref(),
-        );
-        if let Some(constraint) = column.raw.opt(23)? {
-            comment(
-                &mut sql,
-                &format!("CONSTRAINT {} ON {name}", quote_ident(&constraint)),
-                column.raw.opt(22)?.as_deref(),
-            );
-        }
+    for column in columns.iter().filter(|c| !c.late) {
+        column_comments(&mut sql, &name, column)?;
     }
     for check in checks {
         comment(
@@ -158,8 +172,24 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     Ok(sql)
 }
 
+fn column_comments(sql: &mut String, table: &str, column: &Column) -> Result<()> {
+    comment(
+        sql,
+        &format!("COLUMN {table}.{}", quote_ident(&column.name)),
+        column.raw.opt(15)?.as_deref(),
+    );
+    if let (Some(constraint), Some(_)) = (column.raw.opt(20)?, &column.not_null) {
+        comment(
+            sql,
+            &format!("CONSTRAINT {} ON {table}", quote_ident(&constraint)),
+            column.raw.opt(21)?.as_deref(),
+        );
+    }
+    Ok(())
+}
+
 /// Returns the type (with its collation) and what follows it: default, generation, NOT NULL.
-fn column_definition(context: &Context<'_>, column: &Column, partition: bool) -> Result<(String, String)> {
+fn column_definition(context: &Context<'_>, column: &Column, full: bool) -> Result<(String, String)> {
     let row = &column.raw;
     let mut kind = row.text(3)?;
     if let (Some(schema), Some(collation)) = (row.opt(5)?, row.opt(6)?) {
@@ -167,7 +197,7 @@ fn column_definition(context: &Context<'_>, column: &Column, partition: bool) ->
     }
     let mut rest = String::new();
     if let (Some(expression), Some(oid)) = (row.opt(13)?, row.col::<Option<u32>>(14)?) {
-        let inherited = row.opt(19)?.as_deref() == Some(expression.as_str()) && !partition;
+        let inherited = row.opt(19)?.as_deref() == Some(expression.as_str()) && !full;
         match row.text(12)?.as_str() {
             "s" | "v" if inherited => {}
             "s" => rest.push_str(&format!(" GENERATED ALWAYS AS ({expression}) STORED")),
@@ -175,17 +205,11 @@ fn column_definition(context: &Context<'_>, column: &Column, partition: bool) ->
             _ if context.graph.is_inline(class::ATTRDEF, oid) => rest.push_str(&format!(" DEFAULT {expression}")),
             _ => {}
         }
-    } else if row.flag(17)? && !partition {
+    } else if row.flag(17)? && !full {
         rest.push_str(" DEFAULT NULL");
     }
-    if row.flag(4)? {
-        match row.opt(20)? {
-            Some(name) => rest.push_str(&format!(" CONSTRAINT {} NOT NULL", quote_ident(&name))),
-            None => rest.push_str(" NOT NULL"),
-        }
-        if row.col::<Option<bool>>(24)? == Some(true) {
-            rest.push_str(" NO INHERIT");
-        }
+    if let Some(not_null) = &column.not_null {
+        rest.push_str(&format!(" {}", not_null.text("")));
     }
     Ok((kind, rest))
 }
@@ -202,8 +226,13 @@ fn column_settings(context: &Context<'_>, sql: &mut String, table: &str, column:
         } else if row.flag(17)? {
             sql.push_str(&format!("{alter} SET DEFAULT NULL;\n"));
         }
-        if row.flag(4)? && row.opt(23)?.is_none() {
-            sql.push_str(&format!("{alter} SET NOT NULL;\n"));
+        match &column.not_null {
+            Some(not_null) if context.at_least(18) && column.late => {
+                let text = not_null.text(&format!(" {}", quote_ident(&column.name)));
+                sql.push_str(&format!("ALTER {table} ADD {text};\n"));
+            }
+            Some(_) if !context.at_least(18) => sql.push_str(&format!("{alter} SET NOT NULL;\n")),
+            _ => {}
         }
     }
     if let Some(target) = row.col::<Option<i32>>(7)?.filter(|t| *t >= 0) {
@@ -219,7 +248,7 @@ fn column_settings(context: &Context<'_>, sql: &mut String, table: &str, column:
     if !options.is_empty() {
         sql.push_str(&format!("{alter} SET ({});\n", options_list(&options, "")));
     }
-    let foreign = row.list(25)?;
+    let foreign = row.list(24)?;
     if !foreign.is_empty() {
         sql.push_str(&format!("{alter}{};\n", foreign_options(&foreign)));
     }
@@ -227,19 +256,24 @@ fn column_settings(context: &Context<'_>, sql: &mut String, table: &str, column:
 }
 
 async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec<Column>>> {
-    // NOT NULL: a flag before 18, a named constraint from 18 on; the name is said when it is not the usual one.
+    // NOT NULL: a flag before 18, printed where no parent has it; a named constraint from 18 on, printed where it is the
+    // table's own or where it is valid while those of all parents are not.
     let not_null = context.since(
         18,
-        "(k.oid IS NOT NULL AND k.convalidated AND (k.conislocal OR c.relispartition)), ",
-        "(a.attnotnull AND (c.relispartition OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_attribute p \
-         ON p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped WHERE i.inhrelid = a.attrelid AND p.attnotnull))), ",
+        "(k.oid IS NOT NULL AND k.convalidated AND (k.conislocal OR c.relispartition OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i \
+         JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped \
+         JOIN pg_catalog.pg_constraint pk ON pk.conrelid = i.inhparent AND pk.contype = 'n' AND pk.conkey = ARRAY[p.attnum] \
+         WHERE i.inhrelid = a.attrelid AND pk.convalidated))), ",
+        "(a.attnotnull AND (c.relispartition OR a.attrelid = ANY($2::oid[]) OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i \
+         JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped \
+         WHERE i.inhrelid = a.attrelid AND p.attnotnull))), ",
     );
+    // The name is said when it is not the usual one, or has a comment.
     let constraint = context.since(
         18,
-        "CASE WHEN k.conname <> c.relname || '_' || a.attname || '_not_null' OR pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL \
-         OR (NOT a.attislocal AND k.conislocal) THEN k.conname::text END, k.conislocal AND k.convalidated, \
-         pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conname::text, k.connoinherit, a.attfdwoptions ",
-        "NULL::text, NULL::bool, NULL::text, NULL::text, NULL::bool, a.attfdwoptions ",
+        "k.conname::text, pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conname <> c.relname || '_' || a.attname || '_not_null' \
+         OR pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL, k.connoinherit, a.attfdwoptions ",
+        "NULL::text, NULL::text, false, false, a.attfdwoptions ",
     );
     let join = context.since(18, "LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] ", "");
     let compression = context.since(
@@ -252,7 +286,7 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
         "SELECT a.attrelid, a.attnum, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), {not_null}\
          cn.nspname::text, co.collname::text, a.attstattarget::int4, \
          CASE WHEN a.attstorage <> t.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END END, \
-         {compression}, a.attoptions, a.attislocal OR c.relispartition, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid, \
+         {compression}, a.attoptions, a.attislocal OR c.relispartition OR a.attrelid = ANY($2::oid[]), a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid, \
          pg_catalog.col_description(a.attrelid, a.attnum), a.attidentity::text, \
          a.attinhcount > 0 AND NOT a.atthasdef AND EXISTS (SELECT 1 {parent} WHERE i.inhrelid = a.attrelid AND p.atthasdef AND p.attgenerated = ''), \
          a.attinhcount, CASE WHEN a.attgenerated <> '' AND a.attinhcount > 0 THEN (SELECT pg_catalog.pg_get_expr(pd.adbin, pd.adrelid) {parent} \
@@ -265,19 +299,72 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
          WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum"
     );
     let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
-    for raw in query(context.client, "columns", &sql, &[&oids]).await? {
+    let order = &context.graph.column_order;
+    let standalone: Vec<u32> = oids.iter().copied().filter(|o| order.standalone.contains(o)).collect();
+    for raw in query(context.client, "columns", &sql, &[&oids, &standalone]).await? {
+        let (table, number) = (raw.oid(0)?, raw.col(1)?);
+        let not_null = if raw.flag(4)? {
+            Some(NotNull {
+                name: if raw.flag(22)? { raw.opt(20)? } else { None },
+                no_inherit: raw.flag(23)?,
+            })
+        } else {
+            None
+        };
         let column = Column {
-            number: raw.col(1)?,
+            number,
             name: raw.text(2)?,
             printed: raw.flag(11)?,
+            late: order.is_late(table, number),
+            not_null,
             raw,
         };
-        columns.entry(column.raw.oid(0)?).or_default().push(column);
+        columns.entry(table).or_default().push(column);
     }
     for list in columns.values_mut() {
         list.sort_by_key(|c| c.number);
     }
     Ok(columns)
+}
+
+/// Columns that come after CREATE TABLE; `numbers` are positions in the list of additions.
+pub(super) async fn late_columns(context: &Context<'_>, numbers: &[u32]) -> Result<Rendered> {
+    let order = &context.graph.column_order;
+    let chosen: Vec<_> = numbers
+        .iter()
+        .filter_map(|&n| Some((n, order.additions.get(usize::try_from(n).ok()?)?)))
+        .collect();
+    let mut oids: Vec<u32> = chosen
+        .iter()
+        .flat_map(|(_, a)| a.completes.iter().copied().chain([a.table]))
+        .collect();
+    oids.sort_unstable();
+    oids.dedup();
+    let columns = columns(context, &oids).await?;
+    let mut rendered = Rendered::new();
+    for (number, addition) in chosen {
+        let mut sql = String::new();
+        let all = columns.get(&addition.table).map(Vec::as_slice).unwrap_or_default();
+        if let (Some(table), Some(column)) = (
+            relation(context, addition.table),
+            all.iter().find(|c| c.number == addition.column),
+        ) {
+            let (kind, rest) = column_definition(context, column, false)?;
+            sql.push_str(&format!(
+                "ALTER TABLE {table} ADD COLUMN {} {kind}{rest};\n",
+                quote_ident(&column.name)
+            ));
+        }
+        for &oid in &addition.completes {
+            let Some(table) = relation(context, oid) else { continue };
+            for column in columns.get(&oid).into_iter().flatten().filter(|c| c.late) {
+                column_settings(context, &mut sql, &format!("TABLE ONLY {table}"), column)?;
+                column_comments(&mut sql, &table, column)?;
+            }
+        }
+        rendered.insert(number, sql);
+    }
+    Ok(rendered)
 }
 
 struct Check {

@@ -59,7 +59,9 @@ pub(super) async fn collations(context: &Context<'_>, oids: &[u32]) -> Result<Re
         }
         match (row.opt(9)?, row.opt(7)?, row.opt(8)?) {
             (Some(locale), _, _) => parts.push(format!("locale = {}", literal(&locale))),
-            (None, Some(collate), Some(ctype)) if collate == ctype => parts.push(format!("locale = {}", literal(&collate))),
+            (None, Some(collate), Some(ctype)) if collate == ctype => {
+                parts.push(format!("locale = {}", literal(&collate)));
+            }
             (None, collate, ctype) => {
                 parts.extend(collate.map(|c| format!("lc_collate = {}", literal(&c))));
                 parts.extend(ctype.map(|c| format!("lc_ctype = {}", literal(&c))));
@@ -168,7 +170,10 @@ pub(super) async fn configurations(context: &Context<'_>, oids: &[u32]) -> Resul
                     JOIN pg_catalog.pg_namespace dn ON dn.oid = d.dictnamespace WHERE c.oid = ANY($1::oid[]) GROUP BY m.mapcfg, m.maptokentype, k.alias ORDER BY m.mapcfg, m.maptokentype";
     let mut mapped: HashMap<u32, Vec<(String, String)>> = HashMap::new();
     for row in query(context.client, "text search mappings", mappings, &[&oids]).await? {
-        mapped.entry(row.oid(0)?).or_default().push((row.text(1)?, row.text(2)?));
+        mapped
+            .entry(row.oid(0)?)
+            .or_default()
+            .push((row.text(1)?, row.text(2)?));
     }
     let sql = "SELECT c.oid, n.nspname::text, c.cfgname::text, pg_catalog.pg_get_userbyid(c.cfgowner)::text, pg_catalog.obj_description(c.oid, 'pg_ts_config'), \
                pn.nspname::text, p.prsname::text FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace \
@@ -177,7 +182,10 @@ pub(super) async fn configurations(context: &Context<'_>, oids: &[u32]) -> Resul
     for row in query(context.client, "text search configurations", sql, &[&oids]).await? {
         let oid = row.oid(0)?;
         let what = format!("TEXT SEARCH CONFIGURATION {}", qualified(&row.text(1)?, &row.text(2)?));
-        let mut sql = format!("CREATE {what} (\n    PARSER = {}\n);\n", qualified(&row.text(5)?, &row.text(6)?));
+        let mut sql = format!(
+            "CREATE {what} (\n    PARSER = {}\n);\n",
+            qualified(&row.text(5)?, &row.text(6)?)
+        );
         for (token, dictionaries) in mapped.remove(&oid).unwrap_or_default() {
             sql.push_str(&format!(
                 "ALTER {what} ADD MAPPING FOR {} WITH {dictionaries};\n",

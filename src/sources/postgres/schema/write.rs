@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 use super::graph::Graph;
 use super::node::{Kind, Node, class, flag};
 use super::{
-    Section, SqlSink, TocItem, acl, constraints, extensions, foreign, functions, indexes, operators, replication, sequences,
-    tables, text, triggers, types, views,
+    Section, SqlSink, TocItem, acl, constraints, extensions, foreign, functions, indexes, operators, replication,
+    sequences, system_rights, tables, text, triggers, types, views,
 };
 use crate::error::Result;
 use crate::report::Note;
@@ -68,6 +68,9 @@ impl Graph {
         }
         if post && !self.options.no_acl {
             acl::write(&context, &items, sink).await?;
+        }
+        if post {
+            system_rights::labels(&context, sink).await?;
         }
         for page in last.chunks(PAGE) {
             self.write_page(&context, section, page, &mut items, sink).await?;
@@ -183,12 +186,7 @@ impl Graph {
                 relations.push(node.parent);
                 self.with_partitions(&mut relations);
             }
-            Kind::Constraint
-            | Kind::Rule
-            | Kind::RowSecurity
-            | Kind::Policy
-            | Kind::Default
-            | Kind::TriggerState => {
+            Kind::Constraint | Kind::Rule | Kind::RowSecurity | Kind::Policy | Kind::Default | Kind::TriggerState => {
                 relations.push(node.parent);
             }
             _ => {}
@@ -304,7 +302,7 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
         Kind::PublicationSchema => replication::schemas(context, oids).await,
         Kind::Subscription => replication::subscriptions(context, oids).await,
         Kind::TriggerState => triggers::states(context, oids).await,
-        Kind::LateColumns => Ok(Rendered::new()),
+        Kind::LateColumns => tables::late_columns(context, oids).await,
     }
 }
 
