@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use async_trait::async_trait;
 use tokio_postgres::{Client, NoTls};
@@ -10,31 +10,71 @@ use wirevault::Result;
 use wirevault::sources::postgres::schema::{self, Graph, SchemaOptions, Section, SqlSink, TocItem};
 
 const FIXTURE: &str = include_str!("../../fixtures/schema_ordinary.sql");
-const ROLES: &str = "CREATE ROLE wv_owner; CREATE ROLE wv_reader LOGIN; CREATE ROLE \"wv \"\"other\"\"\"; GRANT wv_reader TO wv_owner WITH ADMIN OPTION;";
+const RARE: &str = include_str!("../../fixtures/schema_rare.sql");
+const ROLES: &str = "CREATE ROLE wv_super SUPERUSER; CREATE ROLE wv_owner; CREATE ROLE wv_reader LOGIN; CREATE ROLE \"wv \"\"other\"\"\"; GRANT wv_reader TO wv_owner WITH ADMIN OPTION;";
 
-/// A cluster of its own on a free port, stopped when dropped.
+/// A cluster of its own on a free port, stopped when dropped. `root` is the chroot that holds its programs, if any.
 struct Cluster {
     bin: PathBuf,
+    root: Option<PathBuf>,
     dir: tempfile::TempDir,
     port: u16,
 }
 
-/// Runs a server program; the server refuses to run as root, so root steps down.
-fn program(path: &Path) -> Command {
-    if std::fs::metadata("/proc/self").map_or(0, |m| std::os::unix::fs::MetadataExt::uid(&m)) != 0 {
-        return Command::new(path);
-    }
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-        .arg(path);
-    command
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").map_or(0, |m| std::os::unix::fs::MetadataExt::uid(&m)) == 0
 }
 
 impl Cluster {
+    /// Runs a server program; the server refuses to run as root, so root steps down.
+    fn program(&self, name: &str) -> Command {
+        let path = self.bin.join(name);
+        let mut command = match (&self.root, is_root()) {
+            (Some(root), _) => {
+                let mut command = Command::new("chroot");
+                command.arg("--userspec=postgres:postgres").arg(root);
+                command
+            }
+            (None, true) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+                command
+            }
+            (None, false) => return Command::new(path),
+        };
+        command.arg(path).env("HOME", "/tmp");
+        command
+    }
+
+    /// Returns the path of a file of the cluster as its programs see it.
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        match &self.root {
+            Some(root) => Path::new("/").join(path.strip_prefix(root).unwrap()),
+            None => path,
+        }
+    }
+
+    /// Starts PostgreSQL 18 from the chroot that `tests/servers/pg18.sh` makes: `pg_dump` is the judge, so the server alone
+    /// is not enough. None where there is no chroot.
+    fn start_18() -> Option<Self> {
+        let root = std::env::var_os("WIREVAULT_TEST_PG18_ROOT").filter(|_| is_root());
+        if root.is_none() {
+            eprintln!("no chroot with PostgreSQL 18: skipped");
+        }
+        Some(Self::start_in("/usr/lib/postgresql/18/bin", Some(root?.into())))
+    }
+
     fn start(bin: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Command::new("chown").arg("postgres").arg(dir.path()).status().unwrap();
+        Self::start_in(bin, None)
+    }
+
+    fn start_in(bin: &str, root: Option<PathBuf>) -> Self {
+        let dir = match &root {
+            Some(root) => tempfile::tempdir_in(root.join("tmp")),
+            None => tempfile::tempdir(),
+        }
+        .unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -42,11 +82,21 @@ impl Cluster {
             .port();
         let cluster = Self {
             bin: bin.into(),
+            root,
             dir,
             port,
         };
-        let data = cluster.dir.path().join("data");
-        let made = program(&cluster.bin.join("initdb"))
+        let mut own = match &cluster.root {
+            Some(root) => {
+                let mut command = Command::new("chroot");
+                command.arg(root).arg("chown");
+                command
+            }
+            None => Command::new("chown"),
+        };
+        own.arg("postgres").arg(cluster.path("")).status().unwrap();
+        let made = cluster
+            .program("initdb")
             .args([
                 "-U",
                 "postgres",
@@ -58,21 +108,24 @@ impl Cluster {
                 "-N",
                 "-D",
             ])
-            .arg(&data)
+            .arg(cluster.path("data"))
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let options = format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off");
-        let started = program(&cluster.bin.join("pg_ctl"))
+        let started = cluster
+            .program("pg_ctl")
             .args(["start", "-w", "-l"])
-            .arg(cluster.dir.path().join("log"))
+            .arg(cluster.path("log"))
             .arg("-o")
             .arg(options)
             .arg("-D")
-            .arg(&data)
-            .output()
+            .arg(cluster.path("data"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
             .unwrap();
-        assert!(started.status.success());
+        assert!(started.success());
         cluster
     }
 
@@ -84,7 +137,8 @@ impl Cluster {
     }
 
     fn dump(&self, database: &str) -> Vec<String> {
-        let out = program(&self.bin.join("pg_dump"))
+        let out = self
+            .program("pg_dump")
             .args([
                 "--schema-only",
                 "-h",
@@ -109,9 +163,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let _ = program(&self.bin.join("pg_ctl"))
+        let _ = self
+            .program("pg_ctl")
             .args(["stop", "-m", "immediate", "-D"])
-            .arg(self.dir.path().join("data"))
+            .arg(self.path("data"))
             .output();
     }
 }
@@ -143,27 +198,42 @@ async fn read(client: &Client) -> (Graph, Vec<(TocItem, String)>) {
     (graph, sink.0)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_written_schema_dumps_like_the_original() {
-    let cluster = Cluster::start("/usr/lib/postgresql/15/bin");
+/// Returns the lines of a fixture that a server of this major version knows.
+fn known_to(major: i32, fixture: &str) -> String {
+    let (mut kept, mut on) = (String::new(), true);
+    for line in fixture.split_inclusive('\n') {
+        if let Some(since) = line.strip_prefix("-- since ") {
+            on = since.trim().parse::<i32>().unwrap() <= major;
+        } else if line.starts_with("-- end") {
+            on = true;
+        } else if on {
+            kept.push_str(line);
+        }
+    }
+    kept
+}
+
+/// Builds a database from fixtures, reads its schema, writes it into another one, and has `pg_dump` compare both.
+async fn compare(cluster: &Cluster, fixtures: &[&str]) -> (Client, Client) {
     let maintenance = cluster.connect("postgres").await;
     maintenance.batch_execute(ROLES).await.unwrap();
-    maintenance
-        .batch_execute("CREATE DATABASE original TEMPLATE template0")
-        .await
-        .unwrap();
-    maintenance
-        .batch_execute("CREATE DATABASE restored TEMPLATE template0")
-        .await
-        .unwrap();
+    for name in ["original", "restored"] {
+        maintenance
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .await
+            .unwrap();
+    }
     let original = cluster.connect("original").await;
-    original.batch_execute(FIXTURE).await.unwrap();
+    for fixture in fixtures {
+        original.batch_execute(fixture).await.unwrap();
+    }
+    original.batch_execute("RESET ALL").await.unwrap();
     let (graph, items) = read(&original).await;
     assert_eq!(graph.notes(), [], "every class of the fixture is carried");
     assert!(graph.object_count() > 100, "{}", graph.object_count());
     let restored = cluster.connect("restored").await;
     restored
-        .batch_execute("SET check_function_bodies = off; SELECT pg_catalog.set_config('search_path', '', false)")
+        .batch_execute("SET check_function_bodies = off; SET row_security = off; SELECT pg_catalog.set_config('search_path', '', false)")
         .await
         .unwrap();
     let mut failures = Vec::new();
@@ -183,6 +253,35 @@ async fn a_written_schema_dumps_like_the_original() {
         only(&want, &got),
         only(&got, &want)
     );
+    (maintenance, restored)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_class_of_object_comes_back_on_15() {
+    let cluster = Cluster::start("/usr/lib/postgresql/15/bin");
+    compare(&cluster, &[FIXTURE, &known_to(15, RARE)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_class_of_object_comes_back_on_18() {
+    let Some(cluster) = Cluster::start_18() else { return };
+    let (_, restored) = compare(&cluster, &[FIXTURE, &known_to(18, RARE)]).await;
+    let enabled = restored
+        .query_one("SELECT count(*) FILTER (WHERE subenabled), count(*) FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d \
+                    ON d.oid = s.subdbid WHERE d.datname = 'restored'", &[])
+        .await
+        .unwrap();
+    assert_eq!(
+        (enabled.get::<_, i64>(0), enabled.get::<_, i64>(1)),
+        (0, 6),
+        "no subscription is ever enabled"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_written_schema_dumps_like_the_original() {
+    let cluster = Cluster::start("/usr/lib/postgresql/15/bin");
+    let (maintenance, restored) = compare(&cluster, &[FIXTURE]).await;
     let row = restored
         .query_one("SELECT last_value, is_called FROM app.plain", &[])
         .await

@@ -173,9 +173,7 @@ impl PostgresRestore {
                 .context("create what comes after the data")?,
         );
         self.reporter.phase(&self.task, "analyze");
-        let mut connection = open_session(into).await?;
-        connection.execute("ANALYZE").await.context("collect statistics")?;
-        connection.close().await;
+        self.analyze(into).await.context("collect statistics")?;
         for item in &report.failed {
             self.reporter.note(
                 &self.task,
@@ -183,6 +181,39 @@ impl PostgresRestore {
             );
         }
         Ok(report)
+    }
+
+    /// Collects statistics. A table that cannot be analysed (a foreign child whose server is away) is noted: the rest of the
+    /// database has statistics all the same.
+    async fn analyze(&self, into: &ConnectOptions) -> Result<()> {
+        let mut connection = open_session(into).await?;
+        let Err(whole) = connection.execute("ANALYZE").await else {
+            connection.close().await;
+            return Ok(());
+        };
+        if connection.is_dead() {
+            return Err(whole);
+        }
+        let sql = "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_class c \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'm') AND c.oid >= 16384 \
+                   AND n.nspname !~ '^pg_' ORDER BY c.oid";
+        for name in connection
+            .query(sql)
+            .await?
+            .rows
+            .iter()
+            .filter_map(|r| r.first()?.as_deref())
+        {
+            match connection.execute(&format!("ANALYZE {name}")).await {
+                Err(error) if connection.is_dead() => return Err(error),
+                Err(error) => self
+                    .reporter
+                    .note(&self.task, Note::new("not-analyzed", name, error.chain())),
+                Ok(()) => {}
+            }
+        }
+        connection.close().await;
+        Ok(())
     }
 
     /// Reports roles that the server lacks, and creates them if asked to.

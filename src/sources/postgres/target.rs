@@ -83,6 +83,8 @@ impl Target {
         if self.admin.is_dead() {
             self.admin = open_admin(&self.wanted).await?;
         }
+        // A database with subscriptions cannot be dropped. One that cannot be looked at says why below.
+        let _ = drop_subscriptions(&self.filling).await;
         terminate(&mut self.admin, name).await?;
         self.admin
             .execute(&format!("DROP DATABASE IF EXISTS {}", quote_ident(name)))
@@ -214,6 +216,24 @@ fn explain_create(error: Error, name: &str) -> Error {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
+}
+
+/// Drops the subscriptions of a database that a restore made. Their slots belong to the original: they are let go first, so
+/// that no publisher is asked to drop them.
+async fn drop_subscriptions(database: &ConnectOptions) -> Result<()> {
+    let mut connection = Connection::open(database).await?;
+    let sql = "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
+               WHERE d.datname = pg_catalog.current_database()";
+    let found = connection.query(sql).await?;
+    for name in found.rows.iter().filter_map(|r| r.first()?.as_deref()) {
+        let name = quote_ident(name);
+        for act in ["ALTER", "DROP"] {
+            let rest = if act == "ALTER" { " SET (slot_name = NONE)" } else { "" };
+            connection.execute(&format!("{act} SUBSCRIPTION {name}{rest}")).await?;
+        }
+    }
+    connection.close().await;
+    Ok(())
 }
 
 async fn terminate(admin: &mut Connection, database: &str) -> Result<()> {

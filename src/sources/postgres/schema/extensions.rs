@@ -53,3 +53,21 @@ pub(super) async fn extensions(context: &Context<'_>, oids: &[u32]) -> Result<Re
     }
     Ok(rendered)
 }
+
+/// A column of a query: the extensions that the object with this oid depends on by `ALTER … DEPENDS ON EXTENSION`.
+pub(super) fn needed_column(class: u32, oid: &str) -> String {
+    format!(
+        "ARRAY(SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
+         WHERE d.classid = {class} AND d.objid = {oid} AND d.deptype = 'x' AND d.refclassid = 3079 ORDER BY 1)"
+    )
+}
+
+/// Appends `ALTER what DEPENDS ON EXTENSION` for each.
+pub(super) fn needs(sql: &mut String, what: &str, extensions: &[String]) {
+    for extension in extensions {
+        sql.push_str(&format!(
+            "ALTER {what} DEPENDS ON EXTENSION {};\n",
+            quote_ident(extension)
+        ));
+    }
+}

@@ -1,31 +1,29 @@
 //! Functions and procedures in the server's own text; aggregates from their catalog row.
 
 use super::comments::comment;
-use super::quote::{literal, qualified, quote_ident};
+use super::extensions::{needed_column, needs};
+use super::node::class;
+use super::quote::{literal, qualified};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::error::Result;
 
 pub(super) async fn functions(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT p.oid, pg_catalog.pg_get_functiondef(p.oid), n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), \
+    let sql = format!(
+        "SELECT p.oid, pg_catalog.pg_get_functiondef(p.oid), n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), \
                p.prokind::text, pg_catalog.pg_get_userbyid(p.proowner)::text, pg_catalog.obj_description(p.oid, 'pg_proc'), \
-               ARRAY(SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
-               WHERE d.classid = 1255 AND d.objid = p.oid AND d.deptype = 'x' AND d.refclassid = 3079 ORDER BY 1) \
-               FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::oid[])";
+               {} FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::oid[])",
+        needed_column(class::PROC, "p.oid")
+    );
     let mut rendered = Rendered::new();
-    for row in query(context.client, "functions", sql, &[&oids]).await? {
+    for row in query(context.client, "functions", &sql, &[&oids]).await? {
         let word = if row.text(5)? == "p" { "PROCEDURE" } else { "FUNCTION" };
         let what = format!("{word} {}({})", qualified(&row.text(2)?, &row.text(3)?), row.text(4)?);
         let mut sql = row.text(1)?;
         sql.truncate(sql.trim_end().len());
         sql.push_str(";\n");
         context.owner(&mut sql, &what, &row.text(6)?);
-        for extension in row.list(8)? {
-            sql.push_str(&format!(
-                "ALTER {what} DEPENDS ON EXTENSION {};\n",
-                quote_ident(&extension)
-            ));
-        }
+        needs(&mut sql, &what, &row.list(8)?);
         comment(&mut sql, &what, row.opt(7)?.as_deref());
         rendered.insert(row.oid(0)?, sql);
     }

@@ -2,22 +2,25 @@
 
 use super::comments::comment;
 use super::constraints::{column_statistics, in_tablespace};
+use super::extensions::{needed_column, needs};
+use super::node::class;
 use super::quote::{qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::error::Result;
 
 pub(super) async fn indexes(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT i.indexrelid, pg_catalog.pg_get_indexdef(i.indexrelid), n.nspname::text, c.relname::text, tn.nspname::text, t.relname::text, \
+    let sql = format!(
+        "SELECT i.indexrelid, pg_catalog.pg_get_indexdef(i.indexrelid), n.nspname::text, c.relname::text, tn.nspname::text, t.relname::text, \
                i.indisclustered, i.indisreplident, pg_catalog.obj_description(c.oid, 'pg_class'), ts.spcname::text, \
                ARRAY(SELECT a.attnum || ' ' || a.attstattarget FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attstattarget >= 0 ORDER BY a.attnum), \
-               ARRAY(SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
-               WHERE d.classid = 1259 AND d.objid = c.oid AND d.deptype = 'x' AND d.refclassid = 3079 ORDER BY 1) \
-               FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               {} FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace \
-               LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace WHERE i.indexrelid = ANY($1::oid[])";
+               LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace WHERE i.indexrelid = ANY($1::oid[])",
+        needed_column(class::RELATION, "c.oid")
+    );
     let mut rendered = Rendered::new();
-    for row in query(context.client, "indexes", sql, &[&oids]).await? {
+    for row in query(context.client, "indexes", &sql, &[&oids]).await? {
         let name = row.text(3)?;
         let index = qualified(&row.text(2)?, &name);
         let table = qualified(&row.text(4)?, &row.text(5)?);
@@ -32,12 +35,7 @@ pub(super) async fn indexes(context: &Context<'_>, oids: &[u32]) -> Result<Rende
                 quote_ident(&name)
             ));
         }
-        for extension in row.list(11)? {
-            sql.push_str(&format!(
-                "ALTER INDEX {index} DEPENDS ON EXTENSION {};\n",
-                quote_ident(&extension)
-            ));
-        }
+        needs(&mut sql, &format!("INDEX {index}"), &row.list(11)?);
         comment(&mut sql, &format!("INDEX {index}"), row.opt(8)?.as_deref());
         rendered.insert(row.oid(0)?, sql);
     }

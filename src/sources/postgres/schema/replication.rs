@@ -94,7 +94,8 @@ pub(super) async fn subscriptions(context: &Context<'_>, oids: &[u32]) -> Result
         160_000.. => {
             "CASE s.substream WHEN 't' THEN 'streaming = on' WHEN 'p' THEN 'streaming = parallel' WHEN 'f' THEN 'streaming = off' END"
         }
-        140_000.. => "CASE WHEN s.substream THEN 'streaming = on' END",
+        // Said in any case: 18 has another default.
+        140_000.. => "CASE WHEN s.substream THEN 'streaming = on' ELSE 'streaming = off' END",
         _ => "NULL::text",
     };
     let sql = format!(

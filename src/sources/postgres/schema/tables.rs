@@ -150,6 +150,8 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
         }
     }
     match row.text(13)?.as_str() {
+        // Foreign tables have none, and say so by the same letter.
+        "n" if word == "FOREIGN TABLE" => {}
         "n" => sql.push_str(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY NOTHING;\n")),
         "f" => sql.push_str(&format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL;\n")),
         _ => {}

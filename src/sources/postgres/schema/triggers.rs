@@ -1,6 +1,8 @@
 //! Rules, triggers, policies, event triggers.
 
 use super::comments::comment;
+use super::extensions::{needed_column, needs};
+use super::node::class;
 use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
@@ -18,16 +20,19 @@ fn enabled(state: &str, what: &str) -> Option<String> {
 
 pub(super) async fn rules(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT r.oid, pg_catalog.pg_get_ruledef(r.oid), r.ev_enabled::text, r.rulename::text, n.nspname::text, c.relname::text, \
-               pg_catalog.obj_description(r.oid, 'pg_rewrite') FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
+               pg_catalog.obj_description(r.oid, 'pg_rewrite'), NULL::text[] FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.oid = ANY($1::oid[])";
     table_objects(context, oids, "rules", sql, "RULE").await
 }
 
 pub(super) async fn triggers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT t.oid, pg_catalog.pg_get_triggerdef(t.oid, false), t.tgenabled::text, t.tgname::text, n.nspname::text, c.relname::text, \
-               pg_catalog.obj_description(t.oid, 'pg_trigger') FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
-               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.oid = ANY($1::oid[])";
-    table_objects(context, oids, "triggers", sql, "TRIGGER").await
+    let sql = format!(
+        "SELECT t.oid, pg_catalog.pg_get_triggerdef(t.oid, false), t.tgenabled::text, t.tgname::text, n.nspname::text, c.relname::text, \
+               pg_catalog.obj_description(t.oid, 'pg_trigger'), {} FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.oid = ANY($1::oid[])",
+        needed_column(class::TRIGGER, "t.oid")
+    );
+    table_objects(context, oids, "triggers", &sql, "TRIGGER").await
 }
 
 /// Triggers that partitions have from their parent, but in another state.
@@ -44,7 +49,7 @@ pub(super) async fn states(context: &Context<'_>, oids: &[u32]) -> Result<Render
     Ok(rendered)
 }
 
-/// Rows: oid, definition, state, name, schema, table, comment.
+/// Rows: oid, definition, state, name, schema, table, comment, extensions needed.
 async fn table_objects(context: &Context<'_>, oids: &[u32], act: &str, sql: &str, word: &str) -> Result<Rendered> {
     let mut rendered = Rendered::new();
     for row in query(context.client, act, sql, &[&oids]).await? {
@@ -56,6 +61,7 @@ async fn table_objects(context: &Context<'_>, oids: &[u32], act: &str, sql: &str
         if let Some(state) = enabled(&row.text(2)?, &what) {
             sql.push_str(&format!("ALTER TABLE {table} {state};\n"));
         }
+        needs(&mut sql, &format!("{what} ON {table}"), &row.list(7)?);
         comment(&mut sql, &format!("{what} ON {table}"), row.opt(6)?.as_deref());
         rendered.insert(row.oid(0)?, sql);
     }

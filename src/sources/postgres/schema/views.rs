@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::comments::comment;
+use super::extensions::{needed_column, needs};
 use super::node::{class, flag};
 use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
@@ -132,9 +133,10 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
     );
     let sql = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.pg_get_viewdef(c.oid), c.reloptions, t.reloptions, am.amname::text, ts.spcname::text, \
-         pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.obj_description(c.oid, 'pg_class'), {settings} \
+         pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.obj_description(c.oid, 'pg_class'), {settings}, {} \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
-         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace WHERE c.oid = ANY($1::oid[])"
+         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace WHERE c.oid = ANY($1::oid[])",
+        needed_column(class::RELATION, "c.oid")
     );
     let mut columns = columns(context, oids).await?;
     let mut rendered = Rendered::new();
@@ -160,6 +162,7 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
             sql.push_str(&format!("ALTER {what} ALTER COLUMN {setting};\n"));
         }
         context.owner(&mut sql, &what, &row.text(8)?);
+        needs(&mut sql, &what, &row.list(11)?);
         comments(
             &mut sql,
             "MATERIALIZED VIEW",
@@ -173,7 +176,11 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
 }
 
 pub(super) fn refreshes(context: &Context<'_>, oids: &[u32]) -> Rendered {
-    oids.iter()
-        .filter_map(|&oid| Some((oid, format!("REFRESH MATERIALIZED VIEW {};\n", relation(context, oid)?))))
-        .collect()
+    // What row security let its owner see when it was filled, it shall let it see again.
+    let refresh = |oid: u32| {
+        let name = relation(context, oid)?;
+        let sql = format!("SET row_security = on;\nREFRESH MATERIALIZED VIEW {name};\nSET row_security = off;\n");
+        Some((oid, sql))
+    };
+    oids.iter().filter_map(|&oid| refresh(oid)).collect()
 }
