@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use wirevault::archive::writer::ArchiveOptions;
 use wirevault::archive::{ArchiveInfo, ArchiveReader, ArchiveWriter, Compression, Pipeline};
 use wirevault::memory::{MIB, MemoryPlan};
-use wirevault::report::silent;
+use wirevault::report::{Note, Reporter, SharedReporter, silent};
 use wirevault::sources::postgres::schema::SESSION_SQL;
-use wirevault::sources::postgres::{Connection, PostgresRestore, PostgresSource, RestoreOptions, table_digest};
+use wirevault::sources::postgres::{
+    ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions, table_digest,
+};
 use wirevault::sources::{BackupContext, Source, SourceOutcome};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::upload::UploadOptions;
@@ -26,6 +28,12 @@ CREATE TABLE parents (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name t
     half numeric GENERATED ALWAYS AS (1.5) STORED, CHECK (name <> ''));
 CREATE TABLE children (id serial PRIMARY KEY, parent bigint NOT NULL REFERENCES parents, doc jsonb, raw bytea, at timestamptz, f float8);
 INSERT INTO parents (name, feeling) SELECT 'p' || g, CASE g % 3 WHEN 0 THEN 'happy' WHEN 1 THEN 'it''s fine' END::mood FROM generate_series(1, 5000) g;
+CREATE TABLE images (a bool, b bytea, c "char", d name, e int8, f int2, g int4[], h text, i oid, j json, k float4, l float8, m inet, n cidr, o macaddr,
+    p char(9), q varchar(9)[], r date, s time, t timestamp, u timestamptz[], v interval, w timetz, x bit(9), y varbit, z numeric, aa numeric(9, 2)[], ab uuid, ac jsonb, ad point, ae path);
+INSERT INTO images SELECT g % 2 = 0, NULLIF(decode(md5(g::text), 'hex'), ''), 'x', 'name' || g, g * 10000000000, g % 100, ARRAY[g, NULL, -g], E'te\\xt\n' || g, g, '{"a": 1}', g / 3.0, 'NaN',
+    '::1', '10.0.0.0/8', '08:00:2b:01:02:03', 'abc', ARRAY['ü', NULL], 'infinity', '24:00', '4713-01-01 BC', ARRAY[now()], '1 mon -3 days 00:00:00.000001', '12:00+05:30', B'101010101', B'1',
+    CASE g % 3 WHEN 0 THEN 'NaN' WHEN 1 THEN NULL ELSE (g::numeric / 7)::numeric(200, 100) END, ARRAY[[1, 2], [3, 4.55]], gen_random_uuid(), '{"b": [1, null]}', '(1,2)', '[(0,0),(1,1)]' FROM generate_series(1, 9000) g;
+INSERT INTO images (b) VALUES (decode(repeat('00ff', 1300000), 'hex')), ('');
 INSERT INTO children (parent, doc, raw, at, f) SELECT 1 + g % 5000, jsonb_build_object('k', g, 't', repeat('x', g % 500)),
     decode(md5(g::text), 'hex') || '\x00ff0a5c0d'::bytea, '2026-01-01'::timestamptz + g * interval '1 s', 1 / g::float8 FROM generate_series(1, 30000) g;
 CREATE INDEX ON children (parent); CREATE INDEX ON children USING gin (doc);
@@ -51,6 +59,15 @@ fn pipeline() -> Pipeline {
 }
 
 async fn back_up(cluster: &Cluster, name: &str, store: &SharedStore, pipeline: &Pipeline) -> SourceOutcome {
+    back_up_as(cluster.options(name), store, pipeline, silent()).await
+}
+
+async fn back_up_as(
+    from: ConnectOptions,
+    store: &SharedStore,
+    pipeline: &Pipeline,
+    reporter: SharedReporter,
+) -> SourceOutcome {
     let options = ArchiveOptions {
         prefix: ObjectKey::new("data/db").unwrap(),
         compression: Compression::Zstd(1),
@@ -65,15 +82,12 @@ async fn back_up(cluster: &Cluster, name: &str, store: &SharedStore, pipeline: &
         name: "db".into(),
         writer,
         pipeline: pipeline.clone(),
-        reporter: silent(),
+        reporter,
         cancel: CancellationToken::new(),
         parallel: 3,
         spool_dir: std::env::temp_dir(),
     };
-    PostgresSource::new(cluster.options(name))
-        .backup(context)
-        .await
-        .unwrap()
+    PostgresSource::new(from).backup(context).await.unwrap()
 }
 
 /// Returns rows and digest of every table.
@@ -109,6 +123,20 @@ async fn extract(store: &SharedStore, archives: &[ArchiveInfo], into: &Path) {
     }
 }
 
+/// Does by hand what the head of `restore.sql` says.
+fn join(directory: &Path) {
+    let script = std::fs::read_to_string(directory.join("restore.sql")).unwrap();
+    for command in script.lines().filter_map(|l| l.strip_prefix("--   for ")) {
+        let status = Command::new("sh")
+            .arg("-c")
+            .arg(format!("for {command}"))
+            .current_dir(directory)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_alone_brings_the_database_back() {
     let cluster = Cluster::shared();
@@ -120,17 +148,7 @@ async fn psql_alone_brings_the_database_back() {
     assert!(outcome.raw_bytes > 40_000_000 && outcome.items >= 6, "{outcome:?}");
     let directory = tempfile::tempdir().unwrap();
     extract(&store, &outcome.archives, directory.path()).await;
-    // The head of the script names the members to join by hand.
-    let script = std::fs::read_to_string(directory.path().join("restore.sql")).unwrap();
-    for join in script.lines().filter_map(|l| l.strip_prefix("--   cat ")) {
-        let status = Command::new("sh")
-            .arg("-c")
-            .arg(format!("cat {join}"))
-            .current_dir(directory.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
+    join(directory.path());
     cluster.psql("postgres", &format!("CREATE DATABASE {target} TEMPLATE template0"));
     cluster.psql_in(&target, directory.path(), &["-f", "restore.sql"]);
     assert_eq!(digests(&cluster, &source).await, digests(&cluster, &target).await);
@@ -190,4 +208,98 @@ async fn our_restore_brings_the_database_back_and_swaps_it() {
     assert_eq!(cluster.psql(&target, "SHOW work_mem").trim(), "7MB");
     let kept = report.kept_old.unwrap();
     assert_eq!(cluster.psql(&kept, "SELECT count(*) FROM newer").trim(), "0");
+}
+
+/// What there is to say of large objects.
+const OBJECTS: &str = "SELECT o.oid, pg_get_userbyid(lomowner), lomacl::text, obj_description(o.oid, 'pg_largeobject'), \
+    md5(lo_get(o.oid)), length(lo_get(o.oid)) FROM pg_largeobject_metadata o ORDER BY 1";
+
+/// Notes of a run.
+#[derive(Debug, Default)]
+struct Heard(std::sync::Mutex<Vec<Note>>);
+
+impl Reporter for Heard {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn phase(&self, _: &str, _: &str) {}
+    fn advance(&self, _: &str, _: u64, _: u64) {}
+    fn note(&self, _: &str, note: Note) {
+        self.0.lock().unwrap().push(note);
+    }
+    fn end(&self, _: &str, _: bool) {}
+}
+
+/// Contents, holes, owners, rights and comments come back under the same OIDs, by our restore and by psql.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_objects_come_back() {
+    let cluster = Cluster::shared();
+    let (source, target, by_hand) = (cluster.fresh_name(), cluster.fresh_name(), cluster.fresh_name());
+    cluster.psql("postgres", &format!("CREATE DATABASE {source}"));
+    cluster.psql(
+        "postgres",
+        &format!("CREATE ROLE \"{source} o'wner\"; CREATE ROLE {source}_reader LOGIN PASSWORD 'secret'"),
+    );
+    cluster.psql(
+        &source,
+        &format!(
+            "CREATE TABLE names (id int, object oid);
+            SELECT lo_from_bytea(20000, decode(repeat(md5('a'), 160000), 'hex')); SELECT lo_from_bytea(20001, '');
+            SELECT lo_from_bytea(20002, 'head'); SELECT lo_put(20002, 9000000, 'after a hole');
+            SELECT lo_create(20003); SELECT lo_truncate64(lo_open(20003, 131072), 40960); SELECT lo_from_bytea(3000000001, 'high');
+            SELECT lo_create(20004); SELECT lo_truncate(lo_open(20004, 131072), 100);
+            COMMENT ON LARGE OBJECT 20000 IS 'it''s large'; ALTER LARGE OBJECT 20001 OWNER TO \"{source} o'wner\";
+            GRANT SELECT ON LARGE OBJECT 20000, 20002 TO {source}_reader; GRANT ALL ON LARGE OBJECT 20003 TO PUBLIC;
+            REVOKE UPDATE ON LARGE OBJECT 20004 FROM admin;
+            SELECT count(lo_from_bytea(g, ('object ' || g)::bytea)) FROM generate_series(30001, 34100) g;
+            DO $$ BEGIN FOR g IN 30001..34099 LOOP EXECUTE 'GRANT SELECT ON LARGE OBJECT ' || g || ' TO {source}_reader'; END LOOP; END $$;"
+        ),
+    );
+    let expected = cluster.psql(&source, OBJECTS);
+    assert_eq!(expected.lines().count(), 4106);
+    let store: SharedStore = Arc::new(MemoryStore::new());
+    let pipeline = pipeline();
+    let outcome = back_up(&cluster, &source, &store, &pipeline).await;
+    let reader = ArchiveReader::open(Arc::clone(&store), &pipeline, outcome.archives.clone())
+        .await
+        .unwrap();
+    let report = restore(&cluster, &target, reader, false).await.unwrap();
+    assert!(report.failed.is_empty() && report.rows_verified, "{report:?}");
+    assert!(cluster.psql(&target, OBJECTS) == expected);
+    let directory = tempfile::tempdir().unwrap();
+    extract(&store, &outcome.archives, directory.path()).await;
+    join(directory.path());
+    cluster.psql("postgres", &format!("CREATE DATABASE {by_hand} TEMPLATE template0"));
+    cluster.psql_in(&by_hand, directory.path(), &["-f", "restore.sql"]);
+    assert!(cluster.psql(&by_hand, OBJECTS) == expected);
+
+    // A role without rights gets what it may read; what it may not is named.
+    cluster.psql(&source, &format!("GRANT SELECT ON names TO {source}_reader"));
+    let (store, heard): (SharedStore, _) = (Arc::new(MemoryStore::new()), Arc::new(Heard::default()));
+    let mut options = cluster.options(&source);
+    options.user = format!("{source}_reader");
+    let outcome = back_up_as(options, &store, &pipeline, heard.clone()).await;
+    assert_eq!(
+        outcome.note_counts.get("degraded"),
+        Some(&4),
+        "{:?}",
+        outcome.note_counts
+    );
+    let named: Vec<String> = heard.0.lock().unwrap().iter().map(|n| n.object.clone()).collect();
+    for oid in ["20001", "20004", "34100", "3000000001"] {
+        assert!(named.contains(&format!("large object {oid}")), "{named:?}");
+    }
+    let reader = ArchiveReader::open(Arc::clone(&store), &pipeline, outcome.archives)
+        .await
+        .unwrap();
+    let report = restore(&cluster, &cluster.fresh_name(), reader, false).await.unwrap();
+    assert!(report.failed.is_empty() && report.rows_verified, "{report:?}");
+    let wanted: Vec<&str> = expected
+        .lines()
+        .filter(|l| {
+            !["20001", "20004", "34100", "3000000001"]
+                .iter()
+                .any(|o| l.starts_with(o))
+        })
+        .collect();
+    let got = cluster.psql(&report.database, OBJECTS);
+    assert!(got.lines().collect::<Vec<_>>() == wanted);
 }

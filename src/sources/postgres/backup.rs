@@ -6,17 +6,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::connection::Connection;
+use super::copy_table::CopyTable;
+use super::large_objects;
 use super::restore_script;
-use super::schema::{self, DataTable, SESSION_SQL, Section};
+use super::schema::{self, SESSION_SQL, Section};
 use super::server_error::sqlstate;
 use super::snapshot::{Leader, ServerFacts};
-use super::sql_streams::{POST_DATA, PRE_DATA, SEQUENCES, SqlStreams};
+use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, SqlStreams};
 use super::table_stream::TextResult;
 use super::tables::{TableReaders, TableResult, read_all};
 use super::url::ConnectOptions;
 use crate::archive::{ArchiveWriter, EntryMeta, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::report::Note;
 use crate::sources::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
 
 /// Name of the stream record that carries [`ServerFacts`]; it has no members.
@@ -47,18 +48,16 @@ impl PostgresSource {
         reporter.phase(&name, "schema");
         let leader = Leader::open(&self.options, &notes).await?;
         leader.graph.notes().iter().for_each(|note| notes.add(note.clone()));
-        if leader.facts.large_objects > 0 {
-            let text = format!(
-                "{} large objects are not backed up by this version",
-                leader.facts.large_objects
-            );
-            notes.add(Note::new("large-objects-skipped", &leader.facts.database, text));
-        }
-        let sql = write_sql(&leader, &writer).await?;
+        let objects = large_objects::Plan::read(&leader.client, &notes)
+            .await
+            .context("look for large objects")?;
+        let sql = write_sql(&leader, &writer, objects.as_ref()).await?;
+        let mut tables = CopyTable::all(&leader.client, leader.graph.tables()).await?;
+        tables.extend(objects.map(large_objects::Plan::table));
         writer.finish_stream(facts_record(&leader.facts)?).await?;
 
         reporter.phase(&name, "data");
-        reporter.begin(&name, Some(leader.graph.tables().iter().map(|t| t.bytes).sum()));
+        reporter.begin(&name, Some(tables.iter().map(CopyTable::bytes).sum()));
         let readers = Arc::new(TableReaders {
             options: self.options.clone(),
             facts: leader.facts.clone(),
@@ -67,7 +66,7 @@ impl PostgresSource {
             task: name.clone(),
             cancel,
         });
-        let tables = read_all(Arc::clone(&readers), leader.graph.tables(), parallel).await?;
+        let results = read_all(Arc::clone(&readers), &tables, parallel).await?;
         drop(readers);
         // The snapshot was needed until here.
         leader
@@ -78,15 +77,15 @@ impl PostgresSource {
             .context("end the snapshot")?;
 
         reporter.phase(&name, "finish");
-        write_scripts(&writer, leader.graph.tables(), &tables, &sql, &leader.facts).await?;
+        write_scripts(&writer, &tables, &results, &sql, &leader.facts).await?;
         let archives = writer.finish().await?;
-        let table_bytes: u64 = tables.iter().flat_map(|t| &t.parts).map(|p| p.bytes).sum();
+        let table_bytes: u64 = results.iter().flat_map(|t| &t.parts).map(|p| p.bytes).sum();
         Ok(SourceOutcome {
             versions: BTreeMap::from([("postgresql".to_owned(), leader.facts.version.clone())]),
             position: BTreeMap::from([("wal_lsn".to_owned(), leader.facts.wal_lsn.clone())]),
             consistent_at: leader.facts.consistent_at(),
             raw_bytes: table_bytes + sql.iter().map(|s| s.bytes).sum::<u64>(),
-            items: u64::try_from(tables.len()).unwrap_or(u64::MAX),
+            items: u64::try_from(leader.graph.tables().len()).unwrap_or(u64::MAX),
             note_counts: notes.counts(),
             archives,
         })
@@ -119,7 +118,11 @@ impl Source for PostgresSource {
 }
 
 /// Writes all SQL before the data: definitions are read from the current catalogs, so the sooner the better.
-async fn write_sql(leader: &Leader, writer: &ArchiveWriter) -> Result<Vec<TextResult>> {
+async fn write_sql(
+    leader: &Leader,
+    writer: &ArchiveWriter,
+    objects: Option<&large_objects::Plan>,
+) -> Result<Vec<TextResult>> {
     let mut streams = SqlStreams::new(writer.clone());
     schema::write_globals(&leader.client, &mut streams)
         .await
@@ -127,14 +130,28 @@ async fn write_sql(leader: &Leader, writer: &ArchiveWriter) -> Result<Vec<TextRe
     for (name, section) in [
         (PRE_DATA, Section::PreData),
         (SEQUENCES, Section::Data),
+        (LARGE_OBJECTS, Section::Data),
         (POST_DATA, Section::PostData),
     ] {
+        if name == LARGE_OBJECTS {
+            let Some(plan) = objects else { continue };
+            streams.next_stream(name).await?;
+            schema::write_large_objects(&leader.graph, &leader.client, plan.readable_only, &mut streams)
+                .await
+                .context("write large objects")?;
+            continue;
+        }
         streams.next_stream(name).await?;
         leader
             .graph
             .write(&leader.client, section, &mut streams)
             .await
             .with_context(|| format!("write {name}"))?;
+    }
+    if let Some(plan) = objects {
+        schema::write_large_object_rights(&leader.graph, &leader.client, plan.readable_only, &mut streams)
+            .await
+            .context("write rights of large objects")?;
     }
     streams.finish().await
 }
@@ -154,40 +171,49 @@ fn facts_record(facts: &ServerFacts) -> Result<StreamRecord> {
 
 async fn write_scripts(
     writer: &ArchiveWriter,
-    tables: &[DataTable],
+    tables: &[CopyTable],
     results: &[TableResult],
     sql: &[TextResult],
     facts: &ServerFacts,
 ) -> Result<()> {
     let now = facts.consistent_at().as_second();
-    let mut joins: Vec<String> = sql
-        .iter()
-        .flat_map(|s| restore_script::joins(&s.prefix, &s.joined))
-        .collect();
-    let mut script = Script {
+    let script = |kind| Script {
         writer,
         text: String::new(),
+        kind,
         number: 0,
         now,
     };
+    let (mut data, mut joins) = (script(("", "sql")), script(("join-", "sh")));
+    for stream in sql {
+        joins
+            .push(&restore_script::joins(&stream.prefix, &stream.joined))
+            .await?;
+    }
     for result in results {
-        let Some(table) = tables.iter().find(|t| t.number == result.number) else {
+        // Large objects have number 0, and come when their objects were made.
+        let Some(table) = tables.iter().find(|t| t.table.number == result.number) else {
             continue;
         };
-        for part in &result.parts {
-            joins.extend(restore_script::joins(&part.prefix, &part.joined));
+        joins.push(&restore_script::table_joins(table, &result.parts)).await?;
+        if table.pieces.is_none() {
+            data.push(&restore_script::table_lines(table, &result.parts)).await?;
         }
-        // Lines of one table stay together unless they are very many.
-        script.push(&restore_script::table_lines(table, &result.parts)).await?;
     }
-    script.flush().await?;
-    let main = restore_script::main_script(sql, &joins, script.number);
+    data.flush().await?;
+    joins.flush().await?;
+    let objects = tables.iter().find(|t| t.pieces.is_some());
+    let objects = objects.and_then(|t| Some((t, results.iter().find(|r| r.number == t.table.number)?)));
+    let objects = objects.map(|(table, result)| restore_script::large_object_lines(table, &result.parts));
+    let main = restore_script::main_script(sql, joins.number, data.number, objects.as_deref());
     write_entry(writer, "restore.sql", main.as_bytes(), now).await
 }
 
+/// A script in pieces: `restore/0000.sql`, `restore/join-0000.sh`.
 struct Script<'a> {
     writer: &'a ArchiveWriter,
     text: String,
+    kind: (&'static str, &'static str),
     number: u32,
     now: i64,
 }
@@ -197,19 +223,18 @@ impl Script<'_> {
         // Whole lines only, so a table with very many chunks is cut between two of them.
         for line in text.split_inclusive('\n') {
             self.text.push_str(line);
+            if self.text.len() > 256 * 1024 {
+                self.flush().await?;
+            }
         }
-        if self.text.len() > 256 * 1024 {
-            self.flush().await
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<()> {
         if self.text.is_empty() {
             return Ok(());
         }
-        let name = format!("restore/{:04}.sql", self.number);
+        let name = format!("restore/{}{:04}.{}", self.kind.0, self.number, self.kind.1);
         write_entry(self.writer, &name, self.text.as_bytes(), self.now).await?;
         self.number += 1;
         self.text.clear();
@@ -292,10 +317,23 @@ async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
     }
     if number(6) > 0 {
         findings.push(finding(
-            FindingLevel::Warning,
-            format!("{} large objects will not be backed up", number(6)),
+            FindingLevel::Info,
+            format!("{} large objects", number(6)),
             None,
         ));
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata o WHERE NOT pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT') AND NOT {}",
+            schema::READABLE_SQL
+        );
+        let hidden = connection
+            .query(&sql)
+            .await
+            .context("look at rights of large objects")?;
+        if let Some(count) = hidden.scalar().filter(|&c| c != "0") {
+            let hint = "Grant pg_read_all_data (14 and newer), or SELECT on each large object.";
+            let message = format!("no privilege to read {count} large objects: they will not be in the backup");
+            findings.push(finding(FindingLevel::Warning, message, Some(hint)));
+        }
     }
     if text(7) == "t" {
         let hint = "Turn on hot_standby_feedback, or raise max_standby_streaming_delay.";

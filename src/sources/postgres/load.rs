@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::try_join_all;
 
+use super::binary_copy::{CopyFormat, HEADER, RowImages, TRAILER};
 use super::connection::Connection;
+use super::large_objects::{self, Pieces};
 use super::row_digest::{RowDigest, RowHasher};
 use super::schema::{qualified, quote_ident};
 use super::sql_text::Contents;
 use super::statements::open_session;
-use super::table_stream::text_image;
 use super::url::ConnectOptions;
 use crate::archive::{ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, Result};
@@ -24,27 +25,36 @@ use crate::report::SharedReporter;
 /// Data of one COPY at least, in bytes: below it the round trips count.
 const UNIT_BYTES: u64 = 64 << 20;
 
-/// A table as its stream record describes it.
+/// A table, or the large objects, as its stream record describes it.
 #[derive(Debug, Clone)]
 pub(super) struct TableData {
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) columns: Vec<String>,
+    pub(super) format: CopyFormat,
+    /// Set for the large objects.
+    pub(super) pieces: Option<Pieces>,
     pub(super) record: StreamRecord,
 }
 
 #[derive(Debug, serde::Deserialize)]
 struct TableFacts {
+    #[serde(default)]
     schema: String,
+    #[serde(default)]
     name: String,
+    #[serde(default)]
     columns: Vec<String>,
-    format: String,
+    format: CopyFormat,
+    #[serde(default)]
+    pieces: Option<String>,
 }
 
 impl TableData {
-    /// Returns the tables of a backup.
+    /// Returns the tables of a backup, and its large objects.
     pub(super) fn all(contents: &Contents) -> Result<Vec<Self>> {
-        let records = contents.records.iter().filter(|r| r.stream.starts_with("tables/"));
+        let records = contents.records.iter();
+        let records = records.filter(|r| r.stream.starts_with("tables/") || r.stream == large_objects::STREAM);
         records.map(Self::from_record).collect()
     }
 
@@ -52,18 +62,26 @@ impl TableData {
         let facts: TableFacts = serde_json::from_value(record.facts.clone()).map_err(|e| {
             Error::corrupt(format!("the facts of \"{}\" are not readable", record.stream)).with_cause(e)
         })?;
-        if facts.format != "text" {
-            return Err(Error::unsupported(format!(
-                "\"{}\" is in format \"{}\"",
-                record.stream, facts.format
-            )));
-        }
+        let pieces = match facts.pieces {
+            Some(name) => Some(Pieces::from_name(&name).ok_or_else(|| large_objects::unknown_pieces(&name))?),
+            None => None,
+        };
         Ok(Self {
             schema: facts.schema,
             name: facts.name,
             columns: facts.columns,
+            format: facts.format,
+            pieces,
             record: record.clone(),
         })
+    }
+
+    /// Returns what messages call it.
+    pub(super) fn label(&self) -> String {
+        match self.pieces {
+            Some(_) => "large objects".to_owned(),
+            None => format!("table {}", self.qualified()),
+        }
     }
 
     /// Returns the quoted `schema.name`.
@@ -78,6 +96,24 @@ impl TableData {
         let columns: Vec<String> = self.columns.iter().map(|c| quote_ident(c)).collect();
         format!(" ({})", columns.join(", "))
     }
+
+    fn copy_in_sql(&self, freeze: bool) -> String {
+        let target = match self.pieces {
+            Some(_) => large_objects::STAGING.to_owned(),
+            None => format!("{}{}", self.qualified(), self.list()),
+        };
+        let more: &[&str] = if freeze { &["FREEZE"] } else { &[] };
+        format!("COPY {target} FROM STDIN{}", self.format.options(more))
+    }
+
+    /// Returns the statement that reads it in the way in which it was read.
+    pub(super) fn copy_out_sql(&self) -> String {
+        let source = match &self.pieces {
+            Some(pieces) => format!("({})", pieces.select_sql(None)),
+            None => format!("{}{}", self.qualified(), self.list()),
+        };
+        format!("COPY {source} TO STDOUT{}", self.format.options(&[]))
+    }
 }
 
 /// Chunks that one COPY sends.
@@ -85,8 +121,16 @@ impl TableData {
 struct Unit {
     table: usize,
     chunks: Vec<ChunkRef>,
-    /// Whether they are the whole table.
-    whole: bool,
+    /// Whether the first is the table's first, and the last its last.
+    first: bool,
+    last: bool,
+}
+
+impl Unit {
+    /// Returns whether it is the whole table.
+    fn whole(&self) -> bool {
+        self.first && self.last
+    }
 }
 
 /// What a load did.
@@ -128,7 +172,7 @@ pub(super) async fn load_all(
             let Some(table) = tables.get(unit.table) else { continue };
             let rows = load(&mut connection, contents, table, &unit, &loaded, reporter, task)
                 .await
-                .with_context(|| format!("load table {}", table.qualified()))?;
+                .with_context(|| format!("load {}", table.label()))?;
             loaded.rows.fetch_add(rows, Ordering::Relaxed);
             if let Some(count) = counts.get(unit.table) {
                 count.fetch_add(rows, Ordering::Relaxed);
@@ -142,8 +186,8 @@ pub(super) async fn load_all(
         let (count, expected) = (count.load(Ordering::Relaxed), table.record.rows.unwrap_or(0));
         if count != expected {
             return Err(Error::corrupt(format!(
-                "table {} has {count} rows, the backup {expected}",
-                table.qualified()
+                "{} has {count} rows, the backup {expected}",
+                table.label()
             )));
         }
     }
@@ -167,16 +211,17 @@ fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<Vec<Unit>> {
                 _ => {
                     units.push(Unit {
                         table: at,
+                        first: units.is_empty(),
                         chunks: vec![chunk.clone()],
-                        whole: false,
+                        last: false,
                     });
                     bytes = chunk.size_bytes;
                 }
             }
         }
     }
-    if let [only] = units.as_mut_slice() {
-        only.whole = true;
+    if let Some(unit) = units.last_mut() {
+        unit.last = true;
     }
     Ok(units)
 }
@@ -190,16 +235,19 @@ async fn load(
     reporter: &SharedReporter,
     task: &str,
 ) -> Result<u64> {
-    let (name, list) = (table.qualified(), table.list());
-    if unit.whole {
+    let freeze = unit.whole() && table.pieces.is_none();
+    if table.pieces.is_some() {
+        large_objects::prepare(connection).await?;
+    } else if freeze {
         connection
-            .execute(&format!("BEGIN; TRUNCATE TABLE ONLY {name}"))
+            .execute(&format!("BEGIN; TRUNCATE TABLE ONLY {}", table.qualified()))
             .await?;
-        connection
-            .copy_in(&format!("COPY {name}{list} FROM STDIN WITH (FREEZE)"))
-            .await?;
-    } else {
-        connection.copy_in(&format!("COPY {name}{list} FROM STDIN")).await?;
+    }
+    connection.copy_in(&table.copy_in_sql(freeze)).await?;
+    // The stored rows begin with a header and end with a trailer; a run out of their middle needs its own.
+    let binary = table.format == CopyFormat::Binary;
+    if binary && !unit.first {
+        connection.copy_data(&HEADER).await?;
     }
     let mut chunks = contents.reader.chunks(unit.chunks.clone());
     loop {
@@ -217,8 +265,13 @@ async fn load(
         loaded.bytes.fetch_add(bytes, Ordering::Relaxed);
         reporter.advance(task, bytes, 0);
     }
+    if binary && !unit.last {
+        connection.copy_data(&TRAILER).await?;
+    }
     let rows = connection.copy_end().await?;
-    if unit.whole {
+    if table.pieces.is_some() {
+        connection.execute(&large_objects::unstaging_sql()).await?;
+    } else if freeze {
         connection.execute("COMMIT").await?;
     }
     let expected: u64 = unit.chunks.iter().map(|c| c.facts.rows).sum();
@@ -233,11 +286,20 @@ async fn load(
 /// Reads a table, or any query's COPY in text format, and returns its rows' digest. The session must have the settings
 /// that the digest was made with.
 pub async fn table_digest(connection: &mut Connection, copy_sql: &str) -> Result<RowDigest> {
+    rows_digest(connection, copy_sql, CopyFormat::Text).await
+}
+
+/// Reads a query's COPY in either format and returns its rows' digest.
+async fn rows_digest(connection: &mut Connection, copy_sql: &str, format: CopyFormat) -> Result<RowDigest> {
     let mut hasher = RowHasher::default();
+    let mut images = RowImages::new(format);
     let mut copy = connection.copy_out(copy_sql).await?;
     while let Some(piece) = copy.next().await? {
-        hasher.piece(text_image(&piece)?, piece.ends);
+        if let Some(piece) = images.take(piece)? {
+            hasher.piece(images.image(&piece)?, piece.ends);
+        }
     }
+    images.finish()?;
     Ok(hasher.digest)
 }
 
@@ -249,14 +311,13 @@ pub(super) async fn compare_all(options: &ConnectOptions, tables: &[TableData], 
         loop {
             let next = queue.lock().expect("no panic happens under this lock").pop_front();
             let Some(table) = next else { break };
-            let sql = format!("COPY {}{} TO STDOUT", table.qualified(), table.list());
-            let digest = table_digest(&mut connection, &sql)
+            let digest = rows_digest(&mut connection, &table.copy_out_sql(), table.format)
                 .await
-                .with_context(|| format!("read table {}", table.qualified()))?;
+                .with_context(|| format!("read {}", table.label()))?;
             if Some(digest.rows) != table.record.rows || Some(digest.hex()) != table.record.row_digest {
                 return Err(Error::corrupt(format!(
-                    "table {} differs after the restore: {} rows with digest {}, the backup has {} with {}",
-                    table.qualified(),
+                    "{} differs after the restore: {} rows with digest {}, the backup has {} with {}",
+                    table.label(),
                     digest.rows,
                     digest.hex(),
                     table.record.rows.unwrap_or(0),

@@ -5,9 +5,12 @@
 
 mod auth;
 pub mod backup;
+mod binary_copy;
 pub mod client;
 pub mod connection;
 mod copy_out;
+mod copy_table;
+mod large_objects;
 pub mod load;
 pub mod restore;
 mod restore_script;

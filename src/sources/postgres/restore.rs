@@ -14,7 +14,7 @@ use super::backup::FACTS;
 use super::load::{TableData, compare_all, load_all};
 use super::schema::literal;
 use super::snapshot::ServerFacts;
-use super::sql_streams::{GLOBALS, POST_DATA, PRE_DATA, SEQUENCES, TocLine};
+use super::sql_streams::{GLOBALS, LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, TocLine};
 use super::sql_text::Contents;
 use super::statements::{FailedItem, open_session, run_in_order, run_parallel};
 use super::target::Target;
@@ -147,6 +147,12 @@ impl PostgresRestore {
         report.failed = run_in_order(into, contents, &of(PRE_DATA))
             .await
             .context("create what comes before the data")?;
+
+        report.failed.extend(
+            run_in_order(into, contents, &of(LARGE_OBJECTS))
+                .await
+                .context("create large objects")?,
+        );
 
         self.reporter.phase(&self.task, "data");
         self.reporter

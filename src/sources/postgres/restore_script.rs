@@ -5,8 +5,11 @@
 
 use std::fmt::Write as _;
 
+use super::binary_copy::CopyFormat;
+use super::copy_table::CopyTable;
+use super::large_objects;
 use super::schema::{DataTable, qualified, quote_ident};
-use super::sql_streams::{GLOBALS, POST_DATA, PRE_DATA, SEQUENCES};
+use super::sql_streams::{GLOBALS, LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES};
 use super::table_stream::{PartResult, TextResult};
 
 /// Head of every script.
@@ -21,23 +24,28 @@ SET statement_timeout = 0;\n\
 SET lock_timeout = 0;\n\
 SELECT pg_catalog.set_config('search_path', '', false);\n";
 
-/// Returns the text of `restore.sql`. `data_scripts` is the number of `restore/0000.sql` and following.
-pub(super) fn main_script(sql: &[TextResult], joins: &[String], data_scripts: u32) -> String {
+/// Returns the text of `restore.sql`. There are `join_scripts` scripts `restore/join-0000.sh` and following, and
+/// `data_scripts` scripts `restore/0000.sql` and following; `objects` loads large objects.
+pub(super) fn main_script(sql: &[TextResult], join_scripts: u32, data_scripts: u32, objects: Option<&str>) -> String {
     let mut text = String::from(
         "-- Restores this database with psql alone. Create an empty database, then, in the extracted directory:\n\
          --   psql -X -d DATABASE -f restore.sql\n\
          -- Roles and settings of the whole server stand in globals.sql/ and are not run from here.\n",
     );
-    if !joins.is_empty() {
-        text.push_str("-- Some rows are larger than a chunk. Join their members first, in this directory:\n");
-        for join in joins {
-            let _ = writeln!(text, "--   {join}");
-        }
+    if join_scripts > 0 {
+        text.push_str(
+            "-- Some data lie in several members that psql must get as one file. Join them first, in this directory:\n\
+             --   for script in restore/join-*.sh; do sh \"$script\"; done\n",
+        );
     }
     text.push_str(SESSION);
     include_stream(&mut text, sql, PRE_DATA);
     for number in 0..data_scripts {
         let _ = writeln!(text, "\\ir restore/{number:04}.sql");
+    }
+    if let Some(objects) = objects {
+        include_stream(&mut text, sql, LARGE_OBJECTS);
+        text.push_str(objects);
     }
     include_stream(&mut text, sql, SEQUENCES);
     include_stream(&mut text, sql, POST_DATA);
@@ -71,16 +79,63 @@ fn files(prefix: &str, chunks: u32, joined: &[(u32, u32)]) -> Vec<String> {
 }
 
 /// Returns the commands that join a stream's runs. Prefixes hold only letters, digits, `.`, `_`, `-` and `/`.
-pub(super) fn joins(prefix: &str, joined: &[(u32, u32)]) -> Vec<String> {
+pub(super) fn joins(prefix: &str, joined: &[(u32, u32)]) -> String {
     let command = |&(first, last): &(u32, u32)| {
         let members: Vec<String> = (first..=last).map(|n| format!("{prefix}/{n:08}")).collect();
-        format!("cat {} > {prefix}/{first:08}.joined", members.join(" "))
+        format!("cat {} > {prefix}/{first:08}.joined\n", members.join(" "))
     };
     joined.iter().map(command).collect()
 }
 
+/// Returns the commands that join the members of a table as far as psql needs it: rows larger than a chunk in text
+/// format; everything in binary format, where only the table's first member has COPY's header and its last the trailer.
+pub(super) fn table_joins(table: &CopyTable, parts: &[PartResult]) -> String {
+    if table.format == CopyFormat::Text {
+        return parts.iter().map(|p| joins(&p.prefix, &p.joined)).collect();
+    }
+    if alone(parts) {
+        return String::new();
+    }
+    let target = format!("{}.joined", table.stream_name());
+    // A directory holds one attempt at one part and nothing else.
+    let command = |(at, part): (usize, &PartResult)| {
+        let into = if at == 0 { ">" } else { ">>" };
+        format!("for f in {}/*; do cat \"$f\"; done {into} {target}\n", part.prefix)
+    };
+    let parts = parts.iter().filter(|p| p.chunks > 0).enumerate();
+    parts.map(command).collect()
+}
+
+/// Returns whether one member holds all rows.
+fn alone(parts: &[PartResult]) -> bool {
+    parts.iter().map(|p| p.chunks).sum::<u32>() <= 1
+}
+
+/// Returns the files that psql loads one after another.
+fn data_files(table: &CopyTable, parts: &[PartResult]) -> Vec<String> {
+    if table.format == CopyFormat::Binary && !alone(parts) {
+        return vec![format!("{}.joined", table.stream_name())];
+    }
+    parts
+        .iter()
+        .flat_map(|p| files(&p.prefix, p.chunks, &p.joined))
+        .collect()
+}
+
+/// Returns the lines that fill large objects that exist.
+pub(super) fn large_object_lines(table: &CopyTable, parts: &[PartResult]) -> String {
+    let mut text = large_objects::staging_sql();
+    for file in data_files(table, parts) {
+        let options = table.format.options(&[]).to_lowercase();
+        let _ = writeln!(text, "\\copy {} from '{file}'{options}", large_objects::STAGING);
+    }
+    text.push_str(&large_objects::unstaging_sql());
+    text
+}
+
 /// Returns the lines that load one table.
-pub(super) fn table_lines(table: &DataTable, parts: &[PartResult]) -> String {
+pub(super) fn table_lines(copied: &CopyTable, parts: &[PartResult]) -> String {
+    let table = &copied.table;
     let mut text = String::new();
     let breaks = |name: &str| name.contains(['\n', '\r']);
     let safe_name = if breaks(&table.name) {
@@ -107,10 +162,9 @@ pub(super) fn table_lines(table: &DataTable, parts: &[PartResult]) -> String {
         format!(" ({})", columns.join(", "))
     };
     let name = qualified(&safe_schema, &safe_name);
-    for part in parts {
-        for file in files(&part.prefix, part.chunks, &part.joined) {
-            let _ = writeln!(text, "\\copy {name}{list} from '{file}'");
-        }
+    let options = copied.format.options(&[]).to_lowercase();
+    for file in data_files(copied, parts) {
+        let _ = writeln!(text, "\\copy {name}{list} from '{file}'{options}");
     }
     text.extend(renames.iter().rev().map(|(_, back)| back.as_str()));
     text
@@ -176,7 +230,8 @@ mod tests {
             digest: RowDigest::default(),
             joined: vec![(1, 2)],
         };
-        let text = table_lines(&table, std::slice::from_ref(&part));
+        let copied = CopyTable::of_table(table.clone(), CopyFormat::Text);
+        let text = table_lines(&copied, std::slice::from_ref(&part));
         let copies: Vec<&str> = text
             .lines()
             .filter(|l| l.starts_with('\\') && l.contains("from"))
@@ -186,9 +241,12 @@ mod tests {
             "\\copy \"a\"\"b\".\"wirevault load 7\" (\"id\", \"wirevault load column 1\") from 'tables/"
         )));
         assert!(text.contains("00000001.joined"));
-        assert_eq!(
-            joins(&part.prefix, &part.joined),
-            ["cat tables/00007.x/00000001 tables/00007.x/00000002 > tables/00007.x/00000001.joined"]
-        );
+        let join = "cat tables/00007.x/00000001 tables/00007.x/00000002 > tables/00007.x/00000001.joined\n";
+        assert_eq!(table_joins(&copied, std::slice::from_ref(&part)), join);
+
+        // In binary format the members of a table are one COPY file together.
+        let binary = CopyTable::of_table(table, CopyFormat::Binary);
+        let (first, second) = (part.clone(), part);
+        assert_eq!(table_joins(&binary, &[first, second]).lines().count(), 2);
     }
 }

@@ -15,6 +15,7 @@ pub(super) const TOC: &str = "toc.jsonl";
 pub(super) const GLOBALS: &str = "globals.sql";
 pub(super) const PRE_DATA: &str = "pre-data.sql";
 pub(super) const SEQUENCES: &str = "sequences.sql";
+pub(super) const LARGE_OBJECTS: &str = "large-objects.sql";
 pub(super) const POST_DATA: &str = "post-data.sql";
 
 /// One line of `toc.jsonl`.

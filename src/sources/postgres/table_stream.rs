@@ -8,6 +8,7 @@
 use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
 use crate::error::{Error, Result};
 
+use super::binary_copy::{CopyFormat, HEADER, TRAILER};
 use super::connection::RowPiece;
 use super::row_digest::{RowDigest, RowHasher};
 
@@ -33,16 +34,21 @@ pub(super) struct RowStream {
     bytes: u64,
     hasher: RowHasher,
     joined: Vec<(u32, u32)>,
+    format: CopyFormat,
+    /// This part's number, and how many there are.
+    part: (u32, u32),
 }
 
 impl RowStream {
-    pub(super) fn new(writer: ArchiveWriter, prefix: String, part: u32) -> Self {
+    pub(super) fn new(writer: ArchiveWriter, prefix: String, part: (u32, u32), format: CopyFormat) -> Self {
         let facts = ChunkFacts {
             starts_row: true,
             rows: 0,
-            part,
+            part: part.0,
         };
         Self {
+            format,
+            part,
             writer,
             prefix,
             chunk: None,
@@ -54,9 +60,12 @@ impl RowStream {
         }
     }
 
-    /// Takes the next piece of a row in text format.
-    pub(super) async fn piece(&mut self, piece: RowPiece<'_>) -> Result<()> {
+    /// Takes the next piece of a row, and the piece's share of the row's image.
+    pub(super) async fn piece(&mut self, piece: &RowPiece<'_>, image: &[u8]) -> Result<()> {
         if let Some(length) = piece.starts {
+            if self.untouched() && self.part.0 == 0 && self.format == CopyFormat::Binary {
+                self.append(&HEADER).await?;
+            }
             if self
                 .chunk
                 .as_ref()
@@ -69,9 +78,16 @@ impl RowStream {
             }
             self.facts.rows += 1;
         }
-        let image = text_image(&piece)?;
         self.hasher.piece(image, piece.ends);
-        let mut rest = piece.bytes;
+        self.append(piece.bytes).await
+    }
+
+    fn untouched(&self) -> bool {
+        self.number == 0 && self.chunk.is_none()
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
         while !rest.is_empty() {
             if self.chunk.as_ref().is_some_and(|c| c.room() == 0) {
                 self.flush().await?;
@@ -119,7 +135,22 @@ impl RowStream {
     }
 
     /// Hands over the last chunk.
+    ///
+    /// In binary format the first part begins with COPY's header and the last one ends with its trailer, so that a
+    /// table's members in order are one COPY file. A table without rows has neither, unless it was read in parts.
     pub(super) async fn finish(mut self) -> Result<PartResult> {
+        let (number, of) = self.part;
+        if self.format == CopyFormat::Binary && !(of == 1 && self.untouched()) {
+            if number == 0 && self.untouched() {
+                self.append(&HEADER).await?;
+            }
+            if number + 1 == of {
+                if self.chunk.as_ref().is_some_and(|c| c.room() < TRAILER.len()) {
+                    self.flush().await?;
+                }
+                self.append(&TRAILER).await?;
+            }
+        }
         self.flush().await?;
         Ok(PartResult {
             prefix: self.prefix,
@@ -129,17 +160,6 @@ impl RowStream {
             joined: self.joined,
         })
     }
-}
-
-/// Returns the piece's share of the row's image: in text format the line without its newline.
-pub(super) fn text_image<'a>(piece: &RowPiece<'a>) -> Result<&'a [u8]> {
-    if !piece.ends {
-        return Ok(piece.bytes);
-    }
-    piece
-        .bytes
-        .strip_suffix(b"\n")
-        .ok_or_else(|| Error::corrupt("a row of COPY in text format does not end with a newline"))
 }
 
 /// Bytes of SQL that are gathered before a chunk is taken for them.

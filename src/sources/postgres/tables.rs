@@ -11,9 +11,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::binary_copy::RowImages;
 use super::connection::Connection;
+use super::copy_table::{CopyTable, Range};
 use super::row_digest::RowDigest;
-use super::schema::{DataTable, qualified, quote_ident};
 use super::snapshot::{ServerFacts, open_reader};
 use super::table_stream::{PartResult, RowStream};
 use super::url::ConnectOptions;
@@ -26,14 +27,6 @@ const PART_BYTES: u64 = 256 << 20;
 
 /// Attempts at one part.
 const ATTEMPTS: u32 = 4;
-
-/// Settings that the rows' text depends on, kept beside their digest.
-pub(super) fn pinned_settings() -> serde_json::Value {
-    serde_json::json!({
-        "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "TimeZone": "UTC", "extra_float_digits": "3",
-        "bytea_output": "hex", "client_encoding": "UTF8"
-    })
-}
 
 /// What all readers share.
 #[derive(Debug)]
@@ -58,8 +51,8 @@ struct Part {
     table: usize,
     number: u32,
     of: u32,
-    /// First page, and the page after the last one (none: to the end).
-    pages: Option<(u64, Option<u64>)>,
+    /// What is read of it; all, if none.
+    range: Option<Range>,
 }
 
 #[derive(Debug)]
@@ -72,10 +65,10 @@ struct Queue {
 /// Reads every table with `parallel` connections; returns them in the order of their numbers.
 pub(super) async fn read_all(
     shared: Arc<TableReaders>,
-    tables: &[DataTable],
+    tables: &[CopyTable],
     parallel: usize,
 ) -> Result<Vec<TableResult>> {
-    let tables: Arc<[DataTable]> = tables.into();
+    let tables: Arc<[CopyTable]> = tables.into();
     let parts = plan(&tables, shared.facts.version_num >= 140_000);
     let mut slots: Vec<Vec<Option<PartResult>>> = vec![Vec::new(); tables.len()];
     for part in &parts {
@@ -123,7 +116,7 @@ pub(super) async fn read_all(
         let parts: Option<Vec<PartResult>> = parts.into_iter().collect();
         let parts = parts.ok_or_else(|| Error::corrupt("a part of a table was not read"))?;
         results.push(TableResult {
-            number: table.number,
+            number: table.table.number,
             parts,
         });
     }
@@ -135,39 +128,32 @@ fn cancelled() -> Error {
 }
 
 /// Cuts tables into parts, largest tables first.
-fn plan(tables: &[DataTable], ranges_work: bool) -> Vec<Part> {
+fn plan(tables: &[CopyTable], ranges_work: bool) -> Vec<Part> {
     let mut order: Vec<usize> = (0..tables.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(tables.get(at).map_or(0, |t| t.bytes)));
+    order.sort_by_key(|&at| std::cmp::Reverse(tables.get(at).map_or(0, CopyTable::bytes)));
     let mut parts = Vec::new();
     for at in order {
         let Some(table) = tables.get(at) else { continue };
-        let wanted = (table.bytes / PART_BYTES).clamp(1, 4096).min(table.pages.max(1));
-        if !ranges_work || !table.ctid_ranges || wanted < 2 {
-            parts.push(Part {
-                table: at,
-                number: 0,
-                of: 1,
-                pages: None,
-            });
-            continue;
+        let mut ranges = table.ranges(ranges_work, PART_BYTES);
+        if ranges.len() < 2 {
+            ranges.clear();
         }
-        let step = table.pages.div_ceil(wanted);
-        let of = u32::try_from(table.pages.div_ceil(step)).unwrap_or(1);
-        for number in 0..of {
-            let from = u64::from(number) * step;
-            let to = (number + 1 < of).then_some(from + step);
-            parts.push(Part {
-                table: at,
-                number,
-                of,
-                pages: Some((from, to)),
-            });
+        let of = u32::try_from(ranges.len().max(1)).unwrap_or(u32::MAX);
+        let part = |number, range| Part {
+            table: at,
+            number,
+            of,
+            range,
+        };
+        if ranges.is_empty() {
+            parts.push(part(0, None));
         }
+        parts.extend((0..).zip(ranges).map(|(number, range)| part(number, Some(range))));
     }
     parts
 }
 
-async fn work(shared: &TableReaders, queue: &Queue, tables: &[DataTable]) -> Result<()> {
+async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable]) -> Result<()> {
     let mut connection: Option<Connection> = None;
     loop {
         let next = queue
@@ -197,45 +183,29 @@ async fn work(shared: &TableReaders, queue: &Queue, tables: &[DataTable]) -> Res
     Ok(())
 }
 
-fn record(table: &DataTable, parts: &[PartResult]) -> StreamRecord {
+fn record(table: &CopyTable, parts: &[PartResult]) -> StreamRecord {
     let mut digest = RowDigest::default();
     for part in parts {
         digest.merge(&part.digest);
     }
     StreamRecord {
-        stream: stream_name(table),
+        stream: table.stream_name(),
         prefixes: parts.iter().map(|p| p.prefix.clone()).collect(),
         chunks: parts.iter().map(|p| u64::from(p.chunks)).sum(),
         bytes: parts.iter().map(|p| p.bytes).sum(),
         rows: Some(digest.rows),
         row_digest: Some(digest.hex()),
-        facts: serde_json::json!({
-            "schema": table.schema, "name": table.name, "columns": table.columns, "number": table.number,
-            "format": "text", "settings": pinned_settings()
-        }),
+        facts: table.facts(),
     }
-}
-
-/// Returns `tables/00012.users`: the number is the key, the name decoration.
-pub(super) fn stream_name(table: &DataTable) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
-            c
-        } else {
-            '_'
-        }
-    };
-    let name: String = table.name.chars().take(40).map(plain).collect();
-    format!("tables/{:05}.{name}", table.number)
 }
 
 async fn read_part(
     shared: &TableReaders,
     connection: &mut Option<Connection>,
-    table: &DataTable,
+    table: &CopyTable,
     part: &Part,
 ) -> Result<PartResult> {
-    let act = || format!("copy table {}", qualified(&table.schema, &table.name));
+    let act = || format!("copy {}", table.label());
     let mut first: Option<Error> = None;
     for attempt in 1..=ATTEMPTS {
         let error = match try_part(shared, connection, table, part, attempt).await {
@@ -261,7 +231,7 @@ async fn read_part(
 async fn try_part(
     shared: &TableReaders,
     connection: &mut Option<Connection>,
-    table: &DataTable,
+    table: &CopyTable,
     part: &Part,
     attempt: u32,
 ) -> Result<PartResult> {
@@ -270,30 +240,32 @@ async fn try_part(
         none => none.insert(open_reader(&shared.options, &shared.facts).await?),
     };
     // A waiting ACCESS EXCLUSIVE request could stand between the leader's lock and ours: waiting would deadlock.
-    connection
-        .execute(&format!(
-            "LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT",
-            qualified(&table.schema, &table.name)
-        ))
-        .await?;
-    let mut prefix = stream_name(table);
+    if let Some(name) = table.lock_name() {
+        connection
+            .execute(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE NOWAIT"))
+            .await?;
+    }
+    let mut prefix = table.stream_name();
     if part.of > 1 {
         prefix.push_str(&format!(".p{:04}", part.number));
     }
     if attempt > 1 {
         prefix.push_str(&format!(".try{attempt}"));
     }
-    let mut stream = RowStream::new(shared.writer.clone(), prefix, part.number);
-    let mut copy = connection.copy_out(&copy_sql(table, part.pages)).await?;
+    let mut stream = RowStream::new(shared.writer.clone(), prefix, (part.number, part.of), table.format);
+    let mut images = RowImages::new(table.format);
+    let mut copy = connection.copy_out(&table.copy_out_sql(part.range)).await?;
     let mut told = 0;
     while let Some(piece) = copy.next().await? {
-        stream.piece(piece).await?;
+        let Some(piece) = images.take(piece)? else { continue };
+        stream.piece(&piece, images.image(&piece)?).await?;
         let written = stream.written_bytes();
         if written > told {
             shared.reporter.advance(&shared.task, written - told, 0);
             told = written;
         }
     }
+    images.finish()?;
     let counted = copy.server_rows();
     drop(copy);
     let result = stream.finish().await?;
@@ -308,40 +280,27 @@ async fn try_part(
     Ok(result)
 }
 
-/// Returns the COPY statement of a table, or of some of its pages.
-pub(super) fn copy_sql(table: &DataTable, pages: Option<(u64, Option<u64>)>) -> String {
-    let name = qualified(&table.schema, &table.name);
-    let columns: Vec<String> = table.columns.iter().map(|c| quote_ident(c)).collect();
-    let columns = columns.join(", ");
-    match pages {
-        None if columns.is_empty() => format!("COPY {name} TO STDOUT"),
-        None => format!("COPY {name} ({columns}) TO STDOUT"),
-        Some((from, to)) => {
-            let end = to.map_or_else(String::new, |to| format!(" AND ctid < '({to},0)'::pg_catalog.tid"));
-            format!(
-                "COPY (SELECT {columns} FROM ONLY {name} WHERE ctid >= '({from},0)'::pg_catalog.tid{end}) TO STDOUT"
-            )
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::super::binary_copy::CopyFormat;
+    use super::super::schema::DataTable;
     use super::*;
 
-    fn table(number: u32, bytes: u64, pages: u64) -> DataTable {
-        let columns = vec!["a\"b".to_owned()];
-        DataTable {
-            number,
-            oid: number,
-            schema: "s".into(),
-            name: "t/../ü".into(),
-            columns,
-            pages,
-            bytes,
-            ctid_ranges: true,
-        }
+    fn table(number: u32, bytes: u64, pages: u64) -> CopyTable {
+        CopyTable::of_table(
+            DataTable {
+                number,
+                oid: number,
+                schema: "s".into(),
+                name: "t/../ü".into(),
+                columns: vec!["a\"b".to_owned()],
+                pages,
+                bytes,
+                ctid_ranges: true,
+            },
+            CopyFormat::Text,
+        )
     }
 
     #[test]
@@ -352,9 +311,9 @@ mod tests {
         assert_eq!(parts[0].table, 1, "the largest table comes first");
         let mut next = 0;
         for part in &large {
-            let (from, to) = part.pages.unwrap();
-            assert_eq!(from, next);
-            next = to.unwrap_or(u64::MAX);
+            let range = part.range.unwrap();
+            assert_eq!(range.from, next);
+            next = range.to.unwrap_or(u64::MAX);
         }
         assert_eq!(next, u64::MAX);
         assert_eq!(plan(&tables, false).len(), 2);
@@ -362,10 +321,8 @@ mod tests {
 
     #[test]
     fn names_in_the_archive_hold_no_surprise() {
-        assert_eq!(stream_name(&table(12, 0, 0)), "tables/00012.t_____");
-        assert_eq!(
-            copy_sql(&table(1, 0, 0), None),
-            "COPY \"s\".\"t/../ü\" (\"a\"\"b\") TO STDOUT"
-        );
+        let table = table(12, 0, 0);
+        assert_eq!(table.stream_name(), "tables/00012.t_____");
+        assert_eq!(table.copy_out_sql(None), "COPY \"s\".\"t/../ü\" (\"a\"\"b\") TO STDOUT");
     }
 }

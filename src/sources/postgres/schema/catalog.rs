@@ -417,7 +417,6 @@ pub(super) fn not_covered() -> String {
          pg_catalog.current_database() WHERE s.subid >= 16384 AND \
          NOT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')"
             .to_owned(),
-        "SELECT 'large objects', count(*) FROM pg_catalog.pg_largeobject_metadata".to_owned(),
         "SELECT 'security labels', count(*) FROM pg_catalog.pg_seclabel".to_owned(),
         "SELECT 'extension configuration tables', count(*) FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig)".to_owned(),
         "SELECT 'invalid indexes', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \

@@ -18,6 +18,7 @@ mod globals;
 mod graph;
 mod indexes;
 mod inherit;
+mod large_objects;
 mod node;
 mod operators;
 mod order;
@@ -40,6 +41,7 @@ use crate::error::Result;
 
 pub use globals::write_globals;
 pub use graph::Graph;
+pub use large_objects::{READABLE_SQL, write_large_object_rights, write_large_objects};
 pub use quote::{literal, qualified, quote_ident};
 
 /// Settings of every session that reads a schema or data: one list for leader and workers.
