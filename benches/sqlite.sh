@@ -5,11 +5,12 @@
 # it does not end at all (200 MB, a commit every 100 ms: not within 20 s). The comparison is thus in its favour.
 #
 #   MEGABYTES=1024   size of the database
+#   KIND=text        what fills it: text (compresses about 3 to 1), or images (half of it noise)
 #   RUNS=3
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/servers/stage.sh
-megabytes=${MEGABYTES:-1024} runs=${RUNS:-3}
+megabytes=${MEGABYTES:-1024} kind=${KIND:-text} runs=${RUNS:-3}
 
 stage_open
 stage_build
@@ -20,7 +21,7 @@ machine
 stage_s3 bench
 export WIREVAULT_REPOSITORY=s3://bench/repository AWS_ENDPOINT_URL=$s3_endpoint
 measure init "$WIREVAULT" init --no-encryption --to "$WIREVAULT_REPOSITORY"
-python3 demo/writer.py create "$stage/player.db" "$megabytes"
+python3 demo/writer.py create "$stage/player.db" "$megabytes" "$kind"
 cat "$stage/player.db" >/dev/null
 
 for run in $(seq "$runs"); do

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A SQLite database with an invariant, and a program that writes to it without pause.
 
-    writer.py create PATH MEGABYTES   makes the database, in WAL mode
+    writer.py create PATH MEGABYTES [text]   makes the database, in WAL mode; of images, or of subtitles
     writer.py write PATH [PAUSE_MS]   writes until it is ended by SIGTERM, then prints how many transactions
     writer.py check PATH              integrity_check and the invariant; exit code 1 if either fails
 
@@ -19,7 +19,23 @@ import time
 ACCOUNTS = 500
 
 
-def create(path, megabytes):
+WORDS = ("the of and a to in is you that it he was for on are as with his they at be this have from or one had by word but "
+         "not what all were we when your can said there use an each which she do how their if will up other about out many").split()
+
+
+def subtitles(number):
+    """Returns 64 KiB of timed lines: text that compresses as text does."""
+    source = random.Random(number)
+    lines, size = [], 0
+    while size < 65536:
+        start = source.randrange(7200000)
+        line = "%d --> %d\n%s\n" % (start, start + source.randrange(5000), " ".join(source.choices(WORDS, k=9)))
+        lines.append(line)
+        size += len(line)
+    return "".join(lines).encode()[:65536]
+
+
+def create(path, megabytes, kind="images"):
     db = sqlite3.connect(path)
     db.executescript("""
         pragma journal_mode = wal;
@@ -32,8 +48,14 @@ def create(path, megabytes):
     """)
     db.executemany("insert into account values (?, 0)", ((n,) for n in range(ACCOUNTS)))
 
+    # Few texts that come again far apart: no compressor's window spans them all.
+    texts = [subtitles(n) for n in range(512)] if kind == "text" else []
+
     def covers():
         for n in range(megabytes * 16):
+            if kind == "text":
+                yield n, "Subtitles %d" % n, texts[n % len(texts)]
+                continue
             block = hashlib.sha256(b"%d" % n).digest()
             # Half noise, half repetition: it compresses about as well as real data.
             noise = b"".join(hashlib.sha256(block + b"%d" % i).digest() for i in range(960))
@@ -88,7 +110,7 @@ def check(path):
 if __name__ == "__main__":
     command, path = sys.argv[1], sys.argv[2]
     if command == "create":
-        create(path, int(sys.argv[3]))
+        create(path, int(sys.argv[3]), *sys.argv[4:5])
     elif command == "write":
         write(path, *map(float, sys.argv[3:4]))
     elif command == "check":
