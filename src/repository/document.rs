@@ -58,8 +58,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let (line, rest) = bytes.split_at(newline);
     let rest = rest.get(1..).unwrap_or_default();
     if rest != trailer(line).as_bytes() {
-        let signed = rest.starts_with(trailer(line).trim_end_matches("null}\n").as_bytes());
-        if signed {
+        if is_signed(line, rest) {
             return Err(Error::unsupported("the document is signed")
                 .with_hint("A newer version of wirevault reads signed repositories."));
         }
@@ -82,6 +81,15 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
+/// Whether the second line names the right digest and, whole and well-formed, a signature. Anything else is damage.
+fn is_signed(line: &[u8], rest: &[u8]) -> bool {
+    let trailer = trailer(line);
+    let signature = rest
+        .strip_prefix(trailer.trim_end_matches("null}\n").as_bytes())
+        .and_then(|rest| rest.strip_suffix(b"}\n"));
+    signature.is_some_and(|json| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(json).is_ok())
+}
+
 fn trailer(line: &[u8]) -> String {
     format!("{{\"sha256\":\"{}\",\"signature\":null}}\n", sha256_hex(line))
 }
@@ -90,6 +98,7 @@ fn trailer(line: &[u8]) -> String {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use serde_json::{Value, json};
 
     #[test]
@@ -98,16 +107,30 @@ mod tests {
         assert!(bytes.starts_with(b"{\"a\":null,\"b\":[1,2,3],"));
         decode::<Value>(&bytes).unwrap();
         for at in 0..bytes.len() {
-            assert!(decode::<Value>(&bytes[..at]).is_err(), "cut at {at}");
+            let error = decode::<Value>(&bytes[..at]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "cut at {at}");
             for bit in 0..8 {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1 << bit;
-                assert!(decode::<Value>(&damaged).is_err(), "byte {at} bit {bit}");
+                let error = decode::<Value>(&damaged).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at} bit {bit}");
             }
         }
         let mut longer = bytes;
         longer.push(b'\n');
         assert!(decode::<Value>(&longer).is_err());
+    }
+
+    #[test]
+    fn a_signed_document_is_not_called_damaged() {
+        let bytes = encode(&json!({"format": 1})).unwrap();
+        let signed = String::from_utf8(bytes)
+            .unwrap()
+            .replace("null", "{\"key\":\"k\",\"by\":\"s\"}");
+        assert_eq!(
+            decode::<Value>(signed.as_bytes()).unwrap_err().kind(),
+            ErrorKind::Unsupported
+        );
     }
 
     #[test]
