@@ -48,11 +48,14 @@ pub async fn run(session: &Session, options: &args::Prune) -> Outcome {
         text.push_str(&planned_text(&sweep, options.dry_run));
         let planned = json!({ "items": sweep.items, "waiting": sweep.waiting, "notes": sweep.notes });
         document.insert("sweep".into(), planned);
-        if !options.dry_run && !sweep.is_empty() {
+        if !options.dry_run {
             let report = repository.sweep(&sweep).await;
-            text.push_str(&swept_text(&report));
+            if !sweep.is_empty() || report.leftovers > 0 {
+                text.push_str(&swept_text(&report));
+            }
             let swept = json!({
-                "objects": report.objects, "bytes": report.bytes, "uploads": report.uploads, "notes": report.notes,
+                "objects": report.objects, "bytes": report.bytes, "uploads": report.uploads,
+                "leftovers": report.leftovers, "notes": report.notes,
                 "failures": report.failures.iter().map(|(id, e)| json!({ "id": id, "error": e.chain() })).collect::<Vec<_>>(),
             });
             document.insert("swept".into(), swept);
@@ -136,6 +139,9 @@ fn swept_text(report: &SweepReport) -> String {
         format_bytes(report.bytes),
         report.uploads
     );
+    if report.leftovers > 0 {
+        text.push_str(&format!("removed {} left temporary files\n", report.leftovers));
+    }
     for note in &report.notes {
         text.push_str(&format!("  note: {note}\n"));
     }

@@ -439,8 +439,10 @@ impl ObjectStore for DirectoryStore {
                 else {
                     continue;
                 };
-                // A file without a key is a single put that a crash left: it counts as an upload of its own name.
-                let key = read_about(&path).map_or_else(|| format!("{prefix}unnamed"), |(_, key)| key);
+                // A file without a key is a single put; one that a crash left is a leftover.
+                let Some((_, key)) = read_about(&path) else {
+                    continue;
+                };
                 let (Ok(key), Ok(meta)) = (ObjectKey::new(key), fs::metadata(&path)) else {
                     continue;
                 };
@@ -454,6 +456,29 @@ impl ObjectStore for DirectoryStore {
             }
             found.sort_by(|a, b| a.key.cmp(&b.key).then_with(|| a.id.0.cmp(&b.id.0)));
             Ok(found)
+        })
+        .await
+    }
+
+    async fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        self.run(move |this| {
+            let mut removed = 0;
+            let Ok(entries) = fs::read_dir(this.root.join(UPLOADS)) else {
+                return Ok(removed);
+            };
+            for entry in entries {
+                let path = entry.map_err(io_error)?.path();
+                if is_leftover(&path, before) {
+                    match fs::remove_file(&path) {
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                        other => {
+                            other.map_err(io_error)?;
+                            removed += 1;
+                        }
+                    }
+                }
+            }
+            Ok(removed)
         })
         .await
     }
@@ -475,6 +500,15 @@ fn read_about(path: &Path) -> Option<(u64, String)> {
     let text = fs::read_to_string(path.with_extension("about")).ok()?;
     let (size, key) = text.split_once('\n')?;
     Some((size.parse().ok()?, key.to_owned()))
+}
+
+/// Whether a file in `.uploads/` is old and no open upload: the temporary file of a single put, or what stood beside an
+/// upload that has ended.
+fn is_leftover(path: &Path, before: Timestamp) -> bool {
+    let old = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && modified(&meta) < before);
+    let data = path.with_extension("");
+    let open_upload = data.symlink_metadata().is_ok() && read_about(&data).is_some();
+    !open_upload && old(path)
 }
 
 /// Checks that parts are complete, in order and of the announced size but the last; returns the object's size.

@@ -33,6 +33,7 @@ pub enum Operation {
     CompleteUpload,
     AbortUpload,
     ListUploads,
+    RemoveLeftovers,
     Now,
 }
 
@@ -247,6 +248,11 @@ impl ObjectStore for FaultStore {
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
         self.call(Operation::ListUploads, prefix, self.inner.list_uploads(prefix))
+            .await
+    }
+
+    async fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        self.call(Operation::RemoveLeftovers, "", self.inner.remove_leftovers(before))
             .await
     }
 

@@ -20,6 +20,10 @@ use crate::storage::{
     SharedStore, UploadId,
 };
 
+/// Objects up to this size are counted and do not wait: the marker by which a run shows that it is alive must not stand
+/// behind megabytes of parts, or a low rate would cost the run its lease.
+const SMALL_BYTES: usize = 64 << 10;
+
 /// Bytes per second in each direction; `None` is unbounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LimitOptions {
@@ -49,16 +53,18 @@ impl Bucket {
 
     /// Takes `bytes` and waits until they are paid for, less one burst.
     async fn take(&self, bytes: u64) {
+        tokio::time::sleep_until(self.charge(bytes)).await;
+    }
+
+    /// Takes `bytes` and returns when they will be paid for, less one burst.
+    fn charge(&self, bytes: u64) -> Instant {
         let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
         let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        let until = {
-            let mut paid = self.paid_until.lock().expect("no panic happens under this lock");
-            let now = Instant::now();
-            let from = now.checked_sub(Self::BURST).map_or(*paid, |floor| floor.max(*paid));
-            *paid = from.checked_add(cost).unwrap_or(from);
-            *paid
-        };
-        tokio::time::sleep_until(until).await;
+        let mut paid = self.paid_until.lock().expect("no panic happens under this lock");
+        let now = Instant::now();
+        let from = now.checked_sub(Self::BURST).map_or(*paid, |floor| floor.max(*paid));
+        *paid = from.checked_add(cost).unwrap_or(from);
+        *paid
     }
 }
 
@@ -104,7 +110,11 @@ impl ObjectStore for LimitStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
-        self.upload(body.len()).await;
+        if body.len() > SMALL_BYTES {
+            self.upload(body.len()).await;
+        } else if let Some(bucket) = &self.upload {
+            bucket.charge(u64::try_from(body.len()).unwrap_or(u64::MAX));
+        }
         self.inner.put(key, body, mode, options).await
     }
 
@@ -161,6 +171,10 @@ impl ObjectStore for LimitStore {
 
     async fn probe(&self, key: &ObjectKey) -> Result<Capabilities> {
         self.inner.probe(key).await
+    }
+
+    async fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        self.inner.remove_leftovers(before).await
     }
 
     async fn now(&self) -> Result<Timestamp> {

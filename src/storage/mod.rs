@@ -190,6 +190,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// Lists open uploads under `prefix`; [`ErrorKind::Unsupported`] where the store cannot.
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>>;
 
+    /// Removes what processes that died left in the store's own working space before `before`, and what is neither an
+    /// object nor an open upload: temporary files of a directory. Returns how many.
+    async fn remove_leftovers(&self, _before: Timestamp) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Returns the time by the store's own clock.
     async fn now(&self) -> Result<Timestamp>;
 

@@ -171,6 +171,10 @@ impl ObjectStore for RetryStore {
         self.retry(|| self.inner.probe(key)).await
     }
 
+    async fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        self.retry(|| self.inner.remove_leftovers(before)).await
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         self.retry(|| self.inner.now()).await
     }

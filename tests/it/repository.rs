@@ -761,6 +761,84 @@ async fn a_directory_is_swept_under_an_injected_clock() {
     // Empty folders stay, by the store's own choice: removing one could race with a put.
 }
 
+/// What a process that is killed leaves in the directory's working space besides uploads: temporary files of single puts, a
+/// description whose upload was completed, one that was cut short. They go after the grace, and an open upload is none.
+#[tokio::test]
+async fn leftovers_in_a_directory_go_after_the_grace() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: SharedStore = Arc::new(DirectoryStore::open(folder.path()).unwrap());
+    let repository = Repository::init(store.clone()).await.unwrap();
+    let options = ObjectOptions {
+        part_bytes: 16,
+        ..ObjectOptions::default()
+    };
+    let (open, cut) = (
+        store
+            .create_upload(&ObjectKey::new("other/object").unwrap(), &options)
+            .await
+            .unwrap(),
+        store
+            .create_upload(&ObjectKey::new("other/cut").unwrap(), &options)
+            .await
+            .unwrap(),
+    );
+    let uploads = folder.path().join(".uploads");
+    std::fs::write(uploads.join("aa-1-1"), b"half a manifest").unwrap();
+    std::fs::write(uploads.join("bb-1-2.about"), b"16\ndata/object").unwrap();
+    std::fs::write(uploads.join(format!("{}.about", cut.0)), b"1").unwrap();
+    for (hours, removed) in [(1, 0), (25, 4), (25, 0)] {
+        let now = store
+            .now()
+            .await
+            .unwrap()
+            .checked_add(SignedDuration::from_hours(hours))
+            .unwrap();
+        let plan = repository.sweep_plan(now, &SweepOptions::default()).await.unwrap();
+        assert_eq!(repository.sweep(&plan).await.leftovers, removed, "after {hours} h");
+    }
+    let left = store.list_uploads("").await.unwrap();
+    assert_eq!(left.iter().map(|upload| &upload.id).collect::<Vec<_>>(), [&open]);
+    assert_eq!(std::fs::read_dir(&uploads).unwrap().count(), 2);
+}
+
+/// The marker of a run killed after Complete still names the upload, and some stores deny to abort what they do not know.
+#[tokio::test]
+async fn a_completed_upload_that_the_store_denies_to_abort_holds_no_sweep_up() {
+    let bench = bench().await;
+    let faults = Arc::new(wirevault::storage::fault::FaultStore::new(
+        Arc::clone(&bench.memory) as SharedStore
+    ));
+    let repository = Repository::open(Arc::clone(&faults) as SharedStore).await.unwrap();
+    let (id, run) = begin(&repository).await.unwrap();
+    store_source(&repository, &run, &id, "db").await.unwrap();
+    drop(run);
+    let marker = layout::marker(&id).unwrap();
+    let bytes = bench.memory.get(&marker, 1 << 20).await.unwrap();
+    let named: wirevault::repository::run::Marker = document::decode(&bytes).unwrap();
+    assert_eq!(named.uploads.len(), 1, "the archive's, which is complete");
+    bench.memory.advance(DAY);
+    let deny = |key: &str| wirevault::storage::fault::Fault {
+        operation: Some(wirevault::storage::fault::Operation::AbortUpload),
+        key_contains: key.to_owned(),
+        skip: 0,
+        count: usize::MAX,
+        effect: wirevault::storage::fault::Effect::FailBefore(ErrorKind::Denied),
+    };
+    faults.inject(deny("db/0000.tar.zst"));
+    let report = sweep(&repository).await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.swept, [id]);
+
+    // Where there is no object, the upload may be open: its id must not be forgotten.
+    let id = crashed_run(&repository).await;
+    bench.memory.advance(DAY);
+    faults.inject(deny("config/0000.tar.zst"));
+    let report = sweep(&repository).await;
+    assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+    assert!(bench.memory.head(&layout::marker(&id).unwrap()).await.is_ok());
+    assert_eq!(bench.memory.open_uploads(), 1);
+}
+
 /// Uploads that a marker names outside its own data are not touched: a marker is untrusted.
 #[tokio::test]
 async fn a_forged_marker_aborts_no_upload_of_others() {

@@ -514,13 +514,13 @@ async fn lost_replies_are_repeated_until_they_are_heard() {
 #[tokio::test]
 async fn the_limit_lets_one_burst_pass_and_then_holds_the_rate() {
     let options = LimitOptions {
-        upload_bytes_per_second: Some(5000),
+        upload_bytes_per_second: Some(500_000),
         download_bytes_per_second: None,
     };
     let store = LimitStore::new(Arc::new(MemoryStore::new()), options);
     let begun = tokio::time::Instant::now();
     for i in 0..10 {
-        let body = bytes(1000, i);
+        let body = bytes(100_000, i);
         store
             .put(&key("a"), body, PutMode::Overwrite, &ObjectOptions::default())
             .await
@@ -531,6 +531,30 @@ async fn the_limit_lets_one_burst_pass_and_then_holds_the_rate() {
         took >= Duration::from_millis(900) && took < Duration::from_secs(5),
         "{took:?}"
     );
+}
+
+/// A run's marker is small: were it to stand behind the parts, a low rate would cost the run its lease.
+#[tokio::test]
+async fn a_small_object_does_not_wait_behind_parts() {
+    let options = LimitOptions {
+        upload_bytes_per_second: Some(1000),
+        download_bytes_per_second: None,
+    };
+    let store = Arc::new(LimitStore::new(Arc::new(MemoryStore::new()), options));
+    let upload = store.create_upload(&key("data"), &parts_of(100_000)).await.unwrap();
+    let parts = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.put_part(&key("data"), &upload, 1, bytes(100_000, 1)).await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (marker, options) = (key("marker"), ObjectOptions::default());
+    let small = store.put(&marker, bytes(500, 1), PutMode::Overwrite, &options);
+    tokio::time::timeout(Duration::from_secs(5), small)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!parts.is_finished(), "the part waits");
+    parts.abort();
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{SweepItem, SweepPlan, Verdict, for_each_object, if_there};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -27,6 +27,8 @@ pub struct SweepReport {
     pub bytes: u64,
     /// Uploads that were aborted (those that had ended already are counted as well).
     pub uploads: u64,
+    /// Temporary files of processes that died, which the store itself knew to be neither object nor upload.
+    pub leftovers: u64,
     /// What was left alone, and why; what the reader should look at.
     pub notes: Vec<String>,
     /// What failed, by snapshot id; the next sweep goes on there.
@@ -56,6 +58,15 @@ pub(super) async fn apply(repository: &Repository, plan: &SweepPlan) -> SweepRep
         if let Err(error) = done {
             let error = error.context(format!("sweep {}", item.id));
             report.failures.push((item.id.clone(), error));
+        }
+    }
+    let grace = SignedDuration::try_from(plan.options.grace).unwrap_or(SignedDuration::MAX);
+    if let Ok(before) = plan.now.checked_sub(grace) {
+        match repository.store().remove_leftovers(before).await {
+            Ok(count) => report.leftovers = count,
+            Err(error) => report
+                .notes
+                .push(format!("leftovers of the store stay: {}", error.chain())),
         }
     }
     report
@@ -208,9 +219,13 @@ async fn marked_uploads(
 
 async fn abort(store: &SharedStore, uploads: BTreeSet<(ObjectKey, UploadId)>, report: &mut SweepReport) -> Result<()> {
     for (key, upload) in uploads {
-        let aborted = store.abort_upload(&key, &upload).await;
-        aborted.with_context(|| format!("abort upload of \"{key}\""))?;
-        report.uploads += 1;
+        match store.abort_upload(&key, &upload).await {
+            Ok(()) => report.uploads += 1,
+            // A marker names an upload until the run's next heartbeat, even one that was completed, and some stores deny
+            // to abort what they no longer know. Where the object is, its upload has ended.
+            Err(error) if error.kind() == ErrorKind::Denied && if_there(store.head(&key).await)?.is_some() => {}
+            Err(error) => return Err(error.context(format!("abort upload of \"{key}\""))),
+        }
     }
     Ok(())
 }
