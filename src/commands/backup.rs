@@ -91,9 +91,11 @@ fn losses(manifest: &Manifest) -> u64 {
 
 /// The defaults. Tests shorten the lease by `WIREVAULT_TEST_LEASE_SECONDS`, to stop a run for longer than it lasts.
 fn run_options() -> RunOptions {
-    let seconds = std::env::var("WIREVAULT_TEST_LEASE_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let seconds = std::env::var("WIREVAULT_TEST_LEASE_SECONDS").ok();
+    // Longer than ten minutes would outlive the promise of a sweep's grace, and none at all beats without a pause.
+    let seconds = seconds
+        .and_then(|text| text.parse().ok())
+        .filter(|seconds| (1..=600).contains(seconds));
     seconds.map_or_else(RunOptions::default, |seconds: u64| RunOptions {
         heartbeat: Duration::from_secs(seconds) / 20,
         lease_ttl: Duration::from_secs(seconds),
@@ -106,7 +108,7 @@ async fn run_plan(session: &Session, options: &args::Backup, plan: &Plan) -> Res
     let repository = open_or_create(session, plan).await?;
     let (host, times) = (host_name(), run_options());
     let (id, run) = repository
-        .begin_run(&plan.job, &host, times.clone(), session.cancel.clone())
+        .begin_run(&plan.job, &host, times.clone(), session.cancel.child_token())
         .await?;
     let lease = match lease::take(&repository, &plan.job, &host, &id, &times).await {
         Ok(lease) => lease,
@@ -135,18 +137,22 @@ async fn read_and_commit(
     let started = Timestamp::now();
     let mut results = Vec::new();
     for (config, source) in plan.sources.iter().zip(sources) {
-        if session.cancel.is_cancelled() {
+        if run.cancel().is_cancelled() {
             break;
         }
         results.push(back_up_source(session, options, plan, (&id, &run), repository.store(), config, source).await);
     }
-    if session.cancel.is_cancelled() {
+    if run.cancel().is_cancelled() {
+        let lost = run.check_lease();
         // No manifest will name what the sources before it stored.
         for (source, _) in results.iter().filter(|(source, _)| source.outcome.is_some()) {
             discard(repository.store(), &id, &source.name).await;
         }
         run.abandon().await;
-        return Err(cancelled());
+        return Err(lost
+            .err()
+            .filter(|_| !session.cancel.is_cancelled())
+            .unwrap_or_else(cancelled));
     }
     let (sources, mut errors): (Vec<ManifestSource>, Vec<Option<Error>>) = results.into_iter().unzip();
     if sources.iter().all(|source| source.outcome.is_none()) {
@@ -305,7 +311,7 @@ async fn read_source(
         writer,
         pipeline: session.pipeline.clone(),
         reporter: session.reporter.clone(),
-        cancel: session.cancel.clone(),
+        cancel: run.1.cancel().clone(),
         parallel: usize::from(options.parallel),
         spool_dir: session.spool_dir.clone(),
     };

@@ -186,6 +186,16 @@ impl Run {
         })
     }
 
+    /// Returns the token that is cancelled when the lease is lost.
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.shared.cancel
+    }
+
+    /// Fails if the run has lost its lease.
+    pub fn check_lease(&self) -> Result<()> {
+        self.shared.check_lease()
+    }
+
     /// Returns where uploads are journaled: in the marker.
     pub fn journal(&self) -> Arc<dyn UploadJournal> {
         Arc::new(MarkerJournal(Arc::clone(&self.shared)))
@@ -350,13 +360,17 @@ impl UploadJournal for MarkerJournal {
     }
 }
 
-/// Waits for ever at a named point when `WIREVAULT_TEST_HOLD` names it, after making the file `WIREVAULT_TEST_HELD`: the
-/// kill tests stop a run exactly there.
-pub(crate) async fn hold_for_tests(point: &str) {
-    if std::env::var("WIREVAULT_TEST_HOLD").is_ok_and(|wanted| wanted == point) {
-        if let Ok(path) = std::env::var("WIREVAULT_TEST_HELD") {
-            let _ = std::fs::write(path, point);
-        }
-        std::future::pending::<()>().await;
+/// Waits at a named point when `WIREVAULT_TEST_HOLD` names it, after making the file `WIREVAULT_TEST_HELD`, until that file
+/// is removed: the kill tests stop a run exactly there.
+async fn hold_for_tests(point: &str) {
+    if !std::env::var("WIREVAULT_TEST_HOLD").is_ok_and(|wanted| wanted == point) {
+        return;
+    }
+    let Some(path) = std::env::var_os("WIREVAULT_TEST_HELD") else {
+        return std::future::pending().await;
+    };
+    let _ = tokio::fs::write(&path, point).await;
+    while tokio::fs::metadata(&path).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
