@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use crate::cli::args::Global;
-use crate::commands::Report;
+use crate::commands::{Report, Status};
 use crate::error::{Error, ErrorKind};
 
-/// Prints a finished report, as one JSON document or as text. A reader that went away is no error.
+/// Prints a finished report, as one JSON document or as text. Quiet means errors only, and damage that `verify` found is
+/// one. A reader that went away is no error.
 pub(super) fn print_report(report: &dyn Report, global: &Global) {
     if !report.prints() {
         return;
@@ -15,7 +16,7 @@ pub(super) fn print_report(report: &dyn Report, global: &Global) {
         let mut text = serde_json::to_string_pretty(&report.document()).unwrap_or_default();
         text.push('\n');
         text
-    } else if global.quiet {
+    } else if global.quiet && report.status() == Status::Done {
         return;
     } else {
         report.text()
