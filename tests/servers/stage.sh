@@ -42,15 +42,17 @@ stage_build() {
 }
 
 # stage_s3 BUCKET: starts the S3 server; sets s3_endpoint and s3_pid and the AWS_* environment.
-# S3_HOST is the address it listens on; S3_WRAP a command that starts it elsewhere (in a network namespace).
+# S3_HOST is the address it listens on; S3_OPTIONS further flags; S3_WRAP a command that starts it elsewhere (in a network
+# namespace).
 stage_s3() {
     local line=
     mkdir -p "$stage/s3/$1"
     export AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo-secret AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
     local host=() wrap=()
+    [ -n "${S3_OPTIONS+set}" ] || S3_OPTIONS=()
     [ -z "${S3_HOST:-}" ] || host=(--host "$S3_HOST")
     [ -z "${S3_WRAP:-}" ] || wrap=("${S3_WRAP[@]}")
-    "${wrap[@]}" "$S3_SERVER" --root "$stage/s3" "${host[@]}" --port 0 --access-key demo --secret-key demo-secret >"$stage/s3.out" 2>"$stage/s3.log" &
+    "${wrap[@]}" "$S3_SERVER" --root "$stage/s3" "${host[@]}" "${S3_OPTIONS[@]}" --port 0 --access-key demo --secret-key demo-secret >"$stage/s3.out" 2>"$stage/s3.log" &
     s3_pid=$!
     stage_pids+=("$s3_pid")
     for _ in $(seq 100); do
@@ -89,7 +91,7 @@ measure() {
     read -r seconds peak_kib < <(tail -1 "$stage/$name.time")
     if [ "$status" != 0 ]; then
         echo "failed (exit code $status): $*" >&2
-        tail -20 "$stage/$name.out" "$stage/$name.err" >&2
+        tail -n 20 "$stage/$name.out" "$stage/$name.err" >&2
     fi
     return "$status"
 }
