@@ -173,8 +173,13 @@ impl PostgresRestore {
                 .await
                 .context("set sequences")?,
         );
+        // A database that replaces another gets that one's owner, rights and settings at the swap.
+        let mut post_data = of(POST_DATA);
+        if into.database != self.target.database {
+            post_data.retain(|l| !l.item.kind.starts_with("DATABASE"));
+        }
         report.failed.extend(
-            run_parallel(into, contents, &of(POST_DATA), parallel)
+            run_parallel(into, contents, &post_data, parallel)
                 .await
                 .context("create what comes after the data")?,
         );
@@ -237,10 +242,23 @@ impl PostgresRestore {
         }
         connection.close().await;
         if self.options.create_roles {
+            // With the roles come their settings, what they are members of, and their rights to parameters.
+            let made: Vec<&str> = missing.iter().map(|l| l.item.name.as_str()).collect();
+            let concerns = |l: &TocLine| {
+                let of = |name: &str| made.contains(&name);
+                match l.item.kind.as_str() {
+                    "ROLE PROPERTIES" => of(&l.item.name),
+                    "ROLE MEMBERSHIP" => of(&l.item.name) || l.item.schema.as_deref().is_some_and(of),
+                    "PARAMETER ACL" => !made.is_empty(),
+                    _ => false,
+                }
+            };
+            let more: Vec<&TocLine> = globals.iter().copied().filter(|&l| concerns(l)).collect();
+            missing.extend(more);
             for failed in run_in_order(into, contents, &missing).await.context("create roles")? {
                 self.reporter.note(
                     &self.task,
-                    Note::new("failed", format!("ROLE {}", failed.name), failed.error),
+                    Note::new("failed", format!("{} {}", failed.kind, failed.name), failed.error),
                 );
             }
             return Ok(());

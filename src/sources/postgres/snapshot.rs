@@ -50,6 +50,15 @@ pub(super) struct ServerFacts {
     pub collate: String,
     /// `LC_CTYPE`.
     pub ctype: String,
+    /// Locale provider, `c`, `i` or `b` [15].
+    #[serde(default)]
+    pub locale_provider: String,
+    /// Locale of a provider other than the C library.
+    #[serde(default)]
+    pub locale: String,
+    /// ICU rules [16].
+    #[serde(default)]
+    pub locale_rules: String,
     /// WAL position when the snapshot was taken.
     pub wal_lsn: String,
     /// Whether the server is a standby.
@@ -148,7 +157,9 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
         pg_catalog.pg_is_in_recovery(), (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata), \
         pg_catalog.pg_database_size(d.oid), \
-        pg_catalog.to_char(pg_catalog.transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
+        pg_catalog.to_char(pg_catalog.transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
+        pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
+        COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), pg_catalog.to_jsonb(d) ->> 'daticurules' \
         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
     let row = one_row(client, sql).await?;
     let text = |at: usize| row.get(at).cloned().unwrap_or_default();
@@ -165,6 +176,9 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         large_objects: text(9).parse().unwrap_or(0),
         database_bytes: text(10).parse().unwrap_or(0),
         taken_at: text(11),
+        locale_provider: text(12),
+        locale: text(13),
+        locale_rules: text(14),
     })
 }
 

@@ -199,6 +199,19 @@ fn create_sql(name: &str, facts: Option<&ServerFacts>) -> String {
             literal(&facts.collate),
             literal(&facts.ctype)
         ));
+        // The template's provider may be another one.
+        match facts.locale_provider.as_str() {
+            "c" => sql.push_str(" LOCALE_PROVIDER libc"),
+            "i" => sql.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(&facts.locale))),
+            "b" => sql.push_str(&format!(
+                " LOCALE_PROVIDER builtin BUILTIN_LOCALE {}",
+                literal(&facts.locale)
+            )),
+            _ => {}
+        }
+        if !facts.locale_rules.is_empty() {
+            sql.push_str(&format!(" ICU_RULES {}", literal(&facts.locale_rules)));
+        }
     }
     sql
 }

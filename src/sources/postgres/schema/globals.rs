@@ -1,12 +1,14 @@
-//! What belongs to the server and not to one database: roles, memberships, and this database's settings.
+//! What belongs to the server and not to one database: roles, memberships, settings of roles, tablespaces, rights to
+//! parameters. A restore runs what concerns roles if it is asked to make those that are missing; all of it is SQL to read.
 
 use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
+use super::acl::{EXPLODED, add, difference};
 use super::comments::comment;
 use super::graph::server_version;
-use super::quote::{literal, quote_ident, setting};
+use super::quote::{literal, options_list, quote_ident, setting};
 use super::rows::{Columns, query};
 use super::{Section, SqlSink, TocItem};
 use crate::error::Result;
@@ -16,7 +18,10 @@ pub async fn write_globals(client: &Client, sink: &mut dyn SqlSink) -> Result<()
     let mut writer = Writer { client, sink, next: 0 };
     writer.roles().await?;
     writer.memberships().await?;
-    writer.settings().await
+    writer.settings().await?;
+    writer.tablespaces().await?;
+    writer.parameters().await?;
+    writer.labels().await
 }
 
 struct Writer<'a> {
@@ -27,8 +32,14 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     async fn item(&mut self, kind: &str, name: &str, sql: &str) -> Result<()> {
-        let item = TocItem {
-            id: self.next,
+        let item = self.new_item(kind, name);
+        self.sink.item(item, sql).await
+    }
+
+    fn new_item(&mut self, kind: &str, name: &str) -> TocItem {
+        self.next += 1;
+        TocItem {
+            id: self.next - 1,
             section: Section::PreData,
             kind: kind.to_owned(),
             schema: None,
@@ -37,9 +48,7 @@ impl Writer<'_> {
             locks: Vec::new(),
             weight: 0,
             sql_bytes: 0,
-        };
-        self.next += 1;
-        self.sink.item(item, sql).await
+        }
     }
 
     async fn roles(&mut self) -> Result<()> {
@@ -140,7 +149,10 @@ impl Writer<'_> {
                     sql.push_str(&format!(" GRANTED BY {}", quote_ident(&grantor)));
                 }
                 sql.push_str(";\n");
-                self.item("ROLE MEMBERSHIP", &role, &sql).await?;
+                let mut item = self.new_item("ROLE MEMBERSHIP", &member);
+                // The role that is granted stands in front: a restore asks whether it made one of the two.
+                item.schema = Some(role);
+                self.sink.item(item, &sql).await?;
             }
             forced = forced || later.len() == before;
             open = later;
@@ -148,33 +160,105 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Settings of roles, of this database, and of roles in this database.
+    /// Settings of roles in every database (those in this one are written with it).
     async fn settings(&mut self) -> Result<()> {
-        let sql = "SELECT d.datname::text, r.rolname::text, s.setconfig FROM pg_catalog.pg_db_role_setting s \
-                   LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole \
-                   WHERE s.setdatabase = 0 OR d.datname = pg_catalog.current_database() ORDER BY 1 NULLS FIRST, 2 NULLS FIRST";
-        for row in query(self.client, "settings of roles and databases", sql, &[]).await? {
-            let (database, role) = (row.opt(0)?, row.opt(1)?);
-            let target = match (&database, &role) {
-                (Some(database), None) => format!("DATABASE {}", quote_ident(database)),
-                (None, Some(role)) => format!("ROLE {}", quote_ident(role)),
-                (Some(database), Some(role)) => {
-                    format!("ROLE {} IN DATABASE {}", quote_ident(role), quote_ident(database))
+        let sql = "SELECT r.rolname::text, s.setconfig FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole \
+                   WHERE s.setdatabase = 0 ORDER BY 1";
+        for row in query(self.client, "settings of roles", sql, &[]).await? {
+            let role = row.text(0)?;
+            let name = quote_ident(&role);
+            let list = row.list(1)?;
+            let statements = list.iter().map(|s| format!("ALTER ROLE {name} SET {};\n", setting(s)));
+            let sql: String = statements.collect();
+            self.item("ROLE PROPERTIES", &role, &sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn tablespaces(&mut self) -> Result<()> {
+        let sql = format!(
+            "SELECT o.oid, pg_catalog.pg_get_userbyid(o.spcowner)::text, o.spcname::text, {EXPLODED}, pg_catalog.pg_tablespace_location(o.oid), \
+             o.spcoptions, pg_catalog.shobj_description(o.oid, 'pg_tablespace') FROM pg_catalog.pg_tablespace o, \
+             LATERAL (SELECT 0 AS what, 0 AS sub, '' AS column_name, pg_catalog.acldefault('t', o.spcowner) AS list \
+             UNION ALL SELECT 1, 0, '', COALESCE(o.spcacl, pg_catalog.acldefault('t', o.spcowner))) l \
+             LEFT JOIN LATERAL pg_catalog.aclexplode(l.list) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) ON true \
+             WHERE o.oid >= 16384 ORDER BY o.spcname, l.what, x.place"
+        );
+        let rows = query(self.client, "tablespaces", &sql, &[]).await?;
+        let mut at = 0;
+        while let Some(first) = rows.get(at) {
+            let (oid, owner, raw) = (first.oid(0)?, first.text(1)?, first.text(2)?);
+            let (mut base, mut wanted) = (Vec::new(), Vec::new());
+            while let Some(row) = rows.get(at).filter(|r| r.oid(0).ok() == Some(oid)) {
+                let side = if row.col::<i32>(7)? == 0 {
+                    &mut base
+                } else {
+                    &mut wanted
+                };
+                if let Some(privilege) = row.opt(5)? {
+                    add(side, row.opt(3)?, row.text(4)?, (privilege, row.flag(6)?));
                 }
-                (None, None) => continue,
-            };
-            let statements: Vec<String> = row
-                .list(2)?
-                .iter()
-                .map(|s| format!("ALTER {target} SET {};\n", setting(s)))
-                .collect();
-            let kind = if database.is_some() {
-                "DATABASE PROPERTIES"
+                at += 1;
+            }
+            let name = quote_ident(&raw);
+            // One in the data directory has a relative path, which CREATE TABLESPACE takes as empty.
+            let location = first.text(10)?;
+            let location = if location.starts_with('/') {
+                location
             } else {
-                "ROLE PROPERTIES"
+                String::new()
             };
-            self.item(kind, &role.or(database).unwrap_or_default(), &statements.concat())
-                .await?;
+            let what = format!("TABLESPACE {name}");
+            let mut sql = format!(
+                "CREATE {what} OWNER {} LOCATION {};\n",
+                quote_ident(&owner),
+                literal(&location)
+            );
+            let options = first.list(11)?;
+            if !options.is_empty() {
+                sql.push_str(&format!("ALTER {what} SET ({});\n", options_list(&options, "")));
+            }
+            sql.push_str(&difference(&base, &wanted, &owner, "", &what, 0, ""));
+            comment(&mut sql, &what, first.opt(12)?.as_deref());
+            self.item("TABLESPACE", &raw, &sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Rights to set parameters [15].
+    async fn parameters(&mut self) -> Result<()> {
+        if server_version(self.client).await? < 150_000 {
+            return Ok(());
+        }
+        let sql = "SELECT p.parname, x.privilege_type, x.is_grantable, CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END \
+                   FROM pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) x WHERE x.grantee <> 10 ORDER BY p.parname";
+        for row in query(self.client, "rights to parameters", sql, &[]).await? {
+            let parameter = row.text(0)?;
+            let whom = row.opt(3)?.map_or("PUBLIC".to_owned(), |r| quote_ident(&r));
+            let quoted: Vec<String> = parameter.split('.').map(quote_ident).collect();
+            let option = if row.flag(2)? { " WITH GRANT OPTION" } else { "" };
+            let sql = format!(
+                "GRANT {} ON PARAMETER {} TO {whom}{option};\n",
+                row.text(1)?,
+                quoted.join(".")
+            );
+            self.item("PARAMETER ACL", &parameter, &sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn labels(&mut self) -> Result<()> {
+        let sql = "SELECT r.rolname::text, l.provider, l.label FROM pg_catalog.pg_shseclabel l JOIN pg_catalog.pg_roles r ON r.oid = l.objoid \
+                   WHERE l.classoid = 1260 ORDER BY 1, 2";
+        for row in query(self.client, "security labels of roles", sql, &[]).await? {
+            let role = row.text(0)?;
+            let sql = format!(
+                "SECURITY LABEL FOR {} ON ROLE {} IS {};\n",
+                quote_ident(&row.text(1)?),
+                quote_ident(&role),
+                literal(&row.text(2)?)
+            );
+            self.item("ROLE PROPERTIES", &role, &sql).await?;
         }
         Ok(())
     }

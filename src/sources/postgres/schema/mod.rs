@@ -11,6 +11,7 @@ mod acl;
 mod catalog;
 mod comments;
 mod constraints;
+mod database;
 mod extensions;
 mod foreign;
 mod functions;

@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 use super::graph::Graph;
 use super::node::{Kind, Node, class, flag};
 use super::{
-    Section, SqlSink, TocItem, acl, constraints, extensions, foreign, functions, indexes, operators, replication,
-    sequences, system_rights, tables, text, triggers, types, views,
+    Section, SqlSink, TocItem, acl, constraints, database, extensions, foreign, functions, indexes, operators,
+    replication, sequences, system_rights, tables, text, triggers, types, views,
 };
 use crate::error::Result;
 use crate::report::Note;
@@ -74,6 +74,9 @@ impl Graph {
         }
         for page in last.chunks(PAGE) {
             self.write_page(&context, section, page, &mut items, sink).await?;
+        }
+        if post {
+            database::write(&context, sink).await?;
         }
         Ok(())
     }
