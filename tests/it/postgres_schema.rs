@@ -13,6 +13,17 @@ const FIXTURE: &str = include_str!("../../fixtures/schema_ordinary.sql");
 const RARE: &str = include_str!("../../fixtures/schema_rare.sql");
 const ROLES: &str = "CREATE ROLE wv_super SUPERUSER; CREATE ROLE wv_owner; CREATE ROLE wv_reader LOGIN; CREATE ROLE \"wv \"\"other\"\"\"; GRANT wv_reader TO wv_owner WITH ADMIN OPTION;";
 
+const DATABASE: &str = "ALTER DATABASE original OWNER TO wv_owner; GRANT CONNECT ON DATABASE original TO wv_reader WITH GRANT OPTION; \
+    REVOKE TEMPORARY ON DATABASE original FROM PUBLIC; COMMENT ON DATABASE original IS '50% of it''s \\'; \
+    ALTER DATABASE original CONNECTION LIMIT 70; ALTER DATABASE original SET search_path TO app, \"$user\"; \
+    ALTER DATABASE original SET \"my.own\" TO '100% ''quoted'' '; ALTER ROLE wv_reader IN DATABASE original SET work_mem TO '7MB'; \
+    ALTER ROLE wv_reader SET DateStyle TO 'ISO, DMY';";
+
+/// What belongs to the database itself, in one text.
+const PROPERTIES: &str = "SELECT pg_get_userbyid(d.datdba) || (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(d.datacl) a) || shobj_description(d.oid, 'pg_database') || d.datconnlimit || \
+    (SELECT string_agg(COALESCE(r.rolname, '') || s.setconfig::text, ';' ORDER BY r.rolname) FROM pg_db_role_setting s \
+    LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = d.oid) FROM pg_database d WHERE d.datname = $1";
+
 /// A cluster of its own on a free port, stopped when dropped. `root` is the chroot that holds its programs, if any.
 struct Cluster {
     bin: PathBuf,
@@ -227,6 +238,8 @@ async fn compare(cluster: &Cluster, fixtures: &[&str]) -> (Client, Client) {
     for fixture in fixtures {
         original.batch_execute(fixture).await.unwrap();
     }
+    // Later than the fixtures: settings of a database hold for sessions that begin afterwards.
+    maintenance.batch_execute(DATABASE).await.unwrap();
     original.batch_execute("RESET ALL").await.unwrap();
     let (graph, items) = read(&original).await;
     assert_eq!(graph.notes(), [], "every class of the fixture is carried");
@@ -253,6 +266,16 @@ async fn compare(cluster: &Cluster, fixtures: &[&str]) -> (Client, Client) {
         only(&want, &got),
         only(&got, &want)
     );
+    let mut properties = Vec::new();
+    for name in ["original", "restored"] {
+        let row = maintenance.query_one(PROPERTIES, &[&name]).await.unwrap();
+        properties.push(row.get::<_, String>(0));
+    }
+    assert!(
+        properties[0].contains("50%") && properties[0].contains("work_mem"),
+        "{properties:?}"
+    );
+    assert_eq!(properties[0], properties[1]);
     (maintenance, restored)
 }
 
@@ -287,6 +310,21 @@ async fn a_written_schema_dumps_like_the_original() {
         .await
         .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (42, true));
+    maintenance
+        .batch_execute("SET allow_in_place_tablespaces = on")
+        .await
+        .unwrap();
+    maintenance
+        .batch_execute("CREATE TABLESPACE wv_space LOCATION ''")
+        .await
+        .unwrap();
+    maintenance
+        .batch_execute(
+            "ALTER TABLESPACE wv_space SET (random_page_cost = 3); GRANT CREATE ON TABLESPACE wv_space TO wv_reader; \
+             GRANT SET ON PARAMETER work_mem TO wv_reader; COMMENT ON TABLESPACE wv_space IS 'space'",
+        )
+        .await
+        .unwrap();
     let mut globals = Collected::default();
     schema::write_globals(&maintenance, &mut globals).await.unwrap();
     assert!(
@@ -295,4 +333,13 @@ async fn a_written_schema_dumps_like_the_original() {
             .iter()
             .any(|(_, sql)| sql == "GRANT \"wv_reader\" TO \"wv_owner\" WITH ADMIN OPTION;\n")
     );
+    for wanted in [
+        "ALTER ROLE \"wv_reader\" SET \"DateStyle\" TO 'ISO, DMY';\n",
+        "CREATE TABLESPACE \"wv_space\" OWNER \"postgres\" LOCATION '';\nALTER TABLESPACE \"wv_space\" SET (\"random_page_cost\"='3');\n\
+         GRANT CREATE ON TABLESPACE \"wv_space\" TO \"wv_reader\";\nCOMMENT ON TABLESPACE \"wv_space\" IS 'space';\n",
+        "GRANT SET ON PARAMETER \"work_mem\" TO \"wv_reader\";\n",
+    ] {
+        let found = globals.0.iter().any(|(_, sql)| sql == wanted);
+        assert!(found, "{wanted}\n{:#?}", globals.0);
+    }
 }
