@@ -5,12 +5,12 @@
 # it does not end at all (200 MB, a commit every 100 ms: not within 20 s). The comparison is thus in its favour.
 #
 #   MEGABYTES=1024   size of the database
-#   KIND=text        what fills it: text (compresses about 3 to 1), or images (half of it noise)
+#   KIND=rows        what fills it: rows of a media library, text (subtitles), or images (half of it noise)
 #   RUNS=3
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/servers/stage.sh
-megabytes=${MEGABYTES:-1024} kind=${KIND:-text} runs=${RUNS:-3}
+megabytes=${MEGABYTES:-1024} kind=${KIND:-rows} runs=${RUNS:-3}
 
 stage_open
 stage_build

@@ -85,7 +85,7 @@ step "What there is before: digests taken with the database's own client, sha256
 sql -d catalogue -f demo/digest.sql >"$stage/database.before"
 tree_manifest "$config" >"$stage/tree.before"
 grep '^table' "$stage/database.before" | sed 's/^table /  /; s/|/   rows /; s/|/   digest /'
-covers_before=$(python3 demo/writer.py check "$stage/player.db" | sed 's/.*covers //')
+covers_before=$(python3 demo/writer.py check "$stage/player.db" | sed "s/.*content //")
 database_bytes=$(sql -At -d catalogue -c "select pg_database_size('catalogue')")
 
 python3 demo/writer.py write "$stage/player.db" >"$stage/writer.out" &
@@ -139,7 +139,7 @@ same() {
 sql -d catalogue -f demo/digest.sql >"$stage/database.after"
 same "PostgreSQL: $(grep -c '^table' "$stage/database.before") tables by rows and digest; sequences, columns, keys, indexes, view, function, trigger, owners, grants" \
     "$stage/database.before" "$stage/database.after"
-if sqlite_after=$(python3 demo/writer.py check "$stage/player.db") && [ "${sqlite_after##*covers }" = "$covers_before" ]; then
+if sqlite_after=$(python3 demo/writer.py check "$stage/player.db") && [ "${sqlite_after##*content }" = "$covers_before" ]; then
     printf '  whole      SQLite: %s\n' "$sqlite_after"
 else
     printf '  BROKEN     SQLite: %s\n' "$sqlite_after"; proven=no

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A SQLite database with an invariant, and a program that writes to it without pause.
 
-    writer.py create PATH MEGABYTES [text]   makes the database, in WAL mode; of images, or of subtitles
+    writer.py create PATH MEGABYTES [KIND]   makes the database, in WAL mode; KIND is what fills it: images (half of it
+                                             noise), text (subtitles), rows (the catalogue of a media library)
     writer.py write PATH [PAUSE_MS]   writes until it is ended by SIGTERM, then prints how many transactions
     writer.py check PATH              integrity_check and the invariant; exit code 1 if either fails
 
@@ -35,6 +36,20 @@ def subtitles(number):
     return "".join(lines).encode()[:65536]
 
 
+def library(count):
+    """Yields rows of a media library: paths, titles, sizes, times, a digest, and what a probe said as JSON."""
+    source = random.Random(count)
+    for n in range(count):
+        show, season, episode = n // 240, n // 24 % 10 + 1, n % 24 + 1
+        title = " ".join(source.choices(WORDS, k=4)).title()
+        width, height = source.choice(((1280, 720), (1920, 1080), (3840, 2160)))
+        probe = ('{"container": "matroska", "video": {"codec": "hevc", "width": %d, "height": %d, "frame_rate": "24000/1001", '
+                 '"bit_rate": %d}, "audio": [{"codec": "eac3", "channels": 6, "language": "eng"}], "subtitles": ["eng", "deu"]}'
+                 % (width, height, source.randrange(2000000, 9000000)))
+        yield (n, "/media/shows/Show %04d/Season %02d/S%02dE%02d %s.mkv" % (show, season, season, episode, title), title,
+               source.randrange(1 << 33), 1700000000 + 37 * n + source.randrange(37), source.randbytes(32).hex(), probe)
+
+
 def create(path, megabytes, kind="images"):
     db = sqlite3.connect(path)
     db.executescript("""
@@ -43,6 +58,8 @@ def create(path, megabytes, kind="images"):
         create table ledger (id integer primary key, source integer, target integer, amount integer, note text);
         create table last (ledger_id integer not null);
         create table cover (id integer primary key, title text not null, image blob not null);
+        create table file (id integer primary key, path text not null, title text not null, size integer not null,
+            added_at integer not null, sha256 text not null, probe text not null);
         create index ledger_target on ledger (target);
         insert into last values (0);
     """)
@@ -61,7 +78,11 @@ def create(path, megabytes, kind="images"):
             noise = b"".join(hashlib.sha256(block + b"%d" % i).digest() for i in range(960))
             yield n, "Cover %d" % n, noise + block * 960
 
-    db.executemany("insert into cover values (?, ?, ?)", covers())
+    if kind == "rows":
+        db.executemany("insert into file values (?, ?, ?, ?, ?, ?, ?)", library(megabytes * 2200))
+        db.execute("create index file_path on file (path)")
+    else:
+        db.executemany("insert into cover values (?, ?, ?)", covers())
     db.commit()
     db.execute("pragma wal_checkpoint(truncate)")
     db.close()
@@ -101,8 +122,10 @@ def check(path):
     covers = hashlib.sha256()
     for row in db.execute("select id, title, image from cover order by id"):
         covers.update(repr(row[:2]).encode() + row[2])
+    for row in db.execute("select * from file order by id"):
+        covers.update(repr(row).encode())
     whole = integrity == "ok" and total == 0 and lines == last and (lines == 0 or (first, highest) == (1, last))
-    print("integrity %s, balances sum to %s, %s ledger lines of %s, covers %s"
+    print("integrity %s, balances sum to %s, %s ledger lines of %s, content %s"
           % (integrity, total, lines, last, covers.hexdigest()[:16]))
     sys.exit(0 if whole else 1)
 
