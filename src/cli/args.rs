@@ -161,7 +161,7 @@ pub struct Show {
 /// Flags of `verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault verify latest --from s3://bucket/app\n  wirevault verify --all --level stored\n  wirevault verify latest --level restored"
+    after_help = "Examples:\n  wirevault verify latest --from s3://bucket/app\n  wirevault verify --all --level stored\n  wirevault verify latest --level restored --into postgres://postgres@scratch"
 )]
 pub struct Verify {
     /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB
@@ -175,6 +175,10 @@ pub struct Verify {
     /// How deep to look
     #[arg(long, value_enum, default_value_t = Level::Content)]
     pub level: Level,
+
+    /// With level restored: the PostgreSQL server on which scratch databases wv_verify_… are made and dropped
+    #[arg(long, value_name = "URL")]
+    pub into: Option<String>,
 
     /// Do not store what was proven in the repository
     #[arg(long)]
@@ -196,7 +200,7 @@ pub enum Level {
 /// Flags of `restore`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run"
+    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users"
 )]
 pub struct Restore {
     /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
@@ -230,6 +234,63 @@ pub struct Restore {
     /// Check everything, print the plan and write nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// What of a PostgreSQL database comes back, and how.
+    #[command(flatten)]
+    pub database: RestoreDatabase,
+}
+
+/// Flags of `restore` for PostgreSQL sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub struct RestoreDatabase {
+    /// Only these tables (globs; schema.table or table); without --into beside the living ones, in a schema of their own
+    #[arg(long, value_name = "TABLE")]
+    pub table: Vec<String>,
+
+    /// Only these schemas
+    #[arg(long, value_name = "SCHEMA", conflicts_with = "table")]
+    pub schema: Vec<String>,
+
+    /// Definitions, but not the rows, of these tables (globs)
+    #[arg(long, value_name = "TABLE")]
+    pub exclude_table_data: Vec<String>,
+
+    /// Definitions only, no rows
+    #[arg(long, conflicts_with = "data_only")]
+    pub schema_only: bool,
+
+    /// Rows and sequence values only, into tables that are there
+    #[arg(long)]
+    pub data_only: bool,
+
+    /// Objects belong to the role that restores
+    #[arg(long)]
+    pub no_owner: bool,
+
+    /// Leave rights (GRANT, REVOKE) out
+    #[arg(long)]
+    pub no_privileges: bool,
+
+    /// A role of the backup by its name here
+    #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
+    pub role_map: Vec<(String, String)>,
+
+    /// A tablespace of the backup by its name here; an empty NEW is the database's own
+    #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
+    pub tablespace_map: Vec<(String, String)>,
+
+    /// Create roles that are missing
+    #[arg(long, conflicts_with = "no_owner")]
+    pub create_roles: bool,
+
+    /// Read every restored table again and compare its digest with the backup's
+    #[arg(long)]
+    pub verify_rows: bool,
+
+    /// With --clean: drop the replaced database instead of keeping it under a dated name
+    #[arg(long, requires = "clean")]
+    pub drop_old: bool,
 }
 
 /// Flags of `cat`.
@@ -288,6 +349,13 @@ pub struct Prune {
     /// Do not sweep data without a snapshot
     #[arg(long)]
     pub no_sweep: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("write OLD=NEW".to_owned()),
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -13,7 +13,7 @@ use crate::commands::{Outcome, Session, Status, open};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
-use crate::sources::postgres::{PostgresRestore, RestoreOptions};
+use crate::sources::postgres::{PostgresRestore, RestoreOptions, RestorePlan, Selection};
 use crate::sources::sqlite::restore as sqlite;
 
 /// One source and where it goes.
@@ -22,6 +22,8 @@ struct Step<'a> {
     source: &'a ManifestSource,
     reader: ArchiveReader,
     target: Target,
+    /// For a database, what was found out about its target.
+    plan: Option<RestorePlan>,
 }
 
 /// Where a source goes.
@@ -44,10 +46,20 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
     for source in &selected {
         let target = target(source, &location(&manifest, source)?, options, selected.len())?;
         refuse_if_occupied(&target, options)?;
+        let reader = open_reader(session, repository.store(), source).await?;
+        let plan = match &target {
+            Target::Database(url) => {
+                let restore = database_restore(session, options, source, &manifest, url, reader.clone())?;
+                let plan = session.or_cancelled(restore.plan()).await;
+                Some(plan.with_context(|| format!("plan the restore of source \"{}\"", source.name))?)
+            }
+            _ => None,
+        };
         steps.push(Step {
             source,
-            reader: open_reader(session, repository.store(), source).await?,
+            reader,
             target,
+            plan,
         });
     }
     if options.dry_run {
@@ -66,20 +78,11 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
         session
             .reporter
             .begin(&name, step.source.outcome.as_ref().map(|o| o.raw_bytes));
-        let result = restore_source(session, options, step).await;
+        let result = restore_source(session, options, &manifest, step).await;
         session.reporter.end(&name, result.is_ok());
         match result {
             Ok(value) => {
-                if value
-                    .get("failed")
-                    .and_then(Value::as_u64)
-                    .is_some_and(|failed| failed > 0)
-                {
-                    errors.push(format!(
-                        "{name}: some statements failed: {}",
-                        value.get("report").unwrap_or(&Value::Null)
-                    ));
-                }
+                errors.extend(failed_items(&value).into_iter().map(|line| format!("{name}: {line}")));
                 done.push(value);
             }
             Err(error) if single || error.kind() == ErrorKind::Cancelled => {
@@ -114,6 +117,16 @@ fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Result<Vec<&'a
             other.name, other.kind
         ))
         .with_hint("Name one source of kind files with --source."));
+    }
+    if let Some(other) = selected
+        .iter()
+        .find(|source| options.database != args::RestoreDatabase::default() && source.kind != "postgres")
+    {
+        return Err(Error::invalid(format!(
+            "flags for PostgreSQL were given, but source \"{}\" is of kind {}",
+            other.name, other.kind
+        ))
+        .with_hint("Name one source of kind postgres with --source."));
     }
     Ok(selected)
 }
@@ -193,8 +206,67 @@ fn file_name(location: &str) -> String {
         .map_or_else(|| "database.db".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-async fn restore_source(session: &Session, options: &args::Restore, step: Step<'_>) -> Result<Value> {
-    let Step { source, reader, target } = step;
+/// Puts together the restore of a database.
+fn database_restore(
+    session: &Session,
+    options: &args::Restore,
+    source: &ManifestSource,
+    manifest: &Manifest,
+    url: &str,
+    reader: ArchiveReader,
+) -> Result<PostgresRestore> {
+    let flags = &options.database;
+    // Without a place of their own, tables come back beside the living ones.
+    let beside = !flags.table.is_empty() && options.into.is_none() && !flags.data_only;
+    Ok(PostgresRestore {
+        target: open::postgres_target(url)?,
+        reader,
+        options: RestoreOptions {
+            parallel: usize::from(options.parallel),
+            clean: options.clean,
+            verify_rows: flags.verify_rows,
+            create_roles: flags.create_roles,
+            drop_old: flags.drop_old,
+            selection: Selection {
+                tables: flags.table.clone(),
+                schemas: flags.schema.clone(),
+                exclude_table_data: flags.exclude_table_data.clone(),
+                schema_only: flags.schema_only,
+                data_only: flags.data_only,
+            },
+            no_owner: flags.no_owner,
+            no_privileges: flags.no_privileges,
+            role_map: flags.role_map.clone(),
+            tablespace_map: flags.tablespace_map.clone(),
+            beside: beside.then(|| format!("restored_{}", manifest.id)),
+            ..RestoreOptions::default()
+        },
+        reporter: session.reporter.clone(),
+        task: source.name.clone(),
+        cancel: session.cancel.clone(),
+    })
+}
+
+/// Returns a line for each statement that failed for good: the object, why, what to do.
+fn failed_items(value: &Value) -> Vec<String> {
+    let items = value.pointer("/report/failed").and_then(Value::as_array);
+    let line = |item: &Value| {
+        let field = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (kind, name, error, advice) = (field("kind"), field("name"), field("error"), field("advice"));
+        format!("{kind} {name}: {error}. {advice}")
+    };
+    items.into_iter().flatten().map(line).collect()
+}
+
+async fn restore_source(
+    session: &Session,
+    options: &args::Restore,
+    manifest: &Manifest,
+    step: Step<'_>,
+) -> Result<Value> {
+    let Step {
+        source, reader, target, ..
+    } = step;
     match target {
         Target::Tree(root) => {
             make_parents(&root)?;
@@ -228,19 +300,7 @@ async fn restore_source(session: &Session, options: &args::Restore, step: Step<'
             Ok(json!({ "source": source.name, "into": done.path, "bytes": done.bytes, "previous": done.previous }))
         }
         Target::Database(url) => {
-            let how = RestoreOptions {
-                parallel: usize::from(options.parallel),
-                clean: options.clean,
-                ..RestoreOptions::default()
-            };
-            let restore = PostgresRestore {
-                target: open::postgres_target(&url)?,
-                reader,
-                options: how,
-                reporter: session.reporter.clone(),
-                task: source.name.clone(),
-                cancel: session.cancel.clone(),
-            };
+            let restore = database_restore(session, options, source, manifest, &url, reader)?;
             let done = restore.run().await?;
             Ok(
                 json!({ "source": source.name, "into": crate::config::redact_url(&url), "bytes": done.bytes,
@@ -283,8 +343,9 @@ fn planned(step: &Step<'_>) -> Value {
         Target::Tree(path) | Target::File(path) => path.display().to_string(),
         Target::Database(url) => crate::config::redact_url(url),
     };
-    let bytes = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
-    json!({ "source": step.source.name, "into": into, "bytes": bytes })
+    let stored = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
+    let bytes = step.plan.as_ref().map(|plan| plan.bytes).or(stored);
+    json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan })
 }
 
 fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) -> Outcome {
@@ -300,6 +361,19 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
         ));
         if !field("previous").is_empty() {
             text.push_str(&format!("  what was there before is kept in {}\n", field("previous")));
+        }
+        if let Some(old) = one.pointer("/report/kept_old").and_then(Value::as_str) {
+            text.push_str(&format!("  the database that was there is kept as {old}\n"));
+        }
+        let next = one.pointer("/report/next").and_then(Value::as_array);
+        for line in next.into_iter().flatten().filter_map(Value::as_str) {
+            text.push_str(&format!("  {line}\n"));
+        }
+        if let Some(Ok(plan)) = one
+            .get("plan")
+            .map(|plan| serde_json::from_value::<RestorePlan>(plan.clone()))
+        {
+            text.push_str(&plan.lines());
         }
     }
     for error in errors {

@@ -2,7 +2,8 @@
 //!
 //! Level `stored` compares size and SHA-256 of every object with the manifest, so no byte of an archive or index
 //! escapes. Level `content` does that first, then decodes every frame and every entry. Level `restored` restores SQLite
-//! databases into the spool directory and lets SQLite check them.
+//! databases into the spool directory and lets SQLite check them, and PostgreSQL databases into a scratch database of the
+//! named server, where counts and digests of every table are compared; it is dropped afterwards.
 
 use serde_json::json;
 
@@ -11,9 +12,10 @@ use crate::archive::reader::Selection;
 use crate::cli::args::{self, Level};
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_repository, outcome_of, stored_bytes};
-use crate::commands::{Outcome, Session, Status, stored};
+use crate::commands::{Outcome, Session, Status, open, stored};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{ManifestSource, Repository, SnapshotId};
+use crate::sources::postgres::{Scratch, verify_restored};
 use crate::sources::sqlite::restore as sqlite_restore;
 
 /// What was found in one snapshot.
@@ -24,6 +26,10 @@ struct Verified {
     sources: Vec<String>,
     skipped: Vec<String>,
     damage: Vec<String>,
+    /// Statements of a restore that the scratch server refused: the rows are proven, these are not.
+    refused: Vec<String>,
+    /// What restores into scratch places counted.
+    restored: Vec<serde_json::Value>,
 }
 
 /// Checks each snapshot that was named, keeps evidence where it may, and fails if anything is damaged.
@@ -31,7 +37,7 @@ pub async fn run(session: &Session, options: &args::Verify) -> Outcome {
     let repository = open_repository(session).await?;
     let mut results = Vec::new();
     for id in wanted(session, &repository, options).await? {
-        let verified = verify_snapshot(session, &repository, id, options.level).await?;
+        let verified = verify_snapshot(session, &repository, id, options).await?;
         if !options.no_evidence {
             let written = repository.write_evidence(&verified.snapshot, &json!(verified)).await;
             if let Err(error) = written {
@@ -40,10 +46,12 @@ pub async fn run(session: &Session, options: &args::Verify) -> Outcome {
         }
         results.push(verified);
     }
-    let status = if results.iter().all(|v| v.damage.is_empty()) {
-        Status::Done
-    } else {
+    let status = if results.iter().any(|v| !v.damage.is_empty()) {
         Status::Failed
+    } else if results.iter().any(|v| !v.refused.is_empty()) {
+        Status::Partial
+    } else {
+        Status::Done
     };
     let text = results.iter().map(text_of).collect();
     said(json!({ "verified": results }), text, status)
@@ -60,13 +68,21 @@ async fn wanted(session: &Session, repository: &Repository, options: &args::Veri
     Ok(ids)
 }
 
-async fn verify_snapshot(session: &Session, repository: &Repository, id: SnapshotId, level: Level) -> Result<Verified> {
+async fn verify_snapshot(
+    session: &Session,
+    repository: &Repository,
+    id: SnapshotId,
+    options: &args::Verify,
+) -> Result<Verified> {
+    let level = options.level;
     let mut verified = Verified {
         snapshot: id.clone(),
         level,
         sources: vec![],
         skipped: vec![],
         damage: vec![],
+        refused: vec![],
+        restored: vec![],
     };
     let manifest = match session.or_cancelled(repository.load(&id)).await {
         Ok(manifest) => manifest,
@@ -86,7 +102,7 @@ async fn verify_snapshot(session: &Session, repository: &Repository, id: Snapsho
         session
             .reporter
             .begin(&source.name, source.outcome.as_ref().map(stored_bytes));
-        verify_source(session, repository, source, level, &mut verified).await?;
+        verify_source(session, repository, source, options, &mut verified).await?;
         session.reporter.end(&source.name, verified.damage.len() == before);
         verified.sources.push(source.name.clone());
     }
@@ -97,9 +113,10 @@ async fn verify_source(
     session: &Session,
     repository: &Repository,
     source: &ManifestSource,
-    level: Level,
+    options: &args::Verify,
     verified: &mut Verified,
 ) -> Result<()> {
+    let level = options.level;
     let before = verified.damage.len();
     for info in &outcome_of(source)?.archives {
         for object in [&info.archive, &info.index] {
@@ -122,6 +139,17 @@ async fn verify_source(
                     keep_going(error, &mut verified.damage)?;
                 }
             }
+            "postgres" => match options.into.as_deref() {
+                None => verified.skipped.push(format!(
+                    "{}: name a server for its scratch database with --into postgres://…; content was checked",
+                    source.name
+                )),
+                Some(url) => {
+                    if let Err(error) = restore_postgres(session, repository, source, url, verified).await {
+                        keep_going(error, &mut verified.damage)?;
+                    }
+                }
+            },
             kind => verified.skipped.push(format!(
                 "{}: level restored comes later for kind {kind}; content was checked",
                 source.name
@@ -176,6 +204,36 @@ async fn restore_sqlite(session: &Session, repository: &Repository, source: &Man
     removed.with_context(|| format!("remove \"{}\"", target.display()))
 }
 
+/// Restores into a scratch database and compares every table.
+async fn restore_postgres(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    url: &str,
+    verified: &mut Verified,
+) -> Result<()> {
+    let report = verify_restored(Scratch {
+        server: open::postgres_target(url)?,
+        reader: open_reader(session, repository.store(), source).await?,
+        snapshot: verified.snapshot.to_string(),
+        parallel: 2,
+        reporter: session.reporter.clone(),
+        task: source.name.clone(),
+        cancel: session.cancel.clone(),
+    })
+    .await?;
+    let refused = report
+        .failed
+        .iter()
+        .map(|item| format!("{}: {} {}: {}", source.name, item.kind, item.name, item.error));
+    verified.refused.extend(refused);
+    verified.restored.push(json!({
+        "source": source.name, "server": crate::config::redact_url(url), "tables": report.tables, "rows": report.rows,
+        "bytes": report.bytes, "rows_verified": report.rows_verified, "seconds": report.seconds,
+    }));
+    Ok(())
+}
+
 /// Damage is written down and the work goes on; anything else (no network, no key) ends it.
 fn keep_going(error: Error, damage: &mut Vec<String>) -> Result<()> {
     if error.kind() == ErrorKind::Corrupt {
@@ -199,6 +257,17 @@ fn text_of(verified: &Verified) -> String {
     );
     for line in &verified.skipped {
         text.push_str(&format!("  skipped {line}\n"));
+    }
+    for one in &verified.restored {
+        let number = |name: &str| one.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        text.push_str(&format!(
+            "  restored into a scratch database: {} tables, {} rows, every digest equal\n",
+            number("tables"),
+            number("rows")
+        ));
+    }
+    for line in &verified.refused {
+        text.push_str(&format!("  refused by the scratch server: {line}\n"));
     }
     for line in &verified.damage {
         text.push_str(&format!("  damaged: {line}\n"));

@@ -30,6 +30,7 @@ mod kill;
 mod postgres;
 mod postgres_roundtrip;
 mod postgres_schema;
+mod postgres_selection;
 mod repository;
 mod sqlite;
 mod storage;

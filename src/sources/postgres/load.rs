@@ -226,6 +226,31 @@ fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<Vec<Unit>> {
     Ok(units)
 }
 
+/// Loads a table on a connection within its transaction; returns the rows. Its count is compared.
+pub(super) async fn load_within(
+    connection: &mut Connection,
+    contents: &Contents,
+    table: &TableData,
+    reporter: &SharedReporter,
+    task: &str,
+) -> Result<u64> {
+    let loaded = Loaded::default();
+    let mut rows = 0;
+    for unit in cut(0, table, contents)? {
+        rows += load(connection, contents, table, &unit, &loaded, reporter, task)
+            .await
+            .with_context(|| format!("load {}", table.label()))?;
+    }
+    if Some(rows) != table.record.rows {
+        return Err(Error::corrupt(format!(
+            "{} has {rows} rows, the backup {}",
+            table.label(),
+            table.record.rows.unwrap_or(0)
+        )));
+    }
+    Ok(rows)
+}
+
 async fn load(
     connection: &mut Connection,
     contents: &Contents,
@@ -235,7 +260,8 @@ async fn load(
     reporter: &SharedReporter,
     task: &str,
 ) -> Result<u64> {
-    let freeze = unit.whole() && table.pieces.is_none();
+    // Within a transaction of the caller the table may hold rows that others see.
+    let freeze = unit.whole() && table.pieces.is_none() && !connection.in_transaction();
     if table.pieces.is_some() {
         large_objects::prepare(connection).await?;
     } else if freeze {

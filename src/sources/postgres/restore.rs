@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::backup::FACTS;
+use super::in_place::schemas;
 use super::load::{TableData, compare_all, load_all};
-use super::schema::literal;
+use super::schema::{literal, quote_ident};
+use super::selection::{Chosen, Selection, choose};
 use super::snapshot::ServerFacts;
-use super::sql_streams::{GLOBALS, LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, TocLine};
+use super::sql_rewrite::Rewrite;
+use super::sql_streams::{GLOBALS, TocLine};
 use super::sql_text::Contents;
 use super::statements::{FailedItem, open_session, run_in_order, run_parallel};
 use super::target::Target;
@@ -38,6 +41,20 @@ pub struct RestoreOptions {
     pub drop_old: bool,
     /// How long to try to get the old database for itself at the swap.
     pub swap_timeout: Duration,
+    /// Which part of the backup comes back.
+    pub selection: Selection,
+    /// Objects belong to the restoring role.
+    pub no_owner: bool,
+    /// Objects have built-in rights.
+    pub no_privileges: bool,
+    /// Roles of the backup by their names here: old and new.
+    pub role_map: Vec<(String, String)>,
+    /// Tablespaces of the backup by their names here; an empty one is the database's own.
+    pub tablespace_map: Vec<(String, String)>,
+    /// With selected tables: bring them back in this new schema of the existing database.
+    pub beside: Option<String>,
+    /// Comment that the new database carries from its creation on.
+    pub comment: Option<String>,
 }
 
 impl Default for RestoreOptions {
@@ -49,6 +66,13 @@ impl Default for RestoreOptions {
             create_roles: false,
             drop_old: false,
             swap_timeout: Duration::from_secs(60),
+            selection: Selection::default(),
+            no_owner: false,
+            no_privileges: false,
+            role_map: Vec::new(),
+            tablespace_map: Vec::new(),
+            beside: None,
+            comment: None,
         }
     }
 }
@@ -70,6 +94,8 @@ pub struct RestoreReport {
     pub failed: Vec<FailedItem>,
     /// Name under which a replaced database was kept.
     pub kept_old: Option<String>,
+    /// What a person does next, as SQL with a word in front.
+    pub next: Vec<String>,
     /// Wall time in seconds.
     pub seconds: f64,
 }
@@ -95,20 +121,34 @@ impl PostgresRestore {
     /// Restores. On an error the target is as it was before.
     pub async fn run(self) -> Result<RestoreReport> {
         let started = Instant::now();
-        let contents = // Data workers read a stream each; two more cover the table of contents and the SQL beside it.
-        Contents::open(self.reader.share(self.options.parallel.saturating_add(2)))
-            .await
-            .context("read the backup's index")?;
-        let toc = contents.toc().await?;
+        let (contents, toc, facts) = self.open().await?;
+        let beside = self.options.beside.is_some();
         let tables = TableData::all(&contents)?;
-        let facts = server_facts(&contents)?;
+        let chosen = choose(&self.options.selection, beside, &contents, &toc, tables).await?;
+        let contents = self.rewriting(contents, &chosen.relations);
+        if self.is_in_place().await? {
+            let mut report = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(Error::new(ErrorKind::Cancelled, "the restore was cancelled")),
+                done = self.in_place(&contents, &chosen) => done?,
+            };
+            report.seconds = started.elapsed().as_secs_f64();
+            return Ok(report);
+        }
         let id = format!("{:08x}", rand::random::<u32>());
-        let target = Target::create(&self.target, facts.as_ref(), self.options.clean, &id).await?;
+        let target = Target::create(
+            &self.target,
+            facts.as_ref(),
+            self.options.clean,
+            &id,
+            self.options.comment.as_deref(),
+        )
+        .await?;
         let filling = target.filling.clone();
         let filled = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the restore was cancelled")),
-            done = self.fill(&filling, &contents, &toc, &tables) => done,
+            done = self.fill(&filling, &contents, &toc, &chosen) => done,
         };
         let mut report = match filled {
             Ok(report) => report,
@@ -132,24 +172,62 @@ impl PostgresRestore {
         Ok(report)
     }
 
+    /// Opens the backup: its streams, table of contents, and the facts of its server.
+    pub(super) async fn open(&self) -> Result<(Contents, Vec<TocLine>, Option<ServerFacts>)> {
+        // Data workers read a stream each; two more cover the table of contents and the SQL beside it.
+        let contents = Contents::open(self.reader.share(self.options.parallel.saturating_add(2)))
+            .await
+            .context("read the backup's index")?;
+        let toc = contents.toc().await?;
+        let facts = server_facts(&contents)?;
+        Ok((contents, toc, facts))
+    }
+
+    /// Puts the changes that the options want on everything that is read from now on.
+    fn rewriting(&self, mut contents: Contents, relations: &[(String, String)]) -> Contents {
+        let options = &self.options;
+        contents.rewrite = Rewrite {
+            no_owner: options.no_owner,
+            no_privileges: options.no_privileges,
+            roles: options.role_map.clone(),
+            tablespaces: options.tablespace_map.clone(),
+            ..Rewrite::default()
+        };
+        if let Some(schema) = &options.beside {
+            contents.rewrite.moved = relations.to_vec();
+            contents.rewrite.into_schema.clone_from(schema);
+        }
+        contents
+    }
+
     async fn fill(
         &self,
         into: &ConnectOptions,
         contents: &Contents,
         toc: &[TocLine],
-        tables: &[TableData],
+        chosen: &Chosen<'_>,
     ) -> Result<RestoreReport> {
-        let of = |stream: &str| toc.iter().filter(|l| l.stream == stream).collect::<Vec<_>>();
-        let parallel = self.options.parallel;
+        let globals: Vec<&TocLine> = toc.iter().filter(|l| l.stream == GLOBALS).collect();
+        let (parallel, tables) = (self.options.parallel, &chosen.tables);
         let mut report = RestoreReport::default();
-        self.roles(into, contents, &of(GLOBALS)).await?;
+        if !self.options.no_owner {
+            self.roles(into, contents, &globals).await?;
+        }
         self.reporter.phase(&self.task, "schema");
-        report.failed = run_in_order(into, contents, &of(PRE_DATA))
+        if !self.options.selection.tables.is_empty() {
+            let mut connection = open_session(into).await?;
+            for schema in schemas(chosen) {
+                let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote_ident(&schema));
+                connection.execute(&sql).await.context("create schema")?;
+            }
+            connection.close().await;
+        }
+        report.failed = run_in_order(into, contents, &chosen.pre_data)
             .await
             .context("create what comes before the data")?;
 
         report.failed.extend(
-            run_in_order(into, contents, &of(LARGE_OBJECTS))
+            run_in_order(into, contents, &chosen.large_objects)
                 .await
                 .context("create large objects")?,
         );
@@ -159,7 +237,7 @@ impl PostgresRestore {
             .begin(&self.task, Some(tables.iter().map(|t| t.record.bytes).sum()));
         let loaded = load_all(into, contents, tables, parallel, &self.reporter, &self.task).await;
         let loaded = loaded.map_err(|e| explain(e, &report.failed))?;
-        report.tables = u64::try_from(tables.len()).unwrap_or(u64::MAX);
+        report.tables = u64::try_from(tables.iter().filter(|t| t.pieces.is_none()).count()).unwrap_or(u64::MAX);
         report.rows = loaded.rows.load(Ordering::Relaxed);
         report.bytes = loaded.bytes.load(Ordering::Relaxed);
         if self.options.verify_rows {
@@ -169,13 +247,14 @@ impl PostgresRestore {
         }
         self.reporter.phase(&self.task, "indexes and constraints");
         report.failed.extend(
-            run_in_order(into, contents, &of(SEQUENCES))
+            run_in_order(into, contents, &chosen.sequences)
                 .await
                 .context("set sequences")?,
         );
-        // A database that replaces another gets that one's owner, rights and settings at the swap.
-        let mut post_data = of(POST_DATA);
-        if into.database != self.target.database {
+        // A database that replaces another gets that one's owner, rights and settings at the swap; a scratch database
+        // keeps its comment.
+        let mut post_data = chosen.post_data.clone();
+        if into.database != self.target.database || self.options.comment.is_some() {
             post_data.retain(|l| !l.item.kind.starts_with("DATABASE"));
         }
         report.failed.extend(
@@ -185,13 +264,17 @@ impl PostgresRestore {
         );
         self.reporter.phase(&self.task, "analyze");
         self.analyze(into).await.context("collect statistics")?;
-        for item in &report.failed {
+        self.note_failed(&report.failed);
+        Ok(report)
+    }
+
+    pub(super) fn note_failed(&self, failed: &[FailedItem]) {
+        for item in failed {
             self.reporter.note(
                 &self.task,
                 Note::new("failed", format!("{} {}", item.kind, item.name), item.error.clone()),
             );
         }
-        Ok(report)
     }
 
     /// Collects statistics. A table that cannot be analysed (a foreign child whose server is away) is noted: the rest of the
@@ -232,10 +315,9 @@ impl PostgresRestore {
         let mut connection = open_session(into).await?;
         let mut missing = Vec::new();
         for &line in globals.iter().filter(|l| l.item.kind == "ROLE") {
-            let sql = format!(
-                "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}",
-                literal(&line.item.name)
-            );
+            let mapped = self.options.role_map.iter().find(|(old, _)| *old == line.item.name);
+            let name = mapped.map_or(&line.item.name, |(_, new)| new);
+            let sql = format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", literal(name));
             if connection.query(&sql).await?.scalar().is_none() {
                 missing.push(line);
             }

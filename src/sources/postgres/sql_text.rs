@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::sql_rewrite::Rewrite;
 use super::sql_streams::{TOC, TocLine};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -19,6 +20,8 @@ pub(super) struct Contents {
     pub(super) reader: ArchiveReader,
     pub(super) records: Vec<StreamRecord>,
     chunks: HashMap<String, Vec<ChunkRef>>,
+    /// What is changed in every item's SQL.
+    pub(super) rewrite: Rewrite,
 }
 
 impl Contents {
@@ -44,6 +47,7 @@ impl Contents {
             reader,
             records,
             chunks,
+            rewrite: Rewrite::default(),
         };
         contents.check_complete()?;
         Ok(contents)
@@ -146,8 +150,9 @@ impl Texts<'_> {
                 line.item.name, line.stream
             )));
         }
-        String::from_utf8(text)
-            .map_err(|e| Error::corrupt(format!("the SQL of \"{}\" is not UTF-8", line.item.name)).with_cause(e))
+        let text = String::from_utf8(text)
+            .map_err(|e| Error::corrupt(format!("the SQL of \"{}\" is not UTF-8", line.item.name)).with_cause(e))?;
+        Ok(self.contents.rewrite.apply(text))
     }
 
     async fn chunk(&mut self, stream: &str, chunk: &ChunkRef) -> Result<&[u8]> {

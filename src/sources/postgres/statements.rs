@@ -26,6 +26,8 @@ pub struct FailedItem {
     pub name: String,
     /// Why.
     pub error: String,
+    /// What to do.
+    pub advice: String,
 }
 
 impl FailedItem {
@@ -38,8 +40,28 @@ impl FailedItem {
             kind: line.item.kind.clone(),
             name,
             error: error.chain(),
+            advice: advice(error, &line.stream),
         }
     }
+}
+
+/// Returns what a person can do about a refused statement. Conditions: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn advice(error: &Error, stream: &str) -> String {
+    let what = match sqlstate(error).unwrap_or_default() {
+        "42704" if missing_role(error).is_some() => {
+            "Create the role (--create-roles), or name another by --role-map or --no-owner"
+        }
+        "0A000" | "58P01" | "42704" => "If an extension, library or type is missing, install it on the server",
+        "42501" => "The restoring role may not do this: let a superuser run it, or use --no-owner and --no-privileges",
+        "42883" | "42P01" | "42703" | "3F000" => {
+            "What it names is not found: a function that relies on search_path needs ALTER FUNCTION … SET search_path"
+        }
+        "42710" | "42P07" | "42P06" | "42723" => "It exists already, and was left as it is",
+        code if code.starts_with("23") => "The rows violate it here: look at them, or at the function that it calls",
+        code if code.starts_with("53") => "The server ran short of a resource: free disk or memory",
+        _ => "Look at the statement",
+    };
+    format!("{what}; then run the statement by hand: `wirevault cat SNAPSHOT SOURCE {stream}` prints it.")
 }
 
 /// Session settings of everything that writes.
@@ -66,18 +88,31 @@ pub(super) async fn run_in_order(
     contents: &Contents,
     lines: &[&TocLine],
 ) -> Result<Vec<FailedItem>> {
+    if lines.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut connection = open_session(options).await?;
+    let report = run_on(&mut connection, contents, lines).await?;
+    connection.close().await;
+    Ok(report)
+}
+
+/// Runs items on a connection, within its transaction if it is in one.
+pub(super) async fn run_on(
+    connection: &mut Connection,
+    contents: &Contents,
+    lines: &[&TocLine],
+) -> Result<Vec<FailedItem>> {
     let mut texts = contents.texts();
     let (mut failed, mut report) = (Vec::new(), Vec::new());
     for &line in lines {
-        match run_item(&mut connection, &mut texts, line).await? {
+        match run_item(connection, &mut texts, line).await? {
             Outcome::Done => {}
             Outcome::WithoutOwner(error) => report.push(FailedItem::new(line, &error)),
             Outcome::Failed(error) => failed.push((line, error)),
         }
     }
-    report.extend(retry(&mut connection, &mut texts, failed).await?);
-    connection.close().await;
+    report.extend(retry(connection, &mut texts, failed).await?);
     Ok(report)
 }
 
@@ -92,9 +127,12 @@ enum Outcome {
 /// Runs one item. An error ends the restore: it is the backup's or the connection's, not the item's.
 async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &TocLine) -> Result<Outcome> {
     let mut sql = texts.get(line).await?;
+    if sql.is_empty() {
+        return Ok(Outcome::Done);
+    }
     let mut first: Option<Error> = None;
     loop {
-        let error = match connection.execute(&sql).await {
+        let error = match execute(connection, &sql).await {
             Ok(()) => return Ok(first.map_or(Outcome::Done, Outcome::WithoutOwner)),
             Err(error) if connection.is_dead() => {
                 return Err(error.context(format!("create {} \"{}\"", line.item.kind, line.item.name)));
@@ -112,6 +150,26 @@ async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &Toc
         }
         first.get_or_insert(error);
     }
+}
+
+/// Executes an item's SQL; within a transaction behind a savepoint, so that its failure costs only itself.
+async fn execute(connection: &mut Connection, sql: &str) -> Result<()> {
+    if !connection.in_transaction() {
+        return connection.execute(sql).await;
+    }
+    connection.execute("SAVEPOINT \"wirevault item\"").await?;
+    let done = connection.execute(sql).await;
+    if !connection.is_dead() {
+        let end = if done.is_ok() {
+            ""
+        } else {
+            "ROLLBACK TO SAVEPOINT \"wirevault item\"; "
+        };
+        connection
+            .execute(&format!("{end}RELEASE SAVEPOINT \"wirevault item\""))
+            .await?;
+    }
+    done
 }
 
 /// Returns the name in `role "x" does not exist`.
@@ -225,6 +283,8 @@ struct State {
     waits: Vec<usize>,
     /// Per item, who waits for it.
     wakes: Vec<Vec<usize>>,
+    /// Per item its weight.
+    weights: Vec<u64>,
     locked: HashSet<u32>,
     left: usize,
     running: usize,
@@ -237,6 +297,7 @@ impl Board {
         let mut state = State {
             waits: vec![0; lines.len()],
             wakes: vec![Vec::new(); lines.len()],
+            weights: lines.iter().map(|l| l.item.weight).collect(),
             left: lines.len(),
             ..State::default()
         };
@@ -304,10 +365,11 @@ impl Board {
         }
         let woken = state.wakes.get_mut(at).map(std::mem::take).unwrap_or_default();
         for next in woken {
+            let weight = state.weights.get(next).copied().unwrap_or(0);
             if let Some(waits) = state.waits.get_mut(next) {
                 *waits -= 1;
                 if *waits == 0 {
-                    state.ready.push((0, std::cmp::Reverse(next)));
+                    state.ready.push((weight, std::cmp::Reverse(next)));
                 }
             }
         }

@@ -32,24 +32,44 @@ pub(super) struct Finished {
     pub(super) kept: Option<String>,
 }
 
+/// What there is under the wanted name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) exists: bool,
+    /// Whether it holds no object of a user.
+    pub(super) empty: bool,
+    /// Its size.
+    pub(super) bytes: u64,
+}
+
+/// Looks whether the database exists; returns the maintenance connection too.
+pub(super) async fn look(wanted: &ConnectOptions) -> Result<(Connection, Look)> {
+    let mut admin = open_admin(wanted).await?;
+    let found = admin
+        .query(&format!(
+            "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = {}",
+            literal(&wanted.database)
+        ))
+        .await?;
+    let exists = found.scalar().is_some();
+    let bytes = found.scalar().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let empty = exists && is_empty(wanted).await?;
+    Ok((admin, Look { exists, empty, bytes }))
+}
+
 impl Target {
-    /// Creates the database to fill. `id` makes its name unique where the wanted one is taken.
+    /// Creates the database to fill. `id` makes its name unique where the wanted one is taken; a comment is put on it
+    /// before anything else.
     pub(super) async fn create(
         wanted: &ConnectOptions,
         facts: Option<&ServerFacts>,
         clean: bool,
         id: &str,
+        comment: Option<&str>,
     ) -> Result<Self> {
-        let mut admin = open_admin(wanted).await?;
+        let (mut admin, look) = look(wanted).await?;
         let name = &wanted.database;
-        let exists = admin
-            .query(&format!(
-                "SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}",
-                literal(name)
-            ))
-            .await?;
-        let replaces = exists.scalar().is_some();
-        let was_empty = replaces && is_empty(wanted).await?;
+        let (replaces, was_empty) = (look.exists, look.empty);
         if replaces && !was_empty && !clean {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
@@ -67,6 +87,10 @@ impl Target {
             .execute(&create_sql(&filling, facts))
             .await
             .map_err(|e| explain_create(e, &filling))?;
+        if let Some(comment) = comment {
+            let sql = format!("COMMENT ON DATABASE {} IS {}", quote_ident(&filling), literal(comment));
+            admin.execute(&sql).await.context("mark the new database")?;
+        }
         let filling = wanted.with_database(&filling);
         Ok(Self {
             admin,
@@ -160,7 +184,7 @@ impl Target {
     }
 }
 
-async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {
+pub(super) async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {
     let mut first = None;
     for name in ["postgres", "template1"] {
         if name == wanted.database {

@@ -22,6 +22,27 @@ fn here(statement: &str) -> String {
     format!("DO LANGUAGE plpgsql {};\n", literal(&body))
 }
 
+/// Changes the statement within what [`here`] made; none if the text is nothing of the kind or stays as it is.
+pub(crate) fn change_here(sql: &str, change: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let body = unliteral(sql.trim_end().strip_prefix("DO LANGUAGE plpgsql ")?.strip_suffix(';')?)?;
+    let format = body
+        .strip_prefix("BEGIN EXECUTE pg_catalog.format(")?
+        .strip_suffix(", pg_catalog.current_database()); END")?;
+    let statement = unliteral(format)?.replace("%1$I", NAME).replace("%%", "%");
+    let changed = change(&statement)?;
+    Some(if changed.is_empty() { changed } else { here(&changed) })
+}
+
+/// Returns the text that [`literal`] was given.
+fn unliteral(sql: &str) -> Option<String> {
+    let (inner, escapes) = match sql.strip_prefix('E') {
+        Some(rest) => (rest, true),
+        None => (sql, false),
+    };
+    let inner = inner.strip_prefix('\'')?.strip_suffix('\'')?.replace("''", "'");
+    Some(if escapes { inner.replace("\\\\", "\\") } else { inner })
+}
+
 /// Writes the database's properties, last of all.
 pub(super) async fn write(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
     properties(context, sink).await?;
@@ -147,6 +168,22 @@ mod tests {
             sql,
             "DO LANGUAGE plpgsql 'BEGIN EXECUTE pg_catalog.format(''ALTER DATABASE %1$I SET \"a\" TO ''''50%% it''''''''s'''''', \
              pg_catalog.current_database()); END';\n"
+        );
+    }
+
+    #[test]
+    fn a_statement_is_changed_where_it_stands() {
+        let sql = here(&format!(
+            "ALTER ROLE \"a%\" IN DATABASE {NAME} SET \"a\" TO E'50%\\\\ it''s'"
+        ));
+        let changed = change_here(&sql, &|s| Some(s.replace("\"a%\"", "\"b\"")));
+        let wanted = here(&format!(
+            "ALTER ROLE \"b\" IN DATABASE {NAME} SET \"a\" TO E'50%\\\\ it''s'"
+        ));
+        assert_eq!(changed, Some(wanted));
+        assert_eq!(
+            change_here("DO LANGUAGE plpgsql 'BEGIN END';", &|_| Some(String::new())),
+            None
         );
     }
 }

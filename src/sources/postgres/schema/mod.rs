@@ -40,6 +40,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+pub(super) use database::change_here;
 pub use globals::write_globals;
 pub use graph::Graph;
 pub use large_objects::{READABLE_SQL, write_large_object_rights, write_large_objects};

@@ -1,0 +1,237 @@
+//! What a restore would do, found out before anything is written: sizes, versions, what the target lacks.
+//!
+//! What would certainly fail (a target that is not empty, a role that may not create databases) is an error here, so that
+//! no source of a restore is written when another one's target refuses.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::load::TableData;
+use super::restore::PostgresRestore;
+use super::schema::literal;
+use super::selection::choose;
+use super::sql_streams::{GLOBALS, PRE_DATA};
+use super::target::{Look, look};
+use crate::error::{Context as _, Error, ErrorKind, Result};
+
+/// A restore before its first write.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RestorePlan {
+    /// Database that is made, replaced or restored into.
+    pub database: String,
+    /// `create`, `fill-empty`, `replace-by-swap` or `in-place`.
+    pub way: String,
+    /// Version of the server that was backed up.
+    pub source_version: String,
+    /// Version of the target server.
+    pub target_version: String,
+    /// Tables whose rows come back.
+    pub tables: u64,
+    /// Rows of these.
+    pub rows: u64,
+    /// Bytes of their COPY data.
+    pub bytes: u64,
+    /// Size of the whole database when it was backed up.
+    pub source_database_bytes: u64,
+    /// Size of the database that is there now.
+    pub present_bytes: u64,
+    /// Roles of the backup that the server lacks, by their names here.
+    pub missing_roles: Vec<String>,
+    /// Extensions that cannot be created on the server.
+    pub missing_extensions: Vec<String>,
+    /// What else to know.
+    pub warnings: Vec<String>,
+}
+
+impl RestorePlan {
+    /// Returns the plan as lines for a person, each with its newline.
+    pub fn lines(&self) -> String {
+        let way = match self.way.as_str() {
+            "create" => "is created",
+            "fill-empty" => "is empty: a new one is filled beside it and takes its name",
+            "replace-by-swap" => "is replaced: a new one is filled beside it, then both are renamed",
+            _ => "stays; what was chosen is restored into it in one transaction",
+        };
+        let bytes = crate::config::format_bytes;
+        let mut text = format!(
+            "  database \"{}\" {way}\n  PostgreSQL {} into {}; {} tables, {} rows, {} of rows to send\n",
+            self.database,
+            self.source_version,
+            self.target_version,
+            self.tables,
+            self.rows,
+            bytes(self.bytes)
+        );
+        text.push_str(&format!(
+            "  space: the source's database had {} with its indexes",
+            bytes(self.source_database_bytes)
+        ));
+        if self.present_bytes > 0 {
+            text.push_str(&format!("; the present one has {}", bytes(self.present_bytes)));
+        }
+        text.push('\n');
+        if !self.missing_roles.is_empty() {
+            text.push_str(&format!(
+                "  missing roles: {} (create them, or --create-roles, --role-map, --no-owner)\n",
+                self.missing_roles.join(", ")
+            ));
+        }
+        if !self.missing_extensions.is_empty() {
+            text.push_str(&format!(
+                "  missing extensions: {} (install them on the server first)\n",
+                self.missing_extensions.join(", ")
+            ));
+        }
+        for warning in &self.warnings {
+            text.push_str(&format!("  warning: {warning}\n"));
+        }
+        text
+    }
+}
+
+impl PostgresRestore {
+    /// Looks at backup and target. Nothing is written.
+    pub async fn plan(&self) -> Result<RestorePlan> {
+        let act = || format!("look at target \"{}\"", self.target.location());
+        let (contents, toc, facts) = self.open().await?;
+        let tables = TableData::all(&contents)?;
+        let chosen = choose(
+            &self.options.selection,
+            self.options.beside.is_some(),
+            &contents,
+            &toc,
+            tables,
+        )
+        .await?;
+        let (mut admin, look) = look(&self.target).await.with_context(act)?;
+        self.refuse_target(&look)?;
+        let facts = facts.unwrap_or_default();
+        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let mut plan = RestorePlan {
+            database: self.target.database.clone(),
+            way: self.way(&look).to_owned(),
+            source_version: facts.version.clone(),
+            target_version: admin.parameter("server_version").unwrap_or_default().to_owned(),
+            tables: number(chosen.tables.iter().filter(|t| t.pieces.is_none()).count()),
+            rows: chosen.tables.iter().filter_map(|t| t.record.rows).sum(),
+            bytes: chosen.tables.iter().map(|t| t.record.bytes).sum(),
+            source_database_bytes: facts.database_bytes,
+            present_bytes: look.bytes,
+            ..RestorePlan::default()
+        };
+        let rights = "SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user";
+        if plan.way != "in-place" && admin.query(rights).await.with_context(act)?.scalar() == Some("f") {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("role \"{}\" may not create databases", self.target.user),
+            )
+            .with_hint("ALTER ROLE … CREATEDB, or restore as another role."));
+        }
+        let (source, target) = (facts.version_num / 10_000, major(&plan.target_version));
+        if source > target && target > 0 {
+            plan.warnings.push(format!(
+                "the target is PostgreSQL {target}, the backup was made from {source}: newer syntax will fail there"
+            ));
+        }
+        let named = |stream: &str, kind: &str| -> Vec<String> {
+            let lines = toc.iter().filter(|l| l.stream == stream && l.item.kind == kind);
+            lines.map(|l| l.item.name.clone()).collect()
+        };
+        let mapped = |role: String| {
+            let new = self.options.role_map.iter().find(|(old, _)| *old == role);
+            new.map_or(role, |(_, new)| new.clone())
+        };
+        let roles: Vec<String> = named(GLOBALS, "ROLE").into_iter().map(mapped).collect();
+        plan.missing_roles = absent(&mut admin, "pg_roles", "rolname", roles)
+            .await
+            .with_context(act)?;
+        let extensions = chosen.pre_data.iter().any(|l| l.item.kind == "EXTENSION");
+        if extensions {
+            let names = named(PRE_DATA, "EXTENSION");
+            plan.missing_extensions = absent(&mut admin, "pg_available_extensions", "name", names)
+                .await
+                .with_context(act)?;
+        }
+        admin.close().await;
+        Ok(plan)
+    }
+
+    fn way(&self, look: &Look) -> &'static str {
+        match (self.goes_in_place(look), look.exists, look.empty) {
+            (true, ..) => "in-place",
+            (_, false, _) => "create",
+            (_, true, true) => "fill-empty",
+            (_, true, false) => "replace-by-swap",
+        }
+    }
+
+    /// Returns whether the restore writes into the database that is there.
+    pub(super) fn goes_in_place(&self, look: &Look) -> bool {
+        let selection = &self.options.selection;
+        self.options.beside.is_some() || selection.data_only || (selection.is_partial() && look.exists && !look.empty)
+    }
+
+    /// Returns whether the restore writes into the database that is there.
+    pub(super) async fn is_in_place(&self) -> Result<bool> {
+        if !self.options.selection.is_partial() {
+            return Ok(false);
+        }
+        let (admin, look) = look(&self.target).await?;
+        admin.close().await;
+        self.refuse_target(&look)?;
+        Ok(self.goes_in_place(&look))
+    }
+
+    /// Refuses a target into which this restore cannot go.
+    fn refuse_target(&self, look: &Look) -> Result<()> {
+        let name = &self.target.database;
+        if self.goes_in_place(look) && !look.exists {
+            return Err(
+                Error::new(ErrorKind::NotFound, format!("database \"{name}\" does not exist")).with_hint(
+                    "Rows alone, and tables beside, need the database; say with --into where tables go otherwise.",
+                ),
+            );
+        }
+        if self.goes_in_place(look) {
+            let clean_schema = self.options.clean && !self.options.selection.schemas.is_empty();
+            if clean_schema && !self.options.selection.data_only {
+                return Err(Error::invalid("--clean cannot replace single schemas of a database")
+                    .with_hint("Drop the schema yourself, or restore into another database with --into."));
+            }
+            return Ok(());
+        }
+        if look.exists && !look.empty && !self.options.clean {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("database \"{name}\" exists and is not empty"),
+            )
+            .with_hint("Name another database with --into, or give --clean to restore beside it and swap."));
+        }
+        Ok(())
+    }
+}
+
+fn major(version: &str) -> u32 {
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
+/// Returns the names that a catalog does not have.
+async fn absent(admin: &mut Connection, catalog: &str, column: &str, names: Vec<String>) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for page in names.chunks(1000) {
+        let list: Vec<String> = page.iter().map(|n| literal(n)).collect();
+        let sql = format!(
+            "SELECT {column}::text FROM pg_catalog.{catalog} WHERE {column} IN ({})",
+            list.join(", ")
+        );
+        let found = admin.query(&sql).await?;
+        let found: HashSet<&str> = found.rows.iter().filter_map(|r| r.first()?.as_deref()).collect();
+        missing.extend(page.iter().filter(|n| !found.contains(n.as_str())).cloned());
+    }
+    Ok(missing)
+}
+
+/// How long a scratch database may take to be left by its last session before it is dropped.
+pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
