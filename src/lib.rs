@@ -16,6 +16,7 @@ pub mod memory;
 pub mod report;
 pub mod repository;
 pub mod retention;
+pub mod schedule;
 pub mod sources;
 pub mod storage;
 

@@ -89,7 +89,12 @@ pub enum Verb {
     Cat(Cat),
     /// Expire snapshots by the keep rules and sweep what no snapshot needs
     Prune(Prune),
+    /// Run every job at its time, and prune after it, until a signal ends it
+    Run(Run),
 }
+
+/// Connections or readers per source, where nothing else is said.
+pub const DEFAULT_PARALLEL: u8 = 4;
 
 /// Flags of `init`.
 #[derive(Debug, Args)]
@@ -312,8 +317,19 @@ pub struct Cat {
     pub path: String,
 }
 
-/// Flags of `prune`.
+/// Flags of `run`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault run\n  wirevault run --dry-run\n  wirevault run --json >> wirevault.log"
+)]
+pub struct Run {
+    /// Print when each job runs next, and end
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Flags of `prune`.
+#[derive(Debug, Default, Args)]
 #[command(
     after_help = "Examples:\n  wirevault prune --dry-run\n  wirevault prune --keep-last 3 --keep-daily 30 --from s3://bucket/app"
 )]

@@ -55,7 +55,7 @@ fn run(cli: &Cli) -> Result<u8> {
             spool_dir: spool_dir(&cli.global, &config),
             config,
         };
-        dispatch(&session, &cli.verb).await
+        dispatch(&session, cli).await
     });
     // A blocking thread that still waits for a peer must not hold the process.
     runtime.shutdown_background();
@@ -64,8 +64,8 @@ fn run(cli: &Cli) -> Result<u8> {
     Ok(report.status().exit_code())
 }
 
-async fn dispatch(session: &Session, verb: &Verb) -> Outcome {
-    match verb {
+async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
+    match &cli.verb {
         Verb::Init(options) => commands::init::run(session, options).await,
         Verb::Check(options) => commands::check::run(session, options).await,
         Verb::Backup(options) => commands::backup::run(session, options).await,
@@ -75,6 +75,15 @@ async fn dispatch(session: &Session, verb: &Verb) -> Outcome {
         Verb::Restore(options) => commands::restore::run(session, options).await,
         Verb::Cat(options) => commands::cat::run(session, options).await,
         Verb::Prune(options) => commands::prune::run(session, options).await,
+        Verb::Run(options) => {
+            let reload = || configuration(&cli.global);
+            let tell = |event: &commands::run::Event| output::print_event(event, &cli.global);
+            let surroundings = commands::run::Surroundings {
+                reload: &reload,
+                tell: &tell,
+            };
+            commands::run::run(session, options, surroundings).await
+        }
     }
 }
 

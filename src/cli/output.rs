@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::cli::args::Global;
+use crate::commands::run::Event;
 use crate::commands::{Report, Status};
 use crate::error::{Error, ErrorKind};
 
@@ -23,6 +24,24 @@ pub(super) fn print_report(report: &dyn Report, global: &Global) {
     };
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints one line for something that happened: JSON for programs, otherwise text with the time of day.
+pub(super) fn print_event(event: &Event, global: &Global) {
+    let now = jiff::Zoned::now();
+    let line = if global.json {
+        let mut document = serde_json::to_value(event).unwrap_or_default();
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert("time".to_owned(), now.timestamp().to_string().into());
+        }
+        format!("{document}\n")
+    } else if global.quiet {
+        return;
+    } else {
+        format!("{} {event}", now.strftime("%Y-%m-%d %H:%M:%S %Z"))
+    };
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Prints the chain of an error once, with the innermost hint; as a JSON document too if one was asked for.

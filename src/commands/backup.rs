@@ -216,7 +216,7 @@ async fn discard(store: &SharedStore, id: &SnapshotId, source: &str) {
 }
 
 /// Returns this host's name as the kernel knows it.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() {
         "localhost".to_owned()

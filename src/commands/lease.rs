@@ -68,8 +68,9 @@ fn without(why: &str) -> Option<HeldLease> {
 impl HeldLease {
     /// Gives the lease back.
     pub(super) async fn release(self) {
-        drop(self.renewing);
-        // A renewal that is under way ends by itself; whatever is left of the lease expires.
+        // Until the task has ended it holds the lease as well, and a renewal under way would bring it back.
+        self.renewing.abort();
+        let _ = self.renewing.await;
         let Some(lease) = Arc::into_inner(self.lease) else {
             return;
         };

@@ -13,6 +13,7 @@ mod open;
 mod probe;
 pub mod prune;
 pub mod restore;
+pub mod run;
 mod said;
 pub mod session;
 pub mod show;

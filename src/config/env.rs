@@ -63,6 +63,7 @@ pub fn from_environment(env: &Environment<'_>) -> Result<Config> {
         jobs,
         memory_limit_bytes: None,
         spool_dir: None,
+        timezone: None,
     })
 }
 
@@ -167,6 +168,9 @@ fn job(env: &Environment<'_>, sources: &[SourceConfig]) -> Result<JobConfig> {
         name: "full".to_owned(),
         sources: sources.iter().map(|s| s.name.clone()).collect(),
         schedule: Some(env.get("BACKUP_SCHEDULE").unwrap_or_else(|| "0 2 * * *".to_owned())),
+        timezone: None,
+        jitter: std::time::Duration::ZERO,
+        timeout: None,
         keep: Some(KeepConfig {
             last: 1,
             within_days,

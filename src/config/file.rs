@@ -14,6 +14,7 @@ use crate::config::types::{
 use crate::config::url::{checked_name, parse_repository_url, split_postgres_url};
 use crate::config::{Secret, nearest, units};
 use crate::error::{Context, Error, Result};
+use crate::schedule::Schedule;
 
 #[derive(Deserialize)]
 struct RawFile {
@@ -24,6 +25,7 @@ struct RawFile {
     job: BTreeMap<String, RawJob>,
     memory_limit: Option<String>,
     spool_dir: Option<PathBuf>,
+    timezone: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +70,9 @@ struct RawSource {
 struct RawJob {
     sources: Vec<String>,
     schedule: Option<String>,
+    timezone: Option<String>,
+    jitter: Option<String>,
+    timeout: Option<String>,
     keep: Option<KeepConfig>,
     #[serde(default)]
     keep_in: BTreeMap<String, KeepConfig>,
@@ -116,7 +121,11 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
         .job
         .into_iter()
         .map(|(name, one)| job(name, one, &sources, &repositories))
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<JobConfig>>>()?;
+    for job in &jobs {
+        // Wrong expressions and zones are told at once, not when the scheduler starts.
+        Schedule::of(job, raw.timezone.as_deref(), "")?;
+    }
     Ok(Config {
         origin: file.to_owned(),
         repositories,
@@ -128,6 +137,7 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
             .transpose()
             .context("memory_limit")?,
         spool_dir: raw.spool_dir,
+        timezone: raw.timezone,
     })
 }
 
@@ -223,11 +233,20 @@ fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[Repo
         name,
         sources: raw.sources,
         schedule: raw.schedule,
+        timezone: raw.timezone,
+        jitter: duration(raw.jitter, "jitter")?.unwrap_or_default(),
+        timeout: duration(raw.timeout, "timeout")?,
         keep: raw.keep,
         keep_in: raw.keep_in,
         repositories: raw.repositories,
         compression_level: raw.compression_level,
     })
+}
+
+fn duration(text: Option<String>, key: &str) -> Result<Option<std::time::Duration>> {
+    text.map(|text| units::parse_duration(&text))
+        .transpose()
+        .context(key.to_owned())
 }
 
 fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::nearest;
 use crate::error::{Error, Result};
 
-pub(super) const TOP: &[&str] = &["repository", "source", "job", "memory_limit", "spool_dir"];
+pub(super) const TOP: &[&str] = &["repository", "source", "job", "memory_limit", "spool_dir", "timezone"];
 pub(super) const REPOSITORY: &[&str] = &[
     "url",
     "endpoint",
@@ -24,6 +24,9 @@ pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_f
 pub(super) const JOB: &[&str] = &[
     "sources",
     "schedule",
+    "timezone",
+    "jitter",
+    "timeout",
     "keep",
     "keep_in",
     "repositories",

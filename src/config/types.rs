@@ -19,6 +19,8 @@ pub struct Config {
     pub memory_limit_bytes: Option<u64>,
     /// Directory for the named exceptions that need a local copy.
     pub spool_dir: Option<PathBuf>,
+    /// IANA name of the time zone of schedules; the system's when there is none.
+    pub timezone: Option<String>,
 }
 
 /// One repository.
@@ -162,6 +164,15 @@ pub struct JobConfig {
     /// When the scheduler runs it (five cron fields).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// IANA name of the time zone of its schedule, if it is not the one of all jobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Its runs begin later by a part of this, which differs between hosts.
+    #[serde(skip)]
+    pub jitter: std::time::Duration,
+    /// A scheduled run that takes longer is ended.
+    #[serde(skip)]
+    pub timeout: Option<std::time::Duration>,
     /// What `prune` keeps, in every repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,

@@ -117,17 +117,17 @@ fn verify_reports_every_damage_and_names_the_object() {
         for n in 0..10 {
             let at = (size - 1) * n / 9;
             bench.damaged(&path, &flip(at), &|key| {
-                bench.assert_verify_names(key, &format!("flip at {at}"))
+                bench.assert_verify_names(key, &format!("flip at {at}"));
             });
         }
         for at in [0, 1, size / 2, size - 1] {
             let cut = |bytes: &mut Vec<u8>| bytes.truncate(at);
             bench.damaged(&path, &cut, &|key| {
-                bench.assert_verify_names(key, &format!("cut at {at}"))
+                bench.assert_verify_names(key, &format!("cut at {at}"));
             });
         }
         bench.damaged(&path, &|bytes| bytes.push(b'\n'), &|key| {
-            bench.assert_verify_names(key, "longer")
+            bench.assert_verify_names(key, "longer");
         });
     }
 }
@@ -147,7 +147,7 @@ fn restore_over_damage_leaves_the_live_target_as_it_was() {
             // In an archive: within the frames of the source's entries, which a restore reads.
             for at in [size / 4, size / 2] {
                 bench.damaged(&path, &flip(at), &|key| {
-                    bench.assert_restore_refuses(source, key, "flip")
+                    bench.assert_restore_refuses(source, key, "flip");
                 });
             }
             let cut = |bytes: &mut Vec<u8>| bytes.truncate(size - 1);

@@ -32,6 +32,7 @@ mod postgres_roundtrip;
 mod postgres_schema;
 mod postgres_selection;
 mod repository;
+mod run;
 mod sqlite;
 mod storage;
 mod sweep_race;

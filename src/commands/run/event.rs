@@ -1,0 +1,172 @@
+//! What the scheduler says: one line each, as text or as JSON.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::commands::Status;
+use crate::schedule::Why;
+
+/// Something that happened.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A job has its next time.
+    Planned {
+        /// Its name.
+        job: String,
+        /// When; never, when there is none.
+        next: Option<Timestamp>,
+    },
+    /// A run begins.
+    Begun {
+        /// Name of the job.
+        job: String,
+        /// Why now.
+        why: Why,
+        /// Occurrences that passed before it without a run.
+        missed: u32,
+    },
+    /// A run ended.
+    Ended {
+        /// Name of the job.
+        job: String,
+        /// How.
+        status: Status,
+        /// How long it took.
+        seconds: f64,
+        /// What failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// What can be done about it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+        /// When the job runs again.
+        next: Option<Timestamp>,
+        /// Whether that is a repetition of this run.
+        repeats: bool,
+    },
+    /// Keep rules were applied.
+    Pruned {
+        /// Name of the job.
+        job: String,
+        /// URL of the repository.
+        repository: String,
+        /// Snapshots that were removed.
+        expired: u64,
+        /// Objects that no snapshot needs any more.
+        swept: u64,
+    },
+    /// The configuration was read again.
+    Reloaded {
+        /// Jobs with a schedule.
+        jobs: usize,
+    },
+    /// The configuration is wrong; the old one stays.
+    ReloadRefused {
+        /// What is wrong.
+        error: String,
+        /// What can be done about it.
+        hint: Option<String>,
+    },
+    /// A signal ended it.
+    Stopped,
+}
+
+impl Event {
+    /// Reads what `prune` says of itself.
+    pub(super) fn pruned(job: &str, repository: &str, document: &Value) -> Self {
+        let decisions = document.get("decisions").and_then(Value::as_array);
+        // A decision without a reason to keep it is one to let it go.
+        let goes = |decision: &&Value| {
+            decision
+                .get("reasons")
+                .and_then(Value::as_array)
+                .is_some_and(Vec::is_empty)
+        };
+        let expired = decisions.map_or(0, |all| all.iter().filter(goes).count());
+        let swept = document.get("swept").and_then(|swept| swept.get("objects"));
+        Self::Pruned {
+            job: job.to_owned(),
+            repository: repository.to_owned(),
+            expired: u64::try_from(expired).unwrap_or(u64::MAX),
+            swept: swept.and_then(Value::as_u64).unwrap_or(0),
+        }
+    }
+}
+
+/// A time as people read it: local, with its zone.
+fn local(time: Timestamp) -> String {
+    let zoned = time.to_zoned(TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planned { job, next: Some(next) } => writeln!(f, "{job}: next run {}", local(*next)),
+            Self::Planned { job, next: None } => writeln!(f, "{job}: no further run"),
+            Self::Begun { job, why, missed } => {
+                write!(f, "{job}: begun")?;
+                match why {
+                    Why::Scheduled => {}
+                    Why::CaughtUp => write!(f, ", late")?,
+                    Why::Repeated => write!(f, " again after a failure")?,
+                }
+                if *missed > 0 {
+                    write!(f, ", for {missed} missed before as well")?;
+                }
+                writeln!(f)
+            }
+            Self::Ended {
+                job,
+                status,
+                seconds,
+                error,
+                hint,
+                next,
+                repeats,
+            } => {
+                let how = match status {
+                    Status::Done => "done",
+                    Status::Partial => "finished, but some sources failed or lost items",
+                    Status::Failed => "failed",
+                };
+                write!(f, "{job}: {how} after {seconds:.1} s")?;
+                if let Some(error) = error {
+                    write!(f, ": {error}")?;
+                }
+                if let Some(hint) = hint {
+                    write!(f, " ({hint})")?;
+                }
+                match next {
+                    Some(next) if *repeats => writeln!(f, "; again {}", local(*next)),
+                    Some(next) => writeln!(f, "; next run {}", local(*next)),
+                    None => writeln!(f),
+                }
+            }
+            Self::Pruned {
+                job,
+                repository,
+                expired,
+                swept,
+            } => {
+                writeln!(
+                    f,
+                    "{job}: {expired} snapshots expired, {swept} objects swept in {repository}"
+                )
+            }
+            Self::Reloaded { jobs } => writeln!(f, "configuration read again: {jobs} jobs with a schedule"),
+            Self::ReloadRefused { error, hint } => {
+                write!(f, "the configuration is wrong, the old one stays: {error}")?;
+                match hint {
+                    Some(hint) => writeln!(f, " ({hint})"),
+                    None => writeln!(f),
+                }
+            }
+            Self::Stopped => writeln!(f, "ended by a signal"),
+        }
+    }
+}
