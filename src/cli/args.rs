@@ -137,6 +137,10 @@ pub struct Backup {
     /// zstd level, 1 (fast) to 19 (small) [default: 1, or the job's]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: Option<i32>,
+
+    /// PostgreSQL: give way when a statement has waited this long behind the backup, for example 30s [default: never]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_block: Option<std::time::Duration>,
 }
 
 /// Flags of `list`.
@@ -365,6 +369,13 @@ pub struct Prune {
     /// Do not sweep data without a snapshot
     #[arg(long)]
     pub no_sweep: bool,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    config::parse_duration(text).map_err(|error| match error.hint() {
+        Some(hint) => format!("{}. {hint}", error.chain()),
+        None => error.chain(),
+    })
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

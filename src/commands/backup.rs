@@ -12,7 +12,7 @@ use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
 use crate::commands::{Outcome, Session, Status, lease, open, show};
-use crate::config::{Plan, SourceConfig};
+use crate::config::{Plan, SourceConfig, SourceKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository, Run, RunOptions, SnapshotId, document, layout};
 use crate::sources::{BackupContext, Source, SourceOutcome};
@@ -28,6 +28,17 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     if let Some(level) = options.level {
         for plan in &mut plans {
             plan.compression_level = level;
+        }
+    }
+    if let Some(limit) = options.max_block {
+        let kinds = plans
+            .iter_mut()
+            .flat_map(|plan| &mut plan.sources)
+            .map(|source| &mut source.kind);
+        for kind in kinds {
+            if let SourceKind::Postgres(postgres) = kind {
+                postgres.max_block_seconds = Some(limit.as_secs().max(1));
+            }
         }
     }
     if options.dry_run {

@@ -1,6 +1,7 @@
 //! Configuration to live things: stores and sources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::commands::session::process_environment;
 use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
@@ -51,7 +52,10 @@ pub(super) async fn store(repository: &RepositoryConfig) -> Result<SharedStore> 
 /// Makes a source; nothing is connected yet.
 pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
     match &config.kind {
-        SourceKind::Postgres(source) => Ok(Arc::new(PostgresSource::new(postgres(source)?))),
+        SourceKind::Postgres(source) => {
+            let limit = source.max_block_seconds.map(Duration::from_secs);
+            Ok(Arc::new(PostgresSource::new(postgres(source)?).with_max_block(limit)))
+        }
         SourceKind::Sqlite(sqlite) => {
             let mut options = SqliteOptions::new(sqlite.path.clone());
             options.method = match sqlite.method {

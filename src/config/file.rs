@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 use crate::config::keys::{self, Place};
+use crate::config::parse_duration;
 use crate::config::types::{
     Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,
     SqliteMethod, SqliteSource,
@@ -55,6 +56,7 @@ struct RawSource {
     url: Option<String>,
     password_file: Option<PathBuf>,
     parallel: Option<usize>,
+    max_block: Option<String>,
     path: Option<PathBuf>,
     method: Option<SqliteMethod>,
     root: Option<PathBuf>,
@@ -189,6 +191,10 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                 password,
                 password_file: raw.password_file,
                 parallel: raw.parallel,
+                max_block_seconds: raw
+                    .max_block
+                    .map(|text| parse_duration(&text).map(|d| d.as_secs().max(1)).with_context(section))
+                    .transpose()?,
             })
         }
         "sqlite" => SourceKind::Sqlite(SqliteSource {

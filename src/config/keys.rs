@@ -18,7 +18,7 @@ pub(super) const REPOSITORY: &[&str] = &[
     "access_key",
     "secret_key",
 ];
-pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel"];
+pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel", "max_block"];
 pub(super) const SQLITE: &[&str] = &["kind", "path", "method"];
 pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_file_system"];
 pub(super) const JOB: &[&str] = &[

@@ -117,6 +117,9 @@ pub struct PostgresSource {
     /// Connections that read tables at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
+    /// How long, in seconds, a statement may wait behind the backup before the backup gives way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_block_seconds: Option<u64>,
 }
 
 /// A SQLite database file.

@@ -31,6 +31,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                     password,
                     password_file: None,
                     parallel: None,
+                    max_block_seconds: None,
                 }),
             })
         }

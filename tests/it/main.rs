@@ -29,6 +29,7 @@ mod help;
 mod kill;
 mod postgres;
 mod postgres_roundtrip;
+mod postgres_safety;
 mod postgres_schema;
 mod postgres_selection;
 mod repository;

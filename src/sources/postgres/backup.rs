@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::connection::Connection;
+use super::check;
 use super::copy_table::CopyTable;
 use super::large_objects;
+use super::pooler;
 use super::restore_script;
-use super::schema::{self, SESSION_SQL, Section};
-use super::server_error::sqlstate;
+use super::schema::{self, Section};
 use super::snapshot::{Leader, ServerFacts};
 use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, SqlStreams};
 use super::table_stream::TextResult;
 use super::tables::{TableReaders, TableResult, read_all};
 use super::url::ConnectOptions;
+use super::waiting;
 use crate::archive::{ArchiveWriter, EntryMeta, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::sources::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
+use crate::sources::{BackupContext, Finding, Notes, Source, SourceOutcome};
 
 /// Name of the stream record that carries [`ServerFacts`]; it has no members.
 pub(super) const FACTS: &str = "postgres";
@@ -27,12 +29,23 @@ pub(super) const FACTS: &str = "postgres";
 #[derive(Debug, Clone)]
 pub struct PostgresSource {
     options: ConnectOptions,
+    max_block: Option<Duration>,
 }
 
 impl PostgresSource {
     /// Makes a source of a database.
     pub fn new(options: ConnectOptions) -> Self {
-        Self { options }
+        Self {
+            options,
+            max_block: None,
+        }
+    }
+
+    /// Ends a backup behind which a statement has waited for longer than this.
+    #[must_use]
+    pub fn with_max_block(mut self, max_block: Option<Duration>) -> Self {
+        self.max_block = max_block;
+        self
     }
 
     async fn run(&self, context: BackupContext) -> Result<SourceOutcome> {
@@ -44,8 +57,9 @@ impl PostgresSource {
             parallel,
             ..
         } = context;
-        let notes = Notes::new(&name, Arc::clone(&reporter));
+        let notes = Arc::new(Notes::new(&name, Arc::clone(&reporter)));
         reporter.phase(&name, "schema");
+        pooler::refuse(&self.options).await?;
         let leader = Leader::open(&self.options, &notes).await?;
         leader.graph.notes().iter().for_each(|note| notes.add(note.clone()));
         let objects = large_objects::Plan::read(&leader.client, &notes)
@@ -64,9 +78,15 @@ impl PostgresSource {
             writer: writer.clone(),
             reporter: Arc::clone(&reporter),
             task: name.clone(),
+            notes: Arc::clone(&notes),
             cancel,
         });
-        let results = read_all(Arc::clone(&readers), &tables, parallel).await?;
+        let watch = waiting::watch(&self.options, leader.facts.process_id, self.max_block, &notes);
+        let results = tokio::select! {
+            biased;
+            read = read_all(Arc::clone(&readers), &tables, parallel) => read?,
+            waited = watch => return Err(waited),
+        };
         drop(readers);
         // The snapshot was needed until here.
         leader
@@ -103,7 +123,7 @@ impl Source for PostgresSource {
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        check(&self.options).await
+        check::check(&self.options).await
     }
 
     async fn backup(&self, context: BackupContext) -> Result<SourceOutcome> {
@@ -255,164 +275,4 @@ async fn write_entry(writer: &ArchiveWriter, name: &str, data: &[u8], now: i64) 
     writer
         .submit_entry(EntryMeta::file(name.as_bytes(), size, (now, 0)), chunk)
         .await
-}
-
-/// Looks at a database without reading data.
-async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
-    let mut connection = Connection::open(options).await?;
-    let finding = |level, message: String, hint: Option<&str>| Finding {
-        level,
-        message,
-        hint: hint.map(str::to_owned),
-    };
-    let mut findings = Vec::new();
-    let sql = "SELECT current_setting('server_version'), current_setting('server_version_num'), \
-        pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(pg_catalog.current_database())), \
-        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
-        (SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_' OR nspname = 'information_schema')), \
-        current_setting('max_locks_per_transaction')::bigint * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint), \
-        (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata), pg_catalog.pg_is_in_recovery()";
-    let row = connection.query(sql).await.context("read the server's facts")?;
-    let text = |at: usize| {
-        row.rows
-            .first()
-            .and_then(|r| r.get(at))
-            .cloned()
-            .flatten()
-            .unwrap_or_default()
-    };
-    let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
-    let tls = if connection.is_tls() { "TLS" } else { "no TLS" };
-    findings.push(finding(
-        FindingLevel::Info,
-        format!("PostgreSQL {}, {}, {} tables, {tls}", text(0), text(2), number(4)),
-        None,
-    ));
-    if number(1) < 130_000 {
-        findings.push(finding(
-            FindingLevel::Warning,
-            "servers older than 13 are not tested".into(),
-            None,
-        ));
-    }
-    if text(3) != "t" {
-        let hint = "Grant pg_read_all_data (14 and newer); role passwords and some definitions need a superuser.";
-        findings.push(finding(
-            FindingLevel::Info,
-            format!("role \"{}\" is no superuser", options.user),
-            Some(hint),
-        ));
-    }
-    if number(4) > number(5) / 2 {
-        let message = format!(
-            "{} tables need as many locks, the server's lock table holds about {}",
-            number(4),
-            number(5)
-        );
-        findings.push(finding(
-            FindingLevel::Warning,
-            message,
-            Some("Raise max_locks_per_transaction."),
-        ));
-    }
-    if number(6) > 0 {
-        findings.push(finding(
-            FindingLevel::Info,
-            format!("{} large objects", number(6)),
-            None,
-        ));
-        let sql = format!(
-            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata o WHERE NOT pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT') AND NOT {}",
-            schema::READABLE_SQL
-        );
-        let hidden = connection
-            .query(&sql)
-            .await
-            .context("look at rights of large objects")?;
-        if let Some(count) = hidden.scalar().filter(|&c| c != "0") {
-            let hint = "Grant pg_read_all_data (14 and newer), or SELECT on each large object.";
-            let message = format!("no privilege to read {count} large objects: they will not be in the backup");
-            findings.push(finding(FindingLevel::Warning, message, Some(hint)));
-        }
-    }
-    if text(7) == "t" {
-        let hint = "Turn on hot_standby_feedback, or raise max_standby_streaming_delay.";
-        findings.push(finding(
-            FindingLevel::Warning,
-            "the server is a standby: conflicts with replay can cancel the backup".into(),
-            Some(hint),
-        ));
-    }
-    findings.extend(unreadable(&mut connection).await?);
-    findings.extend(pooled(&mut connection, options).await?);
-    connection.close().await;
-    Ok(findings)
-}
-
-async fn unreadable(connection: &mut Connection) -> Result<Vec<Finding>> {
-    let sql = "SELECT c.oid::pg_catalog.regclass::text, \
-        pg_catalog.row_security_active(c.oid) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-        AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)) LIMIT 20";
-    let result = connection.query(sql).await.context("look at privileges")?;
-    let make = |row: &Vec<Option<String>>| {
-        let name = row.first().cloned().flatten().unwrap_or_default();
-        let hidden = row.get(1).cloned().flatten().as_deref() == Some("t");
-        let (message, hint) = if hidden {
-            (
-                format!("row security hides rows of table {name}"),
-                "Back up as the table's owner or a role with BYPASSRLS.",
-            )
-        } else {
-            (
-                format!("no privilege to read table {name}"),
-                "Grant SELECT on it, or pg_read_all_data (14 and newer).",
-            )
-        };
-        Finding {
-            level: FindingLevel::Error,
-            message,
-            hint: Some(hint.to_owned()),
-        }
-    };
-    Ok(result.rows.iter().map(make).collect())
-}
-
-/// Finds a pooler that gives each transaction another session: an exported snapshot is then useless.
-async fn pooled(connection: &mut Connection, options: &ConnectOptions) -> Result<Option<Finding>> {
-    connection
-        .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await?;
-    let exported = connection.query("SELECT pg_catalog.pg_export_snapshot()").await?;
-    let snapshot = exported.scalar().unwrap_or_default().replace('\'', "''");
-    let mut second = Connection::open(options).await?;
-    let sql = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'; {SESSION_SQL} COMMIT"
-    );
-    let imported = second.execute(&sql).await;
-    let first_pid = connection
-        .query("SELECT pg_catalog.pg_backend_pid()")
-        .await?
-        .scalar()
-        .and_then(|p| p.parse::<i32>().ok());
-    let pooled = first_pid.is_some_and(|pid| connection.process_id() != 0 && pid != connection.process_id());
-    connection.execute("COMMIT").await?;
-    second.close().await;
-    let hint = Some("Connect to the server itself, not to a pooler.".to_owned());
-    Ok(match imported {
-        Err(error) => {
-            let state = sqlstate(&error).unwrap_or("none").to_owned();
-            Some(Finding {
-                level: FindingLevel::Error,
-                message: format!("a snapshot cannot be shared between connections (SQLSTATE {state})"),
-                hint,
-            })
-        }
-        Ok(()) if pooled => Some(Finding {
-            level: FindingLevel::Warning,
-            message: "a connection pooler stands between".into(),
-            hint,
-        }),
-        Ok(()) => None,
-    })
 }

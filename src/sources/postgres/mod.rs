@@ -6,6 +6,7 @@
 mod auth;
 pub mod backup;
 mod binary_copy;
+mod check;
 pub mod client;
 pub mod connection;
 mod copy_out;
@@ -13,6 +14,7 @@ mod copy_table;
 mod in_place;
 mod large_objects;
 pub mod load;
+mod pooler;
 pub mod restore;
 mod restore_plan;
 mod restore_script;
@@ -32,6 +34,7 @@ mod tls;
 mod transport;
 pub mod url;
 mod verify;
+mod waiting;
 
 pub use backup::PostgresSource;
 pub use client::{client_error, open_client};

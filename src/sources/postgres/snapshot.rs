@@ -38,6 +38,9 @@ pub(super) struct ServerFacts {
     /// Name of the exported snapshot.
     #[serde(skip)]
     pub snapshot: String,
+    /// The leader's process on the server.
+    #[serde(skip)]
+    pub process_id: i32,
     /// `server_version`.
     pub version: String,
     /// `server_version_num`.
@@ -159,7 +162,8 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         pg_catalog.pg_database_size(d.oid), \
         pg_catalog.to_char(pg_catalog.transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
         pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
-        COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), pg_catalog.to_jsonb(d) ->> 'daticurules' \
+        COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), pg_catalog.to_jsonb(d) ->> 'daticurules', \
+        pg_catalog.pg_backend_pid() \
         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
     let row = one_row(client, sql).await?;
     let text = |at: usize| row.get(at).cloned().unwrap_or_default();
@@ -179,6 +183,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         locale_provider: text(12),
         locale: text(13),
         locale_rules: text(14),
+        process_id: text(15).parse().unwrap_or(0),
     })
 }
 

@@ -20,7 +20,8 @@ use super::table_stream::{PartResult, RowStream};
 use super::url::ConnectOptions;
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::error::{Error, ErrorKind, Result};
-use crate::report::SharedReporter;
+use crate::report::{Note, SharedReporter};
+use crate::sources::Notes;
 
 /// Raw size of one ctid range, in bytes: large enough that its set-up does not count, small enough to repeat.
 const PART_BYTES: u64 = 256 << 20;
@@ -36,6 +37,7 @@ pub(super) struct TableReaders {
     pub(super) writer: ArchiveWriter,
     pub(super) reporter: SharedReporter,
     pub(super) task: String,
+    pub(super) notes: Arc<Notes>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -208,7 +210,8 @@ async fn read_part(
     let act = || format!("copy {}", table.label());
     let mut first: Option<Error> = None;
     for attempt in 1..=ATTEMPTS {
-        let error = match try_part(shared, connection, table, part, attempt).await {
+        let mut read = 0;
+        let error = match try_part(shared, connection, table, part, attempt, &mut read).await {
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
@@ -222,8 +225,10 @@ async fn read_part(
             };
             return Err(first.unwrap_or(error).context(format!("{}{tries}", act())));
         }
+        let text = format!("{}; {read} bytes of it are read again", error.chain());
+        shared.notes.add(Note::new("repeated", table.label(), text));
         first.get_or_insert(error);
-        tokio::time::sleep(Duration::from_millis(500 << attempt)).await;
+        tokio::time::sleep(Duration::from_millis(250 << attempt)).await;
     }
     Err(first.unwrap_or_else(cancelled).context(act()))
 }
@@ -234,6 +239,7 @@ async fn try_part(
     table: &CopyTable,
     part: &Part,
     attempt: u32,
+    read: &mut u64,
 ) -> Result<PartResult> {
     let connection = match connection {
         Some(open) => open,
@@ -260,6 +266,7 @@ async fn try_part(
         let Some(piece) = images.take(piece)? else { continue };
         stream.piece(&piece, images.image(&piece)?).await?;
         let written = stream.written_bytes();
+        *read = written;
         if written > told {
             shared.reporter.advance(&shared.task, written - told, 0);
             told = written;
