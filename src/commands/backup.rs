@@ -11,7 +11,7 @@ use crate::archive::{ArchiveWriter, Compression};
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
-use crate::commands::{Outcome, Session, Status, lease, open, show};
+use crate::commands::{Outcome, Session, Status, cluster, lease, open, show};
 use crate::config::{Plan, SourceConfig, SourceKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository, Run, RunOptions, SnapshotId, document, layout};
@@ -25,6 +25,7 @@ const MAX_INDEX_BYTES: usize = 4 << 20;
 /// Makes the plans, then runs them one after another; one that fails does not keep the others from running.
 pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     let mut plans = session.plans(&options.targets)?;
+    cluster::expand(session, &mut plans).await?;
     if let Some(level) = options.level {
         for plan in &mut plans {
             plan.compression_level = level;

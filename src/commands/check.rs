@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Session, Status, open, probe};
+use crate::commands::{Outcome, Session, Status, cluster, open, probe};
 use crate::config::{Plan, format_bytes};
 use crate::error::{Error, ErrorKind};
 use crate::memory::MemoryPlan;
@@ -13,7 +13,8 @@ use crate::sources::{Finding, FindingLevel};
 
 /// Checks memory, then each plan's repository and sources; every finding is told, and any error fails the check.
 pub async fn run(session: &Session, options: &args::Check) -> Outcome {
-    let plans = session.plans(&options.targets)?;
+    let mut plans = session.plans(&options.targets)?;
+    cluster::expand(session, &mut plans).await?;
     let mut sections = vec![("memory".to_owned(), vec![info(memory_text(session.memory()))])];
     for plan in &plans {
         sections.push((

@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod cat;
 pub mod check;
+mod cluster;
 pub mod init;
 mod lease;
 pub mod list;

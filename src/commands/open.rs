@@ -74,7 +74,7 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
 }
 
 /// Finds out how to log in: the configuration's password, its file, PGPASSWORD, `~/.pgpass`, in this order.
-fn postgres(source: &config::PostgresSource) -> Result<ConnectOptions> {
+pub(super) fn postgres(source: &config::PostgresSource) -> Result<ConnectOptions> {
     let mut url = url::Url::parse(&source.url)
         .map_err(|e| Error::invalid(format!("invalid PostgreSQL URL \"{}\"", source.url)).with_cause(e))?;
     if let Some(password) = &source.password {

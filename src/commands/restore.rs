@@ -9,7 +9,7 @@ use crate::archive::ArchiveReader;
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot, source_named};
-use crate::commands::{Outcome, Session, Status, open};
+use crate::commands::{Outcome, Session, Status, cluster, open};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
@@ -153,6 +153,11 @@ fn target(source: &ManifestSource, location: &str, options: &args::Restore, sele
     });
     match (source.kind.as_str(), into, database) {
         ("postgres", None, _) => Ok(Target::Database(location.to_owned())),
+        // A whole server takes every database under its own name.
+        ("postgres", Some(_), Some(url)) if !cluster::names_database(url) => match cluster::database_of(location) {
+            Some(database) => Ok(Target::Database(cluster::with_database(url, &database))),
+            None => Ok(Target::Database(url.to_owned())),
+        },
         ("postgres", Some(_), Some(url)) if selected == 1 => Ok(Target::Database(url.to_owned())),
         ("postgres", Some(into), Some(_)) => Err(wrong(&format!(
             "\"{}\" together with others",

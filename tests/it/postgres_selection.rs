@@ -257,3 +257,59 @@ fn a_verification_restores_into_a_scratch_database_and_drops_it() {
     let said = backup.program.expect(0, &["verify", "latest", "--level", "restored"]);
     assert!(said.contains("skipped") && said.contains("--into"), "{said}");
 }
+
+/// A URL without a database is every database of the server, in one snapshot, and goes to another server as a whole.
+#[test]
+fn a_whole_server_goes_to_another_one() {
+    let (from, to) = (Cluster::start(), Cluster::start());
+    from.psql("postgres", "CREATE ROLE keeper NOLOGIN; ALTER ROLE keeper SET work_mem = '9MB'; CREATE ROLE \"odd role\" LOGIN PASSWORD 'x'");
+    from.psql("postgres", "CREATE DATABASE \"odd /?name\" OWNER keeper");
+    from.psql("postgres", "CREATE DATABASE closed ALLOW_CONNECTIONS false");
+    from.psql("postgres", "CREATE DATABASE app");
+    from.psql("postgres", "CREATE TABLE jobs AS SELECT 1 AS id");
+    from.psql("app", DATABASE);
+    from.psql(
+        "odd /?name",
+        "CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 77) g; ALTER TABLE t OWNER TO \"odd role\"",
+    );
+    let notes = from.psql("app", NOTES);
+    let mut program = Program::on_directory();
+    program.set("PGPASSWORD", "secret");
+    let url = |cluster: &Cluster| format!("postgres://admin@127.0.0.1:{}?sslmode=disable", cluster.port);
+    let said = program.expect(0, &["backup", &url(&from)]);
+    for name in ["admin.app", "admin.odd___name", "admin.postgres"] {
+        assert!(said.contains(name), "{said}");
+    }
+    assert!(!said.contains("closed") && program.listed().len() == 1, "{said}");
+    program.expect(
+        0,
+        &[
+            "restore",
+            "latest",
+            "--into",
+            &url(&to),
+            "--create-roles",
+            "--verify-rows",
+        ],
+    );
+    assert_eq!(to.psql("app", NOTES), notes);
+    let owner = "SELECT count(*), (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 't'::regclass), \
+        (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()) FROM t";
+    assert_eq!(to.psql("odd /?name", owner).trim(), "77|odd role|keeper");
+    let roles =
+        "SELECT id, (SELECT setconfig::text FROM pg_db_role_setting WHERE setrole = 'keeper'::regrole) FROM jobs";
+    assert_eq!(to.psql("postgres", roles).trim(), "1|{work_mem=9MB}");
+    // One database alone, by the source's name.
+    program.expect(
+        0,
+        &[
+            "restore",
+            "latest",
+            "--source",
+            "admin.app",
+            "--into",
+            &format!("{}&dbname=app2", url(&to)),
+        ],
+    );
+    assert_eq!(to.psql("app2", NOTES), notes);
+}

@@ -37,7 +37,8 @@ impl Cluster {
         cluster
     }
 
-    fn start() -> Self {
+    /// Starts a cluster of its own.
+    pub(crate) fn start() -> Self {
         let bin = find_bin();
         let directory = tempfile::Builder::new().prefix("wirevault-pg").tempdir().unwrap();
         let data = directory.path().join("data");

@@ -278,7 +278,8 @@ impl Connection {
                     }
                     return Err(error);
                 }
-                b'N' | b'A' => {}
+                // What stood before the COPY in the same message was done.
+                b'N' | b'A' | b'C' => {}
                 other => {
                     self.dead = true;
                     return Err(unexpected(other));

@@ -8,6 +8,7 @@ pub mod backup;
 mod binary_copy;
 mod check;
 pub mod client;
+mod cluster;
 pub mod connection;
 mod copy_out;
 mod copy_table;
@@ -38,6 +39,7 @@ mod waiting;
 
 pub use backup::PostgresSource;
 pub use client::{client_error, open_client};
+pub use cluster::{Databases, databases};
 pub use connection::Connection;
 pub use load::table_digest;
 pub use restore::{PostgresRestore, RestoreOptions, RestoreReport};

@@ -38,6 +38,8 @@ pub struct RestorePlan {
     pub present_bytes: u64,
     /// Roles of the backup that the server lacks, by their names here.
     pub missing_roles: Vec<String>,
+    /// Tablespaces of the backup's server that this one lacks, by their names here.
+    pub missing_tablespaces: Vec<String>,
     /// Extensions that cannot be created on the server.
     pub missing_extensions: Vec<String>,
     /// What else to know.
@@ -75,6 +77,12 @@ impl RestorePlan {
             text.push_str(&format!(
                 "  missing roles: {} (create them, or --create-roles, --role-map, --no-owner)\n",
                 self.missing_roles.join(", ")
+            ));
+        }
+        if !self.missing_tablespaces.is_empty() {
+            text.push_str(&format!(
+                "  missing tablespaces: {} (create them, or --tablespace-map NAME=; tables that lie there fail otherwise)\n",
+                self.missing_tablespaces.join(", ")
             ));
         }
         if !self.missing_extensions.is_empty() {
@@ -144,6 +152,13 @@ impl PostgresRestore {
         };
         let roles: Vec<String> = named(GLOBALS, "ROLE").into_iter().map(mapped).collect();
         plan.missing_roles = absent(&mut admin, "pg_roles", "rolname", roles)
+            .await
+            .with_context(act)?;
+        let spaces = named(GLOBALS, "TABLESPACE").into_iter().filter_map(|space| {
+            let new = self.options.tablespace_map.iter().find(|(old, _)| *old == space);
+            new.map_or(Some(space.clone()), |(_, new)| (!new.is_empty()).then(|| new.clone()))
+        });
+        plan.missing_tablespaces = absent(&mut admin, "pg_tablespace", "spcname", spaces.collect())
             .await
             .with_context(act)?;
         let extensions = chosen.pre_data.iter().any(|l| l.item.kind == "EXTENSION");

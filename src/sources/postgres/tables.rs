@@ -246,11 +246,9 @@ async fn try_part(
         none => none.insert(open_reader(&shared.options, &shared.facts).await?),
     };
     // A waiting ACCESS EXCLUSIVE request could stand between the leader's lock and ours: waiting would deadlock.
-    if let Some(name) = table.lock_name() {
-        connection
-            .execute(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE NOWAIT"))
-            .await?;
-    }
+    let lock = table.lock_name().map_or_else(String::new, |name| {
+        format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE NOWAIT; ")
+    });
     let mut prefix = table.stream_name();
     if part.of > 1 {
         prefix.push_str(&format!(".p{:04}", part.number));
@@ -260,7 +258,9 @@ async fn try_part(
     }
     let mut stream = RowStream::new(shared.writer.clone(), prefix, (part.number, part.of), table.format);
     let mut images = RowImages::new(table.format);
-    let mut copy = connection.copy_out(&table.copy_out_sql(part.range)).await?;
+    let mut copy = connection
+        .copy_out(&format!("{lock}{}", table.copy_out_sql(part.range)))
+        .await?;
     let mut told = 0;
     while let Some(piece) = copy.next().await? {
         let Some(piece) = images.take(piece)? else { continue };

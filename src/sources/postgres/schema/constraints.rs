@@ -9,10 +9,10 @@ use crate::error::Result;
 
 pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT k.oid, k.conname::text, k.contype::text, pg_catalog.pg_get_constraintdef(k.oid), k.condeferrable, k.condeferred, \
-               pg_catalog.obj_description(k.oid, 'pg_constraint'), n.nspname::text, c.relname::text, c.relkind::text, \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0), n.nspname::text, c.relname::text, c.relkind::text, \
                i.reloptions, ts.spcname::text, x.indisclustered, x.indisreplident, ic.relname::text, k.contypid, \
                ARRAY(SELECT a.attnum || ' ' || a.attstattarget FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conindid AND a.attstattarget >= 0 AND k.contype IN ('p', 'u', 'x') ORDER BY a.attnum), \
-               pg_catalog.obj_description(ic.oid, 'pg_class') \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = ic.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_constraint k LEFT JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
                LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                LEFT JOIN pg_catalog.pg_class i ON i.oid = k.conindid AND k.contype IN ('p', 'u') \

@@ -11,7 +11,7 @@ const PUBLIC_OWNER: &str = "pg_database_owner";
 const PUBLIC_COMMENT: &str = "standard public schema";
 
 pub(super) async fn schemas(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT n.oid, n.nspname::text, pg_catalog.pg_get_userbyid(n.nspowner)::text, pg_catalog.obj_description(n.oid, 'pg_namespace') \
+    let sql = "SELECT n.oid, n.nspname::text, pg_catalog.pg_get_userbyid(n.nspowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = n.oid AND ds.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_namespace n WHERE n.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "schemas", sql, &[&oids]).await? {
@@ -38,7 +38,7 @@ pub(super) async fn schemas(context: &Context<'_>, oids: &[u32]) -> Result<Rende
 }
 
 pub(super) async fn extensions(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT e.oid, e.extname::text, n.nspname::text, pg_catalog.obj_description(e.oid, 'pg_extension') \
+    let sql = "SELECT e.oid, e.extname::text, n.nspname::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = e.oid AND ds.classoid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "extensions", sql, &[&oids]).await? {

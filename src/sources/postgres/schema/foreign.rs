@@ -21,7 +21,7 @@ pub(super) fn options(stored: &[String]) -> String {
 
 pub(super) async fn wrappers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT w.oid, w.fdwname::text, NULLIF(w.fdwhandler, 0)::pg_catalog.regproc::text, NULLIF(w.fdwvalidator, 0)::pg_catalog.regproc::text, \
-               w.fdwoptions, pg_catalog.pg_get_userbyid(w.fdwowner)::text, pg_catalog.obj_description(w.oid, 'pg_foreign_data_wrapper') \
+               w.fdwoptions, pg_catalog.pg_get_userbyid(w.fdwowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = w.oid AND ds.classoid = 'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_foreign_data_wrapper w WHERE w.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "foreign data wrappers", sql, &[&oids]).await? {
@@ -42,7 +42,7 @@ pub(super) async fn wrappers(context: &Context<'_>, oids: &[u32]) -> Result<Rend
 
 pub(super) async fn servers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT s.oid, s.srvname::text, s.srvtype, s.srvversion, w.fdwname::text, s.srvoptions, pg_catalog.pg_get_userbyid(s.srvowner)::text, \
-               pg_catalog.obj_description(s.oid, 'pg_foreign_server') FROM pg_catalog.pg_foreign_server s \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = s.oid AND ds.classoid = 'pg_catalog.pg_foreign_server'::pg_catalog.regclass AND ds.objsubid = 0) FROM pg_catalog.pg_foreign_server s \
                JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE s.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "foreign servers", sql, &[&oids]).await? {

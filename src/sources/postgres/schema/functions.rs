@@ -11,7 +11,7 @@ use crate::error::Result;
 pub(super) async fn functions(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = format!(
         "SELECT p.oid, pg_catalog.pg_get_functiondef(p.oid), n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), \
-               p.prokind::text, pg_catalog.pg_get_userbyid(p.proowner)::text, pg_catalog.obj_description(p.oid, 'pg_proc'), \
+               p.prokind::text, pg_catalog.pg_get_userbyid(p.proowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = p.oid AND ds.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND ds.objsubid = 0), \
                {} FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::oid[])",
         needed_column(class::PROC, "p.oid")
     );
@@ -50,7 +50,7 @@ pub(super) async fn aggregates(context: &Context<'_>, oids: &[u32]) -> Result<Re
     .map(function);
     let sql = format!(
         "SELECT p.oid, n.nspname::text, p.proname::text, pg_catalog.pg_get_function_arguments(p.oid), pg_catalog.pg_get_function_identity_arguments(p.oid), \
-         pg_catalog.pg_get_userbyid(p.proowner)::text, pg_catalog.obj_description(p.oid, 'pg_proc'), \
+         pg_catalog.pg_get_userbyid(p.proowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = p.oid AND ds.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND ds.objsubid = 0), \
          a.aggkind::text, pg_catalog.format_type(a.aggtranstype, NULL), CASE WHEN a.aggmtranstype <> 0 THEN pg_catalog.format_type(a.aggmtranstype, NULL) END, \
          a.aggtransspace, a.aggmtransspace, a.agginitval, a.aggminitval, a.aggfinalextra, a.aggmfinalextra, a.aggfinalmodify::text, a.aggmfinalmodify::text, \
          p.proparallel::text, (SELECT 'OPERATOR(' || pg_catalog.quote_ident(opn.nspname) || '.' || o.oprname || ')' FROM pg_catalog.pg_operator o \

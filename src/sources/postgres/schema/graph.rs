@@ -12,6 +12,9 @@ use super::{DataTable, SchemaOptions, order, quote, refresh};
 use crate::error::Result;
 use crate::report::Note;
 
+/// Above so many tables their sizes are estimated.
+const MANY_TABLES: usize = 10_000;
+
 /// Bytes of SQL in one `LOCK TABLE`.
 const LOCK_BATCH_BYTES: usize = 100_000;
 
@@ -347,16 +350,35 @@ impl Graph {
             .filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA)))
             .collect();
         chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
-        for page in chosen.chunks(500) {
-            let oids: Vec<u32> = page.iter().filter_map(|&i| self.node(i)).map(|n| n.oid).collect();
-            let sql = "SELECT c.oid, pg_catalog.pg_relation_size(c.oid), \
-                       CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END, \
+        // Asking for a size opens files: with very many tables the last VACUUM's figure has to do, which only orders them.
+        let (size, toast) = if chosen.len() > MANY_TABLES {
+            let pages =
+                |of: &str| format!("GREATEST({of}.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8");
+            (
+                pages("c"),
+                format!(
+                    "COALESCE((SELECT {} FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0)",
+                    pages("t")
+                ),
+            )
+        } else {
+            (
+                "pg_catalog.pg_relation_size(c.oid)".to_owned(),
+                "CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END"
+                    .to_owned(),
+            )
+        };
+        let sql = format!(
+            "SELECT c.oid, {size}, {toast}, \
                        pg_catalog.current_setting('block_size')::int8, COALESCE(m.amname, '') = 'heap', \
                        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
                        AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
-                       FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam WHERE c.oid = ANY($1::oid[])";
+                       FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam WHERE c.oid = ANY($1::oid[])"
+        );
+        for page in chosen.chunks(500) {
+            let oids: Vec<u32> = page.iter().filter_map(|&i| self.node(i)).map(|n| n.oid).collect();
             let mut rows = std::collections::HashMap::new();
-            for row in query(client, "table sizes", sql, &[&oids]).await? {
+            for row in query(client, "table sizes", &sql, &[&oids]).await? {
                 rows.insert(row.oid(0)?, row);
             }
             for &index in page {

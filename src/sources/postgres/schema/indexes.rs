@@ -12,7 +12,7 @@ use crate::error::Result;
 pub(super) async fn indexes(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = format!(
         "SELECT i.indexrelid, pg_catalog.pg_get_indexdef(i.indexrelid), n.nspname::text, c.relname::text, tn.nspname::text, t.relname::text, \
-               i.indisclustered, i.indisreplident, pg_catalog.obj_description(c.oid, 'pg_class'), ts.spcname::text, \
+               i.indisclustered, i.indisreplident, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), ts.spcname::text, \
                ARRAY(SELECT a.attnum || ' ' || a.attstattarget FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attstattarget >= 0 ORDER BY a.attnum), \
                {} FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace \
@@ -58,7 +58,7 @@ pub(super) async fn attachments(context: &Context<'_>, oids: &[u32]) -> Result<R
 
 pub(super) async fn statistics(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT s.oid, pg_catalog.pg_get_statisticsobjdef(s.oid), n.nspname::text, s.stxname::text, COALESCE(s.stxstattarget, -1)::int4, \
-               pg_catalog.pg_get_userbyid(s.stxowner)::text, pg_catalog.obj_description(s.oid, 'pg_statistic_ext') \
+               pg_catalog.pg_get_userbyid(s.stxowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = s.oid AND ds.classoid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace WHERE s.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "extended statistics", sql, &[&oids]).await? {

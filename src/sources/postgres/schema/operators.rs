@@ -16,7 +16,7 @@ pub(super) async fn operators(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         )
     };
     let sql = format!(
-        "SELECT o.oid, n.nspname::text, o.oprname::text, pg_catalog.pg_get_userbyid(o.oprowner)::text, pg_catalog.obj_description(o.oid, 'pg_operator'), \
+        "SELECT o.oid, n.nspname::text, o.oprname::text, pg_catalog.pg_get_userbyid(o.oprowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = o.oid AND ds.classoid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND ds.objsubid = 0), \
          CASE WHEN o.oprleft <> 0 THEN pg_catalog.format_type(o.oprleft, NULL) END, \
          CASE WHEN o.oprright <> 0 THEN pg_catalog.format_type(o.oprright, NULL) END, o.oprcode::text, {}, {}, \
          NULLIF(o.oprrest::oid, 0)::pg_catalog.regproc::text, NULLIF(o.oprjoin::oid, 0)::pg_catalog.regproc::text, o.oprcanmerge, o.oprcanhash \
@@ -84,7 +84,7 @@ async fn members(context: &Context<'_>, oids: &[u32], class: u32) -> Result<Hash
 
 pub(super) async fn families(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT f.oid, n.nspname::text, f.opfname::text, a.amname::text, pg_catalog.pg_get_userbyid(f.opfowner)::text, \
-               pg_catalog.obj_description(f.oid, 'pg_opfamily') FROM pg_catalog.pg_opfamily f JOIN pg_catalog.pg_namespace n ON n.oid = f.opfnamespace \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = f.oid AND ds.classoid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass AND ds.objsubid = 0) FROM pg_catalog.pg_opfamily f JOIN pg_catalog.pg_namespace n ON n.oid = f.opfnamespace \
                JOIN pg_catalog.pg_am a ON a.oid = f.opfmethod WHERE f.oid = ANY($1::oid[])";
     let mut members = members(context, oids, super::node::class::OPFAMILY).await?;
     let mut rendered = Rendered::new();
@@ -107,7 +107,7 @@ pub(super) async fn families(context: &Context<'_>, oids: &[u32]) -> Result<Rend
 
 pub(super) async fn classes(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT c.oid, n.nspname::text, c.opcname::text, a.amname::text, pg_catalog.pg_get_userbyid(c.opcowner)::text, \
-               pg_catalog.obj_description(c.oid, 'pg_opclass'), c.opcdefault, pg_catalog.format_type(c.opcintype, NULL), \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_opclass'::pg_catalog.regclass AND ds.objsubid = 0), c.opcdefault, pg_catalog.format_type(c.opcintype, NULL), \
                CASE WHEN c.opckeytype <> 0 THEN pg_catalog.format_type(c.opckeytype, NULL) END, fn.nspname::text, f.opfname::text \
                FROM pg_catalog.pg_opclass c JOIN pg_catalog.pg_namespace n ON n.oid = c.opcnamespace JOIN pg_catalog.pg_am a ON a.oid = c.opcmethod \
                JOIN pg_catalog.pg_opfamily f ON f.oid = c.opcfamily JOIN pg_catalog.pg_namespace fn ON fn.oid = f.opfnamespace \
@@ -139,7 +139,7 @@ pub(super) async fn classes(context: &Context<'_>, oids: &[u32]) -> Result<Rende
 }
 
 pub(super) async fn access_methods(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT a.oid, a.amname::text, a.amtype::text, a.amhandler::text, pg_catalog.obj_description(a.oid, 'pg_am') \
+    let sql = "SELECT a.oid, a.amname::text, a.amtype::text, a.amhandler::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = a.oid AND ds.classoid = 'pg_catalog.pg_am'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_am a WHERE a.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "access methods", sql, &[&oids]).await? {
@@ -155,7 +155,7 @@ pub(super) async fn access_methods(context: &Context<'_>, oids: &[u32]) -> Resul
 pub(super) async fn casts(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT c.oid, pg_catalog.format_type(c.castsource, NULL), pg_catalog.format_type(c.casttarget, NULL), c.castmethod::text, \
                CASE WHEN c.castfunc <> 0 THEN c.castfunc::pg_catalog.regprocedure::text END, c.castcontext::text, \
-               pg_catalog.obj_description(c.oid, 'pg_cast') FROM pg_catalog.pg_cast c WHERE c.oid = ANY($1::oid[])";
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_cast'::pg_catalog.regclass AND ds.objsubid = 0) FROM pg_catalog.pg_cast c WHERE c.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "casts", sql, &[&oids]).await? {
         let what = format!("CAST ({} AS {})", row.text(1)?, row.text(2)?);
@@ -179,7 +179,7 @@ pub(super) async fn casts(context: &Context<'_>, oids: &[u32]) -> Result<Rendere
 pub(super) async fn transforms(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT t.oid, pg_catalog.format_type(t.trftype, NULL), l.lanname::text, \
                CASE WHEN t.trffromsql <> 0 THEN t.trffromsql::pg_catalog.regprocedure::text END, \
-               CASE WHEN t.trftosql <> 0 THEN t.trftosql::pg_catalog.regprocedure::text END, pg_catalog.obj_description(t.oid, 'pg_transform') \
+               CASE WHEN t.trftosql <> 0 THEN t.trftosql::pg_catalog.regprocedure::text END, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = t.oid AND ds.classoid = 'pg_catalog.pg_transform'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_transform t JOIN pg_catalog.pg_language l ON l.oid = t.trflang WHERE t.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "transforms", sql, &[&oids]).await? {

@@ -11,7 +11,7 @@ pub(super) async fn publications(context: &Context<'_>, oids: &[u32]) -> Result<
     let generated = context.since(18, "p.pubgencols::text", "'n'");
     let sql = format!(
         "SELECT p.oid, p.pubname::text, p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, {generated}, \
-         pg_catalog.pg_get_userbyid(p.pubowner)::text, pg_catalog.obj_description(p.oid, 'pg_publication') \
+         pg_catalog.pg_get_userbyid(p.pubowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = p.oid AND ds.classoid = 'pg_catalog.pg_publication'::pg_catalog.regclass AND ds.objsubid = 0) \
          FROM pg_catalog.pg_publication p WHERE p.oid = ANY($1::oid[])"
     );
     let mut rendered = Rendered::new();
@@ -100,7 +100,7 @@ pub(super) async fn subscriptions(context: &Context<'_>, oids: &[u32]) -> Result
     };
     let sql = format!(
         "SELECT s.oid, s.subname::text, s.subconninfo, s.subpublications, s.subslotname::text, s.subsynccommit, \
-         pg_catalog.pg_get_userbyid(s.subowner)::text, pg_catalog.obj_description(s.oid, 'pg_subscription'), \
+         pg_catalog.pg_get_userbyid(s.subowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = s.oid AND ds.classoid = 'pg_catalog.pg_subscription'::pg_catalog.regclass AND ds.objsubid = 0), \
          pg_catalog.array_remove(ARRAY[{}, {stream}, {}, {}, {}, {}, {}], NULL), {} FROM pg_catalog.pg_subscription s WHERE s.oid = ANY($1::oid[])",
         since(14, "CASE WHEN s.subbinary THEN 'binary = true' END"),
         since(15, "CASE WHEN s.subtwophasestate <> 'd' THEN 'two_phase = on' END"),

@@ -13,7 +13,7 @@ const VALUES_PAGE: usize = 200;
 
 pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relpersistence::text, pg_catalog.pg_get_userbyid(c.relowner)::text, \
-               pg_catalog.obj_description(c.oid, 'pg_class'), pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmax, s.seqmin, \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmax, s.seqmin, \
                s.seqcache, s.seqcycle, d.deptype::text, tn.nspname::text, t.relname::text, a.attname::text, a.attidentity::text, t.relpersistence::text \
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid \
                LEFT JOIN pg_catalog.pg_depend d ON d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.refclassid = 1259 \

@@ -41,7 +41,7 @@ impl NotNull {
 
 pub(super) async fn tables(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relispartition, \
-         pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.obj_description(c.oid, 'pg_class'), am.amname::text, ts.spcname::text, \
+         pg_catalog.pg_get_userbyid(c.relowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), am.amname::text, ts.spcname::text, \
          c.reloptions, t.reloptions, CASE WHEN c.reloftype <> 0 THEN pg_catalog.format_type(c.reloftype, NULL) END, c.relreplident::text, \
          c.relforcerowsecurity, CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END, \
          ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition ORDER BY i.inhseqno), \
@@ -273,8 +273,8 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
     // The name is said when it is not the usual one, or has a comment.
     let constraint = context.since(
         18,
-        "k.conname::text, pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conname <> c.relname || '_' || a.attname || '_not_null' \
-         OR pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL, k.connoinherit, a.attfdwoptions ",
+        "k.conname::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0), k.conname <> c.relname || '_' || a.attname || '_not_null' \
+         OR (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0) IS NOT NULL, k.connoinherit, a.attfdwoptions ",
         "NULL::text, NULL::text, false, false, a.attfdwoptions ",
     );
     let join = context.since(18, "LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] ", "");
@@ -289,7 +289,7 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
          cn.nspname::text, co.collname::text, a.attstattarget::int4, \
          CASE WHEN a.attstorage <> t.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END END, \
          {compression}, a.attoptions, a.attislocal OR c.relispartition OR a.attrelid = ANY($2::oid[]), a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid, \
-         pg_catalog.col_description(a.attrelid, a.attnum), a.attidentity::text, \
+         (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = a.attrelid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = a.attnum), a.attidentity::text, \
          a.attinhcount > 0 AND NOT a.atthasdef AND EXISTS (SELECT 1 {parent} WHERE i.inhrelid = a.attrelid AND p.atthasdef AND p.attgenerated = ''), \
          a.attinhcount, CASE WHEN a.attgenerated <> '' AND a.attinhcount > 0 THEN (SELECT pg_catalog.pg_get_expr(pd.adbin, pd.adrelid) {parent} \
          JOIN pg_catalog.pg_attrdef pd ON pd.adrelid = p.attrelid AND pd.adnum = p.attnum WHERE i.inhrelid = a.attrelid ORDER BY i.inhseqno LIMIT 1) END, \
@@ -377,7 +377,7 @@ struct Check {
 
 /// Reads the CHECKs that are printed within their table.
 async fn checks(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec<Check>>> {
-    let sql = "SELECT k.conrelid, k.oid, k.conname::text, pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.obj_description(k.oid, 'pg_constraint') \
+    let sql = "SELECT k.conrelid, k.oid, k.conname::text, pg_catalog.pg_get_constraintdef(k.oid), (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_constraint k WHERE k.conrelid = ANY($1::oid[]) AND k.contype = 'c' ORDER BY k.conrelid, k.conname";
     let mut checks: HashMap<u32, Vec<Check>> = HashMap::new();
     for row in query(context.client, "CHECK constraints", sql, &[&oids]).await? {

@@ -11,7 +11,7 @@ use crate::error::Result;
 pub(super) async fn languages(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT l.oid, l.lanname::text, l.lanpltrusted, NULLIF(l.lanplcallfoid, 0)::pg_catalog.regproc::text, \
                NULLIF(l.laninline, 0)::pg_catalog.regproc::text, NULLIF(l.lanvalidator, 0)::pg_catalog.regproc::text, \
-               pg_catalog.pg_get_userbyid(l.lanowner)::text, pg_catalog.obj_description(l.oid, 'pg_language') \
+               pg_catalog.pg_get_userbyid(l.lanowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = l.oid AND ds.classoid = 'pg_catalog.pg_language'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_language l WHERE l.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "languages", sql, &[&oids]).await? {
@@ -40,7 +40,7 @@ pub(super) async fn collations(context: &Context<'_>, oids: &[u32]) -> Result<Re
     };
     let rules = context.since(16, "c.collicurules", "NULL");
     let sql = format!(
-        "SELECT c.oid, n.nspname::text, c.collname::text, pg_catalog.pg_get_userbyid(c.collowner)::text, pg_catalog.obj_description(c.oid, 'pg_collation'), \
+        "SELECT c.oid, n.nspname::text, c.collname::text, pg_catalog.pg_get_userbyid(c.collowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_collation'::pg_catalog.regclass AND ds.objsubid = 0), \
          c.collprovider::text, c.collisdeterministic, c.collcollate::text, c.collctype::text, {locale}::text, {rules}::text \
          FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = ANY($1::oid[])"
     );
@@ -77,7 +77,7 @@ pub(super) async fn collations(context: &Context<'_>, oids: &[u32]) -> Result<Re
 }
 
 pub(super) async fn conversions(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT c.oid, n.nspname::text, c.conname::text, pg_catalog.pg_get_userbyid(c.conowner)::text, pg_catalog.obj_description(c.oid, 'pg_conversion'), \
+    let sql = "SELECT c.oid, n.nspname::text, c.conname::text, pg_catalog.pg_get_userbyid(c.conowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_conversion'::pg_catalog.regclass AND ds.objsubid = 0), \
                c.condefault, pg_catalog.pg_encoding_to_char(c.conforencoding)::text, pg_catalog.pg_encoding_to_char(c.contoencoding)::text, c.conproc::text \
                FROM pg_catalog.pg_conversion c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace WHERE c.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
@@ -146,7 +146,7 @@ pub(super) async fn templates(context: &Context<'_>, oids: &[u32]) -> Result<Ren
 }
 
 pub(super) async fn dictionaries(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT d.oid, n.nspname::text, d.dictname::text, pg_catalog.pg_get_userbyid(d.dictowner)::text, pg_catalog.obj_description(d.oid, 'pg_ts_dict'), \
+    let sql = "SELECT d.oid, n.nspname::text, d.dictname::text, pg_catalog.pg_get_userbyid(d.dictowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = d.oid AND ds.classoid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass AND ds.objsubid = 0), \
                tn.nspname::text, t.tmplname::text, d.dictinitoption FROM pg_catalog.pg_ts_dict d JOIN pg_catalog.pg_namespace n ON n.oid = d.dictnamespace \
                JOIN pg_catalog.pg_ts_template t ON t.oid = d.dicttemplate JOIN pg_catalog.pg_namespace tn ON tn.oid = t.tmplnamespace WHERE d.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
@@ -175,7 +175,7 @@ pub(super) async fn configurations(context: &Context<'_>, oids: &[u32]) -> Resul
             .or_default()
             .push((row.text(1)?, row.text(2)?));
     }
-    let sql = "SELECT c.oid, n.nspname::text, c.cfgname::text, pg_catalog.pg_get_userbyid(c.cfgowner)::text, pg_catalog.obj_description(c.oid, 'pg_ts_config'), \
+    let sql = "SELECT c.oid, n.nspname::text, c.cfgname::text, pg_catalog.pg_get_userbyid(c.cfgowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass AND ds.objsubid = 0), \
                pn.nspname::text, p.prsname::text FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace \
                JOIN pg_catalog.pg_ts_parser p ON p.oid = c.cfgparser JOIN pg_catalog.pg_namespace pn ON pn.oid = p.prsnamespace WHERE c.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();

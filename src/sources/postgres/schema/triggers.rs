@@ -20,7 +20,7 @@ fn enabled(state: &str, what: &str) -> Option<String> {
 
 pub(super) async fn rules(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT r.oid, pg_catalog.pg_get_ruledef(r.oid), r.ev_enabled::text, r.rulename::text, n.nspname::text, c.relname::text, \
-               pg_catalog.obj_description(r.oid, 'pg_rewrite'), NULL::text[] FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = r.oid AND ds.classoid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND ds.objsubid = 0), NULL::text[] FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.oid = ANY($1::oid[])";
     table_objects(context, oids, "rules", sql, "RULE").await
 }
@@ -28,7 +28,7 @@ pub(super) async fn rules(context: &Context<'_>, oids: &[u32]) -> Result<Rendere
 pub(super) async fn triggers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = format!(
         "SELECT t.oid, pg_catalog.pg_get_triggerdef(t.oid, false), t.tgenabled::text, t.tgname::text, n.nspname::text, c.relname::text, \
-               pg_catalog.obj_description(t.oid, 'pg_trigger'), {} FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = t.oid AND ds.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND ds.objsubid = 0), {} FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.oid = ANY($1::oid[])",
         needed_column(class::TRIGGER, "t.oid")
     );
@@ -72,7 +72,7 @@ pub(super) async fn policies(context: &Context<'_>, oids: &[u32]) -> Result<Rend
     let sql = "SELECT p.oid, p.polname::text, n.nspname::text, c.relname::text, p.polpermissive, p.polcmd::text, \
                ARRAY(SELECT pg_catalog.pg_get_userbyid(r)::text FROM pg_catalog.unnest(p.polroles) r WHERE r <> 0 ORDER BY 1), \
                pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), \
-               pg_catalog.obj_description(p.oid, 'pg_policy') FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = p.oid AND ds.classoid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND ds.objsubid = 0) FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid \
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
     for row in query(context.client, "policies", sql, &[&oids]).await? {
@@ -111,7 +111,7 @@ pub(super) async fn policies(context: &Context<'_>, oids: &[u32]) -> Result<Rend
 
 pub(super) async fn event_triggers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT e.oid, e.evtname::text, e.evtevent::text, e.evttags, fn.nspname::text, f.proname::text, e.evtenabled::text, \
-               pg_catalog.pg_get_userbyid(e.evtowner)::text, pg_catalog.obj_description(e.oid, 'pg_event_trigger') \
+               pg_catalog.pg_get_userbyid(e.evtowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = e.oid AND ds.classoid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc f ON f.oid = e.evtfoid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace \
                WHERE e.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();

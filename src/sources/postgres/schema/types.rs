@@ -10,7 +10,7 @@ use super::write::{Context, Rendered};
 use crate::error::Result;
 
 /// Columns every kind of type has: oid, schema, name, owner, comment.
-const COMMON: &str = "t.oid, n.nspname::text, t.typname::text, pg_catalog.pg_get_userbyid(t.typowner)::text, pg_catalog.obj_description(t.oid, 'pg_type')";
+const COMMON: &str = "t.oid, n.nspname::text, t.typname::text, pg_catalog.pg_get_userbyid(t.typowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = t.oid AND ds.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass AND ds.objsubid = 0)";
 const FROM: &str = "FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace";
 
 pub(super) fn shells(context: &Context<'_>, oids: &[u32]) -> Rendered {
@@ -43,8 +43,8 @@ pub(super) async fn domains(context: &Context<'_>, oids: &[u32]) -> Result<Rende
     // The NOT NULL of a domain has a name of its own from 17 on.
     let (not_null, join) = if context.at_least(17) {
         (
-            "CASE WHEN nn.conname <> t.typname || '_not_null' OR pg_catalog.obj_description(nn.oid, 'pg_constraint') IS NOT NULL THEN nn.conname::text END, \
-             nn.conname::text, pg_catalog.obj_description(nn.oid, 'pg_constraint')",
+            "CASE WHEN nn.conname <> t.typname || '_not_null' OR (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = nn.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0) IS NOT NULL THEN nn.conname::text END, \
+             nn.conname::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = nn.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0)",
             "LEFT JOIN pg_catalog.pg_constraint nn ON nn.contypid = t.oid AND nn.contype = 'n'",
         )
     } else {
@@ -56,7 +56,7 @@ pub(super) async fn domains(context: &Context<'_>, oids: &[u32]) -> Result<Rende
          {FROM} JOIN pg_catalog.pg_type u ON u.oid = t.typbasetype LEFT JOIN pg_catalog.pg_collation co ON co.oid = t.typcollation AND t.typcollation <> u.typcollation \
          LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace {join} WHERE t.oid = ANY($1::oid[])"
     );
-    let checks_sql = "SELECT k.contypid, k.oid, k.conname::text, pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.obj_description(k.oid, 'pg_constraint') \
+    let checks_sql = "SELECT k.contypid, k.oid, k.conname::text, pg_catalog.pg_get_constraintdef(k.oid), (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0) \
                       FROM pg_catalog.pg_constraint k WHERE k.contypid = ANY($1::oid[]) AND k.contype = 'c' ORDER BY k.conname";
     let mut checks: HashMap<u32, Vec<tokio_postgres::Row>> = HashMap::new();
     for row in query(context.client, "domain constraints", checks_sql, &[&oids]).await? {
@@ -114,7 +114,7 @@ pub(super) async fn domains(context: &Context<'_>, oids: &[u32]) -> Result<Rende
 
 pub(super) async fn composites(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let columns_sql = "SELECT t.oid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), cn.nspname::text, co.collname::text, \
-                       pg_catalog.col_description(a.attrelid, a.attnum) FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid \
+                       (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = a.attrelid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = a.attnum) FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid \
                        JOIN pg_catalog.pg_type u ON u.oid = a.atttypid LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation AND a.attcollation <> u.typcollation \
                        LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace \
                        WHERE t.oid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY t.oid, a.attnum";

@@ -20,7 +20,7 @@ struct ViewColumn {
 /// Writes views: whole ones and placeholders before the data (`body` false), definitions of placeholders after it.
 pub(super) async fn views(context: &Context<'_>, oids: &[u32], body: bool) -> Result<Rendered> {
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.pg_get_viewdef(c.oid), c.reloptions, pg_catalog.pg_get_userbyid(c.relowner)::text, \
-               pg_catalog.obj_description(c.oid, 'pg_class') \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0) \
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1::oid[])";
     let mut columns = columns(context, oids).await?;
     let mut rendered = Rendered::new();
@@ -98,7 +98,7 @@ fn comments(sql: &mut String, word: &str, name: &str, text: Option<&str>, column
 
 async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec<ViewColumn>>> {
     let sql = "SELECT a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), cn.nspname::text, co.collname::text, \
-               pg_catalog.col_description(a.attrelid, a.attnum) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = a.attrelid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = a.attnum) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
                LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation AND a.attcollation <> t.typcollation \
                LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace \
                WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
@@ -133,7 +133,7 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
     );
     let sql = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.pg_get_viewdef(c.oid), c.reloptions, t.reloptions, am.amname::text, ts.spcname::text, \
-         pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.obj_description(c.oid, 'pg_class'), {settings}, {} \
+         pg_catalog.pg_get_userbyid(c.relowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), {settings}, {} \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
          LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace WHERE c.oid = ANY($1::oid[])",
         needed_column(class::RELATION, "c.oid")

@@ -1,0 +1,111 @@
+//! A PostgreSQL URL without a database stands for every database of the server: each becomes a source of its own, with its
+//! own snapshot, and each carries the server's roles and settings. All of them stand in one manifest.
+
+use std::collections::HashSet;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::commands::session::process_environment;
+use crate::commands::{Session, open};
+use crate::config::{Plan, SourceConfig, SourceKind};
+use crate::error::Result;
+use crate::sources::postgres::databases;
+
+/// Replaces whole servers by their databases. A server that cannot be asked stays: it will fail as a source, alone.
+pub(super) async fn expand(session: &Session, plans: &mut [Plan]) -> Result<()> {
+    for plan in plans {
+        let mut sources = Vec::new();
+        let mut names: HashSet<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
+        for source in std::mem::take(&mut plan.sources) {
+            match session.or_cancelled(members(&source, &mut names)).await {
+                Ok(Some(members)) => sources.extend(members),
+                Ok(None) => sources.push(source),
+                Err(error) => {
+                    session.check_cancelled()?;
+                    tracing::warn!("unable to list the databases of \"{}\": {}", source.name, error.chain());
+                    sources.push(source);
+                }
+            }
+        }
+        plan.sources = sources;
+    }
+    Ok(())
+}
+
+async fn members(source: &SourceConfig, names: &mut HashSet<String>) -> Result<Option<Vec<SourceConfig>>> {
+    let SourceKind::Postgres(postgres) = &source.kind else {
+        return Ok(None);
+    };
+    let given = process_environment("PGDATABASE").is_some_and(|name| !name.is_empty());
+    if given || names_database(&postgres.url) {
+        return Ok(None);
+    }
+    let found = databases(&open::postgres(postgres)?).await?;
+    for (name, why) in &found.skipped {
+        tracing::warn!("database \"{name}\" is not backed up: {why}");
+    }
+    let mut members = Vec::new();
+    for database in found.names {
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        };
+        let base = format!("{}.{}", source.name, database.chars().map(plain).collect::<String>());
+        let mut name = base.clone();
+        let mut number = 2;
+        while !names.insert(name.clone()) {
+            name = format!("{base}-{number}");
+            number += 1;
+        }
+        let mut postgres = postgres.clone();
+        postgres.url = with_database(&postgres.url, &database);
+        members.push(SourceConfig {
+            name,
+            kind: SourceKind::Postgres(postgres),
+        });
+    }
+    Ok(Some(members))
+}
+
+/// Returns whether a PostgreSQL URL says which database.
+pub(super) fn names_database(url: &str) -> bool {
+    url::Url::parse(url)
+        .is_ok_and(|url| !url.path().trim_matches('/').is_empty() || url.query_pairs().any(|(key, _)| key == "dbname"))
+}
+
+/// Returns the URL of a database of the same server.
+pub(super) fn with_database(url: &str, database: &str) -> String {
+    let Ok(mut parsed) = url::Url::parse(url) else {
+        return url.to_owned();
+    };
+    parsed.set_path(&format!("/{}", utf8_percent_encode(database, NON_ALPHANUMERIC)));
+    parsed.into()
+}
+
+/// Returns the database that the URL of a backed-up source names.
+pub(super) fn database_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    let path = url.path().trim_matches('/');
+    let name = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
+    (!name.is_empty()).then(|| name.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_goes_into_a_url_and_comes_out_again() {
+        assert!(!names_database("postgres://app@db:5432/") && !names_database("postgres://app@db?sslmode=disable"));
+        assert!(names_database("postgres://app@db/x") && names_database("postgres://app@db?dbname=x"));
+        for name in ["plain", "a b/c?d#e%", "ü\"'"] {
+            let url = with_database("postgres://app@db:5433?sslmode=disable", name);
+            assert!(url.ends_with("?sslmode=disable"), "{url}");
+            assert_eq!(database_of(&url).as_deref(), Some(name));
+        }
+        assert_eq!(database_of("postgres://app@db"), None);
+    }
+}
