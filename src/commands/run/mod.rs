@@ -294,6 +294,7 @@ fn with_config(session: &Session, config: &Config) -> Session {
 async fn back_up(session: &Session, config: &Config, name: &str, timeout: Option<Duration>) -> Result<Status> {
     let session = with_config(session, config);
     let options = args::Backup {
+        max_block: None,
         targets: vec![name.to_owned()],
         dry_run: false,
         parallel: args::DEFAULT_PARALLEL,
