@@ -341,6 +341,10 @@ fn readme(config: &SourceConfig) -> String {
         "postgres" => {
             "Create an empty database, then run `psql -d DATABASE -f restore.sql` in the directory where this was unpacked."
         }
+        "redis" => {
+            "Join the chunks of the RDB (`cat dump.rdb/* > dump.rdb`), put it into the data directory of a stopped server \
+             whose AOF is off, and start the server."
+        }
         "sqlite" => "The database file lies in this archive; sqlite3 opens it.",
         _ => "The files lie in this archive with their modes, owners and times.",
     };

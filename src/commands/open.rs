@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::sources::Source;
 use crate::sources::files::{FilesOptions, FilesSource};
 use crate::sources::postgres::{ConnectOptions, PostgresSource};
+use crate::sources::redis::{RedisAddress, RedisOptions, RedisSource};
 use crate::sources::sqlite::{Method, SqliteOptions, SqliteSource};
 use crate::storage::limit::{LimitOptions, LimitStore};
 use crate::storage::retry::RetryOptions;
@@ -56,6 +57,7 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
             let limit = source.max_block_seconds.map(Duration::from_secs);
             Ok(Arc::new(PostgresSource::new(postgres(source)?).with_max_block(limit)))
         }
+        SourceKind::Redis(source) => Ok(Arc::new(RedisSource::new(RedisOptions::new(redis(source)?)))),
         SourceKind::Sqlite(sqlite) => {
             let mut options = SqliteOptions::new(sqlite.path.clone());
             options.method = match sqlite.method {
@@ -83,6 +85,13 @@ pub(super) fn postgres(source: &config::PostgresSource) -> Result<ConnectOptions
     }
     let env = |name: &str| process_environment(name).filter(|value| !value.is_empty());
     ConnectOptions::from_url_with(url.as_str(), source.password_file.as_deref(), &env)
+}
+
+/// Finds out how to log in: the configuration's password, its file, REDISCLI_AUTH, in this order.
+fn redis(source: &config::RedisSource) -> Result<RedisAddress> {
+    let env = |name: &str| process_environment(name).filter(|value| !value.is_empty());
+    let password = source.password.as_ref().map(|password| password.expose().to_owned());
+    RedisAddress::from_url(&source.url, password, source.password_file.as_deref(), &env)
 }
 
 /// Reads where a database is restored to: a URL given by a person.

@@ -34,9 +34,8 @@ impl<'a> Environment<'a> {
 pub fn from_environment(env: &Environment<'_>) -> Result<Config> {
     let mut sources = Vec::new();
     sources.extend(postgres(env)?);
-    if env.get("REDIS_URL").is_some() {
-        // Named in many compose files whether or not a backup of it is wanted: told by `check`, no error here.
-        tracing::warn!("REDIS_URL is set, but kind \"redis\" is not yet supported by this version");
+    if let Some(url) = env.get("REDIS_URL") {
+        sources.push(parse_source_url(&url).context("REDIS_URL")?);
     }
     if let Some(path) = env.get("DB_PATH") {
         sources.push(parse_source_url(&format!("sqlite:{path}")).context("DB_PATH")?);

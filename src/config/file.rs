@@ -9,10 +9,10 @@ use toml::de::DeTable;
 use crate::config::keys::{self, Place};
 use crate::config::parse_duration;
 use crate::config::types::{
-    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,
-    SqliteMethod, SqliteSource,
+    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig, SourceConfig,
+    SourceKind, SqliteMethod, SqliteSource,
 };
-use crate::config::url::{checked_name, parse_repository_url, split_postgres_url};
+use crate::config::url::{checked_name, parse_repository_url, split_postgres_url, split_redis_url};
 use crate::config::{Secret, nearest, units};
 use crate::error::{Context, Error, Result};
 use crate::schedule::Schedule;
@@ -197,6 +197,15 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                     .transpose()?,
             })
         }
+        "redis" => {
+            let url = raw.url.ok_or_else(|| missing("url", "redis://user@host:6379"))?;
+            let (url, password) = split_redis_url(&url).with_context(section)?;
+            SourceKind::Redis(RedisSource {
+                url,
+                password,
+                password_file: raw.password_file,
+            })
+        }
         "sqlite" => SourceKind::Sqlite(SqliteSource {
             path: raw.path.ok_or_else(|| missing("path", "/data/app.db"))?,
             method: raw.method.unwrap_or_default(),
@@ -330,9 +339,9 @@ keep_in.default = { monthly = 12, storage_class = "GLACIER" }
             ),
             (
                 "kind = \"files\"",
-                "kind = \"redis\"",
+                "kind = \"docker\"",
                 "not yet supported",
-                "postgres, sqlite, files",
+                "postgres, redis, sqlite, files",
             ),
             ("\"config\"]", "\"confg\"]", "names source \"confg\"", "\"config\""),
             ("root = \"/opt/catalogizer\"", "", "\"root\" is missing", "root = "),

@@ -20,6 +20,7 @@ pub(super) const REPOSITORY: &[&str] = &[
 ];
 pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel", "max_block"];
 pub(super) const SQLITE: &[&str] = &["kind", "path", "method"];
+pub(super) const REDIS: &[&str] = &["kind", "url", "password_file"];
 pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_file_system"];
 pub(super) const JOB: &[&str] = &[
     "sources",
@@ -44,8 +45,8 @@ pub(super) const KEEP: &[&str] = &[
 ];
 
 /// Kinds of the design that this version does not read yet.
-pub(super) const LATER_KINDS: &[&str] = &["redis", "postgres-physical", "docker-volumes", "docker"];
-pub(super) const KINDS: &[&str] = &["postgres", "sqlite", "files"];
+pub(super) const LATER_KINDS: &[&str] = &["postgres-physical", "docker-volumes", "docker"];
+pub(super) const KINDS: &[&str] = &["postgres", "redis", "sqlite", "files"];
 
 /// A file being checked: its name and text, to name the line of a byte.
 #[derive(Clone, Copy)]
@@ -123,6 +124,7 @@ fn check_source(place: Place<'_>, name: &str, table: &Table<'_>) -> Result<()> {
     match kind.get_ref().as_str().unwrap_or_default() {
         "postgres" => known(place, table, POSTGRES, &section),
         "sqlite" => known(place, table, SQLITE, &section),
+        "redis" => known(place, table, REDIS, &section),
         "files" => known(place, table, FILES, &section),
         later if LATER_KINDS.contains(&later) => Err(later_kind(later).context(format!("{at}: {section}"))),
         other => Err(

@@ -147,7 +147,7 @@ fn no_repository(config: &Config) -> Error {
 /// Makes local paths absolute: a restore may start in another directory.
 fn absolute(mut source: SourceConfig) -> Result<SourceConfig> {
     match &mut source.kind {
-        SourceKind::Postgres(_) => {}
+        SourceKind::Postgres(_) | SourceKind::Redis(_) => {}
         SourceKind::Sqlite(sqlite) => sqlite.path = std::path::absolute(&sqlite.path)?,
         SourceKind::Files(files) => files.root = std::path::absolute(&files.root)?,
     }

@@ -88,6 +88,8 @@ pub enum SourceKind {
     Postgres(PostgresSource),
     /// A SQLite database file.
     Sqlite(SqliteSource),
+    /// A Redis or Valkey server.
+    Redis(RedisSource),
     /// A tree of files.
     Files(FilesSource),
 }
@@ -98,6 +100,7 @@ impl SourceKind {
         match self {
             Self::Postgres(_) => "postgres",
             Self::Sqlite(_) => "sqlite",
+            Self::Redis(_) => "redis",
             Self::Files(_) => "files",
         }
     }
@@ -120,6 +123,19 @@ pub struct PostgresSource {
     /// How long, in seconds, a statement may wait behind the backup before the backup gives way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_block_seconds: Option<u64>,
+}
+
+/// A Redis or Valkey server.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RedisSource {
+    /// `redis://user@host:port`, `rediss://…` for TLS, or `unix:///path/of/the.sock`, without a password.
+    pub url: String,
+    /// The password, if it is known already; otherwise REDISCLI_AUTH is asked.
+    #[serde(skip)]
+    pub password: Option<Secret>,
+    /// A file whose first line is the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// A SQLite database file.

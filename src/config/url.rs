@@ -4,11 +4,24 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::config::types::{FilesSource, PostgresSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource};
+use crate::config::types::{
+    FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+};
 use crate::config::{Secret, keys, nearest};
 use crate::error::{Error, Result};
 
-const SOURCE_SCHEMES: &[&str] = &["postgres", "postgresql", "sqlite", "files"];
+const SOURCE_SCHEMES: &[&str] = &[
+    "postgres",
+    "postgresql",
+    "sqlite",
+    "files",
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+];
+/// Schemes of Redis and Valkey servers; those that end in `s` ask for TLS.
+pub(crate) const REDIS_SCHEMES: &[&str] = &["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix"];
 const REPOSITORY_SCHEMES: &[&str] = &["s3", "file"];
 
 /// Reads the URL of a source; its name is derived: database, file stem, last path segment.
@@ -57,7 +70,17 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             });
             Ok(SourceConfig { name, kind })
         }
-        "redis" | "rediss" | "valkey" => Err(keys::later_kind("redis")),
+        scheme if REDIS_SCHEMES.contains(&scheme) => {
+            let (url, password) = split_redis_url(text)?;
+            Ok(SourceConfig {
+                name: "redis".to_owned(),
+                kind: SourceKind::Redis(RedisSource {
+                    url,
+                    password,
+                    password_file: None,
+                }),
+            })
+        }
         "docker" => Err(keys::later_kind("docker-volumes")),
         other => Err(Error::invalid(format!(
             "unknown kind of source \"{other}:\" in \"{}\"",
@@ -66,7 +89,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
         .with_hint(did_you_mean(
             other,
             SOURCE_SCHEMES,
-            "Sources are postgres://…, sqlite:PATH and files:PATH.",
+            "Sources are postgres://…, redis://…, sqlite:PATH and files:PATH.",
         ))),
     }
 }
@@ -117,6 +140,38 @@ pub(super) fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)>
     }
     if postgres_database(url.as_str()).is_empty() {
         return Err(wrong("it names no database"));
+    }
+    let password = match url.password() {
+        None => None,
+        Some(encoded) => Some(Secret::new(
+            percent_encoding::percent_decode_str(encoded)
+                .decode_utf8()
+                .map_err(|_| wrong("the password is not UTF-8"))?
+                .into_owned(),
+        )),
+    };
+    url.set_password(None).map_err(|()| wrong("it names no host"))?;
+    Ok((url.into(), password))
+}
+
+/// Splits the password off the URL of a Redis or Valkey server and checks its form.
+pub(super) fn split_redis_url(text: &str) -> Result<(String, Option<Secret>)> {
+    let wrong = |why: &str| {
+        Error::invalid(format!("invalid URL of a Redis server \"{}\": {why}", redact_url(text)))
+            .with_hint("Write redis://user@host:6379, rediss://host for TLS, or unix:///path/of/the.sock.")
+    };
+    let mut url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
+    if !REDIS_SCHEMES.contains(&url.scheme()) || url.cannot_be_a_base() {
+        return Err(wrong("it does not begin with redis://"));
+    }
+    if url.scheme().ends_with("unix") {
+        if url.path().len() < 2 {
+            return Err(wrong("it names no socket"));
+        }
+        return Ok((url.into(), None));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(wrong("it names no host"));
     }
     let password = match url.password() {
         None => None,
@@ -242,11 +297,13 @@ mod tests {
             "files:/etc/app",
             "files:/etc/nginx/",
             "files:/",
+            "redis://:pw@cache/0",
+            "unix:///run/redis.sock",
         ];
         let mut sources: Vec<_> = urls.iter().map(|u| parse_source_url(u).unwrap()).collect();
         unique_names(&mut sources);
         let names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();
-        assert_eq!(names, ["app", "app-2", "app-3", "nginx", "files"]);
+        assert_eq!(names, ["app", "app-2", "app-3", "nginx", "files", "redis", "redis-2"]);
     }
 
     #[test]
@@ -255,7 +312,8 @@ mod tests {
             ("postgre://a:geheim@b/c", "postgres"),
             ("postgres://", "postgres://user@host"),
             ("/etc/app", "files:/etc/app"),
-            ("redis://cache", "postgres, sqlite, files"),
+            ("redis://", "redis://user@host"),
+            ("unix:", "unix:///path"),
             ("sqlite:", "sqlite:"),
         ] {
             let error = parse_source_url(text).unwrap_err();

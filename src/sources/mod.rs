@@ -5,6 +5,7 @@
 
 pub mod files;
 pub mod postgres;
+pub mod redis;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -82,7 +83,7 @@ pub enum FindingLevel {
 /// Something that can be backed up.
 #[async_trait]
 pub trait Source: Send + Sync + std::fmt::Debug {
-    /// Returns the kind as in the configuration: `postgres`, `sqlite`, `files`.
+    /// Returns the kind as in the configuration: `postgres`, `redis`, `sqlite`, `files`.
     fn kind(&self) -> &'static str;
 
     /// Returns where it is, for people; no secrets.

@@ -40,9 +40,9 @@ fn bad_input_is_one_clear_error_and_leaves_no_snapshot() {
             "postgres",
         ),
         (
-            &["backup", "redis://cache", "--to", "./repo"],
+            &["backup", "docker:volume", "--to", "./repo"],
             "not yet supported",
-            "postgres, sqlite, files",
+            "postgres, redis, sqlite, files",
         ),
         (
             &["list", "--config", "bad.toml"],

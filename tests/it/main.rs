@@ -32,6 +32,7 @@ mod postgres_roundtrip;
 mod postgres_safety;
 mod postgres_schema;
 mod postgres_selection;
+mod redis;
 mod repository;
 mod run;
 mod sqlite;

@@ -4,6 +4,8 @@
 #
 # WIREVAULT_TEST_PG15_BIN   (and PG_BIN) the distribution's PostgreSQL (15 on Debian 12, 17 on Debian 13), with contrib
 # WIREVAULT_TEST_PG18_ROOT  a chroot with PostgreSQL 18, contrib and clients, in /usr/lib/postgresql/18/bin (as root only)
+# WIREVAULT_TEST_REDIS7     the distribution's redis-server (7.0 on Debian 12)
+# WIREVAULT_TEST_REDIS_ROOT the same chroot, with Redis 8 and Valkey 9 (as root only)
 # WIREVAULT_TEST_MOTO       the program moto_server (an S3 server)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -40,10 +42,16 @@ sys.exit(tuple(map(int, v.split(".")[:3])) < (5, 2, 5))' 2>/dev/null; then
     "$moto/bin/pip" install --quiet --disable-pip-version-check 'moto[server]>=5.2.5'
 fi
 
+if ! command -v redis-server >/dev/null; then
+    # The package starts a server, which nobody asked for.
+    apt_install redis-server redis-tools
+    as_root sh -c 'service redis-server stop; update-rc.d redis-server disable; systemctl disable --now redis-server' >/dev/null 2>&1 || true
+fi
+
 # Servers of newer majors than the distribution's run from a chroot, which root alone can enter.
 forky=
 if [ "$(id -u)" = 0 ]; then
-    forky=$(tests/servers/pg18.sh)
+    forky=$(tests/servers/pg18.sh --with-redis)
 else
     say "not root: no chroot with PostgreSQL 18, its tests are skipped"
 fi
@@ -51,5 +59,7 @@ fi
 {
     echo "export WIREVAULT_TEST_PG15_BIN='$pg' PG_BIN='$pg'"
     echo "export WIREVAULT_TEST_MOTO='$moto/bin/moto_server'"
+    echo "export WIREVAULT_TEST_REDIS7='$(command -v redis-server)'"
+    if [ -n "$forky" ]; then echo "export WIREVAULT_TEST_REDIS_ROOT='$forky'"; fi
     if [ -n "$forky" ]; then echo "export WIREVAULT_TEST_PG18_ROOT='$forky'"; fi
 } >target/servers/env

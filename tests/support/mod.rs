@@ -3,4 +3,5 @@
 pub(crate) mod archives;
 pub(crate) mod postgres;
 pub(crate) mod program;
+pub(crate) mod redis;
 pub(crate) mod s3;

@@ -1,0 +1,157 @@
+//! Where a server is and how to log in.
+//!
+//! A password comes from the URL, else from `password_file`, else from `REDISCLI_AUTH`, as with `redis-cli`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::config::Secret;
+use crate::error::{Context, Error, Result};
+
+/// Where the server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Host, port, and whether TLS is spoken.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Whether TLS is spoken.
+        tls: bool,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Everything that is needed to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisAddress {
+    /// Where the server listens.
+    pub place: Place,
+    /// ACL user; `default` when `None`.
+    pub user: Option<String>,
+    /// Password, if one was found.
+    pub password: Option<Secret>,
+    /// Database of the URL's path.
+    pub database: u32,
+    /// PEM file of trusted authorities; the system's when `None`.
+    pub ca_file: Option<PathBuf>,
+    /// Bound on dialling, TLS and login together.
+    pub connect_timeout: Duration,
+    /// Bound on the server's silence while it owes us an answer.
+    pub read_timeout: Duration,
+}
+
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl RedisAddress {
+    /// Reads a URL; `password` is one that was split off it before.
+    pub fn from_url(text: &str, password: Option<String>, password_file: Option<&Path>, env: Env<'_>) -> Result<Self> {
+        let wrong = |why: String| {
+            Error::invalid(format!(
+                "invalid URL of a Redis server \"{}\": {why}",
+                crate::config::redact_url(text)
+            ))
+            .with_hint("Write redis://user@host:6379, rediss://host for TLS, or unix:///path/of/the.sock.")
+        };
+        let url = url::Url::parse(text).map_err(|e| wrong(e.to_string()))?;
+        let decode = |part: &str| {
+            let decoded = percent_decode_str(part).decode_utf8();
+            decoded
+                .map(std::borrow::Cow::into_owned)
+                .map_err(|_| wrong("it is not UTF-8".to_owned()))
+        };
+        let (mut ca_file, mut user, mut database) = (None, decode(url.username())?, 0);
+        for (name, value) in url.query_pairs() {
+            match &*name {
+                "cacert" => ca_file = Some(PathBuf::from(&*value)),
+                "user" => user = value.into_owned(),
+                other => return Err(wrong(format!("unknown parameter \"{other}\""))),
+            }
+        }
+        let place = if url.scheme().ends_with("unix") {
+            Place::Unix(PathBuf::from(decode(url.path())?))
+        } else {
+            let path = url.path().trim_matches('/');
+            if !path.is_empty() {
+                database = path
+                    .parse()
+                    .map_err(|_| wrong(format!("\"{path}\" is no number of a database")))?;
+            }
+            Place::Tcp {
+                host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
+                port: url.port().unwrap_or(6379),
+                tls: matches!(url.scheme(), "rediss" | "valkeys"),
+            }
+        };
+        let password = match (password, url.password(), password_file) {
+            (Some(password), _, _) => Some(password),
+            (None, Some(password), _) => Some(decode(password)?),
+            (None, None, Some(file)) => {
+                let text = std::fs::read_to_string(file).with_context(|| format!("read \"{}\"", file.display()))?;
+                Some(text.lines().next().unwrap_or_default().to_owned())
+            }
+            (None, None, None) => env("REDISCLI_AUTH"),
+        };
+        Ok(Self {
+            place,
+            user: Some(user).filter(|user| !user.is_empty()),
+            password: password.map(Secret::new),
+            database,
+            ca_file,
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(60),
+        })
+    }
+
+    /// Returns the location for people: no password.
+    pub fn location(&self) -> String {
+        let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        match &self.place {
+            Place::Unix(path) => format!("unix://{}", path.display()),
+            Place::Tcp { host, port, tls } => {
+                let scheme = if *tls { "rediss" } else { "redis" };
+                let host = if host.contains(':') {
+                    format!("[{host}]")
+                } else {
+                    host.clone()
+                };
+                format!("{scheme}://{user}{host}:{port}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(text: &str) -> Result<RedisAddress> {
+        RedisAddress::from_url(text, None, None, &|name| {
+            (name == "REDISCLI_AUTH").then(|| "env".to_owned())
+        })
+    }
+
+    #[test]
+    fn urls_of_every_form_are_read() {
+        let address = read("rediss://backup:ge%40heim@[::1]:7000/3?cacert=/ca.pem").unwrap();
+        let place = Place::Tcp {
+            host: "::1".to_owned(),
+            port: 7000,
+            tls: true,
+        };
+        assert_eq!((address.place.clone(), address.database), (place, 3));
+        assert_eq!(address.password.as_ref().unwrap().expose(), "ge@heim");
+        assert_eq!(address.location(), "rediss://backup@[::1]:7000");
+        let address = read("unix:///run/redis.sock?user=x").unwrap();
+        assert_eq!(address.place, Place::Unix("/run/redis.sock".into()));
+        assert_eq!(address.password.unwrap().expose(), "env");
+        for wrong in ["redis://h/x", "redis://h?a=b", "redis:"] {
+            assert!(read(wrong).is_err() || wrong == "redis:", "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! One connection: dialled, logged in, commands one after another; or its bytes, for a full synchronisation.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::address::RedisAddress;
+use super::resp::{self, Reply, server_error};
+use super::transport::Transport;
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// A connection that is logged in.
+#[derive(Debug)]
+pub(super) struct Connection {
+    transport: Transport,
+    /// Bytes that came and were not taken yet, from `at` on.
+    buffer: Vec<u8>,
+    at: usize,
+    read_timeout: Duration,
+}
+
+impl Connection {
+    /// Dials and logs in.
+    pub(super) async fn open(address: &RedisAddress) -> Result<Self> {
+        let connect = async {
+            let mut connection = Self {
+                transport: Transport::open(address).await?,
+                buffer: Vec::new(),
+                at: 0,
+                read_timeout: address.read_timeout,
+            };
+            connection.log_in(address).await?;
+            Ok(connection)
+        };
+        let silent = |_| Error::new(ErrorKind::TimedOut, "the server did not answer in time");
+        tokio::time::timeout(address.connect_timeout, connect)
+            .await
+            .map_err(silent)
+            .and_then(|result| result)
+            .with_context(|| format!("connect to \"{}\"", address.location()))
+    }
+
+    async fn log_in(&mut self, address: &RedisAddress) -> Result<()> {
+        if let Some(password) = &address.password {
+            let password = password.expose().as_bytes();
+            match &address.user {
+                Some(user) => self.call(&[b"AUTH", user.as_bytes(), password]).await?,
+                None => self.call(&[b"AUTH", password]).await?,
+            };
+        }
+        match self.ask(&[b"PING"]).await? {
+            // The right to PING is not needed for anything.
+            Reply::Error(text) if !text.starts_with("NOPERM") && !text.starts_with("LOADING") => {
+                Err(server_error(&text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a command and returns the reply; an error of the server is ours.
+    pub(super) async fn call(&mut self, arguments: &[&[u8]]) -> Result<Reply> {
+        self.ask(arguments).await?.checked()
+    }
+
+    /// Sends a command and returns the reply, whatever it is.
+    pub(super) async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply> {
+        self.send(arguments).await?;
+        self.reply().await
+    }
+
+    /// Sends a command.
+    pub(super) async fn send(&mut self, arguments: &[&[u8]]) -> Result<()> {
+        let mut bytes = Vec::new();
+        resp::encode(arguments, &mut bytes);
+        self.transport.write_all(&bytes).await.context("send a command")?;
+        self.transport.flush().await.context("send a command")
+    }
+
+    /// Waits for the next reply.
+    pub(super) async fn reply(&mut self) -> Result<Reply> {
+        loop {
+            if let Some((reply, used)) = resp::decode(self.waiting())? {
+                self.take(used);
+                return Ok(reply);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Returns the bytes that came and were not taken yet.
+    pub(super) fn waiting(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    /// Takes bytes.
+    pub(super) fn take(&mut self, used: usize) {
+        self.at = self.at.saturating_add(used).min(self.buffer.len());
+        if self.at == self.buffer.len() {
+            self.buffer.clear();
+            self.at = 0;
+        }
+    }
+
+    /// Waits for more bytes; it is an error if none come.
+    pub(super) async fn fill(&mut self) -> Result<()> {
+        if self.at > 0 {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
+        self.buffer.reserve(16 << 10);
+        let read = self.transport.read_buf(&mut self.buffer);
+        match tokio::time::timeout(self.read_timeout, read).await {
+            Err(_) => Err(silent(self.read_timeout)),
+            Ok(Ok(0)) => Err(closed()),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error).context("read from the server"),
+        }
+    }
+
+    /// Reads raw bytes into `buffer`, after those that wait. Returns 0 at the end of the connection. Cancelling it loses
+    /// nothing.
+    pub(super) async fn read_raw(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let waiting = self.waiting();
+        if !waiting.is_empty() {
+            let count = waiting.len().min(buffer.len());
+            for (to, from) in buffer.iter_mut().zip(waiting) {
+                *to = *from;
+            }
+            self.take(count);
+            return Ok(count);
+        }
+        match tokio::time::timeout(self.read_timeout, self.transport.read(buffer)).await {
+            Err(_) => Err(silent(self.read_timeout)),
+            Ok(read) => read.context("read from the server"),
+        }
+    }
+}
+
+fn silent(after: Duration) -> Error {
+    Error::new(
+        ErrorKind::TimedOut,
+        format!("the server was silent for {} seconds", after.as_secs()),
+    )
+}
+
+/// The error of a connection that ended too early.
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the server closed the connection").with_hint("Its log tells why.")
+}

@@ -1,0 +1,251 @@
+//! Redis and Valkey: the RDB of a full synchronisation, as it comes over the wire, and keys put back by RESTORE.
+//!
+//! A backup poses as a replica (`REPLCONF rdb-only 1`, `PSYNC`), stores the RDB byte for byte as the chunks of
+//! `dump.rdb`, and walks it in passing: its CRC64 is checked, keys are counted by database and type. `docs/redis.md`
+//! tells what is stored beside it and how it goes back.
+
+mod address;
+mod connection;
+mod psync;
+pub mod rdb;
+mod receive;
+mod resp;
+mod server;
+mod settings;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use address::{Place, RedisAddress};
+
+use crate::archive::StreamRecord;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::report::Note;
+use crate::sources::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
+use connection::Connection;
+use receive::{Bounds, Received};
+use server::Server;
+
+/// Name of the stream that holds the RDB.
+pub const STREAM: &str = "dump.rdb";
+
+/// Options of a Redis source.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// The server.
+    pub address: RedisAddress,
+    /// How long the server may wait for a store that has stalled; it drops a silent replica after 60 s.
+    pub max_hold: Duration,
+    /// Bytes that may go through a spool file after that; 0 fails instead.
+    pub spool_limit: u64,
+}
+
+impl RedisOptions {
+    /// Makes the usual options for a server.
+    pub fn new(address: RedisAddress) -> Self {
+        Self {
+            address,
+            max_hold: Duration::from_secs(20),
+            spool_limit: 4 << 30,
+        }
+    }
+}
+
+/// What the archive says of the RDB; in the facts of the stream record [`STREAM`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RdbFacts {
+    /// `redis` or `valkey`.
+    pub product: String,
+    /// Version of the server.
+    pub server_version: String,
+    /// RDB version of the file.
+    pub rdb_version: u16,
+    /// Whether the file's magic is Valkey's.
+    pub valkey_magic: bool,
+    /// Replication ID.
+    pub replid: String,
+    /// Replication offset.
+    pub offset: u64,
+    /// What it holds; up to what was not understood, if something was not.
+    pub census: rdb::Census,
+    /// What was not understood. Such an RDB goes back as a file only.
+    #[serde(default)]
+    pub unknown: Option<String>,
+}
+
+/// A Redis or Valkey server.
+#[derive(Debug)]
+pub struct RedisSource {
+    options: RedisOptions,
+}
+
+impl RedisSource {
+    /// Nothing is connected yet.
+    pub fn new(options: RedisOptions) -> Self {
+        Self { options }
+    }
+}
+
+#[async_trait]
+impl Source for RedisSource {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    fn location(&self) -> String {
+        self.options.address.location()
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        let mut connection = Connection::open(&self.options.address).await?;
+        let server = Server::ask(&mut connection).await?;
+        let mut findings = server.findings();
+        if let Err(error) = server.refuse_backup() {
+            findings.push(Finding {
+                level: FindingLevel::Error,
+                message: error.chain(),
+                hint: error.hint().map(str::to_owned),
+            });
+        }
+        match connection.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?.checked() {
+            Err(error) if error.kind() == ErrorKind::Other => findings.push(Finding {
+                level: FindingLevel::Warning,
+                message: "the server is older than 7.0 and keeps commands for a backup while it is read".to_owned(),
+                hint: Some("Raise client-output-buffer-limit for replicas if a backup is cut short.".to_owned()),
+            }),
+            Err(error) => findings.push(Finding {
+                level: FindingLevel::Error,
+                message: error.context("ask for an RDB alone (REPLCONF)").chain(),
+                hint: Some("Give the user +psync +replconf +ping +info.".to_owned()),
+            }),
+            Ok(_) => {}
+        }
+        Ok(findings)
+    }
+
+    async fn backup(&self, context: BackupContext) -> Result<SourceOutcome> {
+        self.read(context)
+            .await
+            .with_context(|| format!("back up \"{}\"", self.options.address.location()))
+    }
+}
+
+impl RedisSource {
+    async fn read(&self, context: BackupContext) -> Result<SourceOutcome> {
+        let notes = Notes::new(context.name.clone(), context.reporter.clone());
+        let mut connection = Connection::open(&self.options.address).await?;
+        let server = Server::ask(&mut connection).await?;
+        server.refuse_backup()?;
+        for finding in server.findings() {
+            if finding.level == FindingLevel::Warning {
+                let hint = finding.hint.unwrap_or_default();
+                notes.add(Note::new(
+                    "server",
+                    self.location(),
+                    format!("{} ({hint})", finding.message),
+                ));
+            }
+        }
+        settings::store(&mut connection, &context.writer, &notes).await?;
+        context.reporter.phase(&context.name, "synchronisation");
+        let sync = psync::start(&mut connection, &server).await?;
+        if !sync.rdb_only {
+            let message = "the server keeps commands for us while the RDB is read, and may cut it short";
+            notes.add(Note::new("server", self.location(), message));
+        }
+        let hold = Bounds {
+            max_hold: self.options.max_hold,
+            spool_limit: self.options.spool_limit,
+            spool_dir: context.spool_dir.clone(),
+        };
+        context.reporter.phase(&context.name, "data");
+        let received = receive::receive(
+            &mut connection,
+            sync.framing,
+            &context.writer,
+            STREAM,
+            &hold,
+            (&context.name, &context.reporter),
+            &context.cancel,
+        )
+        .await?;
+        drop(connection);
+        if let Some(unknown) = &received.unknown {
+            let message = format!("{unknown}: stored as it is, but it goes back as a file only");
+            notes.add(Note::new("rdb-not-understood", STREAM, message));
+        }
+        let facts = RdbFacts {
+            product: server.product().to_owned(),
+            server_version: server.version().to_owned(),
+            rdb_version: received.version,
+            valkey_magic: received.valkey,
+            replid: sync.replid,
+            offset: sync.offset,
+            census: received.census.clone(),
+            unknown: received.unknown.clone(),
+        };
+        context
+            .writer
+            .finish_stream(StreamRecord {
+                stream: STREAM.to_owned(),
+                prefixes: vec![STREAM.to_owned()],
+                chunks: received.chunks.into(),
+                bytes: received.bytes,
+                rows: None,
+                row_digest: None,
+                facts: serde_json::to_value(&facts)
+                    .map_err(|e| Error::new(ErrorKind::Other, "write the facts of the RDB").with_cause(e))?,
+            })
+            .await?;
+        if received.spooled > 0 {
+            tracing::info!("{} bytes went through the spool file", received.spooled);
+        }
+        Ok(SourceOutcome {
+            versions: BTreeMap::from([
+                (facts.product.clone(), facts.server_version.clone()),
+                ("rdb".to_owned(), facts.rdb_version.to_string()),
+            ]),
+            position: position(&facts, &received),
+            consistent_at: sync.at,
+            raw_bytes: received.bytes,
+            items: received.census.keys(),
+            note_counts: notes.counts(),
+            archives: context.writer.finish().await?,
+        })
+    }
+}
+
+/// What the manifest says: counts and positions, no name of a key.
+fn position(facts: &RdbFacts, received: &Received) -> BTreeMap<String, String> {
+    let mut position = BTreeMap::from([
+        ("replication_id".to_owned(), facts.replid.clone()),
+        ("replication_offset".to_owned(), facts.offset.to_string()),
+        ("method".to_owned(), "psync".to_owned()),
+        ("keys".to_owned(), facts.census.keys().to_string()),
+        ("keys_expiring".to_owned(), facts.census.expiring().to_string()),
+        ("functions".to_owned(), facts.census.functions.to_string()),
+        (
+            "crc64".to_owned(),
+            if received.has_crc { "checked" } else { "kept by no one" }.to_owned(),
+        ),
+        (
+            "index".to_owned(),
+            if facts.unknown.is_some() { "none" } else { "complete" }.to_owned(),
+        ),
+    ]);
+    for (name, keys) in facts.census.by_type() {
+        position.insert(format!("keys_{name}"), keys.to_string());
+    }
+    let databases = facts.census.databases.iter().map(|(number, database)| {
+        let keys: u64 = database.types.values().map(|counts| counts.keys).sum();
+        format!("{number}:{keys}")
+    });
+    position.insert(
+        "keys_by_database".to_owned(),
+        databases.take(64).collect::<Vec<_>>().join(" "),
+    );
+    position
+}

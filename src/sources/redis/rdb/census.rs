@@ -1,0 +1,209 @@
+//! Counts what an RDB holds while it is walked: keys per database and type, sizes, expiries, the largest keys.
+
+use std::collections::BTreeMap;
+
+use super::types::ValueType;
+use super::walk::{KeyHeader, Sink};
+use crate::error::Result;
+
+/// Largest keys that are named.
+const LARGEST: usize = 16;
+
+/// Bytes of a key that are named.
+const NAMED_BYTES: usize = 256;
+
+/// Databases that are counted one by one; a forged file could name very many.
+const MAX_DATABASES: usize = 4096;
+
+/// Counts of one type in one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct TypeCounts {
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of their values, as stored in the RDB.
+    pub bytes: u64,
+}
+
+/// Counts of one database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct DatabaseCounts {
+    /// By type: `string`, `list`, `set`, `zset`, `hash`, `stream`, `module`.
+    pub types: BTreeMap<String, TypeCounts>,
+    /// Keys that expire.
+    pub expiring: u64,
+}
+
+/// One of the largest keys.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LargeKey {
+    /// Database.
+    pub database: u32,
+    /// The key, bytes that are no printable ASCII escaped; cut after 256 bytes.
+    pub key: String,
+    /// Its type.
+    pub kind: String,
+    /// Bytes of its value, as stored in the RDB.
+    pub bytes: u64,
+}
+
+/// What an RDB holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Census {
+    /// By database.
+    pub databases: BTreeMap<u32, DatabaseCounts>,
+    /// Function libraries.
+    pub functions: u64,
+    /// Auxiliary fields of the file: version of the writer, its time, its replication position.
+    pub aux: BTreeMap<String, String>,
+    /// The largest keys, largest first.
+    pub largest: Vec<LargeKey>,
+}
+
+impl Census {
+    /// Returns the keys of all databases.
+    pub fn keys(&self) -> u64 {
+        self.types().map(|(_, counts)| counts.keys).sum()
+    }
+
+    /// Returns the keys that expire.
+    pub fn expiring(&self) -> u64 {
+        self.databases.values().map(|database| database.expiring).sum()
+    }
+
+    /// Returns the keys by type, over all databases.
+    pub fn by_type(&self) -> BTreeMap<String, u64> {
+        let mut found = BTreeMap::new();
+        for (name, counts) in self.types() {
+            *found.entry(name.to_owned()).or_default() += counts.keys;
+        }
+        found
+    }
+
+    fn types(&self) -> impl Iterator<Item = (&str, &TypeCounts)> {
+        let databases = self.databases.values();
+        databases.flat_map(|database| database.types.iter().map(|(name, counts)| (name.as_str(), counts)))
+    }
+}
+
+/// Takes the census.
+#[derive(Debug, Default)]
+pub struct Counter {
+    census: Census,
+    /// Counts of the database at hand, by type; written back when another begins.
+    database: u32,
+    types: Vec<(&'static str, TypeCounts)>,
+    expiring: u64,
+    header: KeyHeader,
+    name: &'static str,
+    bytes: u64,
+    keys: u64,
+}
+
+impl Counter {
+    /// Returns the keys so far.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// Ends the count.
+    pub fn finish(mut self) -> Census {
+        self.write_back();
+        self.census
+    }
+
+    fn write_back(&mut self) {
+        let full = self.census.databases.len() >= MAX_DATABASES;
+        if !full || self.census.databases.contains_key(&self.database) {
+            let database = self.census.databases.entry(self.database).or_default();
+            for (name, counts) in &self.types {
+                let sum = database.types.entry((*name).to_owned()).or_default();
+                sum.keys += counts.keys;
+                sum.bytes += counts.bytes;
+            }
+            database.expiring += self.expiring;
+            if database.types.is_empty() {
+                self.census.databases.remove(&self.database);
+            }
+        }
+        self.types.clear();
+        self.expiring = 0;
+    }
+
+    fn note_if_large(&mut self) {
+        let largest = &mut self.census.largest;
+        if largest.len() >= LARGEST && largest.last().is_none_or(|last| last.bytes >= self.bytes) {
+            return;
+        }
+        let key = self
+            .header
+            .key
+            .get(..self.header.key.len().min(NAMED_BYTES))
+            .unwrap_or_default();
+        let at = largest.partition_point(|other| other.bytes >= self.bytes);
+        largest.insert(
+            at,
+            LargeKey {
+                database: self.header.database,
+                key: key.escape_ascii().to_string(),
+                kind: self.name.to_owned(),
+                bytes: self.bytes,
+            },
+        );
+        largest.truncate(LARGEST);
+    }
+}
+
+impl Sink for Counter {
+    fn key(&mut self, header: &KeyHeader, value: ValueType) -> Result<()> {
+        if header.database != self.database {
+            self.write_back();
+            self.database = header.database;
+        }
+        self.header.clone_from(header);
+        self.name = value.name;
+        self.bytes = 0;
+        Ok(())
+    }
+
+    fn value(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    fn value_end(&mut self) -> Result<()> {
+        self.keys += 1;
+        if self.header.expires_ms.is_some() {
+            self.expiring += 1;
+        }
+        match self.types.iter_mut().find(|(name, _)| *name == self.name) {
+            Some((_, counts)) => {
+                counts.keys += 1;
+                counts.bytes = counts.bytes.saturating_add(self.bytes);
+            }
+            None => self.types.push((
+                self.name,
+                TypeCounts {
+                    keys: 1,
+                    bytes: self.bytes,
+                },
+            )),
+        }
+        self.note_if_large();
+        Ok(())
+    }
+
+    fn aux(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        if self.census.aux.len() < 32 && name.len() <= 64 && value.len() <= 256 {
+            let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+            self.census.aux.insert(text(name), text(value));
+        }
+        Ok(())
+    }
+
+    fn function(&mut self, _: &[u8]) -> Result<()> {
+        self.census.functions += 1;
+        Ok(())
+    }
+}

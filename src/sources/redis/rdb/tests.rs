@@ -1,0 +1,279 @@
+//! The walk over RDBs of every shape, in pieces of every size, and over damaged ones.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use proptest::prelude::*;
+
+use super::types::ValueType;
+use super::walk::{KeyHeader, Sink, State, Walker};
+use super::{Census, Counter, Crc64};
+use crate::error::Result;
+
+/// Keeps everything as text.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Events(Vec<String>, Vec<u8>);
+
+impl Sink for Events {
+    fn key(&mut self, header: &KeyHeader, value: ValueType) -> Result<()> {
+        let key = header.key.escape_ascii();
+        self.0.push(format!(
+            "{} {} {key} {:?} {:?} {:?}",
+            header.database, value.name, header.expires_ms, header.idle_seconds, header.frequency
+        ));
+        Ok(())
+    }
+    fn value(&mut self, bytes: &[u8]) -> Result<()> {
+        self.1.extend_from_slice(bytes);
+        Ok(())
+    }
+    fn value_end(&mut self) -> Result<()> {
+        let value = std::mem::take(&mut self.1);
+        self.0.push(value.escape_ascii().to_string());
+        Ok(())
+    }
+    fn aux(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        self.0
+            .push(format!("aux {} {}", name.escape_ascii(), value.escape_ascii()));
+        Ok(())
+    }
+    fn function(&mut self, code: &[u8]) -> Result<()> {
+        self.0.push(format!("function {}", code.escape_ascii()));
+        Ok(())
+    }
+}
+
+fn string(text: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![u8::try_from(text.len()).unwrap()];
+    bytes.extend_from_slice(text);
+    bytes
+}
+
+/// One value of each type, with the body it should come out with.
+fn values() -> Vec<(u8, Vec<u8>)> {
+    let s = |text: &str| string(text.as_bytes());
+    let list: Vec<u8> = [vec![2], s("a"), s("bc")].concat();
+    let text_scores: Vec<u8> = [vec![2], s("m"), vec![3], b"1.5".to_vec(), s("n"), vec![254]].concat();
+    let zset: Vec<u8> = [vec![1], s("m"), vec![0; 8]].concat();
+    let containers: Vec<u8> = [vec![2, 2], s("listpack"), vec![1], s("plain")].concat();
+    let group = |version: u8| {
+        let mut group = [s("g"), vec![5, 6]].concat();
+        if version >= 2 {
+            group.push(7);
+        }
+        group.extend([vec![1], vec![9; 24], vec![3]].concat());
+        group.extend(
+            [
+                vec![1],
+                s("c"),
+                vec![0; if version >= 3 { 16 } else { 8 }],
+                vec![1],
+                vec![9; 16],
+            ]
+            .concat(),
+        );
+        group
+    };
+    let stream = |version: u8| {
+        let lengths = vec![1; if version >= 2 { 8 } else { 3 }];
+        [vec![1], string(&[7; 16]), s("lp"), lengths, vec![1], group(version)].concat()
+    };
+    let module: Vec<u8> = [
+        vec![0x81],
+        vec![1; 8],
+        vec![2, 9, 1, 8, 3],
+        vec![0; 4],
+        vec![4],
+        vec![0; 8],
+        vec![5],
+        s("x"),
+        vec![0],
+    ]
+    .concat();
+    let field_expiries: Vec<u8> = [vec![0; 8], vec![1, 0], s("f"), s("v")].concat();
+    let stamped: Vec<u8> = [vec![0; 8], s("listpack")].concat();
+    vec![
+        (0, s("value")),
+        (0, vec![0xc1, 1, 2]),
+        (0, vec![0xc3, 5, 10, 0, b'a', 0xe0, 0, 0]),
+        (0, vec![0]),
+        (1, list),
+        (2, vec![0]),
+        (3, text_scores),
+        (4, [vec![1], s("f"), s("v")].concat()),
+        (5, zset),
+        (7, module),
+        (13, s("ziplist")),
+        (15, stream(1)),
+        (18, containers),
+        (19, stream(2)),
+        (21, stream(3)),
+        (24, field_expiries),
+        (25, stamped),
+    ]
+}
+
+fn rdb(values: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = b"REDIS0012".to_vec();
+    bytes.extend([vec![250], string(b"redis-ver"), string(b"8.0.6")].concat());
+    bytes.extend([vec![250], string(b"ctime"), vec![0xc2, 1, 0, 0, 0]].concat());
+    bytes.extend([vec![245], string(b"#!lua name=x")].concat());
+    bytes.extend([254, 0, 251, 3, 1]);
+    for (number, (kind, value)) in values.iter().enumerate() {
+        match number % 4 {
+            1 => bytes.extend([&[252][..], &1_700_000_000_000_i64.to_le_bytes()].concat()),
+            2 => bytes.extend([248, 0x41, 0]),
+            3 => bytes.extend([254, 3, 249, 7]),
+            _ => {}
+        }
+        bytes.push(*kind);
+        bytes.extend(string(format!("key{number}").as_bytes()));
+        bytes.extend(value);
+    }
+    bytes.push(255);
+    let crc = Crc64::of(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    bytes
+}
+
+fn walk(bytes: &[u8], piece: usize) -> Result<(Vec<String>, usize, State)> {
+    let (mut walker, mut events, mut taken) = (Walker::new(), Events::default(), 0);
+    for piece in bytes.chunks(piece) {
+        taken += walker.feed(piece, &mut events)?;
+    }
+    Ok((events.0, taken, walker.state()))
+}
+
+#[test]
+fn every_type_is_walked_in_pieces_of_any_size() {
+    let (values, mut bytes) = (values(), rdb(&values()));
+    let length = bytes.len();
+    bytes.extend_from_slice(b"what follows");
+    let (whole, taken, state) = walk(&bytes, bytes.len()).unwrap();
+    assert_eq!((taken, state), (length, State::Done));
+    assert_eq!(whole[0], "aux redis-ver 8.0.6");
+    assert_eq!(whole[1], "aux ctime 1");
+    assert_eq!(whole[2], "function #!lua name=x");
+    assert_eq!(whole.len(), 3 + 2 * values.len());
+    assert_eq!(whole[5], "0 string key1 Some(1700000000000) None None");
+    assert_eq!(whole[7], "0 string key2 None Some(256) None");
+    assert_eq!(whole[9], "3 string key3 None None Some(7)");
+    for (number, (_, value)) in values.iter().enumerate() {
+        assert_eq!(
+            whole[4 + 2 * number],
+            value.escape_ascii().to_string(),
+            "value {number}"
+        );
+    }
+    for piece in [1, 2, 3, 5, 8, 13, 31, 32, 33, 64, 100] {
+        assert_eq!(
+            walk(&bytes, piece).unwrap(),
+            (whole.clone(), length, State::Done),
+            "pieces of {piece}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_crc_and_a_cut_file_are_errors() {
+    let bytes = rdb(&values());
+    let mut wrong = bytes.clone();
+    let at = wrong.len() - 3;
+    wrong[at] ^= 1;
+    for piece in [1, 7, wrong.len()] {
+        assert!(walk(&wrong, piece).unwrap_err().chain().contains("CRC64"));
+    }
+    for length in 0..bytes.len() {
+        let mut walker = Walker::new();
+        walker.feed(&bytes[..length], &mut Events::default()).unwrap();
+        assert!(walker.finish().unwrap_err().chain().contains("cut short"));
+    }
+    // A server with `rdbchecksum no` writes zeros.
+    let mut none = bytes;
+    let at = none.len() - 8;
+    none[at..].fill(0);
+    assert_eq!(walk(&none, 9).unwrap().2, State::Done);
+}
+
+#[test]
+fn what_is_unknown_makes_it_opaque_and_the_crc_still_counts() {
+    let bytes = rdb(&[(0, string(b"x")), (99, string(b"y"))]);
+    for piece in [1, 3, 8, 9, bytes.len()] {
+        for damage in [false, true] {
+            let mut bytes = bytes.clone();
+            if damage {
+                let at = bytes.len() - 10;
+                bytes[at] ^= 1;
+            }
+            let mut walker = Walker::new();
+            for piece in bytes.chunks(piece) {
+                walker.feed(piece, &mut Events::default()).unwrap();
+                if walker.state() == State::Opaque {
+                    walker.feed_opaque(piece);
+                }
+            }
+            assert!(walker.unknown().unwrap().contains("99"));
+            assert_eq!(walker.finish().is_err(), damage, "pieces of {piece}");
+        }
+    }
+}
+
+#[test]
+fn forged_lengths_are_refused_at_once() {
+    let with = |kind: u8, body: &[u8]| {
+        let mut bytes = b"REDIS0011".to_vec();
+        bytes.push(kind);
+        bytes.extend(string(b"k"));
+        bytes.extend(body);
+        walk(&bytes, bytes.len())
+    };
+    let huge = [&[0x81][..], &(1_u64 << 63).to_be_bytes()].concat();
+    assert!(with(0, &huge).is_err());
+    // 2^63 pairs of strings do not fit into a count of strings.
+    assert!(with(4, &huge).is_err());
+    assert!(with(0, &[0xc3, 5, 0x81, 0, 0, 1, 0, 0, 0, 0, 0]).is_err());
+    assert!(with(0, &[0x82]).is_err() && with(0, &[0xc4]).is_err() && with(7, &[1, 6]).is_err());
+    assert!(walk(b"REDIS000x", 9).is_err() && walk(b"MEMCACHED", 9).is_err());
+}
+
+#[test]
+fn the_census_counts_by_database_and_type() {
+    let mut counter = Counter::default();
+    Walker::new().feed(&rdb(&values()), &mut counter).unwrap();
+    let census: Census = counter.finish();
+    assert_eq!(census.keys(), u64::try_from(values().len()).unwrap());
+    assert_eq!((census.functions, census.expiring()), (1, 4));
+    assert_eq!(census.by_type()["string"], 4);
+    assert_eq!(census.databases[&0].types["string"].keys, 3);
+    assert_eq!(census.databases[&3].types["stream"].keys, 3);
+    assert!(census.largest[0].bytes >= census.largest[15].bytes);
+    assert_eq!(census.aux["redis-ver"], "8.0.6");
+}
+
+proptest! {
+    #[test]
+    fn damage_is_never_a_panic_and_splits_do_not_matter(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        piece in 1_usize..80,
+    ) {
+        let mut bytes = rdb(&values());
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let whole = walk(&bytes, bytes.len());
+        let pieces = walk(&bytes, piece);
+        prop_assert_eq!(whole.is_ok(), pieces.is_ok());
+        if let (Ok(whole), Ok(pieces)) = (whole, pieces) {
+            prop_assert_eq!(whole.2, pieces.2);
+            if whole.2 == State::Done {
+                prop_assert_eq!(whole, pieces);
+            }
+        }
+    }
+
+    #[test]
+    fn noise_is_never_a_panic(noise in proptest::collection::vec(any::<u8>(), 0..300), piece in 1_usize..50) {
+        let bytes = [b"REDIS0012".to_vec(), noise].concat();
+        let _ = walk(&bytes, piece);
+        let _ = super::lzf::decompress(&bytes, 1000);
+    }
+}

@@ -1,0 +1,214 @@
+//! Redis and Valkey: the RDB of a full synchronisation, from real servers and from scripted ones that misbehave.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::support::program::Program;
+use crate::support::redis::{Kind, RedisServer, fill, kinds};
+
+/// Returns the stored RDB.
+fn cat(program: &Program) -> Vec<u8> {
+    let output = program.run(&["cat", "latest", "redis", "dump.rdb"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn every_server_is_backed_up_and_starts_on_the_stored_rdb() {
+    for kind in kinds() {
+        for diskless in ["yes", "no"] {
+            let server = RedisServer::start(kind, &["--repl-diskless-sync", diskless]);
+            let keys = fill(&server);
+            let program = Program::on_directory();
+            program.expect(0, &["backup", &server.url()]);
+            let shown = program.json(&["show", "latest"]);
+            let outcome = &shown["snapshot"]["sources"][0]["outcome"];
+            assert_eq!(outcome["items"], keys, "{kind:?}: {outcome}");
+            assert_eq!(outcome["position"]["index"], "complete", "{kind:?}: {outcome}");
+            assert_eq!(outcome["position"]["functions"], "1");
+            assert_eq!(outcome["position"]["crc64"], "checked");
+            program.expect(0, &["verify", "latest", "--level", "content"]);
+            let digest = server.digest();
+            let copy = RedisServer::start_on(kind, &[], Some(&cat(&program)));
+            assert_eq!(copy.digest(), digest, "{kind:?}, diskless {diskless}");
+            assert!(
+                program
+                    .expect(0, &["cat", "latest", "redis", "acl.txt"])
+                    .contains("user default on")
+            );
+            assert!(
+                program
+                    .expect(0, &["cat", "latest", "redis", "config.txt"])
+                    .contains("maxmemory-policy")
+            );
+        }
+    }
+}
+
+#[test]
+fn users_sockets_and_passwords_log_in() {
+    let server = RedisServer::start(Kind::Redis7, &["--requirepass", "geheim"]);
+    let mut client = server.client();
+    client.say("AUTH geheim");
+    client.say("SET a b");
+    client.say("ACL SETUSER backup on >streng-geheim +psync +replconf +ping +info");
+    client.say("ACL SETUSER nobody on >streng-geheim +ping");
+    let mut program = Program::on_directory();
+    let (port, socket) = (server.port, server.socket_url());
+    program.refused(&["backup", &server.url()], "NOAUTH", "password");
+    program.refused(
+        &["backup", &format!("redis://:geheim1@127.0.0.1:{port}")],
+        "WRONGPASS",
+        "password",
+    );
+    let url = format!("redis://nobody:streng-geheim@127.0.0.1:{port}");
+    program.refused(&["backup", &url], "NOPERM", "+psync");
+    program.expect(0, &["backup", &format!("redis://:geheim@127.0.0.1:{port}")]);
+    let shown = program.expect(0, &["show", "latest", "--json"]);
+    assert!(!shown.contains("geheim"));
+    assert!(
+        program
+            .expect(0, &["cat", "latest", "redis", "config.txt"])
+            .contains("requirepass ***")
+    );
+    // The least rights: what the server does not show is noted, the data is whole.
+    program.expect(
+        0,
+        &["backup", &format!("redis://backup:streng-geheim@127.0.0.1:{port}")],
+    );
+    program.set("REDISCLI_AUTH", "geheim");
+    program.expect(0, &["backup", &socket]);
+    assert_eq!(program.listed().len(), 3);
+}
+
+/// Serves one scripted peer: answers commands until PSYNC, then sends `after` and closes.
+fn scripted(after: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, after) = (stream.unwrap(), after.clone());
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 4096];
+                loop {
+                    let count = stream.read(&mut buffer).unwrap_or(0);
+                    if count == 0 {
+                        return;
+                    }
+                    let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                    if said.contains("PSYNC") {
+                        // Piece by piece, with keepalives before it.
+                        let _ = stream.write_all(b"\n\n");
+                        for piece in after.chunks(1000) {
+                            let _ = stream.write_all(piece);
+                        }
+                        std::thread::sleep(Duration::from_millis(100));
+                        return;
+                    }
+                    let answer: &[u8] = if said.contains("INFO") {
+                        b"$37\r\nredis_version:7.0.15\r\nrole:master\r\n\r\n\r\n"
+                    } else if said.contains("ACL") || said.contains("CONFIG") || said.contains("MODULE") {
+                        b"*0\r\n"
+                    } else {
+                        b"+OK\r\n"
+                    };
+                    stream.write_all(answer).unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+fn stored_rdb() -> Vec<u8> {
+    let server = RedisServer::start(Kind::Redis7, &["--repl-diskless-sync", "no"]);
+    let mut client = server.client();
+    for n in 0..2000 {
+        client.say(&format!("SET key:{n} value:{n}"));
+    }
+    client.say("SAVE");
+    std::fs::read(server.dir.path().join("dump.rdb")).unwrap()
+}
+
+#[test]
+fn servers_that_misbehave_are_errors_and_leave_no_snapshot() {
+    let rdb = stored_rdb();
+    let full = b"+FULLRESYNC 0123456789012345678901234567890123456789 42\r\n\n\n".to_vec();
+    let mark = b"abcdefghijabcdefghijabcdefghijabcdefghij".to_vec();
+    let by_length =
+        |rdb: &[u8], length: usize| [full.clone(), format!("${length}\r\n").into_bytes(), rdb.to_vec()].concat();
+    let by_mark = |rdb: &[u8], end: &[u8]| {
+        [
+            full.clone(),
+            b"$EOF:".to_vec(),
+            mark.clone(),
+            b"\r\n".to_vec(),
+            rdb.to_vec(),
+            end.to_vec(),
+        ]
+        .concat()
+    };
+    let mut wrong_crc = rdb.clone();
+    *wrong_crc.last_mut().unwrap() ^= 1;
+    // A type that nobody knows, in place of the first key's, and its CRC made right again.
+    let mut unknown = rdb.clone();
+    let first = unknown
+        .windows(6)
+        .position(|w| w == b"\x00\x05key:" || w == b"\x00\x06key:" || w == b"\x00\x07key:" || w == b"\x00\x08key:")
+        .unwrap();
+    unknown[first] = 99;
+    let body = unknown.len() - 8;
+    let crc = wirevault::sources::redis::rdb::Crc64::of(&unknown[..body]);
+    unknown[body..].copy_from_slice(&crc.to_le_bytes());
+    let half = &rdb[..rdb.len() / 2];
+    for (sent, message) in [
+        (by_length(half, rdb.len()), "cut short"),
+        (by_mark(half, b""), "cut short"),
+        (by_length(&wrong_crc, rdb.len()), "CRC64"),
+        (by_mark(&wrong_crc, &mark), "CRC64"),
+        (by_mark(&rdb, b"ABCDEFGHIJabcdefghijabcdefghijabcdefghij"), "mark"),
+        (by_length(&rdb, rdb.len() + 100), "announced"),
+        (
+            b"-LOADING Redis is loading the dataset in memory\r\n".to_vec(),
+            "LOADING",
+        ),
+        (
+            b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n".to_vec(),
+            "NOMASTERLINK",
+        ),
+        (b"-ERR unknown command 'PSYNC'\r\n".to_vec(), "unknown command"),
+        (b"+CONTINUE\r\n".to_vec(), "CONTINUE"),
+        ([full.clone(), b"hello\r\n".to_vec()].concat(), "announced by"),
+        (Vec::new(), "closed the connection"),
+    ] {
+        let program = Program::on_directory();
+        let url = format!("redis://127.0.0.1:{}", scripted(sent));
+        let output = program.run(&["backup", &url]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{message}: {text}");
+        assert!(
+            text.contains(message) && text.contains("error: ") && !text.contains("panicked"),
+            "{message}: {text}"
+        );
+        assert!(program.listed().is_empty());
+    }
+    for sent in [
+        by_length(&rdb, rdb.len()),
+        by_mark(&rdb, &mark),
+        by_mark(&rdb, &[&mark[..], b"\n\n\n"].concat()),
+    ] {
+        let program = Program::on_directory();
+        program.expect(0, &["backup", &format!("redis://127.0.0.1:{}", scripted(sent))]);
+        assert_eq!(cat(&program), rdb);
+    }
+    for sent in [by_length(&unknown, unknown.len()), by_mark(&unknown, &mark)] {
+        let program = Program::on_directory();
+        program.expect(0, &["backup", &format!("redis://127.0.0.1:{}", scripted(sent))]);
+        assert_eq!(cat(&program), unknown);
+        let shown = program.json(&["show", "latest"]);
+        let outcome = &shown["snapshot"]["sources"][0]["outcome"];
+        assert_eq!(outcome["position"]["index"], "none");
+        assert_eq!(outcome["note_counts"]["rdb-not-understood"], 1);
+    }
+}
