@@ -209,7 +209,7 @@ pub enum Level {
 /// Flags of `restore`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users"
+    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users\n  wirevault restore latest --source redis --into redis://cache2 --key 'session:*' --conflict skip"
 )]
 pub struct Restore {
     /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
@@ -220,7 +220,8 @@ pub struct Restore {
     #[arg(long, value_name = "NAME")]
     pub source: Vec<String>,
 
-    /// Database URL, file, or directory that takes every file tree and SQLite database [default: where it came from]
+    /// Database or server URL, file, or directory that takes every file tree and SQLite database [default: where it came
+    /// from]
     #[arg(long, value_name = "URL or PATH")]
     pub into: Option<String>,
 
@@ -247,6 +248,23 @@ pub struct Restore {
     /// What of a PostgreSQL database comes back, and how.
     #[command(flatten)]
     pub database: RestoreDatabase,
+
+    /// What of a Redis or Valkey server comes back, and how.
+    #[command(flatten)]
+    pub redis: RestoreRedis,
+}
+
+/// Flags of `restore` for Redis sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Redis and Valkey")]
+pub struct RestoreRedis {
+    /// Only keys that match these patterns (as of SCAN: *, ?, [a-z])
+    #[arg(long, value_name = "PATTERN")]
+    pub key: Vec<String>,
+
+    /// Restore into a server that holds keys: what becomes of those the backup has too
+    #[arg(long, value_enum, value_name = "RULE", conflicts_with = "clean")]
+    pub conflict: Option<crate::sources::redis::Conflict>,
 }
 
 /// Flags of `restore` for PostgreSQL sources.

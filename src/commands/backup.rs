@@ -89,6 +89,9 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     said(json!({ "snapshots": manifests, "errors": errors }), text, status)
 }
 
+/// Job of the snapshots that `restore --clean` takes of what it is about to remove.
+const PRE_RESTORE_JOB: &str = "pre-restore";
+
 /// Notes of what was there to be backed up and is not in the snapshot. What vanished while it was read, or what the
 /// configuration leaves out, is not missed.
 const LOSSES: &[&str] = &["unreadable", "xattr-lost", "large-objects-skipped"];
@@ -112,6 +115,20 @@ fn run_options() -> RunOptions {
         heartbeat: Duration::from_secs(seconds) / 20,
         lease_ttl: Duration::from_secs(seconds),
     })
+}
+
+/// Takes a snapshot of a server that is about to be emptied, under the job `pre-restore`.
+pub(super) async fn safety_snapshot(session: &Session, url: &str) -> Result<Manifest> {
+    let mut plan = crate::config::plan_for_urls(&[url.to_owned()], session.repository_config()?)?;
+    PRE_RESTORE_JOB.clone_into(&mut plan.job);
+    let options = args::Backup {
+        targets: vec![],
+        dry_run: false,
+        parallel: 1,
+        level: None,
+        max_block: None,
+    };
+    run_plan(session, &options, &plan).await
 }
 
 /// Runs one plan under the lease of its job.

@@ -94,6 +94,26 @@ fn redis(source: &config::RedisSource) -> Result<RedisAddress> {
     RedisAddress::from_url(&source.url, password, source.password_file.as_deref(), &env)
 }
 
+/// Reads where keys are restored to: a URL given by a person.
+pub(super) fn redis_target(url: &str) -> Result<RedisAddress> {
+    match config::parse_source_url(url)?.kind {
+        SourceKind::Redis(source) => {
+            let address = redis(&source)?;
+            if address.database != 0 {
+                return Err(
+                    Error::invalid(format!("\"{}\" names one database", config::redact_url(url)))
+                        .with_hint("Keys go back into the databases they came from; leave the number out of the URL."),
+                );
+            }
+            Ok(address)
+        }
+        _ => Err(Error::invalid(format!(
+            "\"{}\" is no Redis server",
+            config::redact_url(url)
+        ))),
+    }
+}
+
 /// Reads where a database is restored to: a URL given by a person.
 pub(super) fn postgres_target(url: &str) -> Result<ConnectOptions> {
     match config::parse_source_url(url)?.kind {

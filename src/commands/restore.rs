@@ -9,11 +9,12 @@ use crate::archive::ArchiveReader;
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot, source_named};
-use crate::commands::{Outcome, Session, Status, cluster, open};
+use crate::commands::{Outcome, Session, Status, backup, cluster, open};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
 use crate::sources::postgres::{PostgresRestore, RestoreOptions, RestorePlan, Selection};
+use crate::sources::redis::{RedisPlan, RedisRestore, RedisRestoreOptions, stored};
 use crate::sources::sqlite::restore as sqlite;
 
 /// One source and where it goes.
@@ -24,6 +25,8 @@ struct Step<'a> {
     target: Target,
     /// For a database, what was found out about its target.
     plan: Option<RestorePlan>,
+    /// The same for a Redis server.
+    redis: Option<(RedisRestore, RedisPlan)>,
 }
 
 /// Where a source goes.
@@ -32,6 +35,8 @@ enum Target {
     Tree(PathBuf),
     File(PathBuf),
     Database(String),
+    Redis(String),
+    RdbFile(PathBuf),
 }
 
 /// Selects sources, opens and checks all of them, decides targets, and only then writes.
@@ -55,11 +60,21 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
             }
             _ => None,
         };
+        let redis = match &target {
+            Target::Redis(url) => {
+                let restore = redis_restore(session, options, source, url, reader.clone())?;
+                let plan = session.or_cancelled(restore.plan()).await;
+                let plan = plan.with_context(|| format!("plan the restore of source \"{}\"", source.name))?;
+                Some((restore, plan))
+            }
+            _ => None,
+        };
         steps.push(Step {
             source,
             reader,
             target,
             plan,
+            redis,
         });
     }
     if options.dry_run {
@@ -128,6 +143,16 @@ fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Result<Vec<&'a
         ))
         .with_hint("Name one source of kind postgres with --source."));
     }
+    if let Some(other) = selected
+        .iter()
+        .find(|source| options.redis != args::RestoreRedis::default() && source.kind != "redis")
+    {
+        return Err(Error::invalid(format!(
+            "flags for Redis were given, but source \"{}\" is of kind {}",
+            other.name, other.kind
+        ))
+        .with_hint("Name one source of kind redis with --source."));
+    }
     Ok(selected)
 }
 
@@ -139,9 +164,29 @@ fn target(source: &ManifestSource, location: &str, options: &args::Restore, sele
             source.name, source.kind
         ))
         .with_hint(
-            "Choose sources with --source: databases go into postgres://…, files and SQLite databases into a path.",
+            "Choose sources with --source: databases go into postgres://…, Redis servers into redis://… or file:PATH, files and \
+             SQLite databases into a path.",
         )
     };
+    let is_server = |into: &&str| crate::config::is_redis_url(into);
+    match (source.kind.as_str(), options.into.as_deref()) {
+        ("redis", None) => return Ok(Target::Redis(location.to_owned())),
+        ("redis", Some(into)) if is_server(&into) && selected == 1 => return Ok(Target::Redis(into.to_owned())),
+        ("redis", Some(into)) if !is_server(&into) && !into.starts_with("postgres") => {
+            let path = PathBuf::from(into.strip_prefix("file:").unwrap_or(into));
+            return Ok(Target::RdbFile(
+                if selected > 1 || path.is_dir() || into.ends_with('/') {
+                    path.join(&source.name).join("dump.rdb")
+                } else {
+                    path
+                },
+            ));
+        }
+        (kind, Some(into)) if kind == "redis" || is_server(&into) => {
+            return Err(wrong(&format!("\"{}\"", crate::config::redact_url(into))));
+        }
+        _ => {}
+    }
     let into = options.into.as_deref();
     let database = into.filter(|into| into.starts_with("postgres://") || into.starts_with("postgresql://"));
     let path = into.map(|into| {
@@ -252,6 +297,56 @@ fn database_restore(
     })
 }
 
+/// Puts together the restore of a Redis server.
+fn redis_restore(
+    session: &Session,
+    options: &args::Restore,
+    source: &ManifestSource,
+    url: &str,
+    reader: ArchiveReader,
+) -> Result<RedisRestore> {
+    Ok(RedisRestore {
+        address: open::redis_target(url)?,
+        reader,
+        options: RedisRestoreOptions {
+            clean: options.clean,
+            conflict: options.redis.conflict,
+            keys: options.redis.key.clone(),
+        },
+        task: source.name.clone(),
+        reporter: session.reporter.clone(),
+        cancel: session.cancel.clone(),
+    })
+}
+
+/// Verifies the whole RDB, takes a snapshot of what `--clean` will remove, and only then writes.
+async fn restore_redis(
+    session: &Session,
+    source: &ManifestSource,
+    url: &str,
+    (restore, plan): (RedisRestore, RedisPlan),
+) -> Result<Value> {
+    let verified = session.or_cancelled(restore.verify()).await?;
+    let mut kept = None;
+    if restore.options.clean && plan.target_keys > 0 {
+        let taken = backup::safety_snapshot(session, url).await;
+        let taken = taken.context("take a snapshot of the target before it is emptied")?;
+        kept = Some(format!("snapshot {}", taken.id));
+    }
+    let done = session.or_cancelled(restore.run(plan, verified)).await;
+    let done = done.map_err(|error| match &kept {
+        Some(kept) => error
+            .context("load the keys after the target was emptied")
+            .with_hint(format!("What it held before is in {kept}.")),
+        None => error,
+    })?;
+    let bytes = source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
+    Ok(
+        json!({ "source": source.name, "into": crate::config::redact_url(url), "bytes": bytes, "previous": kept,
+        "report": done }),
+    )
+}
+
 /// Returns a line for each statement that failed for good: the object, why, what to do.
 fn failed_items(value: &Value) -> Vec<String> {
     let items = value.pointer("/report/failed").and_then(Value::as_array);
@@ -260,7 +355,16 @@ fn failed_items(value: &Value) -> Vec<String> {
         let (kind, name, error, advice) = (field("kind"), field("name"), field("error"), field("advice"));
         format!("{kind} {name}: {error}. {advice}")
     };
-    items.into_iter().flatten().map(line).collect()
+    let mut lines: Vec<String> = items.into_iter().flatten().map(line).collect();
+    let failed = value
+        .pointer("/report/failed_keys")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    let unnamed = failed.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+    if unnamed > 0 {
+        lines.push(format!("and {unnamed} keys more"));
+    }
+    lines
 }
 
 async fn restore_source(
@@ -270,7 +374,11 @@ async fn restore_source(
     step: Step<'_>,
 ) -> Result<Value> {
     let Step {
-        source, reader, target, ..
+        source,
+        reader,
+        target,
+        redis,
+        ..
     } = step;
     match target {
         Target::Tree(root) => {
@@ -304,6 +412,18 @@ async fn restore_source(
                 })?;
             Ok(json!({ "source": source.name, "into": done.path, "bytes": done.bytes, "previous": done.previous }))
         }
+        Target::Redis(url) => {
+            let redis = redis.ok_or_else(|| Error::invalid("a restore into a server has no plan"))?;
+            restore_redis(session, source, &url, redis).await
+        }
+        Target::RdbFile(path) => {
+            make_parents(&path)?;
+            let to = (source.name.as_str(), &session.reporter);
+            let bytes = stored::write_file(&reader, &path, options.clean, to, &session.cancel).await?;
+            Ok(json!({ "source": source.name, "into": path, "bytes": bytes, "advice":
+                "stop the server, put the file into its data directory as `dbfilename` names it, and start it; if \
+                 appendonly is on, move appendonlydir away and start with appendonly no, for it wins over the RDB" }))
+        }
         Target::Database(url) => {
             let restore = database_restore(session, options, source, manifest, &url, reader)?;
             let done = restore.run().await?;
@@ -319,7 +439,7 @@ async fn restore_source(
 /// file that is there, and a tree given with `--into` that holds files already.
 fn refuse_if_occupied(target: &Target, options: &args::Restore) -> Result<()> {
     let (path, what) = match target {
-        Target::File(path) if path.symlink_metadata().is_ok() => (path, "exists"),
+        Target::File(path) | Target::RdbFile(path) if path.symlink_metadata().is_ok() => (path, "exists"),
         Target::Tree(root)
             if options.into.is_some() && std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) =>
         {
@@ -345,12 +465,50 @@ fn make_parents(path: &Path) -> Result<()> {
 
 fn planned(step: &Step<'_>) -> Value {
     let into = match &step.target {
-        Target::Tree(path) | Target::File(path) => path.display().to_string(),
-        Target::Database(url) => crate::config::redact_url(url),
+        Target::Tree(path) | Target::File(path) | Target::RdbFile(path) => path.display().to_string(),
+        Target::Database(url) | Target::Redis(url) => crate::config::redact_url(url),
     };
     let stored = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
     let bytes = step.plan.as_ref().map(|plan| plan.bytes).or(stored);
-    json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan })
+    json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan,
+        "redis": step.redis.as_ref().map(|(_, plan)| plan) })
+}
+
+/// What is said of keys.
+fn redis_text(one: &Value) -> String {
+    let number = |name: &str| one.pointer(&format!("/report/{name}")).and_then(Value::as_u64);
+    let mut text = String::new();
+    if let Some(restored) = number("restored") {
+        text.push_str(&format!("  {restored} keys restored"));
+        for (name, words) in [
+            ("functions", "function libraries"),
+            ("transcoded", "of them in another encoding"),
+            ("expired", "expired meanwhile"),
+            ("skipped", "left as they were"),
+            ("not_selected", "not selected"),
+            ("failed_keys", "failed"),
+        ] {
+            if let Some(count) = number(name).filter(|count| *count > 0) {
+                text.push_str(&format!(", {count} {words}"));
+            }
+        }
+        text.push('\n');
+    }
+    if let Some(advice) = one.get("advice").and_then(Value::as_str) {
+        text.push_str(&format!("  {advice}\n"));
+    }
+    if let Some(keys) = one.pointer("/redis/databases").and_then(Value::as_object) {
+        let target = one.pointer("/redis/target_keys").and_then(Value::as_u64).unwrap_or(0);
+        let keys = keys
+            .iter()
+            .map(|(number, keys)| format!("{number}: {keys}"))
+            .collect::<Vec<_>>();
+        text.push_str(&format!(
+            "  keys by database {}; the target holds {target}\n",
+            keys.join(", ")
+        ));
+    }
+    text
 }
 
 fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) -> Outcome {
@@ -367,6 +525,7 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
         if !field("previous").is_empty() {
             text.push_str(&format!("  what was there before is kept in {}\n", field("previous")));
         }
+        text.push_str(&redis_text(one));
         if let Some(old) = one.pointer("/report/kept_old").and_then(Value::as_str) {
             text.push_str(&format!("  the database that was there is kept as {old}\n"));
         }

@@ -10,6 +10,7 @@ use crate::commands::{Outcome, Session, Status};
 use crate::config::format_bytes;
 use crate::error::Error;
 use crate::repository::{Manifest, ManifestSource};
+use crate::sources::SourceOutcome;
 
 /// Loads the manifest and prints it.
 pub async fn run(session: &Session, options: &args::Show) -> Outcome {
@@ -41,6 +42,11 @@ pub(super) fn text(manifest: &Manifest) -> String {
         if let Some(error) = &source.error {
             text.push_str(&format!("\n{} failed: {error}\n", source.name));
         }
+        if source.kind == "redis"
+            && let Some(outcome) = &source.outcome
+        {
+            text.push_str(&redis_text(&source.name, outcome));
+        }
         let notes = source
             .outcome
             .iter()
@@ -52,6 +58,23 @@ pub(super) fn text(manifest: &Manifest) -> String {
         }
     }
     text
+}
+
+/// Says what an RDB holds.
+fn redis_text(name: &str, outcome: &SourceOutcome) -> String {
+    let versions = outcome
+        .versions
+        .iter()
+        .map(|(what, version)| format!("{what} {version}"));
+    let types = outcome.position.iter().filter_map(|(what, keys)| {
+        let kind = what.strip_prefix("keys_").filter(|kind| *kind != "by_database")?;
+        Some(format!("{keys} {}", kind.replace('_', " ")))
+    });
+    format!(
+        "\n{name}: {}; keys: {}\n",
+        versions.collect::<Vec<_>>().join(", "),
+        types.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// Writes a time in this host's zone, and names the zone.

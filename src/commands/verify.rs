@@ -132,6 +132,12 @@ async fn verify_source(
         keep_going(error, &mut verified.damage)?;
         return Ok(());
     }
+    if source.kind == "redis"
+        && let Err(error) = walk_rdb(session, repository, source).await
+    {
+        keep_going(error, &mut verified.damage)?;
+        return Ok(());
+    }
     if level == Level::Restored {
         match source.kind.as_str() {
             "sqlite" => {
@@ -179,6 +185,15 @@ async fn read_everything(session: &Session, repository: &Repository, source: &Ma
             Some(EntryEvent::Data(_) | EntryEvent::End { .. }) => {}
         }
     }
+}
+
+/// Walks every key of a stored RDB and compares its CRC64.
+async fn walk_rdb(session: &Session, repository: &Repository, source: &ManifestSource) -> Result<()> {
+    let reader = open_reader(session, repository.store(), source).await?;
+    let walked = crate::sources::redis::stored::verify(&reader, &session.cancel).await;
+    walked
+        .map(|_| ())
+        .with_context(|| format!("read source \"{}\"", source.name))
 }
 
 async fn restore_sqlite(session: &Session, repository: &Repository, source: &ManifestSource) -> Result<()> {

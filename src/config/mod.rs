@@ -21,7 +21,7 @@ pub use types::{
     SourceKind, SqliteMethod, SqliteSource,
 };
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
-pub use url::{parse_repository_url, parse_source_url, redact_url, unique_names};
+pub use url::{is_redis_url, parse_repository_url, parse_source_url, redact_url, unique_names};
 
 /// Name of the configuration file that is read when it is there and none is given.
 pub const DEFAULT_FILE: &str = "wirevault.toml";

@@ -21,7 +21,7 @@ const SOURCE_SCHEMES: &[&str] = &[
     "valkeys",
 ];
 /// Schemes of Redis and Valkey servers; those that end in `s` ask for TLS.
-pub(crate) const REDIS_SCHEMES: &[&str] = &["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix"];
+const REDIS_SCHEMES: &[&str] = &["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix"];
 const REPOSITORY_SCHEMES: &[&str] = &["s3", "file"];
 
 /// Reads the URL of a source; its name is derived: database, file stem, last path segment.
@@ -152,6 +152,12 @@ pub(super) fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)>
     };
     url.set_password(None).map_err(|()| wrong("it names no host"))?;
     Ok((url.into(), password))
+}
+
+/// Returns whether a text is the URL of a Redis or Valkey server.
+pub fn is_redis_url(text: &str) -> bool {
+    text.split_once("://")
+        .is_some_and(|(scheme, _)| REDIS_SCHEMES.contains(&scheme))
 }
 
 /// Splits the password off the URL of a Redis or Valkey server and checks its form.

@@ -33,6 +33,7 @@ mod postgres_safety;
 mod postgres_schema;
 mod postgres_selection;
 mod redis;
+mod redis_restore;
 mod repository;
 mod run;
 mod sqlite;

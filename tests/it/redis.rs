@@ -2,9 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::program::Program;
+use tokio_util::sync::CancellationToken;
+use wirevault::sources::redis::{RedisAddress, RedisOptions, RedisSource, stored};
+use wirevault::sources::{BackupContext, Source};
+use wirevault::storage::limit::{LimitOptions, LimitStore};
+
+use crate::support::archives::Vault;
+use crate::support::program::{Program, noise};
 use crate::support::redis::{Kind, RedisServer, fill, kinds};
 
 /// Returns the stored RDB.
@@ -210,5 +217,61 @@ fn servers_that_misbehave_are_errors_and_leave_no_snapshot() {
         let outcome = &shown["snapshot"]["sources"][0]["outcome"];
         assert_eq!(outcome["position"]["index"], "none");
         assert_eq!(outcome["note_counts"]["rdb-not-understood"], 1);
+    }
+}
+
+/// A store that takes 12 MiB/s: what the archive cannot take goes through the spool file, and the server keeps nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_store_does_not_hold_the_server() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    for n in 0..24 {
+        client.ask(&[b"SET", format!("noise:{n}").as_bytes(), &noise(5_000_000)]);
+    }
+    for (spool_limit, fits) in [(1 << 30, true), (1 << 20, false)] {
+        let mut vault = Vault::new();
+        let limit = LimitOptions {
+            upload_bytes_per_second: Some(12 << 20),
+            download_bytes_per_second: None,
+        };
+        let store = Arc::new(LimitStore::new(vault.store.clone(), limit));
+        let spool = tempfile::tempdir().unwrap();
+        let address = RedisAddress::from_url(&server.url(), None, None, &|_| None).unwrap();
+        let source = RedisSource::new(RedisOptions {
+            max_hold: Duration::from_millis(20),
+            spool_limit,
+            ..RedisOptions::new(address)
+        });
+        let context = BackupContext {
+            name: "s".to_owned(),
+            writer: vault.writer_to(store).await,
+            pipeline: vault.pipeline.clone(),
+            reporter: vault.reporter(),
+            cancel: CancellationToken::new(),
+            parallel: 1,
+            spool_dir: spool.path().to_owned(),
+        };
+        let backup = tokio::spawn(async move { source.backup(context).await });
+        let mut peak = 0;
+        while !backup.is_finished() {
+            let info = client.text(&[b"INFO", b"memory"]);
+            let line = info.lines().find_map(|line| line.strip_prefix("mem_clients_slaves:"));
+            peak = peak.max(line.unwrap().trim().parse::<u64>().unwrap());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(peak, 0);
+        assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0);
+        match backup.await.unwrap() {
+            Ok(outcome) => {
+                assert!(fits);
+                vault.archives = outcome.archives;
+                let verified = stored::verify(&vault.reader().await, &CancellationToken::new())
+                    .await
+                    .unwrap();
+                assert_eq!(verified.census.keys(), 24);
+                assert_eq!(vault.reporter.notes(), ["spooled dump.rdb"]);
+            }
+            Err(error) => assert!(!fits && error.chain().contains("spool file"), "{error:?}"),
+        }
     }
 }

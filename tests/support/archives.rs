@@ -10,7 +10,7 @@ use wirevault::report::{Note, Reporter, SharedReporter};
 use wirevault::sources::{BackupContext, Source, SourceOutcome};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::upload::UploadOptions;
-use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode};
+use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore};
 
 /// Keeps notes.
 #[derive(Debug, Default)]
@@ -56,6 +56,11 @@ impl Vault {
     }
 
     pub(crate) async fn writer(&self) -> ArchiveWriter {
+        self.writer_to(self.store.clone()).await
+    }
+
+    /// As `writer`, through a wrapper of the store.
+    pub(crate) async fn writer_to(&self, store: SharedStore) -> ArchiveWriter {
         let options = ArchiveOptions {
             prefix: ObjectKey::new("data/x/s").unwrap(),
             compression: Compression::Zstd(1),
@@ -63,9 +68,7 @@ impl Vault {
             max_index_bytes: 4 << 20,
             readme: "how to restore".to_owned(),
         };
-        ArchiveWriter::create(self.store.clone(), &self.pipeline, options)
-            .await
-            .unwrap()
+        ArchiveWriter::create(store, &self.pipeline, options).await.unwrap()
     }
 
     /// Backs a source up.

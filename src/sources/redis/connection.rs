@@ -134,6 +134,11 @@ impl Connection {
             Ok(read) => read.context("read from the server"),
         }
     }
+
+    /// Returns the byte stream, for a pipeline. Nothing may be waiting.
+    pub(super) fn into_transport(self) -> Transport {
+        self.transport
+    }
 }
 
 fn silent(after: Duration) -> Error {

@@ -6,12 +6,18 @@
 
 mod address;
 mod connection;
+mod glob;
+mod load;
+mod pipeline;
 mod psync;
 pub mod rdb;
 mod receive;
 mod resp;
+pub mod restore;
 mod server;
 mod settings;
+pub mod stored;
+mod transcode;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -20,6 +26,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use address::{Place, RedisAddress};
+pub use load::{Conflict, FailedKey, Tally};
+pub use restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
 
 use crate::archive::StreamRecord;
 use crate::error::{Context, Error, ErrorKind, Result};

@@ -1,0 +1,385 @@
+//! Turns the keys of an RDB into RESTORE commands, while it is walked.
+//!
+//! A DUMP payload is the type byte, the value as it stands in the RDB, the RDB version and a CRC64; so no value is
+//! decoded. It is stamped with the lowest version that knows its type, so every server that can read it takes it. Small
+//! values are collected; a large one is sent while it is read, for its length is known from the first walk.
+
+use std::collections::VecDeque;
+
+use super::glob;
+use super::rdb::types::ValueType;
+use super::rdb::walk::{KeyHeader, Sink};
+use super::rdb::{Crc64, Flavour};
+use super::resp;
+use super::transcode::{self, Target};
+use crate::error::{Error, Result};
+
+/// Bytes of a payload beside the value: type, version, CRC64.
+const FRAME_BYTES: u64 = 11;
+
+/// Bytes of a key that are kept to name it in a report.
+const NAMED_BYTES: usize = 200;
+
+/// What becomes of keys that the target has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Conflict {
+    /// The backup's key replaces it
+    Replace,
+    /// It stays as it is
+    Skip,
+    /// It stays, and is reported as failed
+    Fail,
+}
+
+/// What a reply belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// A key: database, and its first bytes, to name it in a report.
+    Key(u32, Vec<u8>),
+    /// A function library.
+    Function,
+    /// SELECT: without it, keys would go into the wrong database.
+    Select(u32),
+}
+
+/// One key that did not come back.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FailedKey {
+    /// `key`, or `function`.
+    pub kind: String,
+    /// Database and name; bytes that are no printable ASCII are escaped.
+    pub name: String,
+    /// Why.
+    pub error: String,
+    /// What can be done.
+    pub advice: String,
+}
+
+/// Failures that are named; the rest is counted.
+const NAMED_FAILURES: usize = 100;
+
+/// What became of the keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Tally {
+    /// Keys that came back.
+    pub restored: u64,
+    /// Keys that expired meanwhile.
+    pub expired: u64,
+    /// Keys left as they were, because the target has them.
+    pub skipped: u64,
+    /// Keys that no `--key` pattern matches.
+    pub not_selected: u64,
+    /// Function libraries that came back.
+    pub functions: u64,
+    /// Keys that went in another encoding, because the target does not know theirs.
+    pub transcoded: u64,
+    /// Keys that did not come back.
+    pub failed_keys: u64,
+    /// The first of them.
+    pub failed: Vec<FailedKey>,
+}
+
+impl Tally {
+    pub(super) fn fail(&mut self, kind: &str, name: String, error: String, advice: &str) {
+        self.failed_keys += 1;
+        if self.failed.len() < NAMED_FAILURES {
+            self.failed.push(FailedKey {
+                kind: kind.to_owned(),
+                name,
+                error,
+                advice: advice.to_owned(),
+            });
+        }
+    }
+
+    /// Adds what another one counted.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.restored += other.restored;
+        self.expired += other.expired;
+        self.skipped += other.skipped;
+        self.not_selected += other.not_selected;
+        self.functions += other.functions;
+        self.transcoded += other.transcoded;
+        self.failed_keys += other.failed_keys;
+        let room = NAMED_FAILURES.saturating_sub(self.failed.len());
+        self.failed.extend(other.failed.into_iter().take(room));
+    }
+}
+
+/// What is loaded, and how.
+#[derive(Debug)]
+pub(super) struct How {
+    pub(super) patterns: Vec<Vec<u8>>,
+    /// `None` for a target without keys.
+    pub(super) conflict: Option<Conflict>,
+    pub(super) target: Target,
+    /// `proto-max-bulk-len` of the target, in bytes.
+    pub(super) max_bulk_bytes: u64,
+    pub(super) source: Flavour,
+    /// Whether function libraries are loaded too.
+    pub(super) functions: bool,
+    /// Keys that expired before this are left out, in milliseconds since the epoch.
+    pub(super) now_ms: i64,
+}
+
+/// What happens to the value at hand.
+#[derive(Debug)]
+enum Mode {
+    /// It is read over.
+    Pass,
+    /// It is collected and sent at its end.
+    Collect,
+    /// It is sent as it comes.
+    Stream(Box<Crc64>),
+}
+
+/// Collects commands; whoever drives the walk sends them.
+#[derive(Debug)]
+pub(super) struct Loader {
+    how: How,
+    large: VecDeque<(u64, u64)>,
+    ordinal: u64,
+    mode: Mode,
+    header: KeyHeader,
+    value_type: Option<ValueType>,
+    value: Vec<u8>,
+    database: u32,
+    /// Commands to be sent.
+    pub(super) out: Vec<u8>,
+    /// What their replies belong to.
+    pub(super) sent: Vec<Sent>,
+    /// What was decided without the server.
+    pub(super) tally: Tally,
+}
+
+impl Loader {
+    pub(super) fn new(how: How, large: VecDeque<(u64, u64)>) -> Self {
+        Self {
+            how,
+            large,
+            ordinal: 0,
+            mode: Mode::Pass,
+            header: KeyHeader::default(),
+            value_type: None,
+            value: Vec::new(),
+            database: 0,
+            out: Vec::new(),
+            sent: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn name(&self) -> String {
+        name(self.header.database, &self.header.key)
+    }
+
+    fn fail(&mut self, error: &str, advice: &str) {
+        let name = self.name();
+        self.tally.fail("key", name, error.to_owned(), advice);
+    }
+
+    /// Decides about a key before its value is seen.
+    fn decide(&mut self, value: ValueType) -> Mode {
+        let large = self
+            .large
+            .front()
+            .filter(|(ordinal, _)| *ordinal == self.ordinal)
+            .map(|(_, bytes)| *bytes);
+        if large.is_some() {
+            self.large.pop_front();
+        }
+        let patterns = &self.how.patterns;
+        if !patterns.is_empty() && !patterns.iter().any(|pattern| glob::matches(pattern, &self.header.key)) {
+            self.tally.not_selected += 1;
+            return Mode::Pass;
+        }
+        if self.header.expires_ms.is_some_and(|at| at <= self.how.now_ms) {
+            self.tally.expired += 1;
+            return Mode::Pass;
+        }
+        if self.header.too_long {
+            self.fail(
+                "the key is longer than 4 MiB",
+                "Restore into a file: --into file:dump.rdb.",
+            );
+            return Mode::Pass;
+        }
+        let Some(bytes) = large else { return Mode::Collect };
+        if bytes.saturating_add(FRAME_BYTES) > self.how.max_bulk_bytes {
+            self.fail(
+                &format!("its value of {bytes} bytes is longer than proto-max-bulk-len of the target"),
+                "Raise it there (CONFIG SET proto-max-bulk-len), or restore into a file: --into file:dump.rdb.",
+            );
+            return Mode::Pass;
+        }
+        if !self.how.target.knows(self.how.source, value) {
+            if bytes <= transcode::MAX_BYTES {
+                return Mode::Collect;
+            }
+            self.fail(
+                &format!("the target does not know the encoding of its value of {bytes} bytes"),
+                "Restore into a server of the version of the backup or later.",
+            );
+            return Mode::Pass;
+        }
+        self.begin(bytes.saturating_add(FRAME_BYTES));
+        let mut crc = Crc64::new();
+        self.push(&[self.header.type_number], &mut crc);
+        Mode::Stream(Box::new(crc))
+    }
+
+    fn push(&mut self, bytes: &[u8], crc: &mut Crc64) {
+        crc.update(bytes);
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Appends a command up to the payload, whose length is given.
+    fn begin(&mut self, payload_bytes: u64) {
+        let header = &self.header;
+        if header.database != self.database {
+            self.database = header.database;
+            let number = header.database.to_string();
+            resp::encode(&[b"SELECT", number.as_bytes()], &mut self.out);
+            self.sent.push(Sent::Select(header.database));
+        }
+        let ttl = header.expires_ms.unwrap_or(0).to_string();
+        let arguments = 5 + usize::from(self.replaces()) + 2 * usize::from(self.used().is_some());
+        resp::header(b'*', arguments, &mut self.out);
+        for argument in [&b"RESTORE"[..], &header.key, ttl.as_bytes()] {
+            string(argument, &mut self.out);
+        }
+        resp::header(
+            b'$',
+            usize::try_from(payload_bytes).unwrap_or(usize::MAX),
+            &mut self.out,
+        );
+        let named = header.key.get(..header.key.len().min(NAMED_BYTES)).unwrap_or_default();
+        self.sent.push(Sent::Key(header.database, named.to_vec()));
+    }
+
+    fn replaces(&self) -> bool {
+        self.how.conflict == Some(Conflict::Replace)
+    }
+
+    /// Returns how the key was used last, as arguments of RESTORE.
+    fn used(&self) -> Option<(&'static str, u64)> {
+        match (self.header.frequency, self.header.idle_seconds) {
+            (Some(frequency), _) => Some(("FREQ", frequency.into())),
+            (None, Some(idle)) => Some(("IDLETIME", idle)),
+            (None, None) => None,
+        }
+    }
+
+    /// Appends what follows the value: version, CRC64, the other arguments.
+    fn end(&mut self, since: u16, crc: &mut Crc64) {
+        self.push(&since.to_le_bytes(), crc);
+        let crc = crc.value().to_le_bytes();
+        self.out.extend_from_slice(&crc);
+        self.out.extend_from_slice(b"\r\n");
+        string(b"ABSTTL", &mut self.out);
+        if self.replaces() {
+            string(b"REPLACE", &mut self.out);
+        }
+        if let Some((word, number)) = self.used() {
+            string(word.as_bytes(), &mut self.out);
+            string(number.to_string().as_bytes(), &mut self.out);
+        }
+    }
+
+    fn send_collected(&mut self, value_type: ValueType) {
+        let mut value = std::mem::take(&mut self.value);
+        if self.how.target.knows(self.how.source, value_type) {
+            self.send(self.header.type_number, &value, value_type.since);
+        } else {
+            match transcode::transcode(self.how.source, self.header.type_number, &value, self.how.target) {
+                Ok((number, since, other)) => {
+                    self.tally.transcoded += 1;
+                    self.send(number, &other, since);
+                }
+                Err(error) => {
+                    let advice = "Restore into a server of the version of the backup or later.";
+                    self.fail(&error.chain(), advice);
+                }
+            }
+        }
+        value.clear();
+        self.value = value;
+    }
+
+    fn send(&mut self, type_number: u8, value: &[u8], since: u16) {
+        self.begin(
+            u64::try_from(value.len())
+                .unwrap_or(u64::MAX)
+                .saturating_add(FRAME_BYTES),
+        );
+        let mut crc = Crc64::new();
+        self.push(&[type_number], &mut crc);
+        self.push(value, &mut crc);
+        self.end(since, &mut crc);
+    }
+}
+
+/// Appends one argument.
+fn string(bytes: &[u8], out: &mut Vec<u8>) {
+    resp::header(b'$', bytes.len(), out);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Names a key for people.
+pub(super) fn name(database: u32, key: &[u8]) -> String {
+    let cut = key.get(..key.len().min(NAMED_BYTES)).unwrap_or_default();
+    format!("{} (database {database})", cut.escape_ascii())
+}
+
+impl Sink for Loader {
+    fn key(&mut self, header: &KeyHeader, value: ValueType) -> Result<()> {
+        self.header.clone_from(header);
+        self.value_type = Some(value);
+        self.value.clear();
+        self.mode = self.decide(value);
+        self.ordinal += 1;
+        Ok(())
+    }
+
+    fn value(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.mode {
+            Mode::Pass => {}
+            Mode::Collect => {
+                if self.value.len().saturating_add(bytes.len()) > usize::try_from(transcode::MAX_BYTES).unwrap_or(0) {
+                    return Err(Error::corrupt("a value is longer than in the first walk"));
+                }
+                self.value.extend_from_slice(bytes);
+            }
+            Mode::Stream(crc) => {
+                crc.update(bytes);
+                self.out.extend_from_slice(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn value_end(&mut self) -> Result<()> {
+        let Some(value_type) = self.value_type else {
+            return Ok(());
+        };
+        match std::mem::replace(&mut self.mode, Mode::Pass) {
+            Mode::Pass => {}
+            Mode::Collect => self.send_collected(value_type),
+            Mode::Stream(mut crc) => self.end(value_type.since, &mut crc),
+        }
+        Ok(())
+    }
+
+    fn function(&mut self, code: &[u8]) -> Result<()> {
+        if self.how.functions {
+            let replace: &[&[u8]] = &[b"FUNCTION", b"LOAD", b"REPLACE", code];
+            let keep: &[&[u8]] = &[b"FUNCTION", b"LOAD", code];
+            let keeps = matches!(self.how.conflict, Some(Conflict::Skip | Conflict::Fail));
+            resp::encode(if keeps { keep } else { replace }, &mut self.out);
+            self.sent.push(Sent::Function);
+        }
+        Ok(())
+    }
+}

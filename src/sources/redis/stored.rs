@@ -1,0 +1,178 @@
+//! The RDB of an archive: its facts, its bytes in order, and a first walk over all of it.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
+
+use super::rdb::types::ValueType;
+use super::rdb::walk::{KeyHeader, Sink, State};
+use super::rdb::{Census, Counter, Walker};
+use super::{RdbFacts, STREAM};
+use crate::archive::{ArchiveReader, ChunkRef, ChunkStream};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::report::SharedReporter;
+
+/// Values longer than this are sent while they are read, which needs their length beforehand.
+pub(super) const LARGE_BYTES: u64 = 1 << 20;
+
+/// Bytes that are walked at once: bounds what a walk can make of them before it is sent.
+pub(super) const SLICE_BYTES: usize = 64 << 10;
+
+/// What the first walk found.
+#[derive(Debug, Clone, Default)]
+pub struct Verified {
+    /// What the RDB holds.
+    pub census: Census,
+    /// Values longer than [`LARGE_BYTES`]: number of the key in the file, and bytes of its value.
+    pub(super) large: VecDeque<(u64, u64)>,
+}
+
+/// Reads the facts of the stored RDB.
+pub async fn facts(reader: &ArchiveReader) -> Result<RdbFacts> {
+    let records = reader.streams().await?;
+    let record = records
+        .into_iter()
+        .find(|record| record.stream == STREAM)
+        .ok_or_else(|| Error::corrupt(format!("the archive holds no \"{STREAM}\"")))?;
+    serde_json::from_value(record.facts).map_err(|e| Error::corrupt("read the facts of the RDB").with_cause(e))
+}
+
+/// Opens the bytes of the RDB, in order.
+pub(super) async fn open(reader: &ArchiveReader) -> Result<ChunkStream> {
+    let mut chunks: Vec<ChunkRef> = Vec::new();
+    reader
+        .for_each_chunk(&mut |prefix, chunk| {
+            if prefix == STREAM {
+                chunks.push(chunk);
+            }
+            Ok(())
+        })
+        .await?;
+    chunks.sort_by_key(|chunk| chunk.number);
+    let in_order = chunks.iter().zip(0..).all(|(chunk, number)| chunk.number == number);
+    if chunks.is_empty() || !in_order {
+        return Err(Error::corrupt("chunks of the RDB are missing"));
+    }
+    Ok(reader.chunks(chunks))
+}
+
+/// Counts, and notes which values are large.
+#[derive(Default)]
+struct First {
+    counter: Counter,
+    ordinal: u64,
+    bytes: u64,
+    large: VecDeque<(u64, u64)>,
+}
+
+impl Sink for First {
+    fn key(&mut self, header: &KeyHeader, value: ValueType) -> Result<()> {
+        self.bytes = 0;
+        self.counter.key(header, value)
+    }
+    fn value(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.counter.value(bytes)
+    }
+    fn value_end(&mut self) -> Result<()> {
+        if self.bytes > LARGE_BYTES {
+            self.large.push_back((self.ordinal, self.bytes));
+        }
+        self.ordinal += 1;
+        self.counter.value_end()
+    }
+    fn function(&mut self, code: &[u8]) -> Result<()> {
+        self.counter.function(code)
+    }
+}
+
+/// Walks all of the RDB: every key is found, the CRC64 is right, and nothing follows.
+pub async fn verify(reader: &ArchiveReader, cancel: &CancellationToken) -> Result<Verified> {
+    let (mut walker, mut first) = (Walker::new(), First::default());
+    let mut chunks = open(reader).await?;
+    while let Some((_, data)) = chunks.next().await? {
+        stop_if(cancel)?;
+        let used = walker.feed(&data, &mut first).context("walk the stored RDB")?;
+        match walker.state() {
+            State::Opaque => walker.feed_opaque(&data),
+            _ if used < data.len() => return Err(Error::corrupt("bytes follow the end of the stored RDB")),
+            _ => {}
+        }
+    }
+    walker.finish().context("walk the stored RDB")?;
+    Ok(Verified {
+        census: first.counter.finish(),
+        large: first.large,
+    })
+}
+
+/// Ends the work if a signal asked for it.
+pub(super) fn stop_if(cancel: &CancellationToken) -> Result<()> {
+    if cancel.is_cancelled() {
+        return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+    }
+    Ok(())
+}
+
+/// Writes the RDB into a file: beside it first, then by a rename when it is whole and its CRC64 was right. Returns its bytes.
+pub async fn write_file(
+    reader: &ArchiveReader,
+    path: &Path,
+    replace: bool,
+    (task, reporter): (&str, &SharedReporter),
+    cancel: &CancellationToken,
+) -> Result<u64> {
+    let act = || format!("write \"{}\"", path.display());
+    if !replace && path.symlink_metadata().is_ok() {
+        return Err(
+            Error::new(ErrorKind::AlreadyExists, format!("\"{}\" exists", path.display()))
+                .with_hint("Add --clean to replace it, or choose another --into."),
+        );
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".wirevault-{:08x}", rand::random::<u32>()));
+    let beside = path.with_file_name(name);
+    let result = write_beside(reader, &beside, (task, reporter), cancel).await;
+    if result.is_err() {
+        let _ = tokio::fs::remove_file(&beside).await;
+    }
+    let bytes = result.with_context(act)?;
+    tokio::fs::rename(&beside, path).await.with_context(act)?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let parent: PathBuf = parent.to_owned();
+        let directory = tokio::fs::File::open(parent).await.with_context(act)?;
+        directory.sync_all().await.with_context(act)?;
+    }
+    Ok(bytes)
+}
+
+async fn write_beside(
+    reader: &ArchiveReader,
+    beside: &Path,
+    (task, reporter): (&str, &SharedReporter),
+    cancel: &CancellationToken,
+) -> Result<u64> {
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(beside).await?;
+    let (mut walker, mut counter, mut bytes) = (Walker::new(), Counter::default(), 0_u64);
+    let mut chunks = open(reader).await?;
+    while let Some((_, data)) = chunks.next().await? {
+        stop_if(cancel)?;
+        walker.feed(&data, &mut counter)?;
+        if walker.state() == State::Opaque {
+            walker.feed_opaque(&data);
+        }
+        file.write_all(&data).await?;
+        let count = u64::try_from(data.len()).unwrap_or(0);
+        bytes = bytes.saturating_add(count);
+        reporter.advance(task, count, 0);
+    }
+    walker.finish()?;
+    file.flush().await?;
+    file.sync_all().await?;
+    Ok(bytes)
+}

@@ -1,0 +1,483 @@
+//! Writes a value in an encoding that an older or another server knows.
+//!
+//! Redis 8 keeps small sets and streams in forms that 7.0 refuses, and Redis and Valkey each have their own form of
+//! hashes whose fields expire. The content is the same: packed entries become plain strings, additional fields of a
+//! stream are left out, expiries of fields move. What a server cannot hold at all (fields that expire, before Redis 7.4
+//! and Valkey 9) is an error that names it. A value is held as a whole meanwhile.
+
+use std::borrow::Cow;
+
+use super::rdb::lzf;
+use super::rdb::types::{Flavour, ValueType};
+use crate::error::{Error, Result};
+
+/// Bytes of a value that is written anew at most.
+pub(super) const MAX_BYTES: u64 = 4 << 20;
+
+/// What a server can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The highest RDB version of Redis that it knows.
+    redis: u16,
+    /// Whether it knows the forms of Valkey 9.
+    valkey: bool,
+}
+
+impl Target {
+    /// Finds out by product and version.
+    pub(super) fn of(product: &str, version: &str) -> Self {
+        let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let valkey = product == "valkey" && version >= (9, 0);
+        let redis = match version {
+            // Valkey began as Redis 7.2 and went its own way.
+            _ if product == "valkey" => 11,
+            version if version >= (7, 4) => 12,
+            version if version >= (7, 2) => 11,
+            version if version >= (7, 0) => 10,
+            // Nothing is known of it: it refuses what it cannot read.
+            (0, 0) => 12,
+            _ => 9,
+        };
+        Self { redis, valkey }
+    }
+
+    /// Returns whether it reads values of this type.
+    pub(super) fn knows(self, _source: Flavour, value: ValueType) -> bool {
+        value.since <= self.redis || (value.since == 80 && self.valkey)
+    }
+}
+
+/// Writes a value anew. Returns its type number, the RDB version that knows it, and its bytes.
+pub(super) fn transcode(source: Flavour, number: u8, value: &[u8], target: Target) -> Result<(u8, u16, Vec<u8>)> {
+    let mut input = Input(value);
+    let mut out = Vec::with_capacity(value.len());
+    let (number, since) = match (number, source) {
+        (16, _) => {
+            let blob = input.string()?;
+            let entries = listpack(&blob)?;
+            put_length(entries.len() / 2, &mut out);
+            put_strings(&entries, &mut out);
+            (4, 6)
+        }
+        (17, _) => {
+            let blob = input.string()?;
+            let entries = listpack(&blob)?;
+            put_length(entries.len() / 2, &mut out);
+            for pair in entries.chunks(2) {
+                let [member, score] = pair else { return Err(damaged()) };
+                put_string(member, &mut out);
+                let score = std::str::from_utf8(score)
+                    .ok()
+                    .and_then(|score| score.parse::<f64>().ok());
+                out.extend_from_slice(&score.ok_or_else(damaged)?.to_le_bytes());
+            }
+            (5, 8)
+        }
+        (18, _) => {
+            list(&mut input, &mut out)?;
+            (1, 6)
+        }
+        (20, _) => {
+            let blob = input.string()?;
+            let entries = listpack(&blob)?;
+            put_length(entries.len(), &mut out);
+            put_strings(&entries, &mut out);
+            (2, 6)
+        }
+        (19, _) => {
+            stream(&mut input, 2, 1, &mut out)?;
+            (15, 9)
+        }
+        (21, _) if target.redis >= 10 => {
+            stream(&mut input, 3, 2, &mut out)?;
+            (19, 10)
+        }
+        (21, _) => {
+            stream(&mut input, 3, 1, &mut out)?;
+            (15, 9)
+        }
+        (22, Flavour::Valkey) | (24 | 25, Flavour::Redis) => {
+            let fields = fields(&mut input, number)?;
+            return put_fields(&fields, target);
+        }
+        (other, _) => {
+            return Err(Error::unsupported(format!(
+                "the target does not know values of type {other}"
+            )));
+        }
+    };
+    input.finish()?;
+    Ok((number, since, out))
+}
+
+/// A list of nodes, packed or plain, as one list of strings.
+fn list(input: &mut Input<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let nodes = input.length()?;
+    let (mut count, mut strings) = (0, Vec::new());
+    for _ in 0..nodes {
+        let container = input.length()?;
+        let node = input.string()?;
+        if container == 1 {
+            put_string(&node, &mut strings);
+            count += 1;
+            continue;
+        }
+        for entry in listpack(&node)? {
+            put_string(&entry, &mut strings);
+            count += 1;
+        }
+    }
+    put_length(count, out);
+    out.extend_from_slice(&strings);
+    Ok(())
+}
+
+/// A stream of one version as one of a lower version.
+fn stream(input: &mut Input<'_>, from: u8, to: u8, out: &mut Vec<u8>) -> Result<()> {
+    let mut copy = |input: &mut Input<'_>, what: &dyn Fn(&mut Input<'_>) -> Result<()>, keep: bool| -> Result<()> {
+        let before = input.0;
+        what(input)?;
+        if keep {
+            out.extend_from_slice(before.get(..before.len() - input.0.len()).unwrap_or_default());
+        }
+        Ok(())
+    };
+    let lengths = |count: u64| move |input: &mut Input<'_>| (0..count).try_for_each(|_| input.length().map(|_| ()));
+    let strings = |count: u64| move |input: &mut Input<'_>| (0..count).try_for_each(|_| input.skip_string());
+    let raw = |count: usize| move |input: &mut Input<'_>| input.raw(count).map(|_| ());
+    let counted = |input: &Input<'_>| Input(input.0).length();
+    let nodes = counted(input)?;
+    copy(input, &lengths(1), true)?;
+    for _ in 0..nodes {
+        copy(input, &strings(2), true)?;
+    }
+    copy(input, &lengths(3), true)?;
+    copy(input, &lengths(if from >= 2 { 5 } else { 0 }), to >= 2)?;
+    let groups = counted(input)?;
+    copy(input, &lengths(1), true)?;
+    for _ in 0..groups {
+        copy(input, &strings(1), true)?;
+        copy(input, &lengths(2), true)?;
+        copy(input, &lengths(u64::from(from >= 2)), to >= 2)?;
+        let pending = counted(input)?;
+        copy(input, &lengths(1), true)?;
+        for _ in 0..pending {
+            copy(input, &raw(24), true)?;
+            copy(input, &lengths(1), true)?;
+        }
+        let consumers = counted(input)?;
+        copy(input, &lengths(1), true)?;
+        for _ in 0..consumers {
+            copy(input, &strings(1), true)?;
+            copy(input, &raw(8), true)?;
+            copy(input, &raw(if from >= 3 { 8 } else { 0 }), to >= 3)?;
+            let pending = counted(input)?;
+            copy(input, &lengths(1), true)?;
+            for _ in 0..pending {
+                copy(input, &raw(16), true)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One field of a hash, with the time at which it expires, in milliseconds since the epoch.
+struct Field {
+    name: Vec<u8>,
+    value: Vec<u8>,
+    expires_ms: Option<u64>,
+}
+
+fn fields(input: &mut Input<'_>, number: u8) -> Result<Vec<Field>> {
+    let mut fields = Vec::new();
+    match number {
+        22 => {
+            for _ in 0..input.length()? {
+                let (name, value) = (input.string()?.into_owned(), input.string()?.into_owned());
+                // -1 stands for never.
+                let expires_ms = u64::try_from(i64::from_le_bytes(input.eight()?)).ok();
+                fields.push(Field {
+                    name,
+                    value,
+                    expires_ms,
+                });
+            }
+        }
+        24 => {
+            let earliest = u64::from_le_bytes(input.eight()?);
+            for _ in 0..input.length()? {
+                // 0 stands for never; otherwise it is one more than what follows the earliest.
+                let after = input.length()?.checked_sub(1);
+                let expires_ms = after.map(|after| earliest.saturating_add(after));
+                fields.push(Field {
+                    name: input.string()?.into_owned(),
+                    value: input.string()?.into_owned(),
+                    expires_ms,
+                });
+            }
+        }
+        _ => {
+            input.eight()?;
+            let blob = input.string()?;
+            for triple in listpack(&blob)?.chunks(3) {
+                let [name, value, expires] = triple else {
+                    return Err(damaged());
+                };
+                let expires = std::str::from_utf8(expires)
+                    .ok()
+                    .and_then(|text| text.parse::<u64>().ok());
+                fields.push(Field {
+                    name: name.to_vec(),
+                    value: value.to_vec(),
+                    expires_ms: Some(expires.ok_or_else(damaged)?).filter(|at| *at > 0),
+                });
+            }
+        }
+    }
+    input.finish()?;
+    Ok(fields)
+}
+
+fn put_fields(fields: &[Field], target: Target) -> Result<(u8, u16, Vec<u8>)> {
+    let mut out = Vec::new();
+    let earliest = fields.iter().filter_map(|field| field.expires_ms).min();
+    if target.valkey && earliest.is_some() {
+        put_length(fields.len(), &mut out);
+        for field in fields {
+            put_string(&field.name, &mut out);
+            put_string(&field.value, &mut out);
+            let expires = field.expires_ms.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1);
+            out.extend_from_slice(&expires.to_le_bytes());
+        }
+        return Ok((22, 80, out));
+    }
+    match earliest {
+        None => {
+            put_length(fields.len(), &mut out);
+            for field in fields {
+                put_string(&field.name, &mut out);
+                put_string(&field.value, &mut out);
+            }
+            Ok((4, 6, out))
+        }
+        Some(earliest) if target.redis >= 12 => {
+            out.extend_from_slice(&earliest.to_le_bytes());
+            put_length(fields.len(), &mut out);
+            for field in fields {
+                put_length_u64(field.expires_ms.map_or(0, |at| at - earliest + 1), &mut out);
+                put_string(&field.name, &mut out);
+                put_string(&field.value, &mut out);
+            }
+            Ok((24, 12, out))
+        }
+        Some(_) => Err(Error::unsupported(
+            "fields of the hash expire, which the target does not know",
+        )),
+    }
+}
+
+/// A value that is taken apart.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn raw(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(damaged)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn eight(&mut self) -> Result<[u8; 8]> {
+        self.raw(8)?.try_into().map_err(|_| damaged())
+    }
+
+    fn length(&mut self) -> Result<u64> {
+        match self.raw(1)? {
+            [short @ 0..=63] => Ok(u64::from(*short)),
+            [high @ 64..=127] => Ok(u64::from(high & 63) << 8 | u64::from(self.raw(1)?.first().copied().unwrap_or(0))),
+            [0x80] => Ok(u32::from_be_bytes(self.raw(4)?.try_into().map_err(|_| damaged())?).into()),
+            [0x81] => Ok(u64::from_be_bytes(self.eight()?)),
+            _ => Err(damaged()),
+        }
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, [u8]>> {
+        let size = |length: u64| usize::try_from(length).map_err(|_| damaged());
+        Ok(match self.0.first().copied().ok_or_else(damaged)? {
+            0xc0 => Cow::Owned(match self.raw(2)? {
+                [_, byte] => i8::from_le_bytes([*byte]).to_string().into_bytes(),
+                _ => return Err(damaged()),
+            }),
+            0xc1 => Cow::Owned(match self.raw(3)? {
+                [_, a, b] => i16::from_le_bytes([*a, *b]).to_string().into_bytes(),
+                _ => return Err(damaged()),
+            }),
+            0xc2 => Cow::Owned(match self.raw(5)? {
+                [_, a, b, c, d] => i32::from_le_bytes([*a, *b, *c, *d]).to_string().into_bytes(),
+                _ => return Err(damaged()),
+            }),
+            0xc3 => {
+                self.raw(1)?;
+                let (stored, raw) = (size(self.length()?)?, self.length()?);
+                if raw > 64 * MAX_BYTES {
+                    return Err(damaged());
+                }
+                Cow::Owned(lzf::decompress(self.raw(stored)?, size(raw)?)?)
+            }
+            _ => {
+                let length = size(self.length()?)?;
+                Cow::Borrowed(self.raw(length)?)
+            }
+        })
+    }
+
+    fn skip_string(&mut self) -> Result<()> {
+        if self.0.first() == Some(&0xc3) {
+            self.raw(1)?;
+            let stored = usize::try_from(self.length()?).map_err(|_| damaged())?;
+            self.length()?;
+            self.raw(stored)?;
+        } else {
+            self.string()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(damaged()) }
+    }
+}
+
+/// Takes a listpack apart: <https://github.com/antirez/listpack/blob/master/listpack.md>.
+fn listpack(blob: &[u8]) -> Result<Vec<Cow<'_, [u8]>>> {
+    let mut input = Input(blob);
+    input.raw(6)?;
+    let mut entries = Vec::new();
+    loop {
+        let before = input.0.len();
+        let integer = |value: i64| Cow::Owned(value.to_string().into_bytes());
+        let entry = match input.raw(1)? {
+            [0xff] => break,
+            [small @ 0..=0x7f] => integer(i64::from(*small)),
+            [length @ 0x80..=0xbf] => Cow::Borrowed(input.raw(usize::from(length & 63))?),
+            [high @ 0xc0..=0xdf] => {
+                let low = input.raw(1)?.first().copied().unwrap_or(0);
+                let value = i64::from(high & 31) << 8 | i64::from(low);
+                integer(if value >= 1 << 12 { value - (1 << 13) } else { value })
+            }
+            [high @ 0xe0..=0xef] => {
+                let low = input.raw(1)?.first().copied().unwrap_or(0);
+                Cow::Borrowed(input.raw(usize::from(high & 15) << 8 | usize::from(low))?)
+            }
+            [0xf0] => {
+                let length = u32::from_le_bytes(input.raw(4)?.try_into().map_err(|_| damaged())?);
+                Cow::Borrowed(input.raw(usize::try_from(length).map_err(|_| damaged())?)?)
+            }
+            [0xf1] => integer(signed(input.raw(2)?)),
+            [0xf2] => integer(signed(input.raw(3)?)),
+            [0xf3] => integer(signed(input.raw(4)?)),
+            [0xf4] => integer(signed(input.raw(8)?)),
+            _ => return Err(damaged()),
+        };
+        entries.push(entry);
+        // Its own length follows it, for walks backwards.
+        let back = match before - input.0.len() {
+            0..=127 => 1,
+            128..=16_383 => 2,
+            16_384..=2_097_151 => 3,
+            2_097_152..=268_435_455 => 4,
+            _ => 5,
+        };
+        input.raw(back)?;
+    }
+    input.finish()?;
+    Ok(entries)
+}
+
+/// Reads a little-endian number with its sign.
+fn signed(bytes: &[u8]) -> i64 {
+    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut wide = [if negative { 0xff } else { 0 }; 8];
+    for (to, from) in wide.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    i64::from_le_bytes(wide)
+}
+
+fn put_length(length: usize, out: &mut Vec<u8>) {
+    put_length_u64(u64::try_from(length).unwrap_or(u64::MAX), out);
+}
+
+fn put_length_u64(length: u64, out: &mut Vec<u8>) {
+    match (u8::try_from(length), u32::try_from(length)) {
+        (Ok(short @ 0..=63), _) => out.push(short),
+        (_, Ok(length)) => {
+            out.push(0x80);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(0x81);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+fn put_strings(strings: &[Cow<'_, [u8]>], out: &mut Vec<u8>) {
+    for string in strings {
+        put_string(string, out);
+    }
+}
+
+fn put_string(string: &[u8], out: &mut Vec<u8>) {
+    put_length(string.len(), out);
+    out.extend_from_slice(string);
+}
+
+fn damaged() -> Error {
+    Error::corrupt("a value of the RDB cannot be taken apart")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn servers_know_what_their_version_tells() {
+        let knows = |product, version, number, flavour| {
+            let value = super::super::rdb::types::value_type(flavour, number).unwrap();
+            Target::of(product, version).knows(flavour, value)
+        };
+        assert!(knows("redis", "7.0.15", 19, Flavour::Redis) && !knows("redis", "7.0.15", 20, Flavour::Redis));
+        assert!(knows("redis", "8.0.6", 25, Flavour::Redis) && !knows("valkey", "9.1.2", 25, Flavour::Redis));
+        assert!(knows("valkey", "9.1.2", 22, Flavour::Valkey) && !knows("redis", "8.0.6", 22, Flavour::Valkey));
+        assert!(!knows("redis", "6.2.0", 16, Flavour::Redis) && knows("valkey", "7.2.5", 21, Flavour::Redis));
+    }
+
+    #[test]
+    fn a_packed_set_becomes_plain_strings() {
+        // "a", 5, -1 (13 bits), 300 (16 bits).
+        let blob = [
+            19, 0, 0, 0, 4, 0, 0x81, b'a', 2, 5, 1, 0xdf, 0xff, 2, 0xf1, 0x2c, 1, 3, 0xff,
+        ];
+        let value = [&[19][..], &blob].concat();
+        let (number, since, out) = transcode(Flavour::Redis, 20, &value, Target::of("redis", "7.0.0")).unwrap();
+        assert_eq!((number, since), (2, 6));
+        assert_eq!(out, b"\x04\x01a\x015\x02-1\x03300");
+    }
+
+    proptest! {
+        #[test]
+        fn noise_is_never_a_panic(value in proptest::collection::vec(any::<u8>(), 0..200), number in 14_u8..28) {
+            for flavour in [Flavour::Redis, Flavour::Valkey] {
+                for version in ["6.0", "7.0", "9.1"] {
+                    let _ = transcode(flavour, number, &value, Target::of("redis", version));
+                    let _ = transcode(flavour, number, &value, Target::of("valkey", version));
+                }
+            }
+            let _ = listpack(&value);
+        }
+    }
+}

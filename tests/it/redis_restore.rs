@@ -1,0 +1,256 @@
+//! Redis and Valkey: keys go back into live servers of the same and of other versions, and the rules for those that
+//! hold keys.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use crate::support::program::{Program, noise};
+use crate::support::redis::{Client, FUTURE_MS, Kind, RedisServer, Value, fill, kinds};
+
+/// Backs a server up into a new repository.
+fn backed_up(server: &RedisServer) -> Program {
+    let program = Program::on_directory();
+    program.expect(0, &["backup", &server.url()]);
+    program
+}
+
+fn report(program: &Program, code: i32, arguments: &[&str]) -> Json {
+    let arguments = [&["restore", "latest:adhoc", "--source", "redis", "--json"], arguments].concat();
+    let document: Json = serde_json::from_str(&program.expect(code, &arguments)).unwrap();
+    document["restored"][0]["report"].clone()
+}
+
+/// Every key of every database: type, expiry, digest of its content.
+fn content(server: &RedisServer) -> BTreeMap<String, String> {
+    let mut client = server.client();
+    let mut found = BTreeMap::new();
+    for database in 0..16 {
+        client.say(&format!("SELECT {database}"));
+        let Value::Array(keys) = client.say("KEYS *") else {
+            panic!()
+        };
+        for key in keys {
+            let Value::Text(key) = key else { panic!() };
+            let kind = client.text(&[b"TYPE", &key]);
+            let expires = client.ask(&[b"PEXPIRETIME", &key]);
+            let digest = client.ask(&[b"DEBUG", b"DIGEST-VALUE", &key]);
+            let shown = format!(
+                "{database} {}",
+                key.escape_ascii().to_string().chars().take(60).collect::<String>()
+            );
+            found.insert(shown, format!("{kind} {expires:?} {digest:?}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_type_comes_back_on_the_same_version() {
+    for kind in kinds() {
+        let server = RedisServer::start(kind, &[]);
+        let keys = fill(&server);
+        server.client().ask(&[b"SET", b"forty", &noise(40_000_000)]);
+        let program = backed_up(&server);
+        let target = RedisServer::start(kind, &[]);
+        let done = report(&program, 0, &["--into", &target.url()]);
+        assert_eq!(done["restored"], keys + 1, "{kind:?}: {done}");
+        assert_eq!((&done["functions"], &done["transcoded"]), (&1.into(), &0.into()));
+        assert_eq!(target.digest(), server.digest(), "{kind:?}");
+        assert_eq!(content(&target), content(&server), "{kind:?}");
+        assert_eq!(target.client().say("FCALL wv_one 0"), Value::Integer(1));
+        let mut client = target.client();
+        assert_eq!(
+            client.say("XPENDING stream g1"),
+            server.client().say("XPENDING stream g1")
+        );
+        assert_eq!(
+            client.say("XINFO GROUPS stream"),
+            server.client().say("XINFO GROUPS stream")
+        );
+        if kind != Kind::Redis7 {
+            field_expiries(&mut client);
+        }
+    }
+}
+
+fn field_expiries(client: &mut Client) {
+    let (at, never) = (Value::Integer(FUTURE_MS.parse().unwrap()), Value::Integer(-1));
+    let expected = Value::Array(vec![never.clone(), at.clone(), never.clone()]);
+    assert_eq!(client.say("HPEXPIRETIME hash-ttl FIELDS 3 f0 f1 f2"), expected);
+    let expected = Value::Array(vec![never, at.clone(), at]);
+    assert_eq!(
+        client.say("HPEXPIRETIME hash-ttl-big FIELDS 3 field:0 field:1 field:500"),
+        expected
+    );
+}
+
+#[test]
+fn every_type_goes_into_other_versions_or_is_named() {
+    let kinds = kinds();
+    for &from in &kinds {
+        let server = RedisServer::start(from, &[]);
+        let keys = fill(&server);
+        let program = backed_up(&server);
+        for &to in kinds.iter().filter(|to| **to != from) {
+            let target = RedisServer::start(to, &[]);
+            // Only Redis 7.0 knows no fields that expire.
+            let lost = if to == Kind::Redis7 { 2 } else { 0 };
+            let done = report(&program, if lost > 0 { 2 } else { 0 }, &["--into", &target.url()]);
+            assert_eq!(done["restored"], keys - lost, "{from:?} to {to:?}: {done}");
+            let named: Vec<_> = done["failed"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|f| f["name"].as_str().unwrap())
+                .collect();
+            assert_eq!(named.len() as i64, lost);
+            assert!(named.iter().all(|name| name.starts_with("hash-ttl")), "{named:?}");
+            let (mut expected, mut found) = (content(&server), content(&target));
+            for content in [&mut expected, &mut found] {
+                content.retain(|name, _| !name.contains("hash-ttl"));
+            }
+            assert_eq!(found, expected, "{from:?} to {to:?}");
+            let mut client = target.client();
+            assert_eq!(
+                client.say("XPENDING stream g1"),
+                server.client().say("XPENDING stream g1")
+            );
+            if from != Kind::Redis7 && to != Kind::Redis7 {
+                field_expiries(&mut client);
+                assert_eq!(client.integer("HLEN hash-ttl-big"), 1000);
+            }
+        }
+    }
+}
+
+#[test]
+fn servers_that_hold_keys_are_treated_as_told() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    for n in 0..1000 {
+        client.say(&format!("SET key:{n} backup"));
+    }
+    client.say("SET other backup");
+    let program = backed_up(&server);
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    let into = ["--into", &target.url()];
+    let mut client = target.client();
+    client.say("SET key:1 mine");
+    client.say("SET own mine");
+    let restore = ["restore", "latest:adhoc", "--source", "redis", "--into", &target.url()];
+    program.refused(&restore, "holds 2 keys", "--conflict");
+
+    let done = report(
+        &program,
+        2,
+        &[&into[..], &["--conflict", "fail", "--key", "key:1*"]].concat(),
+    );
+    assert_eq!(
+        (&done["restored"], &done["failed_keys"], &done["not_selected"]),
+        (&110.into(), &1.into(), &890.into())
+    );
+    assert!(
+        done["failed"][0]["name"].as_str().unwrap().starts_with("key:1 "),
+        "{done}"
+    );
+    let done = report(&program, 0, &[&into[..], &["--conflict", "skip"]].concat());
+    assert_eq!((&done["restored"], &done["skipped"]), (&890.into(), &111.into()));
+    assert_eq!(client.text(&[b"GET", b"key:1"]), "mine");
+    let done = report(&program, 0, &[&into[..], &["--conflict", "replace"]].concat());
+    assert_eq!((&done["restored"], &done["skipped"]), (&1001.into(), &0.into()));
+    assert_eq!(client.text(&[b"GET", b"key:1"]), "backup");
+    assert_eq!(client.text(&[b"GET", b"own"]), "mine");
+
+    // Emptied first, with a snapshot of what was there.
+    let done = report(&program, 0, &[&into[..], &["--clean"]].concat());
+    assert_eq!(done["restored"], 1001);
+    assert_eq!(client.say("EXISTS own"), Value::Integer(0));
+    assert_eq!(target.digest(), server.digest());
+    assert_eq!(program.listed().len(), 2);
+    let back = [
+        "restore",
+        "latest:pre-restore",
+        "--source",
+        "redis",
+        "--into",
+        &target.url(),
+        "--clean",
+    ];
+    program.expect(0, &back);
+    assert_eq!(client.text(&[b"GET", b"own"]), "mine");
+}
+
+#[test]
+fn targets_that_cannot_take_keys_are_named() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    client.ask(&[b"SET", b"large", &noise(3_000_000)]);
+    client.say("SET small 1");
+    client.say("SELECT 9");
+    client.say("SET nine 1");
+    let program = backed_up(&server);
+    let restore = |target: &RedisServer, code| {
+        let arguments = ["restore", "latest", "--source", "redis", "--into", &target.url()];
+        let output = program.run(&arguments);
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        text
+    };
+    let few = RedisServer::start(Kind::Redis7, &["--databases", "2"]);
+    assert!(restore(&few, 1).contains("choose database 9"));
+    let replica = RedisServer::start(Kind::Redis7, &["--replicaof", &format!("127.0.0.1 {}", server.port)]);
+    assert!(restore(&replica, 1).contains("replica"));
+    let bulk = RedisServer::start(Kind::Redis7, &["--proto-max-bulk-len", "1mb"]);
+    let text = restore(&bulk, 2);
+    assert!(
+        text.contains("large (database 0)") && text.contains("proto-max-bulk-len"),
+        "{text}"
+    );
+    assert_eq!(bulk.client().say("EXISTS small large"), Value::Integer(1));
+    let full = RedisServer::start(Kind::Redis7, &["--maxmemory", "1"]);
+    let text = restore(&full, 2);
+    assert!(text.contains("OOM") && text.contains("3 failed"), "{text}");
+    assert!(
+        program
+            .run(&["restore", "latest", "--into", "redis://127.0.0.1:1"])
+            .status
+            .code()
+            == Some(1)
+    );
+}
+
+#[test]
+fn the_rdb_goes_into_a_file_that_a_server_starts_on() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    fill(&server);
+    let program = backed_up(&server);
+    let into = ["restore", "latest", "--source", "redis", "--into", "file:out/dump.rdb"];
+    let said = program.expect(0, &into);
+    assert!(said.contains("appendonly"), "{said}");
+    program.refused(&into, "exists", "--clean");
+    program.expect(0, &[&into[..], &["--clean"]].concat());
+    let rdb = std::fs::read(program.path("out/dump.rdb")).unwrap();
+    assert_eq!(
+        RedisServer::start_on(Kind::Redis7, &[], Some(&rdb)).digest(),
+        server.digest()
+    );
+    assert_eq!(std::fs::read_dir(program.path("out")).unwrap().count(), 1);
+    let text = program.expect(0, &["show", "latest"]);
+    assert!(text.contains("redis 7.0") && text.contains("stream"), "{text}");
+    let planned = program.expect(
+        0,
+        &[
+            "restore",
+            "latest",
+            "--dry-run",
+            "--into",
+            &RedisServer::start(Kind::Redis7, &[]).url(),
+        ],
+    );
+    assert!(planned.contains("keys by database 0: "), "{planned}");
+}
