@@ -223,6 +223,10 @@ impl OrderedWriter {
                 Item::Stream(record) => {
                     let archive = self.archive().await?;
                     archive.index.push(archive.frames, &Line::Stream(record))?;
+                    // Very many empty streams make lines without a frame; a reader takes parts of bounded length only.
+                    if archive.index.lines.len() >= INDEX_PART_BYTES {
+                        archive.index.cut().await?;
+                    }
                 }
                 Item::Frame(frame) => self.frame(*frame).await?,
             }

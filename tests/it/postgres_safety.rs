@@ -285,3 +285,34 @@ async fn a_pooler_that_lends_transactions_is_refused() {
     let findings = PostgresSource::new(options).check().await.unwrap();
     assert!(findings.iter().all(|f| !f.message.contains("pooler")), "{findings:?}");
 }
+
+/// Tens of thousands of empty tables leave records and no frames: the index must stay one that a reader takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_very_many_empty_tables_can_be_read() {
+    let mut vault = Vault::new();
+    let writer = vault.writer().await;
+    let entry = wirevault::archive::EntryMeta::file(b"a.sql", 3, (0, 0));
+    let mut chunk = writer.chunk_buffer().await.unwrap();
+    chunk.extend(b"abc");
+    writer.submit_entry(entry, chunk).await.unwrap();
+    let record = |number: usize| wirevault::archive::StreamRecord {
+        stream: format!("tables/{number:05}.t"),
+        prefixes: vec![format!("tables/{number:05}.t")],
+        chunks: 0,
+        bytes: 0,
+        rows: Some(0),
+        row_digest: None,
+        facts: serde_json::json!({ "columns": vec!["a rather long name of a column"; 8] }),
+    };
+    for number in 0..30_000 {
+        writer.finish_stream(record(number)).await.unwrap();
+    }
+    let entry = wirevault::archive::EntryMeta::file(b"b.sql", 3, (0, 0));
+    let mut chunk = writer.chunk_buffer().await.unwrap();
+    chunk.extend(b"def");
+    writer.submit_entry(entry, chunk).await.unwrap();
+    vault.archives = writer.finish().await.unwrap();
+    let records = vault.reader().await.streams().await.unwrap();
+    assert_eq!(records.len(), 30_000);
+    assert_eq!(records[29_999], record(29_999));
+}
