@@ -313,3 +313,24 @@ fn a_whole_server_goes_to_another_one() {
     );
     assert_eq!(to.psql("app2", NOTES), notes);
 }
+
+/// Of a configuration table of an extension only the rows of its condition are carried, and those that are there stay.
+#[test]
+fn configuration_tables_of_extensions_carry_their_rows() {
+    let backup = Backup::of(
+        "CREATE EXTENSION hstore; CREATE TABLE settings (id int, v text); INSERT INTO settings SELECT g, 'v' || g FROM generate_series(1, 20) g; \
+         ALTER EXTENSION hstore ADD TABLE settings; \
+         UPDATE pg_extension SET extconfig = ARRAY['settings'::regclass::oid], extcondition = ARRAY['WHERE id > 15'] WHERE extname = 'hstore'",
+    );
+    let copy = backup.cluster.fresh_name();
+    backup.cluster.psql("postgres", &format!("CREATE DATABASE {copy}"));
+    backup.psql(
+        &copy,
+        "CREATE TABLE settings (id int, v text); INSERT INTO settings VALUES (1, 'its own')",
+    );
+    backup.restore(0, &["--data-only", "--table", "settings", "--into", &backup.url(&copy)]);
+    assert_eq!(
+        backup.psql(&copy, "SELECT string_agg(v, ' ' ORDER BY id) FROM settings"),
+        "its own v16 v17 v18 v19 v20"
+    );
+}

@@ -134,6 +134,9 @@ impl CopyTable {
         let name = self.qualified();
         let columns: Vec<String> = self.table.columns.iter().map(|c| quote_ident(c)).collect();
         let columns = columns.join(", ");
+        if let Some(filter) = &self.table.filter {
+            return format!("COPY ({}) TO STDOUT{options}", filtered(&name, &columns, filter));
+        }
         match range {
             None if columns.is_empty() => format!("COPY {name} TO STDOUT{options}"),
             None => format!("COPY {name} ({columns}) TO STDOUT{options}"),
@@ -151,7 +154,7 @@ impl CopyTable {
             Some(pieces) => serde_json::json!({ "pieces": pieces.name() }),
             None => serde_json::json!({
                 "schema": self.table.schema, "name": self.table.name, "columns": self.table.columns,
-                "number": self.table.number
+                "number": self.table.number, "filter": self.table.filter
             }),
         };
         if let (Some(facts), serde_json::Value::Object(more)) = (facts.as_object_mut(), more) {
@@ -159,6 +162,11 @@ impl CopyTable {
         }
         facts
     }
+}
+
+/// Returns the query of the rows of a configuration table; an extension's condition begins with WHERE.
+pub(super) fn filtered(name: &str, columns: &str, filter: &str) -> String {
+    format!("SELECT {columns} FROM ONLY {name} {filter}")
 }
 
 /// Returns the condition for rows on some pages.

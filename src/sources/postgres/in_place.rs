@@ -166,7 +166,8 @@ impl PostgresRestore {
         let names: Vec<String> = chosen
             .tables
             .iter()
-            .filter(|t| t.pieces.is_none())
+            // An extension's table holds rows of its own.
+            .filter(|t| t.pieces.is_none() && t.filter.is_none())
             .map(TableData::qualified)
             .collect();
         if self.options.clean {

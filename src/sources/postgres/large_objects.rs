@@ -149,6 +149,7 @@ impl Plan {
                 pages: self.pages,
                 bytes: self.bytes,
                 ctid_ranges: true,
+                filter: None,
             },
             format: CopyFormat::Binary,
             pieces: Some(self.pieces),

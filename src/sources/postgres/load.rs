@@ -12,6 +12,7 @@ use futures_util::future::try_join_all;
 
 use super::binary_copy::{CopyFormat, HEADER, RowImages, TRAILER};
 use super::connection::Connection;
+use super::copy_table::filtered;
 use super::large_objects::{self, Pieces};
 use super::row_digest::{RowDigest, RowHasher};
 use super::schema::{qualified, quote_ident};
@@ -34,6 +35,8 @@ pub(super) struct TableData {
     pub(super) format: CopyFormat,
     /// Set for the large objects.
     pub(super) pieces: Option<Pieces>,
+    /// Set for a configuration table of an extension: which of its rows are the backup's.
+    pub(super) filter: Option<String>,
     pub(super) record: StreamRecord,
 }
 
@@ -48,6 +51,8 @@ struct TableFacts {
     format: CopyFormat,
     #[serde(default)]
     pieces: Option<String>,
+    #[serde(default)]
+    filter: Option<String>,
 }
 
 impl TableData {
@@ -72,6 +77,7 @@ impl TableData {
             columns: facts.columns,
             format: facts.format,
             pieces,
+            filter: facts.filter,
             record: record.clone(),
         })
     }
@@ -110,7 +116,13 @@ impl TableData {
     pub(super) fn copy_out_sql(&self) -> String {
         let source = match &self.pieces {
             Some(pieces) => format!("({})", pieces.select_sql(None)),
-            None => format!("{}{}", self.qualified(), self.list()),
+            None => match &self.filter {
+                Some(filter) => {
+                    let columns: Vec<String> = self.columns.iter().map(|c| quote_ident(c)).collect();
+                    format!("({})", filtered(&self.qualified(), &columns.join(", "), filter))
+                }
+                None => format!("{}{}", self.qualified(), self.list()),
+            },
         };
         format!("COPY {source} TO STDOUT{}", self.format.options(&[]))
     }
@@ -261,7 +273,8 @@ async fn load(
     task: &str,
 ) -> Result<u64> {
     // Within a transaction of the caller the table may hold rows that others see.
-    let freeze = unit.whole() && table.pieces.is_none() && !connection.in_transaction();
+    let own = table.pieces.is_none() && table.filter.is_none();
+    let freeze = unit.whole() && own && !connection.in_transaction();
     if table.pieces.is_some() {
         large_objects::prepare(connection).await?;
     } else if freeze {

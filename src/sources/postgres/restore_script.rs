@@ -222,6 +222,7 @@ mod tests {
             pages: 0,
             bytes: 0,
             ctid_ranges: true,
+            filter: None,
         };
         let part = PartResult {
             prefix: "tables/00007.x".into(),

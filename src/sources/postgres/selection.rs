@@ -142,6 +142,13 @@ async fn only_tables(selection: &Selection, beside: bool, contents: &Contents, c
             relations.insert((schema, line.item.name.clone()));
         }
     }
+    // An extension makes its configuration tables itself; their rows can be chosen all the same.
+    for table in chosen.tables.iter().filter(|t| t.filter.is_some()) {
+        if let Some(pattern) = wanted.matching(&table.schema, &table.name) {
+            matched.insert(pattern);
+            relations.insert((table.schema.clone(), table.name.clone()));
+        }
+    }
     for (at, (text, _)) in wanted.0.iter().enumerate() {
         if !matched.contains(&at) {
             let tables = chosen.pre_data.iter().filter(|l| l.item.kind == "TABLE");

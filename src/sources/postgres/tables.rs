@@ -305,6 +305,7 @@ mod tests {
                 pages,
                 bytes,
                 ctid_ranges: true,
+                filter: None,
             },
             CopyFormat::Text,
         )

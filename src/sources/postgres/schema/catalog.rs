@@ -417,8 +417,9 @@ pub(super) fn not_covered() -> String {
          pg_catalog.current_database() WHERE s.subid >= 16384 AND \
          NOT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')"
             .to_owned(),
-        "SELECT 'security labels', count(*) FROM pg_catalog.pg_seclabel".to_owned(),
-        "SELECT 'extension configuration tables', count(*) FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig)".to_owned(),
+        "SELECT 'values of extension configuration sequences', count(*) FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) u(oid) \
+         JOIN pg_catalog.pg_class c ON c.oid = u.oid WHERE c.relkind = 'S'"
+            .to_owned(),
         "SELECT 'invalid indexes', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
          WHERE c.relkind = 'i' AND NOT (i.indisready AND i.indisvalid) AND c.oid >= 16384"
             .to_owned(),

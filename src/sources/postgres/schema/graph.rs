@@ -397,11 +397,13 @@ impl Graph {
                     pages: u64::try_from(heap.checked_div(block).unwrap_or(0)).unwrap_or(0),
                     bytes: u64::try_from(heap.saturating_add(toast)).unwrap_or(0),
                     ctid_ranges: self.version >= 140_000 && row.flag(4)?,
+                    filter: None,
                 };
                 self.lock_numbers.push((node.oid, number));
                 self.tables.push(table);
             }
         }
+        self.read_configuration_tables(client).await?;
         let mut number = u32::try_from(self.tables.len()).unwrap_or(NONE);
         for node in &self.nodes {
             if matches!(node.kind, Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView)
@@ -421,6 +423,31 @@ impl Graph {
             if let Some(table) = self.find(class::RELATION, row.oid(0)?) {
                 self.push_derived(table, Kind::RowSecurity);
             }
+        }
+        Ok(())
+    }
+
+    /// Adds the tables whose rows extensions ask to be dumped.
+    async fn read_configuration_tables(&mut self, client: &Client) -> Result<()> {
+        let sql = "SELECT c.oid, n.nspname::text, c.relname::text, COALESCE(u.condition, ''), pg_catalog.pg_relation_size(c.oid), \
+            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+            AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
+            FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig, e.extcondition) u(oid, condition) \
+            JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE c.relkind = 'r' ORDER BY 2, 3";
+        for row in query(client, "configuration tables of extensions", sql, &[]).await? {
+            let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
+            self.tables.push(DataTable {
+                number,
+                oid: row.oid(0)?,
+                schema: row.text(1)?,
+                name: row.text(2)?,
+                columns: row.list(5)?,
+                pages: 0,
+                bytes: u64::try_from(row.col::<i64>(4)?).unwrap_or(0),
+                ctid_ranges: false,
+                filter: Some(row.text(3)?),
+            });
         }
         Ok(())
     }

@@ -135,6 +135,9 @@ pub struct DataTable {
     pub bytes: u64,
     /// Whether it is an ordinary heap, so that ctid ranges work (14 and newer).
     pub ctid_ranges: bool,
+    /// For a configuration table of an extension the condition on its rows, which may be empty. The extension makes the
+    /// table, and the rows that the condition leaves out.
+    pub filter: Option<String>,
 }
 
 /// Receives statements in order.
