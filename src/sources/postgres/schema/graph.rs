@@ -432,7 +432,7 @@ impl Graph {
         let sql = "SELECT c.oid, n.nspname::text, c.relname::text, COALESCE(u.condition, ''), pg_catalog.pg_relation_size(c.oid), \
             ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
             AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
-            FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig, e.extcondition) u(oid, condition) \
+            FROM pg_catalog.pg_extension e, LATERAL ROWS FROM (pg_catalog.unnest(e.extconfig), pg_catalog.unnest(e.extcondition)) u(oid, condition) \
             JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
             WHERE c.relkind = 'r' ORDER BY 2, 3";
         for row in query(client, "configuration tables of extensions", sql, &[]).await? {
