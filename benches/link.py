@@ -4,7 +4,8 @@
     link.py NAMESPACE OUTSIDE_IP INSIDE_IP RTT_MS MEGABITS
 
 TCP on both ends is the kernel's own, with its windows and retransmissions. The same as netem, for kernels without it.
-Each direction has its own rate and a queue of one round trip's worth of bytes; what does not fit is dropped. Prints
+Each direction has its own rate and a queue of one round trip's worth of bytes (1 MiB at least); what does not fit is
+dropped. Prints
 "up" when packets flow; ends with SIGTERM. As root.
 """
 import collections
@@ -19,6 +20,8 @@ import time
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 # Jumbo frames: one packet per 72 microseconds at 1 Gbit/s is what this program can carry with time to spare.
 MTU = 9000
+# Bytes that wait for the line at least, where there is no delay.
+SHORTEST_QUEUE = 1 << 20
 
 
 def device(name):
@@ -34,12 +37,13 @@ def ip(*arguments):
 def main(namespace, outside, inside, rtt_ms, megabits):
     delay = float(rtt_ms) / 2000
     rate = float(megabits) * 1e6 / 8
-    longest_queue = rate * 2 * delay
-    outer, inner = device(namespace + "-t"), device(namespace + "-u")
-    ip("link", "set", namespace + "-u", "netns", namespace)
-    for prefix, name, mine, peer in (((), "-t", outside, inside), (("-n", namespace), "-u", inside, outside)):
-        ip(*prefix, "addr", "add", mine, "peer", peer, "dev", namespace + name)
-        ip(*prefix, "link", "set", namespace + name, "mtu", str(MTU), "up", "txqueuelen", "2000")
+    longest_queue = max(rate * 2 * delay, SHORTEST_QUEUE)
+    out_name, in_name = "%s-t%s" % (namespace, rtt_ms), "%s-u%s" % (namespace, rtt_ms)
+    outer, inner = device(out_name), device(in_name)
+    ip("link", "set", in_name, "netns", namespace)
+    for prefix, name, mine, peer in (((), out_name, outside, inside), (("-n", namespace), in_name, inside, outside)):
+        ip(*prefix, "addr", "add", mine, "peer", peer, "dev", name)
+        ip(*prefix, "link", "set", name, "mtu", str(MTU), "up", "txqueuelen", "2000")
     print("up", flush=True)
 
     poll = select.epoll()
