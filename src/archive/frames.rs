@@ -20,9 +20,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::memory::Buffer;
 use crate::storage::ObjectKey;
 
-/// Batches fetched or being fetched by one stream. Three more are planned at most: one that waits for its turn to be
+/// Batches fetched or being fetched by one stream: many small ones rather than few large ones, which share the line, end all at
+/// once, and leave it idle while they are decoded. Three more are planned at most: one that waits for its turn to be
 /// fetched, one in the queue before it, one being filled.
-const BATCHES: usize = 4;
+const BATCHES: usize = 8;
 
 /// Memory of the index lines of the batches of all streams together, in bytes. Tiny files compress to less than the lines
 /// about them, so a bound on the bytes to fetch alone would leave the lines without one.
