@@ -150,7 +150,7 @@ pub(crate) fn files_below(root: &Path) -> Vec<(PathBuf, u64)> {
     let (mut found, mut waiting) = (Vec::new(), vec![root.to_owned()]);
     while let Some(directory) = waiting.pop() {
         for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let meta = entry.metadata().unwrap();
+            let Ok(meta) = entry.metadata() else { continue }; // a store's scratch file, gone since it was listed
             if meta.is_dir() {
                 waiting.push(entry.path());
             } else {
