@@ -89,6 +89,10 @@ pub enum Verb {
     Cat(Cat),
     /// Expire snapshots by the keep rules and sweep what no snapshot needs
     Prune(Prune),
+    /// Keep a snapshot, whatever the keep rules say
+    Pin(Pin),
+    /// Let the keep rules decide about a snapshot again
+    Unpin(Unpin),
     /// Run every job at its time, and prune after it, until a signal ends it
     Run(Run),
 }
@@ -339,6 +343,30 @@ pub struct Cat {
     pub path: String,
 }
 
+/// Flags of `pin`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault pin latest:full --reason 'before the move to version 3'\n  wirevault pin 20260201T02 --from s3://bucket/app"
+)]
+pub struct Pin {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+
+    /// Why; `prune` and `list` show it
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+}
+
+/// Flags of `unpin`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wirevault unpin 20260201T02 --from s3://bucket/app")]
+pub struct Unpin {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+}
+
 /// Flags of `run`.
 #[derive(Debug, Args)]
 #[command(
@@ -368,6 +396,10 @@ pub struct Prune {
     #[arg(long, value_name = "N")]
     pub keep_last: Option<u32>,
 
+    /// Keep the newest of each of N hours
+    #[arg(long, value_name = "N")]
+    pub keep_hourly: Option<u32>,
+
     /// Keep the newest of each of N days
     #[arg(long, value_name = "N")]
     pub keep_daily: Option<u32>,
@@ -379,6 +411,10 @@ pub struct Prune {
     /// Keep the newest of each of N months
     #[arg(long, value_name = "N")]
     pub keep_monthly: Option<u32>,
+
+    /// Keep the newest of each of N years
+    #[arg(long, value_name = "N")]
+    pub keep_yearly: Option<u32>,
 
     /// Keep all of the last N days
     #[arg(long, value_name = "DAYS")]

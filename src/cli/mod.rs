@@ -75,6 +75,8 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         Verb::Restore(options) => commands::restore::run(session, options).await,
         Verb::Cat(options) => commands::cat::run(session, options).await,
         Verb::Prune(options) => commands::prune::run(session, options).await,
+        Verb::Pin(options) => commands::pin::pin(session, options).await,
+        Verb::Unpin(options) => commands::pin::unpin(session, options).await,
         Verb::Run(options) => {
             let reload = || configuration(&cli.global);
             let tell = |event: &commands::run::Event| output::print_event(event, &cli.global);

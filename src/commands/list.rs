@@ -15,6 +15,7 @@ use crate::repository::Manifest;
 pub async fn run(session: &Session, options: &args::List) -> Outcome {
     let repository = open_repository(session).await?;
     let mut table = Table::new(&["snapshot", "job", "host", "finished", ">stored", "sources"]);
+    let pins = session.or_cancelled(repository.pins()).await?;
     let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
     for id in session.or_cancelled(repository.list()).await? {
         match session.or_cancelled(repository.load(&id)).await {
@@ -35,11 +36,12 @@ pub async fn run(session: &Session, options: &args::List) -> Outcome {
                     manifest.host.clone(),
                     finished,
                     format_bytes(stored),
-                    sources_of(&manifest),
+                    sources_of(&manifest) + if pins.contains_key(&id) { " (pinned)" } else { "" },
                 ]);
                 snapshots.push(json!({
                     "id": id, "job": manifest.job, "host": manifest.host, "started": manifest.started,
                     "finished": manifest.finished, "stored_bytes": stored, "complete": manifest.is_complete(),
+                    "pinned": pins.get(&id),
                     "sources": manifest.sources.iter().map(|s| json!({
                         "name": s.name, "kind": s.kind, "ok": s.outcome.is_some()
                     })).collect::<Vec<_>>(),

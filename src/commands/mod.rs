@@ -11,6 +11,7 @@ pub mod init;
 mod lease;
 pub mod list;
 mod open;
+pub mod pin;
 mod probe;
 pub mod prune;
 pub mod restore;

@@ -1,8 +1,10 @@
 //! `prune`: expires snapshots by the keep rules and sweeps what no snapshot needs.
 //!
 //! Deciding and doing are two steps: `--dry-run` prints both plans and stops there. Expiring removes manifests only; data
-//! without a manifest go by the sweep, once they are older than its grace by the store's clock.
+//! without a manifest go by the sweep, once they are older than its grace by the store's clock. Pins and locks of the store
+//! stand above the rules, and a plan that would leave a job nothing is refused.
 
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, json};
@@ -12,24 +14,22 @@ use crate::commands::said::said;
 use crate::commands::snapshots::open_repository;
 use crate::commands::{Outcome, Session, Status};
 use crate::config::format_bytes;
-use crate::error::{Context, Result};
-use crate::repository::Repository;
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::sweep::{SweepOptions, SweepPlan, SweepReport};
-use crate::retention::{PrunePlan, RetentionPolicy, SnapshotFacts, decide};
+use crate::repository::{Repository, SnapshotId, layout};
+use crate::retention::{PrunePlan, Reason, RetentionPolicy, SnapshotFacts, decide};
 
 /// Decides, prints or removes, then sweeps.
 pub async fn run(session: &Session, options: &args::Prune) -> Outcome {
     let repository = open_repository(session).await?;
-    let (plan, damaged) = plan(session, &repository, options).await?;
+    let (mut plan, damaged) = plan(session, &repository, options).await?;
     let mut text = plan.to_string();
     for (id, error) in &damaged {
         text.push_str(&format!("keep   {id}: its manifest cannot be read ({error})\n"));
     }
+    plan.check()?;
     if !options.dry_run {
-        for id in plan.expired() {
-            session.check_cancelled()?;
-            repository.remove_snapshot(id).await?;
-        }
+        remove(session, &repository, &mut plan).await?;
     }
     let (kept, expired) = (plan.kept().count() + damaged.len(), plan.expired().count());
     let did = if options.dry_run { "would expire" } else { "expired" };
@@ -67,6 +67,19 @@ pub async fn run(session: &Session, options: &args::Prune) -> Outcome {
     said(document.into(), text, status)
 }
 
+/// Removes what expires. A pin that was written since the plan was made still holds.
+async fn remove(session: &Session, repository: &Repository, plan: &mut PrunePlan) -> Result<()> {
+    for id in plan.expired().cloned().collect::<Vec<_>>() {
+        session.check_cancelled()?;
+        if repository.is_pinned(&id).await? {
+            plan.keep(&id, &Reason::Pinned(String::new()));
+        } else {
+            repository.remove_snapshot(&id).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads every manifest and applies the rules; returns also the snapshots that nothing may be concluded about.
 async fn plan(
     session: &Session,
@@ -78,15 +91,24 @@ async fn plan(
         .await?;
     let mut facts = survey.snapshots;
     facts.retain(|snapshot| options.job.as_ref().is_none_or(|job| *job == snapshot.job));
+    let pins = session.or_cancelled(repository.pins()).await?;
+    for snapshot in &mut facts {
+        snapshot.pin = pins.get(&snapshot.id).cloned();
+    }
     let name = session.repository_config()?.name;
-    let given = given_policy(options);
+    let given = given_policy(options)?;
     let policy_of = |_host: &str, job: &str| {
-        given.or_else(|| {
-            let job = session.config.jobs.iter().find(|configured| configured.name == job)?;
-            job.keep_in.get(&name).or(job.keep.as_ref()).map(RetentionPolicy::from)
+        let configured = session.config.jobs.iter().find(|configured| configured.name == job);
+        let configured = configured.and_then(|job| job.keep_in.get(&name).or(job.keep.as_ref()));
+        let configured = configured.map(RetentionPolicy::from);
+        // Rules by hand replace those of the file; the minimum of the file holds against them too.
+        given.map_or(configured, |given| {
+            let minimum = configured.map_or(0, |policy| policy.minimum);
+            Some(RetentionPolicy { minimum, ..given })
         })
     };
-    let plan = decide(&facts, policy_of, Timestamp::now(), &TimeZone::system());
+    let mut plan = decide(&facts, policy_of, Timestamp::now(), &TimeZone::system());
+    session.or_cancelled(keep_locked(repository, &mut plan)).await?;
     let damaged = survey
         .damaged
         .iter()
@@ -95,17 +117,59 @@ async fn plan(
     Ok((plan, damaged))
 }
 
-/// Returns the rules on the command line; they replace those of the configuration.
-fn given_policy(options: &args::Prune) -> Option<RetentionPolicy> {
-    let policy = RetentionPolicy {
-        last: options.keep_last.unwrap_or(0),
-        within_days: options.keep_within.unwrap_or(0),
-        daily: options.keep_daily.unwrap_or(0),
-        weekly: options.keep_weekly.unwrap_or(0),
-        monthly: options.keep_monthly.unwrap_or(0),
-        ..RetentionPolicy::default()
+/// Keeps what the store would not let go: its manifest is locked. Only what would expire is asked about.
+async fn keep_locked(repository: &Repository, plan: &mut PrunePlan) -> Result<()> {
+    let expired: Vec<SnapshotId> = plan.expired().cloned().collect();
+    if expired.is_empty() {
+        return Ok(());
+    }
+    let now = repository.store().now().await.context("ask the store for the time")?;
+    let look = |id: SnapshotId| async move {
+        let found = repository.store().head(&layout::manifest(&id)?).await;
+        let locked = match found {
+            Ok(meta) => meta.locked_until.filter(|until| *until > now),
+            // Gone since, or not for these credentials to see: then the removal itself will tell.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => None,
+            Err(error) => return Err(error.context(format!("look for a lock of snapshot {id}"))),
+        };
+        Ok((id, locked))
     };
-    (!policy.is_empty()).then_some(policy)
+    let mut looks = futures_util::stream::iter(expired).map(look).buffer_unordered(8);
+    while let Some((id, locked)) = looks.try_next().await? {
+        if let Some(until) = locked {
+            plan.keep(&id, &Reason::Locked(until));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the rules on the command line; they replace those of the configuration.
+fn given_policy(options: &args::Prune) -> Result<Option<RetentionPolicy>> {
+    let given = [
+        options.keep_last,
+        options.keep_within,
+        options.keep_hourly,
+        options.keep_daily,
+        options.keep_weekly,
+        options.keep_monthly,
+        options.keep_yearly,
+    ];
+    let [last, within_days, hourly, daily, weekly, monthly, yearly] = given.map(Option::unwrap_or_default);
+    let policy = RetentionPolicy {
+        last,
+        within_days,
+        hourly,
+        daily,
+        weekly,
+        monthly,
+        yearly,
+        minimum: 0,
+    };
+    if policy.is_empty() && given.iter().any(Option::is_some) {
+        return Err(Error::invalid("these rules keep no snapshot")
+            .with_hint("Give at least one rule with a number above 0, for example --keep-last 1."));
+    }
+    Ok((!policy.is_empty()).then_some(policy))
 }
 
 fn planned_text(plan: &SweepPlan, dry_run: bool) -> String {
@@ -149,4 +213,52 @@ fn swept_text(report: &SweepReport) -> String {
         text.push_str(&format!("  failed {id}: {}\n", error.chain()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::retention::Decision;
+    use crate::storage::memory::MemoryStore;
+    use crate::storage::{ObjectOptions, ObjectStore, PutMode};
+
+    /// The store is asked only about what would expire, and its word stands above the rules.
+    #[tokio::test]
+    async fn a_locked_snapshot_counts_as_kept_until_the_lock_ends() {
+        let store = Arc::new(MemoryStore::new());
+        let repository = Repository::init(store.clone()).await.unwrap();
+        let mut plan = PrunePlan::default();
+        for (hour, lock_hours) in [(1, None), (2, Some(48)), (3, Some(-1))] {
+            let started = Timestamp::from_second(hour * 3600).unwrap();
+            let id = SnapshotId::new(started, "full", 1);
+            let key = layout::manifest(&id).unwrap();
+            let body = Bytes::from_static(b"manifest");
+            store
+                .put(&key, body, PutMode::Create, &ObjectOptions::default())
+                .await
+                .unwrap();
+            if let Some(hours) = lock_hours {
+                store.lock_object(key, Timestamp::now() + jiff::SignedDuration::from_hours(hours));
+            }
+            let snapshot = SnapshotFacts {
+                id,
+                host: "h".into(),
+                job: "full".into(),
+                started,
+                sources: [("db".to_owned(), true)].into(),
+                pin: None,
+            };
+            let reasons = std::collections::BTreeSet::new();
+            plan.decisions.push(Decision { snapshot, reasons });
+        }
+        keep_locked(&repository, &mut plan).await.unwrap();
+        let kept: Vec<bool> = plan.decisions.iter().map(Decision::keeps).collect();
+        assert_eq!(kept, [false, true, false], "{plan}");
+        assert!(plan.to_string().contains("locked by the store until"), "{plan}");
+    }
 }

@@ -15,6 +15,7 @@ use crate::config::types::{
 use crate::config::url::{checked_name, parse_repository_url, split_postgres_url, split_redis_url};
 use crate::config::{Secret, nearest, units};
 use crate::error::{Context, Error, Result};
+use crate::retention::RetentionPolicy;
 use crate::schedule::Schedule;
 
 #[derive(Deserialize)]
@@ -243,6 +244,12 @@ fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[Repo
             Error::invalid(format!("compression_level {level} of {section} is not within 1 to 19"))
                 .with_hint("1 is fast and the default; 19 is slow and small."),
         );
+    }
+    for keep in raw.keep.iter().chain(raw.keep_in.values()) {
+        if keep.storage_class.is_none() && RetentionPolicy::from(keep).is_empty() {
+            return Err(Error::invalid(format!("the keep rules of {section} keep no snapshot"))
+                .with_hint("Give at least one rule with a number above 0, or leave \"keep\" out to keep everything."));
+        }
     }
     Ok(JobConfig {
         name,

@@ -41,6 +41,7 @@ pub(super) const KEEP: &[&str] = &[
     "monthly",
     "yearly",
     "within_days",
+    "minimum",
     "storage_class",
 ];
 

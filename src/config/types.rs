@@ -224,6 +224,8 @@ pub struct KeepConfig {
     pub yearly: u32,
     /// All of the last so many days.
     pub within_days: u32,
+    /// So many always stay, whatever the rules say.
+    pub minimum: u32,
     /// Storage class of new archives in this repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,

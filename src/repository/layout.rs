@@ -13,6 +13,9 @@ pub const RUNS: &str = "runs/";
 /// Prefix of verification evidence.
 pub const EVIDENCE: &str = "evidence/";
 
+/// Prefix of pins.
+pub const PINS: &str = "pins/";
+
 /// `repository.json`.
 pub fn repository() -> Result<ObjectKey> {
     ObjectKey::new("repository.json")
@@ -21,6 +24,11 @@ pub fn repository() -> Result<ObjectKey> {
 /// `snapshots/<id>.json`: its presence is the commit.
 pub fn manifest(id: &SnapshotId) -> Result<ObjectKey> {
     ObjectKey::new(format!("{SNAPSHOTS}{id}.json"))
+}
+
+/// `pins/<id>.json`: keeps the snapshot from expiring.
+pub fn pin(id: &SnapshotId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{PINS}{id}.json"))
 }
 
 /// `data/<id>/`: everything a run stores.

@@ -9,6 +9,7 @@ pub mod id;
 pub mod layout;
 pub mod lease;
 pub mod manifest;
+pub mod pin;
 pub mod run;
 pub mod sweep;
 

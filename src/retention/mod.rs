@@ -6,6 +6,10 @@
 //! their history. The newest of each history always stays, whatever the rules say. A snapshot is expired only when no
 //! rule keeps it in any history; with no rule at all, everything stays.
 //!
+//! Three things stand above the rules: a pin keeps its snapshot, a lock of the store keeps what it locks, and of each
+//! history at least `minimum` snapshots stay. A plan after which a job that has a restorable snapshot would have none is
+//! refused by [`PrunePlan::check`], whatever brought it about.
+//!
 //! Nothing here reads or removes anything: `prune` carries the plan out.
 
 mod plan;
@@ -34,12 +38,20 @@ pub struct SnapshotFacts {
     pub started: Timestamp,
     /// Its sources by name; whether each succeeded.
     pub sources: BTreeMap<String, bool>,
+    /// Why a person pinned it; not pinned when `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
 }
 
 impl SnapshotFacts {
     /// Returns whether every source succeeded, and there is one.
     pub fn is_complete(&self) -> bool {
         !self.sources.is_empty() && self.sources.values().all(|ok| *ok)
+    }
+
+    /// Returns whether something of it can be restored.
+    pub fn has_something(&self) -> bool {
+        self.sources.values().any(|ok| *ok)
     }
 }
 
@@ -52,6 +64,7 @@ impl From<&Manifest> for SnapshotFacts {
             job: manifest.job.clone(),
             started: manifest.started,
             sources: manifest.sources.iter().map(state).collect(),
+            pin: None,
         }
     }
 }
@@ -74,12 +87,16 @@ pub struct RetentionPolicy {
     pub monthly: u32,
     /// The newest of each of the newest so many years that have one.
     pub yearly: u32,
+    /// No rule for what to keep but a bound for what may go: so many always stay, the newest first. It counts what the
+    /// rules keep.
+    pub minimum: u32,
 }
 
 impl RetentionPolicy {
-    /// Returns whether there is no rule.
+    /// Returns whether there is no rule; then everything stays.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let rules = Self { minimum: 0, ..*self };
+        rules == Self::default()
     }
 }
 
@@ -93,6 +110,7 @@ impl From<&KeepConfig> for RetentionPolicy {
             weekly: keep.weekly,
             monthly: keep.monthly,
             yearly: keep.yearly,
+            minimum: keep.minimum,
         }
     }
 }
@@ -148,6 +166,9 @@ fn decide_group(
     zone: &TimeZone,
 ) -> Vec<Decision> {
     let mut reasons: Vec<BTreeSet<Reason>> = vec![BTreeSet::new(); snapshots.len()];
+    for (snapshot, reasons) in snapshots.iter().zip(&mut reasons) {
+        reasons.extend(snapshot.pin.clone().map(Reason::Pinned));
+    }
     if policy.is_empty() {
         for kept in &mut reasons {
             kept.insert(Reason::NoRule);
@@ -155,9 +176,13 @@ fn decide_group(
     } else {
         // Sources that left the job age out with the complete snapshots; they hold nothing for ever.
         let current = snapshots.first().map(|newest| newest.sources.keys());
-        rules::apply(snapshots, &mut reasons, None, policy, now, zone);
-        for source in current.into_iter().flatten() {
-            rules::apply(snapshots, &mut reasons, Some(source), policy, now, zone);
+        let sources = current.into_iter().flatten().map(|name| Some(name.as_str()));
+        let histories: Vec<Option<&str>> = std::iter::once(None).chain(sources).collect();
+        for source in &histories {
+            rules::apply(snapshots, &mut reasons, *source, policy, now, zone);
+        }
+        for source in &histories {
+            rules::fill(snapshots, &mut reasons, *source, policy.minimum);
         }
     }
     let decide = |(snapshot, reasons): (&&SnapshotFacts, BTreeSet<Reason>)| Decision {

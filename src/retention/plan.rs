@@ -1,8 +1,11 @@
 //! The plan: each snapshot with the reasons that keep it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::repository::SnapshotId;
 use crate::retention::SnapshotFacts;
 
@@ -30,6 +33,12 @@ pub enum Reason {
     Monthly(String),
     /// `yearly`, with the year: `2026`.
     Yearly(String),
+    /// `minimum`: without it, too few would stay.
+    Minimum,
+    /// A person pinned it, with what they said.
+    Pinned(String),
+    /// The store keeps it until then (object lock).
+    Locked(Timestamp),
 }
 
 impl fmt::Display for Reason {
@@ -45,6 +54,11 @@ impl fmt::Display for Reason {
             Self::Weekly(week) => write!(f, "weekly {week}"),
             Self::Monthly(month) => write!(f, "monthly {month}"),
             Self::Yearly(year) => write!(f, "yearly {year}"),
+            Self::Minimum => f.write_str("minimum"),
+            Self::Pinned(why) if why.is_empty() => f.write_str("pinned"),
+            Self::Pinned(why) => write!(f, "pinned: {why}"),
+            Self::Locked(until) if *until == Timestamp::MAX => f.write_str("locked by the store (legal hold)"),
+            Self::Locked(until) => write!(f, "locked by the store until {}", until.strftime("%Y-%m-%d")),
         }
     }
 }
@@ -68,7 +82,12 @@ impl Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.keeps() {
-            return write!(f, "expire {}: no rule keeps it", self.snapshot.id);
+            let why = if self.snapshot.is_complete() {
+                "no rule keeps it"
+            } else {
+                "no rule keeps it; failed sources take no place"
+            };
+            return write!(f, "expire {}: {why}", self.snapshot.id);
         }
         let reasons: Vec<_> = self.reasons.iter().map(ToString::to_string).collect();
         write!(f, "keep   {}: {}", self.snapshot.id, reasons.join(", "))
@@ -86,6 +105,31 @@ impl PrunePlan {
     /// Returns the snapshots that expire, oldest first.
     pub fn expired(&self) -> impl Iterator<Item = &SnapshotId> {
         self.decisions.iter().filter(|d| !d.keeps()).map(|d| &d.snapshot.id)
+    }
+
+    /// Keeps a snapshot for a further reason.
+    pub fn keep(&mut self, id: &SnapshotId, reason: &Reason) {
+        for decision in self.decisions.iter_mut().filter(|d| d.snapshot.id == *id) {
+            decision.reasons.insert(reason.clone());
+        }
+    }
+
+    /// Refuses a plan after which a job, on a host, would have nothing to restore although it has now. No rule asks for
+    /// that; if it comes to it, the facts or the decision are wrong.
+    pub fn check(&self) -> Result<()> {
+        let mut stays: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+        for decision in self.decisions.iter().filter(|d| d.snapshot.has_something()) {
+            let snapshot = &decision.snapshot;
+            *stays.entry((&snapshot.host, &snapshot.job)).or_default() |= decision.keeps();
+        }
+        let emptied = stays.iter().find(|(_, stays)| !**stays);
+        emptied.map_or(Ok(()), |((host, job), _)| {
+            Err(Error::new(
+                ErrorKind::PreconditionFailed,
+                format!("the rules would remove every snapshot of job \"{job}\" on host \"{host}\""),
+            )
+            .with_hint("Nothing was removed. Look at `wirevault prune --dry-run` and at the clock of this host."))
+        })
     }
 
     /// Returns the snapshots that stay, oldest first.

@@ -20,16 +20,7 @@ pub(super) fn apply(
     now: Timestamp,
     zone: &TimeZone,
 ) {
-    let counts = |snapshot: &SnapshotFacts| match source {
-        None => snapshot.is_complete(),
-        Some(name) => snapshot.sources.get(name).copied().unwrap_or(false),
-    };
-    let mut history: Vec<_> = snapshots
-        .iter()
-        .zip(reasons)
-        .filter(|(snapshot, _)| counts(snapshot))
-        .map(|(snapshot, reasons)| (*snapshot, reasons))
-        .collect();
+    let mut history = history(snapshots, reasons, source);
     if let Some((_, newest)) = history.first_mut() {
         newest.insert(source.map_or(Reason::LastGood, |name| Reason::LastGoodOf(name.to_owned())));
     }
@@ -68,6 +59,33 @@ pub(super) fn apply(
             }
         }
     }
+}
+
+/// Fills one history up with its newest, until so many stay. What stays for another reason counts.
+pub(super) fn fill(snapshots: &[&SnapshotFacts], reasons: &mut [BTreeSet<Reason>], source: Option<&str>, minimum: u32) {
+    let mut history = history(snapshots, reasons, source);
+    let stay = history.iter().filter(|(_, reasons)| !reasons.is_empty()).count();
+    let missing = count(minimum).saturating_sub(stay);
+    let unkept = history.iter_mut().filter(|(_, reasons)| reasons.is_empty());
+    for (_, reasons) in unkept.take(missing) {
+        reasons.insert(Reason::Minimum);
+    }
+}
+
+/// The complete snapshots, or those in which `source` succeeded, with their reasons.
+fn history<'a>(
+    snapshots: &[&'a SnapshotFacts],
+    reasons: &'a mut [BTreeSet<Reason>],
+    source: Option<&str>,
+) -> Vec<(&'a SnapshotFacts, &'a mut BTreeSet<Reason>)> {
+    let counts = |snapshot: &SnapshotFacts| match source {
+        None => snapshot.is_complete(),
+        Some(name) => snapshot.sources.get(name).copied().unwrap_or(false),
+    };
+    let all = snapshots.iter().zip(reasons);
+    all.filter(|(snapshot, _)| counts(snapshot))
+        .map(|(snapshot, reasons)| (*snapshot, reasons))
+        .collect()
 }
 
 /// Names the period. Hours carry their offset: the hour that a change of the clocks repeats is two hours.

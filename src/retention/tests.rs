@@ -20,6 +20,7 @@ fn snapshot(started: Timestamp, job: &str, sources: &[(&str, bool)], random: u64
         job: job.to_owned(),
         started,
         sources: sources.iter().map(|(name, ok)| ((*name).to_owned(), *ok)).collect(),
+        pin: None,
     }
 }
 
@@ -180,8 +181,17 @@ fn oracle(facts: &[SnapshotFacts], policy: RetentionPolicy, now: Timestamp, zone
                     .collect(),
             );
         }
-        for history in histories {
-            keep.extend(naive(&history, policy, now, zone));
+        for history in &histories {
+            keep.extend(naive(history, policy, now, zone));
+        }
+        for mut history in histories {
+            history.sort_by_key(|f| std::cmp::Reverse((f.started, f.id.clone())));
+            while history.iter().filter(|f| keep.contains(&f.id)).count() < policy.minimum as usize {
+                let Some(newest) = history.iter().find(|f| !keep.contains(&f.id)) else {
+                    break;
+                };
+                keep.insert(newest.id.clone());
+            }
         }
     }
     if policy.is_empty() {
@@ -263,6 +273,7 @@ fn histories() -> impl Strategy<Value = Vec<SnapshotFacts>> {
                 job,
                 started: time,
                 sources,
+                pin: None,
             }
         };
         steps.into_iter().enumerate().map(make).collect()
@@ -270,8 +281,9 @@ fn histories() -> impl Strategy<Value = Vec<SnapshotFacts>> {
 }
 
 fn policies() -> impl Strategy<Value = RetentionPolicy> {
-    (0..4_u32, 0..40_u32, 0..5_u32, 0..5_u32, 0..5_u32, 0..5_u32, 0..3_u32).prop_map(
-        |(last, within_days, hourly, daily, weekly, monthly, yearly)| RetentionPolicy {
+    let calendar = (0..5_u32, 0..5_u32, 0..5_u32, 0..5_u32, 0..3_u32);
+    (0..4_u32, 0..40_u32, calendar, 0..6_u32).prop_map(
+        |(last, within_days, (hourly, daily, weekly, monthly, yearly), minimum)| RetentionPolicy {
             last,
             within_days,
             hourly,
@@ -279,8 +291,62 @@ fn policies() -> impl Strategy<Value = RetentionPolicy> {
             weekly,
             monthly,
             yearly,
+            minimum,
         },
     )
+}
+
+#[test]
+fn a_pin_and_the_minimum_stand_above_the_rules() {
+    let mut facts = days(&[
+        ("2026-01-01", true),
+        ("2026-01-02", true),
+        ("2026-01-03", false),
+        ("2026-01-04", true),
+        ("2026-01-05", true),
+    ]);
+    facts[0].pin = Some("before the move".to_owned());
+    let policy = RetentionPolicy {
+        last: 1,
+        ..Default::default()
+    };
+    let now = "2026-02-01T00:00:00Z";
+    assert_eq!(kept(&facts, policy, now), ["20260101T02", "20260105T02"]);
+    // The pinned one counts, the failed one does not.
+    let three = RetentionPolicy { minimum: 3, ..policy };
+    assert_eq!(kept(&facts, three, now), ["20260101T02", "20260104T02", "20260105T02"]);
+    let plan = decide(&facts, |_, _| Some(three), at(now), &TimeZone::UTC);
+    let said: Vec<String> = plan.decisions.iter().map(ToString::to_string).collect();
+    assert!(said[0].ends_with(": pinned: before the move"), "{said:?}");
+    assert!(
+        said[1].starts_with("expire") && said[1].ends_with("no rule keeps it"),
+        "{said:?}"
+    );
+    assert!(said[2].ends_with("failed sources take no place"), "{said:?}");
+    assert!(said[3].ends_with(": minimum"), "{said:?}");
+}
+
+#[test]
+fn a_plan_that_leaves_a_job_nothing_is_refused() {
+    let facts = days(&[("2026-01-01", true), ("2026-01-02", true)]);
+    let decide_with = |keeps: bool| PrunePlan {
+        decisions: facts
+            .iter()
+            .map(|snapshot| Decision {
+                snapshot: snapshot.clone(),
+                reasons: keeps.then_some(Reason::Last).into_iter().collect(),
+            })
+            .collect(),
+    };
+    decide_with(true).check().unwrap();
+    let mut plan = decide_with(false);
+    let refused = plan.check().unwrap_err();
+    assert!(
+        refused.message().contains("every snapshot of job \"full\""),
+        "{refused:?}"
+    );
+    plan.keep(&facts[0].id, &Reason::Locked(Timestamp::MAX));
+    plan.check().unwrap();
 }
 
 proptest! {

@@ -205,6 +205,7 @@ fn collect(root: &Path, dir: &str, prefix: &str, after: Option<&str>, found: &mu
             key: object,
             size_bytes: meta.len(),
             modified: modified(&meta),
+            locked_until: None,
         });
     }
     Ok(())
@@ -307,6 +308,7 @@ impl ObjectStore for DirectoryStore {
             Ok(ObjectMeta {
                 size_bytes: meta.len(),
                 modified: modified(&meta),
+                locked_until: None,
                 key,
             })
         })

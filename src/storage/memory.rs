@@ -29,6 +29,7 @@ struct State {
     objects: BTreeMap<ObjectKey, (Bytes, Timestamp)>,
     uploads: HashMap<UploadId, Upload>,
     completed: HashMap<UploadId, ObjectKey>,
+    locked: HashMap<ObjectKey, Timestamp>,
     offset: SignedDuration,
 }
 
@@ -86,6 +87,11 @@ impl MemoryStore {
     pub fn advance(&self, by: SignedDuration) {
         let mut state = self.lock();
         state.offset = state.offset.saturating_add(by);
+    }
+
+    /// Locks an object, as a bucket with object lock does: until then it cannot be removed.
+    pub fn lock_object(&self, key: ObjectKey, until: Timestamp) {
+        self.lock().locked.insert(key, until);
     }
 
     /// Returns how many uploads are open.
@@ -168,11 +174,16 @@ impl ObjectStore for MemoryStore {
             key: key.clone(),
             size_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
             modified: *modified,
+            locked_until: state.locked.get(key).copied(),
         })
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        self.lock().objects.remove(key);
+        let mut state = self.lock();
+        if state.locked.get(key).is_some_and(|until| *until > state.now()) {
+            return Err(Error::new(ErrorKind::Denied, format!("object \"{key}\" is locked")));
+        }
+        state.objects.remove(key);
         Ok(())
     }
 
@@ -192,6 +203,7 @@ impl ObjectStore for MemoryStore {
                 key: key.clone(),
                 size_bytes,
                 modified: *modified,
+                locked_until: None,
             });
         }
         Ok(page)

@@ -72,6 +72,9 @@ pub struct ObjectMeta {
     pub size_bytes: u64,
     /// Last modification by the store's clock.
     pub modified: Timestamp,
+    /// Until when the store itself refuses to remove it (object lock; the end of time under a legal hold). Only
+    /// [`ObjectStore::head`] tells; a listing does not know.
+    pub locked_until: Option<Timestamp>,
 }
 
 /// One page of a listing.

@@ -18,8 +18,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{
+    CompletedMultipartUpload, CompletedPart, ObjectLockLegalHoldStatus, ServerSideEncryption, StorageClass,
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -184,6 +187,16 @@ fn timestamp(time: Option<&aws_sdk_s3::primitives::DateTime>) -> Timestamp {
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// Object lock: a retention with its end, or a legal hold, which has none. Both are told only to credentials with
+/// `s3:GetObjectRetention` and `s3:GetObjectLegalHold`.
+fn locked_until(head: &HeadObjectOutput) -> Option<Timestamp> {
+    if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
+        return Some(Timestamp::MAX);
+    }
+    let until = head.object_lock_retain_until_date()?;
+    Some(Timestamp::new(until.secs(), 0).unwrap_or(Timestamp::MAX))
+}
+
 fn size(length: Option<i64>) -> u64 {
     length.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
 }
@@ -299,6 +312,7 @@ impl ObjectStore for S3Store {
             key: key.clone(),
             size_bytes: size(head.content_length),
             modified,
+            locked_until: locked_until(&head),
         })
     }
 
@@ -338,6 +352,7 @@ impl ObjectStore for S3Store {
                 key,
                 size_bytes: size(object.size()),
                 modified: timestamp(object.last_modified()),
+                locked_until: None,
             });
         }
         let next = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
@@ -506,5 +521,24 @@ impl ObjectStore for S3Store {
                 "the store's answer carried no Date header",
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::primitives::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn a_retention_and_a_legal_hold_lock_an_object() {
+        let head = HeadObjectOutput::builder;
+        assert_eq!(locked_until(&head().build()), None);
+        let until = head().object_lock_retain_until_date(DateTime::from_secs(1000)).build();
+        assert_eq!(locked_until(&until), Timestamp::from_second(1000).ok());
+        let held = head()
+            .object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On)
+            .build();
+        assert_eq!(locked_until(&held), Some(Timestamp::MAX));
     }
 }

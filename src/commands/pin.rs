@@ -1,0 +1,34 @@
+//! `pin` and `unpin`: a person's word stands above the keep rules.
+
+use serde_json::json;
+
+use crate::cli::args;
+use crate::commands::said::said;
+use crate::commands::snapshots::open_repository;
+use crate::commands::{Outcome, Session, Status};
+
+/// Pins a snapshot.
+pub async fn pin(session: &Session, options: &args::Pin) -> Outcome {
+    let repository = open_repository(session).await?;
+    let id = session.or_cancelled(repository.resolve(&options.snapshot)).await?;
+    repository.pin(&id, &options.reason).await?;
+    let document = json!({ "snapshot": id, "pinned": true, "reason": options.reason });
+    said(document, format!("{id} is pinned; no rule expires it\n"), Status::Done)
+}
+
+/// Removes a pin.
+pub async fn unpin(session: &Session, options: &args::Unpin) -> Outcome {
+    let repository = open_repository(session).await?;
+    let id = session.or_cancelled(repository.resolve(&options.snapshot)).await?;
+    let was = repository.unpin(&id).await?;
+    let text = if was {
+        format!("{id} is no longer pinned\n")
+    } else {
+        format!("{id} was not pinned\n")
+    };
+    said(
+        json!({ "snapshot": id, "pinned": false, "was_pinned": was }),
+        text,
+        Status::Done,
+    )
+}
