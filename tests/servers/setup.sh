@@ -16,6 +16,10 @@ exec 9>"$dir/.lock"
 flock 9
 
 command -v cc >/dev/null || apt_install build-essential
+# What tests compare with: stock readers of archives, and another process that holds a SQLite database.
+for program in zstd sqlite3; do
+    command -v "$program" >/dev/null || apt_install "$program"
+done
 python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
 
 distribution_postgres() {
