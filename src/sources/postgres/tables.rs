@@ -24,7 +24,7 @@ use crate::report::{Note, SharedReporter};
 use crate::sources::Notes;
 
 /// Raw size of one ctid range, in bytes: large enough that its set-up does not count, small enough to repeat.
-const PART_BYTES: u64 = 256 << 20;
+const PART_BYTES: u64 = 64 << 20;
 
 /// Attempts at one part.
 const ATTEMPTS: u32 = 4;
