@@ -204,7 +204,7 @@ async fn read(client: &Client) -> (Graph, Vec<(TocItem, String)>) {
     let graph = Graph::read(client, &SchemaOptions::default()).await.unwrap();
     let mut sink = Collected::default();
     for section in [Section::PreData, Section::Data, Section::PostData] {
-        graph.write(client, section, &mut sink).await.unwrap();
+        graph.write(client, &[], section, &mut sink).await.unwrap();
     }
     client.batch_execute("COMMIT").await.unwrap();
     (graph, sink.0)

@@ -1,10 +1,11 @@
 //! The `postgres` source: one snapshot, its schema as SQL, its tables as COPY data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio_postgres::Client;
 
 use super::check;
 use super::copy_table::CopyTable;
@@ -65,7 +66,9 @@ impl PostgresSource {
         let objects = large_objects::Plan::read(&leader.client, &notes)
             .await
             .context("look for large objects")?;
-        let sql = write_sql(&leader, &writer, objects.as_ref()).await?;
+        let helpers = leader.helpers(&self.options, parallel).await;
+        let sql = write_sql(&leader, &helpers, &writer, objects.as_ref()).await?;
+        drop(helpers);
         let mut tables = CopyTable::all(&leader.client, leader.graph.tables()).await?;
         tables.extend(objects.map(large_objects::Plan::table));
         writer.finish_stream(facts_record(&leader.facts)?).await?;
@@ -140,6 +143,7 @@ impl Source for PostgresSource {
 /// Writes all SQL before the data: definitions are read from the current catalogs, so the sooner the better.
 async fn write_sql(
     leader: &Leader,
+    helpers: &[Client],
     writer: &ArchiveWriter,
     objects: Option<&large_objects::Plan>,
 ) -> Result<Vec<TextResult>> {
@@ -164,7 +168,7 @@ async fn write_sql(
         streams.next_stream(name).await?;
         leader
             .graph
-            .write(&leader.client, section, &mut streams)
+            .write(&leader.client, helpers, section, &mut streams)
             .await
             .with_context(|| format!("write {name}"))?;
     }
@@ -210,9 +214,10 @@ async fn write_scripts(
             .push(&restore_script::joins(&stream.prefix, &stream.joined))
             .await?;
     }
+    let by_number: HashMap<u32, &CopyTable> = tables.iter().map(|t| (t.table.number, t)).collect();
     for result in results {
         // Large objects have number 0, and come when their objects were made.
-        let Some(table) = tables.iter().find(|t| t.table.number == result.number) else {
+        let Some(table) = by_number.get(&result.number) else {
             continue;
         };
         joins.push(&restore_script::table_joins(table, &result.parts)).await?;

@@ -156,7 +156,7 @@ impl CopyTable {
             Some(pieces) => serde_json::json!({ "pieces": pieces.name() }),
             None => serde_json::json!({
                 "schema": self.table.schema, "name": self.table.name, "columns": self.table.columns,
-                "number": self.table.number, "filter": self.table.filter
+                "number": self.table.number, "filter": self.table.filter, "root": self.table.root
             }),
         };
         if let (Some(facts), serde_json::Value::Object(more)) = (facts.as_object_mut(), more) {

@@ -4,7 +4,7 @@
 //! that is loaded by one COPY is truncated and frozen in the same transaction: only tables that this run created are
 //! ever loaded.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,6 +37,8 @@ pub(super) struct TableData {
     pub(super) pieces: Option<Pieces>,
     /// Set for a configuration table of an extension: which of its rows are the backup's.
     pub(super) filter: Option<String>,
+    /// Schema and name of the partitioned table through which it is loaded, where its rows may belong into another partition.
+    pub(super) root: Option<(String, String)>,
     pub(super) record: StreamRecord,
 }
 
@@ -53,6 +55,8 @@ struct TableFacts {
     pieces: Option<String>,
     #[serde(default)]
     filter: Option<String>,
+    #[serde(default)]
+    root: Option<(String, String)>,
 }
 
 impl TableData {
@@ -78,6 +82,7 @@ impl TableData {
             format: facts.format,
             pieces,
             filter: facts.filter,
+            root: facts.root,
             record: record.clone(),
         })
     }
@@ -106,7 +111,10 @@ impl TableData {
     fn copy_in_sql(&self, freeze: bool) -> String {
         let target = match self.pieces {
             Some(_) => large_objects::STAGING.to_owned(),
-            None => format!("{}{}", self.qualified(), self.list()),
+            None => {
+                let root = self.root.as_ref().map(|(schema, name)| qualified(schema, name));
+                format!("{}{}", root.unwrap_or_else(|| self.qualified()), self.list())
+            }
         };
         let more: &[&str] = if freeze { &["FREEZE"] } else { &[] };
         format!("COPY {target} FROM STDIN{}", self.format.options(more))
@@ -273,7 +281,7 @@ async fn load(
     task: &str,
 ) -> Result<u64> {
     // Within a transaction of the caller the table may hold rows that others see.
-    let own = table.pieces.is_none() && table.filter.is_none();
+    let own = table.pieces.is_none() && table.filter.is_none() && table.root.is_none();
     let freeze = unit.whole() && own && !connection.in_transaction();
     if table.pieces.is_some() {
         large_objects::prepare(connection).await?;
@@ -343,7 +351,10 @@ async fn rows_digest(connection: &mut Connection, copy_sql: &str, format: CopyFo
 }
 
 /// Reads every table again and compares rows and digest with the backup's.
+///
+/// Partitions that were loaded through one table are compared together: each row may have gone to another one.
 pub(super) async fn compare_all(options: &ConnectOptions, tables: &[TableData], parallel: usize) -> Result<()> {
+    let families: Mutex<HashMap<&(String, String), Family>> = Mutex::new(HashMap::new());
     let queue = Mutex::new(tables.iter().collect::<VecDeque<_>>());
     let work = || async {
         let mut connection = open_session(options).await?;
@@ -353,6 +364,11 @@ pub(super) async fn compare_all(options: &ConnectOptions, tables: &[TableData], 
             let digest = rows_digest(&mut connection, &table.copy_out_sql(), table.format)
                 .await
                 .with_context(|| format!("read {}", table.label()))?;
+            if let Some(root) = &table.root {
+                let mut families = families.lock().expect("no panic happens under this lock");
+                families.entry(root).or_default().add(&table.record, &digest);
+                continue;
+            }
             if Some(digest.rows) != table.record.rows || Some(digest.hex()) != table.record.row_digest {
                 return Err(Error::corrupt(format!(
                     "{} differs after the restore: {} rows with digest {}, the backup has {} with {}",
@@ -367,7 +383,34 @@ pub(super) async fn compare_all(options: &ConnectOptions, tables: &[TableData], 
         connection.close().await;
         Ok::<(), Error>(())
     };
-    try_join_all((0..parallel.clamp(1, tables.len().max(1))).map(|_| work()))
-        .await
-        .map(drop)
+    try_join_all((0..parallel.clamp(1, tables.len().max(1))).map(|_| work())).await?;
+    let families = families.into_inner().expect("no panic happens under this lock");
+    for (root, family) in families {
+        if family.stored != family.read {
+            return Err(Error::corrupt(format!(
+                "the partitions of {} differ after the restore: {} rows with digest {}, the backup has {} with {}",
+                qualified(&root.0, &root.1),
+                family.read.rows,
+                family.read.hex(),
+                family.stored.rows,
+                family.stored.hex()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Rows of all partitions below one table.
+#[derive(Debug, Default)]
+struct Family {
+    stored: RowDigest,
+    read: RowDigest,
+}
+
+impl Family {
+    fn add(&mut self, record: &StreamRecord, read: &RowDigest) {
+        let hex = record.row_digest.as_deref().unwrap_or_default();
+        self.stored.merge(&RowDigest::of_record(record.rows.unwrap_or(0), hex));
+        self.read.merge(read);
+    }
 }

@@ -3,9 +3,11 @@
 //! Codec ([`copy_out`], no I/O) below connection ([`connection`]) below stream; `docs/postgres.md` tells how a database
 //! is read and put back.
 
+mod analyze;
 mod auth;
 pub mod backup;
 mod binary_copy;
+mod board;
 mod check;
 pub mod client;
 mod cluster;

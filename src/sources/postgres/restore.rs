@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::analyze::analyze;
 use super::backup::FACTS;
 use super::in_place::schemas;
 use super::load::{TableData, compare_all, load_all};
@@ -19,7 +20,7 @@ use super::snapshot::ServerFacts;
 use super::sql_rewrite::Rewrite;
 use super::sql_streams::{GLOBALS, TocLine};
 use super::sql_text::Contents;
-use super::statements::{FailedItem, open_session, run_in_order, run_parallel};
+use super::statements::{FailedItem, open_session, run_in_order, run_parallel, run_pre_data};
 use super::target::Target;
 use super::url::ConnectOptions;
 use crate::archive::ArchiveReader;
@@ -135,6 +136,7 @@ impl PostgresRestore {
             report.seconds = started.elapsed().as_secs_f64();
             return Ok(report);
         }
+        let needs_known = facts.as_ref().is_some_and(|f| f.needs_known);
         let id = format!("{:08x}", rand::random::<u32>());
         let target = Target::create(
             &self.target,
@@ -148,7 +150,7 @@ impl PostgresRestore {
         let filled = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the restore was cancelled")),
-            done = self.fill(&filling, &contents, &toc, &chosen) => done,
+            done = self.fill(&filling, &contents, &toc, &chosen, needs_known) => done,
         };
         let mut report = match filled {
             Ok(report) => report,
@@ -206,6 +208,7 @@ impl PostgresRestore {
         contents: &Contents,
         toc: &[TocLine],
         chosen: &Chosen<'_>,
+        needs_known: bool,
     ) -> Result<RestoreReport> {
         let globals: Vec<&TocLine> = toc.iter().filter(|l| l.stream == GLOBALS).collect();
         let (parallel, tables) = (self.options.parallel, &chosen.tables);
@@ -222,7 +225,7 @@ impl PostgresRestore {
             }
             connection.close().await;
         }
-        report.failed = run_in_order(into, contents, &chosen.pre_data)
+        report.failed = run_pre_data(into, contents, &chosen.pre_data, parallel, needs_known)
             .await
             .context("create what comes before the data")?;
 
@@ -263,7 +266,13 @@ impl PostgresRestore {
                 .context("create what comes after the data")?,
         );
         self.reporter.phase(&self.task, "analyze");
-        self.analyze(into).await.context("collect statistics")?;
+        for (name, error) in analyze(into, tables, chosen.pre_data.len(), parallel)
+            .await
+            .context("collect statistics")?
+        {
+            self.reporter
+                .note(&self.task, Note::new("not-analyzed", name, error.chain()));
+        }
         self.note_failed(&report.failed);
         Ok(report)
     }
@@ -275,39 +284,6 @@ impl PostgresRestore {
                 Note::new("failed", format!("{} {}", item.kind, item.name), item.error.clone()),
             );
         }
-    }
-
-    /// Collects statistics. A table that cannot be analysed (a foreign child whose server is away) is noted: the rest of the
-    /// database has statistics all the same.
-    async fn analyze(&self, into: &ConnectOptions) -> Result<()> {
-        let mut connection = open_session(into).await?;
-        let Err(whole) = connection.execute("ANALYZE").await else {
-            connection.close().await;
-            return Ok(());
-        };
-        if connection.is_dead() {
-            return Err(whole);
-        }
-        let sql = "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_class c \
-                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'm') AND c.oid >= 16384 \
-                   AND n.nspname !~ '^pg_' ORDER BY c.oid";
-        for name in connection
-            .query(sql)
-            .await?
-            .rows
-            .iter()
-            .filter_map(|r| r.first()?.as_deref())
-        {
-            match connection.execute(&format!("ANALYZE {name}")).await {
-                Err(error) if connection.is_dead() => return Err(error),
-                Err(error) => self
-                    .reporter
-                    .note(&self.task, Note::new("not-analyzed", name, error.chain())),
-                Ok(()) => {}
-            }
-        }
-        connection.close().await;
-        Ok(())
     }
 
     /// Reports roles that the server lacks, and creates them if asked to.

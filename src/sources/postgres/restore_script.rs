@@ -161,7 +161,10 @@ pub(super) fn table_lines(copied: &CopyTable, parts: &[PartResult]) -> String {
     } else {
         format!(" ({})", columns.join(", "))
     };
-    let name = qualified(&safe_schema, &safe_name);
+    let name = match &table.root {
+        Some((schema, name)) if !breaks(schema) && !breaks(name) => qualified(schema, name),
+        _ => qualified(&safe_schema, &safe_name),
+    };
     let options = copied.format.options(&[]).to_lowercase();
     for file in data_files(copied, parts) {
         let _ = writeln!(text, "\\copy {name}{list} from '{file}'{options}");
@@ -221,7 +224,9 @@ mod tests {
             columns: vec!["id".into(), "c\n".into()],
             pages: 0,
             bytes: 0,
+            empty: false,
             ctid_ranges: true,
+            root: None,
             filter: None,
         };
         let part = PartResult {

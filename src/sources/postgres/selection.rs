@@ -118,6 +118,19 @@ pub(super) async fn choose<'a>(
     chosen
         .tables
         .retain(|t| t.pieces.is_some() || excluded.matching(&t.schema, &t.name).is_none());
+    if !selection.data_only {
+        // Without its root a partition comes back as a table of its own.
+        let made: HashSet<(&str, &str)> = chosen
+            .pre_data
+            .iter()
+            .filter(|l| l.item.kind == "TABLE")
+            .map(|l| (l.item.schema.as_deref().unwrap_or_default(), l.item.name.as_str()))
+            .collect();
+        let is_made = |root: &(String, String)| made.contains(&(root.0.as_str(), root.1.as_str()));
+        for table in &mut chosen.tables {
+            table.root = table.root.take().filter(is_made);
+        }
+    }
     if selection.schema_only {
         chosen.tables.clear();
         chosen.large_objects.clear();

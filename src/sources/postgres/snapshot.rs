@@ -72,6 +72,9 @@ pub(super) struct ServerFacts {
     pub database_bytes: u64,
     /// When the snapshot was taken, by the server's clock.
     pub taken_at: String,
+    /// Whether the table of contents says what items before the data need, too.
+    #[serde(default)]
+    pub needs_known: bool,
 }
 
 impl ServerFacts {
@@ -131,6 +134,31 @@ impl Leader {
     }
 }
 
+/// Objects from which on further sessions read a share of the definitions.
+const MANY_OBJECTS: usize = 5_000;
+
+/// Sessions beside the leader's that read definitions, at most.
+const MAX_HELPERS: usize = 3;
+
+impl Leader {
+    /// Opens further sessions on the snapshot for reading definitions; as many as the server gives.
+    pub(super) async fn helpers(&self, options: &ConnectOptions, parallel: usize) -> Vec<Client> {
+        let mut helpers = Vec::new();
+        if self.graph.object_count() < MANY_OBJECTS {
+            return helpers;
+        }
+        let sql = format!("{} SET lock_timeout = '2s'", import_sql(&self.facts));
+        for _ in 1..parallel.min(MAX_HELPERS + 1) {
+            let Ok(client) = open_client(options).await else { break };
+            if client.batch_execute(&sql).await.is_err() {
+                break;
+            }
+            helpers.push(client);
+        }
+        helpers
+    }
+}
+
 async fn encoding_sql(_options: &ConnectOptions, client: &Client) -> Result<&'static str> {
     let encoding = one_row(client, "SHOW server_encoding").await?;
     // Bytes of an SQL_ASCII database have no encoding to convert from.
@@ -184,6 +212,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         locale: text(13),
         locale_rules: text(14),
         process_id: text(15).parse().unwrap_or(0),
+        needs_known: true,
     })
 }
 
@@ -214,19 +243,23 @@ async fn blockers(options: &ConnectOptions) -> Result<String> {
     })
 }
 
-/// Opens a reader on an exported snapshot.
-pub(super) async fn open_reader(options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
-    let mut connection = Connection::open(options).await?;
+/// Returns what begins a session on an exported snapshot.
+fn import_sql(facts: &ServerFacts) -> String {
     let snapshot = facts.snapshot.replace('\'', "''");
     let ascii = if facts.encoding == "SQL_ASCII" {
         "SET client_encoding = 'SQL_ASCII';"
     } else {
         ""
     };
-    let sql = format!(
+    format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'; {SESSION_SQL}{ascii}"
-    );
-    let opened = connection.execute(&sql).await;
+    )
+}
+
+/// Opens a reader on an exported snapshot.
+pub(super) async fn open_reader(options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
+    let mut connection = Connection::open(options).await?;
+    let opened = connection.execute(&import_sql(facts)).await;
     opened.map_err(|e| match sqlstate(&e) {
         Some("22023" | "42704") => Error::new(ErrorKind::PreconditionFailed, "the shared snapshot is gone")
             .with_cause(e)

@@ -1,15 +1,12 @@
 //! Runs the statements of a restore: those before the data one after another, those after it in parallel.
 //!
-//! After the data, an item starts when everything it depends on was run and no running item locks one of its tables;
-//! the heaviest first. What failed is tried again at the end of its phase (what it needed may exist by then), and what
+//! In parallel, items go by [`super::board`]. Many small statements in a row are one transaction: that saves the round trip and
+//! the commit of each; if the server refuses it, they run one by one. What failed is tried again at the end of its phase (what it needed may exist by then), and what
 //! still fails is reported, not fatal: the rows are there, and the operator can run the statement later.
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::sync::Mutex;
-
 use futures_util::future::try_join_all;
-use tokio::sync::Notify;
 
+use super::board::{Batch, Board, Next};
 use super::connection::Connection;
 use super::server_error::{server_error, sqlstate};
 use super::sql_streams::TocLine;
@@ -104,16 +101,48 @@ pub(super) async fn run_on(
     lines: &[&TocLine],
 ) -> Result<Vec<FailedItem>> {
     let mut texts = contents.texts();
-    let (mut failed, mut report) = (Vec::new(), Vec::new());
-    for &line in lines {
-        match run_item(connection, &mut texts, line).await? {
+    let mut ended = Ended::default();
+    run_ordered(connection, &mut texts, lines, &mut ended).await?;
+    ended.report.extend(retry(connection, &mut texts, ended.failed).await?);
+    Ok(ended.report)
+}
+
+/// What a first run leaves.
+#[derive(Default)]
+struct Ended<'a> {
+    /// To be tried again.
+    failed: Vec<(&'a TocLine, Error)>,
+    report: Vec<FailedItem>,
+}
+
+impl<'a> Ended<'a> {
+    fn add(&mut self, line: &'a TocLine, outcome: Outcome) {
+        match outcome {
             Outcome::Done => {}
-            Outcome::WithoutOwner(error) => report.push(FailedItem::new(line, &error)),
-            Outcome::Failed(error) => failed.push((line, error)),
+            Outcome::WithoutOwner(error) => self.report.push(FailedItem::new(line, &error)),
+            Outcome::Failed(error) => self.failed.push((line, error)),
         }
     }
-    report.extend(retry(connection, &mut texts, failed).await?);
-    Ok(report)
+}
+
+/// Runs items in their order.
+async fn run_ordered<'a>(
+    connection: &mut Connection,
+    texts: &mut Texts<'_>,
+    lines: &[&'a TocLine],
+    ended: &mut Ended<'a>,
+) -> Result<()> {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let mut batch = Batch::default();
+        let count = rest.iter().take_while(|line| batch.take(line, usize::MAX)).count();
+        let (items, later) = rest.split_at(count.clamp(1, rest.len()));
+        rest = later;
+        for (&line, outcome) in items.iter().zip(run_items(connection, texts, items).await?) {
+            ended.add(line, outcome);
+        }
+    }
+    Ok(())
 }
 
 /// How one item ended.
@@ -122,6 +151,30 @@ enum Outcome {
     /// Made, but without an owner that does not exist here: reported, not tried again.
     WithoutOwner(Error),
     Failed(Error),
+}
+
+/// Runs several items as one transaction; if that is refused, one after another.
+async fn run_items(connection: &mut Connection, texts: &mut Texts<'_>, lines: &[&TocLine]) -> Result<Vec<Outcome>> {
+    if lines.len() > 1 {
+        let mut all = String::new();
+        for line in lines {
+            all.push_str(&texts.get(line).await?);
+            all.push('\n');
+        }
+        match execute(connection, &all).await {
+            Ok(()) => return Ok(lines.iter().map(|_| Outcome::Done).collect()),
+            Err(error) if connection.is_dead() => {
+                let first = lines.first().map_or("", |l| l.item.name.as_str());
+                return Err(error.context(format!("create {} objects from \"{first}\" on", lines.len())));
+            }
+            Err(_) => {}
+        }
+    }
+    let mut outcomes = Vec::with_capacity(lines.len());
+    for line in lines {
+        outcomes.push(run_item(connection, texts, line).await?);
+    }
+    Ok(outcomes)
 }
 
 /// Runs one item. An error ends the restore: it is the backup's or the connection's, not the item's.
@@ -220,226 +273,107 @@ pub(super) async fn run_parallel(
     lines: &[&TocLine],
     parallel: usize,
 ) -> Result<Vec<FailedItem>> {
-    let board = Board::new(lines);
-    let workers = (0..parallel.clamp(1, lines.len().max(1))).map(|_| worker(options, contents, lines, &board));
-    try_join_all(workers).await?;
-    let mut failed = board.into_failed();
-    failed.sort_by_key(|(at, _)| *at);
-    let failed: Vec<(&TocLine, Error)> = failed
-        .into_iter()
-        .filter_map(|(at, e)| Some((*lines.get(at)?, e)))
-        .collect();
-    if failed.is_empty() {
-        return Ok(Vec::new());
+    let mut ended = Ended::default();
+    run_free(options, contents, lines, parallel, &mut ended).await?;
+    if !ended.failed.is_empty() {
+        let mut connection = open_session(options).await?;
+        let again = retry(&mut connection, &mut contents.texts(), ended.failed).await?;
+        ended.report.extend(again);
+        connection.close().await;
     }
-    let mut connection = open_session(options).await?;
-    let report = retry(&mut connection, &mut contents.texts(), failed).await?;
-    connection.close().await;
-    Ok(report)
+    Ok(ended.report)
 }
 
-async fn worker(options: &ConnectOptions, contents: &Contents, lines: &[&TocLine], board: &Board) -> Result<()> {
+/// Kinds that may be made in parallel before the data.
+const RELATIONS: [&str; 4] = ["TABLE", "SEQUENCE", "VIEW", "MATERIALIZED VIEW"];
+
+/// Relations in a row from which on that is worth further connections.
+const LONG_RUN: usize = 500;
+
+/// Runs what comes before the data; returns what failed for good.
+///
+/// Relations in long rows are made in parallel where the backup says what each needs. All else keeps its order: a view, say,
+/// needs a cast that no catalog names as its need.
+pub(super) async fn run_pre_data(
+    options: &ConnectOptions,
+    contents: &Contents,
+    lines: &[&TocLine],
+    parallel: usize,
+    needs_known: bool,
+) -> Result<Vec<FailedItem>> {
     let mut connection = open_session(options).await?;
     let mut texts = contents.texts();
+    let mut ended = Ended::default();
+    let is_relation = |l: &TocLine| needs_known && RELATIONS.contains(&l.item.kind.as_str());
+    for run in lines.chunk_by(|a, b| is_relation(a) == is_relation(b)) {
+        if run.len() >= LONG_RUN && run.first().is_some_and(|l| is_relation(l)) {
+            run_free(options, contents, run, parallel, &mut ended).await?;
+        } else {
+            run_ordered(&mut connection, &mut texts, run, &mut ended).await?;
+        }
+    }
+    ended
+        .report
+        .extend(retry(&mut connection, &mut texts, ended.failed).await?);
+    connection.close().await;
+    Ok(ended.report)
+}
+
+/// Runs every item once, as its needs and locks allow.
+async fn run_free<'a>(
+    options: &ConnectOptions,
+    contents: &Contents,
+    lines: &[&'a TocLine],
+    parallel: usize,
+    ended: &mut Ended<'a>,
+) -> Result<()> {
+    let workers = parallel.clamp(1, lines.len().max(1));
+    let board = Board::new(lines, workers);
+    let done = try_join_all((0..workers).map(|_| worker(options, contents, lines, &board))).await?;
+    let mut outcomes: Vec<(usize, Outcome)> = done.into_iter().flatten().collect();
+    outcomes.sort_by_key(|(at, _)| *at);
+    for (at, outcome) in outcomes {
+        if let Some(line) = lines.get(at) {
+            ended.add(line, outcome);
+        }
+    }
+    Ok(())
+}
+
+/// Runs items until the board has no more; returns what did not simply succeed.
+async fn worker(
+    options: &ConnectOptions,
+    contents: &Contents,
+    lines: &[&TocLine],
+    board: &Board,
+) -> Result<Vec<(usize, Outcome)>> {
+    let mut connection = open_session(options).await?;
+    let mut texts = contents.texts();
+    let mut told = Vec::new();
     loop {
         let changed = board.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         match board.take(lines) {
-            Next::Item(at) => {
-                let Some(line) = lines.get(at) else { continue };
-                let error = match run_item(&mut connection, &mut texts, line).await? {
-                    Outcome::Done => None,
-                    Outcome::WithoutOwner(error) | Outcome::Failed(error) => Some(error),
-                };
-                board.done(at, line, error);
+            Next::Items(places) => {
+                let items: Vec<&TocLine> = places.iter().filter_map(|&at| lines.get(at).copied()).collect();
+                let outcomes = run_items(&mut connection, &mut texts, &items).await?;
+                board.done(lines, &places);
+                let outcomes = places.into_iter().zip(outcomes);
+                told.extend(outcomes.filter(|(_, outcome)| !matches!(outcome, Outcome::Done)));
             }
             Next::Wait => changed.await,
             Next::Finished => break,
         }
     }
     connection.close().await;
-    Ok(())
-}
-
-enum Next {
-    Item(usize),
-    Wait,
-    Finished,
-}
-
-/// Which items wait, are ready, run.
-#[derive(Debug)]
-struct Board {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// (weight, reversed position): the heaviest first, else in order.
-    ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
-    /// Per item, how many it still waits for.
-    waits: Vec<usize>,
-    /// Per item, who waits for it.
-    wakes: Vec<Vec<usize>>,
-    /// Per item its weight.
-    weights: Vec<u64>,
-    locked: HashSet<u32>,
-    left: usize,
-    running: usize,
-    failed: Vec<(usize, Error)>,
-}
-
-impl Board {
-    fn new(lines: &[&TocLine]) -> Self {
-        let places: HashMap<u32, usize> = lines.iter().enumerate().map(|(at, l)| (l.item.id, at)).collect();
-        let mut state = State {
-            waits: vec![0; lines.len()],
-            wakes: vec![Vec::new(); lines.len()],
-            weights: lines.iter().map(|l| l.item.weight).collect(),
-            left: lines.len(),
-            ..State::default()
-        };
-        for (at, line) in lines.iter().enumerate() {
-            // Only earlier items count, so that a damaged table of contents cannot make a loop.
-            for &needed in line
-                .item
-                .depends_on
-                .iter()
-                .filter_map(|id| places.get(id))
-                .filter(|&&n| n < at)
-            {
-                if let (Some(wakes), Some(waits)) = (state.wakes.get_mut(needed), state.waits.get_mut(at)) {
-                    wakes.push(at);
-                    *waits += 1;
-                }
-            }
-            if state.waits.get(at) == Some(&0) {
-                state.ready.push((line.item.weight, std::cmp::Reverse(at)));
-            }
-        }
-        Self {
-            state: Mutex::new(state),
-            changed: Notify::new(),
-        }
-    }
-
-    fn take(&self, lines: &[&TocLine]) -> Next {
-        let mut state = self.state.lock().expect("no panic happens under this lock");
-        if state.left == 0 {
-            return Next::Finished;
-        }
-        let mut aside = Vec::new();
-        let mut found = None;
-        while let Some(candidate) = state.ready.pop() {
-            let at = candidate.1.0;
-            let locks = lines.get(at).map(|l| l.item.locks.as_slice()).unwrap_or_default();
-            if locks.iter().any(|t| state.locked.contains(t)) {
-                aside.push(candidate);
-                continue;
-            }
-            state.locked.extend(locks);
-            found = Some(at);
-            break;
-        }
-        state.ready.extend(aside);
-        match found {
-            Some(at) => {
-                state.running += 1;
-                Next::Item(at)
-            }
-            None => Next::Wait,
-        }
-    }
-
-    fn done(&self, at: usize, line: &TocLine, error: Option<Error>) {
-        let mut state = self.state.lock().expect("no panic happens under this lock");
-        state.running -= 1;
-        state.left -= 1;
-        for table in &line.item.locks {
-            state.locked.remove(table);
-        }
-        if let Some(error) = error {
-            state.failed.push((at, error));
-        }
-        let woken = state.wakes.get_mut(at).map(std::mem::take).unwrap_or_default();
-        for next in woken {
-            let weight = state.weights.get(next).copied().unwrap_or(0);
-            if let Some(waits) = state.waits.get_mut(next) {
-                *waits -= 1;
-                if *waits == 0 {
-                    state.ready.push((weight, std::cmp::Reverse(next)));
-                }
-            }
-        }
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
-    fn into_failed(self) -> Vec<(usize, Error)> {
-        self.state
-            .into_inner()
-            .expect("no panic happens under this lock")
-            .failed
-    }
+    Ok(told)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::schema::{Section, TocItem};
     use super::*;
-
-    fn line(id: u32, depends_on: Vec<u32>, locks: Vec<u32>, weight: u64) -> TocLine {
-        let item = TocItem {
-            id,
-            section: Section::PostData,
-            kind: "INDEX".into(),
-            schema: None,
-            name: id.to_string(),
-            depends_on,
-            locks,
-            weight,
-            sql_bytes: 0,
-        };
-        TocLine {
-            stream: "post-data.sql".into(),
-            offset: 0,
-            item,
-        }
-    }
-
-    #[test]
-    fn items_wait_for_what_they_need_and_for_locked_tables() {
-        let items = [
-            line(10, vec![], vec![1], 5),
-            line(11, vec![10], vec![2], 0),
-            line(12, vec![99], vec![1], 9),
-            line(13, vec![], vec![3], 1),
-        ];
-        let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines);
-        let take = |board: &Board| match board.take(&lines) {
-            Next::Item(at) => Some(at),
-            _ => None,
-        };
-        assert_eq!(
-            take(&board),
-            Some(2),
-            "the heaviest first; what lies in earlier sections is there"
-        );
-        assert_eq!(take(&board), Some(3), "item 0 waits for the lock");
-        assert_eq!(take(&board), None);
-        board.done(2, lines[2], None);
-        assert_eq!(take(&board), Some(0));
-        board.done(3, lines[3], None);
-        assert_eq!(take(&board), None);
-        board.done(0, lines[0], None);
-        assert_eq!(take(&board), Some(1));
-        board.done(1, lines[1], None);
-        assert!(matches!(board.take(&lines), Next::Finished));
-    }
 
     #[test]
     fn an_owner_that_is_missing_is_taken_out_line_by_line() {

@@ -207,6 +207,12 @@ async fn read_part(
     table: &CopyTable,
     part: &Part,
 ) -> Result<PartResult> {
+    if table.table.empty {
+        let prefix = table.stream_name();
+        return RowStream::new(shared.writer.clone(), prefix, (0, 1), table.format)
+            .finish()
+            .await;
+    }
     let act = || format!("copy {}", table.label());
     let mut first: Option<Error> = None;
     for attempt in 1..=ATTEMPTS {
@@ -304,7 +310,9 @@ mod tests {
                 columns: vec!["a\"b".to_owned()],
                 pages,
                 bytes,
+                empty: false,
                 ctid_ranges: true,
+                root: None,
                 filter: None,
             },
             CopyFormat::Text,

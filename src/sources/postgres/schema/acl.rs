@@ -7,15 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::graph::Graph;
+use futures_util::TryStreamExt;
+
 use super::node::{Kind, Node, class, flag};
 use super::quote::quote_ident;
 use super::rows::{Columns, query};
 use super::write::Context;
 use super::{Section, SqlSink, system_rights};
 use crate::error::Result;
-
-/// Objects whose rights are read at once.
-const PAGE: usize = 500;
 
 /// One entry of an access list: who gave what to whom. An empty grantee is PUBLIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,15 +175,9 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
         .copied()
         .filter(|&i| graph.node(i).is_some_and(wanted))
         .collect();
-    for page in chosen.chunks(PAGE) {
-        let mut kinds: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
-        for node in page.iter().filter_map(|&i| graph.node(i)) {
-            kinds.entry(node.kind).or_default().push(node.oid);
-        }
-        let mut lists: HashMap<(Kind, u32), Lists> = HashMap::new();
-        for (kind, oids) in kinds {
-            read_lists(context, kind, &oids, &mut lists).await?;
-        }
+    let pages = context.read_pages(&chosen, read_page);
+    tokio::pin!(pages);
+    while let Some((page, mut lists)) = pages.try_next().await? {
         for &index in page {
             let Some(node) = graph.node(index) else { continue };
             let Some(found) = lists.remove(&(node.kind, node.oid)) else {
@@ -208,6 +201,19 @@ async fn column_rights(context: &Context<'_>) -> Result<std::collections::HashSe
         "SELECT DISTINCT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attacl IS NOT NULL AND a.attrelid >= 16384";
     let rows = query(context.client, "column rights", sql, &[]).await?;
     rows.iter().map(|row| row.oid(0)).collect()
+}
+
+/// Reads the access lists of a page of nodes.
+async fn read_page(context: Context<'_>, page: &[u32]) -> Result<HashMap<(Kind, u32), Lists>> {
+    let mut kinds: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
+    for node in page.iter().filter_map(|&i| context.graph.node(i)) {
+        kinds.entry(node.kind).or_default().push(node.oid);
+    }
+    let mut lists: HashMap<(Kind, u32), Lists> = HashMap::new();
+    for (kind, oids) in kinds {
+        read_lists(&context, kind, &oids, &mut lists).await?;
+    }
+    Ok(lists)
 }
 
 async fn read_lists(

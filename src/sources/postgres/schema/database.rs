@@ -152,6 +152,7 @@ fn item(context: &Context<'_>, kind: &str, name: &str) -> TocItem {
         name: name.to_owned(),
         depends_on: Vec::new(),
         locks: Vec::new(),
+        shares: Vec::new(),
         weight: 0,
         sql_bytes: 0,
     }

@@ -46,6 +46,7 @@ impl Writer<'_> {
             name: name.to_owned(),
             depends_on: Vec::new(),
             locks: Vec::new(),
+            shares: Vec::new(),
             weight: 0,
             sql_bytes: 0,
         }

@@ -350,31 +350,18 @@ impl Graph {
             .filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA)))
             .collect();
         chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
-        // Asking for a size opens files: with very many tables the last VACUUM's figure has to do, which only orders them.
-        let (size, toast) = if chosen.len() > MANY_TABLES {
-            let pages =
-                |of: &str| format!("GREATEST({of}.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8");
-            (
-                pages("c"),
-                format!(
-                    "COALESCE((SELECT {} FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0)",
-                    pages("t")
-                ),
-            )
-        } else {
-            (
-                "pg_catalog.pg_relation_size(c.oid)".to_owned(),
-                "CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END"
-                    .to_owned(),
-            )
-        };
+        let (size, toast, exact) = sizes(client, chosen.len()).await?;
+        // Nobody can truncate or swap the file while we hold its lock, and a row of our snapshot would lie in it. On a
+        // standby the files of unlogged tables say nothing.
         let sql = format!(
-            "SELECT c.oid, {size}, {toast}, \
-                       pg_catalog.current_setting('block_size')::int8, COALESCE(m.amname, '') = 'heap', \
+            "SELECT c.oid, s.size, {toast}, \
+                       pg_catalog.current_setting('block_size')::int8, c.relam = 2, \
+                       {exact} AND c.relam = 2 AND s.size = 0 AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()), \
                        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
                        AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
-                       FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam WHERE c.oid = ANY($1::oid[])"
+                       FROM pg_catalog.pg_class c, LATERAL (SELECT {size} AS size OFFSET 0) s WHERE c.oid = ANY($1::oid[])"
         );
+        let exact = exact && !self.options.no_lock;
         for page in chosen.chunks(500) {
             let oids: Vec<u32> = page.iter().filter_map(|&i| self.node(i)).map(|n| n.oid).collect();
             let mut rows = std::collections::HashMap::new();
@@ -393,16 +380,19 @@ impl Graph {
                     oid: node.oid,
                     schema: self.schema(&node).unwrap_or_default().to_owned(),
                     name: self.name(&node).to_owned(),
-                    columns: row.list(5)?,
+                    columns: row.list(6)?,
+                    empty: exact && row.flag(5)?,
                     pages: u64::try_from(heap.checked_div(block).unwrap_or(0)).unwrap_or(0),
                     bytes: u64::try_from(heap.saturating_add(toast)).unwrap_or(0),
                     ctid_ranges: self.version >= 140_000 && row.flag(4)?,
+                    root: None,
                     filter: None,
                 };
                 self.lock_numbers.push((node.oid, number));
                 self.tables.push(table);
             }
         }
+        self.read_roots(client).await?;
         self.read_configuration_tables(client).await?;
         let mut number = u32::try_from(self.tables.len()).unwrap_or(NONE);
         for node in &self.nodes {
@@ -427,6 +417,32 @@ impl Graph {
         Ok(())
     }
 
+    /// Finds partitions by a hash that another database computes otherwise: an enum's is that of its OIDs, and so is that of
+    /// an array or row that may hold one; a collation's rests on its library.
+    async fn read_roots(&mut self, client: &Client) -> Result<()> {
+        let sql = "SELECT DISTINCT l.relid::oid, n.nspname::text, c.relname::text, \
+            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+            AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
+            FROM pg_catalog.pg_partitioned_table p, LATERAL pg_catalog.pg_partition_tree(p.partrelid) l, \
+            pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE p.partstrat = 'h' AND p.partrelid >= 16384 AND l.isleaf AND c.oid = pg_catalog.pg_partition_root(p.partrelid) \
+            AND EXISTS (SELECT 1 FROM ROWS FROM (pg_catalog.unnest(p.partclass::oid[]), pg_catalog.unnest(p.partcollation::oid[])) k(class, coll) \
+            JOIN pg_catalog.pg_opclass o ON o.oid = k.class LEFT JOIN pg_catalog.pg_collation co ON co.oid = k.coll \
+            WHERE o.oid >= 16384 OR o.opcname IN ('enum_ops', 'array_ops', 'record_ops', 'range_ops', 'multirange_ops') \
+            OR NOT COALESCE(co.collisdeterministic, true))";
+        let mut roots = std::collections::HashMap::new();
+        for row in query(client, "partitions by hash", sql, &[]).await? {
+            roots.insert(row.oid(0)?, ((row.text(1)?, row.text(2)?), row.list(3)?));
+        }
+        for table in &mut self.tables {
+            if let Some((root, columns)) = roots.remove(&table.oid) {
+                table.root = Some(root);
+                table.columns = columns;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the tables whose rows extensions ask to be dumped.
     async fn read_configuration_tables(&mut self, client: &Client) -> Result<()> {
         let sql = "SELECT c.oid, n.nspname::text, c.relname::text, COALESCE(u.condition, ''), pg_catalog.pg_relation_size(c.oid), \
@@ -443,9 +459,11 @@ impl Graph {
                 schema: row.text(1)?,
                 name: row.text(2)?,
                 columns: row.list(5)?,
+                empty: false,
                 pages: 0,
                 bytes: u64::try_from(row.col::<i64>(4)?).unwrap_or(0),
                 ctid_ranges: false,
+                root: None,
                 filter: Some(row.text(3)?),
             });
         }
@@ -487,6 +505,37 @@ impl Graph {
     pub(super) fn take_item_id(&self) -> u32 {
         self.next_item.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// Returns how to ask for the bytes of a table and of its TOAST table, and whether the first is the size of its file.
+///
+/// `pg_relation_size` opens the relation, which costs more than all else with very many tables, and calls a missing file
+/// empty: whoever may asks for the file. Else, with very many tables, the last VACUUM's figure has to do, which only orders them.
+async fn sizes(client: &Client, tables: usize) -> Result<(String, String, bool)> {
+    let few = tables <= MANY_TABLES;
+    let pages = |of: &str| format!("GREATEST({of}.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8");
+    let toast = if few {
+        "CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END".to_owned()
+    } else {
+        format!(
+            "COALESCE((SELECT {} FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0)",
+            pages("t")
+        )
+    };
+    let allowed = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_stat_file(text, boolean)', 'EXECUTE')";
+    let rows = query(client, "the role's rights", allowed, &[]).await?;
+    let files = rows.first().map_or(Ok(false), |row| row.flag(0))?;
+    let size = if files {
+        // A file ends at 1 GiB; what is larger has more of them. A file that is missing is no empty table: COPY will say so.
+        "(SELECT CASE WHEN f.size IS NULL THEN 1 WHEN f.size < 1 << 30 THEN f.size ELSE pg_catalog.pg_relation_size(c.oid) END \
+         FROM pg_catalog.pg_stat_file(pg_catalog.pg_relation_filepath(c.oid), true) f)"
+            .to_owned()
+    } else if few {
+        "pg_catalog.pg_relation_size(c.oid)".to_owned()
+    } else {
+        pages("c")
+    };
+    Ok((size, toast, files))
 }
 
 async fn lock(client: &Client, batch: &mut String) -> Result<()> {

@@ -35,6 +35,7 @@ fn item(graph: &Graph, kind: &str, section: Section, oids: &[u32]) -> TocItem {
         name,
         depends_on: Vec::new(),
         locks: Vec::new(),
+        shares: Vec::new(),
         weight: 0,
         sql_bytes: 0,
     }

@@ -110,6 +110,10 @@ pub struct TocItem {
     /// Numbers of the tables ([`DataTable::number`]) the statements lock exclusively (two such items on one table never run at once).
     /// Numbers above the count of data tables stand for relations without rows of their own (partitioned tables, views).
     pub locks: Vec<u32>,
+    /// Numbers of the tables that the statements lock against writers only, so that several such items may run at once. None in
+    /// backups of older versions of this program, which did not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<u32>,
     /// Rough cost for ordering (bytes of the table for an index; 0 else).
     pub weight: u64,
     /// Length of the item's SQL text in bytes; it follows the item before it in the section's SQL stream.
@@ -133,8 +137,13 @@ pub struct DataTable {
     pub pages: u64,
     /// Bytes of heap and TOAST.
     pub bytes: u64,
+    /// Whether it has no row in any snapshot: its file was empty while we held its lock.
+    pub empty: bool,
     /// Whether it is an ordinary heap, so that ctid ranges work (14 and newer).
     pub ctid_ranges: bool,
+    /// For a partition whose rows may belong into another one elsewhere: the partitioned table through which they are loaded.
+    /// The columns are in that table's order.
+    pub root: Option<(String, String)>,
     /// For a configuration table of an extension the condition on its rows, which may be empty. The extension makes the
     /// table, and the rows that the condition leaves out.
     pub filter: Option<String>,

@@ -75,9 +75,12 @@ struct Changed {
     wanted: Vec<Entry>,
 }
 
-fn member(class: u32) -> String {
+/// Returns the catalog's rows that this backup does not create. They are chosen before anything else is looked at, and by one
+/// pass over the dependencies: with very many tables the rest costs more.
+fn members(catalog: &str, class: u32) -> String {
     format!(
-        "(o.oid < 16384 OR EXISTS (SELECT 1 FROM pg_catalog.pg_depend e WHERE e.classid = {class} AND e.objid = o.oid AND e.deptype = 'e'))"
+        "(SELECT m.* FROM pg_catalog.{catalog} m WHERE m.oid < 16384 \
+         OR m.oid IN (SELECT e.objid FROM pg_catalog.pg_depend e WHERE e.classid = {class} AND e.deptype = 'e') OFFSET 0) o"
     )
 }
 
@@ -98,25 +101,25 @@ fn queries() -> Vec<String> {
                 ""
             };
             format!(
-                "SELECT o.oid, pg_catalog.pg_get_userbyid(o.{prefix}owner)::text, {on}, {EXPLODED} FROM pg_catalog.{catalog} o {join} \
+                "SELECT o.oid, pg_catalog.pg_get_userbyid(o.{prefix}owner)::text, {on}, {EXPLODED} FROM {} {join} \
                  LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid = {class} AND i.objoid = o.oid AND i.objsubid = 0, \
                  LATERAL (SELECT 0 AS what, 0 AS sub, ''::text AS column_name, COALESCE(i.initprivs, {default}) AS list \
                  UNION ALL SELECT 1, 0, '', COALESCE(o.{prefix}acl, {default})) l \
                  LEFT JOIN LATERAL pg_catalog.aclexplode(l.list) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) ON true \
-                 WHERE o.{prefix}acl::text IS DISTINCT FROM i.initprivs::text AND {} {extra} ORDER BY o.oid, l.what, x.place",
-                member(class)
+                 WHERE o.{prefix}acl::text IS DISTINCT FROM i.initprivs::text {extra} ORDER BY o.oid, l.what, x.place",
+                members(catalog, class)
             )
         })
         .collect();
     list.push(format!(
         "SELECT o.oid, pg_catalog.pg_get_userbyid(o.relowner)::text, 'TABLE ' || pg_catalog.quote_ident(rn.nspname) || '.' || pg_catalog.quote_ident(o.relname), \
-         {EXPLODED} FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class o ON o.oid = a.attrelid JOIN pg_catalog.pg_namespace rn ON rn.oid = o.relnamespace \
+         {EXPLODED} FROM {} JOIN pg_catalog.pg_attribute a ON o.oid = a.attrelid JOIN pg_catalog.pg_namespace rn ON rn.oid = o.relnamespace \
          LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid = 1259 AND i.objoid = o.oid AND i.objsubid = a.attnum, \
          LATERAL (SELECT 0 AS what, a.attnum::int4 AS sub, pg_catalog.quote_ident(a.attname) AS column_name, i.initprivs AS list \
          UNION ALL SELECT 1, a.attnum::int4, pg_catalog.quote_ident(a.attname), a.attacl) l \
          LEFT JOIN LATERAL pg_catalog.aclexplode(l.list) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) ON true \
-         WHERE a.attacl::text IS DISTINCT FROM i.initprivs::text AND NOT a.attisdropped AND {} ORDER BY o.oid, l.sub, l.what, x.place",
-        member(1259)
+         WHERE a.attacl::text IS DISTINCT FROM i.initprivs::text AND NOT a.attisdropped ORDER BY o.oid, l.sub, l.what, x.place",
+        members("pg_class", 1259)
     ));
     list
 }
@@ -178,6 +181,7 @@ fn item(context: &Context<'_>, kind: &str, name: String) -> TocItem {
         name,
         depends_on: Vec::new(),
         locks: Vec::new(),
+        shares: Vec::new(),
         weight: 0,
         sql_bytes: 0,
     }

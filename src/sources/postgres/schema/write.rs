@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio_postgres::Client;
 
 use super::graph::Graph;
@@ -20,12 +21,38 @@ const PAGE: usize = 500;
 pub(super) type Rendered = HashMap<u32, String>;
 
 /// What renderers need.
+#[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) client: &'a Client,
     pub(super) graph: &'a Graph,
+    /// Further sessions on the same snapshot.
+    pub(super) helpers: &'a [Client],
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// Reads something for each page, several pages at once, and gives it back in the order of the pages.
+    ///
+    /// Only the leader holds the tables' locks: what a helper reads could stand behind a statement that waits for the leader,
+    /// so a helper waits only shortly (its session's `lock_timeout`), and what it fails at the leader reads again.
+    pub(super) fn read_pages<T: Send, F: Future<Output = Result<T>> + Send>(
+        self,
+        pages: &'a [u32],
+        read: impl Fn(Self, &'a [u32]) -> F + Copy + Send + 'a,
+    ) -> impl Stream<Item = Result<(&'a [u32], T)>> + Send {
+        let sessions = self.helpers.len() + 1;
+        let page = move |(number, page): (usize, &'a [u32])| async move {
+            // The leader has the pages that the helpers leave: it is asked last, so that it is free for what they fail at.
+            let helper = self.helpers.get(number % sessions);
+            if let Some(client) = helper
+                && let Ok(done) = read(Self { client, ..self }, page).await
+            {
+                return Ok((page, done));
+            }
+            read(self, page).await.map(|done| (page, done))
+        };
+        futures_util::stream::iter(pages.chunks(PAGE).enumerate().map(page)).buffered(sessions)
+    }
+
     pub(super) fn at_least(&self, major: i32) -> bool {
         self.graph.version >= major * 10_000
     }
@@ -45,8 +72,20 @@ impl Context<'_> {
 
 impl Graph {
     /// Writes one section. Call it for the sections in order: items are numbered through.
-    pub async fn write(&self, client: &Client, section: Section, sink: &mut dyn SqlSink) -> Result<()> {
-        let context = Context { client, graph: self };
+    ///
+    /// `helpers` are further sessions on the client's snapshot, which read a share of the definitions.
+    pub async fn write(
+        &self,
+        client: &Client,
+        helpers: &[Client],
+        section: Section,
+        sink: &mut dyn SqlSink,
+    ) -> Result<()> {
+        let context = Context {
+            client,
+            graph: self,
+            helpers,
+        };
         if section == Section::Data {
             return sequences::write_values(&context, sink).await;
         }
@@ -63,40 +102,44 @@ impl Graph {
         let last_pass = chosen.partition_point(|&i| !self.node(i).is_some_and(|n| n.kind.is_last_pass()));
         let (main, last) = chosen.split_at(last_pass);
         let mut items = HashMap::new();
-        for page in main.chunks(PAGE) {
-            self.write_page(&context, section, page, &mut items, sink).await?;
-        }
+        self.write_pages(context, section, main, &mut items, sink).await?;
         if post && !self.options.no_acl {
             acl::write(&context, &items, sink).await?;
         }
         if post {
             system_rights::labels(&context, sink).await?;
         }
-        for page in last.chunks(PAGE) {
-            self.write_page(&context, section, page, &mut items, sink).await?;
-        }
+        self.write_pages(context, section, last, &mut items, sink).await?;
         if post {
             database::write(&context, sink).await?;
         }
         Ok(())
     }
 
-    async fn write_page(
+    async fn write_pages(
         &self,
-        context: &Context<'_>,
+        context: Context<'_>,
         section: Section,
-        page: &[u32],
+        nodes: &[u32],
         items: &mut HashMap<u32, u32>,
         sink: &mut dyn SqlSink,
     ) -> Result<()> {
-        let mut kinds: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
-        for node in page.iter().filter_map(|&i| self.node(i)) {
-            kinds.entry(node.kind).or_default().push(node.oid);
+        let pages = context.read_pages(nodes, read_page);
+        tokio::pin!(pages);
+        while let Some((page, rendered)) = pages.try_next().await? {
+            self.write_page(section, page, rendered, items, sink).await?;
         }
-        let mut rendered: HashMap<Kind, Rendered> = HashMap::new();
-        for (kind, oids) in kinds {
-            rendered.insert(kind, render(context, kind, &oids).await?);
-        }
+        Ok(())
+    }
+
+    async fn write_page(
+        &self,
+        section: Section,
+        page: &[u32],
+        mut rendered: HashMap<Kind, Rendered>,
+        items: &mut HashMap<u32, u32>,
+        sink: &mut dyn SqlSink,
+    ) -> Result<()> {
         for &index in page {
             let Some(node) = self.node(index) else { continue };
             let Some(sql) = rendered
@@ -107,28 +150,33 @@ impl Graph {
                 continue;
             };
             let item = self.item(index, node, section, items);
-            if section == Section::PostData {
-                items.insert(index, item.id);
-            }
+            items.insert(index, item.id);
             sink.item(item, &sql).await?;
         }
         Ok(())
     }
 
     fn item(&self, index: u32, node: &Node, section: Section, items: &HashMap<u32, u32>) -> TocItem {
-        let start = self.edges.partition_point(|e| e.0 < index);
-        let mut depends_on: Vec<u32> = self
-            .edges
-            .iter()
-            .skip(start)
-            .take_while(|e| e.0 == index)
-            .filter_map(|e| items.get(&e.1).copied())
-            .collect();
+        let mut depends_on = Vec::new();
+        // A node without SQL of its own stands for what it needs.
+        let (mut open, mut seen) = (vec![index], std::collections::HashSet::new());
+        while let Some(from) = open.pop() {
+            let start = self.edges.partition_point(|e| e.0 < from);
+            for &(_, to) in self.edges.iter().skip(start).take_while(|e| e.0 == from) {
+                if let Some(&item) = items.get(&to) {
+                    depends_on.push(item);
+                } else if self.node(to).is_some_and(|n| n.is_post() == node.is_post()) && seen.insert(to) {
+                    open.push(to);
+                }
+            }
+        }
         depends_on.sort_unstable();
-        let (locks, weight) = self.locks_and_weight(index, node);
+        depends_on.dedup();
+        let (locks, shares, weight) = self.locks_and_weight(index, node);
         TocItem {
             depends_on,
             locks,
+            shares,
             weight,
             ..self.plain_item(node, node.kind.word(), section)
         }
@@ -151,13 +199,14 @@ impl Graph {
             name,
             depends_on: Vec::new(),
             locks: Vec::new(),
+            shares: Vec::new(),
             weight: 0,
             sql_bytes: 0,
         }
     }
 
-    /// Returns which tables an item after the data locks, and the bytes it must read.
-    fn locks_and_weight(&self, index: u32, node: &Node) -> (Vec<u32>, u64) {
+    /// Returns which tables an item after the data locks, which ones it shares with its like, and the bytes it must read.
+    fn locks_and_weight(&self, index: u32, node: &Node) -> (Vec<u32>, Vec<u32>, u64) {
         let mut relations = Vec::new();
         let mut exclusive = true;
         match node.kind {
@@ -172,6 +221,12 @@ impl Graph {
                 relations.extend(both.filter_map(|i| self.node(i)).map(|n| n.parent));
             }
             Kind::ViewBody | Kind::Refresh => relations.push(node.parent),
+            // Parents are locked by who is made below them.
+            Kind::Table => {
+                let start = self.edges.partition_point(|e| e.0 < index);
+                let needs = self.edges.iter().skip(start).take_while(|e| e.0 == index).map(|e| e.1);
+                relations.extend(needs.filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table)));
+            }
             Kind::ForeignKey => {
                 let start = self.edges.partition_point(|e| e.0 < index);
                 relations.push(node.parent);
@@ -215,10 +270,11 @@ impl Graph {
         } else {
             0
         };
-        if !exclusive {
-            locks.clear();
+        if exclusive {
+            (locks, Vec::new(), weight)
+        } else {
+            (Vec::new(), locks, weight)
         }
-        (locks, weight)
     }
 
     fn lock_number(&self, oid: u32) -> Option<u32> {
@@ -249,6 +305,19 @@ impl Graph {
     pub(super) fn vanished(node: &str) -> Note {
         Note::new("vanished", node, "was dropped while the schema was read")
     }
+}
+
+/// Reads the definitions of a page of nodes.
+async fn read_page(context: Context<'_>, page: &[u32]) -> Result<HashMap<Kind, Rendered>> {
+    let mut kinds: BTreeMap<Kind, Vec<u32>> = BTreeMap::new();
+    for node in page.iter().filter_map(|&i| context.graph.node(i)) {
+        kinds.entry(node.kind).or_default().push(node.oid);
+    }
+    let mut rendered: HashMap<Kind, Rendered> = HashMap::new();
+    for (kind, oids) in kinds {
+        rendered.insert(kind, render(&context, kind, &oids).await?);
+    }
+    Ok(rendered)
 }
 
 async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rendered> {

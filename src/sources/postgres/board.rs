@@ -1,0 +1,321 @@
+//! Which items of a restore wait, are ready, run: an item starts when what it depends on was run and no running item is in
+//! the way of its locks; the heaviest first. Light items are handed out several at a time, to be run as one transaction.
+
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+
+use super::sql_streams::TocLine;
+
+/// Items that run as one transaction, at most: each holds some locks until the end.
+const BATCH_ITEMS: usize = 64;
+
+/// Text of the items that run as one transaction, in bytes.
+const BATCH_BYTES: u64 = 256 * 1024;
+
+/// Bytes of rows up to which an item is light.
+const LIGHT_BYTES: u64 = 1 << 20;
+
+/// What may run in one transaction with its like. Everything else runs alone, as an operator would run it.
+const BATCHED: [&str; 20] = [
+    "TABLE",
+    "SEQUENCE",
+    "VIEW",
+    "FUNCTION",
+    "TYPE",
+    "DOMAIN",
+    "DEFAULT",
+    "TABLE ATTACH",
+    "SEQUENCE SET",
+    "CONSTRAINT",
+    "CHECK CONSTRAINT",
+    "NOT NULL CONSTRAINT",
+    "FK CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "TRIGGER",
+    "RULE",
+    "POLICY",
+    "ROW SECURITY",
+    "ACL",
+];
+
+/// Gathers items for one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    items: usize,
+    bytes: u64,
+}
+
+impl Batch {
+    /// Takes the item, unless there is no room for it beside those it has. The first one always fits.
+    pub(super) fn take(&mut self, line: &TocLine, limit: usize) -> bool {
+        let item = &line.item;
+        let light = item.weight <= LIGHT_BYTES && BATCHED.contains(&item.kind.as_str());
+        let room = self.items < limit.min(BATCH_ITEMS) && self.bytes + item.sql_bytes <= BATCH_BYTES;
+        if self.items > 0 && !(light && room) {
+            return false;
+        }
+        self.items += 1;
+        // Behind an item that runs alone there is no room.
+        self.bytes = if light {
+            self.bytes + item.sql_bytes
+        } else {
+            u64::MAX / 2
+        };
+        true
+    }
+}
+
+/// What a worker does next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Run these items, and tell [`Board::done`].
+    Items(Vec<usize>),
+    Wait,
+    Finished,
+}
+
+/// The items and their states.
+#[derive(Debug)]
+pub(super) struct Board {
+    state: Mutex<State>,
+    workers: usize,
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// (weight, reversed position): the heaviest first, else in order.
+    ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
+    /// Per item, how many it still waits for.
+    waits: Vec<usize>,
+    /// Per item, who waits for it.
+    wakes: Vec<Vec<usize>>,
+    /// Tables that running items lock, and that they share: how often.
+    locked: HashMap<u32, usize>,
+    shared: HashMap<u32, usize>,
+    left: usize,
+}
+
+impl State {
+    fn is_in_the_way(&self, line: &TocLine) -> bool {
+        let item = &line.item;
+        let taken = |map: &HashMap<u32, usize>, table| map.contains_key(table);
+        item.locks
+            .iter()
+            .any(|t| taken(&self.locked, t) || taken(&self.shared, t))
+            || item.shares.iter().any(|t| taken(&self.locked, t))
+    }
+
+    fn hold(&mut self, line: &TocLine) {
+        for (map, tables) in [
+            (&mut self.locked, &line.item.locks),
+            (&mut self.shared, &line.item.shares),
+        ] {
+            for &table in tables {
+                *map.entry(table).or_default() += 1;
+            }
+        }
+    }
+
+    fn let_go(&mut self, line: &TocLine) {
+        for (map, tables) in [
+            (&mut self.locked, &line.item.locks),
+            (&mut self.shared, &line.item.shares),
+        ] {
+            for table in tables {
+                if let Some(count) = map.get_mut(table) {
+                    *count -= 1;
+                    if *count == 0 {
+                        map.remove(table);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Board {
+    pub(super) fn new(lines: &[&TocLine], workers: usize) -> Self {
+        let places: HashMap<u32, usize> = lines.iter().enumerate().map(|(at, l)| (l.item.id, at)).collect();
+        let mut state = State {
+            waits: vec![0; lines.len()],
+            wakes: vec![Vec::new(); lines.len()],
+            left: lines.len(),
+            ..State::default()
+        };
+        for (at, line) in lines.iter().enumerate() {
+            // Only earlier items count, so that a damaged table of contents cannot make a loop.
+            let needed = line.item.depends_on.iter().filter_map(|id| places.get(id));
+            let needed: HashSet<usize> = needed.copied().filter(|&n| n < at).collect();
+            for needed in needed {
+                if let (Some(wakes), Some(waits)) = (state.wakes.get_mut(needed), state.waits.get_mut(at)) {
+                    wakes.push(at);
+                    *waits += 1;
+                }
+            }
+            if state.waits.get(at) == Some(&0) {
+                state.ready.push((line.item.weight, std::cmp::Reverse(at)));
+            }
+        }
+        Self {
+            state: Mutex::new(state),
+            workers: workers.max(1),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn take(&self, lines: &[&TocLine]) -> Next {
+        let mut state = self.state.lock().expect("no panic happens under this lock");
+        if state.left == 0 {
+            return Next::Finished;
+        }
+        // Everybody has several turns, so that nobody waits long for the last one.
+        let limit = (state.ready.len() / (4 * self.workers)).max(1);
+        let (mut aside, mut found) = (Vec::new(), Vec::new());
+        let mut batch = Batch::default();
+        while let Some(candidate) = state.ready.pop() {
+            let at = candidate.1.0;
+            let Some(line) = lines.get(at) else { continue };
+            // What is in the way of each other within a batch is no harm: it runs one after another.
+            if state.is_in_the_way(line) {
+                aside.push(candidate);
+            } else if batch.take(line, limit) {
+                found.push(at);
+            } else {
+                aside.push(candidate);
+                break;
+            }
+        }
+        state.ready.extend(aside);
+        for line in found.iter().filter_map(|&at| lines.get(at)) {
+            state.hold(line);
+        }
+        if found.is_empty() {
+            Next::Wait
+        } else {
+            Next::Items(found)
+        }
+    }
+
+    pub(super) fn done(&self, lines: &[&TocLine], ended: &[usize]) {
+        let mut state = self.state.lock().expect("no panic happens under this lock");
+        for &at in ended {
+            state.left -= 1;
+            if let Some(line) = lines.get(at) {
+                state.let_go(line);
+            }
+            let woken = state.wakes.get_mut(at).map(std::mem::take).unwrap_or_default();
+            for next in woken {
+                let weight = lines.get(next).map_or(0, |l| l.item.weight);
+                if let Some(waits) = state.waits.get_mut(next) {
+                    *waits -= 1;
+                    if *waits == 0 {
+                        state.ready.push((weight, std::cmp::Reverse(next)));
+                    }
+                }
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::super::schema::{Section, TocItem};
+    use super::*;
+
+    fn line(id: u32, depends_on: Vec<u32>, locks: Vec<u32>, weight: u64) -> TocLine {
+        let item = TocItem {
+            id,
+            section: Section::PostData,
+            kind: "INDEX".into(),
+            schema: None,
+            name: id.to_string(),
+            depends_on,
+            locks,
+            shares: Vec::new(),
+            weight,
+            sql_bytes: 0,
+        };
+        TocLine {
+            stream: "post-data.sql".into(),
+            offset: 0,
+            item,
+        }
+    }
+
+    #[test]
+    fn items_wait_for_what_they_need_and_for_locked_tables() {
+        let items = [
+            line(10, vec![], vec![1], 5),
+            line(11, vec![10], vec![2], 0),
+            line(12, vec![99], vec![1], 9),
+            line(13, vec![], vec![3], 1),
+        ];
+        let lines: Vec<&TocLine> = items.iter().collect();
+        let board = Board::new(&lines, 1);
+        let take = |board: &Board| match board.take(&lines) {
+            Next::Items(at) => Some(at[0]),
+            _ => None,
+        };
+        assert_eq!(
+            take(&board),
+            Some(2),
+            "the heaviest first; what lies in earlier sections is there"
+        );
+        assert_eq!(take(&board), Some(3), "item 0 waits for the lock");
+        assert_eq!(take(&board), None);
+        board.done(&lines, &[2]);
+        assert_eq!(take(&board), Some(0));
+        board.done(&lines, &[3]);
+        assert_eq!(take(&board), None);
+        board.done(&lines, &[0]);
+        assert_eq!(take(&board), Some(1));
+        board.done(&lines, &[1]);
+        assert!(matches!(board.take(&lines), Next::Finished));
+    }
+
+    #[test]
+    fn sharers_run_beside_each_other_and_not_beside_an_owner() {
+        let mut items = [
+            line(1, vec![], vec![], 9),
+            line(2, vec![], vec![], 8),
+            line(3, vec![], vec![7], 7),
+        ];
+        items[0].item.shares = vec![7];
+        items[1].item.shares = vec![7];
+        let lines: Vec<&TocLine> = items.iter().collect();
+        let board = Board::new(&lines, 2);
+        let take = |board: &Board| match board.take(&lines) {
+            Next::Items(at) => at,
+            _ => Vec::new(),
+        };
+        assert_eq!((take(&board), take(&board)), (vec![0], vec![1]));
+        assert!(take(&board).is_empty());
+        board.done(&lines, &[0]);
+        assert!(take(&board).is_empty(), "one of the sharers still runs");
+        board.done(&lines, &[1]);
+        assert_eq!(take(&board), vec![2]);
+    }
+
+    #[test]
+    fn many_light_items_go_together_and_heavy_ones_alone() {
+        let mut items: Vec<TocLine> = (0..1000).map(|n| line(n, vec![], vec![1], 0)).collect();
+        items[500].item.weight = LIGHT_BYTES + 1;
+        let lines: Vec<&TocLine> = items.iter().collect();
+        let board = Board::new(&lines, 2);
+        let take = |board: &Board| match board.take(&lines) {
+            Next::Items(at) => at,
+            _ => Vec::new(),
+        };
+        assert_eq!(take(&board), vec![500]);
+        board.done(&lines, &[500]);
+        assert_eq!(take(&board).len(), BATCH_ITEMS, "one lock among them all is theirs");
+        assert!(take(&board).is_empty());
+    }
+}
