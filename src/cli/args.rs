@@ -322,6 +322,10 @@ pub struct RestoreDatabase {
     /// With --clean: drop the replaced database instead of keeping it under a dated name
     #[arg(long, requires = "clean")]
     pub drop_old: bool,
+
+    /// Restore nothing: put back the database that the last restore with --clean replaced
+    #[arg(long, conflicts_with_all = ["clean", "dry_run", "verify_rows", "create_roles", "data_only", "schema_only"])]
+    pub undo: bool,
 }
 
 /// Flags of `cat`.

@@ -13,7 +13,7 @@ use crate::commands::{Outcome, Session, Status, backup, cluster, open};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
-use crate::sources::postgres::{PostgresRestore, RestoreOptions, RestorePlan, Selection};
+use crate::sources::postgres::{self, PostgresRestore, RestoreOptions, RestorePlan, Selection};
 use crate::sources::redis::{RedisPlan, RedisRestore, RedisRestoreOptions, stored};
 use crate::sources::sqlite::restore as sqlite;
 
@@ -47,6 +47,9 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
     };
     let (repository, manifest) = open_snapshot(session, &options.snapshot, only).await?;
     let selected = select(&manifest, options)?;
+    if options.database.undo {
+        return undo(session, options, &manifest, &selected).await;
+    }
     let mut steps = Vec::new();
     for source in &selected {
         let target = target(source, &location(&manifest, source)?, options, selected.len())?;
@@ -107,6 +110,34 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
         }
     }
     report(&manifest, &done, &errors, "restored")
+}
+
+/// Puts the databases back that restores replaced.
+async fn undo(
+    session: &Session,
+    options: &args::Restore,
+    manifest: &Manifest,
+    selected: &[&ManifestSource],
+) -> Outcome {
+    let (mut done, mut text) = (Vec::new(), String::new());
+    for source in selected {
+        let Target::Database(url) = target(source, &location(manifest, source)?, options, selected.len())? else {
+            continue;
+        };
+        let wanted = open::postgres_target(&url)?;
+        let timeout = RestoreOptions::default().swap_timeout;
+        let undone = session.or_cancelled(postgres::undo(&wanted, timeout)).await;
+        let undone = undone.with_context(|| format!("undo the restore of source \"{}\"", source.name))?;
+        text.push_str(&format!(
+            "{} is database {} again\n",
+            undone.was_kept_as, undone.database
+        ));
+        if let Some(restored) = &undone.restored_kept_as {
+            text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
+        }
+        done.push(json!({ "source": source.name, "into": crate::config::redact_url(&url), "report": undone }));
+    }
+    said(json!({ "snapshot": manifest.id, "undone": done }), text, Status::Done)
 }
 
 fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Result<Vec<&'a ManifestSource>> {

@@ -28,6 +28,7 @@ mod files;
 mod help;
 mod kill;
 mod postgres;
+mod postgres_hostile;
 mod postgres_roundtrip;
 mod postgres_safety;
 mod postgres_schema;

@@ -75,6 +75,14 @@ async fn twenty_lost_connections_cost_only_their_parts() {
         "{:?}",
         archives.reporter.notes()
     );
+    let notes = archives.reporter.messages();
+    let again = |text: &str| text.rsplit_once("; ")?.1.split(' ').next()?.parse::<u64>().ok();
+    let repeated: u64 = notes.iter().filter_map(|n| again(n)).sum();
+    println!(
+        "20 connections reset; bytes read again: {repeated} of {}",
+        outcome.raw_bytes
+    );
+    assert!(repeated > 0 && repeated < outcome.raw_bytes, "{repeated} {notes:?}");
     let restore = PostgresRestore {
         target: cluster.options(&copy),
         reader: archives.reader().await,

@@ -319,15 +319,26 @@ fn a_whole_server_goes_to_another_one() {
 fn configuration_tables_of_extensions_carry_their_rows() {
     let backup = Backup::of(
         "CREATE EXTENSION hstore; CREATE TABLE settings (id int, v text); INSERT INTO settings SELECT g, 'v' || g FROM generate_series(1, 20) g; \
-         ALTER EXTENSION hstore ADD TABLE settings; \
-         UPDATE pg_extension SET extconfig = ARRAY['settings'::regclass::oid], extcondition = ARRAY['WHERE id > 15'] WHERE extname = 'hstore'",
+         CREATE SEQUENCE counter; SELECT setval('counter', 42); \
+         ALTER EXTENSION hstore ADD TABLE settings; ALTER EXTENSION hstore ADD SEQUENCE counter; \
+         UPDATE pg_extension SET extconfig = ARRAY['settings'::regclass::oid, 'counter'::regclass::oid], extcondition = ARRAY['WHERE id > 15', ''] \
+         WHERE extname = 'hstore'",
     );
     let copy = backup.cluster.fresh_name();
     backup.cluster.psql("postgres", &format!("CREATE DATABASE {copy}"));
-    backup.psql(
-        &copy,
-        "CREATE TABLE settings (id int, v text); INSERT INTO settings VALUES (1, 'its own')",
+    backup.psql(&copy, "CREATE TABLE settings (id int, v text); CREATE SEQUENCE counter");
+    backup.psql(&copy, "INSERT INTO settings VALUES (1, 'its own')");
+    backup.restore(
+        2,
+        &[
+            "--data-only",
+            "--into",
+            &backup.url(&copy),
+            "--exclude-table-data",
+            "*.*",
+        ],
     );
+    assert_eq!(backup.psql(&copy, "SELECT nextval('counter')"), "43");
     backup.restore(0, &["--data-only", "--table", "settings", "--into", &backup.url(&copy)]);
     assert_eq!(
         backup.psql(&copy, "SELECT string_agg(v, ' ' ORDER BY id) FROM settings"),

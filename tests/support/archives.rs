@@ -17,6 +17,11 @@ use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedS
 pub(crate) struct Recorder(Mutex<Vec<Note>>);
 
 impl Recorder {
+    /// Returns what the notes say.
+    pub(crate) fn messages(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(|n| n.message.clone()).collect()
+    }
+
     /// Returns the notes as `code object`, sorted.
     pub(crate) fn notes(&self) -> Vec<String> {
         let notes = self.0.lock().unwrap();

@@ -95,6 +95,20 @@ impl Cluster {
         );
     }
 
+    /// Stops the server at once, as a crash does, and starts it again.
+    pub(crate) fn restart(&self) {
+        let mut restart = as_server_user(&self.bin.join("pg_ctl"));
+        restart
+            .args(["-w", "-t", "60", "-m", "immediate", "-l"])
+            .arg(self.directory.path().join("log"))
+            .arg("-D")
+            .arg(self.directory.path().join("data"))
+            .arg("restart")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        assert!(restart.status().unwrap().success());
+    }
+
     /// Returns how to connect to a database.
     pub(crate) fn options(&self, database: &str) -> ConnectOptions {
         let url = format!("postgres://admin:secret@127.0.0.1:{}/?sslmode=disable", self.port);

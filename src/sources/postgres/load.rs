@@ -109,12 +109,11 @@ impl TableData {
     }
 
     fn copy_in_sql(&self, freeze: bool) -> String {
-        let target = match self.pieces {
-            Some(_) => large_objects::STAGING.to_owned(),
-            None => {
-                let root = self.root.as_ref().map(|(schema, name)| qualified(schema, name));
-                format!("{}{}", root.unwrap_or_else(|| self.qualified()), self.list())
-            }
+        let target = if self.pieces.is_some() {
+            large_objects::STAGING.to_owned()
+        } else {
+            let root = self.root.as_ref().map(|(schema, name)| qualified(schema, name));
+            format!("{}{}", root.unwrap_or_else(|| self.qualified()), self.list())
         };
         let more: &[&str] = if freeze { &["FREEZE"] } else { &[] };
         format!("COPY {target} FROM STDIN{}", self.format.options(more))

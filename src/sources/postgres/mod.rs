@@ -48,5 +48,6 @@ pub use restore::{PostgresRestore, RestoreOptions, RestoreReport};
 pub use restore_plan::RestorePlan;
 pub use row_digest::RowDigest;
 pub use selection::Selection;
+pub use target::{Undone, undo};
 pub use url::ConnectOptions;
 pub use verify::{Scratch, verify_restored};

@@ -94,7 +94,7 @@ impl Leader {
                 Err(error) => error,
             };
             // XX000 and 42704 are how a definition function fails on an object that was changed meanwhile.
-            let again = matches!(sqlstate(&error), Some("55P03" | "XX000" | "42P01" | "40P01"));
+            let again = matches!(sqlstate(&error), Some("55P03" | "XX000" | "42704" | "42P01" | "40P01"));
             if !again || attempt == LOCK_ATTEMPTS {
                 return Err(error.context("open a snapshot"));
             }

@@ -269,10 +269,10 @@ async fn try_part(
         .await?;
     let mut told = 0;
     while let Some(piece) = copy.next().await? {
+        *read += u64::try_from(piece.bytes.len()).unwrap_or(0);
         let Some(piece) = images.take(piece)? else { continue };
         stream.piece(&piece, images.image(&piece)?).await?;
         let written = stream.written_bytes();
-        *read = written;
         if written > told {
             shared.reporter.advance(&shared.task, written - told, 0);
             told = written;

@@ -130,21 +130,7 @@ impl Target {
         inherit_settings(&mut self.admin, &old, &new)
             .await
             .context("carry the database's owner, rights and settings over")?;
-        let deadline = tokio::time::Instant::now() + swap_timeout;
-        while let Err(error) = self.try_swap(&old, &new, &kept).await {
-            let busy = sqlstate(&error) == Some("55006");
-            if !busy || tokio::time::Instant::now() >= deadline {
-                let hint = format!(
-                    "The restored database stands beside as \"{new}\". To finish: ALTER DATABASE {} RENAME TO {}; ALTER DATABASE {} RENAME TO {};",
-                    quote_ident(&old),
-                    quote_ident(&kept),
-                    quote_ident(&new),
-                    quote_ident(&old)
-                );
-                return Err(error.context(format!("swap database \"{old}\"")).with_hint(hint));
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        self.swap(&old, &new, &kept, swap_timeout).await?;
         if drop_old || self.was_empty {
             self.admin
                 .execute(&format!("DROP DATABASE {}", quote_ident(&kept)))
@@ -156,6 +142,26 @@ impl Target {
             .execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", quote_ident(&kept)))
             .await?;
         Ok(Finished { kept: Some(kept) })
+    }
+
+    /// Gives `new` the name `old`, and what had it the name `kept`; tried for `timeout` while sessions are in the way.
+    async fn swap(&mut self, old: &str, new: &str, kept: &str, timeout: Duration) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        while let Err(error) = self.try_swap(old, new, kept).await {
+            let busy = sqlstate(&error) == Some("55006");
+            if !busy || tokio::time::Instant::now() >= deadline {
+                let hint = format!(
+                    "The other database stands beside as \"{new}\". To finish: ALTER DATABASE {} RENAME TO {}; ALTER DATABASE {} RENAME TO {};",
+                    quote_ident(old),
+                    quote_ident(kept),
+                    quote_ident(new),
+                    quote_ident(old)
+                );
+                return Err(error.context(format!("swap database \"{old}\"")).with_hint(hint));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 
     async fn try_swap(&mut self, old: &str, new: &str, kept: &str) -> Result<()> {
@@ -182,6 +188,68 @@ impl Target {
         }
         swapped
     }
+}
+
+/// What [`undo`] did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Undone {
+    /// The database that has its old content again.
+    pub database: String,
+    /// Name under which that was kept.
+    pub was_kept_as: String,
+    /// Name under which what the restore had brought is kept, if it was still there.
+    pub restored_kept_as: Option<String>,
+}
+
+/// Puts back the database that the last restore with `--clean` replaced. Nothing is dropped: what the restore had brought is
+/// kept under a dated name.
+pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> {
+    let (mut admin, found) = look(wanted).await?;
+    let name = wanted.database.clone();
+    let prefix = format!("{}_before_", head(&name, 40));
+    let sql = format!(
+        "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, {}) ORDER BY datname DESC",
+        literal(&prefix)
+    );
+    let kept = admin.query(&sql).await?;
+    let is_stamp = |rest: &str| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_digit() || b == b'T' || b == b'Z');
+    let mut names = kept.rows.iter().filter_map(|r| r.first()?.clone());
+    let Some(kept) = names.find(|n| n.strip_prefix(&prefix).is_some_and(is_stamp)) else {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("no database that a restore replaced is kept for \"{name}\""),
+        )
+        .with_hint("Only a restore with --clean over a database that was not empty keeps one, as NAME_before_TIME; --drop-old keeps none."));
+    };
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let undone = format!("{}_undone_{stamp}", head(&name, 40));
+    let mut target = Target {
+        admin,
+        wanted: wanted.clone(),
+        filling: wanted.with_database(&kept),
+        replaces: found.exists,
+        was_empty: false,
+    };
+    if !found.exists {
+        terminate(&mut target.admin, &kept).await?;
+        let sql = format!("ALTER DATABASE {} RENAME TO {}", quote_ident(&kept), quote_ident(&name));
+        target.admin.execute(&sql).await.context("put the old database back")?;
+        target.admin.close().await;
+        return Ok(Undone {
+            database: name,
+            was_kept_as: kept,
+            restored_kept_as: None,
+        });
+    }
+    target.swap(&name, &kept, &undone, timeout).await?;
+    let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", quote_ident(&undone));
+    target.admin.execute(&sql).await?;
+    target.admin.close().await;
+    Ok(Undone {
+        database: name,
+        was_kept_as: kept,
+        restored_kept_as: Some(undone),
+    })
 }
 
 pub(super) async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {

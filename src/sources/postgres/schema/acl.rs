@@ -139,8 +139,8 @@ fn list_query(kind: Kind) -> Option<String> {
     };
     // A new database gives `public` to everybody for use.
     let base = if kind == Kind::Schema {
-        "CASE WHEN o.nspname = 'public' THEN ARRAY[pg_catalog.makeaclitem(o.nspowner, o.nspowner, 'USAGE', false), \
-         pg_catalog.makeaclitem(0, o.nspowner, 'USAGE', false)] ELSE pg_catalog.acldefault('n', o.nspowner) END"
+        "pg_catalog.acldefault('n', o.nspowner) || CASE WHEN o.nspname = 'public' \
+         THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'USAGE', false)] ELSE '{}'::aclitem[] END"
             .to_owned()
     } else {
         format!("pg_catalog.acldefault({default}::\"char\", o.{owner})")

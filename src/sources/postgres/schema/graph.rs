@@ -278,6 +278,10 @@ impl Graph {
                 self.edges.push((from, to));
             }
         }
+        for row in query(client, "views of themselves", catalog::VIEWS_OF_THEMSELVES, &[]).await? {
+            self.edges
+                .extend(self.find(class::RELATION, row.oid(0)?).map(|view| (view, view)));
+        }
         self.edges.sort_unstable();
         self.edges.dedup();
         Ok(())
@@ -351,15 +355,16 @@ impl Graph {
             .collect();
         chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
         let (size, toast, exact) = sizes(client, chosen.len()).await?;
-        // Nobody can truncate or swap the file while we hold its lock, and a row of our snapshot would lie in it. On a
-        // standby the files of unlogged tables say nothing.
+        // Nobody can truncate or swap the file while we hold its lock, and a row of our snapshot would lie in it.
+        // Unlogged tables cannot be read on a standby.
         let sql = format!(
             "SELECT c.oid, s.size, {toast}, \
                        pg_catalog.current_setting('block_size')::int8, c.relam = 2, \
-                       {exact} AND c.relam = 2 AND s.size = 0 AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()), \
+                       {exact} AND c.relam = 2 AND s.size = 0, \
                        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
                        AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
-                       FROM pg_catalog.pg_class c, LATERAL (SELECT {size} AS size OFFSET 0) s WHERE c.oid = ANY($1::oid[])"
+                       FROM pg_catalog.pg_class c, LATERAL (SELECT {size} AS size OFFSET 0) s WHERE c.oid = ANY($1::oid[]) \
+                       AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery())"
         );
         let exact = exact && !self.options.no_lock;
         for page in chosen.chunks(500) {

@@ -13,6 +13,12 @@ use crate::report::Note;
 
 /// Breaks loops, chooses sections, and fills `graph.order` and `graph.edges`.
 pub(super) fn arrange(graph: &mut Graph) {
+    let of_themselves: Vec<u32> = graph.edges.iter().filter(|e| e.0 == e.1).map(|e| e.0).collect();
+    for view in of_themselves {
+        if graph.node(view).is_some_and(|n| n.kind == Kind::View) {
+            split_view(graph, view);
+        }
+    }
     loop {
         graph.edges.sort_unstable();
         graph.edges.dedup();

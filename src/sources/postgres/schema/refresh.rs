@@ -32,7 +32,7 @@ pub(super) fn add_nodes(graph: &mut Graph) {
             }
         }
     }
+    added.retain(|e| e.0 != e.1);
     edges.append(&mut added);
-    edges.retain(|e| e.0 != e.1);
     graph.edges = edges;
 }

@@ -132,6 +132,14 @@ pub(super) async fn subscriptions(context: &Context<'_>, oids: &[u32]) -> Result
             with.join(", ")
         );
         context.owner(&mut sql, &what, &row.text(6)?);
+        // Before 16 the owner of a subscription was always who applied its changes; from there on that is an option.
+        if !context.at_least(16) {
+            let statement = literal(&format!("ALTER {what} SET (run_as_owner = true)"));
+            let block = format!(
+                "BEGIN IF pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000 THEN EXECUTE {statement}; END IF; END"
+            );
+            sql.push_str(&format!("DO LANGUAGE plpgsql {};\n", literal(&block)));
+        }
         comment(&mut sql, &what, row.opt(7)?.as_deref());
         rendered.insert(row.oid(0)?, sql);
     }

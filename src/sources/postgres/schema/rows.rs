@@ -3,29 +3,18 @@
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Row};
 
-use crate::error::{Error, ErrorKind, Result};
+use super::super::client::client_error;
+use super::super::server_error::server_error;
+use crate::error::{Error, Result};
 
 /// Maps a server or connection error; concurrent DDL gets the hint it deserves.
 pub(super) fn failed(act: &str, cause: tokio_postgres::Error) -> Error {
-    let text = cause
-        .as_db_error()
-        .map(|e| format!("{} ({})", e.message(), e.code().code()));
-    let concurrent = text
-        .as_deref()
-        .is_some_and(|t| t.contains("cache lookup failed") || t.contains("could not open relation"));
-    let denied = cause.code().is_some_and(|c| c.code() == "42501");
-    let kind = match (denied, cause.is_closed() || cause.as_db_error().is_none()) {
-        (true, _) => ErrorKind::Denied,
-        (_, true) => ErrorKind::Unavailable,
-        _ => ErrorKind::Other,
-    };
-    let mut error = Error::new(kind, format!("unable to read {act}"));
-    error = match text {
-        Some(text) => error.with_cause(Error::new(kind, text).with_cause(cause)),
-        None => error.with_cause(cause),
-    };
+    let cause = client_error(cause);
+    let concurrent = server_error(&cause)
+        .is_some_and(|e| e.message.contains("cache lookup failed") || e.message.contains("could not open relation"));
+    let error = Error::new(cause.kind(), format!("unable to read {act}")).with_cause(cause);
     if concurrent {
-        error = error.with_hint("The schema was changed while it was read; run the backup again.");
+        return error.with_hint("The schema was changed while it was read; run the backup again.");
     }
     error
 }

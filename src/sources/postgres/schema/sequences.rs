@@ -5,7 +5,7 @@ use super::node::{Kind, Node};
 use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
-use super::{Section, SqlSink};
+use super::{Section, SqlSink, TocItem};
 use crate::error::Result;
 
 /// Sequences whose values one query reads.
@@ -120,6 +120,41 @@ pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) 
             );
             sink.item(graph.plain_item(node, "SEQUENCE SET", Section::Data), &sql)
                 .await?;
+        }
+    }
+    configuration_values(context, sink).await
+}
+
+/// Writes the values of sequences that extensions ask to be dumped; the extensions make the sequences.
+async fn configuration_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
+    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) u(oid) \
+               JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind = 'S' ORDER BY 1, 2";
+    let act = "configuration sequences of extensions";
+    for row in query(context.client, act, sql, &[]).await? {
+        let (schema, name) = (row.text(0)?, row.text(1)?);
+        let sequence = qualified(&schema, &name);
+        let value = format!("SELECT last_value, is_called FROM {sequence}");
+        for row in query(context.client, act, &value, &[]).await? {
+            let sql = format!(
+                "SELECT pg_catalog.setval({}, {}, {});\n",
+                literal(&sequence),
+                row.col::<i64>(0)?,
+                row.flag(1)?
+            );
+            let item = TocItem {
+                id: context.graph.take_item_id(),
+                section: Section::Data,
+                kind: "SEQUENCE SET".to_owned(),
+                schema: Some(schema.clone()),
+                name: name.clone(),
+                depends_on: Vec::new(),
+                locks: Vec::new(),
+                shares: Vec::new(),
+                weight: 0,
+                sql_bytes: 0,
+            };
+            sink.item(item, &sql).await?;
         }
     }
     Ok(())

@@ -91,8 +91,9 @@ fn queries() -> Vec<String> {
             let default = format!("pg_catalog.acldefault({letter}::\"char\", o.{prefix}owner)");
             // `public` is an object of the backup's own.
             let extra = match class {
-                2615 => "AND o.nspname <> 'public'",
-                1259 => "AND o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')",
+                2615 => "AND o.nspname NOT IN ('public', 'information_schema')",
+                // The rights of the information schema are given when a cluster is made, but not noted as initial ones.
+                1259 => "AND o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND rn.nspname <> 'information_schema'",
                 _ => "",
             };
             let join = if class == 1259 {

@@ -1,0 +1,245 @@
+//! Databases and targets that make trouble: each is named, and nothing is lost at the source or the target.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::support::postgres::Cluster;
+use crate::support::program::Program;
+
+struct Trouble {
+    cluster: Arc<Cluster>,
+    program: Program,
+    name: String,
+}
+
+impl Trouble {
+    fn new(cluster: Arc<Cluster>, statements: &[&str]) -> Self {
+        let name = cluster.fresh_name();
+        cluster.psql("postgres", &format!("CREATE DATABASE {name}"));
+        for sql in statements {
+            cluster.psql(&name, sql);
+        }
+        let mut program = Program::on_directory();
+        program.set("PGPASSWORD", "secret");
+        program.expect(0, &["init", "--no-encryption"]);
+        Self { cluster, program, name }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!(
+            "postgres://admin@127.0.0.1:{}/{database}?sslmode=disable",
+            self.cluster.port
+        )
+    }
+
+    fn copy(&self) -> String {
+        format!("{}_copy", self.name)
+    }
+
+    fn backup(&self, code: i32) -> String {
+        self.run(code, &["backup", &self.url(&self.name)])
+    }
+
+    fn restore(&self, code: i32, flags: &[&str]) -> String {
+        let into = self.url(&self.copy());
+        let all: Vec<&str> = ["restore", "latest", "--into", &into]
+            .iter()
+            .chain(flags)
+            .copied()
+            .collect();
+        self.run(code, &all)
+    }
+
+    /// Runs to the end and returns all that was said.
+    fn run(&self, code: i32, arguments: &[&str]) -> String {
+        let (got, said) = ended(self.start(arguments));
+        assert_eq!(got, code, "{arguments:?}: {said}");
+        said
+    }
+
+    fn ask(&self, database: &str, sql: &str) -> String {
+        self.cluster
+            .psql_in(database, Path::new("/"), &["-c", sql])
+            .trim()
+            .to_owned()
+    }
+
+    fn databases(&self) -> String {
+        let like = format!(
+            "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE '{}%'",
+            self.name
+        );
+        self.ask("postgres", &like)
+    }
+
+    /// Waits until a query of another session is seen.
+    fn wait_for(&self, condition: &str) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.ask("postgres", &format!("SELECT count(*) > 0 FROM {condition}")) != "t" {
+            assert!(Instant::now() < until, "{condition}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.program.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+fn ended(child: Child) -> (i32, String) {
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+#[test]
+fn what_cannot_be_made_is_named_and_the_rest_is_there() {
+    let cluster = Cluster::shared();
+    let role = cluster.fresh_name();
+    let trouble = Trouble::new(
+        Arc::clone(&cluster),
+        &[
+            "CREATE VIEW self AS SELECT 1 AS a",
+            "CREATE OR REPLACE VIEW self AS SELECT a FROM self",
+            "CREATE TABLE rows (id int PRIMARY KEY, v text); INSERT INTO rows SELECT g, 'v' || g FROM generate_series(1, 100) g",
+            "CREATE FUNCTION inner_one(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)'",
+            "CREATE FUNCTION by_path(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_one($1); END'",
+            "CREATE INDEX relies ON rows (by_path(v)); CREATE INDEX fine ON rows (v)",
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'fine'::regclass",
+            &format!(
+                "CREATE ROLE {role}; CREATE TABLE orphan (a int); ALTER TABLE orphan OWNER TO {role}; INSERT INTO orphan VALUES (7)"
+            ),
+            &format!("DELETE FROM pg_authid WHERE rolname = '{role}'"),
+            "CREATE EXTENSION citext; UPDATE pg_extension SET extname = 'not_installed_here' WHERE extname = 'citext'",
+            "CREATE TABLE \"\\! touch /tmp/wirevault-was-here\n'; DROP TABLE rows; --\" (\"co\"\"l\n\\q\" int)",
+            "INSERT INTO \"\\! touch /tmp/wirevault-was-here\n'; DROP TABLE rows; --\" VALUES (1), (2)",
+        ],
+    );
+    let said = trouble.backup(0);
+    assert!(said.contains("invalid indexes"), "{said}");
+    let plan = trouble.restore(0, &["--dry-run"]);
+    assert!(plan.contains("not_installed_here"), "{plan}");
+    assert_eq!(trouble.databases(), trouble.name);
+    let said = trouble.restore(2, &[]);
+    for named in [
+        "INDEX public.relies",
+        "search_path",
+        "EXTENSION not_installed_here",
+        "TABLE public.orphan",
+        "install it",
+    ] {
+        assert!(said.contains(named), "{named}: {said}");
+    }
+    let copy = trouble.copy();
+    assert_eq!(
+        trouble.ask(&copy, "SELECT count(*) || ' ' || (SELECT a FROM orphan) FROM rows"),
+        "100 7"
+    );
+    assert_eq!(
+        trouble.ask(&copy, "SELECT count(*) FROM \"\\! touch /tmp/wirevault-was-here\n'; DROP TABLE rows; --\" WHERE \"co\"\"l\n\\q\" > 0"),
+        "2"
+    );
+    assert!(!Path::new("/tmp/wirevault-was-here").exists());
+    let views = "SELECT pg_get_viewdef('self'::regclass)";
+    assert!(
+        trouble.ask(&copy, views).contains("self"),
+        "{}",
+        trouble.ask(&copy, views)
+    );
+}
+
+#[test]
+fn a_table_that_is_dropped_after_the_list_costs_an_attempt() {
+    let trouble = Trouble::new(
+        Cluster::shared(),
+        &[
+            "CREATE TABLE stays AS SELECT 1 AS a",
+            "CREATE TABLE goes AS SELECT 2 AS a",
+        ],
+    );
+    let session = "BEGIN; DROP TABLE goes; SELECT pg_advisory_lock(4711); COMMIT";
+    std::thread::scope(|scope| {
+        trouble.cluster.psql("postgres", "SELECT 1");
+        let keeper = scope.spawn(|| {
+            trouble
+                .cluster
+                .psql(&trouble.name, "SELECT pg_advisory_lock(4711), pg_sleep(3)")
+        });
+        trouble.wait_for("pg_stat_activity WHERE query LIKE '%pg_sleep(3)%' AND query NOT LIKE '%pg_stat_activity%'");
+        let dropper = scope.spawn(|| trouble.cluster.psql(&trouble.name, session));
+        trouble.wait_for("pg_locks WHERE locktype = 'advisory' AND NOT granted");
+        let said = trouble.backup(0);
+        keeper.join().unwrap();
+        dropper.join().unwrap();
+        assert!(!said.contains("error"), "{said}");
+    });
+    trouble.restore(0, &[]);
+    let tables = "SELECT string_agg(relname, ' ') FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+    assert_eq!(trouble.ask(&trouble.copy(), tables), "stays");
+}
+
+#[test]
+fn another_encoding_and_a_target_with_rows_are_refused_whole() {
+    let trouble = Trouble::new(
+        Cluster::shared(),
+        &["CREATE TABLE words (id int, w text); INSERT INTO words VALUES (1, 'plain'), (2, '漢字')"],
+    );
+    trouble.backup(0);
+    let copy = trouble.copy();
+    trouble.cluster.psql(
+        "postgres",
+        &format!("CREATE DATABASE {copy} TEMPLATE template0 ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C'"),
+    );
+    trouble.cluster.psql(
+        &copy,
+        "CREATE TABLE words (id int, w text); INSERT INTO words VALUES (9, 'mine')",
+    );
+    let said = trouble.restore(1, &[]);
+    assert!(said.contains("not empty") && said.contains("--clean"), "{said}");
+    let said = trouble.restore(1, &["--data-only", "--clean"]);
+    assert!(said.contains("words") && said.contains("22P05"), "{said}");
+    assert_eq!(trouble.ask(&copy, "SELECT id || w FROM words"), "9mine", "as it was");
+    // A new database has the encoding of the source, whatever was there.
+    trouble.restore(0, &["--clean"]);
+    assert_eq!(
+        trouble.ask(&copy, "SELECT string_agg(w, ' ' ORDER BY id) FROM words"),
+        "plain 漢字"
+    );
+    // What was replaced comes back, and what replaced it is kept.
+    let said = trouble.restore(0, &["--undo"]);
+    assert!(said.contains("_undone_"), "{said}");
+    assert_eq!(trouble.ask(&copy, "SELECT id || w FROM words"), "9mine");
+    assert_eq!(trouble.databases().split(' ').count(), 3, "{}", trouble.databases());
+    trouble.restore(1, &["--undo"]);
+}
+
+#[test]
+fn a_server_that_stops_in_the_middle_leaves_nothing_half() {
+    let cluster = Arc::new(Cluster::start());
+    let trouble = Trouble::new(
+        Arc::clone(&cluster),
+        &["CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 40) AS v FROM generate_series(1, 400000) g"],
+    );
+    trouble.backup(0);
+    let snapshots = trouble.program.listed();
+    let restore = trouble.start(&["restore", "latest", "--into", &trouble.url(&trouble.copy())]);
+    trouble.wait_for("pg_stat_activity WHERE query LIKE 'COPY %big%FROM STDIN%' AND state = 'active'");
+    cluster.restart();
+    let (code, said) = ended(restore);
+    assert!(code == 1 && said.contains("big"), "{said}");
+    // The server was gone, so the half database may stand; the next restore says so and --clean takes it away.
+    let backup = trouble.start(&["backup", &trouble.url(&trouble.name)]);
+    trouble.wait_for("pg_stat_activity WHERE query LIKE '%COPY %big%TO STDOUT%' AND state = 'active'");
+    cluster.restart();
+    let (code, said) = ended(backup);
+    assert!(code == 1 && said.contains("error"), "{said}");
+    assert_eq!(trouble.program.listed(), snapshots, "no snapshot without its data");
+    trouble.restore(0, &["--clean"]);
+    assert_eq!(trouble.ask(&trouble.copy(), "SELECT count(*) FROM big"), "400000");
+}
