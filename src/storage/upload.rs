@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{ObjectKey, ObjectOptions, PartReceipt, PutMode, SharedStore, UploadId, UploadJournal};
@@ -73,6 +73,9 @@ pub struct ObjectWriter {
     filling: BytesMut,
     idle: Vec<BytesMut>,
     upload: Option<UploadId>,
+    /// The call that begins the upload. It runs on when a cancelled caller is dropped, so that the abort knows its
+    /// upload.
+    beginning: Option<JoinHandle<Result<UploadId>>>,
     sending: JoinSet<PartTask>,
     next_number: u32,
     receipts: Vec<PartReceipt>,
@@ -92,6 +95,7 @@ impl ObjectWriter {
             filling: BytesMut::new(),
             idle: Vec::new(),
             upload: None,
+            beginning: None,
             sending: JoinSet::new(),
             next_number: 1,
             receipts: Vec::new(),
@@ -173,6 +177,9 @@ impl ObjectWriter {
         // A part that is still being stored would outlive the abort on some stores, so they end first; each ends by its
         // own timeout.
         while self.sending.join_next().await.is_some() {}
+        if let Some(beginning) = self.beginning.take() {
+            self.upload = beginning.await.ok().and_then(Result::ok);
+        }
         let Some(upload) = self.upload.take() else {
             return Ok(());
         };
@@ -254,8 +261,15 @@ impl ObjectWriter {
             part_bytes: self.options.part_bytes,
             ..self.options.object.clone()
         };
-        let begun = self.store.create_upload(&self.key, &object).await;
-        let upload = begun.with_context(|| format!("begin upload of \"{}\"", self.key))?;
+        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        let beginning = self.beginning.insert(tokio::spawn(async move {
+            let begun = store.create_upload(&key, &object).await;
+            begun.with_context(|| format!("begin upload of \"{key}\""))
+        }));
+        let begun = beginning.await;
+        self.beginning = None;
+        let lost = |error| Error::new(ErrorKind::Other, "the task that begins an upload ended early").with_cause(error);
+        let upload = begun.map_err(lost)??;
         self.upload = Some(upload.clone());
         if let Some(journal) = &self.options.journal {
             journal.opened(&self.key, &upload).await?;

@@ -568,3 +568,25 @@ async fn an_unknown_upload_cannot_be_completed() {
             .is_err()
     );
 }
+
+/// The store had begun the upload, and whoever asked for it was gone before its answer came.
+#[tokio::test]
+async fn an_upload_whose_beginning_was_cancelled_is_aborted() {
+    let memory = Arc::new(MemoryStore::new());
+    let store = crate::faults::FaultStore::new(Arc::clone(&memory));
+    let (answer, waits) = tokio::sync::oneshot::channel::<()>();
+    store.before(0, Box::new(|| Box::pin(async { waits.await.unwrap() })));
+    let options = UploadOptions {
+        part_bytes: 1024,
+        ..UploadOptions::default()
+    };
+    let mut writer = ObjectWriter::create(store, key("cancelled/object"), options);
+    {
+        let mut write = std::pin::pin!(writer.write(&[7; 4096]));
+        assert!(futures_util::poll!(write.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    answer.send(()).unwrap();
+    writer.abort().await.unwrap();
+    assert!(memory.list_uploads("").await.unwrap().is_empty());
+}
