@@ -13,8 +13,6 @@ pub mod commands;
 pub mod config;
 pub mod error;
 pub mod memory;
-pub mod metrics;
-pub mod notify;
 pub mod report;
 pub mod repository;
 pub mod retention;

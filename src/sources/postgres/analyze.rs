@@ -1,7 +1,6 @@
 //! Statistics for the planner at the end of a restore.
 //!
-//! A whole database is analysed by one statement. With very many tables that is too dear: only what has rows is, by several
-//! connections; the others have nothing to be sampled.
+//! Only what has rows is analysed, by several connections, the largest first; the others have nothing to be sampled.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
@@ -15,10 +14,7 @@ use super::statements::open_session;
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
 
-/// Objects before the data from which on only tables with rows are analysed.
-const MANY_OBJECTS: usize = 2_000;
-
-/// Tables in one ANALYZE.
+/// Tables in one ANALYZE, at most.
 const BATCH: usize = 100;
 
 /// Collects statistics. Returns the tables that cannot be analysed, with the reason (a foreign child whose server is away): the
@@ -26,24 +22,9 @@ const BATCH: usize = 100;
 pub(super) async fn analyze(
     into: &ConnectOptions,
     tables: &[TableData],
-    objects: usize,
     parallel: usize,
 ) -> Result<Vec<(String, Error)>> {
     let mut connection = open_session(into).await?;
-    if objects.max(tables.len()) < MANY_OBJECTS {
-        let Err(whole) = connection.execute("ANALYZE").await else {
-            connection.close().await;
-            return Ok(Vec::new());
-        };
-        if connection.is_dead() {
-            return Err(whole);
-        }
-        let names = relations(&mut connection, "c.relkind IN ('r', 'p', 'm')").await?;
-        let mut failed = Vec::new();
-        analyze_each(&mut connection, &names, &mut failed).await?;
-        connection.close().await;
-        return Ok(failed);
-    }
     let partitions: HashSet<String> = relations(&mut connection, "c.relispartition")
         .await?
         .into_iter()
@@ -58,8 +39,13 @@ pub(super) async fn analyze(
     let filled = tables
         .iter()
         .filter(|t| t.pieces.is_none() && t.record.rows.unwrap_or(0) > 0);
-    names.extend(filled.map(TableData::qualified).filter(|n| !partitions.contains(n)));
-    let queue = Mutex::new(names.chunks(BATCH).collect::<VecDeque<_>>());
+    let mut filled: Vec<&TableData> = filled.collect();
+    filled.sort_by_key(|t| std::cmp::Reverse(t.record.bytes));
+    let filled = filled.into_iter().map(TableData::qualified);
+    names.extend(filled.filter(|n| !partitions.contains(n)));
+    // Everybody has several turns.
+    let batch = (names.len() / (8 * parallel.max(1))).clamp(1, BATCH);
+    let queue = Mutex::new(names.chunks(batch).collect::<VecDeque<_>>());
     let work = || async {
         let mut connection = open_session(into).await?;
         let mut failed = Vec::new();
@@ -75,7 +61,7 @@ pub(super) async fn analyze(
         connection.close().await;
         Ok::<_, Error>(failed)
     };
-    let workers = parallel.clamp(1, names.len().div_ceil(BATCH).max(1));
+    let workers = parallel.clamp(1, names.len().div_ceil(batch).max(1));
     let failed = try_join_all((0..workers).map(|_| work())).await?;
     Ok(failed.into_iter().flatten().collect())
 }

@@ -1,5 +1,6 @@
-//! Which items of a restore wait, are ready, run: an item starts when what it depends on was run and no running item is in
-//! the way of its locks; the heaviest first. Light items are handed out several at a time, to be run as one transaction.
+//! Which items of a restore wait, are ready, run: an item starts when what it depends on was run, the rows that it reads are there,
+//! and no running item is in the way of its locks; first the one with the longest way to the end behind it (by the weights of
+//! what waits for it). Light items are handed out several at a time, to be run as one transaction.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -81,18 +82,39 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Board {
     state: Mutex<State>,
+    /// Per item, its own weight and that of the heaviest chain that waits for it.
+    ways: Vec<u64>,
     workers: usize,
     pub(super) changed: Notify,
 }
 
+/// The number under which items wait for the rows of all tables: no table has it.
+pub(super) const ALL_TABLES: u32 = 0;
+
+/// Returns the tables whose rows an item waits for.
+fn tables_needed(line: &TocLine, loading: &HashMap<u32, u32>) -> Vec<u32> {
+    let item = &line.item;
+    if loading.is_empty() {
+        return Vec::new();
+    }
+    if !item.self_contained {
+        return vec![ALL_TABLES];
+    }
+    let touched = item.locks.iter().chain(&item.shares);
+    let needed: HashSet<u32> = touched.filter_map(|t| loading.get(t)).copied().collect();
+    needed.into_iter().collect()
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// (weight, reversed position): the heaviest first, else in order.
+    /// (way, reversed position): the longest first, else in order.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
     /// Per item, how many it still waits for.
     waits: Vec<usize>,
     /// Per item, who waits for it.
     wakes: Vec<Vec<usize>>,
+    /// Per table that is being loaded, who waits for its rows; under 0, who waits for those of all tables.
+    loads: HashMap<u32, Vec<usize>>,
     /// Tables that running items lock, and that they share: how often.
     locked: HashMap<u32, usize>,
     shared: HashMap<u32, usize>,
@@ -100,6 +122,31 @@ struct State {
 }
 
 impl State {
+    /// Something that these items waited for is there.
+    fn wake(&mut self, items: &[usize], ways: &[u64]) {
+        for &at in items {
+            if let Some(waits) = self.waits.get_mut(at) {
+                *waits -= 1;
+                if *waits == 0 {
+                    self.ready
+                        .push((ways.get(at).copied().unwrap_or(0), std::cmp::Reverse(at)));
+                }
+            }
+        }
+    }
+
+    /// Returns per item its weight and that of the heaviest chain behind it. Whoever waits comes later.
+    fn ways(&self, lines: &[&TocLine]) -> Vec<u64> {
+        let mut ways: Vec<u64> = lines.iter().map(|l| l.item.weight).collect();
+        for (at, wakes) in self.wakes.iter().enumerate().rev() {
+            let behind = wakes.iter().filter_map(|&w| ways.get(w)).max().copied().unwrap_or(0);
+            if let Some(way) = ways.get_mut(at) {
+                *way = way.saturating_add(behind);
+            }
+        }
+        ways
+    }
+
     fn is_in_the_way(&self, line: &TocLine) -> bool {
         let item = &line.item;
         let taken = |map: &HashMap<u32, usize>, table| map.contains_key(table);
@@ -138,7 +185,8 @@ impl State {
 }
 
 impl Board {
-    pub(super) fn new(lines: &[&TocLine], workers: usize) -> Self {
+    /// Makes the board. `loading` are the tables whose rows come meanwhile, each with the number that [`Board::loaded`] will tell.
+    pub(super) fn new(lines: &[&TocLine], workers: usize, loading: &HashMap<u32, u32>) -> Self {
         let places: HashMap<u32, usize> = lines.iter().enumerate().map(|(at, l)| (l.item.id, at)).collect();
         let mut state = State {
             waits: vec![0; lines.len()],
@@ -156,18 +204,46 @@ impl Board {
                     *waits += 1;
                 }
             }
+            for table in tables_needed(line, loading) {
+                state.loads.entry(table).or_default().push(at);
+                if let Some(waits) = state.waits.get_mut(at) {
+                    *waits += 1;
+                }
+            }
+        }
+        let ways = state.ways(lines);
+        for (at, &way) in ways.iter().enumerate() {
             if state.waits.get(at) == Some(&0) {
-                state.ready.push((line.item.weight, std::cmp::Reverse(at)));
+                state.ready.push((way, std::cmp::Reverse(at)));
             }
         }
         Self {
             state: Mutex::new(state),
+            ways,
             workers: workers.max(1),
             changed: Notify::new(),
         }
     }
 
-    pub(super) fn take(&self, lines: &[&TocLine]) -> Next {
+    /// Returns the longest way of what waits for a table's rows alone.
+    pub(super) fn way_behind(&self, table: u32) -> u64 {
+        let state = self.state.lock().expect("no panic happens under this lock");
+        let waiting = state.loads.get(&table).filter(|_| table != ALL_TABLES);
+        let ways = waiting.into_iter().flatten().filter_map(|&at| self.ways.get(at));
+        ways.copied().max().unwrap_or(0)
+    }
+
+    /// Tells that the rows of a table are there.
+    pub(super) fn loaded(&self, table: u32) {
+        let mut state = self.state.lock().expect("no panic happens under this lock");
+        let woken = state.loads.remove(&table).unwrap_or_default();
+        state.wake(&woken, &self.ways);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Gives out what is next, if its way is at least so long.
+    pub(super) fn take(&self, lines: &[&TocLine], at_least: u64) -> Next {
         let mut state = self.state.lock().expect("no panic happens under this lock");
         if state.left == 0 {
             return Next::Finished;
@@ -178,6 +254,10 @@ impl Board {
         let mut batch = Batch::default();
         while let Some(candidate) = state.ready.pop() {
             let at = candidate.1.0;
+            if found.is_empty() && candidate.0 < at_least {
+                aside.push(candidate);
+                break;
+            }
             let Some(line) = lines.get(at) else { continue };
             // What is in the way of each other within a batch is no harm: it runs one after another.
             if state.is_in_the_way(line) {
@@ -208,15 +288,7 @@ impl Board {
                 state.let_go(line);
             }
             let woken = state.wakes.get_mut(at).map(std::mem::take).unwrap_or_default();
-            for next in woken {
-                let weight = lines.get(next).map_or(0, |l| l.item.weight);
-                if let Some(waits) = state.waits.get_mut(next) {
-                    *waits -= 1;
-                    if *waits == 0 {
-                        state.ready.push((weight, std::cmp::Reverse(next)));
-                    }
-                }
-            }
+            state.wake(&woken, &self.ways);
         }
         drop(state);
         self.changed.notify_waiters();
@@ -239,6 +311,7 @@ mod tests {
             depends_on,
             locks,
             shares: Vec::new(),
+            self_contained: false,
             weight,
             sql_bytes: 0,
         };
@@ -258,8 +331,8 @@ mod tests {
             line(13, vec![], vec![3], 1),
         ];
         let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 1);
-        let take = |board: &Board| match board.take(&lines) {
+        let board = Board::new(&lines, 1, &HashMap::new());
+        let take = |board: &Board| match board.take(&lines, 0) {
             Next::Items(at) => Some(at[0]),
             _ => None,
         };
@@ -277,7 +350,7 @@ mod tests {
         board.done(&lines, &[0]);
         assert_eq!(take(&board), Some(1));
         board.done(&lines, &[1]);
-        assert!(matches!(board.take(&lines), Next::Finished));
+        assert!(matches!(board.take(&lines, 0), Next::Finished));
     }
 
     #[test]
@@ -290,8 +363,8 @@ mod tests {
         items[0].item.shares = vec![7];
         items[1].item.shares = vec![7];
         let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 2);
-        let take = |board: &Board| match board.take(&lines) {
+        let board = Board::new(&lines, 2, &HashMap::new());
+        let take = |board: &Board| match board.take(&lines, 0) {
             Next::Items(at) => at,
             _ => Vec::new(),
         };
@@ -308,8 +381,8 @@ mod tests {
         let mut items: Vec<TocLine> = (0..1000).map(|n| line(n, vec![], vec![1], 0)).collect();
         items[500].item.weight = LIGHT_BYTES + 1;
         let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 2);
-        let take = |board: &Board| match board.take(&lines) {
+        let board = Board::new(&lines, 2, &HashMap::new());
+        let take = |board: &Board| match board.take(&lines, 0) {
             Next::Items(at) => at,
             _ => Vec::new(),
         };
@@ -317,5 +390,41 @@ mod tests {
         board.done(&lines, &[500]);
         assert_eq!(take(&board).len(), BATCH_ITEMS, "one lock among them all is theirs");
         assert!(take(&board).is_empty());
+    }
+
+    #[test]
+    fn items_wait_for_the_rows_they_read() {
+        let mut items = [
+            line(1, vec![], vec![7], 5),
+            line(2, vec![], vec![7, 8], 9),
+            line(3, vec![], vec![7], 1),
+            line(4, vec![1], vec![], 50),
+        ];
+        for item in &mut items[..2] {
+            item.item.self_contained = true;
+        }
+        let lines: Vec<&TocLine> = items.iter().collect();
+        let board = Board::new(&lines, 1, &HashMap::from([(7, 7), (8, 8), (ALL_TABLES, ALL_TABLES)]));
+        assert_eq!(
+            (board.way_behind(7), board.way_behind(8)),
+            (55, 9),
+            "item 4 waits for item 1"
+        );
+        let take = |at_least| match board.take(&lines, at_least) {
+            Next::Items(at) => at,
+            _ => Vec::new(),
+        };
+        assert!(take(0).is_empty());
+        board.loaded(7);
+        assert!(take(56).is_empty());
+        assert_eq!(take(55), vec![0]);
+        board.done(&lines, &[0]);
+        assert!(take(0).is_empty(), "item 4 calls what may read any table");
+        board.loaded(8);
+        assert_eq!(take(0), vec![1]);
+        board.done(&lines, &[1]);
+        board.loaded(ALL_TABLES);
+        assert_eq!(take(0), vec![3]);
+        assert_eq!(take(0), vec![2]);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::try_join_all;
 
 use super::binary_copy::{CopyFormat, HEADER, RowImages, TRAILER};
+use super::board::ALL_TABLES;
 use super::connection::Connection;
 use super::copy_table::filtered;
 use super::large_objects::{self, Pieces};
@@ -29,6 +30,8 @@ const UNIT_BYTES: u64 = 64 << 20;
 /// A table, or the large objects, as its stream record describes it.
 #[derive(Debug, Clone)]
 pub(super) struct TableData {
+    /// Its number in the table of contents; 0 in backups that do not say.
+    pub(super) number: u32,
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) columns: Vec<String>,
@@ -44,6 +47,8 @@ pub(super) struct TableData {
 
 #[derive(Debug, serde::Deserialize)]
 struct TableFacts {
+    #[serde(default)]
+    number: u32,
     #[serde(default)]
     schema: String,
     #[serde(default)]
@@ -76,6 +81,7 @@ impl TableData {
             None => None,
         };
         Ok(Self {
+            number: facts.number,
             schema: facts.schema,
             name: facts.name,
             columns: facts.columns,
@@ -85,6 +91,15 @@ impl TableData {
             root: facts.root,
             record: record.clone(),
         })
+    }
+
+    /// Returns the number by which items wait for its rows: that of all tables, where its rows may go to others.
+    pub(super) fn gate(&self) -> u32 {
+        if self.root.is_some() || self.pieces.is_some() {
+            ALL_TABLES
+        } else {
+            self.number
+        }
     }
 
     /// Returns what messages call it.
@@ -137,8 +152,10 @@ impl TableData {
 
 /// Chunks that one COPY sends.
 #[derive(Debug)]
-struct Unit {
-    table: usize,
+pub(super) struct Unit {
+    pub(super) table: usize,
+    /// From 0 within the table.
+    pub(super) number: usize,
     chunks: Vec<ChunkRef>,
     /// Whether the first is the table's first, and the last its last.
     first: bool,
@@ -159,62 +176,8 @@ pub(super) struct Loaded {
     pub(super) bytes: AtomicU64,
 }
 
-/// Loads every table; the first failure ends it.
-pub(super) async fn load_all(
-    options: &ConnectOptions,
-    contents: &Contents,
-    tables: &[TableData],
-    parallel: usize,
-    reporter: &SharedReporter,
-    task: &str,
-) -> Result<Loaded> {
-    let mut units = Vec::new();
-    for (at, table) in tables.iter().enumerate() {
-        units.extend(cut(at, table, contents)?);
-    }
-    // Largest tables first, the units of one in order.
-    units.sort_by_key(|u: &Unit| {
-        (
-            std::cmp::Reverse(tables.get(u.table).map_or(0, |t| t.record.bytes)),
-            u.table,
-        )
-    });
-    let workers = parallel.clamp(1, units.len().max(1));
-    let counts: Vec<AtomicU64> = tables.iter().map(|_| AtomicU64::new(0)).collect();
-    let queue = Mutex::new(VecDeque::from(units));
-    let loaded = Loaded::default();
-    let work = || async {
-        let mut connection = open_session(options).await?;
-        loop {
-            let next = queue.lock().expect("no panic happens under this lock").pop_front();
-            let Some(unit) = next else { break };
-            let Some(table) = tables.get(unit.table) else { continue };
-            let rows = load(&mut connection, contents, table, &unit, &loaded, reporter, task)
-                .await
-                .with_context(|| format!("load {}", table.label()))?;
-            loaded.rows.fetch_add(rows, Ordering::Relaxed);
-            if let Some(count) = counts.get(unit.table) {
-                count.fetch_add(rows, Ordering::Relaxed);
-            }
-        }
-        connection.close().await;
-        Ok::<(), Error>(())
-    };
-    try_join_all((0..workers).map(|_| work())).await?;
-    for (table, count) in tables.iter().zip(&counts) {
-        let (count, expected) = (count.load(Ordering::Relaxed), table.record.rows.unwrap_or(0));
-        if count != expected {
-            return Err(Error::corrupt(format!(
-                "{} has {count} rows, the backup {expected}",
-                table.label()
-            )));
-        }
-    }
-    Ok(loaded)
-}
-
 /// Cuts a table into units that begin and end at row ends.
-fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<Vec<Unit>> {
+pub(super) fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<Vec<Unit>> {
     let mut units: Vec<Unit> = Vec::new();
     let mut bytes = 0;
     for prefix in &table.record.prefixes {
@@ -230,6 +193,7 @@ fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<Vec<Unit>> {
                 _ => {
                     units.push(Unit {
                         table: at,
+                        number: units.len(),
                         first: units.is_empty(),
                         chunks: vec![chunk.clone()],
                         last: false,
@@ -260,17 +224,23 @@ pub(super) async fn load_within(
             .await
             .with_context(|| format!("load {}", table.label()))?;
     }
-    if Some(rows) != table.record.rows {
-        return Err(Error::corrupt(format!(
-            "{} has {rows} rows, the backup {}",
-            table.label(),
-            table.record.rows.unwrap_or(0)
-        )));
-    }
+    check_count(table, rows)?;
     Ok(rows)
 }
 
-async fn load(
+/// Compares the rows that came with the backup's.
+pub(super) fn check_count(table: &TableData, rows: u64) -> Result<()> {
+    let expected = table.record.rows.unwrap_or(0);
+    if rows == expected {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "{} has {rows} rows, the backup {expected}",
+        table.label()
+    )))
+}
+
+pub(super) async fn load(
     connection: &mut Connection,
     contents: &Contents,
     table: &TableData,

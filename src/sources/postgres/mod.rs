@@ -14,6 +14,7 @@ mod cluster;
 pub mod connection;
 mod copy_out;
 mod copy_table;
+mod fill;
 mod in_place;
 mod large_objects;
 pub mod load;

@@ -12,15 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::analyze::analyze;
 use super::backup::FACTS;
+use super::fill::Fill;
 use super::in_place::schemas;
-use super::load::{TableData, compare_all, load_all};
+use super::load::{TableData, compare_all};
 use super::schema::{literal, quote_ident};
 use super::selection::{Chosen, Selection, choose};
 use super::snapshot::ServerFacts;
 use super::sql_rewrite::Rewrite;
 use super::sql_streams::{GLOBALS, TocLine};
 use super::sql_text::Contents;
-use super::statements::{FailedItem, open_session, run_in_order, run_parallel, run_pre_data};
+use super::statements::{Ended, FailedItem, open_session, retry_failed, run_free, run_in_order, run_pre_data};
 use super::target::Target;
 use super::url::ConnectOptions;
 use crate::archive::ArchiveReader;
@@ -235,20 +236,6 @@ impl PostgresRestore {
                 .context("create large objects")?,
         );
 
-        self.reporter.phase(&self.task, "data");
-        self.reporter
-            .begin(&self.task, Some(tables.iter().map(|t| t.record.bytes).sum()));
-        let loaded = load_all(into, contents, tables, parallel, &self.reporter, &self.task).await;
-        let loaded = loaded.map_err(|e| explain(e, &report.failed))?;
-        report.tables = u64::try_from(tables.iter().filter(|t| t.pieces.is_none()).count()).unwrap_or(u64::MAX);
-        report.rows = loaded.rows.load(Ordering::Relaxed);
-        report.bytes = loaded.bytes.load(Ordering::Relaxed);
-        if self.options.verify_rows {
-            self.reporter.phase(&self.task, "compare rows");
-            compare_all(into, tables, parallel).await?;
-            report.rows_verified = true;
-        }
-        self.reporter.phase(&self.task, "indexes and constraints");
         report.failed.extend(
             run_in_order(into, contents, &chosen.sequences)
                 .await
@@ -260,16 +247,43 @@ impl PostgresRestore {
         if into.database != self.target.database || self.options.comment.is_some() {
             post_data.retain(|l| !l.item.kind.starts_with("DATABASE"));
         }
+
+        self.reporter.phase(&self.task, "data");
+        self.reporter
+            .begin(&self.task, Some(tables.iter().map(|t| t.record.bytes).sum()));
+        let fill = Fill {
+            options: into,
+            contents,
+            tables,
+            parallel,
+            reporter: &self.reporter,
+            task: &self.task,
+        };
+        let mut ended = Ended::default();
+        let verify = self.options.verify_rows;
+        // Rows are compared before row security and rules stand in the way.
+        let beside: &[&TocLine] = if verify { &[] } else { &post_data };
+        let loaded = fill.run(beside, &mut ended).await;
+        let loaded = loaded.map_err(|e| explain(e, &report.failed))?;
+        report.tables = u64::try_from(tables.iter().filter(|t| t.pieces.is_none()).count()).unwrap_or(u64::MAX);
+        report.rows = loaded.rows.load(Ordering::Relaxed);
+        report.bytes = loaded.bytes.load(Ordering::Relaxed);
+        if verify {
+            self.reporter.phase(&self.task, "compare rows");
+            compare_all(into, tables, parallel).await?;
+            report.rows_verified = true;
+            self.reporter.phase(&self.task, "indexes and constraints");
+            run_free(into, contents, &post_data, parallel, &mut ended)
+                .await
+                .context("create what comes after the data")?;
+        }
         report.failed.extend(
-            run_parallel(into, contents, &post_data, parallel)
+            retry_failed(into, contents, ended)
                 .await
                 .context("create what comes after the data")?,
         );
         self.reporter.phase(&self.task, "analyze");
-        for (name, error) in analyze(into, tables, chosen.pre_data.len(), parallel)
-            .await
-            .context("collect statistics")?
-        {
+        for (name, error) in analyze(into, tables, parallel).await.context("collect statistics")? {
             self.reporter
                 .note(&self.task, Note::new("not-analyzed", name, error.chain()));
         }

@@ -4,10 +4,13 @@
 //! the commit of each; if the server refuses it, they run one by one. What failed is tried again at the end of its phase (what it needed may exist by then), and what
 //! still fails is reported, not fatal: the rows are there, and the operator can run the statement later.
 
+use std::collections::HashMap;
+
 use futures_util::future::try_join_all;
 
 use super::board::{Batch, Board, Next};
 use super::connection::Connection;
+use super::fill::run_places;
 use super::server_error::{server_error, sqlstate};
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
@@ -109,13 +112,23 @@ pub(super) async fn run_on(
 
 /// What a first run leaves.
 #[derive(Default)]
-struct Ended<'a> {
+pub(super) struct Ended<'a> {
     /// To be tried again.
     failed: Vec<(&'a TocLine, Error)>,
     report: Vec<FailedItem>,
 }
 
 impl<'a> Ended<'a> {
+    /// Takes what workers did not simply succeed with.
+    pub(super) fn add_all(&mut self, lines: &[&'a TocLine], mut outcomes: Vec<(usize, Outcome)>) {
+        outcomes.sort_by_key(|(at, _)| *at);
+        for (at, outcome) in outcomes {
+            if let Some(line) = lines.get(at) {
+                self.add(line, outcome);
+            }
+        }
+    }
+
     fn add(&mut self, line: &'a TocLine, outcome: Outcome) {
         match outcome {
             Outcome::Done => {}
@@ -146,7 +159,7 @@ async fn run_ordered<'a>(
 }
 
 /// How one item ended.
-enum Outcome {
+pub(super) enum Outcome {
     Done,
     /// Made, but without an owner that does not exist here: reported, not tried again.
     WithoutOwner(Error),
@@ -154,7 +167,11 @@ enum Outcome {
 }
 
 /// Runs several items as one transaction; if that is refused, one after another.
-async fn run_items(connection: &mut Connection, texts: &mut Texts<'_>, lines: &[&TocLine]) -> Result<Vec<Outcome>> {
+pub(super) async fn run_items(
+    connection: &mut Connection,
+    texts: &mut Texts<'_>,
+    lines: &[&TocLine],
+) -> Result<Vec<Outcome>> {
     if lines.len() > 1 {
         let mut all = String::new();
         for line in lines {
@@ -266,15 +283,12 @@ async fn retry(
     Ok(report)
 }
 
-/// Runs items in parallel as dependencies and locks allow; returns what failed for good.
-pub(super) async fn run_parallel(
+/// Runs failed items again; returns what failed for good.
+pub(super) async fn retry_failed(
     options: &ConnectOptions,
     contents: &Contents,
-    lines: &[&TocLine],
-    parallel: usize,
+    mut ended: Ended<'_>,
 ) -> Result<Vec<FailedItem>> {
-    let mut ended = Ended::default();
-    run_free(options, contents, lines, parallel, &mut ended).await?;
     if !ended.failed.is_empty() {
         let mut connection = open_session(options).await?;
         let again = retry(&mut connection, &mut contents.texts(), ended.failed).await?;
@@ -320,7 +334,7 @@ pub(super) async fn run_pre_data(
 }
 
 /// Runs every item once, as its needs and locks allow.
-async fn run_free<'a>(
+pub(super) async fn run_free<'a>(
     options: &ConnectOptions,
     contents: &Contents,
     lines: &[&'a TocLine],
@@ -328,15 +342,9 @@ async fn run_free<'a>(
     ended: &mut Ended<'a>,
 ) -> Result<()> {
     let workers = parallel.clamp(1, lines.len().max(1));
-    let board = Board::new(lines, workers);
+    let board = Board::new(lines, workers, &HashMap::new());
     let done = try_join_all((0..workers).map(|_| worker(options, contents, lines, &board))).await?;
-    let mut outcomes: Vec<(usize, Outcome)> = done.into_iter().flatten().collect();
-    outcomes.sort_by_key(|(at, _)| *at);
-    for (at, outcome) in outcomes {
-        if let Some(line) = lines.get(at) {
-            ended.add(line, outcome);
-        }
-    }
+    ended.add_all(lines, done.into_iter().flatten().collect());
     Ok(())
 }
 
@@ -354,13 +362,10 @@ async fn worker(
         let changed = board.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        match board.take(lines) {
+        match board.take(lines, 0) {
             Next::Items(places) => {
-                let items: Vec<&TocLine> = places.iter().filter_map(|&at| lines.get(at).copied()).collect();
-                let outcomes = run_items(&mut connection, &mut texts, &items).await?;
+                told.extend(run_places(&mut connection, &mut texts, lines, &places).await?);
                 board.done(lines, &places);
-                let outcomes = places.into_iter().zip(outcomes);
-                told.extend(outcomes.filter(|(_, outcome)| !matches!(outcome, Outcome::Done)));
             }
             Next::Wait => changed.await,
             Next::Finished => break,

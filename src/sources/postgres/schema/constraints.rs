@@ -59,6 +59,10 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
             "ONLY "
         };
         let space = row.opt(11)?;
+        if context.graph.split_keys.contains(&row.oid(0)?) {
+            let word = if kind == "p" { "PRIMARY KEY" } else { "UNIQUE" };
+            definition = format!("{word} USING INDEX {name}");
+        }
         let add = format!("ALTER TABLE {only}{table}\n    ADD CONSTRAINT {name} {definition};\n");
         sql.push_str(&in_tablespace(space.as_deref(), &add));
         if let Some(index) = row.opt(14)? {

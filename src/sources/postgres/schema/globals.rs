@@ -47,6 +47,7 @@ impl Writer<'_> {
             depends_on: Vec::new(),
             locks: Vec::new(),
             shares: Vec::new(),
+            self_contained: false,
             weight: 0,
             sql_bytes: 0,
         }

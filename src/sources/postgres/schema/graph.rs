@@ -1,5 +1,6 @@
 //! The graph of a database's objects: read in bulk, repaired and ordered, held in memory.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::TryStreamExt;
@@ -14,6 +15,9 @@ use crate::report::Note;
 
 /// Above so many tables their sizes are estimated.
 const MANY_TABLES: usize = 10_000;
+
+/// Size in bytes from which on a table's keys are made in two steps.
+const LARGE_TABLE_BYTES: u64 = 32 << 20;
 
 /// Bytes of SQL in one `LOCK TABLE`.
 const LOCK_BATCH_BYTES: usize = 100_000;
@@ -40,6 +44,8 @@ pub struct Graph {
     pub(super) notes: Vec<Note>,
     pub(super) options: SchemaOptions,
     pub(super) version: i32,
+    /// Constraints whose index is made on its own, before them.
+    pub(super) split_keys: HashSet<u32>,
     pub(super) next_item: AtomicU32,
 }
 
@@ -62,6 +68,7 @@ impl Graph {
         graph.read_dependencies(client).await?;
         graph.read_attachments(client).await?;
         graph.read_tables(client).await?;
+        graph.split_keys(client).await?;
         graph.add_row_security(client).await?;
         refresh::add_nodes(&mut graph);
         super::inherit::arrange(&mut graph, client).await?;
@@ -410,6 +417,50 @@ impl Graph {
         }
         self.lock_numbers.sort_unstable();
         Ok(())
+    }
+
+    /// Has the indexes of large tables' keys made on their own: `CREATE INDEX` runs beside others on the same table, `ADD CONSTRAINT`
+    /// does not, and has nothing left to do.
+    async fn split_keys(&mut self, client: &Client) -> Result<()> {
+        let large: Vec<u32> = self
+            .tables
+            .iter()
+            .filter(|t| t.bytes >= LARGE_TABLE_BYTES)
+            .map(|t| t.oid)
+            .collect();
+        if large.is_empty() {
+            return Ok(());
+        }
+        // What `USING INDEX` takes: <https://www.postgresql.org/docs/current/sql-altertable.html>.
+        let sql = "SELECT k.oid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class t ON t.oid = k.conrelid AND t.relkind = 'r' \
+                   JOIN pg_catalog.pg_index x ON x.indexrelid = k.conindid AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL \
+                   JOIN pg_catalog.pg_class c ON c.oid = k.conindid AND c.relam = 403 AND c.relname = k.conname \
+                   WHERE k.contype IN ('p', 'u') AND NOT k.condeferrable AND k.conrelid = ANY($1::oid[]) ORDER BY k.oid";
+        for row in query(client, "keys of large tables", sql, &[&large]).await? {
+            let oid = row.oid(0)?;
+            let Some(key) = self.find(class::CONSTRAINT, oid) else {
+                continue;
+            };
+            let Some(source) = self.node(key).copied().filter(|n| n.kind == Kind::Constraint) else {
+                continue;
+            };
+            let index = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+            self.nodes.push(Node {
+                kind: Kind::KeyIndex,
+                ..source
+            });
+            let needs: Vec<(u32, u32)> = self.edges.iter().filter(|e| e.0 == key).map(|e| (index, e.1)).collect();
+            self.edges.extend(needs);
+            self.edges.push((key, index));
+            self.split_keys.insert(oid);
+        }
+        Ok(())
+    }
+
+    /// Returns whether the node is a constraint whose index is made before it.
+    pub(super) fn has_key_index(&self, index: u32) -> bool {
+        self.node(index)
+            .is_some_and(|n| n.kind == Kind::Constraint && self.split_keys.contains(&n.oid))
     }
 
     async fn add_row_security(&mut self, client: &Client) -> Result<()> {

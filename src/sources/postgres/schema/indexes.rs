@@ -42,6 +42,19 @@ pub(super) async fn indexes(context: &Context<'_>, oids: &[u32]) -> Result<Rende
     Ok(rendered)
 }
 
+/// The indexes of keys of large tables, by the oids of their constraints.
+pub(super) async fn of_keys(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT k.oid, pg_catalog.pg_get_indexdef(k.conindid), ts.spcname::text FROM pg_catalog.pg_constraint k \
+               JOIN pg_catalog.pg_class c ON c.oid = k.conindid LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace \
+               WHERE k.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "indexes of keys", sql, &[&oids]).await? {
+        let sql = in_tablespace(row.opt(2)?.as_deref(), &format!("{};\n", row.text(1)?));
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}
+
 pub(super) async fn attachments(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT c.oid, cn.nspname::text, c.relname::text, pn.nspname::text, p.relname::text FROM pg_catalog.pg_inherits i \
                JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace \

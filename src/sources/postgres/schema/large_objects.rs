@@ -36,6 +36,7 @@ fn item(graph: &Graph, kind: &str, section: Section, oids: &[u32]) -> TocItem {
         depends_on: Vec::new(),
         locks: Vec::new(),
         shares: Vec::new(),
+        self_contained: false,
         weight: 0,
         sql_bytes: 0,
     }

@@ -114,10 +114,20 @@ pub struct TocItem {
     /// backups of older versions of this program, which did not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<u32>,
+    /// Whether the statements read the rows of those tables alone: then they can run before other tables are loaded. What calls a
+    /// function of the database's own may read any table, whatever the function promises.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub self_contained: bool,
     /// Rough cost for ordering (bytes of the table for an index; 0 else).
     pub weight: u64,
     /// Length of the item's SQL text in bytes; it follows the item before it in the section's SQL stream.
     pub sql_bytes: u64,
+}
+
+/// For serde, which gives a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A table whose rows are to be copied.

@@ -151,6 +151,7 @@ async fn configuration_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> 
                 depends_on: Vec::new(),
                 locks: Vec::new(),
                 shares: Vec::new(),
+                self_contained: false,
                 weight: 0,
                 sql_bytes: 0,
             };

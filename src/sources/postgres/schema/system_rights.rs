@@ -183,6 +183,7 @@ fn item(context: &Context<'_>, kind: &str, name: String) -> TocItem {
         depends_on: Vec::new(),
         locks: Vec::new(),
         shares: Vec::new(),
+        self_contained: false,
         weight: 0,
         sql_bytes: 0,
     }

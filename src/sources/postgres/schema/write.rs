@@ -149,7 +149,11 @@ impl Graph {
             else {
                 continue;
             };
-            let item = self.item(index, node, section, items);
+            let mut item = self.item(index, node, section, items);
+            // One processor builds these, entry by entry.
+            if node.kind == Kind::Index && !sql.contains(" USING btree ") {
+                item.weight = item.weight.saturating_mul(4);
+            }
             items.insert(index, item.id);
             sink.item(item, &sql).await?;
         }
@@ -177,6 +181,7 @@ impl Graph {
             depends_on,
             locks,
             shares,
+            self_contained: self.is_self_contained(index, node),
             weight,
             ..self.plain_item(node, node.kind.word(), section)
         }
@@ -200,6 +205,7 @@ impl Graph {
             depends_on: Vec::new(),
             locks: Vec::new(),
             shares: Vec::new(),
+            self_contained: false,
             weight: 0,
             sql_bytes: 0,
         }
@@ -210,7 +216,7 @@ impl Graph {
         let mut relations = Vec::new();
         let mut exclusive = true;
         match node.kind {
-            Kind::Index | Kind::Statistics => {
+            Kind::KeyIndex | Kind::Index | Kind::Statistics => {
                 relations.push(node.parent);
                 exclusive = false;
             }
@@ -258,8 +264,8 @@ impl Graph {
         locks.dedup();
         let weighs = matches!(
             node.kind,
-            Kind::Index | Kind::Constraint | Kind::ForeignKey | Kind::Check | Kind::Refresh
-        );
+            Kind::KeyIndex | Kind::Index | Kind::Constraint | Kind::ForeignKey | Kind::Check | Kind::Refresh
+        ) && !self.has_key_index(index);
         let bytes = |number: u32| {
             self.tables
                 .get(usize::try_from(number).unwrap_or(0).wrapping_sub(1))
@@ -275,6 +281,24 @@ impl Graph {
         } else {
             (Vec::new(), locks, weight)
         }
+    }
+
+    fn is_self_contained(&self, index: u32, node: &Node) -> bool {
+        use Kind as K;
+        let start = self.edges.partition_point(|e| e.0 < index);
+        let mut needs = self.edges.iter().skip(start).take_while(|e| e.0 == index).map(|e| e.1);
+        let without_code = |kind: K| {
+            let relation = matches!(kind, K::Table | K::LateColumns | K::Attach | K::Index | K::IndexAttach);
+            let of_types = matches!(kind, K::Enum | K::Composite | K::Range | K::BaseType | K::Collation);
+            let of_keys = matches!(kind, K::KeyIndex | K::Constraint | K::NotNull);
+            relation || of_types || of_keys || matches!(kind, K::Schema | K::Default | K::Sequence)
+        };
+        // A statement about a partitioned table locks partitions as well, which their loads hold.
+        let whole = |n: u32| self.node(n).is_none_or(|n| !n.has(flag::PARTITIONED));
+        matches!(node.kind, K::KeyIndex | K::Index | K::Constraint | K::ForeignKey)
+            && whole(node.parent)
+            && needs.clone().all(whole)
+            && needs.all(|n| self.node(n).is_some_and(|n| without_code(n.kind)))
     }
 
     fn lock_number(&self, oid: u32) -> Option<u32> {
@@ -343,6 +367,7 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
         Kind::DomainCheck | Kind::Check | Kind::NotNull | Kind::Constraint | Kind::ForeignKey => {
             constraints::constraints(context, oids).await
         }
+        Kind::KeyIndex => indexes::of_keys(context, oids).await,
         Kind::Index => indexes::indexes(context, oids).await,
         Kind::IndexAttach => indexes::attachments(context, oids).await,
         Kind::Statistics => indexes::statistics(context, oids).await,
