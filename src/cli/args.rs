@@ -189,9 +189,10 @@ pub struct Verify {
     #[arg(long, value_enum, default_value_t = Level::Content)]
     pub level: Level,
 
-    /// With level restored: the PostgreSQL server on which scratch databases wv_verify_… are made and dropped
+    /// With level restored: the PostgreSQL server on which scratch databases wv_verify_… are made and dropped, or an empty
+    /// Redis server (redis://…), which is emptied afterwards; repeat for both
     #[arg(long, value_name = "URL")]
-    pub into: Option<String>,
+    pub into: Vec<String>,
 
     /// Do not store what was proven in the repository
     #[arg(long)]

@@ -96,7 +96,7 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
         session
             .reporter
             .begin(&name, step.source.outcome.as_ref().map(|o| o.raw_bytes));
-        let result = restore_source(session, options, &manifest, step).await;
+        let result = Box::pin(restore_source(session, options, &manifest, step)).await;
         session.reporter.end(&name, result.is_ok());
         match result {
             Ok(value) => {
@@ -514,6 +514,7 @@ fn redis_text(one: &Value) -> String {
         for (name, words) in [
             ("functions", "function libraries"),
             ("transcoded", "of them in another encoding"),
+            ("replayed", "of them by ordinary commands"),
             ("expired", "expired meanwhile"),
             ("skipped", "left as they were"),
             ("not_selected", "not selected"),

@@ -70,8 +70,22 @@ fn redis_text(name: &str, outcome: &SourceOutcome) -> String {
         let kind = what.strip_prefix("keys_").filter(|kind| *kind != "by_database")?;
         Some(format!("{keys} {}", kind.replace('_', " ")))
     });
+    let consistency = match (
+        outcome.position.get("method").map(String::as_str),
+        outcome.position.get("consistency"),
+    ) {
+        (Some("scan"), Some(consistency)) => {
+            let at = |what| outcome.position.get(what).map_or("?", String::as_str);
+            format!(
+                "  read by SCAN and DUMP from {} to {}: {consistency}\n",
+                at("read_from"),
+                at("read_to")
+            )
+        }
+        _ => String::new(),
+    };
     format!(
-        "\n{name}: {}; keys: {}\n",
+        "\n{name}: {}; keys: {}\n{consistency}",
         versions.collect::<Vec<_>>().join(", "),
         types.collect::<Vec<_>>().join(", ")
     )

@@ -3,7 +3,8 @@
 //! Level `stored` compares size and SHA-256 of every object with the manifest, so no byte of an archive or index
 //! escapes. Level `content` does that first, then decodes every frame and every entry. Level `restored` restores SQLite
 //! databases into the spool directory and lets SQLite check them, and PostgreSQL databases into a scratch database of the
-//! named server, where counts and digests of every table are compared; it is dropped afterwards.
+//! named server, where counts and digests of every table are compared; it is dropped afterwards. Redis goes into an empty
+//! scratch server, where every key is compared; it is emptied afterwards.
 
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use crate::commands::{Outcome, Session, Status, open, stored};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{ManifestSource, Repository, SnapshotId};
 use crate::sources::postgres::{Scratch, verify_restored};
+use crate::sources::redis;
 use crate::sources::sqlite::restore as sqlite_restore;
 
 /// What was found in one snapshot.
@@ -145,13 +147,24 @@ async fn verify_source(
                     keep_going(error, &mut verified.damage)?;
                 }
             }
-            "postgres" => match options.into.as_deref() {
+            "postgres" => match options.into.iter().find(|url| !crate::config::is_redis_url(url)) {
                 None => verified.skipped.push(format!(
                     "{}: name a server for its scratch database with --into postgres://…; content was checked",
                     source.name
                 )),
                 Some(url) => {
                     if let Err(error) = restore_postgres(session, repository, source, url, verified).await {
+                        keep_going(error, &mut verified.damage)?;
+                    }
+                }
+            },
+            "redis" => match options.into.iter().find(|url| crate::config::is_redis_url(url)) {
+                None => verified.skipped.push(format!(
+                    "{}: name an empty scratch server with --into redis://…; content was checked",
+                    source.name
+                )),
+                Some(url) => {
+                    if let Err(error) = restore_redis(session, repository, source, url, verified).await {
                         keep_going(error, &mut verified.damage)?;
                     }
                 }
@@ -190,10 +203,69 @@ async fn read_everything(session: &Session, repository: &Repository, source: &Ma
 /// Walks every key of a stored RDB and compares its CRC64.
 async fn walk_rdb(session: &Session, repository: &Repository, source: &ManifestSource) -> Result<()> {
     let reader = open_reader(session, repository.store(), source).await?;
-    let walked = crate::sources::redis::stored::verify(&reader, &session.cancel).await;
-    walked
-        .map(|_| ())
-        .with_context(|| format!("read source \"{}\"", source.name))
+    let act = || format!("read source \"{}\"", source.name);
+    let walked = redis::stored::verify(&reader, &session.cancel)
+        .await
+        .with_context(act)?;
+    if redis::stored::facts(&reader).await?.unknown.is_some() {
+        return Ok(());
+    }
+    let decoded = redis::decode_all(&reader, &session.cancel).await.with_context(act)?;
+    if decoded != walked.census.keys() {
+        let counted = walked.census.keys();
+        return Err(Error::corrupt(format!("{decoded} of {counted} keys were decoded")).context(act()));
+    }
+    Ok(())
+}
+
+/// Loads a scratch server and compares every key.
+async fn restore_redis(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    url: &str,
+    verified: &mut Verified,
+) -> Result<()> {
+    let report = redis::verify_restored(redis::RedisScratch {
+        address: open::redis_target(url)?,
+        reader: open_reader(session, repository.store(), source).await?,
+        task: source.name.clone(),
+        reporter: session.reporter.clone(),
+        cancel: session.cancel.clone(),
+    })
+    .await?;
+    let name = &source.name;
+    let lines = |more: u64, lines: &mut Vec<String>| {
+        if more > 0 {
+            lines.push(format!("{name}: and {more} keys more"));
+        }
+    };
+    for item in &report.failed {
+        verified
+            .refused
+            .push(format!("{name}: {} {}: {}", item.kind, item.name, item.error));
+    }
+    let count = |items: usize| u64::try_from(items).unwrap_or(0);
+    lines(report.failed_keys - count(report.failed.len()), &mut verified.refused);
+    for (why, keys) in &report.not_compared {
+        verified
+            .skipped
+            .push(format!("{name}: {keys} keys hold {why}, which cannot be compared"));
+    }
+    verified
+        .damage
+        .extend(report.differing.iter().map(|line| format!("{name}: {line}")));
+    lines(
+        report.differing_keys - count(report.differing.len()),
+        &mut verified.damage,
+    );
+    let mut said = json!(report);
+    if let Some(said) = said.as_object_mut() {
+        said.insert("source".to_owned(), json!(name));
+        said.insert("server".to_owned(), json!(crate::config::redact_url(url)));
+    }
+    verified.restored.push(said);
+    Ok(())
 }
 
 async fn restore_sqlite(session: &Session, repository: &Repository, source: &ManifestSource) -> Result<()> {
@@ -275,6 +347,15 @@ fn text_of(verified: &Verified) -> String {
     }
     for one in &verified.restored {
         let number = |name: &str| one.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        if one.get("keys").is_some() {
+            text.push_str(&format!(
+                "  restored into a scratch server: {} keys compared, {} differ, {} expired or about to\n",
+                number("keys"),
+                number("differing_keys"),
+                number("expired")
+            ));
+            continue;
+        }
         text.push_str(&format!(
             "  restored into a scratch database: {} tables, {} rows, every digest equal\n",
             number("tables"),

@@ -12,7 +12,7 @@ use wirevault::storage::limit::{LimitOptions, LimitStore};
 
 use crate::support::archives::Vault;
 use crate::support::program::{Program, noise};
-use crate::support::redis::{Kind, RedisServer, fill, kinds};
+use crate::support::redis::{Kind, RedisServer, Value, fill, kinds};
 
 /// Returns the stored RDB.
 fn cat(program: &Program) -> Vec<u8> {
@@ -273,5 +273,102 @@ async fn a_slow_store_does_not_hold_the_server() {
             }
             Err(error) => assert!(!fits && error.chain().contains("spool file"), "{error:?}"),
         }
+    }
+}
+
+/// A service that keeps PSYNC to itself: keys are read one by one, and what is stored is an RDB like any other.
+#[test]
+fn keys_are_read_one_by_one_where_a_synchronisation_is_refused() {
+    for kind in kinds() {
+        let server = RedisServer::start(kind, &[]);
+        let keys = fill(&server);
+        let mut client = server.client();
+        for n in 0..3000 {
+            client.say(&format!("SET key:{n} {n}"));
+        }
+        client.ask(&[b"SET", b"large", &noise(20_000_000)]);
+        client.say("PEXPIREAT key:7 4102444800000");
+        client.say("ACL SETUSER managed on >streng-geheim ~* +@all -psync -replconf -sync");
+        let program = Program::on_directory();
+        let url = format!("redis://managed:streng-geheim@127.0.0.1:{}", server.port);
+        program.refused(&["backup", &format!("{url}?method=psync")], "NOPERM", "+psync");
+        program.expect(0, &["backup", &url]);
+        let shown = program.json(&["show", "latest"]);
+        let outcome = &shown["snapshot"]["sources"][0]["outcome"];
+        assert_eq!(outcome["items"], keys + 3001, "{kind:?}: {outcome}");
+        assert_eq!(outcome["position"]["method"], "scan");
+        assert_eq!(outcome["position"]["functions"], "1");
+        assert_eq!(outcome["note_counts"]["no-psync"], 1);
+        let text = program.expect(0, &["show", "latest"]);
+        assert!(
+            text.contains("read by SCAN and DUMP") && text.contains("each key as it was"),
+            "{text}"
+        );
+        program.expect(0, &["verify", "latest", "--level", "content"]);
+        // A stock server starts on it, and it goes back like any other.
+        let digest = server.digest();
+        assert_eq!(
+            RedisServer::start_on(kind, &[], Some(&cat(&program))).digest(),
+            digest,
+            "{kind:?}"
+        );
+        let target = RedisServer::start(kind, &[]);
+        program.expect(0, &["restore", "latest", "--source", "redis", "--into", &target.url()]);
+        assert_eq!(target.digest(), digest, "{kind:?}");
+        assert_eq!(target.client().integer("PEXPIRETIME key:7"), 4_102_444_800_000);
+        // Services that do not even show sizes, or know the newer commands.
+        client.say("ACL SETUSER managed -memory -pexpiretime -function -info");
+        let begin = std::time::Instant::now();
+        program.expect(0, &["backup", &format!("{url}?method=scan&scan_rate=3000")]);
+        assert!(begin.elapsed() > Duration::from_secs(1));
+        client.say("ACL SETUSER managed -dump");
+        program.refused(&["backup", &url], "keys cannot be read one by one either", "+psync");
+    }
+}
+
+/// Keys come and go while they are read: those that stay all the time are there, none twice.
+#[test]
+fn keys_that_stay_are_read_whatever_happens_to_others() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    for n in 0..20_000 {
+        client.say(&format!("SET stays:{n} {n}"));
+    }
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (port, ended) = (server.client(), stop.clone());
+    let writer = std::thread::spawn(move || {
+        let mut client = port;
+        let mut n = 0_u64;
+        // The table grows and shrinks, so SCAN names keys twice.
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            for _ in 0..40_000 {
+                client.say(&format!("SET goes:{n} {n}"));
+                n += 1;
+                if ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+            client.ask(&[
+                b"EVAL",
+                b"for _, k in ipairs(redis.call('KEYS', 'goes:*')) do redis.call('DEL', k) end",
+                b"0",
+            ]);
+        }
+    });
+    let program = Program::on_directory();
+    for _ in 0..3 {
+        program.expect(0, &["backup", &format!("{}?method=scan", server.url())]);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().unwrap();
+    for id in program.listed() {
+        let output = program.run(&["cat", &id, "redis", "dump.rdb"]);
+        // A server refuses an RDB that holds a key twice.
+        let copy = RedisServer::start_on(Kind::Redis7, &[], Some(&output.stdout));
+        let mut client = copy.client();
+        let Value::Array(found) = client.say("KEYS stays:*") else {
+            panic!()
+        };
+        assert_eq!(found.len(), 20_000);
     }
 }

@@ -254,3 +254,262 @@ fn the_rdb_goes_into_a_file_that_a_server_starts_on() {
     );
     assert!(planned.contains("keys by database 0: "), "{planned}");
 }
+
+#[test]
+fn every_key_is_compared_in_a_scratch_server() {
+    let kinds = kinds();
+    for &from in &kinds {
+        let server = RedisServer::start(from, &[]);
+        let keys = fill(&server);
+        let mut client = server.client();
+        client.ask(&[b"SET", b"long-and-even", &vec![b'e'; 9_000_000]]);
+        for n in 0..40 {
+            let members: Vec<Vec<u8>> = (0..200).map(|m| format!("member-{n}-{m}").into_bytes()).collect();
+            let mut command: Vec<&[u8]> = vec![b"SADD", b"large-set"];
+            command.extend(members.iter().map(Vec::as_slice));
+            client.ask(&command);
+        }
+        let program = backed_up(&server);
+        for &to in &kinds {
+            let scratch = RedisServer::start(to, &[]);
+            let lost = if to == Kind::Redis7 && from != to { 2 } else { 0 };
+            let arguments = [
+                "verify",
+                "latest",
+                "--level",
+                "restored",
+                "--json",
+                "--into",
+                &scratch.url(),
+            ];
+            let said = program.expect(if lost > 0 { 2 } else { 0 }, &arguments);
+            let said: Json = serde_json::from_str(&said).unwrap();
+            let report = &said["verified"][0]["restored"][0];
+            assert_eq!(report["keys"], keys + 2 - lost, "{from:?} to {to:?}: {said}");
+            assert_eq!(
+                (&report["failed_keys"], &report["functions"]),
+                (&lost.into(), &1.into()),
+                "{said}"
+            );
+            assert_eq!(scratch.client().integer("DBSIZE"), 0);
+        }
+    }
+}
+
+#[test]
+fn a_scratch_server_that_changes_keys_is_found_out() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    for n in 0..50 {
+        client.say(&format!("SET key:{n} value"));
+        client.say(&format!("ZADD zset:{n} {n} member"));
+    }
+    let program = backed_up(&server);
+    let scratch = RedisServer::start(Kind::Redis7, &[]);
+    let verify = ["verify", "latest", "--level", "restored", "--into", &scratch.url()];
+    scratch.client().say("SET mine 1");
+    program.refused(&verify, "holds 1 keys", "nothing");
+    scratch.client().say("DEL mine");
+    // A server that loses what it was given: it evicts keys as soon as they are there.
+    let mut client = scratch.client();
+    client.say("CONFIG SET maxmemory-policy allkeys-random");
+    client.say("CONFIG SET maxmemory 1mb");
+    let output = program.run(&verify);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_ne!(output.status.code(), Some(0), "{text}");
+}
+
+/// Also what a digest leaves out: counters, groups, consumers, who has what pending.
+fn stream_facts(client: &mut Client, key: &str) -> String {
+    let mut facts = Vec::new();
+    for command in ["XINFO STREAM", "XINFO GROUPS"] {
+        let Value::Array(parts) = client.say(&format!("{command} {key}")) else {
+            panic!()
+        };
+        facts.extend(parts.into_iter().map(|part| format!("{part:?}")));
+    }
+    // How the tree of its nodes is cut is not its content.
+    let from = facts
+        .iter()
+        .position(|part| part.contains(&format!("{:?}", b"radix-tree-keys")));
+    if let Some(from) = from {
+        facts.drain(from..from + 4);
+    }
+    facts.join(" ")
+}
+
+/// Versions write scores differently, also into digests, so those are compared as numbers.
+fn same_content(left: &RedisServer, right: &RedisServer) {
+    let (mut found, mut expected) = (content(left), content(right));
+    if left.kind != right.kind {
+        found.remove("0 zset");
+        expected.remove("0 zset");
+    }
+    assert_eq!(found, expected, "{:?} and {:?}", left.kind, right.kind);
+    let scores = |server: &RedisServer| {
+        let Value::Array(parts) = server.client().say("ZRANGE zset 0 -1 WITHSCORES") else {
+            panic!()
+        };
+        let score = |part: &Value| match part {
+            Value::Text(text) => std::str::from_utf8(text).unwrap().parse::<f64>().unwrap().to_bits(),
+            other => panic!("{other:?}"),
+        };
+        let pairs = parts.chunks(2).map(|pair| (pair[0].clone(), score(&pair[1])));
+        pairs.collect::<Vec<_>>()
+    };
+    assert!(scores(left) == scores(right));
+}
+
+#[test]
+fn keys_go_by_commands_where_restore_is_refused() {
+    let kinds = kinds();
+    for &from in &kinds {
+        let server = RedisServer::start(from, &[]);
+        let keys = fill(&server);
+        server.client().ask(&[b"SET", b"long", &noise(3_000_000)]);
+        let program = backed_up(&server);
+        for &to in &kinds {
+            let target = RedisServer::start(to, &[]);
+            let mut client = target.client();
+            client.say("ACL SETUSER default -restore");
+            let lost = if to == Kind::Redis7 && from != to { 2 } else { 0 };
+            let done = report(&program, if lost > 0 { 2 } else { 0 }, &["--into", &target.url()]);
+            assert_eq!(
+                (&done["restored"], &done["replayed"], &done["expired"]),
+                (&(keys + 1 - lost).into(), &(keys + 1 - lost).into(), &0.into()),
+                "{from:?} to {to:?}: {done}"
+            );
+            let failed = done["failed"].as_array().unwrap();
+            assert!(
+                failed
+                    .iter()
+                    .all(|f| f["name"].as_str().unwrap().starts_with("hash-ttl"))
+            );
+            assert_eq!(failed.len() as i64, lost);
+            let (mut expected, mut found) = (content(&server), content(&target));
+            if from != to {
+                expected.retain(|name, _| !name.contains("hash-ttl"));
+                found.retain(|name, _| !name.contains("hash-ttl"));
+            }
+            assert_eq!(found, expected, "{from:?} to {to:?}");
+            if from == to {
+                assert_eq!(target.digest(), server.digest(), "{from:?}");
+            }
+            let mut original = server.client();
+            assert_eq!(client.say("XPENDING stream g1"), original.say("XPENDING stream g1"));
+            if from == to {
+                for key in ["stream", "stream-empty"] {
+                    assert_eq!(stream_facts(&mut client, key), stream_facts(&mut original, key));
+                }
+            }
+            if from != Kind::Redis7 && to != Kind::Redis7 {
+                field_expiries(&mut client);
+            }
+        }
+    }
+}
+
+#[test]
+fn values_above_the_limit_of_the_target_go_by_commands_and_never_in_part() {
+    let kinds = kinds();
+    let noise = noise(8_000_000);
+    for &from in &kinds {
+        let server = RedisServer::start(from, &[]);
+        let mut client = server.client();
+        for n in 0..100 {
+            let parts: Vec<Vec<u8>> = (0..400)
+                .map(|m| [format!("{n}:{m}:").as_bytes(), &noise[(n * 400 + m) * 197..][..100]].concat())
+                .collect();
+            for (verb, key) in [("RPUSH", "list"), ("SADD", "set"), ("HSET", "hash")] {
+                let mut command: Vec<&[u8]> = vec![verb.as_bytes(), key.as_bytes()];
+                command.extend(parts.iter().map(Vec::as_slice));
+                client.ask(&command);
+            }
+            let scores: Vec<String> = (0..400_u32)
+                .map(|m| format!("{}", f64::from(u32::try_from(n).unwrap() * 400 + m) / 7.0))
+                .collect();
+            let mut command: Vec<&[u8]> = vec![b"ZADD", b"zset"];
+            for (score, part) in scores.iter().zip(&parts) {
+                command.extend([score.as_bytes(), part]);
+            }
+            client.ask(&command);
+            for part in &parts {
+                client.ask(&[b"XADD", b"stream", b"*", b"field", part]);
+            }
+        }
+        client.say("PEXPIREAT zset 4102444800000");
+        client.say("XGROUP CREATE stream group 0");
+        client.say("XREADGROUP GROUP group alice COUNT 3000 STREAMS stream >");
+        client.say("XREADGROUP GROUP group bob COUNT 10 STREAMS stream >");
+        client.say("XADD deleted 1-1 a b");
+        client.say("SET plain 1");
+        let program = backed_up(&server);
+        for &to in &kinds {
+            let target = RedisServer::start(to, &["--proto-max-bulk-len", "1mb"]);
+            let done = report(&program, 0, &["--into", &target.url()]);
+            assert_eq!(
+                (&done["restored"], &done["replayed"]),
+                (&7.into(), &5.into()),
+                "{from:?} to {to:?}: {done}"
+            );
+            same_content(&target, &server);
+            let (mut client, mut original) = (target.client(), server.client());
+            assert_eq!(
+                client.say("XPENDING stream group"),
+                original.say("XPENDING stream group")
+            );
+            // It holds them now.
+            let done = report(&program, 0, &["--into", &target.url(), "--conflict", "skip"]);
+            assert_eq!((&done["restored"], &done["skipped"]), (&0.into(), &7.into()), "{done}");
+            let done = report(&program, 2, &["--into", &target.url(), "--conflict", "fail"]);
+            assert_eq!(
+                (&done["restored"], &done["failed_keys"]),
+                (&0.into(), &7.into()),
+                "{done}"
+            );
+            let done = report(&program, 0, &["--into", &target.url(), "--conflict", "replace"]);
+            assert_eq!((&done["restored"], &done["replayed"]), (&7.into(), &5.into()), "{done}");
+            same_content(&target, &server);
+        }
+        // Memory ends in the middle of a value: nothing of it stays.
+        let target = RedisServer::start(from, &["--proto-max-bulk-len", "1mb", "--maxmemory", "20mb"]);
+        let done = report(&program, 2, &["--into", &target.url()]);
+        let failed = done["failed"].as_array().unwrap();
+        assert!(
+            failed.iter().any(|f| f["error"].as_str().unwrap().starts_with("OOM")),
+            "{done}"
+        );
+        let restored = done["restored"].as_i64().unwrap();
+        assert_eq!(target.client().integer("DBSIZE"), restored, "{done}");
+        let (expected, found) = (content(&server), content(&target));
+        assert!(found.iter().all(|(name, content)| expected.get(name) == Some(content)));
+    }
+}
+
+#[test]
+fn pending_entries_that_no_command_brings_back_are_named() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    for command in [
+        "XADD s 1-1 a b",
+        "XADD s 2-1 a b",
+        "XGROUP CREATE s g 0",
+        "XREADGROUP GROUP g c STREAMS s >",
+        "XDEL s 1-1",
+    ] {
+        client.say(command);
+    }
+    let program = backed_up(&server);
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = target.client();
+    client.say("ACL SETUSER default -restore");
+    let done = report(&program, 2, &["--into", &target.url()]);
+    assert!(
+        done["failed"][0]["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("1 pending entries"),
+        "{done}"
+    );
+    assert_eq!((&done["restored"], client.integer("XLEN s")), (&1.into(), 1));
+}

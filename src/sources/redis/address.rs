@@ -39,10 +39,54 @@ pub struct RedisAddress {
     pub database: u32,
     /// PEM file of trusted authorities; the system's when `None`.
     pub ca_file: Option<PathBuf>,
+    /// How it is read for a backup.
+    pub reading: Reading,
     /// Bound on dialling, TLS and login together.
     pub connect_timeout: Duration,
     /// Bound on the server's silence while it owes us an answer.
     pub read_timeout: Duration,
+}
+
+/// How keys are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// By a full synchronisation, or else by SCAN and DUMP.
+    #[default]
+    Auto,
+    /// By a full synchronisation (PSYNC) only.
+    Psync,
+    /// By SCAN and DUMP only.
+    Scan,
+}
+
+/// What parameters of the URL say of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// `method`: `auto`, `psync` or `scan`.
+    pub method: Method,
+    /// `scan_rate`: keys that SCAN and DUMP read in a second at most.
+    pub keys_per_second: Option<u64>,
+    /// `max_hold`: seconds that the server may wait for a store that has stalled.
+    pub max_hold: Option<Duration>,
+    /// `spool_limit`: MiB that go through a spool file after that.
+    pub spool_limit: Option<u64>,
+}
+
+impl Reading {
+    /// Takes a parameter; returns whether it is one and has a value that can be.
+    fn set(&mut self, name: &str, value: &str) -> bool {
+        let number = value.parse::<u64>().ok();
+        match (name, value, number) {
+            ("method", "auto", _) => self.method = Method::Auto,
+            ("method", "psync", _) => self.method = Method::Psync,
+            ("method", "scan", _) => self.method = Method::Scan,
+            ("scan_rate", _, Some(rate)) if rate > 0 => self.keys_per_second = Some(rate),
+            ("max_hold", _, Some(seconds)) => self.max_hold = Some(Duration::from_secs(seconds)),
+            ("spool_limit", _, Some(mib)) => self.spool_limit = Some(mib.saturating_mul(1 << 20)),
+            _ => return false,
+        }
+        true
+    }
 }
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -65,11 +109,13 @@ impl RedisAddress {
                 .map_err(|_| wrong("it is not UTF-8".to_owned()))
         };
         let (mut ca_file, mut user, mut database) = (None, decode(url.username())?, 0);
+        let mut reading = Reading::default();
         for (name, value) in url.query_pairs() {
             match &*name {
                 "cacert" => ca_file = Some(PathBuf::from(&*value)),
                 "user" => user = value.into_owned(),
-                other => return Err(wrong(format!("unknown parameter \"{other}\""))),
+                name if reading.set(name, &value) => {}
+                other => return Err(wrong(format!("unknown parameter \"{other}={value}\""))),
             }
         }
         let place = if url.scheme().ends_with("unix") {
@@ -102,6 +148,7 @@ impl RedisAddress {
             password: password.map(Secret::new),
             database,
             ca_file,
+            reading,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),
         })
@@ -150,7 +197,21 @@ mod tests {
         let address = read("unix:///run/redis.sock?user=x").unwrap();
         assert_eq!(address.place, Place::Unix("/run/redis.sock".into()));
         assert_eq!(address.password.unwrap().expose(), "env");
-        for wrong in ["redis://h/x", "redis://h?a=b", "redis:"] {
+        let reading = read("redis://h?method=scan&scan_rate=500&max_hold=5&spool_limit=0")
+            .unwrap()
+            .reading;
+        assert_eq!((reading.method, reading.keys_per_second), (Method::Scan, Some(500)));
+        assert_eq!(
+            (reading.max_hold, reading.spool_limit),
+            (Some(Duration::from_secs(5)), Some(0))
+        );
+        for wrong in [
+            "redis://h/x",
+            "redis://h?a=b",
+            "redis://h?method=x",
+            "redis://h?scan_rate=0",
+            "redis:",
+        ] {
             assert!(read(wrong).is_err() || wrong == "redis:", "{wrong}");
         }
     }

@@ -9,6 +9,9 @@ use super::resp::{self, Reply, server_error};
 use super::transport::Transport;
 use crate::error::{Context, Error, ErrorKind, Result};
 
+/// A line of a reply longer than this is none of the protocol's, in bytes.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
 /// A connection that is logged in.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -76,6 +79,12 @@ impl Connection {
         self.transport.flush().await.context("send a command")
     }
 
+    /// Sends commands that were encoded before.
+    pub(super) async fn send_encoded(&mut self, bytes: &[u8]) -> Result<()> {
+        self.transport.write_all(bytes).await.context("send commands")?;
+        self.transport.flush().await.context("send commands")
+    }
+
     /// Waits for the next reply.
     pub(super) async fn reply(&mut self) -> Result<Reply> {
         loop {
@@ -107,7 +116,7 @@ impl Connection {
             self.buffer.drain(..self.at);
             self.at = 0;
         }
-        self.buffer.reserve(16 << 10);
+        self.buffer.reserve(64 << 10);
         let read = self.transport.read_buf(&mut self.buffer);
         match tokio::time::timeout(self.read_timeout, read).await {
             Err(_) => Err(silent(self.read_timeout)),
@@ -115,6 +124,64 @@ impl Connection {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error).context("read from the server"),
         }
+    }
+
+    /// Reads up to the bytes of a string; returns how many those are, or nothing where the server has none.
+    pub(super) async fn bulk_header(&mut self) -> Result<Option<u64>> {
+        loop {
+            let waiting = self.waiting();
+            if let Some(end) = waiting.windows(2).position(|two| two == b"\r\n") {
+                let line = String::from_utf8_lossy(waiting.get(..end).unwrap_or_default()).into_owned();
+                self.take(end + 2);
+                let odd = || Error::corrupt(format!("a reply begins with \"{}\"", line.escape_debug()));
+                return match line.split_at_checked(1) {
+                    Some(("$", "-1")) => Ok(None),
+                    Some(("$", number)) => number.parse().map(Some).map_err(|_| odd()),
+                    Some(("-", text)) => Err(server_error(text)),
+                    _ => Err(odd()),
+                };
+            }
+            if waiting.len() > MAX_LINE_BYTES {
+                return Err(Error::corrupt("a line of a reply has no end"));
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Waits for the next bytes, at most so many of them. They must be taken.
+    pub(super) async fn piece(&mut self, most: u64) -> Result<&[u8]> {
+        if self.waiting().is_empty() {
+            self.fill().await?;
+        }
+        let waiting = self.waiting();
+        let count = waiting.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        Ok(waiting.get(..count).unwrap_or_default())
+    }
+
+    /// Reads over what follows the bytes of a string.
+    pub(super) async fn end_of_bulk(&mut self) -> Result<()> {
+        for expected in *b"\r\n" {
+            if self.piece(1).await?.first() != Some(&expected) {
+                return Err(Error::corrupt(
+                    "a string of a reply has another length than it announces",
+                ));
+            }
+            self.take(1);
+        }
+        Ok(())
+    }
+
+    /// Reads over a string.
+    pub(super) async fn discard_bulk(&mut self) -> Result<()> {
+        let Some(mut left) = self.bulk_header().await? else {
+            return Ok(());
+        };
+        while left > 0 {
+            let used = self.piece(left).await?.len();
+            self.take(used);
+            left -= u64::try_from(used).unwrap_or(left);
+        }
+        self.end_of_bulk().await
     }
 
     /// Reads raw bytes into `buffer`, after those that wait. Returns 0 at the end of the connection. Cancelling it loses

@@ -12,7 +12,7 @@ use super::rdb::walk::{KeyHeader, Sink};
 use super::rdb::{Crc64, Flavour};
 use super::resp;
 use super::transcode::{self, Target};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of a payload beside the value: type, version, CRC64.
 const FRAME_BYTES: u64 = 11;
@@ -35,8 +35,8 @@ pub enum Conflict {
 /// What a reply belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// A key: database, and its first bytes, to name it in a report.
-    Key(u32, Vec<u8>),
+    /// A key: database, its first bytes, to name it in a report, and its number in the file.
+    Key(u32, Vec<u8>, u64),
     /// A function library.
     Function,
     /// SELECT: without it, keys would go into the wrong database.
@@ -59,6 +59,9 @@ pub struct FailedKey {
 /// Failures that are named; the rest is counted.
 const NAMED_FAILURES: usize = 100;
 
+/// Keys that are written by ordinary commands at most; their numbers are held.
+const AGAIN: usize = 1 << 20;
+
 /// What became of the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
@@ -74,6 +77,11 @@ pub struct Tally {
     pub functions: u64,
     /// Keys that went in another encoding, because the target does not know theirs.
     pub transcoded: u64,
+    /// Keys that went by ordinary commands, because the target refuses their payloads.
+    pub replayed: u64,
+    /// Numbers, in the file, of keys that are still to go so.
+    #[serde(skip)]
+    pub(super) again: Vec<u64>,
     /// Keys that did not come back.
     pub failed_keys: u64,
     /// The first of them.
@@ -93,6 +101,15 @@ impl Tally {
         }
     }
 
+    /// Leaves a key to be written by ordinary commands.
+    pub(super) fn again(&mut self, ordinal: u64) -> bool {
+        let room = self.again.len() < AGAIN;
+        if room {
+            self.again.push(ordinal);
+        }
+        room
+    }
+
     /// Adds what another one counted.
     pub(super) fn merge(&mut self, other: Self) {
         self.restored += other.restored;
@@ -101,6 +118,8 @@ impl Tally {
         self.not_selected += other.not_selected;
         self.functions += other.functions;
         self.transcoded += other.transcoded;
+        self.replayed += other.replayed;
+        self.again.extend(other.again);
         self.failed_keys += other.failed_keys;
         let room = NAMED_FAILURES.saturating_sub(self.failed.len());
         self.failed.extend(other.failed.into_iter().take(room));
@@ -114,6 +133,8 @@ pub(super) struct How {
     /// `None` for a target without keys.
     pub(super) conflict: Option<Conflict>,
     pub(super) target: Target,
+    /// The target takes no RESTORE: all keys go by ordinary commands afterwards.
+    pub(super) by_commands: bool,
     /// `proto-max-bulk-len` of the target, in bytes.
     pub(super) max_bulk_bytes: u64,
     pub(super) source: Flavour,
@@ -205,22 +226,29 @@ impl Loader {
             );
             return Mode::Pass;
         }
+        if self.how.by_commands {
+            return Mode::Pass;
+        }
         let Some(bytes) = large else { return Mode::Collect };
-        if bytes.saturating_add(FRAME_BYTES) > self.how.max_bulk_bytes {
+        let too_long = bytes.saturating_add(FRAME_BYTES) > self.how.max_bulk_bytes;
+        if too_long && value.name == "string" {
             self.fail(
                 &format!("its value of {bytes} bytes is longer than proto-max-bulk-len of the target"),
                 "Raise it there (CONFIG SET proto-max-bulk-len), or restore into a file: --into file:dump.rdb.",
             );
             return Mode::Pass;
         }
-        if !self.how.target.knows(self.how.source, value) {
-            if bytes <= transcode::MAX_BYTES {
-                return Mode::Collect;
+        let known = self.how.target.knows(self.how.source, value);
+        if !known && bytes <= transcode::MAX_BYTES {
+            return Mode::Collect;
+        }
+        if too_long || !known {
+            if !self.tally.again(self.ordinal) {
+                self.fail(
+                    "too many keys are refused as they are",
+                    "Restore into a server of the version of the backup or later.",
+                );
             }
-            self.fail(
-                &format!("the target does not know the encoding of its value of {bytes} bytes"),
-                "Restore into a server of the version of the backup or later.",
-            );
             return Mode::Pass;
         }
         self.begin(bytes.saturating_add(FRAME_BYTES));
@@ -255,7 +283,8 @@ impl Loader {
             &mut self.out,
         );
         let named = header.key.get(..header.key.len().min(NAMED_BYTES)).unwrap_or_default();
-        self.sent.push(Sent::Key(header.database, named.to_vec()));
+        let sent = Sent::Key(header.database, named.to_vec(), self.ordinal);
+        self.sent.push(sent);
     }
 
     fn replaces(&self) -> bool {
@@ -297,6 +326,8 @@ impl Loader {
                     self.tally.transcoded += 1;
                     self.send(number, &other, since);
                 }
+                // The decoder may know better.
+                Err(error) if error.kind() == ErrorKind::Corrupt && self.tally.again(self.ordinal) => {}
                 Err(error) => {
                     let advice = "Restore into a server of the version of the backup or later.";
                     self.fail(&error.chain(), advice);
@@ -339,7 +370,6 @@ impl Sink for Loader {
         self.value_type = Some(value);
         self.value.clear();
         self.mode = self.decide(value);
-        self.ordinal += 1;
         Ok(())
     }
 
@@ -369,6 +399,7 @@ impl Sink for Loader {
             Mode::Collect => self.send_collected(value_type),
             Mode::Stream(mut crc) => self.end(value_type.since, &mut crc),
         }
+        self.ordinal += 1;
         Ok(())
     }
 

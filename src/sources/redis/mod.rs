@@ -5,15 +5,21 @@
 //! tells what is stored beside it and how it goes back.
 
 mod address;
+mod compare;
 mod connection;
+mod digest;
 mod glob;
+mod live;
 mod load;
 mod pipeline;
 mod psync;
 pub mod rdb;
 mod receive;
+mod replay;
 mod resp;
 pub mod restore;
+mod scan;
+mod seen;
 mod server;
 mod settings;
 pub mod stored;
@@ -25,7 +31,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use address::{Place, RedisAddress};
+pub use address::{Method, Place, Reading, RedisAddress};
+pub use compare::{RedisScratch, RestoredReport, decode_all, verify_restored};
 pub use load::{Conflict, FailedKey, Tally};
 pub use restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
 
@@ -34,7 +41,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::Note;
 use crate::sources::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
 use connection::Connection;
-use receive::{Bounds, Received};
+use receive::Bounds;
 use server::Server;
 
 /// Name of the stream that holds the RDB.
@@ -55,9 +62,9 @@ impl RedisOptions {
     /// Makes the usual options for a server.
     pub fn new(address: RedisAddress) -> Self {
         Self {
+            max_hold: address.reading.max_hold.unwrap_or(Duration::from_secs(20)),
+            spool_limit: address.reading.spool_limit.unwrap_or(4 << 30),
             address,
-            max_hold: Duration::from_secs(20),
-            spool_limit: 4 << 30,
         }
     }
 }
@@ -79,9 +86,16 @@ pub struct RdbFacts {
     pub offset: u64,
     /// What it holds; up to what was not understood, if something was not.
     pub census: rdb::Census,
+    /// `psync`, or `scan`: then there is no single moment that it stands for.
+    #[serde(default = "psync_method")]
+    pub method: String,
     /// What was not understood. Such an RDB goes back as a file only.
     #[serde(default)]
     pub unknown: Option<String>,
+}
+
+fn psync_method() -> String {
+    "psync".to_owned()
 }
 
 /// A Redis or Valkey server.
@@ -118,7 +132,31 @@ impl Source for RedisSource {
                 hint: error.hint().map(str::to_owned),
             });
         }
+        if self.options.address.reading.method == Method::Scan {
+            return Ok(findings);
+        }
         match connection.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?.checked() {
+            Err(error)
+                if self.options.address.reading.method == Method::Auto
+                    && matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported)
+                    && connection
+                        .ask(&[b"SCAN", b"0", b"COUNT", b"1"])
+                        .await?
+                        .checked()
+                        .is_ok() =>
+            {
+                findings.push(Finding {
+                    level: FindingLevel::Warning,
+                    message: format!(
+                        "no full synchronisation: {}; keys are read by SCAN and DUMP",
+                        error.chain()
+                    ),
+                    hint: Some(
+                        "Each key is then stored as it is when it is read; +psync +replconf give one moment."
+                            .to_owned(),
+                    ),
+                });
+            }
             Err(error) if error.kind() == ErrorKind::Other => findings.push(Finding {
                 level: FindingLevel::Warning,
                 message: "the server is older than 7.0 and keeps commands for a backup while it is read".to_owned(),
@@ -158,8 +196,72 @@ impl RedisSource {
             }
         }
         settings::store(&mut connection, &context.writer, &notes).await?;
-        context.reporter.phase(&context.name, "synchronisation");
-        let sync = psync::start(&mut connection, &server).await?;
+        let method = self.options.address.reading.method;
+        let mut refusal = None;
+        let data = if method == Method::Scan {
+            None
+        } else {
+            context.reporter.phase(&context.name, "synchronisation");
+            match psync::start(&mut connection, &server).await {
+                Ok(sync) => Some(
+                    self.synchronised(&mut connection, &server, sync, &context, &notes)
+                        .await?,
+                ),
+                Err(error) if method == Method::Auto && psync::is_refusal(&error) => {
+                    refusal = Some(error);
+                    None
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        drop(connection);
+        let data = match data {
+            Some(data) => data,
+            None => self.scanned(&server, refusal, &context, &notes).await?,
+        };
+        if let Some(unknown) = &data.facts.unknown {
+            let message = format!("{unknown}: stored as it is, but it goes back as a file only");
+            notes.add(Note::new("rdb-not-understood", STREAM, message));
+        }
+        let facts = data.facts;
+        context
+            .writer
+            .finish_stream(StreamRecord {
+                stream: STREAM.to_owned(),
+                prefixes: vec![STREAM.to_owned()],
+                chunks: data.chunks.into(),
+                bytes: data.bytes,
+                rows: None,
+                row_digest: None,
+                facts: serde_json::to_value(&facts)
+                    .map_err(|e| Error::new(ErrorKind::Other, "write the facts of the RDB").with_cause(e))?,
+            })
+            .await?;
+        let mut position = position(&facts, data.has_crc);
+        position.extend(data.position);
+        Ok(SourceOutcome {
+            versions: BTreeMap::from([
+                (facts.product.clone(), facts.server_version.clone()),
+                ("rdb".to_owned(), facts.rdb_version.to_string()),
+            ]),
+            position,
+            consistent_at: data.at,
+            raw_bytes: data.bytes,
+            items: facts.census.keys(),
+            note_counts: notes.counts(),
+            archives: context.writer.finish().await?,
+        })
+    }
+
+    /// Takes the RDB of a full synchronisation.
+    async fn synchronised(
+        &self,
+        connection: &mut Connection,
+        server: &Server,
+        sync: psync::FullSync,
+        context: &BackupContext,
+        notes: &Notes,
+    ) -> Result<Data> {
         if !sync.rdb_only {
             let message = "the server keeps commands for us while the RDB is read, and may cut it short";
             notes.add(Note::new("server", self.location(), message));
@@ -170,74 +272,126 @@ impl RedisSource {
             spool_dir: context.spool_dir.clone(),
         };
         context.reporter.phase(&context.name, "data");
-        let received = receive::receive(
-            &mut connection,
-            sync.framing,
-            &context.writer,
-            STREAM,
-            &hold,
-            (&context.name, &context.reporter),
-            &context.cancel,
-        )
-        .await?;
-        drop(connection);
-        if let Some(unknown) = &received.unknown {
-            let message = format!("{unknown}: stored as it is, but it goes back as a file only");
-            notes.add(Note::new("rdb-not-understood", STREAM, message));
-        }
-        let facts = RdbFacts {
-            product: server.product().to_owned(),
-            server_version: server.version().to_owned(),
-            rdb_version: received.version,
-            valkey_magic: received.valkey,
-            replid: sync.replid,
-            offset: sync.offset,
-            census: received.census.clone(),
-            unknown: received.unknown.clone(),
-        };
-        context
-            .writer
-            .finish_stream(StreamRecord {
-                stream: STREAM.to_owned(),
-                prefixes: vec![STREAM.to_owned()],
-                chunks: received.chunks.into(),
-                bytes: received.bytes,
-                rows: None,
-                row_digest: None,
-                facts: serde_json::to_value(&facts)
-                    .map_err(|e| Error::new(ErrorKind::Other, "write the facts of the RDB").with_cause(e))?,
-            })
-            .await?;
+        let task = (context.name.as_str(), &context.reporter);
+        let (writer, cancel) = (&context.writer, &context.cancel);
+        let received = receive::receive(connection, sync.framing, writer, STREAM, &hold, task, cancel).await?;
         if received.spooled > 0 {
             tracing::info!("{} bytes went through the spool file", received.spooled);
         }
-        Ok(SourceOutcome {
-            versions: BTreeMap::from([
-                (facts.product.clone(), facts.server_version.clone()),
-                ("rdb".to_owned(), facts.rdb_version.to_string()),
+        Ok(Data {
+            bytes: received.bytes,
+            chunks: received.chunks,
+            at: sync.at,
+            has_crc: received.has_crc,
+            position: BTreeMap::new(),
+            facts: RdbFacts {
+                product: server.product().to_owned(),
+                server_version: server.version().to_owned(),
+                rdb_version: received.version,
+                valkey_magic: received.valkey,
+                replid: sync.replid,
+                offset: sync.offset,
+                census: received.census,
+                method: psync_method(),
+                unknown: received.unknown,
+            },
+        })
+    }
+
+    /// Reads key by key; `refusal` says why there is no full synchronisation.
+    async fn scanned(
+        &self,
+        server: &Server,
+        refusal: Option<Error>,
+        context: &BackupContext,
+        notes: &Notes,
+    ) -> Result<Data> {
+        let mut connection = Connection::open(&self.options.address).await?;
+        context.reporter.phase(&context.name, "keys");
+        let how = scan::How {
+            writer: &context.writer,
+            prefix: STREAM,
+            keys_per_second: self.options.address.reading.keys_per_second,
+            spool_dir: &context.spool_dir,
+            task: &context.name,
+            reporter: &context.reporter,
+            cancel: &context.cancel,
+        };
+        let scanned = match (scan::scan(&mut connection, server, how).await, refusal) {
+            (Err(error), Some(refusal)) if psync::is_refusal(&error) => {
+                let also = format!("keys cannot be read one by one either: {}", error.chain());
+                return Err(refusal.context(also));
+            }
+            (result, refusal) => {
+                if let Some(refusal) = refusal {
+                    let message = format!(
+                        "{}; keys were read by SCAN and DUMP, each at its own moment",
+                        refusal.chain()
+                    );
+                    notes.add(Note::new("no-psync", self.location(), message));
+                }
+                result?
+            }
+        };
+        if let Some(text) = &scanned.no_functions {
+            let message = format!("not stored, the server says: {text}");
+            notes.add(Note::new("not-shown", "functions", message));
+        }
+        Ok(Data {
+            bytes: scanned.bytes,
+            chunks: scanned.chunks,
+            at: scanned.to,
+            has_crc: true,
+            position: BTreeMap::from([
+                ("read_from".to_owned(), scanned.from.to_string()),
+                ("read_to".to_owned(), scanned.to.to_string()),
+                ("keys_gone_meanwhile".to_owned(), scanned.vanished.to_string()),
+                ("consistency".to_owned(), SCAN_CONSISTENCY.to_owned()),
             ]),
-            position: position(&facts, &received),
-            consistent_at: sync.at,
-            raw_bytes: received.bytes,
-            items: received.census.keys(),
-            note_counts: notes.counts(),
-            archives: context.writer.finish().await?,
+            facts: RdbFacts {
+                product: server.product().to_owned(),
+                server_version: server.version().to_owned(),
+                rdb_version: scanned.version,
+                valkey_magic: scanned.valkey,
+                replid: server.get("master_replid").unwrap_or_default().to_owned(),
+                offset: server
+                    .get("master_repl_offset")
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0),
+                census: scanned.census,
+                method: "scan".to_owned(),
+                unknown: scanned.unknown,
+            },
         })
     }
 }
 
+/// What an RDB that was read by SCAN and DUMP stands for.
+const SCAN_CONSISTENCY: &str = "each key as it was when it was read, between read_from and read_to; what was written, \
+                                renamed or deleted meanwhile may be there in either state or be missing";
+
+/// What was read, by either method.
+struct Data {
+    bytes: u64,
+    chunks: u32,
+    at: jiff::Timestamp,
+    has_crc: bool,
+    position: BTreeMap<String, String>,
+    facts: RdbFacts,
+}
+
 /// What the manifest says: counts and positions, no name of a key.
-fn position(facts: &RdbFacts, received: &Received) -> BTreeMap<String, String> {
+fn position(facts: &RdbFacts, has_crc: bool) -> BTreeMap<String, String> {
     let mut position = BTreeMap::from([
         ("replication_id".to_owned(), facts.replid.clone()),
         ("replication_offset".to_owned(), facts.offset.to_string()),
-        ("method".to_owned(), "psync".to_owned()),
+        ("method".to_owned(), facts.method.clone()),
         ("keys".to_owned(), facts.census.keys().to_string()),
         ("keys_expiring".to_owned(), facts.census.expiring().to_string()),
         ("functions".to_owned(), facts.census.functions.to_string()),
         (
             "crc64".to_owned(),
-            if received.has_crc { "checked" } else { "kept by no one" }.to_owned(),
+            if has_crc { "checked" } else { "kept by no one" }.to_owned(),
         ),
         (
             "index".to_owned(),

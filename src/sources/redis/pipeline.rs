@@ -138,7 +138,8 @@ fn count(tally: &mut Tally, one: Sent, reply: Reply, conflict: Option<Conflict>)
         (Sent::Function, Some(text)) if text.contains("already exists") && conflict == Some(Conflict::Skip) => {
             tally.skipped += 1;
         }
-        (Sent::Key(database, key), Some(text)) => {
+        (Sent::Key(_, _, ordinal), Some(text)) if not_understood(&text) && tally.again(ordinal) => {}
+        (Sent::Key(database, key, _), Some(text)) => {
             let advice = advice(&text);
             tally.fail("key", name(database, &key), text, advice);
         }
@@ -150,6 +151,11 @@ fn count(tally: &mut Tally, one: Sent, reply: Reply, conflict: Option<Conflict>)
     Ok(())
 }
 
+/// Returns whether the target does not know the encoding of a payload.
+fn not_understood(text: &str) -> bool {
+    text.contains("version or checksum") || text.contains("Bad data format")
+}
+
 fn advice(text: &str) -> &'static str {
     match text.split_whitespace().next().unwrap_or_default() {
         "OOM" => "Raise maxmemory of the target and restore again with --conflict skip.",
@@ -158,7 +164,7 @@ fn advice(text: &str) -> &'static str {
         "MOVED" | "ASK" | "CROSSSLOT" => {
             "The target is a node of a cluster; restore into the node that serves the slot."
         }
-        _ if text.contains("version or checksum") || text.contains("Bad data format") => {
+        _ if not_understood(text) => {
             "The target does not know this encoding; restore into the version of the backup or a later one."
         }
         _ if text.contains("unknown command") => "The target is too old for it.",

@@ -85,6 +85,11 @@ pub(super) async fn start(connection: &mut Connection, server: &Server) -> Resul
     })
 }
 
+/// Returns whether the server does not let us synchronise, so that another way may be tried.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported)
+}
+
 /// Adds what to do where a service keeps PSYNC to itself.
 fn refused(error: Error) -> Error {
     let error = error.context("ask for a full synchronisation (PSYNC)");

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -51,14 +51,41 @@ pub(super) struct Received {
 }
 
 /// Fills chunks of one stream.
-struct Chunks<'a> {
+pub(super) struct Chunks<'a> {
     writer: &'a ArchiveWriter,
     prefix: &'a str,
     open: Option<ChunkBuffer>,
     number: u32,
 }
 
-impl Chunks<'_> {
+impl<'a> Chunks<'a> {
+    pub(super) fn new(writer: &'a ArchiveWriter, prefix: &'a str) -> Self {
+        Self {
+            writer,
+            prefix,
+            open: None,
+            number: 0,
+        }
+    }
+
+    /// Appends all of it, waiting for the archive.
+    pub(super) async fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.open.is_none() {
+                self.open = Some(self.writer.chunk_buffer().await?);
+            }
+            let used = self.append(bytes).await?;
+            bytes = bytes.get(used..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Submits what is left; returns how many chunks there are.
+    pub(super) async fn finish(mut self) -> Result<u32> {
+        self.submit().await?;
+        Ok(self.number)
+    }
+
     /// Appends as much as fits into the open chunk and submits it when it is full; returns how much that was.
     async fn append(&mut self, bytes: &[u8]) -> Result<usize> {
         let Some(chunk) = &mut self.open else { return Ok(0) };
@@ -95,20 +122,8 @@ struct Spool {
 
 impl Spool {
     fn create(hold: &Bounds) -> Result<Self> {
-        let act = || format!("make a spool file in \"{}\"", hold.spool_dir.display());
-        std::fs::create_dir_all(&hold.spool_dir).with_context(act)?;
-        let path = hold
-            .spool_dir
-            .join(format!("wirevault-redis-{:016x}.spool", rand::random::<u64>()));
-        let file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .with_context(act)?;
-        std::fs::remove_file(&path).with_context(act)?;
         Ok(Self {
-            file,
+            file: unnamed_file(&hold.spool_dir)?,
             written: 0,
             drained: 0,
         })
@@ -139,6 +154,21 @@ impl Spool {
     fn is_empty(&self) -> bool {
         self.drained == self.written
     }
+}
+
+/// Makes a file that is gone with the process.
+pub(super) fn unnamed_file(directory: &Path) -> Result<std::fs::File> {
+    let act = || format!("make a spool file in \"{}\"", directory.display());
+    std::fs::create_dir_all(directory).with_context(act)?;
+    let path = directory.join(format!("wirevault-redis-{:016x}.spool", rand::random::<u64>()));
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .with_context(act)?;
+    std::fs::remove_file(&path).with_context(act)?;
+    Ok(file)
 }
 
 /// Finds the end of the RDB while its bytes pass.
@@ -245,12 +275,7 @@ pub(super) async fn receive(
     cancel: &CancellationToken,
 ) -> Result<Received> {
     let mut ender = Ender::new(framing);
-    let mut chunks = Chunks {
-        writer,
-        prefix,
-        open: None,
-        number: 0,
-    };
+    let mut chunks = Chunks::new(writer, prefix);
     let mut spool: Option<Spool> = None;
     let mut spooled = 0;
     let mut buffer = vec![0; READ_BYTES];

@@ -16,6 +16,7 @@ use super::load::{Conflict, How, Loader, Tally};
 use super::pipeline::Pipeline;
 use super::rdb::walk::State;
 use super::rdb::{Flavour, Walker};
+use super::replay;
 use super::resp::Reply;
 use super::server::Server;
 use super::stored::{self, SLICE_BYTES, Verified};
@@ -70,6 +71,8 @@ pub struct RedisPlan {
     target: Target,
     #[serde(skip)]
     max_bulk_bytes: u64,
+    /// The target takes no RESTORE, so keys are written by ordinary commands.
+    pub by_commands: bool,
     #[serde(skip)]
     facts: RdbFacts,
 }
@@ -99,6 +102,11 @@ impl RedisRestore {
                 .and_then(|text| text.parse().ok())
         };
         let max_bulk = connection.ask(&[b"CONFIG", b"GET", b"proto-max-bulk-len"]).await?;
+        let by_commands = match connection.ask(&[b"RESTORE", b"wirevault", b"-1", b""]).await? {
+            // A time to live below zero is refused whatever the rights; nothing is written.
+            Reply::Error(text) => text.contains("permissions to run") || text.contains("unknown command"),
+            _ => false,
+        };
         let databases: BTreeMap<u32, u64> = facts
             .census
             .databases
@@ -121,6 +129,7 @@ impl RedisRestore {
             target_keys: server.keys(),
             target: Target::of(server.product(), server.version()),
             max_bulk_bytes: config(&max_bulk).unwrap_or(DEFAULT_MAX_BULK_BYTES),
+            by_commands,
             facts,
         })
     }
@@ -171,6 +180,7 @@ impl RedisRestore {
             patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             conflict,
             target: plan.target,
+            by_commands: plan.by_commands,
             max_bulk_bytes: plan.max_bulk_bytes,
             source: if plan.facts.valkey_magic {
                 Flavour::Valkey
@@ -199,6 +209,26 @@ impl RedisRestore {
         }
         let mut tally = pipeline.finish().await?;
         tally.merge(std::mem::take(&mut loader.tally));
+        if plan.by_commands || !tally.again.is_empty() {
+            Box::pin(self.replay(&plan, conflict, &mut tally)).await?;
+        }
         Ok(tally)
+    }
+
+    /// Writes the keys whose payloads the target refuses by ordinary commands.
+    async fn replay(&self, plan: &RedisPlan, conflict: Option<Conflict>, tally: &mut Tally) -> Result<()> {
+        let how = replay::How {
+            reader: &self.reader,
+            ordinals: (!plan.by_commands).then(|| std::mem::take(&mut tally.again).into_iter().collect()),
+            patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+            conflict,
+            target: plan.target,
+            now_ms: jiff::Timestamp::now().as_millisecond(),
+            cancel: &self.cancel,
+        };
+        self.reporter.phase(&self.task, "keys that go by commands");
+        let mut connection = Connection::open(&self.address).await?;
+        let replayed = replay::replay(&mut connection, how, tally).await;
+        replayed.context("write keys by ordinary commands")
     }
 }

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use super::rdb::lzf;
+use super::rdb::packed::{damaged, listpack};
 use super::rdb::types::{Flavour, ValueType};
 use crate::error::{Error, Result};
 
@@ -40,6 +41,16 @@ impl Target {
             _ => 9,
         };
         Self { redis, valkey }
+    }
+
+    /// Returns whether fields of a hash can expire there.
+    pub(super) fn expires_fields(self) -> bool {
+        self.valkey || self.redis >= 12
+    }
+
+    /// Returns whether its streams count what was added, deleted and read.
+    pub(super) fn counts_streams(self) -> bool {
+        self.redis >= 10
     }
 
     /// Returns whether it reads values of this type.
@@ -348,62 +359,6 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Takes a listpack apart: <https://github.com/antirez/listpack/blob/master/listpack.md>.
-fn listpack(blob: &[u8]) -> Result<Vec<Cow<'_, [u8]>>> {
-    let mut input = Input(blob);
-    input.raw(6)?;
-    let mut entries = Vec::new();
-    loop {
-        let before = input.0.len();
-        let integer = |value: i64| Cow::Owned(value.to_string().into_bytes());
-        let entry = match input.raw(1)? {
-            [0xff] => break,
-            [small @ 0..=0x7f] => integer(i64::from(*small)),
-            [length @ 0x80..=0xbf] => Cow::Borrowed(input.raw(usize::from(length & 63))?),
-            [high @ 0xc0..=0xdf] => {
-                let low = input.raw(1)?.first().copied().unwrap_or(0);
-                let value = i64::from(high & 31) << 8 | i64::from(low);
-                integer(if value >= 1 << 12 { value - (1 << 13) } else { value })
-            }
-            [high @ 0xe0..=0xef] => {
-                let low = input.raw(1)?.first().copied().unwrap_or(0);
-                Cow::Borrowed(input.raw(usize::from(high & 15) << 8 | usize::from(low))?)
-            }
-            [0xf0] => {
-                let length = u32::from_le_bytes(input.raw(4)?.try_into().map_err(|_| damaged())?);
-                Cow::Borrowed(input.raw(usize::try_from(length).map_err(|_| damaged())?)?)
-            }
-            [0xf1] => integer(signed(input.raw(2)?)),
-            [0xf2] => integer(signed(input.raw(3)?)),
-            [0xf3] => integer(signed(input.raw(4)?)),
-            [0xf4] => integer(signed(input.raw(8)?)),
-            _ => return Err(damaged()),
-        };
-        entries.push(entry);
-        // Its own length follows it, for walks backwards.
-        let back = match before - input.0.len() {
-            0..=127 => 1,
-            128..=16_383 => 2,
-            16_384..=2_097_151 => 3,
-            2_097_152..=268_435_455 => 4,
-            _ => 5,
-        };
-        input.raw(back)?;
-    }
-    input.finish()?;
-    Ok(entries)
-}
-
-/// Reads a little-endian number with its sign.
-fn signed(bytes: &[u8]) -> i64 {
-    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-    let mut wide = [if negative { 0xff } else { 0 }; 8];
-    for (to, from) in wide.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    i64::from_le_bytes(wide)
-}
-
 fn put_length(length: usize, out: &mut Vec<u8>) {
     put_length_u64(u64::try_from(length).unwrap_or(u64::MAX), out);
 }
@@ -431,10 +386,6 @@ fn put_strings(strings: &[Cow<'_, [u8]>], out: &mut Vec<u8>) {
 fn put_string(string: &[u8], out: &mut Vec<u8>) {
     put_length(string.len(), out);
     out.extend_from_slice(string);
-}
-
-fn damaged() -> Error {
-    Error::corrupt("a value of the RDB cannot be taken apart")
 }
 
 #[cfg(test)]

@@ -15,11 +15,22 @@ pub fn plausible(compressed: u64, raw: u64) -> bool {
 
 /// Decompresses `input`, which must become exactly `len` bytes.
 pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>> {
-    let damaged = || Error::corrupt("a compressed string of the RDB does not decompress to its announced length");
+    let mut output = Vec::new();
+    decompress_into(input, len, &mut output)?;
+    Ok(output)
+}
+
+fn damaged() -> Error {
+    Error::corrupt("a compressed string of the RDB does not decompress to its announced length")
+}
+
+/// The same, behind what `output` was emptied of.
+pub fn decompress_into(input: &[u8], len: usize, output: &mut Vec<u8>) -> Result<()> {
+    output.clear();
     if len > input.len().saturating_mul(MAX_EXPANSION) {
         return Err(damaged());
     }
-    let mut output = Vec::with_capacity(len);
+    output.reserve(len);
     let mut rest = input;
     while let Some((&control, after)) = rest.split_first() {
         let control = usize::from(control);
@@ -52,10 +63,81 @@ pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>> {
             return Err(damaged());
         }
     }
-    if output.len() == len {
-        Ok(output)
-    } else {
-        Err(damaged())
+    if output.len() == len { Ok(()) } else { Err(damaged()) }
+}
+
+/// Bytes a reference reaches back at most.
+const REACH: usize = 1 << 13;
+
+/// Decompresses a string of any length, keeping only what references can reach.
+#[derive(Debug)]
+pub struct Window {
+    bytes: Vec<u8>,
+    /// From here on nothing was handed on yet.
+    from: usize,
+    left: u64,
+}
+
+impl Window {
+    /// Expects so many bytes.
+    pub fn new(len: u64) -> Self {
+        Self {
+            bytes: Vec::new(),
+            from: 0,
+            left: len,
+        }
+    }
+
+    /// Takes whole instructions; returns how many bytes those were.
+    pub fn feed(&mut self, input: &[u8]) -> Result<usize> {
+        let mut rest = input;
+        while let Some((&control, after)) = rest.split_first() {
+            let control = usize::from(control);
+            let before = self.bytes.len();
+            if control < 32 {
+                let Some((literal, after)) = after.split_at_checked(control + 1) else {
+                    break;
+                };
+                self.bytes.extend_from_slice(literal);
+                rest = after;
+            } else {
+                let (count, low, after) = match (control >> 5, after) {
+                    (7, [more, low, after @ ..]) => (usize::from(*more) + 9, *low, after),
+                    (short @ 1..=6, [low, after @ ..]) => (short + 2, *low, after),
+                    _ => break,
+                };
+                let back = ((control & 31) << 8 | usize::from(low)) + 1;
+                let from = self.bytes.len().checked_sub(back).ok_or_else(damaged)?;
+                for at in from..from + count {
+                    let byte = self.bytes.get(at).copied().ok_or_else(damaged)?;
+                    self.bytes.push(byte);
+                }
+                rest = after;
+            }
+            let made = u64::try_from(self.bytes.len() - before).unwrap_or(u64::MAX);
+            self.left = self.left.checked_sub(made).ok_or_else(damaged)?;
+            if self.bytes.len() > 16 * REACH {
+                break;
+            }
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    /// Returns what was made and not handed on yet.
+    pub fn ready(&self) -> &[u8] {
+        self.bytes.get(self.from..).unwrap_or_default()
+    }
+
+    /// Says that it was handed on.
+    pub fn slide(&mut self) {
+        let old = self.bytes.len().saturating_sub(REACH);
+        self.bytes.drain(..old);
+        self.from = self.bytes.len();
+    }
+
+    /// Fails if bytes are missing.
+    pub fn finish(&self) -> Result<()> {
+        if self.left == 0 { Ok(()) } else { Err(damaged()) }
     }
 }
 

@@ -5,7 +5,10 @@
 
 pub mod census;
 pub mod crc64;
+pub mod decode;
 pub mod lzf;
+pub mod packed;
+pub mod pull;
 #[cfg(test)]
 mod tests;
 pub mod types;

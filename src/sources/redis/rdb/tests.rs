@@ -277,3 +277,91 @@ proptest! {
         let _ = super::lzf::decompress(&bytes, 1000);
     }
 }
+
+/// Writes every element as text; string values joined.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said(Vec<String>, Vec<u8>);
+
+impl super::decode::Elements for Said {
+    async fn element(&mut self, element: super::decode::Element<'_>) -> Result<()> {
+        match element {
+            super::decode::Element::Piece(bytes) => self.1.extend_from_slice(bytes),
+            other => self.0.push(format!("{other:?}")),
+        }
+        Ok(())
+    }
+}
+
+/// Decodes an RDB that comes in pieces of a size.
+fn decoded(bytes: &[u8], size: usize) -> Result<Vec<String>> {
+    let pieces: Vec<Vec<u8>> = bytes.chunks(size.max(1)).map(<[u8]>::to_vec).collect();
+    let mut decoder = super::decode::Decoder::new(super::pull::InMemory(pieces.into_iter()));
+    let mut all = Vec::new();
+    let work = async {
+        loop {
+            match decoder.next().await? {
+                super::decode::Next::End => return Ok(()),
+                super::decode::Next::Function(code) => all.push(format!("function {}", code.escape_ascii())),
+                super::decode::Next::Key(value) => {
+                    let mut said = Said::default();
+                    let result = decoder.value(value, &mut said).await;
+                    all.push(format!("{} {:?}", value.name, decoder.header));
+                    all.extend(said.0);
+                    all.push(said.1.escape_ascii().to_string());
+                    result?;
+                }
+            }
+        }
+    };
+    // Nothing in it ever waits.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(work).map(|()| all)
+}
+
+/// An RDB of keys with the given type numbers and values.
+fn of(values: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut rdb = b"REDIS0011".to_vec();
+    for (number, value) in values {
+        rdb.push(*number);
+        rdb.extend_from_slice(b"\x01k");
+        rdb.extend_from_slice(value);
+    }
+    rdb.push(255);
+    rdb.extend_from_slice(&[0; 8]);
+    rdb
+}
+
+#[test]
+fn values_come_apart_whatever_the_pieces() {
+    let listpack = [12, 0, 0, 0, 2, 0, 0x81, b'a', 2, 5, 1, 0xff];
+    let packed = [&[12][..], &listpack].concat();
+    let plain_and_packed = [&[2, 1, 1, b'x', 2, 12][..], &listpack].concat();
+    let rdb = of(&[
+        (0, b"\x05hello"),
+        (0, b"\xc0\xff"),
+        (20, &packed),
+        (16, &packed),
+        (17, &packed),
+        (18, &plain_and_packed),
+        (5, &[&[1, 1, b'm'][..], &1.5_f64.to_le_bytes()].concat()),
+        (3, b"\x03\x01a\x031.5\x01b\xfe\x01c\xff"),
+    ]);
+    let whole = decoded(&rdb, 1 << 20).unwrap();
+    assert!(whole.contains(&"hello".to_owned()) && whole.contains(&"-1".to_owned()));
+    assert!(whole.contains(&"Field([97], [53], None)".to_owned()) && whole.contains(&"Member([97], 5.0)".to_owned()));
+    assert!(whole.contains(&"Member([98], inf)".to_owned()), "{whole:?}");
+    for size in 1..40 {
+        assert_eq!(decoded(&rdb, size).unwrap(), whole, "{size}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn decoding_noise_is_never_a_panic(number in 0_u8..26, value in proptest::collection::vec(any::<u8>(), 0..300), size in 1_usize..64) {
+        let rdb = of(&[(number, &value)]);
+        let whole = decoded(&rdb, 1 << 20);
+        let pieces = decoded(&rdb, size);
+        prop_assert_eq!(whole.is_ok(), pieces.is_ok());
+    }
+}

@@ -391,7 +391,7 @@ impl Walker {
             }
             Op::Strings(0) | Op::Lengths(0) | Op::Repeat(0, _) => 0,
             Op::Strings(n) => {
-                let Some(string) = string_header(rest)? else {
+                let Some(string) = string_header_at(rest)? else {
                     return Ok(None);
                 };
                 if n > 1 {
@@ -408,7 +408,7 @@ impl Walker {
                 }
             }
             Op::Lengths(n) => {
-                let Some((_, used)) = plain_length(rest)? else {
+                let Some((_, used)) = length_at(rest)? else {
                     return Ok(None);
                 };
                 if n > 1 {
@@ -417,7 +417,7 @@ impl Walker {
                 used
             }
             Op::Count(each) => {
-                let Some((n, used)) = plain_length(rest)? else {
+                let Some((n, used)) = length_at(rest)? else {
                     return Ok(None);
                 };
                 match each {
@@ -442,7 +442,7 @@ impl Walker {
                 1
             }
             Op::Module => {
-                let Some((opcode, used)) = plain_length(rest)? else {
+                let Some((opcode, used)) = length_at(rest)? else {
                     return Ok(None);
                 };
                 if opcode != 0 {
@@ -458,7 +458,7 @@ impl Walker {
                 used
             }
             Op::Collect(whom) => {
-                let Some(string) = string_header(rest)? else {
+                let Some(string) = string_header_at(rest)? else {
                     return Ok(None);
                 };
                 self.collected.clear();
@@ -583,7 +583,7 @@ impl Walker {
                 return Ok(Some(Step::Eof(1)));
             }
             254 => {
-                let Some((database, used)) = plain_length(operands)? else {
+                let Some((database, used)) = length_at(operands)? else {
                     return Ok(None);
                 };
                 if database > MAX_DATABASE {
@@ -623,7 +623,7 @@ impl Walker {
                 1
             }
             248 => {
-                let Some((idle, used)) = plain_length(operands)? else {
+                let Some((idle, used)) = length_at(operands)? else {
                     return Ok(None);
                 };
                 self.header.idle_seconds = Some(idle);
@@ -719,11 +719,11 @@ fn forged() -> Error {
 
 /// A string's header: its own bytes, the bytes that follow, and how they are encoded.
 #[derive(Debug, Clone, Copy)]
-struct StringHeader {
-    used: usize,
-    stored: u64,
-    raw: Option<u64>,
-    integer: Option<u8>,
+pub(super) struct StringHeader {
+    pub(super) used: usize,
+    pub(super) stored: u64,
+    pub(super) raw: Option<u64>,
+    pub(super) integer: Option<u8>,
 }
 
 /// Reads a length. `None`: it is cut.
@@ -755,7 +755,7 @@ fn length(buf: &[u8]) -> Result<Option<(Length, usize)>> {
     })
 }
 
-fn plain_length(buf: &[u8]) -> Result<Option<(u64, usize)>> {
+pub(super) fn length_at(buf: &[u8]) -> Result<Option<(u64, usize)>> {
     match length(buf)? {
         None => Ok(None),
         Some((Length::Plain(length), used)) => Ok(Some((length, used))),
@@ -763,7 +763,7 @@ fn plain_length(buf: &[u8]) -> Result<Option<(u64, usize)>> {
     }
 }
 
-fn string_header(buf: &[u8]) -> Result<Option<StringHeader>> {
+pub(super) fn string_header_at(buf: &[u8]) -> Result<Option<StringHeader>> {
     let Some((first, mut used)) = length(buf)? else {
         return Ok(None);
     };
@@ -781,7 +781,7 @@ fn string_header(buf: &[u8]) -> Result<Option<StringHeader>> {
         }
         Length::Compressed => {
             let mut next = || -> Result<Option<u64>> {
-                let Some((length, more)) = plain_length(buf.get(used..).unwrap_or_default())? else {
+                let Some((length, more)) = length_at(buf.get(used..).unwrap_or_default())? else {
                     return Ok(None);
                 };
                 used += more;

@@ -1,0 +1,399 @@
+//! Proof of a restore: a scratch server is loaded, and every key of the backup is compared with what the server says.
+//!
+//! One side is decoded from the stored RDB, the other is read by ordinary commands, so a mistake of the decoder shows as
+//! well as one of the server. The scratch server must be empty before and is emptied afterwards. Memory: one batch of
+//! small keys with their replies, or one range of a large one.
+
+use std::collections::BTreeMap;
+
+use tokio_util::sync::CancellationToken;
+
+use super::address::RedisAddress;
+use super::connection::Connection;
+use super::digest::{Content, Digest, Of};
+use super::live;
+use super::load::{FailedKey, name};
+use super::rdb::decode::{Decoder, Next, Nobody};
+use super::resp::{self, Reply};
+use super::restore::{RedisRestore, RedisRestoreOptions};
+use super::server::Server;
+use super::stored::{self, stop_if};
+use crate::archive::{ArchiveReader, ChunkStream};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::report::SharedReporter;
+
+/// Small keys that are asked for at once.
+const BATCH: usize = 256;
+
+/// Bytes of values that are asked for at once.
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// A value above this many bytes or elements is read by ranges.
+const SMALL_BYTES: u64 = 128 << 10;
+const SMALL_COUNT: u64 = 2000;
+
+/// What expires within this time of now is not compared, in milliseconds: it may go at any moment.
+const MARGIN_MS: u64 = 60_000;
+
+/// Differences that are named; the rest is counted.
+const NAMED: usize = 100;
+
+/// A scratch server and the backup that is proven in it.
+#[derive(Debug)]
+pub struct RedisScratch {
+    /// The server; it must hold nothing.
+    pub address: RedisAddress,
+    /// The archives of the source.
+    pub reader: ArchiveReader,
+    /// Name towards the reporter.
+    pub task: String,
+    /// Progress and notes.
+    pub reporter: SharedReporter,
+    /// Ends the work early.
+    pub cancel: CancellationToken,
+}
+
+/// What the comparison found.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct RestoredReport {
+    /// Keys whose type, expiry and content are equal.
+    pub keys: u64,
+    /// Bytes of their elements.
+    pub bytes: u64,
+    /// Function libraries that are equal.
+    pub functions: u64,
+    /// Keys that expired or are about to.
+    pub expired: u64,
+    /// Keys that cannot be compared, and why.
+    pub not_compared: BTreeMap<String, u64>,
+    /// Keys that the server refused; the first of them are named.
+    pub failed: Vec<FailedKey>,
+    /// How many of those there are.
+    pub failed_keys: u64,
+    /// Differences; the first of them are named.
+    pub differing: Vec<String>,
+    /// How many of those there are.
+    pub differing_keys: u64,
+    /// How long all of it took.
+    pub seconds: f64,
+}
+
+impl RestoredReport {
+    fn differs(&mut self, what: String) {
+        self.differing_keys += 1;
+        if self.differing.len() < NAMED {
+            self.differing.push(what);
+        }
+    }
+}
+
+/// Decodes every key of a stored RDB. Returns how many there are.
+pub async fn decode_all(reader: &ArchiveReader, cancel: &CancellationToken) -> Result<u64> {
+    let mut decoder = Decoder::new(stored::open(reader).await?);
+    let (mut keys, mut nobody) = (0, Nobody);
+    loop {
+        match decoder.next().await? {
+            Next::End => return Ok(keys),
+            Next::Function(_) => {}
+            Next::Key(value) => {
+                stop_if(cancel)?;
+                let taken = decoder.value(value, &mut nobody).await;
+                let header = &decoder.header;
+                taken.with_context(|| format!("decode key {}", name(header.database, &header.key)))?;
+                keys += 1;
+            }
+        }
+    }
+}
+
+/// Loads the scratch server, compares, and empties it again.
+pub async fn verify_restored(scratch: RedisScratch) -> Result<RestoredReport> {
+    let began = std::time::Instant::now();
+    let mut connection = Connection::open(&scratch.address).await?;
+    let keys = Server::ask(&mut connection).await?.keys();
+    let functions = match connection.ask(&[b"FUNCTION", b"LIST"]).await? {
+        Reply::Array(libraries) => libraries.len(),
+        _ => 0,
+    };
+    if keys > 0 || functions > 0 {
+        return Err(Error::new(
+            ErrorKind::AlreadyExists,
+            format!("the scratch server holds {keys} keys and {functions} function libraries"),
+        )
+        .with_hint("Name a server that holds nothing: it is loaded, compared and emptied."));
+    }
+    let result = load_and_compare(&scratch, &mut connection).await;
+    // Also after an error: it held nothing before.
+    let mut cleaner = Connection::open(&scratch.address).await?;
+    let emptied = cleaner.call(&[b"FLUSHALL"]).await;
+    cleaner.ask(&[b"FUNCTION", b"FLUSH"]).await?;
+    let mut report = result?;
+    emptied.context("empty the scratch server")?;
+    report.seconds = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+async fn load_and_compare(scratch: &RedisScratch, connection: &mut Connection) -> Result<RestoredReport> {
+    let restore = RedisRestore {
+        address: scratch.address.clone(),
+        reader: scratch.reader.clone(),
+        options: RedisRestoreOptions::default(),
+        task: scratch.task.clone(),
+        reporter: scratch.reporter.clone(),
+        cancel: scratch.cancel.clone(),
+    };
+    let plan = restore.plan().await?;
+    let verified = restore.verify().await?;
+    let tally = restore.run(plan, verified).await?;
+    scratch.reporter.phase(&scratch.task, "comparison");
+    let mut comparison = Comparison {
+        scratch,
+        connection,
+        report: RestoredReport {
+            failed: tally.failed,
+            failed_keys: tally.failed_keys,
+            ..RestoredReport::default()
+        },
+        batch: Vec::new(),
+        batch_bytes: 0,
+        database: 0,
+        libraries: Vec::new(),
+        live: Digest::new(0),
+        expire_times: true,
+    };
+    comparison
+        .run(Decoder::new(stored::open(&scratch.reader).await?))
+        .await?;
+    Ok(comparison.report)
+}
+
+/// A key of the backup that is still to be compared.
+#[derive(Debug)]
+struct Expected {
+    key: Vec<u8>,
+    kind: &'static str,
+    expires_ms: Option<i64>,
+    content: Content,
+    bytes: u64,
+    /// Fields that expire before this are left out on both sides.
+    until_ms: u64,
+    /// It must be read by several commands.
+    alone: bool,
+}
+
+struct Comparison<'a> {
+    scratch: &'a RedisScratch,
+    connection: &'a mut Connection,
+    report: RestoredReport,
+    batch: Vec<Expected>,
+    batch_bytes: u64,
+    database: u32,
+    libraries: Vec<Vec<u8>>,
+    live: Digest,
+    /// The server knows PEXPIRETIME.
+    expire_times: bool,
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+impl Comparison<'_> {
+    async fn run(&mut self, mut decoder: Decoder<ChunkStream>) -> Result<()> {
+        let refused: std::collections::HashSet<String> = self.report.failed.iter().map(|f| f.name.clone()).collect();
+        let probe = self.connection.ask(&[b"PEXPIRETIME", b"wirevault"]).await?;
+        self.expire_times = !matches!(probe, Reply::Error(_));
+        let mut digest = Digest::new(0);
+        loop {
+            let value = match decoder.next().await? {
+                Next::End => break,
+                Next::Function(code) => {
+                    self.libraries.push(code);
+                    continue;
+                }
+                Next::Key(value) => value,
+            };
+            stop_if(&self.scratch.cancel)?;
+            digest.until_ms = now_ms().saturating_add(MARGIN_MS);
+            let mut of = Of {
+                digest: &mut digest,
+                set: value.name == "set",
+            };
+            let taken = decoder.value(value, &mut of).await;
+            let header = &decoder.header;
+            let shown = || name(header.database, &header.key);
+            taken.with_context(|| format!("decode key {}", shown()))?;
+            let (bytes, opaque, field_expires) = (digest.bytes, digest.opaque, digest.field_expires_ms);
+            let content = digest.finish();
+            if header.database != self.database {
+                self.flush().await?;
+                self.database = header.database;
+                let number = header.database.to_string();
+                self.connection.call(&[b"SELECT", number.as_bytes()]).await?;
+            }
+            let soon = i64::try_from(now_ms().saturating_add(MARGIN_MS)).unwrap_or(i64::MAX);
+            if header.expires_ms.is_some_and(|at| at <= soon) {
+                self.report.expired += 1;
+                continue;
+            }
+            let unlike = if header.too_long {
+                Some("the name is longer than 32 MiB")
+            } else {
+                opaque
+            };
+            if let Some(why) = unlike {
+                *self.report.not_compared.entry(why.to_owned()).or_default() += 1;
+                continue;
+            }
+            if refused.contains(&shown()) {
+                continue;
+            }
+            self.batch_bytes += bytes;
+            self.batch.push(Expected {
+                key: header.key.clone(),
+                kind: value.name,
+                expires_ms: header.expires_ms,
+                content,
+                bytes,
+                until_ms: digest.until_ms,
+                alone: bytes > SMALL_BYTES
+                    || (content.count > SMALL_COUNT && value.name != "string")
+                    || value.name == "stream"
+                    || field_expires.is_some()
+                    || matches!(header.type_number, 22 | 24 | 25),
+            });
+            if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES {
+                self.flush().await?;
+            }
+        }
+        self.flush().await?;
+        self.functions().await?;
+        self.surplus().await
+    }
+
+    /// Asks for all keys of the batch and compares them.
+    async fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let ask_expiry: &[u8] = if self.expire_times { b"PEXPIRETIME" } else { b"PTTL" };
+        let mut out = Vec::new();
+        for expected in &batch {
+            resp::encode(&[b"TYPE", &expected.key], &mut out);
+            resp::encode(&[ask_expiry, &expected.key], &mut out);
+            if !expected.alone
+                && let Some(command) = live::whole(expected.kind, &expected.key)
+            {
+                resp::encode(&command, &mut out);
+            }
+        }
+        self.connection.send_encoded(&out).await?;
+        let mut alone = Vec::new();
+        for expected in batch {
+            let kind = self.connection.reply().await?.text().unwrap_or_default();
+            let expiry = self.connection.reply().await?;
+            let same_kind = kind == expected.kind;
+            let wrong = if same_kind {
+                self.expiry(&expected, &expiry)
+            } else {
+                Some(format!("it is \"{kind}\" instead of \"{}\"", expected.kind))
+            };
+            let mut content = None;
+            if !expected.alone {
+                let reply = self.connection.reply().await?;
+                if same_kind {
+                    live::take(expected.kind, &reply.checked()?, &mut self.live)?;
+                    content = Some(self.live.finish());
+                }
+            }
+            match (wrong, content) {
+                (Some(wrong), _) => self.differs(&expected.key, &wrong),
+                (None, Some(content)) => self.compare(&expected, &content),
+                (None, None) => alone.push(expected),
+            }
+        }
+        for expected in alone {
+            let each = expected.bytes / expected.content.count.max(1) + 1;
+            let range = ((4 << 20) / each).clamp(1, live::RANGE);
+            self.live.until_ms = expected.until_ms;
+            let connection = &mut *self.connection;
+            let content = live::read(connection, expected.kind, &expected.key, range, &mut self.live).await;
+            let content = content.with_context(|| format!("read key {}", name(self.database, &expected.key)))?;
+            self.compare(&expected, &content);
+        }
+        Ok(())
+    }
+
+    fn expiry(&self, expected: &Expected, reply: &Reply) -> Option<String> {
+        let found = match reply {
+            Reply::Integer(number) => Some(*number).filter(|number| *number >= 0),
+            _ => return Some("its expiry could not be read".to_owned()),
+        };
+        let equal = match (expected.expires_ms, found) {
+            (None, None) => true,
+            (Some(expected), Some(found)) if self.expire_times => expected == found,
+            (Some(expected), Some(left)) => {
+                let found = i64::try_from(now_ms()).unwrap_or(0).saturating_add(left);
+                expected.abs_diff(found) < 10_000
+            }
+            _ => false,
+        };
+        (!equal).then(|| format!("it expires at {found:?} instead of {:?}", expected.expires_ms))
+    }
+
+    fn compare(&mut self, expected: &Expected, found: &Content) {
+        if expected.content.agrees(found) {
+            self.report.keys += 1;
+            self.report.bytes = self.report.bytes.saturating_add(expected.bytes);
+            self.scratch.reporter.advance(&self.scratch.task, 0, 1);
+        } else {
+            let what = format!("{} of {} parts, other content", found.count, expected.content.count);
+            self.differs(&expected.key, &what);
+        }
+    }
+
+    fn differs(&mut self, key: &[u8], what: &str) {
+        let line = format!("key {}: {what}", name(self.database, key));
+        self.report.differs(line);
+    }
+
+    async fn functions(&mut self) -> Result<()> {
+        let mut expected = std::mem::take(&mut self.libraries);
+        if expected.is_empty() {
+            return Ok(());
+        }
+        let reply = self.connection.ask(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await?;
+        let code = |library: &Reply| {
+            let mut pairs = library.elements().chunks(2);
+            pairs.find_map(|pair| match pair {
+                [name, code] if name.bytes() == Some(b"library_code") => code.bytes().map(<[u8]>::to_vec),
+                _ => None,
+            })
+        };
+        let mut found: Vec<_> = reply.elements().iter().filter_map(code).collect();
+        expected.sort();
+        found.sort();
+        for code in expected {
+            if found.binary_search(&code).is_ok() {
+                self.report.functions += 1;
+            } else if self.report.failed.iter().all(|failed| failed.kind != "function") {
+                let first =
+                    String::from_utf8_lossy(code.split(|b| *b == b'\n').next().unwrap_or_default()).into_owned();
+                self.report
+                    .differs(format!("function library \"{first}\" is not there"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing may be there that the backup does not hold.
+    async fn surplus(&mut self) -> Result<()> {
+        let found = Server::ask(self.connection).await?.keys();
+        let report = &self.report;
+        let most = report.keys + report.expired + report.differing_keys + report.not_compared.values().sum::<u64>();
+        if found > most {
+            let line = format!("the server holds {} keys that the backup does not", found - most);
+            self.report.differs(line);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,463 @@
+//! Reads keys by SCAN, PEXPIRETIME and DUMP where a server refuses PSYNC, and writes them as an RDB.
+//!
+//! A DUMP payload is a type byte, the value as an RDB holds it, the version and a CRC64; so what is stored is an
+//! ordinary RDB, and everything that reads one (restore, verify, a stock server) works as it does otherwise. There is no
+//! single moment: each key is as it was when it was read. Memory: one page of keys, the filter and the names of
+//! [`seen`](super::seen); payloads pass through as they come, so the size of a value does not matter here. The server
+//! makes each payload in its own memory, one group of at most [`GROUP_BYTES`] or one larger value at a time.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Connection;
+use super::rdb::walk::State;
+use super::rdb::{Census, Counter, Crc64, Flavour, Walker};
+use super::receive::Chunks;
+use super::resp::{self, Reply};
+use super::seen::Seen;
+use super::server::Server;
+use super::stored::stop_if;
+use crate::archive::ArchiveWriter;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::report::SharedReporter;
+
+/// Keys that are asked for at once.
+const PAGE: &[u8] = b"512";
+
+/// Values whose payloads are asked for at once: so many, and about so many bytes by MEMORY USAGE.
+const GROUP_KEYS: usize = 128;
+const GROUP_BYTES: u64 = 4 << 20;
+
+/// What a key is taken to need where the server does not say, in bytes.
+const UNKNOWN_BYTES: u64 = 128 << 10;
+
+/// Bytes behind the value of a payload: version and CRC64.
+const FOOTER: u64 = 10;
+
+/// Databases that are tried where INFO does not tell.
+const DATABASES: u32 = 16;
+
+/// How it is read, and for whom.
+#[derive(Debug)]
+pub(super) struct How<'a> {
+    pub(super) writer: &'a ArchiveWriter,
+    /// Name of the stream.
+    pub(super) prefix: &'a str,
+    /// Keys that are read in a second at most.
+    pub(super) keys_per_second: Option<u64>,
+    /// Where the list of keys that were read is kept.
+    pub(super) spool_dir: &'a std::path::Path,
+    /// Name towards the reporter.
+    pub(super) task: &'a str,
+    pub(super) reporter: &'a SharedReporter,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) bytes: u64,
+    pub(super) chunks: u32,
+    pub(super) census: Census,
+    pub(super) version: u16,
+    pub(super) valkey: bool,
+    pub(super) unknown: Option<String>,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+    /// Keys that SCAN named and that were gone when they were read.
+    pub(super) vanished: u64,
+    /// Why function libraries were not read.
+    pub(super) no_functions: Option<String>,
+}
+
+/// Writes an RDB from its parts.
+struct Composer<'a> {
+    chunks: Chunks<'a>,
+    walker: Walker,
+    counter: Counter,
+    crc: Crc64,
+    bytes: u64,
+}
+
+impl Composer<'_> {
+    async fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.crc.update(bytes);
+        self.write(bytes).await
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.walker.feed(bytes, &mut self.counter)?;
+        if self.walker.state() == State::Opaque {
+            self.walker.feed_opaque(bytes);
+        }
+        self.bytes = self.bytes.saturating_add(size(bytes));
+        self.chunks.put(bytes).await
+    }
+
+    async fn string(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut head = Vec::new();
+        length(size(bytes), &mut head);
+        self.put(&head).await?;
+        self.put(bytes).await
+    }
+}
+
+fn size(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// Appends a length as an RDB has it.
+fn length(length: u64, out: &mut Vec<u8>) {
+    match (u8::try_from(length), u32::try_from(length)) {
+        (Ok(short @ 0..=63), _) => out.push(short),
+        (_, Ok(length)) => {
+            out.push(0x80);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(0x81);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+/// Reads all databases.
+pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<'_>) -> Result<Scanned> {
+    let from = Timestamp::now();
+    // Refusals show before anything is written.
+    let scanned = connection.call(&[b"SCAN", b"0", b"COUNT", b"1"]).await;
+    if scanned.context("read keys (SCAN)")?.elements().len() != 2 {
+        return Err(odd().context("read keys (SCAN)"));
+    }
+    connection
+        .call(&[b"DUMP", b"wirevault"])
+        .await
+        .context("read keys (DUMP)")?;
+    let version = version(connection, server).await?;
+    let valkey = version >= 80;
+    let mut reading = Reading {
+        composer: Composer {
+            chunks: Chunks::new(how.writer, how.prefix),
+            walker: Walker::new(),
+            counter: Counter::default(),
+            crc: Crc64::new(),
+            bytes: 0,
+        },
+        seen: Seen::new(how.spool_dir)?,
+        how,
+        began: Instant::now(),
+        read: 0,
+        vanished: 0,
+        sizes: true,
+        times: true,
+        database: None,
+    };
+    let magic = if valkey {
+        format!("VALKEY{version:03}")
+    } else {
+        format!("REDIS{version:04}")
+    };
+    reading.composer.put(magic.as_bytes()).await?;
+    let ctime = from.as_second().to_string();
+    let product: &[u8] = if valkey { b"valkey-ver" } else { b"redis-ver" };
+    for (name, value) in [(product, server.version()), (b"ctime", ctime.as_str())] {
+        reading.composer.put(&[250]).await?;
+        reading.composer.string(name).await?;
+        reading.composer.string(value.as_bytes()).await?;
+    }
+    let no_functions = reading.functions(connection).await?;
+    let mut databases: Vec<u32> = server.keyspace().into_keys().collect();
+    if server.version() == "unknown" {
+        databases = (0..DATABASES).collect();
+    }
+    for database in databases {
+        let number = database.to_string();
+        match connection.ask(&[b"SELECT", number.as_bytes()]).await? {
+            // Where nothing is known, the first that is not there ends the search.
+            Reply::Error(_) if server.version() == "unknown" && database > 0 => break,
+            reply => reply.checked().with_context(|| format!("choose database {database}"))?,
+        };
+        reading.database(connection, database).await?;
+    }
+    reading.composer.put(&[255]).await?;
+    let crc = reading.composer.crc.value().to_le_bytes();
+    let mut composer = reading.composer;
+    composer.write(&crc).await?;
+    composer.walker.finish()?;
+    let chunks = composer.chunks.finish().await?;
+    Ok(Scanned {
+        bytes: composer.bytes,
+        chunks,
+        version,
+        valkey: composer.walker.flavour() == Flavour::Valkey,
+        unknown: composer.walker.unknown().map(str::to_owned),
+        census: composer.counter.finish(),
+        from,
+        to: Timestamp::now(),
+        vanished: reading.vanished,
+        no_functions,
+    })
+}
+
+/// Finds the RDB version that the server writes: at the end of any payload, else by what is known of it.
+async fn version(connection: &mut Connection, server: &Server) -> Result<u16> {
+    if let Reply::Bulk(Some(payload)) = connection.ask(&[b"FUNCTION", b"DUMP"]).await?
+        && let Some([low, high, ..]) = payload.len().checked_sub(10).and_then(|at| payload.get(at..))
+    {
+        return Ok(u16::from_le_bytes([*low, *high]));
+    }
+    if let Reply::Bulk(Some(key)) = connection.ask(&[b"RANDOMKEY"]).await?
+        && let Some([low, high, ..]) = last_ten(connection, &key).await?
+    {
+        return Ok(u16::from_le_bytes([low, high]));
+    }
+    let mut numbers = server.version().split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    Ok(match version {
+        version if server.product() == "valkey" && version >= (9, 0) => 80,
+        version if server.product() == "valkey" || ((7, 2)..(7, 4)).contains(&version) => 11,
+        version if version >= (7, 4) => 12,
+        version if version >= (7, 0) => 10,
+        _ => 9,
+    })
+}
+
+/// Returns the last bytes of a key's payload.
+async fn last_ten(connection: &mut Connection, key: &[u8]) -> Result<Option<[u8; 10]>> {
+    connection.send(&[b"DUMP", key]).await?;
+    let Some(mut left) = connection.bulk_header().await? else {
+        return Ok(None);
+    };
+    let mut last: Vec<u8> = Vec::new();
+    while left > 0 {
+        let piece = connection.piece(left).await?;
+        let used = piece.len();
+        last.extend_from_slice(piece.get(used.saturating_sub(10)..).unwrap_or_default());
+        last.drain(..last.len().saturating_sub(10));
+        connection.take(used);
+        left -= u64::try_from(used).unwrap_or(left);
+    }
+    connection.end_of_bulk().await?;
+    Ok(last.try_into().ok())
+}
+
+/// A read of all databases.
+struct Reading<'a> {
+    composer: Composer<'a>,
+    seen: Seen,
+    how: How<'a>,
+    began: Instant,
+    read: u64,
+    vanished: u64,
+    /// The server knows MEMORY USAGE, and PEXPIRETIME.
+    sizes: bool,
+    times: bool,
+    database: Option<u32>,
+}
+
+impl Reading<'_> {
+    /// Stores function libraries; returns why not, if they cannot be read.
+    async fn functions(&mut self, connection: &mut Connection) -> Result<Option<String>> {
+        let libraries = match connection.ask(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await? {
+            Reply::Error(text) if text.contains("unknown command") => return Ok(None),
+            Reply::Error(text) => return Ok(Some(text)),
+            reply => reply,
+        };
+        for library in libraries.elements() {
+            let mut pairs = library.elements().chunks(2);
+            let code = pairs.find_map(|pair| match pair {
+                [name, code] if name.bytes() == Some(b"library_code") => code.bytes(),
+                _ => None,
+            });
+            if let Some(code) = code {
+                self.composer.put(&[245]).await?;
+                self.composer.string(code).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn database(&mut self, connection: &mut Connection, database: u32) -> Result<()> {
+        let mut cursor = b"0".to_vec();
+        loop {
+            stop_if(self.how.cancel)?;
+            let reply = connection.call(&[b"SCAN", &cursor, b"COUNT", PAGE]).await;
+            let reply = reply.with_context(|| format!("read the keys of database {database} (SCAN)"))?;
+            let [next, page] = reply.elements() else {
+                return Err(Error::unsupported("the answer to SCAN has an unknown form"));
+            };
+            let mut keys = Vec::new();
+            for key in page.elements() {
+                if let Reply::Bulk(Some(key)) = key
+                    && self.seen.first(key)?
+                {
+                    keys.push(key.clone());
+                }
+            }
+            self.keys(connection, database, &keys).await?;
+            cursor = next.bytes().unwrap_or_default().to_vec();
+            let over = cursor == b"0";
+            if over || self.seen.is_full() {
+                let rest = self.seen.settle(over)?;
+                self.keys(connection, database, &rest).await?;
+            }
+            if over {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keys(&mut self, connection: &mut Connection, database: u32, keys: &[Vec<u8>]) -> Result<()> {
+        let sizes = self.sizes(connection, keys).await?;
+        let (mut from, mut bytes) = (0, 0_u64);
+        for (at, size) in sizes.iter().enumerate() {
+            if at > from && (at - from >= GROUP_KEYS || bytes.saturating_add(*size) > GROUP_BYTES) {
+                self.group(connection, database, keys.get(from..at).unwrap_or_default())
+                    .await?;
+                (from, bytes) = (at, 0);
+            }
+            bytes = bytes.saturating_add(*size);
+        }
+        self.group(connection, database, keys.get(from..).unwrap_or_default())
+            .await
+    }
+
+    /// Asks how much memory keys need.
+    async fn sizes(&mut self, connection: &mut Connection, keys: &[Vec<u8>]) -> Result<Vec<u64>> {
+        let mut sizes = vec![UNKNOWN_BYTES; keys.len()];
+        if !self.sizes || keys.is_empty() {
+            return Ok(sizes);
+        }
+        let mut out = Vec::new();
+        for key in keys {
+            resp::encode(&[b"MEMORY", b"USAGE", key], &mut out);
+        }
+        connection.send_encoded(&out).await?;
+        for size in &mut sizes {
+            match connection.reply().await? {
+                Reply::Integer(bytes) => *size = u64::try_from(bytes).unwrap_or(0),
+                Reply::Error(_) => self.sizes = false,
+                _ => {}
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Asks for the expiry and payload of each key, and stores them as they come.
+    async fn group(&mut self, connection: &mut Connection, database: u32, keys: &[Vec<u8>]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        stop_if(self.how.cancel)?;
+        let mut out = Vec::new();
+        let ask_expiry: &[u8] = if self.times { b"PEXPIRETIME" } else { b"PTTL" };
+        for key in keys {
+            resp::encode(&[ask_expiry, key], &mut out);
+            resp::encode(&[b"DUMP", key], &mut out);
+        }
+        connection.send_encoded(&out).await?;
+        let mut again = false;
+        for key in keys {
+            let expires = match connection.reply().await? {
+                Reply::Integer(ms) if ms < 0 => None,
+                Reply::Integer(ms) if self.times => Some(ms),
+                Reply::Integer(ms) => Some(Timestamp::now().as_millisecond().saturating_add(ms)),
+                Reply::Error(text)
+                    if self.times && (text.contains("unknown command") || text.starts_with("NOPERM")) =>
+                {
+                    again = true;
+                    None
+                }
+                reply => return Err(reply.checked().err().unwrap_or_else(odd)),
+            };
+            let before = self.composer.bytes;
+            if again {
+                connection.discard_bulk().await?;
+                continue;
+            }
+            self.key(connection, database, key, expires)
+                .await
+                .with_context(|| format!("read key {}", super::load::name(database, key)))?;
+            let bytes = self.composer.bytes - before;
+            self.how.reporter.advance(self.how.task, bytes, u64::from(bytes > 0));
+        }
+        if again {
+            // A server before 7.0, or one that keeps it to itself: once more, by PTTL.
+            self.times = false;
+            return Box::pin(self.group(connection, database, keys)).await;
+        }
+        self.read += u64::try_from(keys.len()).unwrap_or(0);
+        self.slow_down().await;
+        Ok(())
+    }
+
+    /// Stores one key, whose payload comes next.
+    async fn key(
+        &mut self,
+        connection: &mut Connection,
+        database: u32,
+        key: &[u8],
+        expires_ms: Option<i64>,
+    ) -> Result<()> {
+        let Some(payload) = connection.bulk_header().await? else {
+            self.vanished += 1;
+            return Ok(());
+        };
+        let mut left = payload.checked_sub(FOOTER + 1).ok_or_else(odd)?;
+        let mut crc = Crc64::new();
+        let number = connection.piece(1).await?.first().copied().ok_or_else(odd)?;
+        connection.take(1);
+        crc.update(&[number]);
+        let mut head = Vec::new();
+        if self.database != Some(database) {
+            head.push(254);
+            length(database.into(), &mut head);
+            self.database = Some(database);
+        }
+        if let Some(at) = expires_ms {
+            head.push(252);
+            head.extend_from_slice(&at.to_le_bytes());
+        }
+        head.push(number);
+        self.composer.put(&head).await?;
+        self.composer.string(key).await?;
+        while left > 0 {
+            let piece = connection.piece(left).await?;
+            crc.update(piece);
+            let used = piece.len();
+            self.composer.put(piece).await?;
+            connection.take(used);
+            left -= u64::try_from(used).unwrap_or(left);
+        }
+        let mut footer = Vec::new();
+        while size(&footer) < FOOTER {
+            let piece = connection.piece(FOOTER - size(&footer)).await?;
+            footer.extend_from_slice(piece);
+            let used = piece.len();
+            connection.take(used);
+        }
+        connection.end_of_bulk().await?;
+        let (version, stored) = footer.split_at(2);
+        crc.update(version);
+        let stored: [u8; 8] = stored.try_into().map_err(|_| odd())?;
+        let stored = u64::from_le_bytes(stored);
+        if stored != 0 && stored != crc.value() {
+            return Err(Error::corrupt("the CRC64 of its payload is wrong"));
+        }
+        Ok(())
+    }
+
+    /// Waits as long as the rate demands.
+    async fn slow_down(&self) {
+        if let Some(rate) = self.how.keys_per_second.filter(|rate| *rate > 0) {
+            let due = std::time::Duration::from_millis(self.read.saturating_mul(1000) / rate);
+            tokio::time::sleep(due.saturating_sub(self.began.elapsed())).await;
+        }
+    }
+}
+
+fn odd() -> Error {
+    Error::new(ErrorKind::Unsupported, "the server's answer has an unknown form")
+}
