@@ -272,6 +272,27 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(EntryMeta, usize)> {
     Ok((meta, at + BLOCK))
 }
 
+/// Returns the size field of a header block.
+pub(crate) fn size_field(block: &[u8]) -> Result<u64> {
+    number(block, 124, 12)
+}
+
+/// Reads header blocks that another program wrote: its ustar may cut a long name into prefix and name.
+pub(crate) fn parse_foreign(bytes: &[u8]) -> Result<EntryMeta> {
+    let (mut meta, length) = parse(bytes)?;
+    let extended = bytes.get(156) == Some(&b'x');
+    let block = bytes.get(length.saturating_sub(BLOCK)..).unwrap_or_default();
+    let prefix = field(block, 345, 155);
+    let is_ustar = field(block, 257, 6) == b"ustar";
+    // A path of the extended header is whole, and differs from the field.
+    let by_field = !extended || meta.path == field(block, 0, 100);
+    if is_ustar && by_field && !prefix.is_empty() {
+        meta.path = [prefix, b"/", &meta.path].concat();
+        check_path(&meta.path).map_err(|_| bad("entry path"))?;
+    }
+    Ok(meta)
+}
+
 fn bad(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("tar header has a bad {what}"))
 }

@@ -9,7 +9,7 @@ mod cursor;
 pub mod entry;
 mod entry_stream;
 mod frames;
-mod header;
+pub(crate) mod header;
 pub mod index;
 mod lines;
 mod ordered;

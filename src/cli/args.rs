@@ -84,7 +84,7 @@ pub enum Verb {
     /// Read stored data back and compare digests
     Verify(Verify),
     /// Bring sources back
-    Restore(Restore),
+    Restore(Box<Restore>),
     /// Write one stored stream to standard output
     Cat(Cat),
     /// Expire snapshots by the keep rules and sweep what no snapshot needs
@@ -257,6 +257,23 @@ pub struct Restore {
     /// What of a Redis or Valkey server comes back, and how.
     #[command(flatten)]
     pub redis: RestoreRedis,
+
+    /// Which Docker volumes come back, and what stands still meanwhile.
+    #[command(flatten)]
+    pub docker: RestoreDocker,
+}
+
+/// Flags of `restore` for Docker volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Docker")]
+pub struct RestoreDocker {
+    /// Only these volumes
+    #[arg(long, value_name = "NAME")]
+    pub volume: Vec<String>,
+
+    /// Containers (names or compose services) to stop meanwhile [default: those of the source's configuration]
+    #[arg(long, value_name = "NAME")]
+    pub quiesce: Vec<String>,
 }
 
 /// Flags of `restore` for Redis sources.

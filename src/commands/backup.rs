@@ -362,6 +362,11 @@ fn readme(config: &SourceConfig) -> String {
             "Join the chunks of the RDB (`cat dump.rdb/* > dump.rdb`), put it into the data directory of a stopped server \
              whose AOF is off, and start the server."
         }
+        "docker" => {
+            "Each volume lies under volumes/NAME: put its files back into a volume of that name. definitions/ holds what \
+             the engine said of containers, networks and volumes, protected/ their environments; an image: `cat \
+             images/NAME/* | docker load`."
+        }
         "sqlite" => "The database file lies in this archive; sqlite3 opens it.",
         _ => "The files lie in this archive with their modes, owners and times.",
     };

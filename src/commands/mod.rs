@@ -22,6 +22,7 @@ pub mod show;
 mod snapshots;
 mod stored;
 pub mod verify;
+mod volumes;
 
 use crate::error::Result;
 

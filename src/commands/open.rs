@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::commands::session::process_environment;
 use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
+use crate::docker::select::Wanted;
 use crate::error::{Error, Result};
 use crate::sources::Source;
+use crate::sources::docker::{Access, DockerOptions, DockerSource};
 use crate::sources::files::{FilesOptions, FilesSource};
 use crate::sources::postgres::{ConnectOptions, PostgresSource};
 use crate::sources::redis::{RedisAddress, RedisOptions, RedisSource};
@@ -72,7 +74,35 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
             exclude: files.exclude.clone(),
             one_file_system: files.one_file_system,
         })?)),
+        SourceKind::Docker(docker) => Ok(Arc::new(DockerSource::new(docker_options(docker)?))),
     }
+}
+
+/// How long a container may take to stop where nothing is said.
+const STOP_TIMEOUT_SECONDS: u64 = 30;
+
+/// Finds the engine's socket and says how its volumes are read.
+pub(super) fn docker_options(docker: &config::DockerSource) -> Result<DockerOptions> {
+    let host = process_environment("DOCKER_HOST");
+    Ok(DockerOptions {
+        socket: crate::docker::socket_path(docker.socket.as_deref(), host.as_deref())?,
+        wanted: Wanted {
+            volumes: docker.volumes.clone(),
+            exclude: docker.exclude.clone(),
+            containers: docker.containers.clone(),
+            labels: docker.labels.clone(),
+        },
+        quiesce: docker.quiesce.clone(),
+        stop_timeout: Duration::from_secs(docker.stop_timeout_seconds.unwrap_or(STOP_TIMEOUT_SECONDS)),
+        kill: docker.kill,
+        images: docker.images,
+        environment: !docker.no_environment,
+        access: if docker.archive_api {
+            Access::Archive
+        } else {
+            Access::Auto
+        },
+    })
 }
 
 /// Finds out how to log in: the configuration's password, its file, PGPASSWORD, `~/.pgpass`, in this order.

@@ -9,6 +9,7 @@ use crate::archive::ArchiveReader;
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot, source_named};
+use crate::commands::volumes::{self, VolumesTarget};
 use crate::commands::{Outcome, Session, Status, backup, cluster, open};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
@@ -37,6 +38,7 @@ enum Target {
     Database(String),
     Redis(String),
     RdbFile(PathBuf),
+    Volumes(VolumesTarget),
 }
 
 /// Selects sources, opens and checks all of them, decides targets, and only then writes.
@@ -52,7 +54,10 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
     }
     let mut steps = Vec::new();
     for source in &selected {
-        let target = target(source, &location(&manifest, source)?, options, selected.len())?;
+        let target = match source.kind.as_str() {
+            "docker" => volumes_target(&manifest, source, options, selected.len())?,
+            _ => target(source, &location(&manifest, source)?, options, selected.len())?,
+        };
         refuse_if_occupied(&target, options)?;
         let reader = open_reader(session, repository.store(), source).await?;
         let plan = match &target {
@@ -156,13 +161,23 @@ fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Result<Vec<&'a
     };
     if let Some(other) = selected
         .iter()
-        .find(|source| !options.path.is_empty() && source.kind != "files")
+        .find(|source| !options.path.is_empty() && !matches!(source.kind.as_str(), "files" | "docker"))
     {
         return Err(Error::invalid(format!(
             "--path selects files, but source \"{}\" is of kind {}",
             other.name, other.kind
         ))
         .with_hint("Name one source of kind files with --source."));
+    }
+    if let Some(other) = selected
+        .iter()
+        .find(|source| options.docker != args::RestoreDocker::default() && source.kind != "docker")
+    {
+        return Err(Error::invalid(format!(
+            "flags for Docker volumes were given, but source \"{}\" is of kind {}",
+            other.name, other.kind
+        ))
+        .with_hint("Name one source of kind docker with --source."));
     }
     if let Some(other) = selected
         .iter()
@@ -185,6 +200,30 @@ fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Result<Vec<&'a
         .with_hint("Name one source of kind redis with --source."));
     }
     Ok(selected)
+}
+
+/// Decides where volumes go: a directory takes each source under its name, unless it is the only one.
+fn volumes_target(
+    manifest: &Manifest,
+    source: &ManifestSource,
+    options: &args::Restore,
+    selected: usize,
+) -> Result<Target> {
+    let into = options.into.as_deref();
+    if into.is_some_and(|into| into.contains("://") && !into.starts_with("docker:")) {
+        return Err(Error::invalid(format!(
+            "source \"{}\" of kind docker cannot go into \"{}\"",
+            source.name,
+            crate::config::redact_url(into.unwrap_or_default())
+        ))
+        .with_hint("Volumes go into a directory, or into docker:, docker:NAME or docker:///path/docker.sock."));
+    }
+    Ok(Target::Volumes(
+        match VolumesTarget::parse(into, &volumes::planned(manifest, source))? {
+            VolumesTarget::Directory(path) if selected > 1 => VolumesTarget::Directory(path.join(&source.name)),
+            target => target,
+        },
+    ))
 }
 
 /// Decides where a source goes: by `--into`, else where it came from.
@@ -443,6 +482,10 @@ async fn restore_source(
                 })?;
             Ok(json!({ "source": source.name, "into": done.path, "bytes": done.bytes, "previous": done.previous }))
         }
+        Target::Volumes(target) => {
+            let how = volumes::options(session, source, &volumes::planned(manifest, source), options);
+            volumes::run(session, source, reader, &target, how).await
+        }
         Target::Redis(url) => {
             let redis = redis.ok_or_else(|| Error::invalid("a restore into a server has no plan"))?;
             restore_redis(session, source, &url, redis).await
@@ -471,7 +514,7 @@ async fn restore_source(
 fn refuse_if_occupied(target: &Target, options: &args::Restore) -> Result<()> {
     let (path, what) = match target {
         Target::File(path) | Target::RdbFile(path) if path.symlink_metadata().is_ok() => (path, "exists"),
-        Target::Tree(root)
+        Target::Tree(root) | Target::Volumes(VolumesTarget::Directory(root))
             if options.into.is_some() && std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) =>
         {
             (root, "is not empty")
@@ -498,6 +541,7 @@ fn planned(step: &Step<'_>) -> Value {
     let into = match &step.target {
         Target::Tree(path) | Target::File(path) | Target::RdbFile(path) => path.display().to_string(),
         Target::Database(url) | Target::Redis(url) => crate::config::redact_url(url),
+        Target::Volumes(target) => target.text(),
     };
     let stored = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
     let bytes = step.plan.as_ref().map(|plan| plan.bytes).or(stored);
@@ -558,6 +602,7 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
             text.push_str(&format!("  what was there before is kept in {}\n", field("previous")));
         }
         text.push_str(&redis_text(one));
+        text.push_str(&volumes::text(one));
         if let Some(old) = one.pointer("/report/kept_old").and_then(Value::as_str) {
             text.push_str(&format!("  the database that was there is kept as {old}\n"));
         }

@@ -9,8 +9,8 @@ use toml::de::DeTable;
 use crate::config::keys::{self, Place};
 use crate::config::parse_duration;
 use crate::config::types::{
-    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig, SourceConfig,
-    SourceKind, SqliteMethod, SqliteSource,
+    Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,
+    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 use crate::config::url::{checked_name, parse_repository_url, split_postgres_url, split_redis_url};
 use crate::config::{Secret, nearest, units};
@@ -67,6 +67,24 @@ struct RawSource {
     exclude: Vec<String>,
     #[serde(default)]
     one_file_system: bool,
+    socket: Option<PathBuf>,
+    #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(default)]
+    labels: Vec<String>,
+    #[serde(default)]
+    containers: Vec<String>,
+    #[serde(default)]
+    quiesce: Vec<String>,
+    stop_timeout: Option<String>,
+    #[serde(default)]
+    kill: bool,
+    #[serde(default)]
+    images: bool,
+    environment: Option<bool>,
+    access: Option<String>,
+    #[serde(default)]
+    health: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -217,11 +235,41 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
             exclude: raw.exclude,
             one_file_system: raw.one_file_system,
         }),
+        "docker" | "docker-volumes" => SourceKind::Docker(docker(raw).with_context(section)?),
         other => return Err(keys::later_kind(other).context(section())),
     };
     Ok(SourceConfig {
         name: checked_name(name).with_context(section)?,
         kind,
+    })
+}
+
+fn docker(raw: RawSource) -> Result<DockerSource> {
+    let archive_api = match raw.access.as_deref() {
+        None | Some("auto") => false,
+        Some("archive") => true,
+        Some(other) => {
+            return Err(Error::invalid(format!("unknown access \"{other}\""))
+                .with_hint("Write auto (the mount point where it is visible, else the archive API) or archive."));
+        }
+    };
+    Ok(DockerSource {
+        socket: raw.socket,
+        volumes: raw.volumes,
+        exclude: raw.exclude,
+        labels: raw.labels,
+        containers: raw.containers,
+        quiesce: raw.quiesce,
+        stop_timeout_seconds: raw
+            .stop_timeout
+            .map(|text| parse_duration(&text).map(|d| d.as_secs().max(1)))
+            .transpose()
+            .context("stop_timeout")?,
+        kill: raw.kill,
+        images: raw.images,
+        no_environment: raw.environment == Some(false),
+        archive_api,
+        health: raw.health,
     })
 }
 
@@ -346,9 +394,9 @@ keep_in.default = { monthly = 12, storage_class = "GLACIER" }
             ),
             (
                 "kind = \"files\"",
-                "kind = \"docker\"",
+                "kind = \"postgres-physical\"",
                 "not yet supported",
-                "postgres, redis, sqlite, files",
+                "postgres, redis, sqlite, files, docker",
             ),
             ("\"config\"]", "\"confg\"]", "names source \"confg\"", "\"config\""),
             ("root = \"/opt/catalogizer\"", "", "\"root\" is missing", "root = "),

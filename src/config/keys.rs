@@ -22,6 +22,21 @@ pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel
 pub(super) const SQLITE: &[&str] = &["kind", "path", "method"];
 pub(super) const REDIS: &[&str] = &["kind", "url", "password_file"];
 pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_file_system"];
+pub(super) const DOCKER: &[&str] = &[
+    "kind",
+    "socket",
+    "volumes",
+    "exclude",
+    "labels",
+    "containers",
+    "quiesce",
+    "stop_timeout",
+    "kill",
+    "images",
+    "environment",
+    "access",
+    "health",
+];
 pub(super) const JOB: &[&str] = &[
     "sources",
     "schedule",
@@ -46,8 +61,8 @@ pub(super) const KEEP: &[&str] = &[
 ];
 
 /// Kinds of the design that this version does not read yet.
-pub(super) const LATER_KINDS: &[&str] = &["postgres-physical", "docker-volumes", "docker"];
-pub(super) const KINDS: &[&str] = &["postgres", "redis", "sqlite", "files"];
+pub(super) const LATER_KINDS: &[&str] = &["postgres-physical"];
+pub(super) const KINDS: &[&str] = &["postgres", "redis", "sqlite", "files", "docker"];
 
 /// A file being checked: its name and text, to name the line of a byte.
 #[derive(Clone, Copy)]
@@ -127,6 +142,7 @@ fn check_source(place: Place<'_>, name: &str, table: &Table<'_>) -> Result<()> {
         "sqlite" => known(place, table, SQLITE, &section),
         "redis" => known(place, table, REDIS, &section),
         "files" => known(place, table, FILES, &section),
+        "docker" | "docker-volumes" => known(place, table, DOCKER, &section),
         later if LATER_KINDS.contains(&later) => Err(later_kind(later).context(format!("{at}: {section}"))),
         other => Err(
             Error::invalid(format!("{at}: unknown kind \"{other}\" in {section}")).with_hint(

@@ -17,8 +17,8 @@ pub use file::{parse, read};
 pub use plan::{ADHOC_JOB, Plan, plan_for_job, plan_for_urls, repository_for};
 pub use secret::Secret;
 pub use types::{
-    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig, SourceConfig,
-    SourceKind, SqliteMethod, SqliteSource,
+    Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,
+    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
 pub use url::{is_redis_url, parse_repository_url, parse_source_url, redact_url, unique_names};

@@ -148,6 +148,11 @@ fn no_repository(config: &Config) -> Error {
 fn absolute(mut source: SourceConfig) -> Result<SourceConfig> {
     match &mut source.kind {
         SourceKind::Postgres(_) | SourceKind::Redis(_) => {}
+        SourceKind::Docker(docker) => {
+            if let Some(socket) = &mut docker.socket {
+                *socket = std::path::absolute(&socket)?;
+            }
+        }
         SourceKind::Sqlite(sqlite) => sqlite.path = std::path::absolute(&sqlite.path)?,
         SourceKind::Files(files) => files.root = std::path::absolute(&files.root)?,
     }

@@ -92,6 +92,8 @@ pub enum SourceKind {
     Redis(RedisSource),
     /// A tree of files.
     Files(FilesSource),
+    /// Volumes of a Docker engine, and the definitions of what belongs to them.
+    Docker(DockerSource),
 }
 
 impl SourceKind {
@@ -102,6 +104,7 @@ impl SourceKind {
             Self::Sqlite(_) => "sqlite",
             Self::Redis(_) => "redis",
             Self::Files(_) => "files",
+            Self::Docker(_) => "docker",
         }
     }
 }
@@ -171,6 +174,44 @@ pub struct FilesSource {
     pub exclude: Vec<String>,
     /// Whether other file systems below the root are left out.
     pub one_file_system: bool,
+}
+
+/// Volumes of a Docker engine, and the definitions of their containers and networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct DockerSource {
+    /// The engine's socket; else that of DOCKER_HOST, else /var/run/docker.sock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Names or globs of volumes. Where no volume, label and container is named, everything is meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+    /// Volumes that are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Labels of volumes and containers, `key` or `key=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Further containers (names or compose services) whose definitions are stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+    /// Containers that are stopped while volumes are read or written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quiesce: Vec<String>,
+    /// How long, in seconds, they may take to stop; 30 when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout_seconds: Option<u64>,
+    /// Whether one that does not stop by then is killed.
+    pub kill: bool,
+    /// Whether images are stored.
+    pub images: bool,
+    /// Whether the environments of containers are left out.
+    pub no_environment: bool,
+    /// Whether volumes are read through the archive API even where their mount points are visible.
+    pub archive_api: bool,
+    /// URLs that answer when everything runs: `recover` waits for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<String>,
 }
 
 /// One job.

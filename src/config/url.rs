@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use crate::config::types::{
-    FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
-use crate::config::{Secret, keys, nearest};
+use crate::config::{Secret, nearest};
 use crate::error::{Error, Result};
 
 const SOURCE_SCHEMES: &[&str] = &[
@@ -19,6 +19,7 @@ const SOURCE_SCHEMES: &[&str] = &[
     "rediss",
     "valkey",
     "valkeys",
+    "docker",
 ];
 /// Schemes of Redis and Valkey servers; those that end in `s` ask for TLS.
 const REDIS_SCHEMES: &[&str] = &["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix"];
@@ -81,7 +82,17 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                 }),
             })
         }
-        "docker" => Err(keys::later_kind("docker-volumes")),
+        "docker" => {
+            let docker = parse_docker(text, rest)?;
+            let name = match docker.volumes.as_slice() {
+                [one] => derived_name(one, "docker"),
+                _ => "docker".to_owned(),
+            };
+            Ok(SourceConfig {
+                name,
+                kind: SourceKind::Docker(docker),
+            })
+        }
         other => Err(Error::invalid(format!(
             "unknown kind of source \"{other}:\" in \"{}\"",
             redact_url(text)
@@ -89,9 +100,46 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
         .with_hint(did_you_mean(
             other,
             SOURCE_SCHEMES,
-            "Sources are postgres://…, redis://…, sqlite:PATH and files:PATH.",
+            "Sources are postgres://…, redis://…, sqlite:PATH, files:PATH and docker:VOLUME.",
         ))),
     }
+}
+
+/// Reads `docker:`, `docker:VOLUME,VOLUME`, `docker:///run/docker.sock`, each with `?volume=…&label=…&container=…&quiesce=…`.
+fn parse_docker(text: &str, rest: &str) -> Result<DockerSource> {
+    let wrong = |why: String| {
+        Error::invalid(format!("invalid URL of Docker volumes \"{text}\": {why}")).with_hint(
+            "Write docker: for everything, docker:VOLUME,VOLUME, or docker:///run/docker.sock?volume=NAME&label=KEY=VALUE&quiesce=NAME.",
+        )
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut docker = DockerSource::default();
+    let words = |list: &str| {
+        list.split(',')
+            .filter(|w| !w.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    match place.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => docker.socket = Some(PathBuf::from(path)),
+        Some("") => {}
+        Some(_) => return Err(wrong("an engine is reached by its Unix socket only".to_owned())),
+        None if place.starts_with('/') => docker.socket = Some(PathBuf::from(place)),
+        None => docker.volumes = words(place),
+    }
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "volume" => docker.volumes.extend(words(&value)),
+            "exclude" => docker.exclude.extend(words(&value)),
+            "label" => docker.labels.push(value.into_owned()),
+            "container" => docker.containers.extend(words(&value)),
+            "quiesce" => docker.quiesce.extend(words(&value)),
+            "images" => docker.images = &*value != "false",
+            "access" if &*value == "archive" => docker.archive_api = true,
+            _ => return Err(wrong(format!("\"{key}={value}\" is not known"))),
+        }
+    }
+    Ok(docker)
 }
 
 /// Checks the URL of a repository and returns it without a trailing slash. A path alone means a directory.
@@ -292,8 +340,28 @@ fn did_you_mean(word: &str, all: &[&str], otherwise: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
+
+    #[test]
+    fn docker_urls_name_socket_volumes_and_labels() {
+        let read = |text: &str| match parse_source_url(text).unwrap().kind {
+            SourceKind::Docker(docker) => docker,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read("docker:"), DockerSource::default());
+        assert_eq!(read("docker:a,b").volumes, ["a", "b"]);
+        let whole = read("docker:///run/d.sock?volume=up*&label=a=b&quiesce=api&images");
+        assert_eq!(whole.socket.unwrap(), PathBuf::from("/run/d.sock"));
+        assert_eq!((whole.volumes[0].as_str(), whole.labels[0].as_str()), ("up*", "a=b"));
+        assert!(whole.quiesce == ["api"] && whole.images);
+        for bad in ["docker://host/x", "docker:?volumes=a"] {
+            assert!(
+                parse_source_url(bad).unwrap_err().hint().unwrap().contains("docker:"),
+                "{bad}"
+            );
+        }
+    }
 
     #[test]
     fn names_are_derived_and_made_unique() {

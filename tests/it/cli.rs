@@ -40,9 +40,9 @@ fn bad_input_is_one_clear_error_and_leaves_no_snapshot() {
             "postgres",
         ),
         (
-            &["backup", "docker:volume", "--to", "./repo"],
-            "not yet supported",
-            "postgres, redis, sqlite, files",
+            &["backup", "docker:///nowhere/docker.sock", "--to", "./repo"],
+            "no Docker engine",
+            "Start the engine",
         ),
         (
             &["list", "--config", "bad.toml"],

@@ -22,6 +22,7 @@ mod archive;
 mod bad_input;
 mod cli;
 mod damage;
+mod docker;
 mod end_to_end;
 mod faults;
 mod files;

@@ -6,6 +6,7 @@
 # WIREVAULT_TEST_PG18_ROOT  a chroot with PostgreSQL 18, contrib and clients, in /usr/lib/postgresql/18/bin (as root only)
 # WIREVAULT_TEST_REDIS7     the distribution's redis-server (7.0 on Debian 12)
 # WIREVAULT_TEST_REDIS_ROOT the same chroot, with Redis 8 and Valkey 9 (as root only)
+# WIREVAULT_TEST_DOCKER     an unpacked Docker engine, with a static busybox (as root only)
 # WIREVAULT_TEST_MOTO       the program moto_server (an S3 server)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -53,9 +54,10 @@ if ! command -v redis-server >/dev/null; then
 fi
 
 # Servers of newer majors than the distribution's run from a chroot, which root alone can enter.
-forky=
+forky= docker=
 if [ "$(id -u)" = 0 ]; then
     forky=$(tests/servers/pg18.sh --with-redis)
+    docker=$(tests/servers/docker.sh)
 else
     say "not root: no chroot with PostgreSQL 18, its tests are skipped"
 fi
@@ -65,5 +67,6 @@ fi
     echo "export WIREVAULT_TEST_MOTO='$moto/bin/moto_server'"
     echo "export WIREVAULT_TEST_REDIS7='$(command -v redis-server)'"
     if [ -n "$forky" ]; then echo "export WIREVAULT_TEST_REDIS_ROOT='$forky'"; fi
+    if [ -n "$docker" ]; then echo "export WIREVAULT_TEST_DOCKER='$docker'"; fi
     if [ -n "$forky" ]; then echo "export WIREVAULT_TEST_PG18_ROOT='$forky'"; fi
 } >target/servers/env

@@ -1,6 +1,7 @@
 //! Servers that tests start for themselves and stop again.
 
 pub(crate) mod archives;
+pub(crate) mod docker;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;

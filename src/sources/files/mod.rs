@@ -69,6 +69,34 @@ pub struct TreeFacts {
     pub gid: u32,
     /// Its modification time, seconds and nanoseconds.
     pub mtime: (i64, u32),
+    /// The order of its entries.
+    #[serde(default)]
+    pub order: TreeOrder,
+}
+
+/// In which order the entries of a tree stand in the archive. It ascends, so that none can stand twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TreeOrder {
+    /// Byte order of paths in which a directory's ends in `/`: a walk of this program.
+    #[default]
+    Paths,
+    /// Component by component: how a Docker engine walks.
+    Components,
+}
+
+impl TreeOrder {
+    /// Returns what sorts for a path without a trailing slash.
+    pub(crate) fn key(self, path: &[u8], is_dir: bool) -> Vec<u8> {
+        let mut key = path.to_vec();
+        match self {
+            Self::Paths if is_dir => key.push(b'/'),
+            Self::Paths => {}
+            // No byte of a name is zero, so a shorter name comes first and everything below a directory follows it.
+            Self::Components => key.iter_mut().filter(|b| **b == b'/').for_each(|b| *b = 0),
+        }
+        key
+    }
 }
 
 /// A file tree.
@@ -86,7 +114,8 @@ impl FilesSource {
     }
 }
 
-fn open_root(root: &Path) -> Result<std::fs::File> {
+/// Opens the root of a tree, which must be a directory.
+pub(crate) fn open_root(root: &Path) -> Result<std::fs::File> {
     let act = || format!("open \"{}\"", root.display());
     let file = std::fs::File::open(root).with_context(act)?;
     if !file.metadata().with_context(act)?.is_dir() {
@@ -135,6 +164,7 @@ impl Source for FilesSource {
                 links: HashMap::new(),
                 link_bytes: 0,
                 totals: read::Totals::default(),
+                prefix: b"",
             };
             reader.run(
                 root.as_fd(),
@@ -145,7 +175,7 @@ impl Source for FilesSource {
                 },
             )?;
             let totals = reader.totals;
-            finish_record(&mut writer, &facts, totals)?;
+            finish_record(&mut writer, STREAM, &facts, totals)?;
             Ok((writer, totals, notes.counts()))
         })
         .await
@@ -162,7 +192,8 @@ impl Source for FilesSource {
     }
 }
 
-fn tree_facts(options: &FilesOptions, root: &std::fs::File) -> Result<TreeFacts> {
+/// Looks at the root of a tree.
+pub(crate) fn tree_facts(options: &FilesOptions, root: &std::fs::File) -> Result<TreeFacts> {
     let stat = rustix::fs::fstat(root).map_err(beneath::io)?;
     Ok(TreeFacts {
         root: options.root.display().to_string(),
@@ -173,12 +204,19 @@ fn tree_facts(options: &FilesOptions, root: &std::fs::File) -> Result<TreeFacts>
         uid: stat.st_uid,
         gid: stat.st_gid,
         mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        order: TreeOrder::Paths,
     })
 }
 
-fn finish_record(writer: &mut SequentialWriter, facts: &TreeFacts, totals: read::Totals) -> Result<()> {
+/// Writes what is known of a whole tree into the index, under the stream's name.
+pub(crate) fn finish_record(
+    writer: &mut SequentialWriter,
+    stream: &str,
+    facts: &TreeFacts,
+    totals: read::Totals,
+) -> Result<()> {
     writer.finish_stream(StreamRecord {
-        stream: STREAM.to_owned(),
+        stream: stream.to_owned(),
         prefixes: Vec::new(),
         chunks: 0,
         bytes: totals.bytes,

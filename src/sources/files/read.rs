@@ -44,6 +44,8 @@ pub(crate) struct TreeReader<'a> {
     pub(crate) links: HashMap<(u64, u64), Vec<u8>>,
     pub(crate) link_bytes: usize,
     pub(crate) totals: Totals,
+    /// Stands before every path in the archive; empty, or a directory with its slash.
+    pub(crate) prefix: &'a [u8],
 }
 
 impl TreeReader<'_> {
@@ -139,8 +141,21 @@ impl TreeReader<'_> {
         }
     }
 
+    /// Begins an entry under the tree's prefix; a hard link's target lies under it too.
+    fn begin(&mut self, meta: &EntryMeta) -> Result<()> {
+        if self.prefix.is_empty() {
+            return self.writer.begin_entry(meta);
+        }
+        let mut meta = meta.clone();
+        meta.path = [self.prefix, &meta.path].concat();
+        if meta.kind == EntryKind::Hardlink {
+            meta.link = meta.link.map(|link| [self.prefix, &link].concat());
+        }
+        self.writer.begin_entry(&meta)
+    }
+
     fn store_bare(&mut self, meta: &EntryMeta) -> Result<()> {
-        self.writer.begin_entry(meta)?;
+        self.begin(meta)?;
         self.writer.finish_entry(false)?;
         self.count(0);
         Ok(())
@@ -240,7 +255,7 @@ impl TreeReader<'_> {
             self.store_sparse(&fd, &mut meta, &segments, size)?
         } else {
             meta.size_bytes = size;
-            self.writer.begin_entry(&meta)?;
+            self.begin(&meta)?;
             self.copy(&fd, &found.path, 0, size)?.map_or(Some("shrank"), |()| None)
         };
         let after = rustix::fs::fstat(&fd).map_err(beneath::io)?;
@@ -275,8 +290,9 @@ impl TreeReader<'_> {
         let map = sparse::map(segments);
         let data: u64 = segments.iter().map(|s| s.1).sum();
         meta.size_bytes = u64::try_from(map.len()).unwrap_or(u64::MAX).saturating_add(data);
-        meta.pax.extend(sparse::records(&meta.path, size));
-        self.writer.begin_entry(meta)?;
+        meta.pax
+            .extend(sparse::records(&[self.prefix, &meta.path].concat(), size));
+        self.begin(meta)?;
         self.writer.write(&map)?;
         for (offset, len) in segments {
             rustix::fs::seek(fd, SeekFrom::Start(*offset)).map_err(beneath::io)?;

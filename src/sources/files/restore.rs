@@ -39,6 +39,10 @@ pub struct FilesRestoreOptions {
     pub delete: bool,
     /// Makes device nodes (only as root).
     pub devices: bool,
+    /// Name of the stream record that holds the tree's facts.
+    pub stream: String,
+    /// Where the tree's entries lie in the archive: empty, or a directory with its slash.
+    pub prefix: Vec<u8>,
 }
 
 impl Default for FilesRestoreOptions {
@@ -49,6 +53,8 @@ impl Default for FilesRestoreOptions {
             checksum: false,
             delete: false,
             devices: false,
+            stream: STREAM.to_owned(),
+            prefix: Vec::new(),
         }
     }
 }
@@ -80,7 +86,7 @@ pub async fn restore(
     reporter: SharedReporter,
     cancel: CancellationToken,
 ) -> Result<FilesRestoreReport> {
-    let record = reader.streams().await?.into_iter().find(|r| r.stream == STREAM);
+    let record = reader.streams().await?.into_iter().find(|r| r.stream == options.stream);
     let record = record.ok_or_else(|| Error::corrupt("the archive holds no file tree"))?;
     let facts: TreeFacts = serde_json::from_value(record.facts)
         .map_err(|e| Error::corrupt("the tree's facts do not parse").with_cause(e))?;

@@ -17,7 +17,7 @@ use super::patterns::Patterns;
 use super::restore::{FilesRestoreOptions, FilesRestoreReport};
 use super::staged_file::StagedFile;
 use super::walk::{OWN_PREFIX, OWN_PREVIOUS_PREFIX, WalkOptions, Walker};
-use super::{TreeFacts, sparse};
+use super::{TreeFacts, TreeOrder, sparse};
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,16 +49,26 @@ pub(super) struct Stager<'a> {
     pub(super) alone_bytes: usize,
     pub(super) report: FilesRestoreReport,
     pub(super) is_root: bool,
+    /// The order of the backup's entries.
+    pub(super) order: TreeOrder,
 }
 
 /// Bytes of selected entries that are named one by one; beyond, the whole archive is read.
 const MAX_CHOSEN_BYTES: usize = 8 << 20;
 
 /// Chooses the entries to read by the index alone, so that one file of many costs its own frames.
-fn choose(reader: &ArchiveReader, selection: &Patterns, runtime: &tokio::runtime::Handle) -> Result<Selection> {
+fn choose(
+    reader: &ArchiveReader,
+    prefix: &[u8],
+    selection: &Patterns,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Selection> {
     let (mut chosen, mut bytes) = (Vec::new(), 0);
     runtime.block_on(reader.for_each_entry(&mut |entry| {
-        let path = beneath::checked(&entry.path)?;
+        let Some(path) = below(&entry.path, prefix) else {
+            return Ok(());
+        };
+        let path = beneath::checked(path)?;
         if bytes <= MAX_CHOSEN_BYTES && selection.selects(path, entry.kind == EntryKind::Directory) {
             bytes += path.len() + 128;
             chosen.push(entry);
@@ -70,6 +80,11 @@ fn choose(reader: &ArchiveReader, selection: &Patterns, runtime: &tokio::runtime
     } else {
         Selection::Entries(chosen)
     })
+}
+
+/// Returns a path of the archive as one of the tree; `None` outside of it, and for its root.
+fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    path.strip_prefix(prefix).filter(|rest| !rest.is_empty())
 }
 
 /// Bytes of remembered paths in [`Stager::alone`]; links to later targets become copies.
@@ -110,6 +125,7 @@ impl<'a> Stager<'a> {
             alone_bytes: 0,
             report: FilesRestoreReport::default(),
             is_root: rustix::process::geteuid().is_root(),
+            order: TreeOrder::Paths,
         })
     }
 }
@@ -136,10 +152,18 @@ impl Stager<'_> {
                 leaving: Vec::new(),
             });
         }
-        let wanted = if self.options.paths.is_empty() || self.options.delete {
+        self.order = facts.order;
+        if self.options.delete && facts.order != TreeOrder::Paths {
+            return Err(Error::unsupported(
+                "what the backup does not know cannot be removed: this tree was read through a Docker engine",
+            )
+            .with_hint("Leave --delete out, or restore into an empty place. Nothing was changed."));
+        }
+        let everything = self.options.paths.is_empty() && self.options.prefix.is_empty();
+        let wanted = if everything || self.options.delete {
             Selection::All
         } else {
-            choose(reader, &selection, runtime)?
+            choose(reader, &self.options.prefix, &selection, runtime)?
         };
         let mut entries = reader.entries(wanted);
         let mut open: Option<StagedFile> = None;
@@ -152,6 +176,7 @@ impl Stager<'_> {
             }
             match event {
                 EntryEvent::Begin(meta) => {
+                    let Some(meta) = self.within(meta)? else { continue };
                     let path = self.judge(&meta)?;
                     if let Some(live) = &mut live {
                         self.remove_extras(live, Some(&self.last.clone()), &selection)?;
@@ -218,7 +243,8 @@ impl Stager<'_> {
             meta.link = Some(first.clone());
             return self.begin(meta, path).map(|_| ());
         }
-        let found = runtime.block_on(reader.find(&target))?;
+        let stored = [&self.options.prefix, target.as_slice()].concat();
+        let found = runtime.block_on(reader.find(&stored))?;
         let found = found.filter(|f| f.kind == EntryKind::File).ok_or_else(missing)?;
         let mut entries = reader.entries(Selection::Entries(vec![found]));
         let mut open = None;
@@ -250,14 +276,34 @@ impl Stager<'_> {
         Ok(())
     }
 
+    /// Takes the tree's prefix off an entry; `None` if it belongs to something else of the archive.
+    fn within(&self, mut meta: EntryMeta) -> Result<Option<EntryMeta>> {
+        let prefix = &self.options.prefix;
+        if prefix.is_empty() {
+            return Ok(Some(meta));
+        }
+        let Some(path) = below(&meta.path, prefix) else {
+            return Ok(None);
+        };
+        meta.path = path.to_vec();
+        if meta.kind == EntryKind::Hardlink {
+            let link = meta.link.as_deref().and_then(|link| below(link, prefix));
+            let link = link.ok_or_else(|| {
+                Error::corrupt(format!(
+                    "\"{}\" is a further name of a file outside its tree",
+                    show(&meta.path)
+                ))
+            })?;
+            meta.link = Some(link.to_vec());
+        }
+        Ok(Some(meta))
+    }
+
     /// Checks an entry's path against everything before it, and returns it without a trailing slash.
     fn judge(&mut self, meta: &EntryMeta) -> Result<Vec<u8>> {
         let path = beneath::checked(&meta.path)?.to_vec();
-        let mut sorted = path.clone();
         let is_dir = meta.kind == EntryKind::Directory;
-        if is_dir {
-            sorted.push(b'/');
-        }
+        let sorted = self.order.key(&path, is_dir);
         if sorted <= self.last {
             return Err(Error::corrupt(format!(
                 "the backup's path \"{}\" is out of order or stands twice",

@@ -1,0 +1,174 @@
+//! Restoring sources of kind `docker`: where their volumes go, and how.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::archive::ArchiveReader;
+use crate::cli::args;
+use crate::commands::Session;
+use crate::commands::session::process_environment;
+use crate::config::{self, SourceKind};
+use crate::docker::{Engine, socket_path};
+use crate::error::{Error, Result};
+use crate::repository::{Manifest, ManifestSource};
+use crate::sources::docker::Access;
+use crate::sources::docker::restore::{self, DockerRestoreOptions, VolumeReport};
+
+/// Where volumes go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum VolumesTarget {
+    /// Below a directory, as plain trees.
+    Directory(PathBuf),
+    /// Into the volumes of an engine; one alone may have another name there.
+    Engine {
+        socket: Option<PathBuf>,
+        rename: Option<String>,
+    },
+}
+
+impl VolumesTarget {
+    /// Reads `--into`; without it volumes go back into the engine they came from.
+    pub(super) fn parse(into: Option<&str>, source: &config::DockerSource) -> Result<Self> {
+        let Some(into) = into else {
+            return Ok(Self::Engine {
+                socket: source.socket.clone(),
+                rename: None,
+            });
+        };
+        if !into.starts_with("docker:") {
+            return Ok(Self::Directory(PathBuf::from(
+                into.strip_prefix("files:").unwrap_or(into),
+            )));
+        }
+        let SourceKind::Docker(docker) = config::parse_source_url(into)?.kind else {
+            return Err(Error::invalid(format!("\"{into}\" is no Docker engine")));
+        };
+        let rename = match docker.volumes.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            _ => {
+                return Err(Error::invalid(format!("\"{into}\" names several volumes")).with_hint(
+                    "Choose volumes with --volume; --into docker:NAME gives the one that is restored another name.",
+                ));
+            }
+        };
+        Ok(Self::Engine {
+            socket: docker.socket.or_else(|| source.socket.clone()),
+            rename,
+        })
+    }
+
+    /// Names it for people.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Directory(path) => path.display().to_string(),
+            Self::Engine { rename: Some(name), .. } => format!("docker:{name}"),
+            Self::Engine { socket, .. } => match socket {
+                Some(socket) => format!("docker://{}", socket.display()),
+                None => "docker:".to_owned(),
+            },
+        }
+    }
+}
+
+/// Returns what the plan of a snapshot says of a docker source.
+pub(super) fn planned(manifest: &Manifest, source: &ManifestSource) -> config::DockerSource {
+    let plans = manifest.plan.get("sources").and_then(Value::as_array);
+    let plan = plans
+        .into_iter()
+        .flatten()
+        .find(|plan| plan.get("name").and_then(Value::as_str) == Some(&source.name));
+    plan.and_then(|plan| serde_json::from_value(plan.clone()).ok())
+        .unwrap_or_default()
+}
+
+/// Connects to the engine that a socket, or DOCKER_HOST, means.
+pub(super) async fn engine(session: &Session, socket: Option<&PathBuf>) -> Result<Engine> {
+    let host = process_environment("DOCKER_HOST");
+    let socket = socket_path(socket.map(PathBuf::as_path), host.as_deref())?;
+    session.or_cancelled(Engine::connect(&socket)).await
+}
+
+/// Puts together how volumes go back, from the plan of the snapshot and the flags.
+pub(super) fn options(
+    session: &Session,
+    source: &ManifestSource,
+    planned: &config::DockerSource,
+    flags: &args::Restore,
+) -> DockerRestoreOptions {
+    DockerRestoreOptions {
+        task: source.name.clone(),
+        volumes: flags.docker.volume.clone(),
+        rename: None,
+        paths: flags.path.clone(),
+        clean: flags.clean,
+        delete: flags.delete,
+        access: if planned.archive_api {
+            Access::Archive
+        } else {
+            Access::Auto
+        },
+        quiesce: if flags.docker.quiesce.is_empty() {
+            planned.quiesce.clone()
+        } else {
+            flags.docker.quiesce.clone()
+        },
+        stop_timeout: planned
+            .stop_timeout_seconds
+            .map_or(Duration::from_secs(30), Duration::from_secs),
+        kill: planned.kill,
+        spool_dir: session.spool_dir.clone(),
+    }
+}
+
+/// Restores the volumes of a source. Names to stop that no container has any more are no error: the host may be new.
+pub(super) async fn run(
+    session: &Session,
+    source: &ManifestSource,
+    reader: ArchiveReader,
+    target: &VolumesTarget,
+    mut options: DockerRestoreOptions,
+) -> Result<Value> {
+    let done: Vec<VolumeReport> = match target {
+        VolumesTarget::Directory(directory) => {
+            let reporter = &session.reporter;
+            restore::into_directory(&reader, directory, &options, reporter, &session.cancel).await?
+        }
+        VolumesTarget::Engine { socket, rename } => {
+            let engine = engine(session, socket.as_ref()).await?;
+            options.rename.clone_from(rename);
+            restore::into_engine(&reader, &engine, &options, &session.reporter, &session.cancel).await?
+        }
+    };
+    let bytes: u64 = done.iter().map(|volume| volume.bytes).sum();
+    Ok(json!({ "source": source.name, "into": target.text(), "bytes": bytes, "volumes": done }))
+}
+
+/// What is said of each volume.
+pub(super) fn text(one: &Value) -> String {
+    let volumes = one.get("volumes").and_then(Value::as_array);
+    let mut text = String::new();
+    for volume in volumes.into_iter().flatten() {
+        let number = |key: &str| volume.get(key).and_then(Value::as_u64).unwrap_or(0);
+        let flag = |key: &str| volume.get(key).and_then(Value::as_bool).unwrap_or(false);
+        text.push_str(&format!(
+            "  volume {}{}: {} written, {} unchanged, {}{}\n",
+            volume.get("volume").and_then(Value::as_str).unwrap_or_default(),
+            if flag("created") { " (created)" } else { "" },
+            number("written"),
+            number("unchanged"),
+            config::format_bytes(number("bytes")),
+            if flag("by_archive") {
+                ", through the archive API"
+            } else {
+                ""
+            },
+        ));
+        if let Some(previous) = volume.get("previous").and_then(Value::as_str) {
+            text.push_str(&format!("    what was there before is kept in {previous}\n"));
+        }
+    }
+    text
+}

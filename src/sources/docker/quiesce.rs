@@ -1,0 +1,331 @@
+//! Containers that are stopped while volumes are read or written, and always started again.
+//!
+//! Before the first one is stopped, a journal in the spool directory names them all; it goes away when the last one runs
+//! again. So they are started by whoever comes first: the run itself, whatever its outcome; its destructor, if the
+//! run's future is dropped; or the next run, if the process was killed.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use globset::Glob;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{note, running as is_running};
+use crate::docker::definition::container_name;
+use crate::docker::select::is_meant;
+use crate::docker::{Engine, text};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sources::Notes;
+
+/// How the names of journals begin.
+const JOURNAL: &str = "wirevault-quiesced-";
+
+/// Pause between two looks at a container that is stopping.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Starting is tried so often: an engine under load answers late.
+const START_TRIES: u32 = 3;
+
+/// A container to stop.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The signal that asks it to stop.
+    #[serde(default)]
+    pub signal: String,
+}
+
+/// What is to be stopped, and how.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    /// The names that were asked for.
+    pub names: Vec<String>,
+    /// How long stopping may take.
+    pub timeout: Duration,
+    /// Whether whatever still runs then is killed.
+    pub kill: bool,
+    /// Those of them that run.
+    pub containers: Vec<Member>,
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Journal {
+    pid: u32,
+    socket: PathBuf,
+    containers: Vec<Member>,
+}
+
+/// Containers that are stopped until [`Quiesced::start`].
+#[derive(Debug)]
+pub struct Quiesced {
+    engine: Engine,
+    containers: Vec<Member>,
+    journal: Option<PathBuf>,
+}
+
+/// Returns whether the names mean a container.
+pub(crate) fn names(names: &[String], container: &Value) -> bool {
+    let globs = names.iter().filter_map(|name| Glob::new(name).ok());
+    globs
+        .map(|glob| glob.compile_matcher())
+        .any(|glob| is_meant(container, &glob))
+}
+
+/// Returns the running containers that the names mean, in the order of the names.
+pub fn running(names: &[String], containers: &[Value]) -> Result<Vec<Member>> {
+    let mut found: Vec<Member> = Vec::new();
+    for name in names {
+        let glob = Glob::new(name).map_err(|e| Error::invalid(format!("invalid pattern \"{name}\"")).with_cause(e))?;
+        let glob = glob.compile_matcher();
+        for one in containers.iter().filter(|one| is_running(one) && is_meant(one, &glob)) {
+            let id = text(one, "/Id").to_owned();
+            if found.iter().any(|member| member.id == id) {
+                continue;
+            }
+            let signal = match text(one, "/Config/StopSignal") {
+                "" => "SIGTERM",
+                other => other,
+            };
+            found.push(Member {
+                id,
+                name: container_name(one).to_owned(),
+                signal: signal.to_owned(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Stops containers one after another. If one does not stop, or the run is cancelled, all are started again.
+pub async fn stop(engine: &Engine, stop: Stop, spool: &Path, cancel: &CancellationToken) -> Result<Quiesced> {
+    let mut quiesced = Quiesced {
+        engine: engine.clone(),
+        containers: stop.containers.clone(),
+        journal: None,
+    };
+    if stop.containers.is_empty() {
+        return Ok(quiesced);
+    }
+    quiesced.journal = Some(write_journal(engine.socket(), &stop.containers, spool)?);
+    for member in &stop.containers {
+        let stopped = stop_one(engine, member, &stop, cancel).await;
+        if let Err(error) = stopped {
+            let again = quiesced.start().await;
+            return Err(match again {
+                Ok(()) => error,
+                Err(second) => error.context(second.chain()),
+            });
+        }
+    }
+    Ok(quiesced)
+}
+
+async fn stop_one(engine: &Engine, member: &Member, stop: &Stop, cancel: &CancellationToken) -> Result<()> {
+    engine.signal(&member.id, &member.signal).await?;
+    if ended(engine, member, stop.timeout, cancel).await? {
+        return Ok(());
+    }
+    if stop.kill {
+        tracing::warn!(
+            "container \"{}\" did not stop within {} s and is killed",
+            member.name,
+            stop.timeout.as_secs()
+        );
+        engine.signal(&member.id, "SIGKILL").await?;
+        if ended(engine, member, Duration::from_secs(10), cancel).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::new(
+        ErrorKind::TimedOut,
+        format!(
+            "container \"{}\" did not stop within {} s of {}",
+            member.name,
+            stop.timeout.as_secs(),
+            member.signal
+        ),
+    )
+    .with_hint(
+        "It was not killed. Raise stop_timeout; or set kill = true, which does as `docker stop` does; or leave it out \
+         of `quiesce`. A program that runs as process 1 and handles no signals never stops by itself: `init: true` in \
+         compose helps.",
+    ))
+}
+
+/// Waits until a container has ended; false if it has not in time.
+async fn ended(engine: &Engine, member: &Member, within: Duration, cancel: &CancellationToken) -> Result<bool> {
+    let from = Instant::now();
+    loop {
+        match engine.container(&member.id).await? {
+            Some(now) if is_running(&now) => {}
+            _ => return Ok(true),
+        }
+        if from.elapsed() >= within {
+            return Ok(false);
+        }
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::new(ErrorKind::Cancelled, "cancelled")),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+impl Quiesced {
+    /// Returns how many containers are stopped.
+    pub fn len(&self) -> usize {
+        self.containers.len()
+    }
+
+    /// Returns whether none is stopped.
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty()
+    }
+
+    /// Starts every container again, last stopped first. One that does not start does not keep the others from it.
+    pub async fn start(mut self) -> Result<()> {
+        let members = std::mem::take(&mut self.containers);
+        let failed = start_all(&self.engine, &members).await;
+        match failed {
+            None => {
+                if let Some(journal) = self.journal.take() {
+                    let _ = std::fs::remove_file(journal);
+                }
+                Ok(())
+            }
+            // The journal stays: the next run tries again.
+            Some(error) => Err(error),
+        }
+    }
+}
+
+async fn start_all(engine: &Engine, members: &[Member]) -> Option<Error> {
+    let mut first = None;
+    for member in members.iter().rev() {
+        if let Err(error) = start_one(engine, member).await {
+            tracing::error!("{}", error.chain());
+            first.get_or_insert(error);
+        }
+    }
+    first
+}
+
+async fn start_one(engine: &Engine, member: &Member) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match engine.start(&member.id).await {
+            Ok(()) => return Ok(()),
+            // It was removed, or made anew under its name: nothing of ours is left to start.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if tries < START_TRIES => {
+                tracing::warn!("{}; trying again", error.chain());
+                tokio::time::sleep(Duration::from_secs(u64::from(tries))).await;
+            }
+            Err(error) => {
+                return Err(error
+                    .context(format!("start container \"{}\" again", member.name))
+                    .with_hint(format!("It stands still: docker start {}", member.name)));
+            }
+        }
+    }
+}
+
+impl Drop for Quiesced {
+    /// The run was dropped in the middle: its containers are started from here, without the runtime.
+    fn drop(&mut self) {
+        let mut all = true;
+        for member in self.containers.iter().rev() {
+            all &= start_blocking(self.engine.socket(), member).is_ok();
+        }
+        if let Some(journal) = self.journal.take().filter(|_| all && !self.containers.is_empty()) {
+            let _ = std::fs::remove_file(journal);
+        }
+    }
+}
+
+fn start_blocking(socket: &Path, member: &Member) -> std::io::Result<()> {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    let request = format!(
+        "POST /containers/{}/start HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        member.id
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    // 204 started, 304 runs already, 404 gone.
+    match answer.get(9..12) {
+        Some(b"204" | b"304" | b"404") => Ok(()),
+        _ => Err(std::io::Error::other("the container did not start")),
+    }
+}
+
+fn write_journal(socket: &Path, containers: &[Member], spool: &Path) -> Result<PathBuf> {
+    let pid = std::process::id();
+    let path = spool.join(format!("{JOURNAL}{pid}-{:08x}", rand::random::<u32>()));
+    let journal = Journal {
+        pid,
+        socket: socket.to_owned(),
+        containers: containers.to_vec(),
+    };
+    let bytes = serde_json::to_vec(&journal).map_err(|e| Error::invalid("write the journal").with_cause(e))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("write \"{}\", which names the containers to be stopped", path.display()))?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    Ok(path)
+}
+
+/// Journals of processes of ours that are gone.
+fn abandoned(spool: &Path) -> Vec<(PathBuf, Journal)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(spool).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(JOURNAL) {
+            continue;
+        }
+        // The directory may be everybody's: only our own word is taken.
+        let ours = entry
+            .metadata()
+            .is_ok_and(|meta| meta.is_file() && meta.uid() == rustix::process::geteuid().as_raw());
+        let read = std::fs::read(entry.path()).ok().filter(|_| ours);
+        let Some(journal) = read.and_then(|bytes| serde_json::from_slice::<Journal>(&bytes).ok()) else {
+            continue;
+        };
+        let alive = journal.pid == std::process::id() || Path::new(&format!("/proc/{}", journal.pid)).exists();
+        if !alive {
+            found.push((entry.path(), journal));
+        }
+    }
+    found
+}
+
+/// Starts what a killed run left stopped.
+pub(crate) async fn start_left_behind(spool: &Path, notes: &Notes) {
+    for (path, journal) in abandoned(spool) {
+        let Ok(engine) = Engine::connect(&journal.socket).await else {
+            continue;
+        };
+        if start_all(&engine, &journal.containers).await.is_none() {
+            for member in &journal.containers {
+                notes.add(note(
+                    "container-started-again",
+                    &member.name,
+                    "was left stopped by a run that was killed, and is started again",
+                ));
+            }
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
