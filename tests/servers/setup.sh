@@ -18,7 +18,8 @@ flock 9
 
 command -v cc >/dev/null || apt_install build-essential
 # What tests compare with: stock readers of archives, and another process that holds a SQLite database.
-for program in zstd sqlite3; do
+# Certificates of TLS tests come from openssl.
+for program in zstd sqlite3 openssl; do
     command -v "$program" >/dev/null || apt_install "$program"
 done
 python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv

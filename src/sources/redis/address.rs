@@ -60,8 +60,12 @@ pub enum Method {
 }
 
 /// What parameters of the URL say of a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reading {
+    /// `sentinel`: the address is a Sentinel's, which knows a primary of this name and its replicas.
+    pub sentinel: Option<String>,
+    /// `replica=yes`: a replica of the server is backed up where one is in sync.
+    pub replica: bool,
     /// `method`: `auto`, `psync` or `scan`.
     pub method: Method,
     /// `scan_rate`: keys that SCAN and DUMP read in a second at most.
@@ -80,6 +84,9 @@ impl Reading {
             ("method", "auto", _) => self.method = Method::Auto,
             ("method", "psync", _) => self.method = Method::Psync,
             ("method", "scan", _) => self.method = Method::Scan,
+            ("sentinel", name, _) if !name.is_empty() => self.sentinel = Some(name.to_owned()),
+            ("replica", "yes", _) => self.replica = true,
+            ("replica", "no", _) => self.replica = false,
             ("scan_rate", _, Some(rate)) if rate > 0 => self.keys_per_second = Some(rate),
             ("max_hold", _, Some(seconds)) => self.max_hold = Some(Duration::from_secs(seconds)),
             ("spool_limit", _, Some(mib)) => self.spool_limit = Some(mib.saturating_mul(1 << 20)),
@@ -129,7 +136,9 @@ impl RedisAddress {
             }
             Place::Tcp {
                 host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
-                port: url.port().unwrap_or(6379),
+                port: url
+                    .port()
+                    .unwrap_or(if reading.sentinel.is_some() { 26379 } else { 6379 }),
                 tls: matches!(url.scheme(), "rediss" | "valkeys"),
             }
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::address::RedisAddress;
+use super::address::{Place, RedisAddress};
 use super::resp::{self, Reply, server_error};
 use super::transport::Transport;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -25,6 +25,10 @@ pub(super) struct Connection {
 impl Connection {
     /// Dials and logs in.
     pub(super) async fn open(address: &RedisAddress) -> Result<Self> {
+        if address.reading.sentinel.is_some() {
+            let primary = Box::pin(super::nodes::primary(address)).await?;
+            return Box::pin(Self::open(&primary)).await;
+        }
         let connect = async {
             let mut connection = Self {
                 transport: Transport::open(address).await?,
@@ -35,7 +39,16 @@ impl Connection {
             connection.log_in(address).await?;
             Ok(connection)
         };
-        let silent = |_| Error::new(ErrorKind::TimedOut, "the server did not answer in time");
+        let silent = |_| {
+            let error = Error::new(ErrorKind::TimedOut, "the server did not answer in time");
+            match address.place {
+                // A server without TLS waits for the end of a line.
+                Place::Tcp { tls: true, .. } => {
+                    error.with_hint("Check that the port speaks TLS, and address and network.")
+                }
+                _ => error,
+            }
+        };
         tokio::time::timeout(address.connect_timeout, connect)
             .await
             .map_err(silent)

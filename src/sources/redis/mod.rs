@@ -11,6 +11,7 @@ mod digest;
 mod glob;
 mod live;
 mod load;
+mod nodes;
 mod pipeline;
 mod psync;
 pub mod rdb;
@@ -122,7 +123,8 @@ impl Source for RedisSource {
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        let mut connection = Connection::open(&self.options.address).await?;
+        let address = nodes::for_backup(&self.options.address).await?;
+        let mut connection = Connection::open(&address).await?;
         let server = Server::ask(&mut connection).await?;
         let mut findings = server.findings();
         if let Err(error) = server.refuse_backup() {
@@ -182,7 +184,8 @@ impl Source for RedisSource {
 impl RedisSource {
     async fn read(&self, context: BackupContext) -> Result<SourceOutcome> {
         let notes = Notes::new(context.name.clone(), context.reporter.clone());
-        let mut connection = Connection::open(&self.options.address).await?;
+        let address = nodes::for_backup(&self.options.address).await?;
+        let mut connection = Connection::open(&address).await?;
         let server = Server::ask(&mut connection).await?;
         server.refuse_backup()?;
         for finding in server.findings() {
@@ -217,7 +220,7 @@ impl RedisSource {
         drop(connection);
         let data = match data {
             Some(data) => data,
-            None => self.scanned(&server, refusal, &context, &notes).await?,
+            None => self.scanned(&address, &server, refusal, &context, &notes).await?,
         };
         if let Some(unknown) = &data.facts.unknown {
             let message = format!("{unknown}: stored as it is, but it goes back as a file only");
@@ -239,6 +242,9 @@ impl RedisSource {
             .await?;
         let mut position = position(&facts, data.has_crc);
         position.extend(data.position);
+        if address != self.options.address {
+            position.insert("node".to_owned(), address.location());
+        }
         Ok(SourceOutcome {
             versions: BTreeMap::from([
                 (facts.product.clone(), facts.server_version.clone()),
@@ -301,12 +307,13 @@ impl RedisSource {
     /// Reads key by key; `refusal` says why there is no full synchronisation.
     async fn scanned(
         &self,
+        address: &RedisAddress,
         server: &Server,
         refusal: Option<Error>,
         context: &BackupContext,
         notes: &Notes,
     ) -> Result<Data> {
-        let mut connection = Connection::open(&self.options.address).await?;
+        let mut connection = Connection::open(address).await?;
         context.reporter.phase(&context.name, "keys");
         let how = scan::How {
             writer: &context.writer,

@@ -22,7 +22,7 @@ impl Server {
         }
     }
 
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.trim().split_once(':'));
         Self {
             fields: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),

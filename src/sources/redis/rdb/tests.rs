@@ -332,6 +332,35 @@ fn of(values: &[(u8, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
+fn forged_lengths_and_bombs_do_not_fill_memory() {
+    let huge = [&[0x81][..], &(1_u64 << 63).to_be_bytes()].concat();
+    for number in [0, 1, 2, 3, 4, 5, 15, 16, 18, 19, 20, 21] {
+        assert!(decoded(&of(&[(number, &huge)]), 1 << 20).is_err(), "{number}");
+    }
+    // References of 264 bytes to one byte before: 40 MiB of zeros out of 480 kB, as a string, and within a list where it
+    // is longer than what is held.
+    let raw = 40 << 20;
+    let mut bomb = vec![0, 0];
+    let mut left = raw - 1;
+    while left >= 264 {
+        bomb.extend([0xe0, 255, 0]);
+        left -= 264;
+    }
+    bomb.extend([&[u8::try_from(left.min(32) - 1).unwrap()][..], &vec![0; left.min(32)]].concat());
+    let raw = raw - (left - left.min(32));
+    let length = |n: usize| [&[0x80][..], &u32::try_from(n).unwrap().to_be_bytes()].concat();
+    let string = [&[0xc3][..], &length(bomb.len()), &length(raw), &bomb].concat();
+    let pieces = decoded(&of(&[(0, &string)]), 4096).unwrap();
+    assert!(pieces.iter().any(|text| text.starts_with("\\x00")));
+    let list = [&[1][..], &string].concat();
+    assert!(
+        decoded(&of(&[(1, &list)]), 4096)
+            .unwrap()
+            .contains(&"TooLong".to_owned())
+    );
+}
+
+#[test]
 fn values_come_apart_whatever_the_pieces() {
     let listpack = [12, 0, 0, 0, 2, 0, 0x81, b'a', 2, 5, 1, 0xff];
     let packed = [&[12][..], &listpack].concat();

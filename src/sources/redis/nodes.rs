@@ -1,0 +1,165 @@
+//! Finds the server behind an address: the primary or a replica that a Sentinel names, or a replica of the server itself.
+//!
+//! A backup takes a replica that is in sync where there is one; everything else goes to the primary.
+
+use super::address::{Place, RedisAddress};
+use super::connection::Connection;
+use super::resp::Reply;
+use super::server::Server;
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// Returns the address of the primary. Without a Sentinel it is the address itself.
+pub(super) async fn primary(address: &RedisAddress) -> Result<RedisAddress> {
+    let Some(name) = &address.reading.sentinel else {
+        return Ok(address.clone());
+    };
+    let mut sentinel = connect(address).await?;
+    let ask = [&b"SENTINEL"[..], b"GET-MASTER-ADDR-BY-NAME", name.as_bytes()];
+    let reply = sentinel.call(&ask).await.with_context(|| act(name))?;
+    match reply.elements() {
+        [host, port] => at(address, host, port).ok_or_else(|| odd(name)),
+        _ => Err(unknown(name)),
+    }
+}
+
+/// Returns the address to back up: of a replica in sync, where one is asked for and there.
+pub(super) async fn for_backup(address: &RedisAddress) -> Result<RedisAddress> {
+    if let Some(name) = &address.reading.sentinel {
+        let mut sentinel = connect(address).await?;
+        let ask = [&b"SENTINEL"[..], b"REPLICAS", name.as_bytes()];
+        let replicas = match sentinel.ask(&ask).await? {
+            Reply::Error(text) if text.contains("No such master") => return Err(unknown(name)),
+            // Before Sentinel 5.
+            Reply::Error(text) if text.contains("nknown sentinel subcommand") => {
+                let ask = [&b"SENTINEL"[..], b"SLAVES", name.as_bytes()];
+                sentinel.call(&ask).await.with_context(|| act(name))?
+            }
+            reply => reply.checked().with_context(|| act(name))?,
+        };
+        let best = replicas.elements().iter().filter(|replica| is_usable(replica));
+        let best = best.max_by_key(|replica| number(replica, "slave-repl-offset"));
+        let found = best.and_then(|replica| at(address, named(replica, "ip")?, named(replica, "port")?));
+        return match found {
+            Some(found) => Ok(found),
+            None => primary(address).await,
+        };
+    }
+    if !address.reading.replica {
+        return Ok(address.clone());
+    }
+    let server = Server::ask(&mut Connection::open(address).await?).await?;
+    Ok(of_server(address, &server).unwrap_or_else(|| address.clone()))
+}
+
+/// Returns the replica of a primary that lags least.
+fn of_server(address: &RedisAddress, server: &Server) -> Option<RedisAddress> {
+    let mut best: Option<(u64, RedisAddress)> = None;
+    for n in 0..64 {
+        let Some(line) = server.get(&format!("slave{n}")) else {
+            break;
+        };
+        let field = |name: &str| {
+            line.split(',')
+                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+        };
+        let offset = field("offset").and_then(|text| text.parse().ok()).unwrap_or(0);
+        if field("state") != Some("online") || best.as_ref().is_some_and(|(other, _)| *other >= offset) {
+            continue;
+        }
+        let (host, port) = (field("ip")?, field("port")?.parse().ok()?);
+        best = Some((offset, moved(address, host, port)));
+    }
+    best.map(|(_, address)| address)
+}
+
+/// Connects to the Sentinel; it has a password of its own, the same one, or none.
+async fn connect(address: &RedisAddress) -> Result<Connection> {
+    let mut plain = address.clone();
+    plain.reading.sentinel = None;
+    let open = if address.password.is_none() {
+        Connection::open(&plain).await
+    } else {
+        let without = RedisAddress {
+            user: None,
+            password: None,
+            ..plain.clone()
+        };
+        match Connection::open(&without).await {
+            Err(error) if error.kind() == ErrorKind::Denied => Connection::open(&plain).await,
+            result => result,
+        }
+    };
+    open.context("connect to the Sentinel")
+}
+
+fn moved(address: &RedisAddress, host: &str, port: u16) -> RedisAddress {
+    let tls = matches!(address.place, Place::Tcp { tls: true, .. });
+    let mut found = address.clone();
+    found.reading.sentinel = None;
+    found.reading.replica = false;
+    found.place = Place::Tcp {
+        host: host.to_owned(),
+        port,
+        tls,
+    };
+    found
+}
+
+fn at(address: &RedisAddress, host: &Reply, port: &Reply) -> Option<RedisAddress> {
+    Some(moved(address, &host.text()?, port.text()?.parse().ok()?))
+}
+
+/// Returns whether a replica is up and in sync.
+fn is_usable(replica: &Reply) -> bool {
+    let text = |name| named(replica, name).and_then(Reply::text).unwrap_or_default();
+    let flags = text("flags");
+    let down = ["s_down", "o_down", "disconnected"];
+    text("master-link-status") == "ok" && !flags.split(',').any(|flag| down.contains(&flag))
+}
+
+fn number(replica: &Reply, name: &str) -> u64 {
+    let text = named(replica, name).and_then(Reply::text);
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Returns a value of a reply whose names and values come in turns.
+fn named<'a>(reply: &'a Reply, name: &str) -> Option<&'a Reply> {
+    let mut pairs = reply.elements().chunks(2);
+    pairs.find_map(|pair| match pair {
+        [key, value] if key.bytes() == Some(name.as_bytes()) => Some(value),
+        _ => None,
+    })
+}
+
+fn act(name: &str) -> String {
+    format!("ask the Sentinel for \"{name}\"")
+}
+
+fn unknown(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("the Sentinel knows no primary named \"{name}\""),
+    )
+    .with_hint("Its configuration names them: sentinel monitor NAME HOST PORT QUORUM.")
+}
+
+fn odd(name: &str) -> Error {
+    Error::unsupported(format!("the Sentinel's answer for \"{name}\" has an unknown form"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_replica_that_lags_least_is_taken() {
+        let address = RedisAddress::from_url("rediss://primary:1", None, None, &|_| None).unwrap();
+        let text = "role:master\r\nslave0:ip=10.0.0.1,port=6380,state=online,offset=5,lag=1\r\n\
+                    slave1:ip=10.0.0.2,port=6381,state=online,offset=9,lag=0\r\n\
+                    slave2:ip=10.0.0.3,port=6382,state=wait_bgsave,offset=0,lag=0\r\n";
+        let found = of_server(&address, &Server::parse(text)).unwrap();
+        assert_eq!(found.location(), "rediss://10.0.0.2:6381");
+        assert!(of_server(&address, &Server::parse("role:master\r\n")).is_none());
+    }
+}
