@@ -28,6 +28,10 @@ use crate::report::SharedReporter;
 /// `proto-max-bulk-len` where the server does not tell, in bytes.
 const DEFAULT_MAX_BULK_BYTES: u64 = 512 << 20;
 
+/// `client-query-buffer-limit` where the server does not tell, in bytes, and what of it is left to all but the payload.
+const DEFAULT_QUERY_BYTES: u64 = 1 << 30;
+const COMMAND_BYTES: u64 = 16 << 20;
+
 /// Options of a restore.
 #[derive(Debug, Clone, Default)]
 pub struct RedisRestoreOptions {
@@ -102,6 +106,13 @@ impl RedisRestore {
                 .and_then(|text| text.parse().ok())
         };
         let max_bulk = connection.ask(&[b"CONFIG", b"GET", b"proto-max-bulk-len"]).await?;
+        // A server closes a connection whose command is longer than this.
+        let query = connection
+            .ask(&[b"CONFIG", b"GET", b"client-query-buffer-limit"])
+            .await?;
+        let most_bytes = config(&query)
+            .unwrap_or(DEFAULT_QUERY_BYTES)
+            .saturating_sub(COMMAND_BYTES);
         let by_commands = match connection.ask(&[b"RESTORE", b"wirevault", b"-1", b""]).await? {
             // A time to live below zero is refused whatever the rights; nothing is written.
             Reply::Error(text) => text.contains("permissions to run") || text.contains("unknown command"),
@@ -128,7 +139,7 @@ impl RedisRestore {
             databases,
             target_keys: server.keys(),
             target: Target::of(server.product(), server.version()),
-            max_bulk_bytes: config(&max_bulk).unwrap_or(DEFAULT_MAX_BULK_BYTES),
+            max_bulk_bytes: config(&max_bulk).unwrap_or(DEFAULT_MAX_BULK_BYTES).min(most_bytes),
             by_commands,
             facts,
         })
