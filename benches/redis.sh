@@ -164,25 +164,10 @@ if has slow; then
 fi
 if has silent; then
     for spool in default 0; do
-        options=()
-        [ "$spool" = default ] || options=(--config "$stage/spool0.toml")
-        cat >"$stage/spool0.toml" <<TOML
-[repository]
-url = "s3://bench/repository"
-endpoint = "$s3_endpoint"
-[source.busy]
-kind = "redis"
-url = "redis://127.0.0.1:$port"
-spool_limit = "0"
-[job.busy]
-sources = ["busy"]
-TOML
+        url=redis://127.0.0.1:$port
+        [ "$spool" = default ] || url="$url?spool_limit=0"
         begin=$(date +%s)
-        if [ "$spool" = default ]; then
-            "$WIREVAULT" --limit-rate 20MB backup "redis://127.0.0.1:$port" --to "$WIREVAULT_REPOSITORY" >"$stage/silent.out" 2>&1 &
-        else
-            "$WIREVAULT" --limit-rate 20MB "${options[@]}" backup busy >"$stage/silent.out" 2>&1 &
-        fi
+        "$WIREVAULT" --limit-rate 20MB backup "$url" --to "$WIREVAULT_REPOSITORY" >"$stage/silent.out" 2>&1 &
         ours=$!
         (sleep 1.5; kill -STOP "$s3_pid"; sleep 90; kill -CONT "$s3_pid") &
         line=$(sampled "$port" "$ours")
