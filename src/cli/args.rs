@@ -85,6 +85,8 @@ pub enum Verb {
     Verify(Verify),
     /// Bring sources back
     Restore(Box<Restore>),
+    /// Bring a whole server back onto this host: files, volumes, containers, databases
+    Recover(Box<Recover>),
     /// Write one stored stream to standard output
     Cat(Cat),
     /// Expire snapshots by the keep rules and sweep what no snapshot needs
@@ -211,8 +213,69 @@ pub enum Level {
     Restored,
 }
 
-/// Flags of `restore`.
+/// Who starts containers in a recovery.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ContainersHow {
+    /// This program, through the Docker engine
+    #[default]
+    Engine,
+    /// You: the command is printed, and the recovery goes on when the servers answer
+    Manual,
+}
+
+/// Flags of `recover`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault recover latest --from s3://bucket/app --dry-run\n  wirevault recover latest --from s3://bucket/app\n  wirevault recover latest --only config --only app\n  wirevault recover latest --containers manual --address app=postgres://app@10.0.0.7/app"
+)]
+pub struct Recover {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
+    #[arg(value_name = "SNAPSHOT", default_value = "latest")]
+    pub snapshot: String,
+
+    /// Only these sources [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+
+    /// Look at everything, print the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Replace what is there: files, volumes, databases
+    #[arg(long)]
+    pub clean: bool,
+
+    /// Who makes and starts containers
+    #[arg(long, value_enum, default_value_t = ContainersHow::Engine)]
+    pub containers: ContainersHow,
+
+    /// Socket of the Docker engine [default: the snapshot's, or that of DOCKER_HOST]
+    #[arg(long, value_name = "PATH")]
+    pub docker_socket: Option<PathBuf>,
+
+    /// A file of NAME=value lines that holds passwords; restored .env files are read anyway
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+
+    /// Where a database is reached on this host, if not under its old name
+    #[arg(long, value_name = "SOURCE=URL", value_parser = pair)]
+    pub address: Vec<(String, String)>,
+
+    /// A URL that answers when the application runs; the snapshot's own are waited for anyway
+    #[arg(long, value_name = "URL")]
+    pub health: Vec<String>,
+
+    /// How long to wait for each server, container and URL
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub wait: std::time::Duration,
+
+    /// Where an interrupted recovery is remembered [default: wirevault-recover-SNAPSHOT.json]
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Default, Args)]
 #[command(
     after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users\n  wirevault restore latest --source redis --into redis://cache2 --key 'session:*' --conflict skip"
 )]

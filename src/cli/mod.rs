@@ -73,6 +73,10 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         Verb::Show(options) => commands::show::run(session, options).await,
         Verb::Verify(options) => commands::verify::run(session, options).await,
         Verb::Restore(options) => commands::restore::run(session, options).await,
+        Verb::Recover(options) => {
+            let tell = |text: &str| output::print_progress(text, &cli.global);
+            commands::recover::run(session, options, &tell).await
+        }
         Verb::Cat(options) => commands::cat::run(session, options).await,
         Verb::Prune(options) => commands::prune::run(session, options).await,
         Verb::Pin(options) => commands::pin::pin(session, options).await,

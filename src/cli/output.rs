@@ -44,6 +44,13 @@ pub(super) fn print_event(event: &Event, global: &Global) {
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Prints what a long command is about to do on standard error, unless only errors are wanted.
+pub(super) fn print_progress(text: &str, global: &Global) {
+    if !global.quiet {
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
 /// Prints the chain of an error once, with the innermost hint; as a JSON document too if one was asked for.
 pub(super) fn print_error(error: &Error, json: bool) {
     if json {

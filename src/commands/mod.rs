@@ -14,6 +14,7 @@ mod open;
 pub mod pin;
 mod probe;
 pub mod prune;
+pub mod recover;
 pub mod restore;
 pub mod run;
 mod said;

@@ -25,6 +25,8 @@ pub struct Wanted {
 pub struct Selected {
     /// Volumes, by name.
     pub volumes: Vec<Value>,
+    /// Further volumes that the containers mount: their definitions alone are wanted.
+    pub mounted: Vec<Value>,
     /// Containers, by name.
     pub containers: Vec<Value>,
     /// Networks of these containers, by name.
@@ -75,6 +77,7 @@ pub fn select(
     }
     let (by_name, exclude) = (matchers(&wanted.volumes)?, matchers(&wanted.exclude)?);
     let everything = wanted.volumes.is_empty() && wanted.labels.is_empty() && wanted.containers.is_empty();
+    let all_volumes = volumes.clone();
     volumes.retain(|volume| {
         let name = text(volume, "/Name");
         let taken = everything
@@ -99,6 +102,16 @@ pub fn select(
         )
         .with_hint("`docker volume ls` and `docker volume inspect` show what there is."));
     }
+    let mounts: Vec<String> = containers
+        .iter()
+        .flat_map(volume_mounts)
+        .map(|mount| mount.volume)
+        .collect();
+    let mut mounted = all_volumes;
+    mounted.retain(|volume| {
+        let name = text(volume, "/Name");
+        mounts.iter().any(|mount| mount == name) && !volumes.iter().any(|taken| text(taken, "/Name") == name)
+    });
     let used: Vec<String> = containers.iter().flat_map(networks_of).collect();
     networks.retain(|network| {
         let name = text(network, "/Name");
@@ -106,6 +119,7 @@ pub fn select(
     });
     Ok(Selected {
         volumes,
+        mounted,
         containers,
         networks,
     })

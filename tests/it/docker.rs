@@ -34,8 +34,11 @@ fn fill(root: &Path) {
     std::os::unix::fs::FileExt::write_all_at(&holes, b"island", 1 << 20).unwrap();
 }
 
+/// Path, kind and mode, owner, seconds, content, names.
+type Seen = (PathBuf, u32, (u32, u32), i64, Vec<u8>, u64);
+
 /// What is compared: path, kind and mode, owner, whole seconds of the time, content or target, number of names.
-fn picture(root: &Path) -> Vec<(PathBuf, u32, (u32, u32), i64, Vec<u8>, u64)> {
+fn picture(root: &Path) -> Vec<Seen> {
     let (mut found, mut waiting) = (Vec::new(), vec![root.to_owned()]);
     while let Some(path) = waiting.pop() {
         let meta = path.symlink_metadata().unwrap();

@@ -34,6 +34,7 @@ mod postgres_roundtrip;
 mod postgres_safety;
 mod postgres_schema;
 mod postgres_selection;
+mod recover;
 mod redis;
 mod redis_restore;
 mod repository;

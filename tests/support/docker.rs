@@ -35,7 +35,6 @@ impl DockerEngine {
     /// Starts an engine; `None` where there is none to start (not root).
     pub(crate) fn start() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("not root: no Docker engine");
             return None;
         }
         let root = unpacked().expect("run tests/servers/setup.sh");

@@ -2,6 +2,7 @@
 
 pub(crate) mod archives;
 pub(crate) mod docker;
+pub(crate) mod images;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;

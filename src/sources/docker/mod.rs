@@ -373,10 +373,11 @@ fn write_definitions(writer: &mut SequentialWriter, selected: &Selected, with_en
             environments.insert(container_name(container).to_owned(), environment);
         }
     }
+    let volumes: Vec<&Value> = selected.volumes.iter().chain(&selected.mounted).collect();
     for (path, value) in [
         (CONTAINERS, json!(containers)),
         (NETWORKS, json!(selected.networks)),
-        (VOLUMES, json!(selected.volumes)),
+        (VOLUMES, json!(volumes)),
         (ENVIRONMENT, Value::Object(environments)),
     ] {
         let mut bytes = serde_json::to_vec_pretty(&value)

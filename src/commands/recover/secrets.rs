@@ -1,0 +1,174 @@
+//! Passwords of the servers that come back: from the environment, restored `.env` files, and the stored environments of
+//! containers, in this order. They are handed to connections and never printed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use url::Url;
+
+/// Variables found, first come first kept.
+#[derive(Default)]
+pub(super) struct Secrets {
+    found: BTreeMap<String, String>,
+    /// URLs with a password, whatever their variable is called.
+    urls: Vec<Url>,
+}
+
+/// Names under which the password of PostgreSQL is known, in this order.
+const POSTGRES: &[&str] = &[
+    "PGPASSWORD",
+    "POSTGRES_PASSWORD",
+    "DB_PASSWORD",
+    "DATABASE_PASSWORD",
+    "POSTGRESQL_PASSWORD",
+];
+/// The same for Redis.
+const REDIS: &[&str] = &["REDISCLI_AUTH", "REDIS_PASSWORD", "VALKEY_PASSWORD", "REDIS_PASS"];
+
+impl Secrets {
+    /// Adds a variable.
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        if value.is_empty() {
+            return;
+        }
+        if value.contains("://")
+            && let Ok(url) = Url::parse(value)
+            && url.password().is_some_and(|password| !password.is_empty())
+        {
+            self.urls.push(url);
+        }
+        self.found.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+
+    /// Adds the variables of this process.
+    pub(super) fn add_process(&mut self) {
+        for name in POSTGRES.iter().chain(REDIS).chain(&["DATABASE_URL", "REDIS_URL"]) {
+            if let Ok(value) = std::env::var(name) {
+                self.add(name, &value);
+            }
+        }
+    }
+
+    /// Adds the lines of a `.env` file, if it is there.
+    pub(super) fn add_file(&mut self, path: &Path) -> bool {
+        let Ok(text) = std::fs::read_to_string(path) else {
+            return false;
+        };
+        for (name, value) in variables(&text) {
+            self.add(&name, &value);
+        }
+        true
+    }
+
+    /// Adds the environment of a container: `NAME=value` each.
+    pub(super) fn add_environment(&mut self, environment: &serde_json::Value) {
+        for line in environment
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(serde_json::Value::as_str)
+        {
+            if let Some((name, value)) = line.split_once('=') {
+                self.add(name, value);
+            }
+        }
+    }
+
+    /// Adds a password that stands in the command of a container: `redis-server --requirepass …`.
+    pub(super) fn add_command(&mut self, container: Option<&serde_json::Value>) {
+        let lists = ["/Config/Entrypoint", "/Config/Cmd"].into_iter();
+        let lists = lists.filter_map(|list| container?.pointer(list)?.as_array());
+        let words: Vec<&str> = lists.flatten().filter_map(serde_json::Value::as_str).collect();
+        let flag = words.iter().position(|word| *word == "--requirepass");
+        if let Some(password) = flag.and_then(|flag| words.get(flag + 1)) {
+            self.add("REDIS_PASSWORD", password);
+        }
+    }
+
+    /// Returns the URL of a server with a password, if one is known for it.
+    pub(super) fn with_password(&self, url: &str, kind: &str) -> String {
+        let Ok(mut parsed) = Url::parse(url) else {
+            return url.to_owned();
+        };
+        if parsed.password().is_some() {
+            return url.to_owned();
+        }
+        let family = |scheme: &str| match scheme {
+            "postgres" | "postgresql" => "postgres",
+            "redis" | "rediss" | "valkey" | "valkeys" => "redis",
+            _ => "",
+        };
+        let of_url = self.urls.iter().filter(|known| {
+            family(known.scheme()) == kind && (kind == "redis" || known.username() == parsed.username())
+        });
+        let of_url = of_url.into_iter().find_map(|known| known.password().map(str::to_owned));
+        let names = if kind == "postgres" { POSTGRES } else { REDIS };
+        let plain = names.iter().find_map(|name| self.found.get(*name)).cloned();
+        let encoded = |plain: String| {
+            percent_encoding::utf8_percent_encode(&plain, percent_encoding::NON_ALPHANUMERIC).to_string()
+        };
+        let Some(password) = plain.map(encoded).or(of_url) else {
+            return url.to_owned();
+        };
+        match parsed.set_password(Some(&password)) {
+            Ok(()) => parsed.into(),
+            Err(()) => url.to_owned(),
+        }
+    }
+}
+
+/// Reads the lines of a `.env` file as compose does: comments, `export`, quotes; nothing is expanded.
+fn variables(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        let value = value.trim();
+        let quoted = |quote: char| {
+            value
+                .strip_prefix(quote)
+                .and_then(|rest| rest.find(quote).and_then(|end| rest.get(..end)))
+        };
+        let value = match quoted('"').or_else(|| quoted('\'')) {
+            Some(inner) => inner,
+            None => value.split(" #").next().unwrap_or_default().trim_end(),
+        };
+        found.push((name.trim().to_owned(), value.to_owned()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_come_from_variables_and_urls_and_stand_encoded_in_a_url() {
+        let mut secrets = Secrets::default();
+        for (name, value) in variables(
+            "# comment\nexport POSTGRES_PASSWORD=\"a b/c#d\" # x\nREDIS_URL=redis://:r%40t@cache:6379 # y\nEMPTY=\nX='q'\n",
+        ) {
+            secrets.add(&name, &value);
+        }
+        secrets.add("POSTGRES_PASSWORD", "later ones do not count");
+        assert_eq!(
+            secrets.with_password("postgres://app@db:5432/app", "postgres"),
+            "postgres://app:a%20b%2Fc%23d@db:5432/app"
+        );
+        assert_eq!(
+            secrets.with_password("redis://cache:6379", "redis"),
+            "redis://:r%40t@cache:6379"
+        );
+        assert_eq!(
+            secrets.with_password("postgres://a:own@db/x", "postgres"),
+            "postgres://a:own@db/x"
+        );
+        assert_eq!(
+            Secrets::default().with_password("redis://cache", "redis"),
+            "redis://cache"
+        );
+    }
+}
