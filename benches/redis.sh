@@ -147,6 +147,22 @@ sampled() {
     echo "mem_clients_slaves at most $highest, slowest answer $slowest ms"
 }
 
+# paced RATE PARAMETERS: a configuration whose store takes so many bytes in a second; sets config.
+paced() {
+    config=$stage/paced$1.toml
+    cat >"$config" <<TOML
+[repository]
+url = "s3://bench/repository"
+endpoint = "$s3_endpoint"
+rate_limit = "$1"
+[source.busy]
+kind = "redis"
+url = "redis://127.0.0.1:$port$2"
+[job.busy]
+sources = ["busy"]
+TOML
+}
+
 if has slow || has silent; then
     serve busy
     until_ready
@@ -154,7 +170,8 @@ if has slow || has silent; then
     written "$port"
 fi
 if has slow; then
-    "$WIREVAULT" --limit-rate 2MB backup "redis://127.0.0.1:$port" --to "$WIREVAULT_REPOSITORY" >"$stage/slow.out" 2>&1 &
+    paced 2MB ''
+    env -u WIREVAULT_REPOSITORY "$WIREVAULT" --config "$config" backup busy >"$stage/slow.out" 2>&1 &
     ours=$!
     begin=$(date +%s)
     line=$(sampled "$port" "$ours")
@@ -164,10 +181,9 @@ if has slow; then
 fi
 if has silent; then
     for spool in default 0; do
-        url=redis://127.0.0.1:$port
-        [ "$spool" = default ] || url="$url?spool_limit=0"
+        if [ "$spool" = default ]; then paced 10MB ''; else paced 10MB '?spool_limit=0'; fi
         begin=$(date +%s)
-        "$WIREVAULT" --limit-rate 20MB backup "$url" --to "$WIREVAULT_REPOSITORY" >"$stage/silent.out" 2>&1 &
+        env -u WIREVAULT_REPOSITORY "$WIREVAULT" --config "$config" backup busy >"$stage/silent.out" 2>&1 &
         ours=$!
         (sleep 1.5; kill -STOP "$s3_pid"; sleep 90; kill -CONT "$s3_pid") &
         line=$(sampled "$port" "$ours")
