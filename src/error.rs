@@ -103,6 +103,16 @@ impl Error {
         Self::new(kind, act).with_cause(self)
     }
 
+    /// Returns an error that says the same; the causes become text.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let copy = Self::new(self.kind(), self.chain());
+        match self.hint() {
+            Some(hint) => copy.with_hint(hint),
+            None => copy,
+        }
+    }
+
     /// Returns the kind of outcome.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -14,6 +14,8 @@ pub mod config;
 pub mod docker;
 pub mod error;
 pub mod memory;
+pub mod metrics;
+pub mod notify;
 pub mod report;
 pub mod repository;
 pub mod retention;

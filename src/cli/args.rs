@@ -95,6 +95,8 @@ pub enum Verb {
     Pin(Pin),
     /// Let the keep rules decide about a snapshot again
     Unpin(Unpin),
+    /// Remove old local files by the [cleanup.NAME] rules; says what would go unless told to delete
+    Cleanup(Cleanup),
     /// Run every job at its time, and prune after it, until a signal ends it
     Run(Run),
 }
@@ -199,6 +201,10 @@ pub struct Verify {
     /// Do not store what was proven in the repository
     #[arg(long)]
     pub no_evidence: bool,
+
+    /// Name of the drill on whose behalf; it stands in the evidence.
+    #[arg(skip)]
+    pub drill: Option<String>,
 }
 
 /// Levels of `verify`.
@@ -452,15 +458,40 @@ pub struct Unpin {
     pub snapshot: String,
 }
 
+/// Flags of `cleanup`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wirevault cleanup\n  wirevault cleanup logs --delete")]
+pub struct Cleanup {
+    /// Rules [default: all]
+    #[arg(value_name = "NAME")]
+    pub rules: Vec<String>,
+
+    /// Remove the files
+    #[arg(long)]
+    pub delete: bool,
+}
+
+/// Where `run` listens if nothing else is said.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:9188";
+
 /// Flags of `run`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault run\n  wirevault run --dry-run\n  wirevault run --json >> wirevault.log"
+    after_help = "Examples:\n  wirevault run\n  wirevault run --dry-run\n  wirevault run --json >> wirevault.log\n  wirevault run --listen off\n  wirevault run --drills-only"
 )]
 pub struct Run {
     /// Print when each job runs next, and end
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Address of the status page, /metrics and /health; off for none. Beyond the loopback it needs a status_token
+    /// [default: 127.0.0.1:9188]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "WIREVAULT_LISTEN")]
+    pub listen: Option<String>,
+
+    /// Run the verification drills only: no backups, no pruning
+    #[arg(long)]
+    pub drills_only: bool,
 }
 
 /// Flags of `prune`.

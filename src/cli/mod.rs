@@ -81,6 +81,7 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         Verb::Prune(options) => commands::prune::run(session, options).await,
         Verb::Pin(options) => commands::pin::pin(session, options).await,
         Verb::Unpin(options) => commands::pin::unpin(session, options).await,
+        Verb::Cleanup(options) => commands::cleanup::run(session, options).await,
         Verb::Run(options) => {
             let reload = || configuration(&cli.global);
             let tell = |event: &commands::run::Event| output::print_event(event, &cli.global);

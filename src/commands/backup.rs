@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::writer::ArchiveOptions;
 use crate::archive::{ArchiveWriter, Compression};
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
-use crate::commands::{Outcome, Session, Status, cluster, lease, open, show};
+use crate::commands::{Outcome, Session, Status, cluster, hooks, lease, open, show};
 use crate::config::{Plan, SourceConfig, SourceKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository, Run, RunOptions, SnapshotId, document, layout};
@@ -50,16 +51,18 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         );
     }
     let (mut manifests, mut errors) = (Vec::new(), Vec::new());
-    for plan in &plans {
-        match run_plan(session, options, plan).await {
-            Ok(manifest) => manifests.push(manifest),
-            Err(error) if plans.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
-            Err(error) => errors.push(format!(
-                "job {} to {}: {}",
-                plan.job,
-                plan.repository.url,
-                error.chain()
-            )),
+    for job in plans.chunk_by(|a, b| a.job == b.job) {
+        for (plan, result) in run_job(session, options, job).await {
+            match result {
+                Ok(manifest) => manifests.push(manifest),
+                Err(error) if plans.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => errors.push(format!(
+                    "job {} to {}: {}",
+                    plan.job,
+                    plan.repository.url,
+                    error.chain()
+                )),
+            }
         }
     }
     let status = match (
@@ -87,6 +90,46 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         text.push_str("\nfinished, but some sources failed or lost items\n");
     }
     said(json!({ "snapshots": manifests, "errors": errors }), text, status)
+}
+
+/// Runs the plans of one job between its hooks. A hook `before` that fails is the failure of all of them.
+async fn run_job<'a>(
+    session: &Session,
+    options: &args::Backup,
+    plans: &'a [Plan],
+) -> Vec<(&'a Plan, Result<Manifest>)> {
+    let job = plans.first().map(|plan| plan.job.clone()).unwrap_or_default();
+    let hooks = hooks::of(session, &job);
+    let mut told = hooks::Told {
+        job,
+        status: "begun",
+        ..hooks::Told::default()
+    };
+    let mut results = Vec::new();
+    let ready = hooks::before(&hooks, &told, &session.cancel).await;
+    for plan in plans {
+        let result = match &ready {
+            Ok(()) => run_plan(session, options, plan).await,
+            Err(error) => Err(error.duplicate()),
+        };
+        let cancelled = matches!(&result, Err(error) if error.kind() == ErrorKind::Cancelled);
+        match &result {
+            Ok(manifest) => told.snapshots.push(manifest.id.to_string()),
+            Err(error) => told.error = error.chain(),
+        }
+        results.push((plan, result));
+        if cancelled {
+            break;
+        }
+    }
+    told.status = match (told.snapshots.is_empty(), told.error.is_empty()) {
+        (true, _) => "failed",
+        (false, true) => "done",
+        (false, false) => "partial",
+    };
+    // What `before` stopped must be started again also when a signal ends the run.
+    hooks::ended(&hooks, &told, &CancellationToken::new()).await;
+    results
 }
 
 /// Job of the snapshots that `restore --clean` takes of what it is about to remove.

@@ -6,7 +6,9 @@
 pub mod backup;
 pub mod cat;
 pub mod check;
+pub mod cleanup;
 mod cluster;
+mod hooks;
 pub mod init;
 mod lease;
 pub mod list;

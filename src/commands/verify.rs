@@ -32,6 +32,9 @@ struct Verified {
     refused: Vec<String>,
     /// What restores into scratch places counted.
     restored: Vec<serde_json::Value>,
+    /// The drill that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<String>,
 }
 
 /// Checks each snapshot that was named, keeps evidence where it may, and fails if anything is damaged.
@@ -85,6 +88,7 @@ async fn verify_snapshot(
         damage: vec![],
         refused: vec![],
         restored: vec![],
+        drill: options.drill.clone(),
     };
     let manifest = match session.or_cancelled(repository.load(&id)).await {
         Ok(manifest) => manifest,

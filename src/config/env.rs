@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::config::Secret;
 use crate::config::types::{
     Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,
 };
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
+use crate::config::{Ping, Secret};
 use crate::error::{Context, Error, Result};
 
 /// Where variables are looked up; tests pass their own.
@@ -60,9 +60,8 @@ pub fn from_environment(env: &Environment<'_>) -> Result<Config> {
         repositories: vec![repository(env)?],
         sources,
         jobs,
-        memory_limit_bytes: None,
-        spool_dir: None,
-        timezone: None,
+        status_token: env.get("WIREVAULT_STATUS_TOKEN").map(Secret::new),
+        ..Config::default()
     })
 }
 
@@ -167,17 +166,16 @@ fn job(env: &Environment<'_>, sources: &[SourceConfig]) -> Result<JobConfig> {
         name: "full".to_owned(),
         sources: sources.iter().map(|s| s.name.clone()).collect(),
         schedule: Some(env.get("BACKUP_SCHEDULE").unwrap_or_else(|| "0 2 * * *".to_owned())),
-        timezone: None,
-        jitter: std::time::Duration::ZERO,
-        timeout: None,
         keep: Some(KeepConfig {
             last: 1,
             within_days,
             ..KeepConfig::default()
         }),
-        keep_in: std::collections::BTreeMap::new(),
-        repositories: vec![],
-        compression_level: None,
+        ping: Ping {
+            success: env.get("BACKUP_PING_URL").map(Secret::new),
+            ..Ping::default()
+        },
+        ..JobConfig::default()
     })
 }
 

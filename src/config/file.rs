@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 use crate::config::keys::{self, Place};
+use crate::config::outside::{self, Hooks, RawCleanup, RawDrill, RawHook, RawNotify, RawPing, Sections, Timing};
 use crate::config::parse_duration;
 use crate::config::types::{
     Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,
@@ -28,6 +29,14 @@ struct RawFile {
     memory_limit: Option<String>,
     spool_dir: Option<PathBuf>,
     timezone: Option<String>,
+    #[serde(default)]
+    notify: Sections<RawNotify>,
+    #[serde(default)]
+    drill: Sections<RawDrill>,
+    #[serde(default)]
+    cleanup: Sections<RawCleanup>,
+    status_token: Option<String>,
+    status_token_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +109,12 @@ struct RawJob {
     #[serde(default)]
     repositories: Vec<String>,
     compression_level: Option<i32>,
+    before: Option<RawHook>,
+    after: Option<RawHook>,
+    on_failure: Option<RawHook>,
+    ping: Option<RawPing>,
+    on_change: Option<String>,
+    idle_timeout: Option<String>,
 }
 
 /// Reads and checks a configuration file.
@@ -147,6 +162,47 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
         // Wrong expressions and zones are told at once, not when the scheduler starts.
         Schedule::of(job, raw.timezone.as_deref(), "")?;
     }
+    let job_names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+    let drill_names: Vec<String> = raw.drill.keys().cloned().collect();
+    let known: Vec<&str> = job_names
+        .iter()
+        .copied()
+        .chain(drill_names.iter().map(String::as_str))
+        .collect();
+    if let Some(twice) = drill_names.iter().find(|name| job_names.contains(&name.as_str())) {
+        return Err(Error::invalid(format!("a job and a drill are both named \"{twice}\""))
+            .with_hint("Give the drill another name; messages and figures go by it."));
+    }
+    let repository_names: Vec<&str> = repositories.iter().map(|r| r.name.as_str()).collect();
+    let each = |timing: &Timing, section: String| Schedule::of_timing(timing, &section, raw.timezone.as_deref(), "");
+    let drills = raw
+        .drill
+        .into_iter()
+        .map(|(name, one)| outside::drill(name, one, &repository_names))
+        .collect::<Result<Vec<_>>>()?;
+    for drill in &drills {
+        each(&drill.timing, format!("[drill.{}]", drill.name))?;
+    }
+    let cleanups = raw
+        .cleanup
+        .into_iter()
+        .map(|(name, one)| outside::cleanup(name, one))
+        .collect::<Result<Vec<_>>>()?;
+    let urls: Vec<String> = repositories.iter().map(|r| r.url.clone()).collect();
+    for rule in &cleanups {
+        outside::spares_repositories(rule, &urls)?;
+        each(&rule.timing, format!("[cleanup.{}]", rule.name))?;
+    }
+    let notify = raw
+        .notify
+        .into_iter()
+        .map(|(name, one)| outside::notify(name, one, &known))
+        .collect::<Result<Vec<_>>>()?;
+    let status_token = match (raw.status_token, raw.status_token_file) {
+        (Some(token), _) => Some(token),
+        (None, Some(path)) => Some(outside::from_file(&path).context("status_token_file")?),
+        (None, None) => None,
+    };
     Ok(Config {
         origin: file.to_owned(),
         repositories,
@@ -159,6 +215,10 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
             .context("memory_limit")?,
         spool_dir: raw.spool_dir,
         timezone: raw.timezone,
+        notify,
+        drills,
+        cleanups,
+        status_token: status_token.map(Secret::new),
     })
 }
 
@@ -310,6 +370,14 @@ fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[Repo
         keep_in: raw.keep_in,
         repositories: raw.repositories,
         compression_level: raw.compression_level,
+        hooks: Hooks {
+            before: outside::hook(raw.before, "before").context(section.clone())?,
+            after: outside::hook(raw.after, "after").context(section.clone())?,
+            on_failure: outside::hook(raw.on_failure, "on_failure").context(section.clone())?,
+        },
+        ping: outside::ping(raw.ping).context(section.clone())?,
+        on_change: duration(raw.on_change, "on_change")?,
+        idle_timeout: duration(raw.idle_timeout, "idle_timeout")?,
     })
 }
 
@@ -319,7 +387,17 @@ fn duration(text: Option<String>, key: &str) -> Result<Option<std::time::Duratio
         .context(key.to_owned())
 }
 
-fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> Result<()> {
+/// Refuses a word that is none of those that are possible.
+pub(super) fn one_of(word: &str, key: &str, all: &[&str], section: &str) -> Result<()> {
+    if all.contains(&word) {
+        return Ok(());
+    }
+    let hint = format!("It is one of {}.", all.join(", "));
+    Err(Error::invalid(format!("unknown {key} \"{word}\" in {section}")).with_hint(hint))
+}
+
+/// Refuses a name that nothing defines.
+pub(super) fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> Result<()> {
     if all.contains(&wanted) {
         return Ok(());
     }

@@ -6,7 +6,19 @@ use toml::de::{DeTable, DeValue};
 use crate::config::nearest;
 use crate::error::{Error, Result};
 
-pub(super) const TOP: &[&str] = &["repository", "source", "job", "memory_limit", "spool_dir", "timezone"];
+pub(super) const TOP: &[&str] = &[
+    "repository",
+    "source",
+    "job",
+    "drill",
+    "notify",
+    "cleanup",
+    "memory_limit",
+    "spool_dir",
+    "timezone",
+    "status_token",
+    "status_token_file",
+];
 pub(super) const REPOSITORY: &[&str] = &[
     "url",
     "endpoint",
@@ -47,7 +59,25 @@ pub(super) const JOB: &[&str] = &[
     "keep_in",
     "repositories",
     "compression_level",
+    "before",
+    "after",
+    "on_failure",
+    "ping",
+    "on_change",
+    "idle_timeout",
 ];
+pub(super) const NOTIFY: &[&str] = &["kind", "url", "url_file", "token", "token_file", "jobs", "on"];
+pub(super) const DRILL: &[&str] = &[
+    "schedule",
+    "timezone",
+    "jitter",
+    "level",
+    "snapshots",
+    "into",
+    "repository",
+    "timeout",
+];
+pub(super) const CLEANUP: &[&str] = &["path", "glob", "keep", "delete", "schedule", "timezone"];
 pub(super) const KEEP: &[&str] = &[
     "last",
     "hourly",
@@ -103,6 +133,11 @@ pub(super) fn check(place: Place<'_>, root: &Table<'_>) -> Result<()> {
     }
     for (name, table) in named_tables(place, root, "source")? {
         check_source(place, &name, table)?;
+    }
+    for (word, keys) in [("notify", NOTIFY), ("drill", DRILL), ("cleanup", CLEANUP)] {
+        for (name, table) in named_tables(place, root, word)? {
+            known(place, table, keys, &format!("[{word}.{name}]"))?;
+        }
     }
     for (name, table) in named_tables(place, root, "job")? {
         let section = format!("[job.{name}]");

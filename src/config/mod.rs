@@ -6,6 +6,7 @@
 mod env;
 mod file;
 mod keys;
+mod outside;
 mod plan;
 mod secret;
 mod types;
@@ -14,6 +15,7 @@ mod url;
 
 pub use env::{Environment, from_environment};
 pub use file::{parse, read};
+pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Timing};
 pub use plan::{ADHOC_JOB, Plan, plan_for_job, plan_for_urls, repository_for};
 pub use secret::Secret;
 pub use types::{

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::Secret;
+use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping, Timing};
 
 /// Everything that is configured.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,14 @@ pub struct Config {
     pub spool_dir: Option<PathBuf>,
     /// IANA name of the time zone of schedules; the system's when there is none.
     pub timezone: Option<String>,
+    /// Who is told of failures.
+    pub notify: Vec<NotifyConfig>,
+    /// Verifications on schedule.
+    pub drills: Vec<DrillConfig>,
+    /// Rules by age for plain local files.
+    pub cleanups: Vec<CleanupConfig>,
+    /// What whoever asks for the status page over a network must know.
+    pub status_token: Option<Secret>,
 }
 
 /// One repository.
@@ -215,7 +224,7 @@ pub struct DockerSource {
 }
 
 /// One job.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct JobConfig {
     /// Its name.
     pub name: String,
@@ -245,6 +254,29 @@ pub struct JobConfig {
     /// zstd level of its archives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression_level: Option<i32>,
+    /// What is called around its runs.
+    #[serde(skip)]
+    pub hooks: Hooks,
+    /// The dead man's switch that hears of its runs.
+    #[serde(skip)]
+    pub ping: Ping,
+    /// Runs after a change of its files, when they have been quiet for so long.
+    #[serde(skip)]
+    pub on_change: Option<std::time::Duration>,
+    /// A scheduled run during which no byte moves for so long is ended.
+    #[serde(skip)]
+    pub idle_timeout: Option<std::time::Duration>,
+}
+
+impl JobConfig {
+    /// Returns when it runs, if it has a schedule.
+    pub fn timing(&self) -> Option<Timing> {
+        self.schedule.as_ref().map(|schedule| Timing {
+            schedule: schedule.clone(),
+            timezone: self.timezone.clone(),
+            jitter: self.jitter,
+        })
+    }
 }
 
 /// Keep rules of a job. A snapshot is kept when any rule keeps it.

@@ -40,6 +40,17 @@ pub struct RepositoryDocument {
     pub recipients: Vec<String>,
 }
 
+/// What a verification proved.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+pub struct Evidence {
+    /// The snapshot that was looked at.
+    pub snapshot: SnapshotId,
+    /// When, by the clock of the host that looked.
+    pub time: Timestamp,
+    /// What `verify` said of it.
+    pub proved: serde_json::Value,
+}
+
 /// An open repository. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -266,6 +277,35 @@ impl Repository {
             )
             .await
             .context("write evidence")
+    }
+
+    /// Returns the newest evidence, newest first, `limit` documents at most. What cannot be read is passed over.
+    pub async fn evidence(&self, limit: usize) -> Result<Vec<Evidence>> {
+        let mut keys = Vec::new();
+        let mut next = None;
+        loop {
+            let page = self.store.list(layout::EVIDENCE, next).await.context("list evidence")?;
+            keys.extend(page.objects.into_iter().map(|object| object.key));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        // The last part of a key is the time.
+        keys.sort_by(|a, b| b.as_str().rsplit('/').next().cmp(&a.as_str().rsplit('/').next()));
+        let mut found = Vec::new();
+        for key in keys.into_iter().take(limit) {
+            let bytes = match self.store.get(&key, document::MAX_DOCUMENT_BYTES).await {
+                Ok(bytes) => bytes,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::LimitExceeded) => continue,
+                Err(error) => return Err(error.context("read evidence")),
+            };
+            match document::decode(&bytes) {
+                Ok(evidence) => found.push(evidence),
+                Err(error) => tracing::warn!("evidence \"{key}\" is passed over: {}", error.chain()),
+            }
+        }
+        Ok(found)
     }
 
     /// Removes a snapshot: its manifest only. Its data go by a sweep after the grace, so that a restore that already runs

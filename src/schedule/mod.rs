@@ -14,7 +14,7 @@ use cronexpr::{Crontab, MakeTimestamp};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::JobConfig;
+use crate::config::{JobConfig, Timing};
 use crate::error::{Context, Error, Result};
 
 /// Missed occurrences are counted up to here; a number beyond says no more.
@@ -48,6 +48,14 @@ pub struct History {
     pub failures: u32,
 }
 
+impl History {
+    /// When a run that failed is repeated, if nothing takes its place before.
+    pub fn again(&self) -> Option<Timestamp> {
+        let failed_at = self.failed_at?;
+        Some(failed_at.checked_add(pause(self.failures)).unwrap_or(failed_at))
+    }
+}
+
 /// The next run of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Next {
@@ -69,16 +77,27 @@ pub enum Why {
     CaughtUp,
     /// The last attempt failed.
     Repeated,
+    /// Its files changed.
+    Changed,
 }
 
 impl Schedule {
     /// Reads the schedule of a job; `None` if it has none. `zone` is the time zone of jobs that name none.
     pub fn of(job: &JobConfig, zone: Option<&str>, host: &str) -> Result<Option<Self>> {
-        let Some(expression) = &job.schedule else {
-            return Ok(None);
-        };
-        let section = || format!("[job.{}]", job.name);
-        let zone = match job.timezone.as_deref().or(zone) {
+        let Some(timing) = job.timing() else { return Ok(None) };
+        let section = format!("[job.{}]", job.name);
+        // The seed of jobs is their name alone: their jitter stays what it was before there was anything else.
+        Self::timed(&timing, &section, zone, &format!("{host}/{}", job.name)).map(Some)
+    }
+
+    /// Reads the schedule of what stands in `section`.
+    pub fn of_timing(timing: &Timing, section: &str, zone: Option<&str>, host: &str) -> Result<Self> {
+        Self::timed(timing, section, zone, &format!("{host}/{section}"))
+    }
+
+    fn timed(timing: &Timing, section: &str, zone: Option<&str>, seed: &str) -> Result<Self> {
+        let section = || section.to_owned();
+        let zone = match timing.timezone.as_deref().or(zone) {
             None => TimeZone::system(),
             Some(name) => TimeZone::get(name).map_err(|_| {
                 Error::invalid(format!("there is no time zone \"{name}\""))
@@ -86,10 +105,7 @@ impl Schedule {
                     .context(section())
             })?,
         };
-        let seed = format!("{host}/{}", job.name);
-        Self::parse(expression, &zone, job.jitter, &seed)
-            .with_context(section)
-            .map(Some)
+        Self::parse(&timing.schedule, &zone, timing.jitter, seed).with_context(section)
     }
 
     /// Reads five cron fields, with a time zone as sixth field or `zone`. `jitter` moves each run by a part of it that

@@ -11,6 +11,7 @@ use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
@@ -41,6 +42,14 @@ impl Default for RetryOptions {
             longest_total: Duration::from_secs(300),
         }
     }
+}
+
+/// Calls that were repeated since the process began.
+static REPEATED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many calls of all stores were repeated since the process began.
+pub fn repeated_calls() -> u64 {
+    REPEATED.load(Ordering::Relaxed)
 }
 
 /// A store whose calls are repeated.
@@ -75,6 +84,7 @@ impl RetryStore {
                 again
             })
             .notify(|error, _| {
+                REPEATED.fetch_add(1, Ordering::Relaxed);
                 *tries.lock().expect("no panic happens under this lock") += 1;
                 let mut first = first.lock().expect("no panic happens under this lock");
                 if first.is_none() {

@@ -6,7 +6,7 @@ use std::process::Command;
 fn help_of_every_verb() {
     for verb in [
         "", "init", "check", "backup", "list", "show", "verify", "restore", "recover", "cat", "prune", "pin", "unpin",
-        "run",
+        "cleanup", "run",
     ] {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("wirevault"));
         // Width does not depend on whose terminal this is.

@@ -1,6 +1,6 @@
 //! The scheduler as a process: what it catches up, repeats, refuses and says. When a job is due is tested in `schedule`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -28,9 +28,14 @@ struct Scheduler {
 
 impl Scheduler {
     fn start(program: &Program) -> Self {
-        let mut command = program.command(&["run", "--json"]);
+        Self::start_with(program, &[])
+    }
+
+    fn start_with(program: &Program, arguments: &[&str]) -> Self {
+        let mut command = program.command(&[&["run", "--json"], arguments].concat());
         command.env_remove("WIREVAULT_REPOSITORY");
         command.env("WIREVAULT_TEST_CLOCK_SECONDS", (2 * 24 * 3600).to_string());
+        command.env("WIREVAULT_LISTEN", "127.0.0.1:0");
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(process.stdout.take().unwrap());
         let (sender, events) = channel();
@@ -44,8 +49,12 @@ impl Scheduler {
 
     /// Waits for the next event of a kind.
     fn event(&self, kind: &str) -> Value {
+        self.event_within(kind, 60)
+    }
+
+    fn event_within(&self, kind: &str, seconds: u64) -> Value {
         loop {
-            let event = self.events.recv_timeout(Duration::from_secs(60)).unwrap();
+            let event = self.events.recv_timeout(Duration::from_secs(seconds)).unwrap();
             if event["event"] == kind {
                 return event;
             }
@@ -153,4 +162,285 @@ fn a_dry_run_names_the_next_time_and_wrong_schedules_are_refused_by_every_verb()
     }
     configure(&program, "", "");
     program.refused(&["run"], "has no job with a schedule", "schedule = ");
+}
+
+/// Takes HTTP requests and answers each with 200, or with 503 the first time it hears of a path that contains "flaky".
+struct Listener {
+    address: String,
+    heard: Receiver<(String, String)>,
+}
+
+impl Listener {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, heard) = channel();
+        std::thread::spawn(move || {
+            let mut flaked = false;
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut reader = BufReader::new(stream);
+                let mut first = String::new();
+                reader.read_line(&mut first).unwrap();
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let flakes = first.contains("flaky") && !flaked;
+                flaked |= flakes;
+                let status = if flakes { "503 Busy" } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                reader.get_mut().write_all(answer.as_bytes()).unwrap();
+                if !flakes {
+                    let path = first.split(' ').nth(1).unwrap().to_owned();
+                    let _ = sender.send((path, String::from_utf8(body).unwrap()));
+                }
+            }
+        });
+        Self { address, heard }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Waits for the next request and checks its path.
+    fn expect(&self, path: &str) -> String {
+        let (heard, body) = self.heard.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(heard, path, "{body}");
+        body
+    }
+}
+
+/// One GET; returns status and body.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[test]
+fn hooks_pings_and_channels_hear_of_a_run() {
+    let program = with_tree();
+    let listener = Listener::start();
+    let (ping, chat) = (listener.url("/ping"), listener.url("/chat/flaky"));
+    let log = program.path("hooks.log");
+    let hook = |word: &str| {
+        let script = format!(
+            "echo $WIREVAULT_HOOK $WIREVAULT_JOB $WIREVAULT_STATUS >> {}",
+            log.display()
+        );
+        format!("{word} = [\"/bin/sh\", \"-c\", \"{script}\"]\n")
+    };
+    let job = format!(
+        "schedule = \"0 2 * * *\"\nping = \"{ping}\"\n{}{}{}[notify.chat]\nkind = \"slack\"\nurl = \"{chat}\"\non = [\"failure\", \"recovery\"]",
+        hook("before"),
+        hook("after"),
+        hook("on_failure"),
+    );
+    configure(&program, "", &job);
+    program.expect(0, &["backup", "full"]);
+    assert_eq!(
+        std::fs::read_to_string(&log).unwrap(),
+        "before full begun\nafter full done\n"
+    );
+    std::fs::rename(program.path("tree"), program.path("away")).unwrap();
+
+    let scheduler = Scheduler::start(&program);
+    let address = scheduler.event("serving")["address"].as_str().unwrap().to_owned();
+    assert_eq!(scheduler.event("ended")["status"], "failed");
+    listener.expect("/ping/start");
+    let said = listener.expect("/ping/fail");
+    assert!(said.contains("tree"), "{said}");
+    let text = listener.expect("/chat/flaky");
+    assert!(text.contains(": full failed*"), "{text}");
+    assert_eq!(get(&address, "/health").0, 503);
+    let page = get(&address, "/").1;
+    assert!(page.contains("Not all is well.") && page.contains("/tree"), "{page}");
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        lines.ends_with("before full begun\non_failure full failed\n"),
+        "{lines}"
+    );
+
+    std::fs::rename(program.path("away"), program.path("tree")).unwrap();
+    // The repetition comes after a minute.
+    assert_eq!(scheduler.event_within("ended", 120)["status"], "done");
+    listener.expect("/ping/start");
+    listener.expect("/ping");
+    assert!(listener.expect("/chat/flaky").contains("is well again"));
+    assert_eq!(get(&address, "/health").0, 200);
+    scheduler.end();
+}
+
+#[test]
+fn a_hook_that_fails_before_a_run_is_the_failure_of_the_run() {
+    let program = with_tree();
+    configure(&program, "", "before = [\"/bin/false\"]");
+    program.refused(
+        &["backup", "full"],
+        "hook before of job \"full\"",
+        "Its output stands in the log",
+    );
+    configure(&program, "", "before = \"stop the thing\"");
+    program.refused(
+        &["list"],
+        "an address to call is not a URL",
+        "a program with its arguments as a list",
+    );
+    configure(&program, "", "before = [\"sh\", \"-c\"]");
+    program.refused(&["list"], "full path", "no shell is started");
+}
+
+/// Every line of the Prometheus text format: comments, or a name, labels and a number; each family once.
+fn assert_is_exposition(text: &str) {
+    let mut families = std::collections::BTreeSet::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            rest.split(' ').next().unwrap().clone_into(&mut family);
+            assert!(families.insert(family.clone()), "{family} twice");
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(name == family && matches!(kind, "gauge" | "counter"), "{line}");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        value.parse::<f64>().unwrap();
+        assert!(series.split('{').next().unwrap() == family, "{line}");
+        if let Some((_, labels)) = series.split_once('{') {
+            for label in labels.strip_suffix('}').unwrap().split("\",") {
+                let (name, value) = label.split_once("=\"").unwrap();
+                assert!(
+                    name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !value.is_empty(),
+                    "{line}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_drill_proves_the_last_snapshots_and_finds_damage() {
+    let program = with_tree();
+    let drill = "keep = { last = 3 }\n[drill.sunday]\nschedule = \"0 5 * * *\"\n";
+    configure(&program, "", drill);
+    program.expect(0, &["backup", "full"]);
+    let drills = Scheduler::start_with(&program, &["--drills-only"]);
+    let address = drills.event("serving")["address"].as_str().unwrap().to_owned();
+    // Without evidence, the drill's history begins with the process.
+    drills.end();
+    program.expect(0, &["verify", "latest"]);
+
+    configure(&program, "", "[drill.sunday]\nschedule = \"* * * * *\"\n");
+    let drills = Scheduler::start_with(&program, &["--drills-only"]);
+    let address_now = drills.event("serving")["address"].as_str().unwrap().to_owned();
+    assert!(!address.is_empty());
+    let proved = drills.event_within("proved", 90);
+    assert_eq!(
+        (&proved["level"], &proved["damage"]),
+        (&"content".into(), &serde_json::json!([])),
+        "{proved}"
+    );
+    assert_eq!(drills.event("ended")["what"], "drill");
+    std::thread::sleep(Duration::from_secs(12));
+    let (status, metrics) = get(&address_now, "/metrics");
+    assert_eq!(status, 200);
+    assert_is_exposition(&metrics);
+    assert!(metrics.contains("wirevault_verified_timestamp_seconds{"), "{metrics}");
+    let page = get(&address_now, "/").1;
+    assert!(
+        page.contains("proven") && page.contains("sunday") && page.contains("<svg"),
+        "{page}"
+    );
+    drills.end();
+
+    // A flipped byte: the drill fails, is not repeated every minute, and health says so.
+    let data = walk(&program.path("repo/data"), ".tar.zst");
+    let mut bytes = std::fs::read(&data).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::write(&data, bytes).unwrap();
+    let drills = Scheduler::start_with(&program, &["--drills-only"]);
+    let address = drills.event("serving")["address"].as_str().unwrap().to_owned();
+    let proved = drills.event_within("proved", 90);
+    assert!(proved["damage"][0].as_str().unwrap().contains("SHA-256"), "{proved}");
+    let ended = drills.event("ended");
+    assert_eq!(
+        (&ended["status"], &ended["repeats"]),
+        (&"failed".into(), &false.into()),
+        "{ended}"
+    );
+    assert_eq!(get(&address, "/health").0, 503);
+    drills.end();
+}
+
+fn walk(root: &std::path::Path, suffix: &str) -> std::path::PathBuf {
+    let found = crate::support::program::files_below(root)
+        .into_iter()
+        .map(|(path, _)| path);
+    found
+        .into_iter()
+        .find(|path| path.to_string_lossy().ends_with(suffix))
+        .map(|path| root.join(path))
+        .unwrap()
+}
+
+#[test]
+fn clean_up_is_dry_until_told_and_never_reaches_a_repository() {
+    let program = with_tree();
+    let logs = program.path("logs/app");
+    std::fs::create_dir_all(&logs).unwrap();
+    let old = std::fs::File::create(logs.join("old.log")).unwrap();
+    old.set_modified(std::time::SystemTime::now() - Duration::from_secs(40 * 86_400))
+        .unwrap();
+    let rule = |path: &std::path::Path, delete: bool| {
+        format!(
+            "[cleanup.logs]\npath = \"{}\"\nglob = \"*.log\"\nkeep = \"30d\"\ndelete = {delete}",
+            path.display()
+        )
+    };
+    configure(&program, "", &rule(&logs, false));
+    let said = program.expect(0, &["cleanup"]);
+    assert!(
+        said.contains("would remove old.log") && logs.join("old.log").exists(),
+        "{said}"
+    );
+    let scheduler = Scheduler::start(&program);
+    scheduler.event("planned");
+    scheduler.end();
+    program.expect(0, &["cleanup", "logs", "--delete"]);
+    assert!(!logs.join("old.log").exists());
+    program.refused(&["cleanup", "log"], "no [cleanup.log]", "\"logs\"");
+    configure(&program, "", &rule(&program.path("repo/data"), false));
+    program.refused(&["list"], "reaches the repository", "keep rules");
+    configure(&program, "", &rule(std::path::Path::new("/var"), false));
+    program.refused(&["list"], "is too wide", "two levels");
+}
+
+#[test]
+fn beyond_the_loopback_the_status_page_needs_a_token() {
+    let program = with_tree();
+    configure(&program, "", "schedule = \"0 2 * * *\"");
+    program.refused(
+        &["run", "--listen", "0.0.0.0:0"],
+        "there is no status_token",
+        "WIREVAULT_STATUS_TOKEN",
+    );
+    program.refused(&["run", "--drills-only"], "has no [drill.NAME]", "[drill.sunday]");
 }

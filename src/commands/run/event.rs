@@ -9,12 +9,37 @@ use serde_json::Value;
 use crate::commands::Status;
 use crate::schedule::Why;
 
+/// What the scheduler runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// A backup.
+    Backup,
+    /// A verification.
+    Drill,
+    /// A rule for local files.
+    Cleanup,
+}
+
+impl What {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Drill => "drill",
+            Self::Cleanup => "cleanup",
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// A job has its next time.
     Planned {
+        /// What it is.
+        what: What,
         /// Its name.
         job: String,
         /// When; never, when there is none.
@@ -22,6 +47,8 @@ pub enum Event {
     },
     /// A run begins.
     Begun {
+        /// What begins.
+        what: What,
         /// Name of the job.
         job: String,
         /// Why now.
@@ -31,6 +58,8 @@ pub enum Event {
     },
     /// A run ended.
     Ended {
+        /// What ended.
+        what: What,
         /// Name of the job.
         job: String,
         /// How.
@@ -59,6 +88,35 @@ pub enum Event {
         /// Objects that no snapshot needs any more.
         swept: u64,
     },
+    /// A drill looked at a snapshot.
+    Proved {
+        /// Name of the drill.
+        job: String,
+        /// The snapshot.
+        snapshot: String,
+        /// How deep it looked.
+        level: String,
+        /// What is damaged or was refused.
+        damage: Vec<String>,
+        /// What could not be looked at that deep.
+        skipped: Vec<String>,
+    },
+    /// A clean-up rule was applied.
+    Cleaned {
+        /// Name of the rule.
+        job: String,
+        /// Whether files were removed.
+        deleted: bool,
+        /// Files older than the rule allows.
+        files: u64,
+        /// Their size.
+        bytes: u64,
+    },
+    /// The status page is there.
+    Serving {
+        /// Its address.
+        address: String,
+    },
     /// The configuration was read again.
     Reloaded {
         /// Jobs with a schedule.
@@ -76,6 +134,24 @@ pub enum Event {
 }
 
 impl Event {
+    /// Reads what `verify` says of itself.
+    pub(super) fn proved(drill: &str, document: &Value) -> Vec<Self> {
+        let texts = |one: &Value, key: &str| -> Vec<String> {
+            let list = one.get(key).and_then(Value::as_array).into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let word = |one: &Value, key: &str| one.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let all = document.get("verified").and_then(Value::as_array);
+        let one = |one: &Value| Self::Proved {
+            job: drill.to_owned(),
+            snapshot: word(one, "snapshot"),
+            level: word(one, "level"),
+            damage: [texts(one, "damage"), texts(one, "refused")].concat(),
+            skipped: texts(one, "skipped"),
+        };
+        all.into_iter().flatten().map(one).collect()
+    }
+
     /// Reads what `prune` says of itself.
     pub(super) fn pruned(job: &str, repository: &str, document: &Value) -> Self {
         let decisions = document.get("decisions").and_then(Value::as_array);
@@ -106,14 +182,17 @@ fn local(time: Timestamp) -> String {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Planned { job, next: Some(next) } => writeln!(f, "{job}: next run {}", local(*next)),
-            Self::Planned { job, next: None } => writeln!(f, "{job}: no further run"),
-            Self::Begun { job, why, missed } => {
+            Self::Planned {
+                job, next: Some(next), ..
+            } => writeln!(f, "{job}: next run {}", local(*next)),
+            Self::Planned { job, next: None, .. } => writeln!(f, "{job}: no further run"),
+            Self::Begun { job, why, missed, .. } => {
                 write!(f, "{job}: begun")?;
                 match why {
                     Why::Scheduled => {}
                     Why::CaughtUp => write!(f, ", late")?,
                     Why::Repeated => write!(f, " again after a failure")?,
+                    Why::Changed => write!(f, " after a change")?,
                 }
                 if *missed > 0 {
                     write!(f, ", for {missed} missed before as well")?;
@@ -121,6 +200,7 @@ impl fmt::Display for Event {
                 writeln!(f)
             }
             Self::Ended {
+                what,
                 job,
                 status,
                 seconds,
@@ -131,7 +211,8 @@ impl fmt::Display for Event {
             } => {
                 let how = match status {
                     Status::Done => "done",
-                    Status::Partial => "finished, but some sources failed or lost items",
+                    Status::Partial if *what == What::Backup => "finished, but some sources failed or lost items",
+                    Status::Partial => "finished, but not all of it",
                     Status::Failed => "failed",
                 };
                 write!(f, "{job}: {how} after {seconds:.1} s")?;
@@ -158,6 +239,30 @@ impl fmt::Display for Event {
                     "{job}: {expired} snapshots expired, {swept} objects swept in {repository}"
                 )
             }
+            Self::Proved {
+                job,
+                snapshot,
+                level,
+                damage,
+                skipped,
+            } => {
+                let state = if damage.is_empty() { "ok" } else { "DAMAGED" };
+                write!(f, "{job}: {snapshot} {state} at level {level}")?;
+                for line in damage.iter().chain(skipped) {
+                    write!(f, "; {line}")?;
+                }
+                writeln!(f)
+            }
+            Self::Cleaned {
+                job,
+                deleted,
+                files,
+                bytes,
+            } => {
+                let did = if *deleted { "removed" } else { "would remove" };
+                writeln!(f, "{job}: {did} {files} files, {}", crate::config::format_bytes(*bytes))
+            }
+            Self::Serving { address } => writeln!(f, "status page, /metrics and /health at http://{address}/"),
             Self::Reloaded { jobs } => writeln!(f, "configuration read again: {jobs} jobs with a schedule"),
             Self::ReloadRefused { error, hint } => {
                 write!(f, "the configuration is wrong, the old one stays: {error}")?;

@@ -4,26 +4,39 @@
 //! for its turn and is caught up once. When a job is due is decided by [`crate::schedule`]; this file only asks, waits and
 //! acts. It waits in short steps, so that a clock that is set or a machine that slept is noticed within one of them.
 //!
+//! Notifications, dead man's switches and the status page learn from the same events that are printed; none of them can
+//! delay a run. Keep rules are applied after each run, and once a day for jobs that seldom run.
+//!
 //! SIGHUP reads the configuration again, between runs; one that is wrong is reported and the old one stays. SIGTERM and
 //! SIGINT end the present run (its uploads are given up) and then the process, with exit code 0.
 
+mod board;
 mod event;
-mod job;
+mod execute;
+mod look;
+mod page;
+mod server;
+mod task;
+mod tell;
+mod watched;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use event::Event;
-use job::ScheduledJob;
+use board::Board;
+pub use event::{Event, What};
+use task::{Task, Work};
+use tell::Teller;
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Report, Session, Status, backup, prune};
-use crate::config::{Config, JobConfig};
-use crate::error::{Error, Result};
+use crate::commands::{Outcome, Report, Session, Status, prune};
+use crate::config::Config;
+use crate::error::Result;
 use crate::schedule::{Next, Why};
 
 /// The longest pause without a look at the clock.
@@ -31,6 +44,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// Data without a snapshot are swept after a job's run at most this often in each repository.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Keep rules are applied at least this often, and first this long after the start.
+const PRUNE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+const FIRST_PRUNE: Duration = Duration::from_secs(60 * 60);
+
+/// Repositories are looked at for the status page at most, and at least, this often.
+const LOOK_AT_MOST: Duration = Duration::from_secs(10);
+const LOOK_AT_LEAST: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What is told when it ends has so long to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How `run` reads its configuration again, and where it says what it does.
 #[derive(Clone, Copy)]
@@ -51,20 +75,23 @@ fn now() -> Timestamp {
 
 /// Runs jobs until a signal ends it, or prints when each would run.
 pub async fn run(session: &Session, options: &args::Run, surroundings: Surroundings<'_>) -> Outcome {
-    let mut scheduler = Scheduler::new(session, surroundings)?;
-    scheduler.remember().await;
+    let mut scheduler = Scheduler::new(session, options, surroundings)?;
     if options.dry_run {
+        scheduler.remember().await;
         let planned = scheduler.planned();
         let text = planned.iter().map(ToString::to_string).collect();
         return said(serde_json::json!({ "jobs": planned }), text, Status::Done);
     }
     let mut hangup = signal(SignalKind::hangup())?;
+    let _server = scheduler.serve(options).await?;
+    scheduler.remember().await;
     for planned in scheduler.planned() {
-        (surroundings.tell)(&planned);
+        scheduler.tell(&planned);
     }
     notify(sd_notify::NotifyState::Ready);
     scheduler.work(&mut hangup).await;
     notify(sd_notify::NotifyState::Stopping);
+    scheduler.teller.finish(LAST_WORDS).await;
     (surroundings.tell)(&Event::Stopped);
     Ok(Box::new(Told))
 }
@@ -95,42 +122,84 @@ struct Scheduler<'a> {
     session: &'a Session,
     surroundings: Surroundings<'a>,
     config: Config,
-    jobs: Vec<ScheduledJob>,
+    drills_only: bool,
+    tasks: Vec<Task>,
+    board: Arc<Board>,
+    teller: Teller,
     swept: BTreeMap<String, Instant>,
+    /// When keep rules are applied next, by job.
+    prune_at: BTreeMap<String, Instant>,
+    /// When the repositories were last looked at, and whether something happened since.
+    looked: Option<Instant>,
+    news: bool,
 }
 
 impl<'a> Scheduler<'a> {
-    fn new(session: &'a Session, surroundings: Surroundings<'a>) -> Result<Self> {
+    fn new(session: &'a Session, options: &args::Run, surroundings: Surroundings<'a>) -> Result<Self> {
         let config = session.config.clone();
-        let jobs = scheduled_jobs(&config, now())?;
+        let tasks = Task::all(&config, now(), options.drills_only)?;
         Ok(Self {
             session,
             surroundings,
             config,
-            jobs,
+            drills_only: options.drills_only,
+            tasks,
+            board: Arc::default(),
+            teller: Teller::start(),
             swept: BTreeMap::new(),
+            prune_at: BTreeMap::new(),
+            looked: None,
+            news: true,
         })
     }
 
-    /// Looks for each job's last snapshot. A repository that does not answer costs only the catching up.
+    /// Begins to listen. A default address that is taken costs the status page, one that was asked for the start.
+    async fn serve(&self, options: &args::Run) -> Result<Option<server::Server>> {
+        let listen = options.listen.as_deref().unwrap_or(args::DEFAULT_LISTEN);
+        if matches!(listen, "off" | "none" | "") {
+            return Ok(None);
+        }
+        let token = self.config.status_token.clone();
+        match server::start(listen, Arc::clone(&self.board), token, now).await {
+            Ok(server) => {
+                let address = server.address.to_string();
+                self.tell(&Event::Serving { address });
+                Ok(Some(server))
+            }
+            Err(error) if options.listen.is_none() => {
+                tracing::warn!("no status page: {}", error.chain());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Prints an event and lets the board learn from it.
+    fn tell(&self, event: &Event) {
+        self.board.observe(event, now());
+        (self.surroundings.tell)(event);
+    }
+
+    /// Looks for each task's last run. A repository that does not answer costs only the catching up.
     async fn remember(&mut self) {
-        for job in &mut self.jobs {
-            let found = job.last_snapshot(self.session).await;
-            match found {
-                Ok(Some(start)) => job.history.last_start = start,
+        let session = with_config(self.session, &self.config);
+        for task in &mut self.tasks {
+            match task.last_run(&session).await {
+                Ok(Some(start)) => task.history.last_start = start,
                 Ok(None) => {}
-                Err(error) => tracing::warn!("job \"{}\": its last snapshot is unknown: {}", job.name, error.chain()),
+                Err(error) => tracing::warn!("\"{}\": its last run is unknown: {}", task.name, error.chain()),
             }
         }
     }
 
-    /// What comes next, job by job.
+    /// What comes next, task by task.
     fn planned(&self) -> Vec<Event> {
-        self.jobs
+        self.tasks
             .iter()
-            .map(|job| Event::Planned {
-                job: job.name.clone(),
-                next: job.next(now()).map(|next| next.at),
+            .map(|task| Event::Planned {
+                what: task.work.what(),
+                job: task.name.clone(),
+                next: task.next(now()).map(|next| next.at),
             })
             .collect()
     }
@@ -140,9 +209,10 @@ impl<'a> Scheduler<'a> {
         while !cancel.is_cancelled() {
             let wait = match self.due() {
                 Some((at, next)) => {
-                    self.run_job(at, next).await;
+                    self.run_task(at, next).await;
                     Duration::ZERO
                 }
+                None if self.look().await || self.prune_one().await => Duration::ZERO,
                 None => self.pause(),
             };
             tokio::select! {
@@ -154,60 +224,116 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// The job that has waited longest, if one is due.
+    /// The task that has waited longest, if one is due.
     fn due(&self) -> Option<(usize, Next)> {
         let now = now();
         let due = self
-            .jobs
+            .tasks
             .iter()
             .enumerate()
-            .filter_map(|(at, job)| Some((at, job.next(now)?)));
+            .filter_map(|(at, task)| Some((at, task.next(now)?)));
         due.filter(|(_, next)| next.at <= now).min_by_key(|(_, next)| next.at)
     }
 
     fn pause(&self) -> Duration {
         let now = now();
-        let nearest = self.jobs.iter().filter_map(|job| Some(job.next(now)?.at)).min();
-        let until = nearest.map(|at| at.duration_since(now));
-        until
-            .and_then(|until| Duration::try_from(until).ok())
-            .map_or(LONGEST_WAIT, |until| until.min(LONGEST_WAIT))
+        let nearest = self.tasks.iter().filter_map(|task| Some(task.next(now)?.at)).min();
+        let until = nearest.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+        let longest = if self.news { LOOK_AT_MOST } else { LONGEST_WAIT };
+        until.map_or(longest, |until| until.min(longest))
     }
 
-    async fn run_job(&mut self, at: usize, next: Next) {
-        let Some(job) = self.jobs.get(at) else { return };
-        let (name, timeout, started, clock) = (job.name.clone(), job.timeout, now(), Instant::now());
-        (self.surroundings.tell)(&Event::Begun {
+    async fn run_task(&mut self, at: usize, next: Next) {
+        let Some(task) = self.tasks.get(at) else { return };
+        let (name, work, started, clock) = (task.name.clone(), task.work.clone(), now(), Instant::now());
+        let begun = Event::Begun {
+            what: work.what(),
             job: name.clone(),
             why: next.why,
             missed: next.missed,
-        });
-        let result = back_up(self.session, &self.config, &name, timeout).await;
-        let (committed, error) = match &result {
-            Ok(status) => (*status != Status::Failed, None),
-            Err(error) => (false, Some((error.chain(), error.hint().map(str::to_owned)))),
         };
-        if let Some(job) = self.jobs.get_mut(at) {
-            job.ended(committed, started, now());
+        self.tell(&begun);
+        self.teller.begun(&self.config, &name, &next, started);
+        let result = execute::execute(self.session, &self.config, &name, &work).await;
+        let (status, error, hint, events) = match result {
+            Ok(done) => (done.status, done.complaint, None, done.events),
+            Err(error) => (
+                Status::Failed,
+                Some(error.chain()),
+                error.hint().map(str::to_owned),
+                vec![],
+            ),
+        };
+        for event in &events {
+            self.tell(event);
         }
-        let following = self.jobs.get(at).and_then(|job| job.next(now()));
-        let (error, hint) = error.unzip();
-        (self.surroundings.tell)(&Event::Ended {
+        // A drill that found damage and a rule that could not remove everything have had their run.
+        let ran = status != Status::Failed || (error.is_some() && !events.is_empty());
+        if let Some(task) = self.tasks.get_mut(at) {
+            task.ended(ran, started, now());
+        }
+        let following = self.tasks.get(at).and_then(|task| task.next(now()));
+        let ended = Event::Ended {
+            what: work.what(),
             job: name.clone(),
-            status: result.unwrap_or(Status::Failed),
+            status,
             seconds: clock.elapsed().as_secs_f64(),
             error,
-            hint: hint.flatten(),
+            hint,
             next: following.map(|next| next.at),
             repeats: following.is_some_and(|next| next.why == Why::Repeated),
-        });
-        if committed {
+        };
+        self.tell(&ended);
+        // Ended by us: nobody needs to be woken for that.
+        if !self.session.cancel.is_cancelled() {
+            self.teller.ended(&self.config, &ended, now());
+        }
+        self.news |= page::is_news(&ended);
+        if ran && matches!(work, Work::Backup { .. }) {
             self.prune(&name).await;
         }
     }
 
+    /// Looks at the repositories for the status page, when something happened or it was long ago.
+    async fn look(&mut self) -> bool {
+        let ago = self.looked.map(|at| at.elapsed());
+        let least = if self.news { LOOK_AT_MOST } else { LOOK_AT_LEAST };
+        if ago.is_some_and(|ago| ago < least) {
+            return false;
+        }
+        let session = with_config(self.session, &self.config);
+        look::look(&session, &self.board, now()).await;
+        (self.looked, self.news) = (Some(Instant::now()), false);
+        true
+    }
+
+    /// Applies the keep rules of a job whose turn it is.
+    async fn prune_one(&mut self) -> bool {
+        if self.drills_only {
+            return false;
+        }
+        let now = Instant::now();
+        for job in self
+            .config
+            .jobs
+            .iter()
+            .filter(|job| job.keep.is_some() || !job.keep_in.is_empty())
+        {
+            let first = || now.checked_add(FIRST_PRUNE).unwrap_or(now);
+            let at = self.prune_at.entry(job.name.clone()).or_insert_with(first);
+            if *at <= now {
+                let name = job.name.clone();
+                self.prune(&name).await;
+                return true;
+            }
+        }
+        false
+    }
+
     /// Applies the job's keep rules where it has some.
     async fn prune(&mut self, name: &str) {
+        let next = Instant::now().checked_add(PRUNE_EVERY);
+        self.prune_at.extend(next.map(|next| (name.to_owned(), next)));
         let plans = match with_config(self.session, &self.config).plans(&[name.to_owned()]) {
             Ok(plans) => plans,
             Err(error) => return tracing::warn!("prune after job \"{name}\": {}", error.chain()),
@@ -231,50 +357,41 @@ impl<'a> Scheduler<'a> {
                         self.swept.insert(url.clone(), Instant::now());
                     }
                     let document = report.document();
-                    (self.surroundings.tell)(&Event::pruned(name, &url, &document));
+                    self.tell(&Event::pruned(name, &url, &document));
+                    self.news = true;
                 }
                 Err(error) => tracing::warn!("prune {url} after job \"{name}\": {}", error.chain()),
             }
         }
     }
 
-    /// Reads the configuration again. Jobs of the same name keep their history.
+    /// Reads the configuration again. Tasks of the same name keep their history.
     fn reload(&mut self) {
         let read = (self.surroundings.reload)().and_then(|config| {
-            let jobs = scheduled_jobs(&config, now())?;
-            Ok((config, jobs))
+            let tasks = Task::all(&config, now(), self.drills_only)?;
+            Ok((config, tasks))
         });
         match read {
-            Err(error) => (self.surroundings.tell)(&Event::ReloadRefused {
+            Err(error) => self.tell(&Event::ReloadRefused {
                 error: error.chain(),
                 hint: error.hint().map(str::to_owned),
             }),
-            Ok((config, mut jobs)) => {
-                for job in &mut jobs {
-                    if let Some(old) = self.jobs.iter().find(|old| old.name == job.name) {
-                        job.history = old.history;
+            Ok((config, mut tasks)) => {
+                for task in &mut tasks {
+                    if let Some(old) = self.tasks.iter().find(|old| old.name == task.name) {
+                        task.history = old.history;
                     }
                 }
-                (self.config, self.jobs) = (config, jobs);
-                (self.surroundings.tell)(&Event::Reloaded { jobs: self.jobs.len() });
+                (self.config, self.tasks, self.news) = (config, tasks, true);
+                let names: Vec<&str> = self.tasks.iter().map(|task| task.name.as_str()).collect();
+                self.board.keep_tasks(&names);
+                self.tell(&Event::Reloaded { jobs: self.tasks.len() });
                 for planned in self.planned() {
-                    (self.surroundings.tell)(&planned);
+                    self.tell(&planned);
                 }
             }
         }
     }
-}
-
-fn scheduled_jobs(config: &Config, started: Timestamp) -> Result<Vec<ScheduledJob>> {
-    let scheduled = config.jobs.iter().filter(|job| job.schedule.is_some());
-    let jobs = scheduled
-        .map(|job: &JobConfig| ScheduledJob::new(config, job, started))
-        .collect::<Result<Vec<_>>>()?;
-    if jobs.is_empty() {
-        return Err(Error::invalid(format!("{} has no job with a schedule", config.origin))
-            .with_hint("Write schedule = \"0 2 * * *\" into a [job.NAME], or set BACKUP_SCHEDULE."));
-    }
-    Ok(jobs)
 }
 
 /// The session with the configuration of now.
@@ -287,32 +404,5 @@ fn with_config(session: &Session, config: &Config) -> Session {
         reporter: session.reporter.clone(),
         cancel: session.cancel.child_token(),
         spool_dir: session.spool_dir.clone(),
-    }
-}
-
-/// Runs one job, for so long at most.
-async fn back_up(session: &Session, config: &Config, name: &str, timeout: Option<Duration>) -> Result<Status> {
-    let session = with_config(session, config);
-    let options = args::Backup {
-        max_block: None,
-        targets: vec![name.to_owned()],
-        dry_run: false,
-        parallel: args::DEFAULT_PARALLEL,
-        level: None,
-    };
-    let mut work = Box::pin(backup::run(&session, &options));
-    let Some(timeout) = timeout else {
-        return work.await.map(|report| report.status());
-    };
-    tokio::select! {
-        done = &mut work => done.map(|report| report.status()),
-        () = tokio::time::sleep(timeout) => {
-            // It gives its uploads up and ends; a manifest that was being written may still count.
-            session.cancel.cancel();
-            work.await.map(|report| report.status()).map_err(|_| {
-                Error::new(crate::error::ErrorKind::TimedOut, format!("not done within {}", crate::config::format_duration(timeout)))
-                    .with_hint("Raise the job's timeout, or find out what it waits for with -v.")
-            })
-        }
     }
 }

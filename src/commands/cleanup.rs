@@ -1,0 +1,267 @@
+//! `cleanup`: removes plain local files that are older than a rule allows. Deciding and doing are two steps.
+//!
+//! Without `--delete` it only says what would go. A rule reaches regular files below its directory whose path matches and
+//! whose modification is older than `keep`. Directories are opened one below the other without following links, and a file
+//! is looked at through the directory it is removed from, right before that, so nothing outside the directory can be reached
+//! and a file that was written meanwhile stays. Other file systems below the directory are left alone.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::{SignedDuration, Timestamp};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use serde_json::json;
+
+use crate::cli::args;
+use crate::commands::said::said;
+use crate::commands::{Outcome, Session, Status};
+use crate::config::{CleanupConfig, format_bytes, nearest};
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// Directories below each other at most.
+const MAX_DEPTH: usize = 64;
+
+/// Paths that a report names; the rest is counted.
+const MAX_NAMED: usize = 1000;
+
+/// What a rule found, or did.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub(crate) struct Cleaned {
+    /// The rule.
+    pub(crate) rule: String,
+    /// Whether files were removed.
+    pub(crate) deleted: bool,
+    /// Files older than the rule allows.
+    pub(crate) files: u64,
+    /// Their size in bytes.
+    pub(crate) bytes: u64,
+    /// Matching files that stay.
+    pub(crate) kept: u64,
+    /// The first of the old files, relative to the rule's directory.
+    pub(crate) paths: Vec<String>,
+    /// What could not be looked at or removed.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Applies the rules that were named, or all.
+pub async fn run(session: &Session, options: &args::Cleanup) -> Outcome {
+    let rules = &session.config.cleanups;
+    for name in &options.rules {
+        if !rules.iter().any(|rule| rule.name == *name) {
+            let error = Error::invalid(format!("{} has no [cleanup.{name}]", session.config.origin));
+            return Err(match nearest(name, rules.iter().map(|rule| rule.name.as_str())) {
+                Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
+                None => error.with_hint("Write [cleanup.NAME] with path, glob and keep into wirevault.toml."),
+            });
+        }
+    }
+    let mut all = Vec::new();
+    for rule in rules {
+        if options.rules.is_empty() || options.rules.contains(&rule.name) {
+            session.check_cancelled()?;
+            all.push(apply(rule.clone(), Timestamp::now(), options.delete).await?);
+        }
+    }
+    let failed = all.iter().any(|one| !one.failures.is_empty());
+    let text = all.iter().map(text_of).collect();
+    let status = if failed { Status::Partial } else { Status::Done };
+    said(json!({ "cleanup": all }), text, status)
+}
+
+/// Applies one rule on a blocking thread.
+pub(crate) async fn apply(rule: CleanupConfig, now: Timestamp, delete: bool) -> Result<Cleaned> {
+    tokio::task::spawn_blocking(move || clean(&rule, now, delete))
+        .await
+        .map_err(|e| Error::new(ErrorKind::Other, "the clean-up thread ended early").with_cause(e))?
+}
+
+struct Walk<'a> {
+    globs: GlobSet,
+    before: Timestamp,
+    device: u64,
+    delete: bool,
+    found: &'a mut Cleaned,
+}
+
+fn clean(rule: &CleanupConfig, now: Timestamp, delete: bool) -> Result<Cleaned> {
+    let section = || format!("[cleanup.{}]", rule.name);
+    let mut found = Cleaned {
+        rule: rule.name.clone(),
+        deleted: delete,
+        ..Cleaned::default()
+    };
+    let age = SignedDuration::try_from(rule.keep).unwrap_or(SignedDuration::MAX);
+    let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+    let root = rustix::fs::open(&rule.path, directory(), Mode::empty())
+        .map_err(std::io::Error::from)
+        .with_context(|| format!("open \"{}\"", rule.path.display()))
+        .with_context(section)?;
+    let stat = rustix::fs::fstat(&root).map_err(std::io::Error::from);
+    let device = stat.context("look at the directory").with_context(section)?.st_dev;
+    let mut walk = Walk {
+        globs: globs(&rule.globs).with_context(section)?,
+        before,
+        device,
+        delete,
+        found: &mut found,
+    };
+    walk.directory(&root, Path::new(""), 0);
+    Ok(found)
+}
+
+fn directory() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+}
+
+/// A pattern without a slash is meant at any depth.
+fn globs(patterns: &[String]) -> Result<GlobSet> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        let wide = if pattern.contains('/') {
+            pattern.trim_start_matches('/').to_owned()
+        } else {
+            format!("**/{pattern}")
+        };
+        let glob = GlobBuilder::new(&wide).literal_separator(true).build();
+        set.add(glob.map_err(|e| Error::invalid(format!("invalid pattern \"{pattern}\"")).with_cause(e))?);
+    }
+    set.build()
+        .map_err(|e| Error::invalid("invalid patterns").with_cause(e))
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, fd: &OwnedFd, path: &Path, depth: usize) {
+        let entries = match Dir::read_from(fd) {
+            Ok(entries) => entries,
+            Err(error) => return self.failed(path, "read", error),
+        };
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return self.failed(path, "read", error),
+            };
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            self.entry(fd, name, &path.join(name), depth);
+        }
+    }
+
+    fn entry(&mut self, parent: &OwnedFd, name: &OsStr, path: &PathBuf, depth: usize) {
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => return,
+            Err(error) => return self.failed(path, "look at", error),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if stat.st_dev == self.device && depth < MAX_DEPTH => {
+                match rustix::fs::openat(parent, name, directory(), Mode::empty()) {
+                    Ok(fd) => self.directory(&fd, path, depth + 1),
+                    Err(error) => self.failed(path, "open", error),
+                }
+            }
+            FileType::RegularFile if self.globs.is_match(path) => {
+                if !self.is_old(&stat) {
+                    self.found.kept += 1;
+                } else if !self.delete || self.remove(parent.as_fd(), name, path) {
+                    self.found.files += 1;
+                    self.found.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+                    if self.found.paths.len() < MAX_NAMED {
+                        self.found.paths.push(path.display().to_string());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_old(&self, stat: &Stat) -> bool {
+        Timestamp::from_second(stat.st_mtime).is_ok_and(|modified| modified < self.before)
+    }
+
+    fn remove(&mut self, parent: impl AsFd, name: &OsStr, path: &Path) -> bool {
+        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) => true,
+            Err(error) => {
+                self.failed(path, "remove", error);
+                false
+            }
+        }
+    }
+
+    fn failed(&mut self, path: &Path, act: &str, error: rustix::io::Errno) {
+        if self.found.failures.len() < MAX_NAMED {
+            let error = std::io::Error::from(error);
+            self.found
+                .failures
+                .push(format!("{act} \"{}\": {error}", path.display()));
+        }
+    }
+}
+
+fn text_of(cleaned: &Cleaned) -> String {
+    let did = if cleaned.deleted { "removed" } else { "would remove" };
+    let mut text = String::new();
+    for path in &cleaned.paths {
+        text.push_str(&format!("{did} {path}\n"));
+    }
+    for failure in &cleaned.failures {
+        text.push_str(&format!("failed: {failure}\n"));
+    }
+    let (files, size) = (cleaned.files, format_bytes(cleaned.bytes));
+    text.push_str(&format!(
+        "{}: {did} {files} files, {size}; {} are young enough\n",
+        cleaned.rule, cleaned.kept
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn only_old_matching_regular_files_below_the_directory_go() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join("logs").join(name);
+        std::fs::create_dir_all(path("deep")).unwrap();
+        std::fs::create_dir(root.path().join("outside")).unwrap();
+        let old = SystemTime::now() - Duration::from_secs(40 * 86_400);
+        let make = |path: PathBuf, aged: bool| {
+            let file = std::fs::File::create(&path).unwrap();
+            if aged {
+                file.set_modified(old).unwrap();
+            }
+        };
+        make(path("old.log"), true);
+        make(path("deep/old.log"), true);
+        make(path("new.log"), false);
+        make(path("old.txt"), true);
+        make(root.path().join("outside/old.log"), true);
+        std::os::unix::fs::symlink(root.path().join("outside"), path("link")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("outside/old.log"), path("link.log")).unwrap();
+        let rule = CleanupConfig {
+            name: "logs".into(),
+            path: root.path().join("logs"),
+            globs: vec!["*.log".into()],
+            keep: Duration::from_secs(30 * 86_400),
+            delete: false,
+            timing: crate::config::Timing::default(),
+        };
+        let dry = clean(&rule, Timestamp::now(), false).unwrap();
+        assert_eq!((dry.files, dry.kept, dry.failures.len()), (2, 1, 0), "{dry:?}");
+        assert!(path("old.log").exists());
+        let done = clean(&rule, Timestamp::now(), true).unwrap();
+        assert_eq!((done.files, done.kept), (2, 1), "{done:?}");
+        assert!(!path("old.log").exists() && !path("deep/old.log").exists());
+        assert!(path("new.log").exists() && path("old.txt").exists() && path("link.log").is_symlink());
+        assert!(root.path().join("outside/old.log").exists());
+    }
+}

@@ -1,0 +1,208 @@
+//! Runs one task, bounded in time, and says how it ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::task::{Work, if_there};
+use super::watched::Watched;
+use super::{Event, with_config};
+use crate::cli::args;
+use crate::commands::{Session, Status, backup, cleanup, open, verify};
+use crate::config::{Config, DrillConfig, format_duration};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How a run ended, and what it has to say besides.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) status: Status,
+    /// What was not well, for a run that ended all the same.
+    pub(super) complaint: Option<String>,
+    pub(super) events: Vec<Event>,
+}
+
+impl Done {
+    fn new(status: Status, complaint: Option<String>, events: Vec<Event>) -> Self {
+        Self {
+            status,
+            complaint,
+            events,
+        }
+    }
+}
+
+/// Runs a task to its end.
+pub(super) async fn execute(session: &Session, config: &Config, name: &str, work: &Work) -> Result<Done> {
+    match work {
+        Work::Backup { timeout, idle_timeout } => {
+            let session = with_config(session, config);
+            bounded(session, *timeout, *idle_timeout, async |session| {
+                back_up(session, name).await
+            })
+            .await
+        }
+        Work::Drill(drill) => {
+            let session = with_config(session, config);
+            bounded(session, drill.timeout, None, async |session| {
+                verify_all(session, drill).await
+            })
+            .await
+        }
+        Work::Cleanup(rule) => {
+            let cleaned = cleanup::apply(rule.clone(), Timestamp::now(), rule.delete).await?;
+            let event = Event::Cleaned {
+                job: name.to_owned(),
+                deleted: cleaned.deleted,
+                files: cleaned.files,
+                bytes: cleaned.bytes,
+            };
+            let status = if cleaned.failures.is_empty() {
+                Status::Done
+            } else {
+                Status::Partial
+            };
+            Ok(Done::new(status, cleaned.failures.first().cloned(), vec![event]))
+        }
+    }
+}
+
+/// Ends work that takes too long, or during which nothing moves for too long.
+async fn bounded(
+    mut session: Session,
+    timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    work: impl AsyncFnOnce(&Session) -> Result<Done>,
+) -> Result<Done> {
+    let watched = Arc::new(Watched::new(session.reporter.clone()));
+    session.reporter = watched.clone();
+    let (cancel, begun) = (session.cancel.clone(), Instant::now());
+    let mut work = Box::pin(work(&session));
+    let late = loop {
+        let step = Duration::from_millis(500);
+        let left = timeout.map_or(step, |timeout| timeout.saturating_sub(begun.elapsed()).min(step));
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(left) => {}
+        }
+        if let Some(timeout) = timeout.filter(|timeout| begun.elapsed() >= *timeout) {
+            break (format!("not done within {}", format_duration(timeout)), "timeout");
+        }
+        if let Some(idle) = idle_timeout.filter(|idle| watched.idle() >= *idle) {
+            break (format!("nothing moved for {}", format_duration(idle)), "idle_timeout");
+        }
+    };
+    // It gives its uploads up and ends; a manifest that was being written may still count.
+    cancel.cancel();
+    let (message, key) = late;
+    work.await.map_err(|_| {
+        Error::new(ErrorKind::TimedOut, message)
+            .with_hint(format!("Raise the job's {key}, or find out what it waits for with -v."))
+    })
+}
+
+async fn back_up(session: &Session, name: &str) -> Result<Done> {
+    let options = args::Backup {
+        max_block: None,
+        targets: vec![name.to_owned()],
+        dry_run: false,
+        parallel: args::DEFAULT_PARALLEL,
+        level: None,
+    };
+    let report = Box::pin(backup::run(session, &options)).await?;
+    let status = report.status();
+    let complaint = (status != Status::Done)
+        .then(|| complaint(&report.document()))
+        .flatten();
+    Ok(Done::new(status, complaint, vec![]))
+}
+
+/// Finds the first thing that was not well in what `backup` says of itself.
+fn complaint(document: &serde_json::Value) -> Option<String> {
+    let list = |key: &str| {
+        document
+            .get(key)
+            .and_then(serde_json::Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let errors = list("errors")
+        .into_iter()
+        .filter_map(|error| error.as_str().map(str::to_owned));
+    let sources = list("snapshots").into_iter().flat_map(|snapshot| {
+        let sources = snapshot.get("sources").and_then(serde_json::Value::as_array).cloned();
+        sources.unwrap_or_default().into_iter()
+    });
+    let failed = sources.filter_map(|source| source.get("error").and_then(|e| e.as_str()).map(str::to_owned));
+    errors.chain(failed).next()
+}
+
+/// Verifies in each repository that the drill is for.
+async fn verify_all(session: &Session, drill: &DrillConfig) -> Result<Done> {
+    let repositories: Vec<String> = match (&drill.repository, &session.repository) {
+        (Some(name), _) | (None, Some(name)) => vec![name.clone()],
+        (None, None) => session.config.repositories.iter().map(|r| r.name.clone()).collect(),
+    };
+    let (mut events, mut status) = (Vec::new(), Status::Done);
+    for repository in repositories {
+        let mut session = with_config(session, &session.config);
+        session.repository = Some(repository.clone());
+        let snapshots = wanted(&session, drill).await?;
+        if snapshots.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("repository \"{repository}\" has no snapshot to verify"),
+            ));
+        }
+        let options = args::Verify {
+            all: snapshots == ["all"],
+            snapshots,
+            level: level(&drill.level),
+            into: drill.into.as_ref().map(|into| into.expose().to_owned()),
+            no_evidence: false,
+            drill: Some(drill.name.clone()),
+        };
+        let report = Box::pin(verify::run(&session, &options)).await?;
+        events.extend(Event::proved(&drill.name, &report.document()));
+        status = match (status, report.status()) {
+            (Status::Failed, _) | (_, Status::Failed) => Status::Failed,
+            (Status::Partial, _) | (_, Status::Partial) => Status::Partial,
+            (Status::Done, Status::Done) => Status::Done,
+        };
+    }
+    let damage = events.iter().find_map(|event| match event {
+        Event::Proved { snapshot, damage, .. } => Some(format!("{snapshot}: {}", damage.first()?)),
+        _ => None,
+    });
+    Ok(Done::new(status, damage, events))
+}
+
+/// The snapshots of the drill: those it names, or the latest of each job that has one.
+async fn wanted(session: &Session, drill: &DrillConfig) -> Result<Vec<String>> {
+    if !drill.snapshots.is_empty() {
+        return Ok(drill.snapshots.clone());
+    }
+    let Some(repository) = if_there(session, open::store(&session.repository_config()?).await?).await? else {
+        return Ok(Vec::new());
+    };
+    let mut latest = Vec::new();
+    for job in &session.config.jobs {
+        match session
+            .or_cancelled(repository.resolve(&format!("latest:{}", job.name)))
+            .await
+        {
+            Ok(id) => latest.push(id.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(latest)
+}
+
+fn level(word: &str) -> args::Level {
+    match word {
+        "stored" => args::Level::Stored,
+        "restored" => args::Level::Restored,
+        _ => args::Level::Content,
+    }
+}

@@ -1,0 +1,361 @@
+//! What is configured of the world around the jobs: hooks, notifications, pings, drills, clean-up rules.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::url::checked_name;
+use crate::config::{Secret, units};
+use crate::error::{Context, Error, Result};
+
+/// An address that is called, or a program that is started: the only kind of program that ever is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// Is sent a POST.
+    Http(Secret),
+    /// Program and arguments; no shell.
+    Command(Vec<String>),
+}
+
+/// Hooks of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Before the run; if it fails, the run fails.
+    pub before: Option<Hook>,
+    /// After a run that brought a snapshot.
+    pub after: Option<Hook>,
+    /// After a run that brought none.
+    pub on_failure: Option<Hook>,
+}
+
+/// Addresses of a dead man's switch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ping {
+    /// Called when a run begins.
+    pub start: Option<Secret>,
+    /// Called when it succeeded.
+    pub success: Option<Secret>,
+    /// Called when it failed, with the error as body.
+    pub fail: Option<Secret>,
+}
+
+/// One channel that is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyConfig {
+    /// Its name.
+    pub name: String,
+    /// What it speaks.
+    pub kind: NotifyKind,
+    /// Where it listens; such addresses are secrets.
+    pub url: Secret,
+    /// Sent as bearer token.
+    pub token: Option<Secret>,
+    /// Of which jobs and drills; of all when empty.
+    pub jobs: Vec<String>,
+    /// Of what.
+    pub on: Vec<Occasion>,
+}
+
+/// Forms of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotifyKind {
+    /// A JSON document.
+    Webhook,
+    /// `{"text": …}`: Slack, Mattermost, Rocket.Chat.
+    Slack,
+    /// Text with headers: ntfy.
+    Ntfy,
+}
+
+/// What is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// A run failed, wholly or in part.
+    Failure,
+    /// The first run that is well after one that was not.
+    Recovery,
+    /// Times passed without a run.
+    Missed,
+}
+
+/// A time plan, of whatever it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Five cron fields.
+    pub schedule: String,
+    /// IANA name, if not the one of all.
+    pub timezone: Option<String>,
+    /// Runs begin later by a part of this.
+    pub jitter: Duration,
+}
+
+/// A verification on schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrillConfig {
+    /// Its name.
+    pub name: String,
+    /// When.
+    pub timing: Timing,
+    /// `stored`, `content` or `restored`.
+    pub level: String,
+    /// Snapshots, as `verify` takes them; the latest of each job when empty.
+    pub snapshots: Vec<String>,
+    /// Server for scratch databases of level `restored`.
+    pub into: Option<Secret>,
+    /// In which repository, if there are several.
+    pub repository: Option<String>,
+    /// A drill that takes longer is ended.
+    pub timeout: Option<Duration>,
+}
+
+/// A rule by age for plain local files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CleanupConfig {
+    /// Its name.
+    pub name: String,
+    /// The directory.
+    pub path: PathBuf,
+    /// Which files below it.
+    pub globs: Vec<String>,
+    /// Files modified within this stay.
+    pub keep: Duration,
+    /// Whether `run` removes; otherwise it only says what it would remove.
+    pub delete: bool,
+    /// When `run` applies it.
+    pub timing: Timing,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawHook {
+    Url(String),
+    Command(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawPing {
+    Base(String),
+    Each {
+        start: Option<String>,
+        success: Option<String>,
+        fail: Option<String>,
+    },
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawNotify {
+    kind: NotifyKind,
+    url: Option<String>,
+    url_file: Option<PathBuf>,
+    token: Option<String>,
+    token_file: Option<PathBuf>,
+    #[serde(default)]
+    jobs: Vec<String>,
+    on: Option<Vec<Occasion>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawDrill {
+    schedule: String,
+    timezone: Option<String>,
+    jitter: Option<String>,
+    #[serde(default = "content")]
+    level: String,
+    #[serde(default)]
+    snapshots: Vec<String>,
+    into: Option<String>,
+    repository: Option<String>,
+    timeout: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawCleanup {
+    path: PathBuf,
+    glob: Globs,
+    keep: String,
+    #[serde(default)]
+    delete: bool,
+    schedule: Option<String>,
+    timezone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Globs {
+    One(String),
+    Several(Vec<String>),
+}
+
+fn content() -> String {
+    "content".to_owned()
+}
+
+fn address(text: &str) -> Result<Secret> {
+    let url = url::Url::parse(text).ok();
+    if url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+        return Ok(Secret::new(text));
+    }
+    Err(Error::invalid("an address to call is not a URL").with_hint("Write http://… or https://…"))
+}
+
+pub(super) fn from_file(path: &std::path::Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read \"{}\"", path.display()))?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+fn duration(text: Option<String>, key: &str) -> Result<Option<Duration>> {
+    text.map(|text| units::parse_duration(&text))
+        .transpose()
+        .context(key.to_owned())
+}
+
+pub(super) fn hook(raw: Option<RawHook>, key: &str) -> Result<Option<Hook>> {
+    raw.map(|raw| match raw {
+        RawHook::Url(text) => address(&text).map(Hook::Http).map_err(|error| {
+            error.with_hint("Write an address (http://…), or a program with its arguments as a list: [\"/path/program\", \"argument\"].")
+        }),
+        RawHook::Command(words) if words.first().is_some_and(|program| program.starts_with('/')) => {
+            Ok(Hook::Command(words))
+        }
+        RawHook::Command(_) => Err(Error::invalid("a program is not named by its full path")
+            .with_hint("Write [\"/path/program\", \"argument\"]; no shell is started.")),
+    })
+    .transpose()
+    .context(key.to_owned())
+}
+
+pub(super) fn ping(raw: Option<RawPing>) -> Result<Ping> {
+    let secret = |text: Option<String>| text.as_deref().map(address).transpose().context("ping");
+    Ok(match raw {
+        None => Ping::default(),
+        Some(RawPing::Each { start, success, fail }) => Ping {
+            start: secret(start)?,
+            success: secret(success)?,
+            fail: secret(fail)?,
+        },
+        Some(RawPing::Base(base)) => {
+            let base = base.trim_end_matches('/');
+            Ping {
+                start: secret(Some(format!("{base}/start")))?,
+                success: secret(Some(base.to_owned()))?,
+                fail: secret(Some(format!("{base}/fail")))?,
+            }
+        }
+    })
+}
+
+pub(super) fn notify(name: String, raw: RawNotify, known: &[&str]) -> Result<NotifyConfig> {
+    let section = || format!("[notify.{name}]");
+    let url = match (raw.url, raw.url_file) {
+        (Some(url), None) => url,
+        (None, Some(path)) => from_file(&path).with_context(section)?,
+        _ => {
+            return Err(Error::invalid("one of \"url\" and \"url_file\" is needed")
+                .with_hint("Add a line url = \"https://…\".")
+                .context(section()));
+        }
+    };
+    let token = match (raw.token, raw.token_file) {
+        (Some(token), _) => Some(token),
+        (None, path) => path.as_deref().map(from_file).transpose().with_context(section)?,
+    };
+    for job in &raw.jobs {
+        super::file::defined(job, "job", known, &section())?;
+    }
+    Ok(NotifyConfig {
+        url: address(&url).with_context(section)?,
+        token: token.map(Secret::new),
+        kind: raw.kind,
+        jobs: raw.jobs,
+        on: raw
+            .on
+            .unwrap_or_else(|| vec![Occasion::Failure, Occasion::Recovery, Occasion::Missed]),
+        name,
+    })
+}
+
+pub(super) fn drill(name: String, raw: RawDrill, repositories: &[&str]) -> Result<DrillConfig> {
+    let section = format!("[drill.{name}]");
+    checked_name(&name).context(section.clone())?;
+    let levels = ["stored", "content", "restored"];
+    super::file::one_of(&raw.level, "level", &levels, &section)?;
+    if let Some(repository) = &raw.repository {
+        super::file::defined(repository, "repository", repositories, &section)?;
+    }
+    if raw.into.is_some() && raw.level != "restored" {
+        return Err(
+            Error::invalid(format!("{section} has \"into\", but level {}", raw.level))
+                .with_hint("Scratch databases belong to level = \"restored\"."),
+        );
+    }
+    Ok(DrillConfig {
+        name,
+        timing: Timing {
+            schedule: raw.schedule,
+            timezone: raw.timezone,
+            jitter: duration(raw.jitter, "jitter")?.unwrap_or_default(),
+        },
+        level: raw.level,
+        snapshots: raw.snapshots,
+        into: raw.into.map(Secret::new),
+        repository: raw.repository,
+        timeout: duration(raw.timeout, "timeout")?,
+    })
+}
+
+pub(super) fn cleanup(name: String, raw: RawCleanup) -> Result<CleanupConfig> {
+    let section = || format!("[cleanup.{name}]");
+    let keep = units::parse_duration(&raw.keep).with_context(section)?;
+    if keep < Duration::from_secs(3600) {
+        return Err(
+            Error::invalid(format!("keep = \"{}\" of {} is less than an hour", raw.keep, section()))
+                .with_hint("Write an age, for example keep = \"30d\"."),
+        );
+    }
+    let components = raw.path.components().count();
+    if !raw.path.is_absolute() || components < 3 {
+        return Err(
+            Error::invalid(format!("path \"{}\" of {} is too wide", raw.path.display(), section()))
+                .with_hint("Name a directory by its full path, at least two levels deep, for example /var/log/app."),
+        );
+    }
+    Ok(CleanupConfig {
+        path: raw.path,
+        globs: match raw.glob {
+            Globs::One(one) => vec![one],
+            Globs::Several(several) => several,
+        },
+        keep,
+        delete: raw.delete,
+        timing: Timing {
+            schedule: raw.schedule.unwrap_or_else(|| "30 4 * * *".to_owned()),
+            timezone: raw.timezone,
+            jitter: Duration::ZERO,
+        },
+        name,
+    })
+}
+
+/// A clean-up rule must not reach a repository: its data are removed by the keep rules alone.
+pub(super) fn spares_repositories(rule: &CleanupConfig, urls: &[String]) -> Result<()> {
+    for url in urls {
+        let Some(directory) = url.strip_prefix("file://").map(std::path::Path::new) else {
+            continue;
+        };
+        if directory.starts_with(&rule.path) || rule.path.starts_with(directory) {
+            return Err(
+                Error::invalid(format!("[cleanup.{}] reaches the repository {url}", rule.name))
+                    .with_hint("Snapshots go by the keep rules of their jobs; choose another path."),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Sections by name.
+pub(super) type Sections<T> = BTreeMap<String, T>;
