@@ -48,4 +48,8 @@ pub struct ArchiveInfo {
     pub frames: u64,
     /// How frames are compressed.
     pub compression: Compression,
+    /// SHA-256 over what the entries are (names, kinds, sizes, modes, owners, digests of their data), without their times:
+    /// two archives with the same one hold the same content. Archives of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_sha256: Option<String>,
 }

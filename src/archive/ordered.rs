@@ -137,6 +137,8 @@ struct IndexBuilder {
     first: Option<Name>,
     last: Option<Vec<u8>>,
     unsorted: bool,
+    /// Over what the entries are, without their times.
+    content: Sha256,
 }
 
 impl IndexBuilder {
@@ -149,6 +151,10 @@ impl IndexBuilder {
             let name = entry.name.bytes()?;
             self.unsorted |= self.last.as_ref().is_some_and(|last| *last >= name);
             self.last = Some(name);
+            self.content.update(content(entry)?);
+        }
+        if let Line::End(end) = line {
+            self.content.update(json(end)?);
         }
         serde_json::to_writer(&mut self.lines, line)
             .map_err(|e| Error::new(ErrorKind::Other, "write index line").with_cause(e))?;
@@ -183,6 +189,24 @@ impl IndexBuilder {
         self.stored.extend_from_slice(&stored);
         Ok(())
     }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::new(ErrorKind::Other, "write index line").with_cause(e))
+}
+
+/// What an entry is. Its place in the archive is not part of that, nor is the time of a file or directory; a link, whose
+/// target stands in the archive alone, goes by its time.
+fn content(entry: &EntryLine) -> Result<Vec<u8>> {
+    let mut entry = entry.clone();
+    entry.offset = 0;
+    if matches!(
+        entry.kind,
+        crate::archive::EntryKind::File | crate::archive::EntryKind::Directory
+    ) {
+        entry.mtime = (0, 0);
+    }
+    json(&entry)
 }
 
 fn name_bytes(name: &Name) -> usize {
@@ -357,6 +381,7 @@ impl OrderedWriter {
             return Ok(());
         };
         let (entries, frames, sealing) = (archive.entries, u64::from(archive.frames), archive.sealing);
+        let content = archive.index.content.finalize();
         let stored = archive.object.finish().await.context("finish archive")?;
         let mut object = ObjectWriter::create(Arc::clone(&self.store), index_key, options);
         if let Err(error) = sealing.write(&mut object, &index).await {
@@ -373,6 +398,7 @@ impl OrderedWriter {
             entries,
             frames,
             compression,
+            content_sha256: Some(hex::encode(content)),
         });
         Ok(())
     }

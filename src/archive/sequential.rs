@@ -219,7 +219,7 @@ impl SequentialWriter {
     fn frame(&mut self, at_boundary: bool) -> Result<&mut Building> {
         if self.frame.is_none() {
             self.writer.check()?;
-            let buffer = self.runtime.block_on(self.writer.pipeline().pool.acquire());
+            let buffer = self.runtime.block_on(self.writer.buffer());
             self.writer.check()?;
             self.frame = Some(Building {
                 buffer,

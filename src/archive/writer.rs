@@ -5,7 +5,7 @@
 //! frame into a part. So whoever holds a buffer can always finish, with any number of producers.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use crate::archive::ordered::{self, Failure, Frame, Item, Message, OrderedWriter
 use crate::archive::{ArchiveInfo, ChunkFacts, Compression, EntryMeta, Pipeline, StreamRecord, header};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{Buffer, HEADROOM_BYTES, TAILROOM_BYTES};
+use crate::storage::limit::Bucket;
 use crate::storage::upload::UploadOptions;
 use crate::storage::{ObjectKey, SharedStore};
 
@@ -91,6 +92,7 @@ struct Shared {
     messages: mpsc::UnboundedSender<Message>,
     failure: Failure,
     abort: AbortHandle,
+    rate: OnceLock<Bucket>,
 }
 
 /// Gives a writer up from outside, also when the writer itself was dropped.
@@ -153,16 +155,30 @@ impl ArchiveWriter {
             messages,
             failure,
             abort,
+            rate: OnceLock::new(),
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
     }
 
+    /// Bounds how fast the source is read, in bytes per second.
+    pub fn limit_rate(&self, bytes_per_second: u64) {
+        let _ = self.shared.rate.set(Bucket::new(bytes_per_second));
+    }
+
+    /// Waits until what was read so far is paid for, then for a buffer.
+    pub(crate) async fn buffer(&self) -> Buffer {
+        if let Some(rate) = self.shared.rate.get() {
+            rate.take(0).await;
+        }
+        self.shared.pipeline.pool.acquire().await
+    }
+
     /// Waits for a buffer to fill. The caller must hold no other one.
     pub async fn chunk_buffer(&self) -> Result<ChunkBuffer> {
         self.check()?;
-        let mut buffer = self.shared.pipeline.pool.acquire().await;
+        let mut buffer = self.buffer().await;
         self.check()?;
         buffer.bytes.resize(HEADROOM_BYTES, 0);
         Ok(ChunkBuffer {
@@ -227,6 +243,9 @@ impl ArchiveWriter {
 
     /// Gives the frame its place and queues it for a worker.
     pub(crate) fn submit_frame(&self, frame: RawFrame) {
+        if let Some(rate) = self.shared.rate.get() {
+            rate.charge(u64::try_from(frame.buffer.bytes.len()).unwrap_or(u64::MAX));
+        }
         let sequence = self.place();
         let (messages, compression) = (self.shared.messages.clone(), self.shared.compression);
         let mut reply = Reply(Some((sequence, messages)));
@@ -325,10 +344,6 @@ impl ArchiveWriter {
     /// Returns a handle that can give this writer up after it was dropped by a failed source.
     pub fn abort_handle(&self) -> AbortHandle {
         self.shared.abort.clone()
-    }
-
-    pub(crate) fn pipeline(&self) -> &Pipeline {
-        &self.shared.pipeline
     }
 
     /// Raw bytes of a frame at most.

@@ -47,6 +47,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "URL")]
     pub endpoint: Option<String>,
 
+    /// Bytes per second to and from each repository, for example 20MiB/s [default: its rate_limit, or none]
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
+    pub limit_rate: Option<u64>,
+
     /// Memory this process may use, at least 96MiB; a smaller limit of the container is respected [default: 256MiB]
     #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
     pub memory_limit: Option<u64>,
@@ -91,6 +95,8 @@ pub enum Verb {
     Cat(Cat),
     /// Expire snapshots by the keep rules and sweep what no snapshot needs
     Prune(Prune),
+    /// Bring a repository up to date from another one
+    Copy(Copy),
     /// Keep a snapshot, whatever the keep rules say
     Pin(Pin),
     /// Let the keep rules decide about a snapshot again
@@ -99,6 +105,10 @@ pub enum Verb {
     Cleanup(Cleanup),
     /// Run every job at its time, and prune after it, until a signal ends it
     Run(Run),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Print the manual page, in the form that man reads
+    Man(Man),
 }
 
 /// Connections or readers per source, where nothing else is said.
@@ -141,6 +151,10 @@ pub struct Backup {
     /// Connections or readers per source
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub parallel: u8,
+
+    /// Store no snapshot of a job whose content equals that of its last one
+    #[arg(long)]
+    pub if_changed: bool,
 
     /// zstd level, 1 (fast) to 19 (small) [default: 1, or the job's]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
@@ -458,6 +472,26 @@ pub struct Unpin {
     pub snapshot: String,
 }
 
+/// Flags of `copy`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault copy\n  wirevault copy --from local --into offsite\n  wirevault copy latest:full --from s3://bucket/app --into file:///mnt/disk/app"
+)]
+pub struct Copy {
+    /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB [default: all that the other repository lacks
+    /// and its keep rules would keep]
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<String>,
+
+    /// The repository that gets them: a URL or a configured name [default: every repository of a job, from the others]
+    #[arg(long, value_name = "URL")]
+    pub into: Option<String>,
+
+    /// Print what would be copied
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// Flags of `cleanup`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  wirevault cleanup\n  wirevault cleanup logs --delete")]
@@ -469,6 +503,28 @@ pub struct Cleanup {
     /// Remove the files
     #[arg(long)]
     pub delete: bool,
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault completions bash > /usr/share/bash-completion/completions/wirevault\n  wirevault completions zsh > /usr/share/zsh/site-functions/_wirevault\n  wirevault completions fish > ~/.config/fish/completions/wirevault.fish"
+)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Flags of `man`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault man > /usr/share/man/man1/wirevault.1\n  wirevault man restore | man -l -"
+)]
+pub struct Man {
+    /// One verb [default: the program as a whole]
+    #[arg(value_name = "VERB")]
+    pub verb: Option<String>,
 }
 
 /// Where `run` listens if nothing else is said.
@@ -543,6 +599,13 @@ pub struct Prune {
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     config::parse_duration(text).map_err(|error| match error.hint() {
+        Some(hint) => format!("{}. {hint}", error.chain()),
+        None => error.chain(),
+    })
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    config::parse_rate(text).map_err(|error| match error.hint() {
         Some(hint) => format!("{}. {hint}", error.chain()),
         None => error.chain(),
     })

@@ -1,6 +1,7 @@
 //! Flags to options, output, progress, exit codes.
 
 pub mod args;
+mod manual;
 mod output;
 mod progress;
 mod runtime;
@@ -40,6 +41,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<u8> {
+    if let Some(text) = manual::text(&cli.verb) {
+        std::io::Write::write_all(&mut std::io::stdout(), &text?)?;
+        return Ok(0);
+    }
     let config = configuration(&cli.global)?;
     let plan = memory_plan(&cli.global, &config)?;
     let runtime = runtime::runtime()?;
@@ -49,6 +54,7 @@ fn run(cli: &Cli) -> Result<u8> {
         let session = Session {
             repository: cli.global.repository.clone(),
             endpoint: cli.global.endpoint.clone(),
+            limit_rate: cli.global.limit_rate,
             pipeline: Pipeline::start(plan),
             reporter: progress::reporter(cli.global.quiet),
             cancel,
@@ -79,9 +85,11 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         }
         Verb::Cat(options) => commands::cat::run(session, options).await,
         Verb::Prune(options) => commands::prune::run(session, options).await,
+        Verb::Copy(options) => Box::pin(commands::copy::run(session, options)).await,
         Verb::Pin(options) => commands::pin::pin(session, options).await,
         Verb::Unpin(options) => commands::pin::unpin(session, options).await,
         Verb::Cleanup(options) => commands::cleanup::run(session, options).await,
+        Verb::Completions(_) | Verb::Man(_) => Err(crate::error::Error::invalid("it needs no session")),
         Verb::Run(options) => {
             let reload = || configuration(&cli.global);
             let tell = |event: &commands::run::Event| output::print_event(event, &cli.global);

@@ -12,13 +12,12 @@ use crate::archive::{ArchiveWriter, Compression};
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
-use crate::commands::{Outcome, Session, Status, cluster, hooks, lease, open, show};
+use crate::commands::targets::{self, Target, Way};
+use crate::commands::{Outcome, Session, Status, cluster, hooks, open, show};
 use crate::config::{Plan, SourceConfig, SourceKind};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::repository::{Manifest, ManifestSource, Repository, Run, RunOptions, SnapshotId, document, layout};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::{Manifest, ManifestSource, RunOptions, SnapshotId, document, layout};
 use crate::sources::{BackupContext, Source, SourceOutcome};
-use crate::storage::upload::UploadOptions;
-use crate::storage::{ObjectOptions, SharedStore};
 
 /// Archives roll over when their compressed index reaches this, in bytes.
 const MAX_INDEX_BYTES: usize = 4 << 20;
@@ -50,6 +49,7 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
             Status::Done,
         );
     }
+    let begun = Timestamp::now();
     let (mut manifests, mut errors) = (Vec::new(), Vec::new());
     for job in plans.chunk_by(|a, b| a.job == b.job) {
         for (plan, result) in run_job(session, options, job).await {
@@ -76,7 +76,12 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         (false, true) => Status::Done,
         (false, false) => Status::Partial,
     };
+    // What did not change is answered by the snapshot that was there.
+    let unchanged = options.if_changed && !manifests.is_empty() && manifests.iter().all(|one| one.finished < begun);
     let mut text: String = manifests.iter().map(show::text).collect::<Vec<_>>().join("\n");
+    if unchanged {
+        text.push_str("\nthe content is that of this snapshot; nothing new is stored\n");
+    }
     for error in &errors {
         text.push_str(&format!("\nfailed: {error}\n"));
     }
@@ -89,10 +94,15 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         }
         text.push_str("\nfinished, but some sources failed or lost items\n");
     }
-    said(json!({ "snapshots": manifests, "errors": errors }), text, status)
+    let mut document = json!({ "snapshots": manifests, "errors": errors });
+    if unchanged && let Some(object) = document.as_object_mut() {
+        object.insert("unchanged".to_owned(), true.into());
+    }
+    said(document, text, status)
 }
 
-/// Runs the plans of one job between its hooks. A hook `before` that fails is the failure of all of them.
+/// Runs the plans of one job between its hooks: its sources are read once, for all repositories. A hook `before` that fails
+/// is the failure of all of them.
 async fn run_job<'a>(
     session: &Session,
     options: &args::Backup,
@@ -105,23 +115,17 @@ async fn run_job<'a>(
         status: "begun",
         ..hooks::Told::default()
     };
-    let mut results = Vec::new();
-    let ready = hooks::before(&hooks, &told, &session.cancel).await;
-    for plan in plans {
-        let result = match &ready {
-            Ok(()) => run_plan(session, options, plan).await,
-            Err(error) => Err(error.duplicate()),
-        };
-        let cancelled = matches!(&result, Err(error) if error.kind() == ErrorKind::Cancelled);
-        match &result {
+    let results = match hooks::before(&hooks, &told, &session.cancel).await {
+        Ok(()) => run_plans(session, options, plans).await,
+        Err(error) => plans.iter().map(|_| Err(error.duplicate())).collect(),
+    };
+    for result in &results {
+        match result {
             Ok(manifest) => told.snapshots.push(manifest.id.to_string()),
             Err(error) => told.error = error.chain(),
         }
-        results.push((plan, result));
-        if cancelled {
-            break;
-        }
     }
+    told.snapshots.dedup();
     told.status = match (told.snapshots.is_empty(), told.error.is_empty()) {
         (true, _) => "failed",
         (false, true) => "done",
@@ -129,7 +133,7 @@ async fn run_job<'a>(
     };
     // What `before` stopped must be started again also when a signal ends the run.
     hooks::ended(&hooks, &told, &CancellationToken::new()).await;
-    results
+    plans.iter().zip(results).collect()
 }
 
 /// Job of the snapshots that `restore --clean` takes of what it is about to remove.
@@ -165,126 +169,206 @@ pub(super) async fn safety_snapshot(session: &Session, url: &str) -> Result<Mani
     let mut plan = crate::config::plan_for_urls(&[url.to_owned()], session.repository_config()?)?;
     PRE_RESTORE_JOB.clone_into(&mut plan.job);
     let options = args::Backup {
+        if_changed: false,
         targets: vec![],
         dry_run: false,
         parallel: 1,
         level: None,
         max_block: None,
     };
-    run_plan(session, &options, &plan).await
+    let result = run_plans(session, &options, std::slice::from_ref(&plan)).await.pop();
+    result.unwrap_or_else(|| Err(cancelled()))
 }
 
-/// Runs one plan under the lease of its job.
-async fn run_plan(session: &Session, options: &args::Backup, plan: &Plan) -> Result<Manifest> {
-    let sources = plan.sources.iter().map(open::source).collect::<Result<Vec<_>>>()?;
-    let repository = open_or_create(session, plan).await?;
-    let (host, times) = (host_name(), run_options());
-    let (id, run) = repository
-        .begin_run(&plan.job, &host, times.clone(), session.cancel.child_token())
-        .await?;
-    let lease = match lease::take(&repository, &plan.job, &host, &id, &times).await {
-        Ok(lease) => lease,
-        Err(busy) => {
-            run.abandon().await;
-            return Err(busy);
-        }
+/// Reads the sources of a job once, into the repository of each of its plans.
+async fn run_plans(session: &Session, options: &args::Backup, plans: &[Plan]) -> Vec<Result<Manifest>> {
+    let mut results: Vec<Option<Result<Manifest>>> = plans.iter().map(|_| None).collect();
+    let Some(first) = plans.first() else { return vec![] };
+    let sources = match first.sources.iter().map(open::source).collect::<Result<Vec<_>>>() {
+        Ok(sources) => sources,
+        Err(error) => return plans.iter().map(|_| Err(error.duplicate())).collect(),
     };
-    let result = read_and_commit(session, options, plan, &repository, sources, (id, run), host).await;
-    if let Some(lease) = lease {
-        lease.release().await;
+    let (host, times) = (host_name(), run_options());
+    let id = SnapshotId::new(Timestamp::now(), &first.job, rand::random());
+    let (targets, failed) = targets::prepare(session, plans, &id, &host, &times).await;
+    let failed = failed.into_iter().map(|(at, error)| (at, Err(error)));
+    let ended = read_and_commit(session, options, targets, sources, (id, host)).await;
+    for (at, result) in failed.chain(ended) {
+        if let Some(place) = results.get_mut(at) {
+            *place = Some(result);
+        }
     }
-    result
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| Err(cancelled())))
+        .collect()
 }
 
-/// Reads each source, then commits. Without a commit nothing of it counts.
+/// Reads each source, then commits in each repository. Without a commit nothing of it counts there.
 async fn read_and_commit(
     session: &Session,
     options: &args::Backup,
-    plan: &Plan,
-    repository: &Repository,
+    targets: Vec<Target<'_>>,
     sources: Vec<Arc<dyn Source>>,
-    (id, run): (SnapshotId, Run),
-    host: String,
-) -> Result<Manifest> {
-    let started = Timestamp::now();
-    let mut results = Vec::new();
+    (id, host): (SnapshotId, String),
+) -> Vec<(usize, Result<Manifest>)> {
+    let Some(plan) = targets.first().map(|target| target.plan) else {
+        return vec![];
+    };
+    let way = match Way::into(session, &targets) {
+        Ok(way) => way,
+        Err(error) => return fail(targets, &error).await,
+    };
+    let (started, mut results) = (Timestamp::now(), Vec::new());
     for (config, source) in plan.sources.iter().zip(sources) {
-        if run.cancel().is_cancelled() {
+        if way.cancel.is_cancelled() {
             break;
         }
-        results.push(back_up_source(session, options, plan, (&id, &run), repository.store(), config, source).await);
+        let result = back_up_source(session, options, (&id, &targets), &way, config, source).await;
+        results.push(result);
     }
-    if run.cancel().is_cancelled() {
-        let lost = run.check_lease();
+    if way.cancel.is_cancelled() {
+        let lost = targets.first().and_then(|target| target.check_lease().err());
         // No manifest will name what the sources before it stored.
         for (source, _) in results.iter().filter(|(source, _)| source.outcome.is_some()) {
-            discard(repository.store(), &id, &source.name).await;
+            for target in &targets {
+                target.discard(&id, &source.name).await;
+            }
         }
-        run.abandon().await;
-        return Err(lost
-            .err()
+        let why = lost
             .filter(|_| !session.cancel.is_cancelled())
-            .unwrap_or_else(cancelled));
+            .unwrap_or_else(cancelled);
+        return fail(targets, &why).await;
     }
     let (sources, mut errors): (Vec<ManifestSource>, Vec<Option<Error>>) = results.into_iter().unzip();
     if sources.iter().all(|source| source.outcome.is_none()) {
-        run.abandon().await;
         let first = errors.iter_mut().find_map(Option::take);
-        return Err(first.unwrap_or_else(|| Error::invalid(format!("job \"{}\" has no sources", plan.job))));
+        let none = || Error::invalid(format!("job \"{}\" has no sources", plan.job));
+        return fail(targets, &first.unwrap_or_else(none)).await;
     }
     for error in errors.iter().flatten() {
         tracing::error!("{}", error.chain());
     }
-    let plan_value = serde_json::to_value(plan).map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))?;
-    let moments = || {
-        sources
-            .iter()
-            .filter_map(|s| s.outcome.as_ref())
-            .map(|outcome| outcome.consistent_at)
+    let facts = Facts {
+        id,
+        host,
+        started,
+        finished: Timestamp::now(),
+        sources,
     };
+    if options.if_changed
+        && let Some(last) = unchanged(&targets, &facts).await
+    {
+        let mut ended = Vec::new();
+        for (target, last) in targets.into_iter().zip(last) {
+            for source in &facts.sources {
+                target.discard(&facts.id, &source.name).await;
+            }
+            ended.push((target.at, Ok(last)));
+            target.abandon().await;
+        }
+        return ended;
+    }
+    let (mut well, mut behind) = (Vec::new(), Vec::new());
+    for (index, target) in targets.into_iter().enumerate() {
+        match way.left_behind(index) {
+            None => well.push(target),
+            Some(why) => behind.push((target, why)),
+        }
+    }
+    let way = way.written();
+    let facts = &facts;
+    let commits = well
+        .into_iter()
+        .map(|target| async move { (target.at, commit(target, facts).await) });
+    let mut ended = futures_util::future::join_all(commits).await;
+    way.give_up().await;
+    for (target, why) in behind {
+        let name = target.plan.repository.name.clone();
+        let why = why.context(format!("repository \"{name}\" was left behind"));
+        ended.push((target.at, Err(why)));
+        target.leave().await;
+    }
+    ended
+}
+
+/// Returns the last snapshot of each target, if each has one and its content is the one that was read.
+async fn unchanged(targets: &[Target<'_>], facts: &Facts) -> Option<Vec<Manifest>> {
+    let content = |sources: &[ManifestSource]| {
+        let of = |source: &ManifestSource| {
+            let archives = &source.outcome.as_ref()?.archives;
+            let digests: Option<Vec<String>> = archives.iter().map(|info| info.content_sha256.clone()).collect();
+            Some((source.name.clone(), digests?))
+        };
+        sources.iter().map(of).collect::<Option<Vec<_>>>()
+    };
+    let read = content(&facts.sources)?;
+    let mut last = Vec::new();
+    for target in targets {
+        let repository = &target.repository;
+        let previous = repository.previous(&facts.host, &target.plan.job).await.ok()??;
+        let manifest = repository.load(&previous.id).await.ok()?;
+        if content(&manifest.sources)? != read {
+            return None;
+        }
+        last.push(manifest);
+    }
+    Some(last)
+}
+
+/// Ends the run everywhere without a snapshot.
+async fn fail(targets: Vec<Target<'_>>, why: &Error) -> Vec<(usize, Result<Manifest>)> {
+    let mut failed = Vec::new();
+    for target in targets {
+        failed.push((target.at, Err(why.duplicate())));
+        target.abandon().await;
+    }
+    failed
+}
+
+/// What the manifests of a run have in common.
+struct Facts {
+    id: SnapshotId,
+    host: String,
+    started: Timestamp,
+    finished: Timestamp,
+    sources: Vec<ManifestSource>,
+}
+
+/// Commits in one repository.
+async fn commit(target: Target<'_>, facts: &Facts) -> Result<Manifest> {
+    match manifest(&target, facts).await {
+        Ok(manifest) => target.commit(&manifest).await.map(|()| manifest),
+        Err(error) => {
+            target.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+async fn manifest(target: &Target<'_>, facts: &Facts) -> Result<Manifest> {
+    let plan = serde_json::to_value(target.plan).map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))?;
+    let outcomes = || facts.sources.iter().filter_map(|source| source.outcome.as_ref());
+    let moments = || outcomes().map(|outcome| outcome.consistent_at);
     let skew = match (moments().min(), moments().max()) {
         (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
         _ => 0.0,
     };
-    let manifest = Manifest {
+    let (repository, job) = (&target.repository, &target.plan.job);
+    Ok(Manifest {
         format: document::FORMAT,
         repository: repository.id().to_owned(),
-        id,
-        previous: repository.previous(&host, &plan.job).await.unwrap_or_default(),
-        host,
-        job: plan.job.clone(),
-        started,
-        finished: Timestamp::now(),
+        id: facts.id.clone(),
+        previous: repository.previous(&facts.host, job).await.unwrap_or_default(),
+        host: facts.host.clone(),
+        job: job.clone(),
+        started: facts.started,
+        finished: facts.finished,
         skew_seconds: skew,
-        sources,
-        plan: plan_value,
+        sources: facts.sources.clone(),
+        plan,
         program: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    for note in run.commit(&manifest).await.context("commit the snapshot")? {
-        tracing::warn!("{note}");
-    }
-    Ok(manifest)
-}
-
-/// Removes the complete archives of a source that will not be in the snapshot, as far as the credentials allow; the rest
-/// waits for a sweep.
-async fn discard(store: &SharedStore, id: &SnapshotId, source: &str) {
-    let Ok(data) = layout::source_data(id, source) else {
-        return;
-    };
-    let prefix = format!("{data}/");
-    let mut next = None;
-    while let Ok(page) = store.list(&prefix, next).await {
-        for object in &page.objects {
-            if let Err(error) = store.delete(&object.key).await {
-                tracing::warn!("\"{}\" waits for a sweep: {}", object.key, error.chain());
-            }
-        }
-        next = page.next;
-        if next.is_none() {
-            return;
-        }
-    }
+    })
 }
 
 /// Returns this host's name as the kernel knows it.
@@ -297,36 +381,18 @@ pub(crate) fn host_name() -> String {
     }
 }
 
-/// Opens the repository; a place that holds none becomes one, so that the first backup needs no other command.
-async fn open_or_create(session: &Session, plan: &Plan) -> Result<Repository> {
-    let store: SharedStore = open::store(&plan.repository).await?;
-    let act = || format!("open repository \"{}\"", plan.repository.url);
-    let (repository, created) = session
-        .or_cancelled(Repository::open_or_init(store))
-        .await
-        .with_context(act)?;
-    if created {
-        tracing::warn!(
-            "created repository {} at {}, not encrypted",
-            repository.id(),
-            plan.repository.url
-        );
-    }
-    Ok(repository)
-}
-
 async fn back_up_source(
     session: &Session,
     options: &args::Backup,
-    plan: &Plan,
-    run: (&SnapshotId, &Run),
-    store: &SharedStore,
+    (id, targets): (&SnapshotId, &[Target<'_>]),
+    way: &Way,
     config: &SourceConfig,
     source: Arc<dyn Source>,
 ) -> (ManifestSource, Option<Error>) {
     let started = Timestamp::now();
     session.reporter.begin(&config.name, None);
-    let result = read_source(session, options, plan, run, store, config, source.as_ref()).await;
+    let level = targets.first().map_or(1, |target| target.plan.compression_level);
+    let result = read_source(session, options, (id, level), way, config, source.as_ref()).await;
     session.reporter.end(&config.name, result.is_ok());
     let mut record = ManifestSource {
         name: config.name.clone(),
@@ -342,7 +408,11 @@ async fn back_up_source(
             (record, None)
         }
         Err(error) => {
-            discard(store, run.0, &config.name).await;
+            for (index, target) in targets.iter().enumerate() {
+                if way.left_behind(index).is_none() {
+                    target.discard(id, &config.name).await;
+                }
+            }
             let error = error.context(format!("back up source \"{}\"", config.name));
             record.error = Some(error.chain());
             (record, Some(error))
@@ -353,37 +423,29 @@ async fn back_up_source(
 async fn read_source(
     session: &Session,
     options: &args::Backup,
-    plan: &Plan,
-    run: (&SnapshotId, &Run),
-    store: &SharedStore,
+    (id, level): (&SnapshotId, i32),
+    way: &Way,
     config: &SourceConfig,
     source: &dyn Source,
 ) -> Result<SourceOutcome> {
-    let memory = session.memory();
     let archive = ArchiveOptions {
-        prefix: layout::source_data(run.0, &config.name)?,
-        compression: Compression::Zstd(plan.compression_level),
-        upload: UploadOptions {
-            part_bytes: memory.part_bytes,
-            parts_in_flight: memory.parts_in_flight,
-            object: ObjectOptions {
-                storage_class: plan.repository.storage_class.clone(),
-                part_bytes: memory.part_bytes,
-            },
-            journal: Some(run.1.journal()),
-            ..UploadOptions::default()
-        },
+        prefix: layout::source_data(id, &config.name)?,
+        compression: Compression::Zstd(level),
+        upload: way.upload.clone(),
         max_index_bytes: MAX_INDEX_BYTES,
         readme: readme(config),
     };
-    let writer = ArchiveWriter::create(store.clone(), &session.pipeline, archive).await?;
+    let writer = ArchiveWriter::create(way.store.clone(), &session.pipeline, archive).await?;
+    if let Some(rate) = config.rate_limit_bytes {
+        writer.limit_rate(rate);
+    }
     let abort = writer.abort_handle();
     let context = BackupContext {
         name: config.name.clone(),
         writer,
         pipeline: session.pipeline.clone(),
         reporter: session.reporter.clone(),
-        cancel: run.1.cancel().clone(),
+        cancel: way.cancel.clone(),
         parallel: usize::from(options.parallel),
         spool_dir: session.spool_dir.clone(),
     };

@@ -13,7 +13,18 @@ use crate::sources::postgres::databases;
 
 /// Replaces whole servers by their databases. A server that cannot be asked stays: it will fail as a source, alone.
 pub(super) async fn expand(session: &Session, plans: &mut [Plan]) -> Result<()> {
-    for plan in plans {
+    let mut plans = plans.iter_mut();
+    // Plans of one job differ in their repositories alone.
+    let mut before: Option<(String, Vec<SourceConfig>, Vec<SourceConfig>)> = None;
+    for plan in plans.by_ref() {
+        if let Some((job, given, found)) = &before
+            && *job == plan.job
+            && *given == plan.sources
+        {
+            plan.sources.clone_from(found);
+            continue;
+        }
+        let given = plan.sources.clone();
         let mut sources = Vec::new();
         let mut names: HashSet<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
         for source in std::mem::take(&mut plan.sources) {
@@ -27,6 +38,7 @@ pub(super) async fn expand(session: &Session, plans: &mut [Plan]) -> Result<()> 
                 }
             }
         }
+        before = Some((plan.job.clone(), given, sources.clone()));
         plan.sources = sources;
     }
     Ok(())
@@ -65,6 +77,7 @@ async fn members(source: &SourceConfig, names: &mut HashSet<String>) -> Result<O
         members.push(SourceConfig {
             name,
             kind: SourceKind::Postgres(postgres),
+            rate_limit_bytes: source.rate_limit_bytes,
         });
     }
     Ok(Some(members))

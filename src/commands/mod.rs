@@ -8,6 +8,7 @@ pub mod cat;
 pub mod check;
 pub mod cleanup;
 mod cluster;
+pub mod copy;
 mod hooks;
 pub mod init;
 mod lease;
@@ -24,6 +25,7 @@ pub mod session;
 pub mod show;
 mod snapshots;
 mod stored;
+mod targets;
 pub mod verify;
 mod volumes;
 

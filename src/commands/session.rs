@@ -19,6 +19,8 @@ pub struct Session {
     pub repository: Option<String>,
     /// Endpoint given on the command line.
     pub endpoint: Option<String>,
+    /// Bytes per second to and from each repository, given on the command line.
+    pub limit_rate: Option<u64>,
     /// Buffers and workers.
     pub pipeline: Pipeline,
     /// Progress and notes.
@@ -43,7 +45,13 @@ impl Session {
     /// Returns the repository this command works on.
     pub fn repository_config(&self) -> Result<RepositoryConfig> {
         let env = Environment::new(&process_environment);
-        config::repository_for(&self.config, self.repository.as_deref(), self.endpoint.as_deref(), &env)
+        let found = config::repository_for(&self.config, self.repository.as_deref(), self.endpoint.as_deref(), &env);
+        found.map(|repository| self.limited(repository))
+    }
+
+    fn limited(&self, mut repository: RepositoryConfig) -> RepositoryConfig {
+        repository.rate_limit_bytes = self.limit_rate.or(repository.rate_limit_bytes);
+        repository
     }
 
     /// Makes plans of jobs or source URLs; of all jobs when there are no targets.
@@ -76,6 +84,7 @@ impl Session {
             if self.endpoint.is_some() {
                 plan.repository.endpoint.clone_from(&self.endpoint);
             }
+            plan.repository = self.limited(plan.repository.clone());
         }
         Ok(plans)
     }

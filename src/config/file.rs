@@ -94,6 +94,7 @@ struct RawSource {
     access: Option<String>,
     #[serde(default)]
     health: Vec<String>,
+    rate_limit: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +116,7 @@ struct RawJob {
     ping: Option<RawPing>,
     on_change: Option<String>,
     idle_timeout: Option<String>,
+    max_stall: Option<String>,
 }
 
 /// Reads and checks a configuration file.
@@ -259,6 +261,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
             .with_hint(format!("Add a line {key} = \"{example}\"."))
             .context(section())
     };
+    let rate_limit = raw.rate_limit.as_deref().map(units::parse_rate).transpose();
     let kind = match raw.kind.as_str() {
         "postgres" => {
             let url = raw
@@ -301,6 +304,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
     Ok(SourceConfig {
         name: checked_name(name).with_context(section)?,
         kind,
+        rate_limit_bytes: rate_limit.with_context(section)?,
     })
 }
 
@@ -347,6 +351,14 @@ fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[Repo
     for wanted in raw.repositories.iter().chain(raw.keep_in.keys()) {
         defined(wanted, "repository", &all_repositories, &section)?;
     }
+    let watchable = |name: &String| {
+        let of = sources.iter().find(|source| source.name == *name);
+        of.is_some_and(|source| matches!(source.kind, SourceKind::Files(_) | SourceKind::Sqlite(_)))
+    };
+    if raw.on_change.is_some() && !raw.sources.iter().any(watchable) {
+        return Err(Error::invalid(format!("on_change: {section} has no files to watch"))
+            .with_hint("It needs a source of kind files or sqlite; others run by a schedule."));
+    }
     if let Some(level) = raw.compression_level.filter(|level| !(1..=19).contains(level)) {
         return Err(
             Error::invalid(format!("compression_level {level} of {section} is not within 1 to 19"))
@@ -378,6 +390,7 @@ fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[Repo
         ping: outside::ping(raw.ping).context(section.clone())?,
         on_change: duration(raw.on_change, "on_change")?,
         idle_timeout: duration(raw.idle_timeout, "idle_timeout")?,
+        max_stall: duration(raw.max_stall, "max_stall")?,
     })
 }
 

@@ -30,10 +30,10 @@ pub(super) const REPOSITORY: &[&str] = &[
     "access_key",
     "secret_key",
 ];
-pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel", "max_block"];
-pub(super) const SQLITE: &[&str] = &["kind", "path", "method"];
-pub(super) const REDIS: &[&str] = &["kind", "url", "password_file"];
-pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_file_system"];
+pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel", "max_block", "rate_limit"];
+pub(super) const SQLITE: &[&str] = &["kind", "path", "method", "rate_limit"];
+pub(super) const REDIS: &[&str] = &["kind", "url", "password_file", "rate_limit"];
+pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_file_system", "rate_limit"];
 pub(super) const DOCKER: &[&str] = &[
     "kind",
     "socket",
@@ -48,6 +48,7 @@ pub(super) const DOCKER: &[&str] = &[
     "environment",
     "access",
     "health",
+    "rate_limit",
 ];
 pub(super) const JOB: &[&str] = &[
     "sources",
@@ -65,6 +66,7 @@ pub(super) const JOB: &[&str] = &[
     "ping",
     "on_change",
     "idle_timeout",
+    "max_stall",
 ];
 pub(super) const NOTIFY: &[&str] = &["kind", "url", "url_file", "token", "token_file", "jobs", "on"];
 pub(super) const DRILL: &[&str] = &[

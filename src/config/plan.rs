@@ -6,6 +6,9 @@ use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, Sour
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::error::{Error, Result};
 
+/// How long a repository may hold the others back in all, unless the job says so.
+pub(super) const MAX_STALL: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Job name of a backup whose sources were given as URLs.
 pub const ADHOC_JOB: &str = "adhoc";
 
@@ -20,6 +23,9 @@ pub struct Plan {
     pub sources: Vec<SourceConfig>,
     /// zstd level of the archives.
     pub compression_level: i32,
+    /// A repository that holds the others back for longer than this in all is left behind.
+    #[serde(skip)]
+    pub max_stall: std::time::Duration,
     /// What `prune` keeps of this job here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
@@ -65,6 +71,7 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
                 repository,
                 sources: sources.clone(),
                 compression_level,
+                max_stall: job.max_stall.unwrap_or(MAX_STALL),
                 keep,
             }
         })
@@ -83,6 +90,7 @@ pub fn plan_for_urls(urls: &[String], repository: RepositoryConfig) -> Result<Pl
         repository,
         sources,
         compression_level: 1,
+        max_stall: MAX_STALL,
         keep: None,
     })
 }

@@ -87,6 +87,9 @@ pub struct SourceConfig {
     /// What it is.
     #[serde(flatten)]
     pub kind: SourceKind,
+    /// Bytes per second that are read from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_bytes: Option<u64>,
 }
 
 /// The kinds of sources.
@@ -266,6 +269,9 @@ pub struct JobConfig {
     /// A scheduled run during which no byte moves for so long is ended.
     #[serde(skip)]
     pub idle_timeout: Option<std::time::Duration>,
+    /// A repository that holds the others back for longer than this in all is left behind.
+    #[serde(skip)]
+    pub max_stall: Option<std::time::Duration>,
 }
 
 impl JobConfig {

@@ -39,6 +39,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             let (url, password) = split_postgres_url(text)?;
             let name = derived_name(&postgres_database(&url), "postgres");
             Ok(SourceConfig {
+                rate_limit_bytes: None,
                 name,
                 kind: SourceKind::Postgres(PostgresSource {
                     url,
@@ -53,6 +54,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             let path = local_path(text, rest)?;
             let name = derived_name(&path.file_stem().unwrap_or_default().to_string_lossy(), "sqlite");
             Ok(SourceConfig {
+                rate_limit_bytes: None,
                 name,
                 kind: SourceKind::Sqlite(SqliteSource {
                     path,
@@ -69,11 +71,16 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                 exclude: vec![],
                 one_file_system: false,
             });
-            Ok(SourceConfig { name, kind })
+            Ok(SourceConfig {
+                name,
+                kind,
+                rate_limit_bytes: None,
+            })
         }
         scheme if REDIS_SCHEMES.contains(&scheme) => {
             let (url, password) = split_redis_url(text)?;
             Ok(SourceConfig {
+                rate_limit_bytes: None,
                 name: "redis".to_owned(),
                 kind: SourceKind::Redis(RedisSource {
                     url,
@@ -89,6 +96,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                 _ => "docker".to_owned(),
             };
             Ok(SourceConfig {
+                rate_limit_bytes: None,
                 name,
                 kind: SourceKind::Docker(docker),
             })

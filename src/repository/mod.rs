@@ -21,7 +21,7 @@ pub use catalog::Survey;
 pub use id::{Selector, SnapshotId};
 pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
-pub use run::{Run, RunOptions};
+pub use run::{Marker, Run, RunOptions};
 pub use sweep::{SweepOptions, SweepPlan, SweepReport};
 
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -248,6 +248,15 @@ impl Repository {
             }
         }
         Ok(None)
+    }
+
+    /// Reads the marker of a run, if there is one.
+    pub async fn marker(&self, id: &SnapshotId) -> Result<Option<Marker>> {
+        match self.store.get(&layout::marker(id)?, document::MAX_DOCUMENT_BYTES).await {
+            Ok(bytes) => document::decode(&bytes).map(Some).context("read run marker"),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.context("read run marker")),
+        }
     }
 
     /// Writes a run marker and starts its heartbeat.

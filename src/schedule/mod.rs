@@ -79,6 +79,8 @@ pub enum Why {
     Repeated,
     /// Its files changed.
     Changed,
+    /// A repository lacks something that another one has.
+    Behind,
 }
 
 impl Schedule {

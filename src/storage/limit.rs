@@ -35,7 +35,7 @@ pub struct LimitOptions {
 
 /// When the bytes that were taken so far are paid for: a bucket in the form of one instant.
 #[derive(Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     bytes_per_second: u64,
     paid_until: Mutex<Instant>,
 }
@@ -44,7 +44,7 @@ impl Bucket {
     /// Tokens of this span gather at most.
     const BURST: Duration = Duration::from_secs(1);
 
-    fn new(bytes_per_second: u64) -> Self {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self {
             bytes_per_second: bytes_per_second.max(1),
             paid_until: Mutex::new(Instant::now()),
@@ -52,12 +52,12 @@ impl Bucket {
     }
 
     /// Takes `bytes` and waits until they are paid for, less one burst.
-    async fn take(&self, bytes: u64) {
+    pub(crate) async fn take(&self, bytes: u64) {
         tokio::time::sleep_until(self.charge(bytes)).await;
     }
 
     /// Takes `bytes` and returns when they will be paid for, less one burst.
-    fn charge(&self, bytes: u64) -> Instant {
+    pub(crate) fn charge(&self, bytes: u64) -> Instant {
         let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
         let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         let mut paid = self.paid_until.lock().expect("no panic happens under this lock");

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod fault;
 pub mod limit;
 pub mod memory;
+pub mod mirror;
 pub mod open;
 pub mod retry;
 pub mod s3;

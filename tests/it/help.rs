@@ -5,8 +5,24 @@ use std::process::Command;
 #[test]
 fn help_of_every_verb() {
     for verb in [
-        "", "init", "check", "backup", "list", "show", "verify", "restore", "recover", "cat", "prune", "pin", "unpin",
-        "cleanup", "run",
+        "",
+        "init",
+        "check",
+        "backup",
+        "list",
+        "show",
+        "verify",
+        "restore",
+        "recover",
+        "cat",
+        "prune",
+        "copy",
+        "pin",
+        "unpin",
+        "cleanup",
+        "run",
+        "completions",
+        "man",
     ] {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("wirevault"));
         // Width does not depend on whose terminal this is.

@@ -40,6 +40,7 @@ mod redis_restore;
 mod repository;
 mod retention;
 mod run;
+mod several;
 mod sqlite;
 mod storage;
 mod sweep_race;

@@ -89,6 +89,7 @@ async fn store_source(repository: &Repository, run: &Run, id: &SnapshotId, name:
         entries: 1,
         frames: 1,
         compression: Compression::default(),
+        content_sha256: None,
     };
     Ok(source_record(name, Some(vec![info])))
 }

@@ -21,17 +21,17 @@ fn configure(program: &Program, repository: &str, job: &str) {
 }
 
 /// A scheduler two days from now, so that every nightly job is overdue.
-struct Scheduler {
+pub(crate) struct Scheduler {
     process: Child,
     events: Receiver<Value>,
 }
 
 impl Scheduler {
-    fn start(program: &Program) -> Self {
+    pub(crate) fn start(program: &Program) -> Self {
         Self::start_with(program, &[])
     }
 
-    fn start_with(program: &Program, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(program: &Program, arguments: &[&str]) -> Self {
         let mut command = program.command(&[&["run", "--json"], arguments].concat());
         command.env_remove("WIREVAULT_REPOSITORY");
         command.env("WIREVAULT_TEST_CLOCK_SECONDS", (2 * 24 * 3600).to_string());
@@ -48,11 +48,11 @@ impl Scheduler {
     }
 
     /// Waits for the next event of a kind.
-    fn event(&self, kind: &str) -> Value {
+    pub(crate) fn event(&self, kind: &str) -> Value {
         self.event_within(kind, 60)
     }
 
-    fn event_within(&self, kind: &str, seconds: u64) -> Value {
+    pub(crate) fn event_within(&self, kind: &str, seconds: u64) -> Value {
         loop {
             let event = self.events.recv_timeout(Duration::from_secs(seconds)).unwrap();
             if event["event"] == kind {
@@ -61,7 +61,7 @@ impl Scheduler {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(
             Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap(),
             signal,
@@ -69,7 +69,7 @@ impl Scheduler {
         .unwrap();
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
         self.event("stopped");
         assert_eq!(self.process.wait().unwrap().code(), Some(0));

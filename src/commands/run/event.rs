@@ -15,6 +15,8 @@ use crate::schedule::Why;
 pub enum What {
     /// A backup.
     Backup,
+    /// A copy into a repository that was left behind.
+    Copy,
     /// A verification.
     Drill,
     /// A rule for local files.
@@ -26,6 +28,7 @@ impl What {
     pub fn word(self) -> &'static str {
         match self {
             Self::Backup => "backup",
+            Self::Copy => "copy",
             Self::Drill => "drill",
             Self::Cleanup => "cleanup",
         }
@@ -87,6 +90,26 @@ pub enum Event {
         expired: u64,
         /// Objects that no snapshot needs any more.
         swept: u64,
+    },
+    /// A repository that was left behind has a snapshot now.
+    Copied {
+        /// Name of the job.
+        job: String,
+        /// The snapshot.
+        snapshot: String,
+        /// Name of the repository that had it.
+        from: String,
+        /// Name of the repository that has it now.
+        to: String,
+        /// Objects that were sent.
+        objects: u64,
+        /// Their size.
+        bytes: u64,
+    },
+    /// The content is that of the last snapshot: there is no new one.
+    Unchanged {
+        /// Name of the job.
+        job: String,
     },
     /// A drill looked at a snapshot.
     Proved {
@@ -193,6 +216,7 @@ impl fmt::Display for Event {
                     Why::CaughtUp => write!(f, ", late")?,
                     Why::Repeated => write!(f, " again after a failure")?,
                     Why::Changed => write!(f, " after a change")?,
+                    Why::Behind => write!(f, ", to bring repositories up to date")?,
                 }
                 if *missed > 0 {
                     write!(f, ", for {missed} missed before as well")?;
@@ -239,6 +263,24 @@ impl fmt::Display for Event {
                     "{job}: {expired} snapshots expired, {swept} objects swept in {repository}"
                 )
             }
+            Self::Copied {
+                job,
+                snapshot,
+                from,
+                to,
+                objects,
+                bytes,
+            } => {
+                let size = crate::config::format_bytes(*bytes);
+                writeln!(
+                    f,
+                    "{job}: {snapshot} copied from {from} to {to}, {objects} objects, {size}"
+                )
+            }
+            Self::Unchanged { job } => writeln!(
+                f,
+                "{job}: the content is that of the last snapshot; nothing new is stored"
+            ),
             Self::Proved {
                 job,
                 snapshot,

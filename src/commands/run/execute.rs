@@ -9,9 +9,10 @@ use super::task::{Work, if_there};
 use super::watched::Watched;
 use super::{Event, with_config};
 use crate::cli::args;
-use crate::commands::{Session, Status, backup, cleanup, open, verify};
+use crate::commands::{Session, Status, backup, cleanup, copy, open, verify};
 use crate::config::{Config, DrillConfig, format_duration};
 use crate::error::{Error, ErrorKind, Result};
+use crate::schedule::Why;
 
 /// How a run ended, and what it has to say besides.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Done {
     /// What was not well, for a run that ended all the same.
     pub(super) complaint: Option<String>,
     pub(super) events: Vec<Event>,
+    /// Whether there is more to do at once.
+    pub(super) more: bool,
 }
 
 impl Done {
@@ -28,19 +31,24 @@ impl Done {
             status,
             complaint,
             events,
+            more: false,
         }
     }
 }
 
 /// Runs a task to its end.
-pub(super) async fn execute(session: &Session, config: &Config, name: &str, work: &Work) -> Result<Done> {
+pub(super) async fn execute(session: &Session, config: &Config, name: &str, work: &Work, why: Why) -> Result<Done> {
     match work {
         Work::Backup { timeout, idle_timeout } => {
             let session = with_config(session, config);
             bounded(session, *timeout, *idle_timeout, async |session| {
-                back_up(session, name).await
+                back_up(session, name, why == Why::Changed).await
             })
             .await
+        }
+        Work::Copy { job } => {
+            let session = with_config(session, config);
+            bring_up_to_date(&session, job).await
         }
         Work::Drill(drill) => {
             let session = with_config(session, config);
@@ -101,8 +109,33 @@ async fn bounded(
     })
 }
 
-async fn back_up(session: &Session, name: &str) -> Result<Done> {
+/// Copies one snapshot that a repository lacks, if there is one: other work may be waiting.
+async fn bring_up_to_date(session: &Session, job: &str) -> Result<Done> {
+    let wanted = Box::pin(copy::lacking(session, Some(job))).await?;
+    let failed = wanted.errors.first().cloned();
+    let Some(one) = wanted.first() else {
+        return match failed {
+            None => Ok(Done::new(Status::Done, None, vec![])),
+            Some(why) => Err(Error::new(ErrorKind::Unavailable, why)),
+        };
+    };
+    let copied = Box::pin(one.copy(session)).await?;
+    let event = Event::Copied {
+        job: job.to_owned(),
+        snapshot: copied.snapshot.to_string(),
+        from: copied.from,
+        to: copied.to,
+        objects: copied.objects,
+        bytes: copied.bytes,
+    };
+    let mut done = Done::new(Status::Done, None, vec![event]);
+    done.more = true;
+    Ok(done)
+}
+
+async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done> {
     let options = args::Backup {
+        if_changed,
         max_block: None,
         targets: vec![name.to_owned()],
         dry_run: false,
@@ -114,7 +147,12 @@ async fn back_up(session: &Session, name: &str) -> Result<Done> {
     let complaint = (status != Status::Done)
         .then(|| complaint(&report.document()))
         .flatten();
-    Ok(Done::new(status, complaint, vec![]))
+    let unchanged = report.document().get("unchanged").and_then(serde_json::Value::as_bool);
+    let events = match unchanged {
+        Some(true) => vec![Event::Unchanged { job: name.to_owned() }],
+        _ => vec![],
+    };
+    Ok(Done::new(status, complaint, events))
 }
 
 /// Finds the first thing that was not well in what `backup` says of itself.
@@ -158,7 +196,7 @@ async fn verify_all(session: &Session, drill: &DrillConfig) -> Result<Done> {
             all: snapshots == ["all"],
             snapshots,
             level: level(&drill.level),
-            into: drill.into.as_ref().map(|into| into.expose().to_owned()),
+            into: drill.into.iter().map(|into| into.expose().to_owned()).collect(),
             no_evidence: false,
             drill: Some(drill.name.clone()),
         };

@@ -11,9 +11,12 @@ use crate::commands::backup::host_name;
 use crate::commands::snapshots::stored_bytes;
 use crate::commands::{Session, open};
 use crate::config::RepositoryConfig;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Evidence, Manifest};
 use crate::retention::{RetentionPolicy, SnapshotFacts};
+
+/// A repository with very many snapshots takes a while; one that does not answer must not take as long.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Evidence that is kept in memory for each repository.
 const EVIDENCE: usize = 100;
@@ -27,7 +30,9 @@ pub(super) async fn look(session: &Session, board: &Board, now: Timestamp) {
     let mut failed = None;
     let (mut snapshots, mut evidence) = (Vec::new(), Vec::new());
     for repository in &repositories {
-        match one(session, repository).await {
+        let looked = tokio::time::timeout(PATIENCE, one(session, repository)).await;
+        let late = |_| Err(Error::new(ErrorKind::TimedOut, "it does not answer"));
+        match looked.unwrap_or_else(late) {
             Ok((lines, proofs)) => {
                 snapshots.extend(lines);
                 evidence.extend(proofs);

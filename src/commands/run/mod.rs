@@ -18,6 +18,7 @@ mod page;
 mod server;
 mod task;
 mod tell;
+mod watch;
 mod watched;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use board::Board;
 pub use event::{Event, What};
@@ -48,6 +50,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Keep rules are applied at least this often, and first this long after the start.
 const PRUNE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 const FIRST_PRUNE: Duration = Duration::from_secs(60 * 60);
+
+/// A repository is waited for so long, before it is pruned.
+const REACH: Duration = Duration::from_secs(10);
 
 /// Repositories are looked at for the status page at most, and at least, this often.
 const LOOK_AT_MOST: Duration = Duration::from_secs(10);
@@ -124,6 +129,8 @@ struct Scheduler<'a> {
     config: Config,
     drills_only: bool,
     tasks: Vec<Task>,
+    /// Wakes it when files changed.
+    woken: Arc<Notify>,
     board: Arc<Board>,
     teller: Teller,
     swept: BTreeMap<String, Instant>,
@@ -137,13 +144,15 @@ struct Scheduler<'a> {
 impl<'a> Scheduler<'a> {
     fn new(session: &'a Session, options: &args::Run, surroundings: Surroundings<'a>) -> Result<Self> {
         let config = session.config.clone();
-        let tasks = Task::all(&config, now(), options.drills_only)?;
+        let woken = Arc::default();
+        let tasks = Task::all(&config, now(), options.drills_only, &woken)?;
         Ok(Self {
             session,
             surroundings,
             config,
             drills_only: options.drills_only,
             tasks,
+            woken,
             board: Arc::default(),
             teller: Teller::start(),
             swept: BTreeMap::new(),
@@ -196,6 +205,7 @@ impl<'a> Scheduler<'a> {
     fn planned(&self) -> Vec<Event> {
         self.tasks
             .iter()
+            .filter(|task| !matches!(task.work, Work::Copy { .. }))
             .map(|task| Event::Planned {
                 what: task.work.what(),
                 job: task.name.clone(),
@@ -219,6 +229,7 @@ impl<'a> Scheduler<'a> {
                 biased;
                 () = cancel.cancelled() => {}
                 _ = hangup.recv() => self.reload(),
+                () = self.woken.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -232,7 +243,9 @@ impl<'a> Scheduler<'a> {
             .iter()
             .enumerate()
             .filter_map(|(at, task)| Some((at, task.next(now)?)));
-        due.filter(|(_, next)| next.at <= now).min_by_key(|(_, next)| next.at)
+        // What brings repositories up to date waits for everything that has its time.
+        due.filter(|(_, next)| next.at <= now)
+            .min_by_key(|(_, next)| (next.why == Why::Behind, next.at))
     }
 
     fn pause(&self) -> Duration {
@@ -245,6 +258,9 @@ impl<'a> Scheduler<'a> {
 
     async fn run_task(&mut self, at: usize, next: Next) {
         let Some(task) = self.tasks.get(at) else { return };
+        if let Some(watch) = &task.watch {
+            watch.taken();
+        }
         let (name, work, started, clock) = (task.name.clone(), task.work.clone(), now(), Instant::now());
         let begun = Event::Begun {
             what: work.what(),
@@ -252,9 +268,14 @@ impl<'a> Scheduler<'a> {
             why: next.why,
             missed: next.missed,
         };
-        self.tell(&begun);
-        self.teller.begun(&self.config, &name, &next, started);
-        let result = execute::execute(self.session, &self.config, &name, &work).await;
+        // Whether a repository lacks something is asked far more often than it is so.
+        let silent = matches!(work, Work::Copy { .. });
+        if !silent {
+            self.tell(&begun);
+            self.teller.begun(&self.config, &name, &next, started);
+        }
+        let result = execute::execute(self.session, &self.config, &name, &work, next.why).await;
+        let more = result.as_ref().is_ok_and(|done| done.more);
         let (status, error, hint, events) = match result {
             Ok(done) => (done.status, done.complaint, None, done.events),
             Err(error) => (
@@ -271,6 +292,15 @@ impl<'a> Scheduler<'a> {
         let ran = status != Status::Failed || (error.is_some() && !events.is_empty());
         if let Some(task) = self.tasks.get_mut(at) {
             task.ended(ran, started, now());
+            if more {
+                task.history.failed_at = Some(Timestamp::UNIX_EPOCH);
+            }
+        }
+        if silent && status == Status::Done && events.is_empty() {
+            return;
+        }
+        if status != Status::Done && matches!(work, Work::Backup { .. }) {
+            self.is_behind(&name);
         }
         let following = self.tasks.get(at).and_then(|task| task.next(now()));
         let ended = Event::Ended {
@@ -280,7 +310,8 @@ impl<'a> Scheduler<'a> {
             seconds: clock.elapsed().as_secs_f64(),
             error,
             hint,
-            next: following.map(|next| next.at),
+            // What is due as soon as there is time has no time of its own.
+            next: following.filter(|next| next.why != Why::Behind).map(|next| next.at),
             repeats: following.is_some_and(|next| next.why == Why::Repeated),
         };
         self.tell(&ended);
@@ -291,6 +322,16 @@ impl<'a> Scheduler<'a> {
         self.news |= page::is_news(&ended);
         if ran && matches!(work, Work::Backup { .. }) {
             self.prune(&name).await;
+        }
+    }
+
+    /// A run did not reach every repository: what they lack is copied as soon as they answer.
+    fn is_behind(&mut self, job: &str) {
+        let copies = |task: &&mut Task| matches!(&task.work, Work::Copy { job: of } if of == job);
+        if let Some(task) = self.tasks.iter_mut().find(copies)
+            && task.history.failed_at.is_none()
+        {
+            task.history.failed_at = Some(now());
         }
     }
 
@@ -344,7 +385,20 @@ impl<'a> Scheduler<'a> {
             }
             let mut session = with_config(self.session, &self.config);
             session.repository.get_or_insert_with(|| plan.repository.name.clone());
+            // Retries would keep the other jobs waiting; the keep rules come again with the next run.
+            let reached = tokio::time::timeout(REACH, crate::commands::snapshots::open_repository(&session)).await;
             let url = plan.repository.url;
+            match reached {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!("prune {url} after job \"{name}\": {}", error.chain());
+                    continue;
+                }
+                Err(_) => {
+                    tracing::warn!("prune {url} after job \"{name}\": it does not answer");
+                    continue;
+                }
+            }
             let recent = self.swept.get(&url).is_some_and(|at| at.elapsed() < SWEEP_EVERY);
             let options = args::Prune {
                 job: Some(name.to_owned()),
@@ -368,7 +422,7 @@ impl<'a> Scheduler<'a> {
     /// Reads the configuration again. Tasks of the same name keep their history.
     fn reload(&mut self) {
         let read = (self.surroundings.reload)().and_then(|config| {
-            let tasks = Task::all(&config, now(), self.drills_only)?;
+            let tasks = Task::all(&config, now(), self.drills_only, &self.woken)?;
             Ok((config, tasks))
         });
         match read {
@@ -400,6 +454,7 @@ fn with_config(session: &Session, config: &Config) -> Session {
         config: config.clone(),
         repository: session.repository.clone(),
         endpoint: session.endpoint.clone(),
+        limit_rate: session.limit_rate,
         pipeline: session.pipeline.clone(),
         reporter: session.reporter.clone(),
         cancel: session.cancel.child_token(),

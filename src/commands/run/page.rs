@@ -34,9 +34,11 @@ section{background:var(--card);border:1px solid var(--line);border-radius:8px;pa
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .9rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}\
 td.text{white-space:normal;min-width:14rem}th{color:var(--dim);font-weight:600;font-size:.85rem}tr:last-child td{border-bottom:0}.number{text-align:right;font-variant-numeric:tabular-nums}\
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}.state{font-weight:600}\
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:.9rem}svg{display:block;max-width:100%}svg text{fill:var(--dim);font:11px system-ui,sans-serif}\
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));gap:.9rem}svg{display:block;max-width:100%}svg text{fill:var(--dim);font:11px system-ui,sans-serif}\
 .calendar svg{max-width:none}.fill-good{fill:var(--good)}.fill-warn{fill:var(--warn)}.fill-none{fill:var(--none)}.curve{fill:none;stroke:var(--plot);stroke-width:1.5}.dot{fill:var(--plot)}.grid{stroke:var(--line)}\
-summary{cursor:pointer}code{font-size:.85rem}";
+summary{cursor:pointer}code{font-size:.85rem}.said td{white-space:normal;border-bottom:1px solid var(--line);padding-top:0;overflow-wrap:anywhere}.more td{border-bottom:0}\
+@media(max-width:48rem){body{padding:.5rem}.jobs th{display:none}.jobs tr{display:block;padding:.35rem 0;border-bottom:1px solid var(--line)}.jobs tr.more{border-bottom:0;padding-bottom:0}\
+.jobs td{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.08rem 0;text-align:right;white-space:normal}.jobs td:empty{display:none}.jobs td::before{content:attr(data-is);color:var(--dim);text-align:left}.jobs .said td{display:block;text-align:left;border:0}}";
 
 /// Renders the page.
 pub(super) fn render(board: &Board, now: Timestamp) -> String {
@@ -132,9 +134,8 @@ fn tasks(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         .map(|(name, task)| task_row(state, name, task, now, zone))
         .collect();
     format!(
-        "<section><h2>Jobs, drills, rules</h2><div class=\"wide\"><table><tr><th>name</th><th>what</th><th>state</th><th>last well</th>\
-         <th>next</th><th class=\"number\">snapshots</th><th class=\"number\">newest</th><th class=\"number\">all</th><th class=\"number\">missed</th>\
-         <th>said</th></tr>{rows}</table></div></section>"
+        "<section><h2>Jobs, drills, rules</h2><div class=\"wide\"><table class=\"jobs\"><tr><th>name</th><th>what</th><th>state</th><th>last well</th>\
+         <th>next</th><th class=\"number\">snapshots</th><th class=\"number\">newest</th><th class=\"number\">all</th><th class=\"number\">missed</th></tr>{rows}</table></div></section>"
     )
 }
 
@@ -168,23 +169,38 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
     let all = format_bytes(snapshots().map(|line| line.stored_bytes).sum());
     let (count, all) = match task.what {
         What::Backup => (snapshots().count().to_string(), all),
-        What::Drill | What::Cleanup => (String::new(), String::new()),
+        What::Copy | What::Drill | What::Cleanup => (String::new(), String::new()),
     };
     let said = task
         .last
         .as_ref()
         .and_then(|last| last.error.as_deref())
         .unwrap_or_default();
+    let (more, said) = match said {
+        "" => ("", String::new()),
+        said => {
+            let said = escape(said);
+            (
+                "more",
+                format!("<tr class=\"said\"><td colspan=\"9\" class=\"{class}\">{said}</td></tr>"),
+            )
+        }
+    };
     format!(
-        "<tr><td><b>{}</b></td><td>{}</td><td class=\"state {class}\">{}</td><td>{}</td><td>{}</td><td class=\"number\">{count}</td>\
-         <td class=\"number\">{newest}</td><td class=\"number\">{all}</td><td class=\"number\">{}</td><td class=\"text\">{}</td></tr>",
+        "<tr class=\"{more}\"><td><b>{}</b></td><td data-is=\"what\">{}</td><td data-is=\"state\" class=\"state {class}\"><span>{}</span></td>\
+         <td data-is=\"last well\"><span>{}</span></td><td data-is=\"next\"><span>{}</span></td><td data-is=\"snapshots\" class=\"number\">{count}</td>\
+         <td data-is=\"newest\" class=\"number\">{newest}</td><td data-is=\"all\" class=\"number\">{all}</td>\
+         <td data-is=\"missed\" class=\"number\">{}</td></tr>{said}",
         escape(name),
         task.what.word(),
         escape(&status),
         time(task.last_success),
         time(task.next),
-        task.missed,
-        escape(said),
+        if task.missed > 0 {
+            task.missed.to_string()
+        } else {
+            String::new()
+        },
     )
 }
 

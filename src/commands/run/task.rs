@@ -1,13 +1,17 @@
 //! One thing that is run at its times: a job, a drill, a clean-up rule. Its times and what is known of its runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::watch::Watch;
 
 use crate::commands::backup::host_name;
 use crate::commands::run::What;
 use crate::commands::{Session, open};
-use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig};
+use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig, RepositoryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::Repository;
 use crate::schedule::{History, Next, Schedule, Why};
@@ -19,6 +23,10 @@ pub(super) enum Work {
         timeout: Option<Duration>,
         idle_timeout: Option<Duration>,
     },
+    /// Brings repositories up to date that a run had to leave behind.
+    Copy {
+        job: String,
+    },
     Drill(DrillConfig),
     Cleanup(CleanupConfig),
 }
@@ -27,6 +35,7 @@ impl Work {
     pub(super) fn what(&self) -> What {
         match self {
             Self::Backup { .. } => What::Backup,
+            Self::Copy { .. } => What::Copy,
             Self::Drill(_) => What::Drill,
             Self::Cleanup(_) => What::Cleanup,
         }
@@ -39,6 +48,7 @@ pub(super) struct Task {
     pub(super) work: Work,
     pub(super) history: History,
     schedule: Option<Schedule>,
+    pub(super) watch: Option<Watch>,
 }
 
 impl Task {
@@ -48,11 +58,17 @@ impl Task {
             work,
             history: well(started),
             schedule,
+            watch: None,
         }
     }
 
     /// Makes the tasks of a configuration.
-    pub(super) fn all(config: &Config, started: Timestamp, drills_only: bool) -> Result<Vec<Self>> {
+    pub(super) fn all(
+        config: &Config,
+        started: Timestamp,
+        drills_only: bool,
+        woken: &Arc<Notify>,
+    ) -> Result<Vec<Self>> {
         let (zone, host) = (config.timezone.as_deref(), host_name());
         let mut tasks = Vec::new();
         if !drills_only {
@@ -61,7 +77,18 @@ impl Task {
                 .iter()
                 .filter(|job| job.schedule.is_some() || job.on_change.is_some())
             {
-                tasks.push(Self::backup(job, zone, &host, started)?);
+                let mut task = Self::backup(job, zone, &host, started)?;
+                task.watch = Watch::start(config, job, started, woken)?;
+                tasks.push(task);
+                let all = config.repositories.iter();
+                let targets = all.filter(|r| job.repositories.is_empty() || job.repositories.contains(&r.name));
+                if targets.count() > 1 {
+                    let work = Work::Copy { job: job.name.clone() };
+                    let mut copies = Self::new(format!("copy.{}", job.name), work, None, started);
+                    // A process before this one may have left something behind.
+                    copies.history.failed_at = Some(Timestamp::UNIX_EPOCH);
+                    tasks.push(copies);
+                }
             }
         }
         for drill in &config.drills {
@@ -107,13 +134,23 @@ impl Task {
 
     /// When it runs next. One without a schedule runs after changes, and again after a failure.
     pub(super) fn next(&self, now: Timestamp) -> Option<Next> {
-        match &self.schedule {
+        let why = match self.work {
+            Work::Copy { .. } => Why::Behind,
+            _ => Why::Repeated,
+        };
+        let planned = match &self.schedule {
             Some(schedule) => schedule.next(&self.history, now),
-            None => self.history.again().map(|at| Next {
-                at,
-                why: Why::Repeated,
-                missed: 0,
-            }),
+            None => self.history.again().map(|at| Next { at, why, missed: 0 }),
+        };
+        let changed = self.watch.as_ref().and_then(Watch::due).map(|at| Next {
+            at,
+            why: Why::Changed,
+            missed: 0,
+        });
+        match (planned, changed) {
+            // What is due anyway is not put off by a change.
+            (Some(planned), Some(changed)) if planned.at <= changed.at || planned.at <= now => Some(planned),
+            (planned, changed) => changed.or(planned),
         }
     }
 
@@ -131,19 +168,20 @@ impl Task {
     /// drill.
     pub(super) async fn last_run(&self, session: &Session) -> Result<Option<Timestamp>> {
         match &self.work {
-            Work::Cleanup(_) => Ok(None),
+            Work::Cleanup(_) | Work::Copy { .. } => Ok(None),
             Work::Backup { .. } => {
                 let plans = session.plans(std::slice::from_ref(&self.name))?;
-                let Some(plan) = plans.first() else { return Ok(None) };
-                let Some(repository) = if_there(session, open::store(&plan.repository).await?).await? else {
-                    return Ok(None);
-                };
-                let last = session
-                    .or_cancelled(repository.previous(&host_name(), &self.name))
-                    .await?;
-                match last {
-                    Some(last) => Ok(Some(repository.load(&last.id).await?.started)),
-                    None => Ok(None),
+                let (mut last, mut unknown) = (None, None);
+                for plan in &plans {
+                    match last_in(session, &plan.repository, &self.name).await {
+                        Ok(found) => last = last.max(found),
+                        Err(error) => unknown = Some(error),
+                    }
+                }
+                // One of several repositories that answers is enough.
+                match (last, unknown) {
+                    (None, Some(error)) => Err(error),
+                    (last, _) => Ok(last),
                 }
             }
             Work::Drill(drill) => {
@@ -164,6 +202,18 @@ impl Task {
                 Ok(evidence.iter().find(ours).map(|evidence| evidence.time))
             }
         }
+    }
+}
+
+/// When this host's last snapshot of a job in a repository was begun.
+async fn last_in(session: &Session, config: &RepositoryConfig, job: &str) -> Result<Option<Timestamp>> {
+    let Some(repository) = if_there(session, open::store(config).await?).await? else {
+        return Ok(None);
+    };
+    let last = session.or_cancelled(repository.previous(&host_name(), job)).await?;
+    match last {
+        Some(last) => Ok(Some(repository.load(&last.id).await?.started)),
+        None => Ok(None),
     }
 }
 

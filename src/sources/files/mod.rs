@@ -114,6 +114,37 @@ impl FilesSource {
     }
 }
 
+impl FilesSource {
+    /// Hashes the facts of everything that is taken (names, kinds, sizes, times, owners, modes, inodes) without opening a
+    /// file: another value means that something changed.
+    pub fn fingerprint(&self) -> Result<u64> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let root = open_root(&self.options.root)?;
+        let walk_options = WalkOptions {
+            one_file_system: self.options.one_file_system,
+            ..WalkOptions::default()
+        };
+        let mut walker = Walker::new(root.as_fd(), &self.patterns, walk_options)?;
+        let (mut hasher, mut note) = (DefaultHasher::new(), |_: crate::report::Note| {});
+        while let Some(found) = walker.next(&mut note)? {
+            let stat = &found.stat;
+            if found.taken {
+                (
+                    &found.path,
+                    stat.st_mode,
+                    stat.st_size,
+                    stat.st_ino,
+                    stat.st_uid,
+                    stat.st_gid,
+                )
+                    .hash(&mut hasher);
+                (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec).hash(&mut hasher);
+            }
+        }
+        Ok(hasher.finish())
+    }
+}
+
 /// Opens the root of a tree, which must be a directory.
 pub(crate) fn open_root(root: &Path) -> Result<std::fs::File> {
     let act = || format!("open \"{}\"", root.display());
