@@ -35,7 +35,7 @@ from=$(date +%s.%N)
 measure backup "$WIREVAULT" backup "$base/bank" --parallel 2 --to "$repository"
 to=$(date +%s.%N)
 sleep "$quiet"
-kill -INT "$bench"
+kill "$bench" # a background process of a script ignores SIGINT
 wait "$bench" 2>/dev/null || true
 awk -v from="$from" -v to="$to" '
     /^progress: / { t = $2 + 0; n = t <= from ? "before" : t > to + 1 ? "after" : t > from + 1 && t <= to ? "during" : ""; if (n != "") { sum[n] += $4; count[n]++ } }
