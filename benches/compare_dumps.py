@@ -25,8 +25,8 @@ def split(path):
                 continue
             start = COPY.match(line)
             if start:
-                rows = []
-                data[start.group(1)] = (start.group(2), rows)
+                # Rows that go through a partitioned table come in several blocks.
+                rows = data.setdefault(start.group(1), (start.group(2), []))[1]
             elif line and not line.startswith(("--", "\\restrict", "\\unrestrict")):
                 schema.append(line)
     return schema, data

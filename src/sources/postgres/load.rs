@@ -89,7 +89,11 @@ impl TableData {
             pieces,
             filter: facts.filter,
             root: facts.root,
-            record: record.clone(),
+            // The facts are read; kept twice they would be most of what very many tables take.
+            record: StreamRecord {
+                facts: serde_json::Value::Null,
+                ..record.clone()
+            },
         })
     }
 

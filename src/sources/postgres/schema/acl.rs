@@ -137,10 +137,14 @@ fn list_query(kind: Kind) -> Option<String> {
         ),
         _ => return None,
     };
-    // A new database gives `public` to everybody for use.
+    // A new database gives `public` to everybody for use, and before 15 for CREATE: from there the base is never what is wanted, so
+    // that the rights are taken and given whatever the target's version.
     let base = if kind == Kind::Schema {
         "pg_catalog.acldefault('n', o.nspowner) || CASE WHEN o.nspname = 'public' \
-         THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'USAGE', false)] ELSE '{}'::aclitem[] END"
+         THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'USAGE', false)] ELSE '{}'::aclitem[] END || \
+         CASE WHEN o.nspname = 'public' AND pg_catalog.current_setting('server_version_num')::int4 < 150000 AND NOT EXISTS (SELECT 1 \
+         FROM pg_catalog.aclexplode(COALESCE(o.nspacl, pg_catalog.acldefault('n', o.nspowner))) e WHERE e.grantee = 0 AND e.privilege_type = 'CREATE') \
+         THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'CREATE', false)] ELSE '{}'::aclitem[] END"
             .to_owned()
     } else {
         format!("pg_catalog.acldefault({default}::\"char\", o.{owner})")

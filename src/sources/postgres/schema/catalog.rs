@@ -189,7 +189,7 @@ pub(super) fn node_queries(version: i32, subscriptions: bool) -> Vec<NodeQuery> 
             ),
         ),
     ];
-    queries.extend(other_queries().map(|q| query(q.0, q.1, q.2, q.3)));
+    queries.extend(other_queries(version).map(|q| query(q.0, q.1, q.2, q.3)));
     if version >= 150_000 {
         let sql = "SELECT p.oid, 'y', 0::oid, n.nspname::text, p.pnpubid, 0, false FROM pg_catalog.pg_publication_namespace p \
                    JOIN pg_catalog.pg_namespace n ON n.oid = p.pnnspid";
@@ -226,7 +226,7 @@ const PLAIN: [(u32, &str, &str, &str, bool, bool); 14] = [
     (class::PUBLICATION, "pg_publication", "pub", "b", false, false),
 ];
 
-fn other_queries() -> impl Iterator<Item = (u32, u32, &'static str, String)> {
+fn other_queries(version: i32) -> impl Iterator<Item = (u32, u32, &'static str, String)> {
     let plain = PLAIN.iter().map(|&(class, catalog, prefix, tag, schema, acl)| {
         let schema = if schema {
             format!("o.{prefix}namespace")
@@ -278,7 +278,8 @@ fn other_queries() -> impl Iterator<Item = (u32, u32, &'static str, String)> {
             class::USER_MAPPING,
             class::SERVER,
             "user mappings",
-            "SELECT u.umid, 'm1', 0::oid, u.usename::text, u.srvid, 0, false FROM pg_catalog.pg_user_mappings u".to_owned(),
+            "SELECT u.umid, 'm1', 0::oid, u.usename::text, u.srvid, 0, false FROM pg_catalog.pg_user_mappings u"
+                .to_owned(),
         ),
         (
             class::PUBLICATION_REL,
@@ -292,9 +293,17 @@ fn other_queries() -> impl Iterator<Item = (u32, u32, &'static str, String)> {
             class::TRIGGER,
             class::RELATION,
             "triggers of partitions",
-            "SELECT t.oid, 't1', 0::oid, t.tgname::text, t.tgrelid, 0, false FROM pg_catalog.pg_trigger t \
-             JOIN pg_catalog.pg_trigger p ON p.oid = t.tgparentid WHERE NOT p.tgisinternal AND t.tgenabled <> p.tgenabled"
-                .to_owned(),
+            // Before 15 copies of users' triggers were internal, and those of foreign keys had no parent.
+            format!(
+                "SELECT t.oid, 't1', 0::oid, t.tgname::text, t.tgrelid, 0, false FROM pg_catalog.pg_trigger t \
+                 JOIN pg_catalog.pg_trigger p ON p.oid = t.tgparentid \
+                 WHERE (NOT p.tgisinternal OR {}) AND t.tgenabled <> p.tgenabled",
+                if version < 150_000 {
+                    "p.tgparentid <> 0"
+                } else {
+                    "false"
+                }
+            ),
         ),
     ];
     plain.chain(others)

@@ -12,7 +12,6 @@ use super::{
     replication, sequences, system_rights, tables, text, triggers, types, views,
 };
 use crate::error::Result;
-use crate::report::Note;
 
 /// Objects whose details are in memory at once.
 const PAGE: usize = 500;
@@ -322,12 +321,6 @@ impl Graph {
                 );
             }
         }
-    }
-
-    /// Returns a note of objects that `write` found gone (changed by others while the backup ran).
-    #[allow(dead_code)]
-    pub(super) fn vanished(node: &str) -> Note {
-        Note::new("vanished", node, "was dropped while the schema was read")
     }
 }
 
