@@ -268,12 +268,15 @@ fn containers_stand_still_while_volumes_are_read_and_run_again_whatever_happens(
     expect_as_root(&program, 0, &["backup"]);
     assert!(engine.is_running("stubborn") && engine.started_at("stubborn") != other);
 
-    // A signal, and then SIGKILL, in the middle of reading; the repository takes 2 MiB/s.
+    // A signal, and then SIGKILL, in the middle of reading: the repository takes 2 MiB/s, and what is read ahead of it is
+    // less than the volume.
+    std::fs::write(engine.volume("data").join("file"), noise(160 << 20)).unwrap();
     config("quiesce = [\"api\"]\n[repository]\nurl = \"./slow\"\nrate_limit = \"2MiB/s\"");
     let slow = |signal: rustix::process::Signal| {
         let mut command = command_as_root(&program, &["backup"]);
         command
             .env_remove("WIREVAULT_REPOSITORY")
+            .args(["--memory-limit", "96MiB"])
             .stderr(std::process::Stdio::null())
             .stdout(std::process::Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -287,6 +290,7 @@ fn containers_stand_still_while_volumes_are_read_and_run_again_whatever_happens(
     assert!(engine.is_running("shop-api-1"));
     slow(rustix::process::Signal::KILL);
     assert!(!engine.is_running("shop-api-1"));
+    std::fs::write(engine.volume("data").join("file"), noise(30 << 20)).unwrap();
     // The next run starts what the killed one left.
     config("");
     expect_as_root(&program, 0, &["backup"]);
