@@ -79,7 +79,20 @@ pub(super) const DRILL: &[&str] = &[
     "repository",
     "timeout",
 ];
-pub(super) const CLEANUP: &[&str] = &["path", "glob", "keep", "delete", "schedule", "timezone"];
+pub(super) const CLEANUP: &[&str] = &[
+    "path",
+    "glob",
+    "keep",
+    "unused_for",
+    "socket",
+    "images",
+    "containers",
+    "volumes",
+    "exclude",
+    "delete",
+    "schedule",
+    "timezone",
+];
 pub(super) const KEEP: &[&str] = &[
     "last",
     "hourly",

@@ -15,7 +15,7 @@ mod url;
 
 pub use env::{Environment, from_environment};
 pub use file::{parse, read};
-pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Timing};
+pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Reach, Timing};
 pub use plan::{ADHOC_JOB, Plan, plan_for_job, plan_for_urls, repository_for};
 pub use secret::Secret;
 pub use types::{

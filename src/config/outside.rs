@@ -112,21 +112,44 @@ pub struct DrillConfig {
     pub timeout: Option<Duration>,
 }
 
-/// A rule by age for plain local files.
+/// A rule by age for plain local files, or for what nobody uses on a Docker engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CleanupConfig {
     /// Its name.
     pub name: String,
-    /// The directory.
-    pub path: PathBuf,
-    /// Which files below it.
-    pub globs: Vec<String>,
-    /// Files modified within this stay.
+    /// What it reaches.
+    pub reach: Reach,
+    /// What was written, or seen in use, within this stays.
     pub keep: Duration,
     /// Whether `run` removes; otherwise it only says what it would remove.
     pub delete: bool,
     /// When `run` applies it.
     pub timing: Timing,
+}
+
+/// What a clean-up rule reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Plain files.
+    Files {
+        /// The directory.
+        path: PathBuf,
+        /// Which files below it.
+        globs: Vec<String>,
+    },
+    /// Things of a Docker engine.
+    Docker {
+        /// Socket of the engine, if not the usual one.
+        socket: Option<PathBuf>,
+        /// Tagged images that no registry knows, as patterns; others need no name.
+        images: Vec<String>,
+        /// Stopped containers.
+        containers: Vec<String>,
+        /// Volumes without a container.
+        volumes: Vec<String>,
+        /// What stays.
+        exclude: Vec<String>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -175,9 +198,19 @@ pub(super) struct RawDrill {
 
 #[derive(Deserialize)]
 pub(super) struct RawCleanup {
-    path: PathBuf,
-    glob: Globs,
-    keep: String,
+    path: Option<PathBuf>,
+    glob: Option<Globs>,
+    keep: Option<String>,
+    unused_for: Option<String>,
+    socket: Option<PathBuf>,
+    #[serde(default)]
+    images: Vec<String>,
+    #[serde(default)]
+    containers: Vec<String>,
+    #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
     #[serde(default)]
     delete: bool,
     schedule: Option<String>,
@@ -309,45 +342,104 @@ pub(super) fn drill(name: String, raw: RawDrill, repositories: &[&str]) -> Resul
 }
 
 pub(super) fn cleanup(name: String, raw: RawCleanup) -> Result<CleanupConfig> {
-    let section = || format!("[cleanup.{name}]");
-    let keep = units::parse_duration(&raw.keep).with_context(section)?;
+    let section = format!("[cleanup.{name}]");
+    let (key, age) = match (&raw.keep, &raw.unused_for) {
+        (Some(keep), None) => ("keep", keep.clone()),
+        (None, Some(unused_for)) => ("unused_for", unused_for.clone()),
+        _ => {
+            return Err(
+                Error::invalid(format!("{section} has not exactly one of \"keep\" and \"unused_for\"")).with_hint(
+                    "Write path, glob and keep = \"30d\" for plain files, or unused_for = \"30d\" for what nobody uses on a \
+                     Docker engine.",
+                ),
+            );
+        }
+    };
+    let keep = units::parse_duration(&age).with_context(|| section.clone())?;
     if keep < Duration::from_secs(3600) {
         return Err(
-            Error::invalid(format!("keep = \"{}\" of {} is less than an hour", raw.keep, section()))
-                .with_hint("Write an age, for example keep = \"30d\"."),
+            Error::invalid(format!("{key} = \"{age}\" of {section} is less than an hour"))
+                .with_hint(format!("Write an age, for example {key} = \"30d\".")),
         );
     }
-    let components = raw.path.components().count();
-    if !raw.path.is_absolute() || components < 3 {
+    let timing = Timing {
+        schedule: raw.schedule.clone().unwrap_or_else(|| "30 4 * * *".to_owned()),
+        timezone: raw.timezone.clone(),
+        jitter: Duration::ZERO,
+    };
+    Ok(CleanupConfig {
+        delete: raw.delete,
+        reach: if key == "keep" {
+            files(raw, &section)?
+        } else {
+            docker(raw, &section)?
+        },
+        keep,
+        timing,
+        name,
+    })
+}
+
+fn files(raw: RawCleanup, section: &str) -> Result<Reach> {
+    let others = [&raw.images, &raw.containers, &raw.volumes, &raw.exclude];
+    let (Some(path), Some(glob)) = (raw.path, raw.glob) else {
+        return Err(Error::invalid(format!("{section} has no \"path\" or no \"glob\""))
+            .with_hint("Write for example path = \"/var/log/app\", glob = \"*.log\", keep = \"30d\"."));
+    };
+    if raw.socket.is_some() || others.iter().any(|list| !list.is_empty()) {
         return Err(
-            Error::invalid(format!("path \"{}\" of {} is too wide", raw.path.display(), section()))
+            Error::invalid(format!("{section} has keys for files and for a Docker engine"))
+                .with_hint("Write two sections: one with path, glob and keep, one with unused_for."),
+        );
+    }
+    if !path.is_absolute() || path.components().count() < 3 {
+        return Err(
+            Error::invalid(format!("path \"{}\" of {section} is too wide", path.display()))
                 .with_hint("Name a directory by its full path, at least two levels deep, for example /var/log/app."),
         );
     }
-    Ok(CleanupConfig {
-        path: raw.path,
-        globs: match raw.glob {
+    Ok(Reach::Files {
+        path,
+        globs: match glob {
             Globs::One(one) => vec![one],
             Globs::Several(several) => several,
         },
-        keep,
-        delete: raw.delete,
-        timing: Timing {
-            schedule: raw.schedule.unwrap_or_else(|| "30 4 * * *".to_owned()),
-            timezone: raw.timezone,
-            jitter: Duration::ZERO,
-        },
-        name,
+    })
+}
+
+fn docker(raw: RawCleanup, section: &str) -> Result<Reach> {
+    if raw.path.is_some() || raw.glob.is_some() {
+        return Err(
+            Error::invalid(format!("{section} has \"unused_for\" and a path or glob"))
+                .with_hint("For plain files write keep instead of unused_for."),
+        );
+    }
+    for pattern in [&raw.images, &raw.containers, &raw.volumes, &raw.exclude]
+        .into_iter()
+        .flatten()
+    {
+        globset::Glob::new(pattern)
+            .map_err(|e| Error::invalid(format!("invalid pattern \"{pattern}\" in {section}")).with_cause(e))?;
+    }
+    Ok(Reach::Docker {
+        socket: raw.socket,
+        images: raw.images,
+        containers: raw.containers,
+        volumes: raw.volumes,
+        exclude: raw.exclude,
     })
 }
 
 /// A clean-up rule must not reach a repository: its data are removed by the keep rules alone.
 pub(super) fn spares_repositories(rule: &CleanupConfig, urls: &[String]) -> Result<()> {
+    let Reach::Files { path, .. } = &rule.reach else {
+        return Ok(());
+    };
     for url in urls {
         let Some(directory) = url.strip_prefix("file://").map(std::path::Path::new) else {
             continue;
         };
-        if directory.starts_with(&rule.path) || rule.path.starts_with(directory) {
+        if directory.starts_with(path) || path.starts_with(directory) {
             return Err(
                 Error::invalid(format!("[cleanup.{}] reaches the repository {url}", rule.name))
                     .with_hint("Snapshots go by the keep rules of their jobs; choose another path."),

@@ -96,6 +96,12 @@ impl Engine {
         &self.version
     }
 
+    /// Returns the engine's own id, which lasts as long as its data.
+    pub async fn id(&self) -> Result<String> {
+        let about = self.get("/info").await.context("ask the Docker engine about itself")?;
+        Ok(text(&about, "/ID").to_owned())
+    }
+
     /// Returns where the engine keeps its data, on its own host.
     pub async fn root_directory(&self) -> Result<PathBuf> {
         let about = self.get("/info").await.context("ask the Docker engine about itself")?;
@@ -223,6 +229,15 @@ impl Engine {
     /// Lists images.
     pub async fn images(&self) -> Result<Vec<Value>> {
         Ok(list(Some(&self.get("/images/json").await.context("list images")?)))
+    }
+
+    /// Returns every image, inspected; one that goes away meanwhile is left out.
+    pub async fn inspected_images(&self) -> Result<Vec<Value>> {
+        let mut all = Vec::new();
+        for one in &self.images().await? {
+            all.extend(self.image(text(one, "/Id")).await?);
+        }
+        Ok(all)
     }
 
     /// Returns one image by name or id; `None` if it is not on this host.

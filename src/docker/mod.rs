@@ -10,6 +10,7 @@ pub mod definition;
 mod engine;
 mod http;
 pub mod select;
+pub mod unused;
 
 pub(crate) use engine::text;
 pub use engine::{Engine, PathStat, UnpackTar};

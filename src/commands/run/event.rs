@@ -128,10 +128,12 @@ pub enum Event {
     Cleaned {
         /// Name of the rule.
         job: String,
-        /// Whether files were removed.
+        /// Whether anything was removed.
         deleted: bool,
-        /// Files older than the rule allows.
-        files: u64,
+        /// Files, or things of a Docker engine, older than the rule allows.
+        items: u64,
+        /// The same by kind, for people.
+        counted: String,
         /// Their size.
         bytes: u64,
     },
@@ -298,11 +300,12 @@ impl fmt::Display for Event {
             Self::Cleaned {
                 job,
                 deleted,
-                files,
+                counted,
                 bytes,
+                ..
             } => {
                 let did = if *deleted { "removed" } else { "would remove" };
-                writeln!(f, "{job}: {did} {files} files, {}", crate::config::format_bytes(*bytes))
+                writeln!(f, "{job}: {did} {counted}, {}", crate::config::format_bytes(*bytes))
             }
             Self::Serving { address } => writeln!(f, "status page, /metrics and /health at http://{address}/"),
             Self::Reloaded { jobs } => writeln!(f, "configuration read again: {jobs} jobs with a schedule"),

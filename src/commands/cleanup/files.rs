@@ -1,6 +1,6 @@
-//! `cleanup`: removes plain local files that are older than a rule allows. Deciding and doing are two steps.
+//! Plain local files that are older than a rule allows.
 //!
-//! Without `--delete` it only says what would go. A rule reaches regular files below its directory whose path matches and
+//! A rule reaches regular files below its directory whose path matches and
 //! whose modification is older than `keep`. Directories are opened one below the other without following links, and a file
 //! is looked at through the directory it is removed from, right before that, so nothing outside the directory can be reached
 //! and a file that was written meanwhile stays. Other file systems below the directory are left alone.
@@ -13,70 +13,13 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
-use serde_json::json;
 
-use crate::cli::args;
-use crate::commands::said::said;
-use crate::commands::{Outcome, Session, Status};
-use crate::config::{CleanupConfig, format_bytes, nearest};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{Cleaned, MAX_NAMED};
+use crate::config::CleanupConfig;
+use crate::error::{Context, Error, Result};
 
 /// Directories below each other at most.
 const MAX_DEPTH: usize = 64;
-
-/// Paths that a report names; the rest is counted.
-const MAX_NAMED: usize = 1000;
-
-/// What a rule found, or did.
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub(crate) struct Cleaned {
-    /// The rule.
-    pub(crate) rule: String,
-    /// Whether files were removed.
-    pub(crate) deleted: bool,
-    /// Files older than the rule allows.
-    pub(crate) files: u64,
-    /// Their size in bytes.
-    pub(crate) bytes: u64,
-    /// Matching files that stay.
-    pub(crate) kept: u64,
-    /// The first of the old files, relative to the rule's directory.
-    pub(crate) paths: Vec<String>,
-    /// What could not be looked at or removed.
-    pub(crate) failures: Vec<String>,
-}
-
-/// Applies the rules that were named, or all.
-pub async fn run(session: &Session, options: &args::Cleanup) -> Outcome {
-    let rules = &session.config.cleanups;
-    for name in &options.rules {
-        if !rules.iter().any(|rule| rule.name == *name) {
-            let error = Error::invalid(format!("{} has no [cleanup.{name}]", session.config.origin));
-            return Err(match nearest(name, rules.iter().map(|rule| rule.name.as_str())) {
-                Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
-                None => error.with_hint("Write [cleanup.NAME] with path, glob and keep into wirevault.toml."),
-            });
-        }
-    }
-    let mut all = Vec::new();
-    for rule in rules {
-        if options.rules.is_empty() || options.rules.contains(&rule.name) {
-            session.check_cancelled()?;
-            all.push(apply(rule.clone(), Timestamp::now(), options.delete).await?);
-        }
-    }
-    let failed = all.iter().any(|one| !one.failures.is_empty());
-    let text = all.iter().map(text_of).collect();
-    let status = if failed { Status::Partial } else { Status::Done };
-    said(json!({ "cleanup": all }), text, status)
-}
-
-/// Applies one rule on a blocking thread.
-pub(crate) async fn apply(rule: CleanupConfig, now: Timestamp, delete: bool) -> Result<Cleaned> {
-    tokio::task::spawn_blocking(move || clean(&rule, now, delete))
-        .await
-        .map_err(|e| Error::new(ErrorKind::Other, "the clean-up thread ended early").with_cause(e))?
-}
 
 struct Walk<'a> {
     globs: GlobSet,
@@ -86,7 +29,14 @@ struct Walk<'a> {
     found: &'a mut Cleaned,
 }
 
-fn clean(rule: &CleanupConfig, now: Timestamp, delete: bool) -> Result<Cleaned> {
+/// Applies one rule; blocks.
+pub(super) fn clean(
+    rule: &CleanupConfig,
+    path: &Path,
+    patterns: &[String],
+    now: Timestamp,
+    delete: bool,
+) -> Result<Cleaned> {
     let section = || format!("[cleanup.{}]", rule.name);
     let mut found = Cleaned {
         rule: rule.name.clone(),
@@ -95,20 +45,21 @@ fn clean(rule: &CleanupConfig, now: Timestamp, delete: bool) -> Result<Cleaned> 
     };
     let age = SignedDuration::try_from(rule.keep).unwrap_or(SignedDuration::MAX);
     let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
-    let root = rustix::fs::open(&rule.path, directory(), Mode::empty())
+    let root = rustix::fs::open(path, directory(), Mode::empty())
         .map_err(std::io::Error::from)
-        .with_context(|| format!("open \"{}\"", rule.path.display()))
+        .with_context(|| format!("open \"{}\"", path.display()))
         .with_context(section)?;
     let stat = rustix::fs::fstat(&root).map_err(std::io::Error::from);
     let device = stat.context("look at the directory").with_context(section)?.st_dev;
     let mut walk = Walk {
-        globs: globs(&rule.globs).with_context(section)?,
+        globs: globs(patterns).with_context(section)?,
         before,
         device,
         delete,
         found: &mut found,
     };
     walk.directory(&root, Path::new(""), 0);
+    found.counted = format!("{} files", found.items);
     Ok(found)
 }
 
@@ -168,7 +119,7 @@ impl Walk<'_> {
                 if !self.is_old(&stat) {
                     self.found.kept += 1;
                 } else if !self.delete || self.remove(parent.as_fd(), name, path) {
-                    self.found.files += 1;
+                    self.found.items += 1;
                     self.found.bytes += u64::try_from(stat.st_size).unwrap_or(0);
                     if self.found.paths.len() < MAX_NAMED {
                         self.found.paths.push(path.display().to_string());
@@ -203,29 +154,13 @@ impl Walk<'_> {
     }
 }
 
-fn text_of(cleaned: &Cleaned) -> String {
-    let did = if cleaned.deleted { "removed" } else { "would remove" };
-    let mut text = String::new();
-    for path in &cleaned.paths {
-        text.push_str(&format!("{did} {path}\n"));
-    }
-    for failure in &cleaned.failures {
-        text.push_str(&format!("failed: {failure}\n"));
-    }
-    let (files, size) = (cleaned.files, format_bytes(cleaned.bytes));
-    text.push_str(&format!(
-        "{}: {did} {files} files, {size}; {} are young enough\n",
-        cleaned.rule, cleaned.kept
-    ));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::config::Reach;
 
     #[test]
     fn only_old_matching_regular_files_below_the_directory_go() {
@@ -249,17 +184,23 @@ mod tests {
         std::os::unix::fs::symlink(root.path().join("outside/old.log"), path("link.log")).unwrap();
         let rule = CleanupConfig {
             name: "logs".into(),
-            path: root.path().join("logs"),
-            globs: vec!["*.log".into()],
+            reach: Reach::Files {
+                path: root.path().join("logs"),
+                globs: vec!["*.log".into()],
+            },
             keep: Duration::from_secs(30 * 86_400),
             delete: false,
             timing: crate::config::Timing::default(),
         };
-        let dry = clean(&rule, Timestamp::now(), false).unwrap();
-        assert_eq!((dry.files, dry.kept, dry.failures.len()), (2, 1, 0), "{dry:?}");
+        let clean = |delete: bool| {
+            let (path, patterns) = (root.path().join("logs"), ["*.log".to_owned()]);
+            clean(&rule, &path, &patterns, Timestamp::now(), delete).unwrap()
+        };
+        let dry = clean(false);
+        assert_eq!((dry.items, dry.kept, dry.failures.len()), (2, 1, 0), "{dry:?}");
         assert!(path("old.log").exists());
-        let done = clean(&rule, Timestamp::now(), true).unwrap();
-        assert_eq!((done.files, done.kept), (2, 1), "{done:?}");
+        let done = clean(true);
+        assert_eq!((done.items, done.kept), (2, 1), "{done:?}");
         assert!(!path("old.log").exists() && !path("deep/old.log").exists());
         assert!(path("new.log").exists() && path("old.txt").exists() && path("link.log").is_symlink());
         assert!(root.path().join("outside/old.log").exists());
