@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The request itself is wrong: configuration, arguments, URL.
     Invalid,
+    /// The object lies in a cold storage class and must be thawed before it can be read.
+    Archived,
     /// Understood, but this version or this peer cannot do it.
     Unsupported,
     /// A bound on size, count, memory or disk space would be exceeded.

@@ -15,7 +15,7 @@ use crate::archive::frames::{FrameData, FrameStream, Planned, Wanted};
 use crate::archive::lines::{EntryLine, Line};
 use crate::archive::{ArchiveInfo, ChunkRef, EntryMeta, EntryRef, Pipeline, StreamRecord};
 use crate::error::{Context, Error, Result};
-use crate::storage::SharedStore;
+use crate::storage::{Readiness, SharedStore, archived};
 
 /// Reads the archives of one source (cheap to clone).
 #[derive(Debug, Clone)]
@@ -84,6 +84,9 @@ impl ArchiveReader {
                     object.key, meta.size_bytes, object.size_bytes
                 );
                 return Err(Error::corrupt(message));
+            }
+            if let Readiness::Cold { class } | Readiness::Thawing { class } = &meta.readiness {
+                return Err(archived(object.key.as_str(), class));
             }
         }
         Self::with_indexes(store, pipeline, archives, true).await

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
+use crate::storage::ThawSpeed;
 
 /// Backs up databases and files over their own protocols, proves that they restore, and brings them back.
 #[derive(Debug, Parser)]
@@ -101,7 +102,8 @@ pub enum Verb {
     Pin(Pin),
     /// Let the keep rules decide about a snapshot again
     Unpin(Unpin),
-    /// Remove old local files by the [cleanup.NAME] rules; says what would go unless told to delete
+    /// Remove old local files, and what nobody uses on a Docker engine, by the [cleanup.NAME] rules; says what would go
+    /// unless told to delete
     Cleanup(Cleanup),
     /// Run every job at its time, and prune after it, until a signal ends it
     Run(Run),
@@ -216,6 +218,10 @@ pub struct Verify {
     #[arg(long)]
     pub no_evidence: bool,
 
+    /// What becomes of objects in cold classes.
+    #[command(flatten)]
+    pub thaw: Thaw,
+
     /// Name of the drill on whose behalf; it stands in the evidence.
     #[arg(skip)]
     pub drill: Option<String>,
@@ -292,6 +298,10 @@ pub struct Recover {
     /// Where an interrupted recovery is remembered [default: wirevault-recover-SNAPSHOT.json]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+
+    /// What becomes of objects in cold classes.
+    #[command(flatten)]
+    pub thaw: Thaw,
 }
 
 /// Flags of `restore`.
@@ -344,6 +354,10 @@ pub struct Restore {
     /// Which Docker volumes come back, and what stands still meanwhile.
     #[command(flatten)]
     pub docker: RestoreDocker,
+
+    /// What becomes of objects in cold classes.
+    #[command(flatten)]
+    pub thaw: Thaw,
 }
 
 /// Flags of `restore` for Docker volumes.
@@ -429,6 +443,39 @@ pub struct RestoreDatabase {
     pub undo: bool,
 }
 
+/// Flags for objects in cold storage classes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Archived objects")]
+pub struct Thaw {
+    /// Ask the store to make objects of GLACIER, DEEP_ARCHIVE and the like readable; then wait until they are, or end
+    #[arg(
+        long,
+        value_enum,
+        value_name = "AND",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "wait"
+    )]
+    pub thaw: Option<AndThen>,
+
+    /// How fast: the faster, the dearer
+    #[arg(long, value_enum, value_name = "SPEED", default_value_t = ThawSpeed::Standard)]
+    pub thaw_speed: ThawSpeed,
+
+    /// How many days the readable copies stay
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=365))]
+    pub thaw_days: u32,
+}
+
+/// What follows once objects were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AndThen {
+    /// Ask, wait until they can be read, and go on
+    Wait,
+    /// Ask, say how long it takes, and end
+    Ask,
+}
+
 /// Flags of `cat`.
 #[derive(Debug, Args)]
 #[command(
@@ -446,6 +493,10 @@ pub struct Cat {
     /// Path of an entry, or name of a stream
     #[arg(value_name = "PATH")]
     pub path: String,
+
+    /// What becomes of objects in cold classes.
+    #[command(flatten)]
+    pub thaw: Thaw,
 }
 
 /// Flags of `pin`.
@@ -490,6 +541,10 @@ pub struct Copy {
     /// Print what would be copied
     #[arg(long)]
     pub dry_run: bool,
+
+    /// What becomes of objects in cold classes.
+    #[command(flatten)]
+    pub thaw: Thaw,
 }
 
 /// Flags of `cleanup`.
@@ -500,7 +555,7 @@ pub struct Cleanup {
     #[arg(value_name = "NAME")]
     pub rules: Vec<String>,
 
-    /// Remove the files
+    /// Remove what the rules say
     #[arg(long)]
     pub delete: bool,
 }

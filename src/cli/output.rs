@@ -96,6 +96,7 @@ pub(super) fn kind_word(kind: ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::LimitExceeded => "limit-exceeded",
         ErrorKind::Cancelled => "cancelled",
+        ErrorKind::Archived => "archived",
         ErrorKind::Other => "other",
     }
 }

@@ -6,7 +6,7 @@ use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, ChunkRef, EntryEvent, EntryKind, StreamRecord};
 use crate::cli::args;
 use crate::commands::snapshots::{open_reader_lazily, open_snapshot, source_named};
-use crate::commands::{Outcome, Report, Session};
+use crate::commands::{Outcome, Report, Session, thaw};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Nothing more to say: the bytes have been said.
@@ -28,6 +28,7 @@ impl Report for Written {
 pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
     let (repository, manifest) = open_snapshot(session, &options.snapshot, Some(&options.source)).await?;
     let source = source_named(&manifest, &options.source)?;
+    thaw::sources(session, repository.store(), &[source], &options.thaw).await?;
     let reader = open_reader_lazily(session, repository.store(), source).await?;
     if let Some(entry) = reader.find(options.path.as_bytes()).await? {
         if entry.kind != EntryKind::File {

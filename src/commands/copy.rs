@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Session, Status, open};
+use crate::commands::{Outcome, Session, Status, open, thaw};
 use crate::config::{self, Environment, RepositoryConfig, format_bytes};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, Previous, Repository, Run, RunOptions, SnapshotId, layout};
@@ -65,7 +65,7 @@ pub async fn run(session: &Session, options: &args::Copy) -> Outcome {
             continue;
         }
         session.check_cancelled()?;
-        match one.copy(session).await {
+        match one.thawed(session, &options.thaw).await {
             Ok(done) => {
                 text.push_str(&format!(
                     "copied {line}: {} objects, {}\n",
@@ -120,6 +120,16 @@ pub(super) struct Wish {
 }
 
 impl Wish {
+    /// Copies what `--thaw` may have to make readable first.
+    async fn thawed(&self, session: &Session, how: &args::Thaw) -> Result<Copied> {
+        if how.thaw.is_some() {
+            let manifest = session.or_cancelled(self.from.repository.load(&self.id)).await?;
+            let all: Vec<_> = manifest.objects().collect();
+            thaw::objects(session, self.from.repository.store(), &all, how).await?;
+        }
+        self.copy(session).await
+    }
+
     pub(super) async fn copy(&self, session: &Session) -> Result<Copied> {
         copy(session, &self.from, &self.to, &self.id)
             .await

@@ -26,6 +26,7 @@ pub mod show;
 mod snapshots;
 mod stored;
 mod targets;
+mod thaw;
 pub mod verify;
 mod volumes;
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::snapshots::open_snapshot;
-use crate::commands::{Outcome, Session, Status, restore};
+use crate::commands::{Outcome, Session, Status, restore, thaw};
 use crate::config::redact_url;
 use crate::docker::Engine;
 use crate::docker::definition::container_name;
@@ -40,6 +40,13 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
     let started = Instant::now();
     plan::check_addresses(options)?;
     let (repository, manifest) = open_snapshot(session, &options.snapshot, None).await?;
+    if !options.dry_run {
+        let all = manifest.sources.iter();
+        let only: Vec<_> = all
+            .filter(|source| options.only.is_empty() || options.only.contains(&source.name))
+            .collect();
+        thaw::sources(session, repository.store(), &only, &options.thaw).await?;
+    }
     let plan = plan::look(session, &repository, &manifest, options).await?;
     if options.dry_run {
         let status = if plan.is_possible() {

@@ -10,7 +10,7 @@ use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot, source_named};
 use crate::commands::volumes::{self, VolumesTarget};
-use crate::commands::{Outcome, Session, Status, backup, cluster, open};
+use crate::commands::{Outcome, Session, Status, backup, cluster, open, thaw};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
@@ -51,6 +51,9 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
     let selected = select(&manifest, options)?;
     if options.database.undo {
         return undo(session, options, &manifest, &selected).await;
+    }
+    if !options.dry_run {
+        thaw::sources(session, repository.store(), &selected, &options.thaw).await?;
     }
     let mut steps = Vec::new();
     for source in &selected {

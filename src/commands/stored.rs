@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 
 use crate::commands::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::SharedStore;
 use crate::storage::upload::StoredObject;
+use crate::storage::{Readiness, SharedStore, archived};
 
 /// Reads an object by ranges of one buffer and compares size and SHA-256. Needs one part buffer of memory.
 pub(super) async fn check_object(
@@ -20,6 +20,9 @@ pub(super) async fn check_object(
             "\"{}\" has {} bytes, but the manifest says {}",
             object.key, present.size_bytes, object.size_bytes
         )));
+    }
+    if let Readiness::Cold { class } | Readiness::Thawing { class } = &present.readiness {
+        return Err(archived(object.key.as_str(), class));
     }
     let step = u64::try_from(session.memory().chunk_bytes).unwrap_or(1 << 20);
     let mut buffer: Vec<u8> = Vec::with_capacity(session.memory().chunk_bytes);

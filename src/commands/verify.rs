@@ -13,7 +13,7 @@ use crate::archive::reader::Selection;
 use crate::cli::args::{self, Level};
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_repository, outcome_of, stored_bytes};
-use crate::commands::{Outcome, Session, Status, open, stored};
+use crate::commands::{Outcome, Session, Status, open, stored, thaw};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{ManifestSource, Repository, SnapshotId};
 use crate::sources::postgres::{Scratch, verify_restored};
@@ -32,6 +32,8 @@ struct Verified {
     refused: Vec<String>,
     /// What restores into scratch places counted.
     restored: Vec<serde_json::Value>,
+    /// Whether objects lie in cold storage classes, so that nothing of them is proven.
+    archived: bool,
     /// The drill that asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     drill: Option<String>,
@@ -53,7 +55,7 @@ pub async fn run(session: &Session, options: &args::Verify) -> Outcome {
     }
     let status = if results.iter().any(|v| !v.damage.is_empty()) {
         Status::Failed
-    } else if results.iter().any(|v| !v.refused.is_empty()) {
+    } else if results.iter().any(|v| v.archived || !v.refused.is_empty()) {
         Status::Partial
     } else {
         Status::Done
@@ -88,6 +90,7 @@ async fn verify_snapshot(
         damage: vec![],
         refused: vec![],
         restored: vec![],
+        archived: false,
         drill: options.drill.clone(),
     };
     let manifest = match session.or_cancelled(repository.load(&id)).await {
@@ -108,7 +111,17 @@ async fn verify_snapshot(
         session
             .reporter
             .begin(&source.name, source.outcome.as_ref().map(stored_bytes));
-        verify_source(session, repository, source, options, &mut verified).await?;
+        thaw::sources(session, repository.store(), &[source], &options.thaw).await?;
+        let proven = verify_source(session, repository, source, options, &mut verified).await;
+        match proven {
+            Err(error) if error.kind() == ErrorKind::Archived => {
+                verified.archived = true;
+                verified.skipped.push(format!("{}: {}", source.name, error.chain()));
+                session.reporter.end(&source.name, false);
+                continue;
+            }
+            proven => proven?,
+        }
         session.reporter.end(&source.name, verified.damage.len() == before);
         verified.sources.push(source.name.clone());
     }
@@ -340,7 +353,11 @@ fn text_of(verified: &Verified) -> String {
         Level::Content => "content",
         Level::Restored => "restored",
     };
-    let state = if verified.damage.is_empty() { "ok" } else { "DAMAGED" };
+    let state = match (verified.damage.is_empty(), verified.archived) {
+        (false, _) => "DAMAGED",
+        (true, true) => "not read",
+        (true, false) => "ok",
+    };
     let mut text = format!(
         "{} {state} (level {level}: {})\n",
         verified.snapshot,

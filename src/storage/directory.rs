@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
-    UploadId,
+    Readiness, UploadId,
 };
 
 /// Where temporary files lie; no object key can name it, since listings leave it out and keys never start with it.
@@ -206,6 +206,7 @@ fn collect(root: &Path, dir: &str, prefix: &str, after: Option<&str>, found: &mu
             size_bytes: meta.len(),
             modified: modified(&meta),
             locked_until: None,
+            readiness: Readiness::Ready,
         });
     }
     Ok(())
@@ -309,6 +310,7 @@ impl ObjectStore for DirectoryStore {
                 size_bytes: meta.len(),
                 modified: modified(&meta),
                 locked_until: None,
+                readiness: Readiness::Ready,
                 key,
             })
         })

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
-    SharedStore, UploadId,
+    SharedStore, ThawSpeed, UploadId,
 };
 
 /// A call of the trait.
@@ -214,6 +214,10 @@ impl ObjectStore for FaultStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.call(Operation::Delete, key.as_str(), self.inner.delete(key)).await
+    }
+
+    async fn thaw(&self, key: &ObjectKey, speed: ThawSpeed, days: u32) -> Result<()> {
+        self.inner.thaw(key, speed, days).await
     }
 
     async fn list(&self, prefix: &str, next: Option<String>) -> Result<ListPage> {

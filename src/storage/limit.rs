@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::error::Result;
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
-    SharedStore, UploadId,
+    SharedStore, ThawSpeed, UploadId,
 };
 
 /// Objects up to this size are counted and do not wait: the marker by which a run shows that it is alive must not stand
@@ -136,6 +136,10 @@ impl ObjectStore for LimitStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.inner.delete(key).await
+    }
+
+    async fn thaw(&self, key: &ObjectKey, speed: ThawSpeed, days: u32) -> Result<()> {
+        self.inner.thaw(key, speed, days).await
     }
 
     async fn list(&self, prefix: &str, next: Option<String>) -> Result<ListPage> {

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
-    UploadId,
+    Readiness, ThawSpeed, UploadId, archived,
 };
 
 /// Objects in a map. What was put is whole or absent, like everywhere else.
@@ -30,6 +30,7 @@ struct State {
     uploads: HashMap<UploadId, Upload>,
     completed: HashMap<UploadId, ObjectKey>,
     locked: HashMap<ObjectKey, Timestamp>,
+    cold: HashMap<ObjectKey, Readiness>,
     offset: SignedDuration,
 }
 
@@ -43,6 +44,13 @@ struct Upload {
 impl State {
     fn now(&self) -> Timestamp {
         Timestamp::now().checked_add(self.offset).unwrap_or(Timestamp::MAX)
+    }
+
+    fn readable(&self, key: &ObjectKey) -> Result<()> {
+        match self.cold.get(key) {
+            Some(Readiness::Cold { class } | Readiness::Thawing { class }) => Err(archived(key.as_str(), class)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -94,6 +102,11 @@ impl MemoryStore {
         self.lock().locked.insert(key, until);
     }
 
+    /// Says whether an object can be read, as a class of the store would have it.
+    pub fn set_readiness(&self, key: ObjectKey, readiness: Readiness) {
+        self.lock().cold.insert(key, readiness);
+    }
+
     /// Returns how many uploads are open.
     pub fn open_uploads(&self) -> usize {
         self.lock().uploads.len()
@@ -139,6 +152,7 @@ impl ObjectStore for MemoryStore {
     async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         let state = self.lock();
         let (body, _) = state.objects.get(key).ok_or_else(|| not_found(key))?;
+        state.readable(key)?;
         let slice = usize::try_from(range.start)
             .ok()
             .zip(usize::try_from(range.end).ok())
@@ -157,6 +171,7 @@ impl ObjectStore for MemoryStore {
     async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {
         let state = self.lock();
         let (body, _) = state.objects.get(key).ok_or_else(|| not_found(key))?;
+        state.readable(key)?;
         if u64::try_from(body.len()).unwrap_or(u64::MAX) > max_bytes {
             let message = format!(
                 "object \"{key}\" has {} bytes, more than the expected {max_bytes}",
@@ -175,7 +190,20 @@ impl ObjectStore for MemoryStore {
             size_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
             modified: *modified,
             locked_until: state.locked.get(key).copied(),
+            readiness: state.cold.get(key).cloned().unwrap_or_default(),
         })
+    }
+
+    async fn thaw(&self, key: &ObjectKey, _: ThawSpeed, _: u32) -> Result<()> {
+        let mut state = self.lock();
+        if let Some(readiness) = state.cold.get_mut(key)
+            && let Readiness::Cold { class } = readiness
+        {
+            *readiness = Readiness::Thawing {
+                class: std::mem::take(class),
+            };
+        }
+        Ok(())
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
@@ -204,6 +232,7 @@ impl ObjectStore for MemoryStore {
                 size_bytes,
                 modified: *modified,
                 locked_until: None,
+                readiness: Readiness::Ready,
             });
         }
         Ok(page)

@@ -26,7 +26,7 @@ use member::{Member, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
-    SharedStore, UploadId, UploadJournal,
+    SharedStore, ThawSpeed, UploadId, UploadJournal,
 };
 
 /// One of the stores.
@@ -368,6 +368,10 @@ impl ObjectStore for MirrorStore {
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
         self.first()?.head(key).await
+    }
+
+    async fn thaw(&self, key: &ObjectKey, speed: ThawSpeed, days: u32) -> Result<()> {
+        self.first()?.thaw(key, speed, days).await
     }
 
     async fn list(&self, prefix: &str, next: Option<String>) -> Result<ListPage> {

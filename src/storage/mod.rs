@@ -76,6 +76,53 @@ pub struct ObjectMeta {
     /// Until when the store itself refuses to remove it (object lock; the end of time under a legal hold). Only
     /// [`ObjectStore::head`] tells; a listing does not know.
     pub locked_until: Option<Timestamp>,
+    /// Whether it can be read now. Only [`ObjectStore::head`] tells.
+    pub readiness: Readiness,
+}
+
+/// Whether an object can be read now: stores have cold classes, whose objects must be thawed first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can be read.
+    #[default]
+    Ready,
+    /// It lies in a cold class.
+    Cold {
+        /// The class by the store's name.
+        class: String,
+    },
+    /// A readable copy was asked for and is not there yet.
+    Thawing {
+        /// The class by the store's name.
+        class: String,
+    },
+}
+
+/// How fast an object is thawed; what that means, and costs, is the store's affair.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ThawSpeed {
+    /// Some minutes, where the class allows it
+    Expedited,
+    /// Some hours
+    #[default]
+    Standard,
+    /// Up to two days, for the least
+    Bulk,
+}
+
+/// What can be done about an object in a cold class.
+pub(crate) const THAW: &str = "Run the command again with --thaw: it asks the store for a readable copy, says how long that \
+     takes, and waits; --thaw=ask does not wait. The store may charge for it.";
+
+/// The error of an object that must be thawed before it can be read.
+pub(crate) fn archived(key: &str, class: &str) -> Error {
+    let class = if class.is_empty() {
+        "a cold storage class"
+    } else {
+        class
+    };
+    let message = format!("object \"{key}\" lies in {class} and cannot be read");
+    Error::new(ErrorKind::Archived, message).with_hint(THAW)
 }
 
 /// One page of a listing.
@@ -165,6 +212,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Returns size and time of an object; [`ErrorKind::NotFound`] if there is none.
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta>;
+
+    /// Asks for a readable copy of an object in a cold class, for so many days; it is there some hours later
+    /// ([`Readiness`]). One that is being thawed already is no error.
+    async fn thaw(&self, key: &ObjectKey, _speed: ThawSpeed, _days: u32) -> Result<()> {
+        Err(Error::unsupported(format!("the store cannot thaw \"{key}\"")))
+    }
 
     /// Removes an object; a missing one is no error.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
-    SharedStore, UploadId,
+    SharedStore, ThawSpeed, UploadId,
 };
 
 /// Bounds of the retries of one call.
@@ -143,6 +143,10 @@ impl ObjectStore for RetryStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.retry(|| self.inner.delete(key)).await
+    }
+
+    async fn thaw(&self, key: &ObjectKey, speed: ThawSpeed, days: u32) -> Result<()> {
+        self.retry(|| self.inner.thaw(key, speed, days)).await
     }
 
     async fn list(&self, prefix: &str, next: Option<String>) -> Result<ListPage> {

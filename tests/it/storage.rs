@@ -1,7 +1,6 @@
 //! One contract for every store and every wrapper: what `ObjectStore` promises, tried on each.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use wirevault::storage::s3::{S3Options, S3Store};
 use wirevault::storage::upload::{ObjectWriter, UploadOptions};
 use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore, UploadId};
 
+use crate::support::moto::Moto;
 use crate::support::s3::S3Server;
 
 const PART: usize = 5 << 20;
@@ -344,60 +344,11 @@ async fn s3_without_conditions_is_found_out() {
     multipart(&store).await;
 }
 
-/// A moto server, ended when it is dropped.
-struct Moto(Child, String);
-
-impl Moto {
-    async fn start() -> Self {
-        let program = std::env::var("WIREVAULT_TEST_MOTO")
-            .expect("WIREVAULT_TEST_MOTO names no moto_server: run the tests by `make test`, which sets it up");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let child = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let moto = Self(child, format!("http://127.0.0.1:{port}"));
-        for _ in 0..600 {
-            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return moto;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("moto did not start within 30 s");
-    }
-
-    /// moto checks no signature until it is told to, so a bare PUT makes a bucket.
-    async fn create_bucket(&self, bucket: &str) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let address = self.1.strip_prefix("http://").unwrap();
-        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request =
-            format!("PUT /{bucket} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_keeps_the_contract() {
-    let moto = Moto::start().await;
-    moto.create_bucket("bucket").await;
-    let store = S3Store::connect(s3_options(moto.1.clone())).await.unwrap();
+    let moto = Moto::start();
+    moto.create_bucket("bucket");
+    let store = S3Store::connect(s3_options(moto.endpoint().to_owned())).await.unwrap();
     assert_eq!(store.probe(&key("probe")).await.unwrap().conditional_create, Some(true));
     // moto answers 500 to some writes of one key at once.
     contract(Arc::new(RetryStore::new(Arc::new(store), RetryOptions::default()))).await;

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use super::task::{Work, if_there};
 use super::watched::Watched;
 use super::{Event, with_config};
@@ -58,11 +56,12 @@ pub(super) async fn execute(session: &Session, config: &Config, name: &str, work
             .await
         }
         Work::Cleanup(rule) => {
-            let cleaned = cleanup::apply(rule.clone(), Timestamp::now(), rule.delete).await?;
+            let cleaned = cleanup::apply(session, rule, rule.delete).await?;
             let event = Event::Cleaned {
                 job: name.to_owned(),
                 deleted: cleaned.deleted,
-                files: cleaned.files,
+                items: cleaned.items,
+                counted: cleaned.counted.clone(),
                 bytes: cleaned.bytes,
             };
             let status = if cleaned.failures.is_empty() {
@@ -199,6 +198,7 @@ async fn verify_all(session: &Session, drill: &DrillConfig) -> Result<Done> {
             into: drill.into.iter().map(|into| into.expose().to_owned()).collect(),
             no_evidence: false,
             drill: Some(drill.name.clone()),
+            thaw: args::Thaw::default(),
         };
         let report = Box::pin(verify::run(&session, &options)).await?;
         events.extend(Event::proved(&drill.name, &report.document()));

@@ -63,10 +63,7 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
         ),
         "EntityTooSmall" | "EntityTooLarge" => (K::Invalid, "The store wants another part size; set `part_size`."),
         "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" => (K::LimitExceeded, "The store is full."),
-        "InvalidObjectState" => (
-            K::Unavailable,
-            "The object is in a cold storage class and must be restored first.",
-        ),
+        "InvalidObjectState" => (K::Archived, crate::storage::THAW),
         "ConditionalRequestConflict"
         | "SlowDown"
         | "InternalError"

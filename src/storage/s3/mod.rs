@@ -21,7 +21,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    CompletedMultipartUpload, CompletedPart, ObjectLockLegalHoldStatus, ServerSideEncryption, StorageClass,
+    CompletedMultipartUpload, CompletedPart, GlacierJobParameters, ObjectLockLegalHoldStatus, RestoreRequest,
+    ServerSideEncryption, StorageClass, Tier,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -29,7 +30,7 @@ use jiff::Timestamp;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
-    UploadId,
+    Readiness, ThawSpeed, UploadId,
 };
 
 /// Parts per upload at most; some stores allow 1,000 only, which [`S3Options::max_parts`] says.
@@ -197,6 +198,23 @@ fn locked_until(head: &HeadObjectOutput) -> Option<Timestamp> {
     Some(Timestamp::new(until.secs(), 0).unwrap_or(Timestamp::MAX))
 }
 
+/// What must be thawed: the classes GLACIER and DEEP_ARCHIVE (GLACIER_IR is read at once), and what an intelligent tiering
+/// has put into its archive tiers. `x-amz-restore` tells of a copy: `ongoing-request="true"` until it is there.
+fn readiness(head: &HeadObjectOutput) -> Readiness {
+    let class = head.storage_class().map(StorageClass::as_str).unwrap_or_default();
+    let tier = head.archive_status().map(aws_sdk_s3::types::ArchiveStatus::as_str);
+    let class = match (class, tier) {
+        ("GLACIER" | "DEEP_ARCHIVE", _) => class.to_owned(),
+        (_, Some(tier)) => tier.to_owned(),
+        (_, None) => return Readiness::Ready,
+    };
+    match head.restore() {
+        Some(copy) if copy.contains("ongoing-request=\"true\"") => Readiness::Thawing { class },
+        Some(copy) if copy.contains("ongoing-request=\"false\"") => Readiness::Ready,
+        _ => Readiness::Cold { class },
+    }
+}
+
 fn size(length: Option<i64>) -> u64 {
     length.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
 }
@@ -313,7 +331,35 @@ impl ObjectStore for S3Store {
             size_bytes: size(head.content_length),
             modified,
             locked_until: locked_until(&head),
+            readiness: readiness(&head),
         })
+    }
+
+    async fn thaw(&self, key: &ObjectKey, speed: ThawSpeed, days: u32) -> Result<()> {
+        let tier = match speed {
+            ThawSpeed::Expedited => Tier::Expedited,
+            ThawSpeed::Standard => Tier::Standard,
+            ThawSpeed::Bulk => Tier::Bulk,
+        };
+        let job = GlacierJobParameters::builder().tier(tier).build();
+        let job = job.map_err(|error| Error::invalid("a request cannot be written").with_cause(error))?;
+        // An intelligent tiering moves the object itself, for good: no days.
+        let tiering = self.head(key).await?.readiness;
+        let tiering = matches!(tiering, Readiness::Cold { class } if class.ends_with("_ACCESS"));
+        let wanted = RestoreRequest::builder()
+            .set_days((!tiering).then(|| i32::try_from(days).unwrap_or(i32::MAX)))
+            .glacier_job_parameters(job);
+        let request = self
+            .client
+            .restore_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(key.as_str()));
+        let sent = request.restore_request(wanted.build()).send().await;
+        match sent.map_err(|error| self.failed("thaw", key.as_str(), error)) {
+            // It is being thawed already.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
@@ -353,6 +399,7 @@ impl ObjectStore for S3Store {
                 size_bytes: size(object.size()),
                 modified: timestamp(object.last_modified()),
                 locked_until: None,
+                readiness: Readiness::Ready,
             });
         }
         let next = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
@@ -540,5 +587,23 @@ mod tests {
             .object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On)
             .build();
         assert_eq!(locked_until(&held), Some(Timestamp::MAX));
+    }
+
+    #[test]
+    fn what_lies_in_a_cold_class_is_known_and_what_becomes_of_it() {
+        let head = |class: &str| HeadObjectOutput::builder().storage_class(class.into());
+        for class in ["STANDARD", "STANDARD_IA", "GLACIER_IR", "INTELLIGENT_TIERING"] {
+            assert_eq!(readiness(&head(class).build()), Readiness::Ready, "{class}");
+        }
+        let class = || "DEEP_ARCHIVE".to_owned();
+        assert_eq!(readiness(&head(&class()).build()), Readiness::Cold { class: class() });
+        let asked = head(&class()).restore("ongoing-request=\"true\"").build();
+        assert_eq!(readiness(&asked), Readiness::Thawing { class: class() });
+        let copy = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"";
+        assert_eq!(readiness(&head(&class()).restore(copy).build()), Readiness::Ready);
+        let tiered = head("INTELLIGENT_TIERING")
+            .archive_status("ARCHIVE_ACCESS".into())
+            .build();
+        assert!(matches!(readiness(&tiered), Readiness::Cold { class } if class == "ARCHIVE_ACCESS"));
     }
 }

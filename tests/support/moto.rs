@@ -1,0 +1,79 @@
+//! A moto server: an S3 store that knows storage classes and their thawing.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A running server, ended when it is dropped.
+pub(crate) struct Moto {
+    child: Child,
+    endpoint: String,
+}
+
+impl Moto {
+    pub(crate) fn start() -> Self {
+        let program = std::env::var("WIREVAULT_TEST_MOTO")
+            .expect("WIREVAULT_TEST_MOTO names no moto_server: run the tests by `make test`, which sets it up");
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let child = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let moto = Self {
+            child,
+            endpoint: format!("http://127.0.0.1:{port}"),
+        };
+        for _ in 0..600 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return moto;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("moto did not start within 30 s");
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// moto checks no signature until it is told to, so a bare PUT makes a bucket.
+    pub(crate) fn create_bucket(&self, bucket: &str) {
+        self.send("PUT", &format!("/{bucket}"), "");
+    }
+
+    /// A thawed object can be read only after it was looked at so often.
+    pub(crate) fn thaw_slowly(&self, looks: u32) {
+        let body = format!(
+            r#"{{"model_name": "s3::keyrestore", "transition": {{"progression": "manual", "times": {looks}}}}}"#
+        );
+        self.send("POST", "/moto-api/state-manager/set-transition", &body);
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) {
+        let address = self.endpoint.strip_prefix("http://").unwrap();
+        let mut socket = TcpStream::connect(address).unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
