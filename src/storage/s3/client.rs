@@ -18,7 +18,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use jiff::Timestamp;
 
 use super::{ChecksumMode, S3Options};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Slowest link an attempt is given time for: 64 KiB/s.
 const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
@@ -65,9 +65,12 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
         .read_timeout(attempt)
         .operation_attempt_timeout(attempt)
         .build();
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https();
+    let mut http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
+    if !signs_payload(options) && rustls_native_certs::load_native_certs().certs.is_empty() {
+        http = http.tls_context(bundled_roots()?);
+    }
+    let http = http.build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(timeouts);
@@ -109,6 +112,36 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
     Ok(Client::from_conf(config.build()))
 }
 
+/// The authorities that Mozilla trusts, for an image that holds no certificates: the SDK knows the system's alone. It takes
+/// them as PEM.
+fn bundled_roots() -> Result<tls::TlsContext> {
+    let mut store = tls::TrustStore::empty();
+    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        store.add_pem_certificate(pem(certificate));
+    }
+    let context = tls::TlsContext::builder().with_trust_store(store).build();
+    context.map_err(|error| Error::unsupported("unable to set up TLS").with_cause(error))
+}
+
+/// A certificate as text: base64 in lines of 64 letters.
+fn pem(der: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("-----BEGIN CERTIFICATE-----");
+    for (at, three) in der.chunks(3).enumerate() {
+        if at % 16 == 0 {
+            text.push('\n');
+        }
+        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for place in 0..4 {
+            let six = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
+            let letter = LETTERS.get(six).copied().filter(|_| place <= three.len());
+            text.push(letter.map_or('=', char::from));
+        }
+    }
+    text.push_str("\n-----END CERTIFICATE-----\n");
+    text
+}
+
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -146,5 +179,30 @@ impl Intercept for DateInterceptor {
             *self.0.0.lock().expect("no panic happens under this lock") = Some(time);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    /// The SDK takes certificates it cannot read by a panic.
+    #[test]
+    fn bundled_certificates_can_be_read() {
+        let mut count = 0;
+        for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+            let text = pem(certificate);
+            assert!(text.lines().all(|line| line.len() <= 64));
+            let read = CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
+            assert_eq!(read, *certificate);
+            rustls::RootCertStore::empty().add(read).unwrap();
+            count += 1;
+        }
+        assert!(count > 100, "{count}");
+        bundled_roots().unwrap();
     }
 }
