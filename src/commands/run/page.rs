@@ -29,13 +29,13 @@ const STYLE: &str = "\
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--text:#1b1f24;--dim:#667;--line:#dde1e6;--good:#1a7f4b;--bad:#c2352b;--warn:#b7791f;--none:#e6e9ed;--plot:#2f6fb3}\
 @media(prefers-color-scheme:dark){:root{--bg:#14171b;--card:#1c2026;--text:#e6e8eb;--dim:#98a1ab;--line:#2f353d;--good:#45b97c;--bad:#ef6b61;--warn:#d9a441;--none:#2a3037;--plot:#6fa8e0}}\
 *{box-sizing:border-box}body{margin:0;padding:1rem;background:var(--bg);color:var(--text);font:15px/1.45 system-ui,sans-serif}\
-main{max-width:70rem;margin:auto}h1{font-size:1.3rem;margin:.2rem 0}h2{font-size:1.05rem;margin:0 0 .6rem}h3{font-size:.95rem;margin:.8rem 0 .2rem}\
+main{max-width:76rem;margin:auto}h1{font-size:1.3rem;margin:.2rem 0}h2{font-size:1.05rem;margin:0 0 .6rem}h3{font-size:.95rem;margin:.8rem 0 .2rem}\
 section{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.9rem;margin:.9rem 0}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .9rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}\
 td.text{white-space:normal;min-width:14rem}th{color:var(--dim);font-weight:600;font-size:.85rem}tr:last-child td{border-bottom:0}.number{text-align:right;font-variant-numeric:tabular-nums}\
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}.state{font-weight:600}\
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));gap:.9rem}svg{display:block;max-width:100%}svg text{fill:var(--dim);font:11px system-ui,sans-serif}\
-.calendar svg{max-width:none}.fill-good{fill:var(--good)}.fill-warn{fill:var(--warn)}.fill-none{fill:var(--none)}.curve{fill:none;stroke:var(--plot);stroke-width:1.5}.dot{fill:var(--plot)}.grid{stroke:var(--line)}\
+.jobs td{white-space:normal}.jobs td:first-child{overflow-wrap:anywhere}.jobs td span{white-space:nowrap}.calendars{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:.3rem .9rem}.calendar svg{max-width:none}.fill-good{fill:var(--good)}.fill-warn{fill:var(--warn)}.fill-none{fill:var(--none)}.curve{fill:none;stroke:var(--plot);stroke-width:1.5}.dot{fill:var(--plot)}.grid{stroke:var(--line)}\
 summary{cursor:pointer}code{font-size:.85rem}.said td{white-space:normal;border-bottom:1px solid var(--line);padding-top:0;overflow-wrap:anywhere}.more td{border-bottom:0}\
 @media(max-width:48rem){body{padding:.5rem}.jobs th{display:none}.jobs tr{display:block;padding:.35rem 0;border-bottom:1px solid var(--line)}.jobs tr.more{border-bottom:0;padding-bottom:0}\
 .jobs td{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.08rem 0;text-align:right;white-space:normal}.jobs td:empty{display:none}.jobs td::before{content:attr(data-is);color:var(--dim);text-align:left}.jobs .said td{display:block;text-align:left;border:0}}";
@@ -151,17 +151,17 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
         (None, None) => ("no run yet".to_owned(), "dim"),
         (None, Some(last)) => ended(last, now),
     };
-    let time = |time: Option<Timestamp>| {
-        time.map_or_else(
-            || "<span class=\"dim\">never</span>".to_owned(),
-            |time| {
-                format!(
-                    "{} <span class=\"dim\">{}</span>",
-                    local(time, zone),
-                    distance(time, now)
-                )
-            },
-        )
+    let time = |time: Timestamp| {
+        let (at, dim) = (local(time, zone), distance(time, now));
+        format!("<span>{at}</span> <span class=\"dim\">{dim}</span>")
+    };
+    let absent = |word: &str| format!("<span class=\"dim\">{word}</span>");
+    let last_well = task.last_success.map_or_else(|| absent("never"), time);
+    let next = match (task.next, task.what) {
+        // It has no times of its own: it follows a run that left a repository behind.
+        (None, What::Copy) => absent("when needed"),
+        (None, _) => absent("never"),
+        (Some(next), _) => time(next),
     };
     let newest = snapshots()
         .next_back()
@@ -188,14 +188,12 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
     };
     format!(
         "<tr class=\"{more}\"><td><b>{}</b></td><td data-is=\"what\">{}</td><td data-is=\"state\" class=\"state {class}\"><span>{}</span></td>\
-         <td data-is=\"last well\"><span>{}</span></td><td data-is=\"next\"><span>{}</span></td><td data-is=\"snapshots\" class=\"number\">{count}</td>\
+         <td data-is=\"last well\"><div>{last_well}</div></td><td data-is=\"next\"><div>{next}</div></td><td data-is=\"snapshots\" class=\"number\">{count}</td>\
          <td data-is=\"newest\" class=\"number\">{newest}</td><td data-is=\"all\" class=\"number\">{all}</td>\
          <td data-is=\"missed\" class=\"number\">{}</td></tr>{said}",
         escape(name),
         task.what.word(),
         escape(&status),
-        time(task.last_success),
-        time(task.next),
         if task.missed > 0 {
             task.missed.to_string()
         } else {
@@ -266,7 +264,7 @@ fn calendar(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         }
         let cells = plot::days(DAYS, today, &days);
         rows.push_str(&format!(
-            "<h3>{}</h3><div class=\"wide calendar\">{cells}</div>",
+            "<div><h3>{}</h3><div class=\"wide calendar\">{cells}</div></div>",
             title(&job, &place)
         ));
     }
@@ -275,7 +273,7 @@ fn calendar(state: &State, now: Timestamp, zone: &TimeZone) -> String {
     }
     format!(
         "<section><h2>Snapshots of the last {DAYS} days</h2><p class=\"dim\"><span class=\"good\">■</span> complete \
-         <span class=\"warn\">■</span> a source failed <span class=\"dim\">□</span> none kept</p>{rows}</section>"
+         <span class=\"warn\">■</span> a source failed <span class=\"dim\">□</span> none kept</p><div class=\"calendars\">{rows}</div></section>"
     )
 }
 

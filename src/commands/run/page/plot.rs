@@ -37,7 +37,7 @@ pub(super) fn bytes(value: f64) -> String {
 pub(super) fn days(count: i32, today: Date, days: &BTreeMap<i32, (u32, u32)>) -> String {
     let last_row = i32::from(today.weekday().to_monday_zero_offset());
     let weeks = (count + 6 - last_row + 6) / 7;
-    let mut cells = String::new();
+    let (mut cells, mut months) = (String::new(), String::new());
     for age in 0..count {
         let place = weeks * 7 - (6 - last_row) - 1 - age;
         let (column, row) = (place.div_euclid(7), place.rem_euclid(7));
@@ -48,14 +48,19 @@ pub(super) fn days(count: i32, today: Date, days: &BTreeMap<i32, (u32, u32)>) ->
             _ => "fill-good",
         };
         let date = today.checked_sub(jiff::Span::new().days(age)).unwrap_or(today);
+        if date.day() == 1 {
+            let x = column * 14;
+            months.push_str(&format!("<text x=\"{x}\" y=\"10\">{}</text>", date.strftime("%b")));
+        }
         cells.push_str(&format!(
             "<rect x=\"{}\" y=\"{}\" width=\"11\" height=\"11\" rx=\"2\" class=\"{class}\"><title>{date}: {complete} complete, {other} other</title></rect>",
             column * 14,
-            row * 14,
+            row * 14 + 14,
         ));
     }
-    let width = weeks * 14;
-    format!("<svg width=\"{width}\" height=\"98\" viewBox=\"0 0 {width} 98\" role=\"img\">{cells}</svg>")
+    // The name of a month that began in the last week is wider than a column.
+    let width = weeks * 14 + 14;
+    format!("<svg width=\"{width}\" height=\"112\" viewBox=\"0 0 {width} 112\" role=\"img\">{months}{cells}</svg>")
 }
 
 /// A line through the points, from zero to the largest.
