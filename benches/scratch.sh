@@ -69,7 +69,7 @@ done
 until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.1; done
 redis-cli -p "$redis_port" debug populate "$keys" key 100 >/dev/null
 mkdir "$stage/data" "$stage/out"
-python3 - "$stage/data/app.db" "$sqlite_mb" <<'PY'
+python3 - "$stage/data/items.db" "$sqlite_mb" <<'PY'
 import os, sqlite3, sys
 db = sqlite3.connect(sys.argv[1])
 db.execute("pragma journal_mode = wal")
@@ -79,7 +79,7 @@ for _ in range(int(sys.argv[2]) * 20):
 db.commit()
 PY
 pg_bytes=$(psql -At app -c 'select pg_database_size(current_database())')
-printf 'PostgreSQL %s MiB, SQLite %s MiB, Redis %s keys\n' "$(mib "$pg_bytes")" "$(mib "$(stat -c %s "$stage/data/app.db")")" "$keys"
+printf 'PostgreSQL %s MiB, SQLite %s MiB, Redis %s keys\n' "$(mib "$pg_bytes")" "$(mib "$(stat -c %s "$stage/data/items.db")")" "$keys"
 
 # vault NAME argument...: one container, with no more memory than the compose file gives it.
 vault() {
@@ -116,16 +116,16 @@ PY
 }
 vault "version" --version
 vault "init" init --no-encryption --to s3://bench/scratch
-vault "backup of all three" backup "postgres://postgres@127.0.0.1:$PGPORT/app" "redis://127.0.0.1:$redis_port" sqlite:/data/app.db
+vault "backup of all three" backup "postgres://postgres@127.0.0.1:$PGPORT/app" "redis://127.0.0.1:$redis_port" sqlite:/data/items.db
 vault "verify --level content" verify latest --level content
 vault "restore of PostgreSQL" restore latest --source app --into "postgres://postgres@127.0.0.1:$PGPORT/copy" --verify-rows
-vault "restore of Redis" restore latest --source 127.0.0.1 --into "redis://127.0.0.1:$copy_port"
-vault "restore of SQLite" restore latest --source app.db --into /out/app.db
+vault "restore of Redis" restore latest --source redis --into "redis://127.0.0.1:$copy_port"
+vault "restore of SQLite" restore latest --source items --into /out/items.db
 
 rows_of() { psql -At "$1" -c 'select count(*), md5(string_agg(o::text, $$|$$ order by id)) from orders o'; }
 [ "$(rows_of app)" = "$(rows_of copy)" ] || { echo "PostgreSQL differs" >&2; exit 1; }
 [ "$(redis-cli -p "$redis_port" debug digest)" = "$(redis-cli -p "$copy_port" debug digest)" ] || { echo "Redis differs" >&2; exit 1; }
-python3 - "$stage/data/app.db" "$stage/out/app.db" <<'PY'
+python3 - "$stage/data/items.db" "$stage/out/items.db" <<'PY'
 import hashlib, sqlite3, sys
 def picture(path):
     digest = hashlib.sha256()

@@ -81,10 +81,8 @@ fn the_kubernetes_examples_can_be_read() {
 
     let text = shipped("packaging/kubernetes/deployment.yaml");
     let token = tempfile::NamedTempFile::new().unwrap();
-    let toml: String = block(&text, "wirevault.toml: |")
-        .iter()
-        .map(|line| format!("{}\n", line.trim()))
-        .collect();
+    let lines = block(&text, "wirevault.toml: |");
+    let toml = lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n");
     let toml = toml.replace(
         "/run/secrets/wirevault/status-token",
         &token.path().display().to_string(),
@@ -141,7 +139,12 @@ fn fragments_in_the_pages_have_the_right_keys() {
                 continue;
             };
             let said = error.chain();
-            let missing = ["which is not defined", "no repository", "read \"/run"];
+            let missing = [
+                "which is not defined",
+                "missing field `sources`",
+                "no repository",
+                "read \"/run",
+            ];
             assert!(
                 missing.iter().any(|lack| said.contains(lack)),
                 "{}: {said}\n{fragment}",

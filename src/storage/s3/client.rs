@@ -67,7 +67,7 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
         .build();
     let mut http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
-    if !signs_payload(options) && rustls_native_certs::load_native_certs().certs.is_empty() {
+    if rustls_native_certs::load_native_certs().certs.is_empty() {
         http = http.tls_context(bundled_roots()?);
     }
     let http = http.build_https();
