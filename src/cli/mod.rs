@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Pipeline;
 use crate::cli::args::{Cli, Global, Verb};
+use crate::commands::session::Seen;
 use crate::commands::{self, Outcome, Session};
 use crate::config::{self, Config, Environment};
 use crate::error::Result;
@@ -59,6 +60,7 @@ fn run(cli: &Cli) -> Result<u8> {
             reporter: progress::reporter(cli.global.quiet),
             cancel,
             spool_dir: spool_dir(&cli.global, &config),
+            seen: Seen::default(),
             config,
         };
         dispatch(&session, cli).await

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::args;
 use crate::commands::said::said;
+use crate::commands::snapshots::open_or_init;
 use crate::commands::{Outcome, Session, Status, open, thaw};
 use crate::config::{self, Environment, RepositoryConfig, format_bytes};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -147,8 +148,7 @@ async fn side(session: &Session, config: RepositoryConfig, create: bool) -> Resu
     let act = || format!("open repository \"{}\"", config.url);
     let store = open::store(&config).await.with_context(act)?;
     let repository = if create {
-        let opened = session.or_cancelled(Repository::open_or_init(store)).await;
-        opened.with_context(act)?.0
+        open_or_init(session, store).await.with_context(act)?.0
     } else {
         session.or_cancelled(Repository::open(store)).await.with_context(act)?
     };

@@ -1,6 +1,8 @@
 //! What every command starts from: configuration, memory, reporter, cancellation.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,28 @@ pub struct Session {
     pub cancel: CancellationToken,
     /// Directory for the named exceptions that need a local copy.
     pub spool_dir: PathBuf,
+    /// Repositories in directories that this process has seen.
+    pub seen: Seen,
+}
+
+/// Repositories in directories that were there: one that is gone later, with its disk, is not made anew in the mount point.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<Mutex<BTreeSet<String>>>);
+
+impl Seen {
+    /// Takes note of a repository.
+    pub(crate) fn note(&self, location: &str) {
+        if location.starts_with("file://") {
+            let mut seen = self.0.lock().expect("no panic happens under this lock");
+            seen.insert(location.to_owned());
+        }
+    }
+
+    /// Returns whether it was there.
+    pub(crate) fn knows(&self, location: &str) -> bool {
+        let seen = self.0.lock().expect("no panic happens under this lock");
+        seen.contains(location)
+    }
 }
 
 /// Looks a variable of the process up.

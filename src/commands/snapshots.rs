@@ -17,6 +17,27 @@ pub(super) async fn open_repository(session: &Session) -> Result<Repository> {
         .with_context(|| format!("open repository \"{}\"", config.url))
 }
 
+/// Opens a repository, or makes one where this process has not seen any; the flag tells which.
+pub(super) async fn open_or_init(session: &Session, store: SharedStore) -> Result<(Repository, bool)> {
+    let location = store.location();
+    let opened = if session.seen.knows(&location) {
+        match session.or_cancelled(Repository::open(store)).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the repository at {location} was there and is gone"),
+                )
+                .with_hint("Is its disk mounted? Nothing was written."));
+            }
+            opened => (opened?, false),
+        }
+    } else {
+        session.or_cancelled(Repository::open_or_init(store)).await?
+    };
+    session.seen.note(&location);
+    Ok(opened)
+}
+
 /// Opens the repository and loads the snapshot that `name` means. With a source, `latest` is the newest in which that
 /// source succeeded, whatever became of the others.
 pub(super) async fn open_snapshot(

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::commands::lease::{self, HeldLease};
+use crate::commands::snapshots::open_or_init;
 use crate::commands::{Session, open};
 use crate::config::Plan;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -105,10 +106,7 @@ async fn begin<'a>(
 async fn open_or_create(session: &Session, plan: &Plan) -> Result<Repository> {
     let store: SharedStore = open::store(&plan.repository).await?;
     let act = || format!("open repository \"{}\"", plan.repository.url);
-    let (repository, created) = session
-        .or_cancelled(Repository::open_or_init(store))
-        .await
-        .with_context(act)?;
+    let (repository, created) = open_or_init(session, store).await.with_context(act)?;
     if created {
         tracing::warn!(
             "created repository {} at {}, not encrypted",

@@ -124,6 +124,53 @@ fn a_failed_run_is_repeated_and_a_new_configuration_is_read() {
     assert_eq!(program.listed().len(), 1);
 }
 
+/// A disk that is not mounted for a while: no other repository is begun in its place, and nothing is lost.
+#[test]
+fn a_repository_that_is_gone_for_a_while_is_not_made_anew() {
+    let program = with_tree();
+    configure(&program, "", "on_change = \"1s\"");
+    let scheduler = Scheduler::start(&program);
+    assert_eq!(scheduler.event("ended")["status"], "done");
+    std::fs::rename(program.path("repo"), program.path("away")).unwrap();
+    std::fs::create_dir(program.path("repo")).unwrap();
+    std::fs::write(program.path("tree/file"), "changed").unwrap();
+    let ended = scheduler.event("ended");
+    assert!(
+        ended["error"].as_str().unwrap().contains("was there and is gone"),
+        "{ended}"
+    );
+    assert_eq!(std::fs::read_dir(program.path("repo")).unwrap().count(), 0);
+    std::fs::remove_dir(program.path("repo")).unwrap();
+    std::fs::rename(program.path("away"), program.path("repo")).unwrap();
+    std::fs::write(program.path("tree/file"), "changed again").unwrap();
+    assert_eq!(scheduler.event_within("ended", 90)["status"], "done");
+    scheduler.end();
+    assert_eq!(program.listed().len(), 2);
+    program.expect(0, &["verify", "--all", "--no-evidence"]);
+}
+
+/// Forward, what passed is caught up once; back, nothing runs that ran already.
+#[test]
+fn a_clock_that_jumps_there_and_back_costs_one_run() {
+    let mut program = with_tree();
+    configure(&program, "", "schedule = \"0 2 * * *\"");
+    program.expect(0, &["backup", "full"]);
+    let clock = program.path("clock");
+    std::fs::write(&clock, "0").unwrap();
+    program.set("WIREVAULT_TEST_CLOCK_FILE", &clock.display().to_string());
+    let scheduler = Scheduler::start(&program);
+    scheduler.event("planned");
+    std::fs::write(&clock, (5 * 24 * 3600).to_string()).unwrap();
+    let begun = scheduler.event("begun");
+    assert_eq!(begun["why"], "caught-up", "{begun}");
+    assert!(begun["missed"].as_u64().unwrap() >= 3, "{begun}");
+    assert_eq!(scheduler.event("ended")["status"], "done");
+    std::fs::write(&clock, "0").unwrap();
+    std::thread::sleep(Duration::from_secs(25));
+    scheduler.end();
+    assert_eq!(program.listed().len(), 2);
+}
+
 #[test]
 fn a_run_that_takes_too_long_is_ended() {
     let program = with_tree();

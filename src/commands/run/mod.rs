@@ -70,9 +70,12 @@ pub struct Surroundings<'a> {
     pub tell: &'a (dyn Fn(&Event) + Sync),
 }
 
-/// Now, moved by `WIREVAULT_TEST_CLOCK_SECONDS`, by which tests let days pass.
+/// Now, moved by `WIREVAULT_TEST_CLOCK_SECONDS`, or by what a file says at the moment, by which tests let days pass.
 fn now() -> Timestamp {
-    let moved = std::env::var("WIREVAULT_TEST_CLOCK_SECONDS").ok();
+    let moved = match std::env::var_os("WIREVAULT_TEST_CLOCK_FILE") {
+        Some(file) => std::fs::read_to_string(file).ok(),
+        None => std::env::var("WIREVAULT_TEST_CLOCK_SECONDS").ok(),
+    };
     let moved = moved.and_then(|text| text.parse().ok()).unwrap_or(0);
     let now = Timestamp::now();
     now.checked_add(SignedDuration::from_secs(moved)).unwrap_or(now)
@@ -459,5 +462,6 @@ fn with_config(session: &Session, config: &Config) -> Session {
         reporter: session.reporter.clone(),
         cancel: session.cancel.child_token(),
         spool_dir: session.spool_dir.clone(),
+        seen: session.seen.clone(),
     }
 }

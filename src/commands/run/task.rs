@@ -228,7 +228,10 @@ fn well(last_start: Timestamp) -> History {
 /// Opens a repository; one that the first run will make is none yet.
 pub(super) async fn if_there(session: &Session, store: crate::storage::SharedStore) -> Result<Option<Repository>> {
     match session.or_cancelled(Repository::open(store)).await {
-        Ok(repository) => Ok(Some(repository)),
+        Ok(repository) => {
+            session.seen.note(&repository.store().location());
+            Ok(Some(repository))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
