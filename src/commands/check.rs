@@ -53,7 +53,7 @@ pub async fn run(session: &Session, options: &args::Check) -> Outcome {
 }
 
 async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
-    let store = match open::store(&plan.repository).await {
+    let store = match open::store(&plan.repository, &session.cancel).await {
         Ok(store) => store,
         Err(error) => return vec![failed(&error)],
     };

@@ -146,7 +146,7 @@ async fn within<T>(open: impl Future<Output = Result<T>>) -> Result<T> {
 
 async fn side(session: &Session, config: RepositoryConfig, create: bool) -> Result<std::sync::Arc<Side>> {
     let act = || format!("open repository \"{}\"", config.url);
-    let store = open::store(&config).await.with_context(act)?;
+    let store = open::store(&config, &session.cancel).await.with_context(act)?;
     let repository = if create {
         open_or_init(session, store).await.with_context(act)?.0
     } else {

@@ -12,7 +12,7 @@ use crate::repository::Repository;
 pub async fn run(session: &Session, options: &args::Init) -> Outcome {
     encryption_decided(options)?;
     let config = session.repository_config()?;
-    let store = open::store(&config).await?;
+    let store = open::store(&config, &session.cancel).await?;
     let lacks = session
         .or_cancelled(probe::store(&store))
         .await

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::commands::session::process_environment;
 use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
 use crate::docker::select::Wanted;
@@ -18,8 +20,8 @@ use crate::storage::retry::RetryOptions;
 use crate::storage::s3::{Encryption, S3Options};
 use crate::storage::{self, SharedStore};
 
-/// Opens the store of a repository; nothing is sent yet.
-pub(super) async fn store(repository: &RepositoryConfig) -> Result<SharedStore> {
+/// Opens the store of a repository; nothing is sent yet. `cancel` ends what waits for its rate limit.
+pub(super) async fn store(repository: &RepositoryConfig, cancel: &CancellationToken) -> Result<SharedStore> {
     let encryption = match repository.sse.as_deref() {
         None => None,
         Some("AES256") => Some(Encryption::Aes256),
@@ -42,13 +44,13 @@ pub(super) async fn store(repository: &RepositoryConfig) -> Result<SharedStore> 
     let store = storage::open::open(&repository.url, options, RetryOptions::default()).await?;
     Ok(match repository.rate_limit_bytes {
         None => store,
-        Some(rate) => Arc::new(LimitStore::new(
-            store,
-            LimitOptions {
+        Some(rate) => {
+            let options = LimitOptions {
                 upload_bytes_per_second: Some(rate),
                 download_bytes_per_second: Some(rate),
-            },
-        )),
+            };
+            Arc::new(LimitStore::new(store, options).until(cancel.clone()))
+        }
     })
 }
 

@@ -10,7 +10,7 @@ use crate::storage::SharedStore;
 /// Opens the repository this command works on.
 pub(super) async fn open_repository(session: &Session) -> Result<Repository> {
     let config = session.repository_config()?;
-    let store = open::store(&config).await?;
+    let store = open::store(&config, &session.cancel).await?;
     session
         .or_cancelled(Repository::open(store))
         .await

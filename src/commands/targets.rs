@@ -104,7 +104,7 @@ async fn begin<'a>(
 
 /// Opens the repository; a place that holds none becomes one, so that the first backup needs no other command.
 async fn open_or_create(session: &Session, plan: &Plan) -> Result<Repository> {
-    let store: SharedStore = open::store(&plan.repository).await?;
+    let store: SharedStore = open::store(&plan.repository, &session.cancel).await?;
     let act = || format!("open repository \"{}\"", plan.repository.url);
     let (repository, created) = open_or_init(session, store).await.with_context(act)?;
     if created {

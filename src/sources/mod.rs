@@ -8,6 +8,7 @@ pub mod files;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     SharedStore, ThawSpeed, UploadId,
@@ -74,6 +75,7 @@ pub struct LimitStore {
     inner: SharedStore,
     upload: Option<Bucket>,
     download: Option<Bucket>,
+    cancel: CancellationToken,
 }
 
 impl LimitStore {
@@ -83,19 +85,34 @@ impl LimitStore {
             inner,
             upload: options.upload_bytes_per_second.map(Bucket::new),
             download: options.download_bytes_per_second.map(Bucket::new),
+            cancel: CancellationToken::new(),
         }
     }
 
-    async fn upload(&self, bytes: usize) {
-        if let Some(bucket) = &self.upload {
-            bucket.take(u64::try_from(bytes).unwrap_or(u64::MAX)).await;
-        }
+    /// Calls that wait for the rate end with [`ErrorKind::Cancelled`] when `cancel` says so: a run that is stopped need
+    /// not pay for the parts that it queued.
+    #[must_use]
+    pub fn until(mut self, cancel: CancellationToken) -> Self {
+        self.cancel = cancel;
+        self
     }
 
-    async fn download(&self, bytes: u64) {
-        if let Some(bucket) = &self.download {
-            bucket.take(bytes).await;
-        }
+    async fn upload(&self, bytes: usize) -> Result<()> {
+        self.wait(self.upload.as_ref(), u64::try_from(bytes).unwrap_or(u64::MAX))
+            .await
+    }
+
+    async fn download(&self, bytes: u64) -> Result<()> {
+        self.wait(self.download.as_ref(), bytes).await
+    }
+
+    async fn wait(&self, bucket: Option<&Bucket>, bytes: u64) -> Result<()> {
+        let Some(bucket) = bucket else { return Ok(()) };
+        let stopped = "stopped while it waited for the rate limit";
+        self.cancel
+            .run_until_cancelled(bucket.take(bytes))
+            .await
+            .ok_or_else(|| Error::new(ErrorKind::Cancelled, stopped))
     }
 }
 
@@ -111,7 +128,7 @@ impl ObjectStore for LimitStore {
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
         if body.len() > SMALL_BYTES {
-            self.upload(body.len()).await;
+            self.upload(body.len()).await?;
         } else if let Some(bucket) = &self.upload {
             bucket.charge(u64::try_from(body.len()).unwrap_or(u64::MAX));
         }
@@ -119,14 +136,14 @@ impl ObjectStore for LimitStore {
     }
 
     async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
-        self.download(range.end.saturating_sub(range.start)).await;
+        self.download(range.end.saturating_sub(range.start)).await?;
         self.inner.read_range(key, range, buffer).await
     }
 
     async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {
         // Small, and of unknown size before: paid for afterwards.
         let body = self.inner.get(key, max_bytes).await?;
-        self.download(u64::try_from(body.len()).unwrap_or(u64::MAX)).await;
+        self.download(u64::try_from(body.len()).unwrap_or(u64::MAX)).await?;
         Ok(body)
     }
 
@@ -151,7 +168,7 @@ impl ObjectStore for LimitStore {
     }
 
     async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
-        self.upload(body.len()).await;
+        self.upload(body.len()).await?;
         self.inner.put_part(key, upload, number, body).await
     }
 

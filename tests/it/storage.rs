@@ -477,11 +477,8 @@ async fn the_limit_lets_one_burst_pass_and_then_holds_the_rate() {
             .await
             .unwrap();
     }
-    let took = begun.elapsed();
-    assert!(
-        took >= Duration::from_millis(900) && took < Duration::from_secs(5),
-        "{took:?}"
-    );
+    // 1,000,000 bytes less one burst. A slow machine only adds to it.
+    assert!(begun.elapsed() >= Duration::from_millis(900));
 }
 
 /// A run's marker is small: were it to stand behind the parts, a low rate would cost the run its lease.
@@ -506,6 +503,31 @@ async fn a_small_object_does_not_wait_behind_parts() {
         .unwrap();
     assert!(!parts.is_finished(), "the part waits");
     parts.abort();
+}
+
+/// Parts of a stopped run would be paid for, one after another, before the upload could be aborted.
+#[tokio::test]
+async fn a_stopped_run_does_not_pay_for_the_parts_it_queued() {
+    let memory = Arc::new(MemoryStore::new());
+    let (limit, cancel) = (
+        LimitOptions {
+            upload_bytes_per_second: Some(1),
+            download_bytes_per_second: Some(1),
+        },
+        tokio_util::sync::CancellationToken::new(),
+    );
+    let store = Arc::new(LimitStore::new(memory.clone(), limit).until(cancel.clone()));
+    let options = UploadOptions {
+        part_bytes: 1000,
+        ..UploadOptions::default()
+    };
+    let mut writer = ObjectWriter::create(store.clone(), key("big"), options);
+    writer.write(&bytes(3500, 1)).await.unwrap();
+    cancel.cancel();
+    writer.abort().await.unwrap();
+    assert_eq!(memory.list_uploads("").await.unwrap(), []);
+    let refused = store.read_range(&key("big"), 0..1000, &mut Vec::new()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
 #[tokio::test]

@@ -220,7 +220,12 @@ async fn wanted(session: &Session, drill: &DrillConfig) -> Result<Vec<String>> {
     if !drill.snapshots.is_empty() {
         return Ok(drill.snapshots.clone());
     }
-    let Some(repository) = if_there(session, open::store(&session.repository_config()?).await?).await? else {
+    let Some(repository) = if_there(
+        session,
+        open::store(&session.repository_config()?, &session.cancel).await?,
+    )
+    .await?
+    else {
         return Ok(Vec::new());
     };
     let mut latest = Vec::new();

@@ -96,7 +96,7 @@ fn policies(session: &Session, repositories: &[RepositoryConfig]) -> BTreeMap<(S
 }
 
 async fn one(session: &Session, config: &RepositoryConfig) -> Result<(Vec<Line>, Vec<Evidence>)> {
-    let store = open::store(config).await?;
+    let store = open::store(config, &session.cancel).await?;
     let Some(repository) = if_there(session, store).await.context("open it")? else {
         return Ok((Vec::new(), Vec::new()));
     };

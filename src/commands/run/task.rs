@@ -192,7 +192,7 @@ impl Task {
                     .iter()
                     .find(|r| wanted.is_none_or(|name| r.name == name));
                 let Some(config) = first else { return Ok(None) };
-                let Some(repository) = if_there(session, open::store(config).await?).await? else {
+                let Some(repository) = if_there(session, open::store(config, &session.cancel).await?).await? else {
                     return Ok(None);
                 };
                 let evidence = session.or_cancelled(repository.evidence(100)).await?;
@@ -207,7 +207,7 @@ impl Task {
 
 /// When this host's last snapshot of a job in a repository was begun.
 async fn last_in(session: &Session, config: &RepositoryConfig, job: &str) -> Result<Option<Timestamp>> {
-    let Some(repository) = if_there(session, open::store(config).await?).await? else {
+    let Some(repository) = if_there(session, open::store(config, &session.cancel).await?).await? else {
         return Ok(None);
     };
     let last = session.or_cancelled(repository.previous(&host_name(), job)).await?;

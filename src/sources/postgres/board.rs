@@ -303,17 +303,10 @@ mod tests {
 
     fn line(id: u32, depends_on: Vec<u32>, locks: Vec<u32>, weight: u64) -> TocLine {
         let item = TocItem {
-            id,
-            section: Section::PostData,
-            kind: "INDEX".into(),
-            schema: None,
-            name: id.to_string(),
             depends_on,
             locks,
-            shares: Vec::new(),
-            self_contained: false,
             weight,
-            sql_bytes: 0,
+            ..TocItem::new(id, Section::PostData, "INDEX", id.to_string())
         };
         TocLine {
             stream: "post-data.sql".into(),

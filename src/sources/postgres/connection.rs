@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::auth::{self, unexpected};
 use super::copy_out::{CopyDecoder, Event};
 use super::server_error::ServerError;
-use super::transport::Transport;
+use super::transport::{self, Transport};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
@@ -55,7 +55,7 @@ impl Canceller {
     /// Asks the server to cancel what the connection does now. The server may ignore it.
     pub async fn cancel(&self) -> Result<()> {
         let work = async {
-            let mut transport = Transport::open(&self.options).await?;
+            let mut transport = transport::open(&self.options).await?;
             let mut request = BytesMut::new();
             frontend::cancel_request(self.process_id, self.secret_key, &mut request);
             transport.write_all(&request).await.context("send cancel request")?;
@@ -98,7 +98,7 @@ impl Connection {
     }
 
     async fn open_unbounded(options: &ConnectOptions) -> Result<Self> {
-        let transport = Transport::open(options).await?;
+        let transport = transport::open(options).await?;
         let mut connection = Self {
             transport,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::address::{Place, RedisAddress};
 use super::resp::{self, Reply, server_error};
-use super::transport::Transport;
+use super::transport::{self, Transport};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// A line of a reply longer than this is none of the protocol's, in bytes.
@@ -31,7 +31,7 @@ impl Connection {
         }
         let connect = async {
             let mut connection = Self {
-                transport: Transport::open(address).await?,
+                transport: transport::open(address).await?,
                 buffer: Vec::new(),
                 at: 0,
                 read_timeout: address.read_timeout,

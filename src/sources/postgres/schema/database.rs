@@ -144,19 +144,7 @@ async fn labels(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
 }
 
 fn item(context: &Context<'_>, kind: &str, name: &str) -> TocItem {
-    TocItem {
-        id: context.graph.take_item_id(),
-        section: Section::PostData,
-        kind: kind.to_owned(),
-        schema: None,
-        name: name.to_owned(),
-        depends_on: Vec::new(),
-        locks: Vec::new(),
-        shares: Vec::new(),
-        self_contained: false,
-        weight: 0,
-        sql_bytes: 0,
-    }
+    TocItem::new(context.graph.take_item_id(), Section::PostData, kind, name)
 }
 
 #[cfg(test)]

@@ -38,19 +38,7 @@ impl Writer<'_> {
 
     fn new_item(&mut self, kind: &str, name: &str) -> TocItem {
         self.next += 1;
-        TocItem {
-            id: self.next - 1,
-            section: Section::PreData,
-            kind: kind.to_owned(),
-            schema: None,
-            name: name.to_owned(),
-            depends_on: Vec::new(),
-            locks: Vec::new(),
-            shares: Vec::new(),
-            self_contained: false,
-            weight: 0,
-            sql_bytes: 0,
-        }
+        TocItem::new(self.next - 1, Section::PreData, kind, name)
     }
 
     async fn roles(&mut self) -> Result<()> {

@@ -27,19 +27,7 @@ fn item(graph: &Graph, kind: &str, section: Section, oids: &[u32]) -> TocItem {
         [first, .., last] => format!("{first} to {last} ({})", oids.len()),
         [] => String::new(),
     };
-    TocItem {
-        id: graph.take_item_id(),
-        section,
-        kind: kind.to_owned(),
-        schema: None,
-        name,
-        depends_on: Vec::new(),
-        locks: Vec::new(),
-        shares: Vec::new(),
-        self_contained: false,
-        weight: 0,
-        sql_bytes: 0,
-    }
+    TocItem::new(graph.take_item_id(), section, kind, name)
 }
 
 fn list(oids: &[u32]) -> String {

@@ -124,6 +124,25 @@ pub struct TocItem {
     pub sql_bytes: u64,
 }
 
+impl TocItem {
+    /// Returns an item of no schema that needs, locks and weighs nothing.
+    pub(crate) fn new(id: u32, section: Section, kind: &str, name: impl Into<String>) -> Self {
+        Self {
+            id,
+            section,
+            kind: kind.to_owned(),
+            schema: None,
+            name: name.into(),
+            depends_on: Vec::new(),
+            locks: Vec::new(),
+            shares: Vec::new(),
+            self_contained: false,
+            weight: 0,
+            sql_bytes: 0,
+        }
+    }
+}
+
 /// For serde, which gives a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(flag: &bool) -> bool {

@@ -143,17 +143,13 @@ async fn configuration_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> 
                 row.flag(1)?
             );
             let item = TocItem {
-                id: context.graph.take_item_id(),
-                section: Section::Data,
-                kind: "SEQUENCE SET".to_owned(),
                 schema: Some(schema.clone()),
-                name: name.clone(),
-                depends_on: Vec::new(),
-                locks: Vec::new(),
-                shares: Vec::new(),
-                self_contained: false,
-                weight: 0,
-                sql_bytes: 0,
+                ..TocItem::new(
+                    context.graph.take_item_id(),
+                    Section::Data,
+                    "SEQUENCE SET",
+                    name.as_str(),
+                )
             };
             sink.item(item, &sql).await?;
         }

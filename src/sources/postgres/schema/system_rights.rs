@@ -174,17 +174,5 @@ pub(super) async fn labels(context: &Context<'_>, sink: &mut dyn SqlSink) -> Res
 }
 
 fn item(context: &Context<'_>, kind: &str, name: String) -> TocItem {
-    TocItem {
-        id: context.graph.take_item_id(),
-        section: Section::PostData,
-        kind: kind.to_owned(),
-        schema: None,
-        name,
-        depends_on: Vec::new(),
-        locks: Vec::new(),
-        shares: Vec::new(),
-        self_contained: false,
-        weight: 0,
-        sql_bytes: 0,
-    }
+    TocItem::new(context.graph.take_item_id(), Section::PostData, kind, name)
 }

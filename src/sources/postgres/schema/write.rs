@@ -193,20 +193,11 @@ impl Graph {
             None => self.name(node).to_owned(),
         };
         TocItem {
-            id: self.take_item_id(),
-            section,
-            kind: kind.to_owned(),
             schema: self
                 .schema(node)
                 .filter(|_| node.kind != Kind::Schema)
                 .map(str::to_owned),
-            name,
-            depends_on: Vec::new(),
-            locks: Vec::new(),
-            shares: Vec::new(),
-            self_contained: false,
-            weight: 0,
-            sql_bytes: 0,
+            ..TocItem::new(self.take_item_id(), section, kind, name)
         }
     }
 
