@@ -23,7 +23,7 @@ use crate::storage::{
 
 /// Objects up to this size are counted and do not wait: the marker by which a run shows that it is alive must not stand
 /// behind megabytes of parts, or a low rate would cost the run its lease.
-const SMALL_BYTES: usize = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// Bytes per second in each direction; `None` is unbounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,9 +97,8 @@ impl LimitStore {
         self
     }
 
-    async fn upload(&self, bytes: usize) -> Result<()> {
-        self.wait(self.upload.as_ref(), u64::try_from(bytes).unwrap_or(u64::MAX))
-            .await
+    async fn upload(&self, bytes: u64) -> Result<()> {
+        self.wait(self.upload.as_ref(), bytes).await
     }
 
     async fn download(&self, bytes: u64) -> Result<()> {
@@ -108,11 +107,15 @@ impl LimitStore {
 
     async fn wait(&self, bucket: Option<&Bucket>, bytes: u64) -> Result<()> {
         let Some(bucket) = bucket else { return Ok(()) };
-        let stopped = "stopped while it waited for the rate limit";
-        self.cancel
-            .run_until_cancelled(bucket.take(bytes))
-            .await
-            .ok_or_else(|| Error::new(ErrorKind::Cancelled, stopped))
+        match self.cancel.run_until_cancelled(bucket.take(bytes)).await {
+            Some(()) => Ok(()),
+            // What tidies up after a stopped run is small, and has to be done.
+            None if bytes <= SMALL_BYTES => Ok(()),
+            None => Err(Error::new(
+                ErrorKind::Cancelled,
+                "stopped while it waited for the rate limit",
+            )),
+        }
     }
 }
 
@@ -127,10 +130,11 @@ impl ObjectStore for LimitStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
-        if body.len() > SMALL_BYTES {
-            self.upload(body.len()).await?;
+        let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        if bytes > SMALL_BYTES {
+            self.upload(bytes).await?;
         } else if let Some(bucket) = &self.upload {
-            bucket.charge(u64::try_from(body.len()).unwrap_or(u64::MAX));
+            bucket.charge(bytes);
         }
         self.inner.put(key, body, mode, options).await
     }
@@ -168,7 +172,7 @@ impl ObjectStore for LimitStore {
     }
 
     async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
-        self.upload(body.len()).await?;
+        self.upload(u64::try_from(body.len()).unwrap_or(u64::MAX)).await?;
         self.inner.put_part(key, upload, number, body).await
     }
 

@@ -518,16 +518,23 @@ async fn a_stopped_run_does_not_pay_for_the_parts_it_queued() {
     );
     let store = Arc::new(LimitStore::new(memory.clone(), limit).until(cancel.clone()));
     let options = UploadOptions {
-        part_bytes: 1000,
+        part_bytes: 100_000,
         ..UploadOptions::default()
     };
+    let small = bytes(1000, 1);
+    memory
+        .put(&key("lease"), small.clone(), PutMode::Create, &ObjectOptions::default())
+        .await
+        .unwrap();
     let mut writer = ObjectWriter::create(store.clone(), key("big"), options);
-    writer.write(&bytes(3500, 1)).await.unwrap();
+    writer.write(&bytes(350_000, 1)).await.unwrap();
     cancel.cancel();
     writer.abort().await.unwrap();
     assert_eq!(memory.list_uploads("").await.unwrap(), []);
-    let refused = store.read_range(&key("big"), 0..1000, &mut Vec::new()).await;
+    let refused = store.read_range(&key("big"), 0..100_000, &mut Vec::new()).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Cancelled);
+    // What tidies up is small, and goes on.
+    assert_eq!(store.get(&key("lease"), 1000).await.unwrap(), small);
 }
 
 #[tokio::test]
