@@ -9,6 +9,8 @@ use tokio_postgres::{Client, NoTls};
 use wirevault::Result;
 use wirevault::sources::postgres::schema::{self, Graph, SchemaOptions, Section, SqlSink, TocItem};
 
+use crate::support::program::Program;
+
 const FIXTURE: &str = include_str!("../../fixtures/schema_ordinary.sql");
 const RARE: &str = include_str!("../../fixtures/schema_rare.sql");
 const ROLES: &str = "CREATE ROLE wv_super SUPERUSER; CREATE ROLE wv_owner; CREATE ROLE wv_reader LOGIN; CREATE ROLE \"wv \"\"other\"\"\"; GRANT wv_reader TO wv_owner WITH ADMIN OPTION;";
@@ -343,4 +345,69 @@ async fn a_written_schema_dumps_like_the_original() {
         let found = globals.0.iter().any(|(_, sql)| sql == wanted);
         assert!(found, "{wanted}\n{:#?}", globals.0);
     }
+}
+
+/// What the planner knows of every column, but of the table that has changed since.
+const STATISTICS: &str = "SELECT string_agg(pg_catalog.to_jsonb(s)::text, E'\\n' ORDER BY s.tablename, s.attname, s.inherited) \
+    FROM pg_catalog.pg_stats s WHERE s.schemaname = 'public' AND s.tablename <> 'grown'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planner_statistics_come_back_where_they_still_hold() {
+    let Some(cluster) = Cluster::start_18() else { return };
+    let maintenance = cluster.connect("postgres").await;
+    for sql in [
+        "ALTER SYSTEM SET autovacuum = off",
+        "SELECT pg_reload_conf()",
+        "CREATE DATABASE known",
+    ] {
+        maintenance.batch_execute(sql).await.unwrap();
+    }
+    let known = cluster.connect("known").await;
+    known
+        .batch_execute(
+            r#"CREATE TABLE kept (id int PRIMARY KEY, t text, a text[], r int4range, j jsonb, "odd ""name" bigint);
+            INSERT INTO kept SELECT n, E'it''s \\ one\nALTER TABLE x OWNER TO y;\r' || n % 7, ARRAY['a' || n % 5, NULL, '"{'],
+                int4range(n, n + n % 9), jsonb_build_object('n', n % 3), n % 11 FROM generate_series(1, 3000) n;
+            CREATE INDEX kept_lower ON kept (lower(t), (id % 10));
+            CREATE TABLE parted (k int, v text) PARTITION BY LIST (k);
+            CREATE TABLE part_1 PARTITION OF parted FOR VALUES IN (1); CREATE TABLE part_2 PARTITION OF parted FOR VALUES IN (2);
+            INSERT INTO parted SELECT 1 + n % 2, 'v' || n % 4 FROM generate_series(1, 500) n;
+            CREATE TABLE grown AS SELECT n FROM generate_series(1, 20) n;
+            CREATE TABLE multi AS SELECT n % 3 AS a, n % 3 AS b FROM generate_series(1, 300) n;
+            CREATE STATISTICS multi_ab ON a, b FROM multi;
+            ANALYZE;
+            INSERT INTO grown SELECT 7 FROM generate_series(1, 5000);
+            UPDATE pg_statistic SET stanullfrac = 0.125 WHERE starelid IN ('kept'::regclass, 'grown'::regclass);"#,
+        )
+        .await
+        .unwrap();
+    let program = Program::on_directory();
+    let url = |database: &str| {
+        format!(
+            "postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable",
+            cluster.port
+        )
+    };
+    program.expect(0, &["init", "--no-encryption"]);
+    program.expect(0, &["backup", &url("known")]);
+    program.expect(0, &["restore", "latest", "--into", &url("again")]);
+    let again = cluster.connect("again").await;
+    let text = async |client: &Client, sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, String>(0);
+    let (before, after) = (text(&known, STATISTICS).await, text(&again, STATISTICS).await);
+    assert_eq!(before, after);
+    assert!(before.contains("0.125") && before.contains("elem_count_histogram\": [") && before.contains("kept_lower"));
+    let grown = text(
+        &again,
+        "SELECT null_frac || ' ' || most_common_vals::text FROM pg_stats WHERE tablename = 'grown'",
+    )
+    .await;
+    assert_eq!(grown, "0 {7}", "analysed again");
+    let extended = "SELECT count(*)::text FROM pg_stats_ext WHERE tablename = 'multi' AND n_distinct IS NOT NULL";
+    assert_eq!(
+        text(&again, extended).await,
+        "1",
+        "only ANALYZE makes extended statistics"
+    );
+    let rows = "SELECT reltuples::text || ' ' || (relpages = pg_relation_size(oid) / 8192) FROM pg_class WHERE relname = 'part_1'";
+    assert_eq!(text(&again, rows).await, "250 true");
 }

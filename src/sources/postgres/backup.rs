@@ -14,7 +14,7 @@ use super::pooler;
 use super::restore_script;
 use super::schema::{self, Section};
 use super::snapshot::{Leader, ServerFacts};
-use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, SqlStreams};
+use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, SqlStreams};
 use super::table_stream::TextResult;
 use super::tables::{TableReaders, TableResult, read_all};
 use super::url::ConnectOptions;
@@ -177,6 +177,10 @@ async fn write_sql(
             .await
             .context("write rights of large objects")?;
     }
+    streams.next_stream(STATISTICS).await?;
+    schema::write_statistics(&leader.graph, &leader.client, &mut streams)
+        .await
+        .context("write planner statistics")?;
     streams.finish().await
 }
 

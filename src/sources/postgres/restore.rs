@@ -90,6 +90,8 @@ pub struct RestoreReport {
     pub rows: u64,
     /// Bytes of COPY data sent.
     pub bytes: u64,
+    /// Tables whose planner statistics came from the backup; the others were analysed.
+    pub statistics: u64,
     /// Whether every row was read again and compared.
     pub rows_verified: bool,
     /// Statements that failed for good; if there are any, the command ends with exit code 2.
@@ -283,7 +285,11 @@ impl PostgresRestore {
                 .context("create what comes after the data")?,
         );
         self.reporter.phase(&self.task, "analyze");
-        for (name, error) in analyze(into, tables, parallel).await.context("collect statistics")? {
+        let analyzed = analyze(into, contents, chosen, parallel)
+            .await
+            .context("collect statistics")?;
+        report.statistics = analyzed.restored;
+        for (name, error) in analyzed.failed {
             self.reporter
                 .note(&self.task, Note::new("not-analyzed", name, error.chain()));
         }

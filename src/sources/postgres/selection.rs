@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::load::TableData;
 use super::sql_rewrite::relation_of;
-use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, TocLine};
+use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, TocLine};
 use super::sql_text::Contents;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -68,6 +68,8 @@ pub(super) struct Chosen<'a> {
     pub(super) tables: Vec<TableData>,
     pub(super) sequences: Vec<&'a TocLine>,
     pub(super) post_data: Vec<&'a TocLine>,
+    /// Planner statistics of the chosen tables.
+    pub(super) statistics: Vec<&'a TocLine>,
     /// Chosen tables and their sequences: schema and name.
     pub(super) relations: Vec<(String, String)>,
 }
@@ -106,6 +108,7 @@ pub(super) async fn choose<'a>(
         large_objects: of(LARGE_OBJECTS),
         sequences: of(SEQUENCES),
         post_data: of(POST_DATA),
+        statistics: of(STATISTICS),
         tables,
         relations: Vec::new(),
     };
@@ -136,6 +139,17 @@ pub(super) async fn choose<'a>(
         chosen.large_objects.clear();
         chosen.sequences.clear();
         chosen.post_data.retain(|l| l.item.kind != "LARGE OBJECT ACL");
+    }
+    if *selection != Selection::default() {
+        let filled: HashSet<(&str, &str)> = chosen
+            .tables
+            .iter()
+            .map(|t| (t.schema.as_str(), t.name.as_str()))
+            .collect();
+        let is_filled = |line: &TocLine| {
+            filled.contains(&(line.item.schema.as_deref().unwrap_or_default(), line.item.name.as_str()))
+        };
+        chosen.statistics.retain(|l| is_filled(l));
     }
     if selection.data_only {
         chosen.pre_data.clear();

@@ -1,5 +1,5 @@
-//! The SQL streams of a backup (`globals.sql`, `pre-data.sql`, `sequences.sql`, `post-data.sql`) with their common table
-//! of contents `toc.jsonl`.
+//! The SQL streams of a backup (`globals.sql`, `pre-data.sql`, `sequences.sql`, `post-data.sql`, `statistics.sql`) with their
+//! common table of contents `toc.jsonl`.
 
 use async_trait::async_trait;
 
@@ -17,6 +17,7 @@ pub(super) const PRE_DATA: &str = "pre-data.sql";
 pub(super) const SEQUENCES: &str = "sequences.sql";
 pub(super) const LARGE_OBJECTS: &str = "large-objects.sql";
 pub(super) const POST_DATA: &str = "post-data.sql";
+pub(super) const STATISTICS: &str = "statistics.sql";
 
 /// One line of `toc.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

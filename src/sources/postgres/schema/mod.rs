@@ -28,6 +28,7 @@ mod refresh;
 mod replication;
 mod rows;
 mod sequences;
+mod statistics;
 mod system_rights;
 mod tables;
 mod text;
@@ -45,6 +46,7 @@ pub use globals::write_globals;
 pub use graph::Graph;
 pub use large_objects::{READABLE_SQL, write_large_object_rights, write_large_objects};
 pub use quote::{literal, qualified, quote_ident};
+pub use statistics::write_statistics;
 
 /// Settings of every session that reads a schema or data: one list for leader and workers.
 ///
@@ -90,6 +92,8 @@ pub enum Section {
     Data,
     /// Indexes, constraints, triggers, views that need keys, rights.
     PostData,
+    /// What the planner knows of the rows.
+    Statistics,
 }
 
 /// One object's SQL in the table of contents.
@@ -118,7 +122,7 @@ pub struct TocItem {
     /// function of the database's own may read any table, whatever the function promises.
     #[serde(default, skip_serializing_if = "is_false")]
     pub self_contained: bool,
-    /// Rough cost for ordering (bytes of the table for an index; 0 else).
+    /// Rough cost for ordering (bytes of the table for an index; 0 else). Of planner statistics: rows that they know of.
     pub weight: u64,
     /// Length of the item's SQL text in bytes; it follows the item before it in the section's SQL stream.
     pub sql_bytes: u64,
