@@ -35,10 +35,10 @@ section{background:var(--card);border:1px solid var(--line);border-radius:8px;pa
 td.text{white-space:normal;min-width:14rem}th{color:var(--dim);font-weight:600;font-size:.85rem}tr:last-child td{border-bottom:0}.number{text-align:right;font-variant-numeric:tabular-nums}\
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}.state{font-weight:600}\
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));gap:.9rem}svg{display:block;max-width:100%}svg text{fill:var(--dim);font:11px system-ui,sans-serif}\
-.jobs td{white-space:normal}.jobs td span,.jobs .number{white-space:nowrap}.calendars{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:.3rem .9rem}.calendar svg{max-width:none}.fill-good{fill:var(--good)}.fill-warn{fill:var(--warn)}.fill-none{fill:var(--none)}.curve{fill:none;stroke:var(--plot);stroke-width:1.5}.dot{fill:var(--plot)}.grid{stroke:var(--line)}\
+.jobs td{white-space:normal}.jobs th,.jobs td{padding-right:.6rem}.jobs td span,.jobs .number{white-space:nowrap}.calendars{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:.3rem .9rem}.calendar svg{max-width:none}.fill-good{fill:var(--good)}.fill-warn{fill:var(--warn)}.fill-none{fill:var(--none)}.curve{fill:none;stroke:var(--plot);stroke-width:1.5}.dot{fill:var(--plot)}.grid{stroke:var(--line)}\
 summary{cursor:pointer}code{font-size:.85rem}.said td{white-space:normal;border-bottom:1px solid var(--line);padding-top:0;overflow-wrap:anywhere}.more td{border-bottom:0}\
 @media(max-width:48rem){body{padding:.5rem}.jobs th{display:none}.jobs tr{display:block;padding:.35rem 0;border-bottom:1px solid var(--line)}.jobs tr.more{border-bottom:0;padding-bottom:0}\
-.jobs td{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.08rem 0;text-align:right;white-space:normal}.jobs td:empty{display:none}.jobs td::before{content:attr(data-is);color:var(--dim);text-align:left}.jobs .said td,.jobs td:first-child{display:block;text-align:left;border:0}}";
+.jobs td,.jobs td.number{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.08rem 0;text-align:right;white-space:normal}.jobs td:empty{display:none}.jobs td::before{content:attr(data-is);color:var(--dim);text-align:left}.jobs .said td,.jobs td:first-child{display:block;text-align:left;border:0}}";
 
 /// Renders the page.
 pub(super) fn render(board: &Board, now: Timestamp) -> String {

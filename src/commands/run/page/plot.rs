@@ -89,12 +89,13 @@ pub(super) fn curve(points: &[(Timestamp, f64)], zone: &TimeZone, show: &dyn Fn(
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"1.8\" class=\"dot\"><title>{title}</title></circle>"
         ));
     }
-    let base = HEIGHT - 18.0;
+    // Room below the letters, whatever the scale.
+    let (base, foot) = (HEIGHT - 18.0, HEIGHT - 4.0);
     format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><line x1=\"0\" x2=\"{WIDTH}\" y1=\"{base}\" y2=\"{base}\" class=\"grid\"/>\
          <text x=\"2\" y=\"10\">{} at most</text><text x=\"{WIDTH}\" y=\"10\" text-anchor=\"end\">now {}</text>\
-         <polyline points=\"{}\" class=\"curve\"/>{dots}<text x=\"2\" y=\"{HEIGHT}\">{}</text>\
-         <text x=\"{WIDTH}\" y=\"{HEIGHT}\" text-anchor=\"end\">{}</text></svg>",
+         <polyline points=\"{}\" class=\"curve\"/>{dots}<text x=\"2\" y=\"{foot}\">{}</text>\
+         <text x=\"{WIDTH}\" y=\"{foot}\" text-anchor=\"end\">{}</text></svg>",
         escape(&show(largest)),
         escape(&show(*newest)),
         line.join(" "),
