@@ -126,8 +126,9 @@ pub(crate) struct FrameStream {
 }
 
 impl FrameStream {
-    /// Starts a stream; `share` is how many streams there are at once. Must be called within the runtime.
-    pub(crate) fn start<P, F>(shared: Arc<Archives>, pipeline: &Pipeline, share: usize, plan: P) -> Self
+    /// Starts a stream; `share` is how many streams there are at once. Without `inflate` the frames come without data:
+    /// only their digests are compared. Must be called within the runtime.
+    pub(crate) fn start<P, F>(shared: Arc<Archives>, pipeline: &Pipeline, share: usize, inflate: bool, plan: P) -> Self
     where
         P: FnOnce(Planned) -> F + Send + 'static,
         F: Future<Output = (Planned, Result<()>)> + Send + 'static,
@@ -152,6 +153,7 @@ impl FrameStream {
             shared,
             pipeline: pipeline.clone(),
             quota: Arc::new(Semaphore::new(quota)),
+            inflate,
             out: slot_out,
         };
         let fetcher = AbortOnDropHandle::new(tokio::spawn(decoder.run(batch_in)));
@@ -176,6 +178,7 @@ struct Decoder {
     shared: Arc<Archives>,
     pipeline: Pipeline,
     quota: Arc<Semaphore>,
+    inflate: bool,
     out: mpsc::UnboundedSender<Slot>,
 }
 
@@ -264,9 +267,14 @@ impl Decoder {
                 batch.archive,
                 batch.range.start,
             );
+            let inflate = self.inflate;
             self.pipeline.run(move |worker| {
                 let mut buffer = buffer;
-                let decoded = check_and_inflate(worker, &about, base, &bytes.0, &mut buffer, compression);
+                let decoded = if inflate {
+                    check_and_inflate(worker, &about, base, &bytes.0, &mut buffer, compression)
+                } else {
+                    check(&about, base, &bytes.0).map(|_| ())
+                };
                 let decoded = decoded.with_context(|| describe(&key, &about));
                 drop(bytes);
                 let _ = done.send(decoded.map(|()| DecodedFrame {
@@ -288,15 +296,8 @@ fn describe(key: &ObjectKey, about: &FrameLines) -> String {
     )
 }
 
-/// Compares the digest first: nothing undigested reaches the decompressor.
-fn check_and_inflate(
-    worker: &mut crate::archive::pipeline::Worker,
-    about: &FrameLines,
-    base: u64,
-    bytes: &[u8],
-    buffer: &mut Buffer,
-    compression: Compression,
-) -> Result<()> {
+/// Returns the stored bytes of a frame if they have the digest that the index names.
+fn check<'a>(about: &FrameLines, base: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
     let start = about
         .frame
         .offset
@@ -311,6 +312,19 @@ fn check_and_inflate(
         return Err(Error::corrupt("the frame does not have the digest the index names")
             .with_hint("The object is damaged; restore from another snapshot or copy."));
     }
+    Ok(stored)
+}
+
+/// Compares the digest first: nothing undigested reaches the decompressor.
+fn check_and_inflate(
+    worker: &mut crate::archive::pipeline::Worker,
+    about: &FrameLines,
+    base: u64,
+    bytes: &[u8],
+    buffer: &mut Buffer,
+    compression: Compression,
+) -> Result<()> {
+    let stored = check(about, base, bytes)?;
     worker.decompress(
         stored,
         usize::try_from(about.frame.raw).unwrap_or(usize::MAX),

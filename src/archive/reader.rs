@@ -246,11 +246,11 @@ impl ArchiveReader {
     pub fn entries(&self, selection: Selection) -> EntryStream {
         let cursor = Cursor::new(Arc::clone(&self.shared));
         let frames = match selection {
-            Selection::All => self.frames(|planned| plan_all(cursor, planned)),
+            Selection::All => self.frames(true, |planned| plan_all(cursor, planned)),
             Selection::Entries(mut wanted) => {
                 wanted.sort_by_key(|entry| (entry.archive, entry.frame, entry.offset));
                 wanted.dedup_by_key(|entry| (entry.archive, entry.frame, entry.offset));
-                self.frames(|planned| plan_entries(cursor, planned, wanted))
+                self.frames(true, |planned| plan_entries(cursor, planned, wanted))
             }
         };
         EntryStream::new(frames)
@@ -259,7 +259,7 @@ impl ArchiveReader {
     /// Reads chunks with read-ahead, in the order given. Must be called within the runtime.
     pub fn chunks(&self, chunks: Vec<ChunkRef>) -> ChunkStream {
         let cursor = Cursor::new(Arc::clone(&self.shared));
-        let frames = self.frames({
+        let frames = self.frames(true, {
             let chunks = chunks.clone();
             |planned| plan_chunks(cursor, planned, chunks)
         });
@@ -269,12 +269,27 @@ impl ArchiveReader {
         }
     }
 
-    fn frames<P, F>(&self, plan: P) -> FrameStream
+    /// Compares the stored bytes of chunks with their digests; nothing is decompressed. Calls `each` with the raw bytes of
+    /// each one that is right. Must be called within the runtime.
+    pub async fn check_chunks(
+        &self,
+        chunks: Vec<ChunkRef>,
+        each: &mut (dyn FnMut(u64) -> Result<()> + Send),
+    ) -> Result<()> {
+        let cursor = Cursor::new(Arc::clone(&self.shared));
+        let mut frames = self.frames(false, |planned| plan_chunks(cursor, planned, chunks));
+        while let Some(frame) = frames.next().await? {
+            each(frame.about.frame.raw.into())?;
+        }
+        Ok(())
+    }
+
+    fn frames<P, F>(&self, inflate: bool, plan: P) -> FrameStream
     where
         P: FnOnce(Planned) -> F + Send + 'static,
         F: Future<Output = (Planned, Result<()>)> + Send + 'static,
     {
-        FrameStream::start(Arc::clone(&self.shared), &self.pipeline, self.share, plan)
+        FrameStream::start(Arc::clone(&self.shared), &self.pipeline, self.share, inflate, plan)
     }
 
     /// Returns the bytes fetched from the store so far.

@@ -167,10 +167,10 @@ impl RedisRestore {
         Ok(())
     }
 
-    /// Walks the whole stored RDB.
+    /// Proves all of the stored RDB.
     pub async fn verify(&self) -> Result<Verified> {
         self.reporter.phase(&self.task, "verification");
-        stored::verify(&self.reader, &self.cancel).await
+        stored::prove(&self.reader, &self.cancel).await
     }
 
     /// Empties the target if that was asked for, then sends the keys.

@@ -1,4 +1,4 @@
-//! The RDB of an archive: its facts, its bytes in order, and a first walk over all of it.
+//! The RDB of an archive: its facts, its bytes in order, and the proof that all of them are as they were written.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -6,21 +6,19 @@ use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
+use super::rdb::census::LARGE_BYTES;
 use super::rdb::types::ValueType;
 use super::rdb::walk::{KeyHeader, Sink, State};
 use super::rdb::{Census, Counter, Walker};
 use super::{RdbFacts, STREAM};
-use crate::archive::{ArchiveReader, ChunkRef, ChunkStream};
+use crate::archive::{ArchiveReader, ChunkRef, ChunkStream, StreamRecord};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
-
-/// Values longer than this are sent while they are read, which needs their length beforehand.
-pub(super) const LARGE_BYTES: u64 = 1 << 20;
 
 /// Bytes that are walked at once: bounds what a walk can make of them before it is sent.
 pub(super) const SLICE_BYTES: usize = 64 << 10;
 
-/// What the first walk found.
+/// What is known of the RDB before it is used.
 #[derive(Debug, Clone, Default)]
 pub struct Verified {
     /// What the RDB holds.
@@ -31,16 +29,24 @@ pub struct Verified {
 
 /// Reads the facts of the stored RDB.
 pub async fn facts(reader: &ArchiveReader) -> Result<RdbFacts> {
+    serde_json::from_value(record(reader).await?.facts)
+        .map_err(|e| Error::corrupt("read the facts of the RDB").with_cause(e))
+}
+
+async fn record(reader: &ArchiveReader) -> Result<StreamRecord> {
     let records = reader.streams().await?;
-    let record = records
-        .into_iter()
-        .find(|record| record.stream == STREAM)
-        .ok_or_else(|| Error::corrupt(format!("the archive holds no \"{STREAM}\"")))?;
-    serde_json::from_value(record.facts).map_err(|e| Error::corrupt("read the facts of the RDB").with_cause(e))
+    let record = records.into_iter().find(|record| record.stream == STREAM);
+    record.ok_or_else(|| Error::corrupt(format!("the archive holds no \"{STREAM}\"")))
 }
 
 /// Opens the bytes of the RDB, in order.
 pub(super) async fn open(reader: &ArchiveReader) -> Result<ChunkStream> {
+    Ok(reader.chunks(chunks(reader).await?))
+}
+
+/// Finds the chunks of the RDB; they must be all that the backup wrote.
+async fn chunks(reader: &ArchiveReader) -> Result<Vec<ChunkRef>> {
+    let record = record(reader).await?;
     let mut chunks: Vec<ChunkRef> = Vec::new();
     reader
         .for_each_chunk(&mut |prefix, chunk| {
@@ -52,10 +58,28 @@ pub(super) async fn open(reader: &ArchiveReader) -> Result<ChunkStream> {
         .await?;
     chunks.sort_by_key(|chunk| chunk.number);
     let in_order = chunks.iter().zip(0..).all(|(chunk, number)| chunk.number == number);
-    if chunks.is_empty() || !in_order {
+    let bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
+    if chunks.is_empty() || !in_order || bytes != record.bytes {
         return Err(Error::corrupt("chunks of the RDB are missing"));
     }
-    Ok(reader.chunks(chunks))
+    Ok(chunks)
+}
+
+/// Proves, before anything is written, that all of the stored RDB is what the backup wrote. The backup walked these bytes
+/// to the end (every key, the CRC64) before it declared them complete, and its index holds their digests; so their
+/// digests are proof enough, and nothing is decompressed. An RDB whose large values are not listed is walked.
+pub(super) async fn prove(reader: &ArchiveReader, cancel: &CancellationToken) -> Result<Verified> {
+    let facts = facts(reader).await?;
+    let (None, Some(large)) = (&facts.unknown, &facts.census.large) else {
+        return verify(reader, cancel).await;
+    };
+    let large = large.iter().copied().collect();
+    let all = chunks(reader).await?;
+    reader.check_chunks(all, &mut |_| stop_if(cancel)).await?;
+    Ok(Verified {
+        census: facts.census,
+        large,
+    })
 }
 
 /// Counts, and notes which values are large.

@@ -15,6 +15,12 @@ const NAMED_BYTES: usize = 256;
 /// Databases that are counted one by one; a forged file could name very many.
 const MAX_DATABASES: usize = 4096;
 
+/// A value longer than this is listed with its length: it is sent while it is read, which needs the length beforehand.
+pub const LARGE_BYTES: u64 = 1 << 20;
+
+/// Values that are listed so at most, which bounds the line of the index they stand in.
+const MAX_LARGE: usize = 8192;
+
 /// Counts of one type in one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct TypeCounts {
@@ -57,6 +63,10 @@ pub struct Census {
     pub aux: BTreeMap<String, String>,
     /// The largest keys, largest first.
     pub largest: Vec<LargeKey>,
+    /// Values longer than [`LARGE_BYTES`], in order: number of the key in the file, and bytes of its value. Nothing if there
+    /// are too many of them, and in backups of versions that did not list them.
+    #[serde(default)]
+    pub large: Option<Vec<(u64, u64)>>,
 }
 
 impl Census {
@@ -86,7 +96,7 @@ impl Census {
 }
 
 /// Takes the census.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counter {
     census: Census,
     /// Counts of the database at hand, by type; written back when another begins.
@@ -97,6 +107,25 @@ pub struct Counter {
     name: &'static str,
     bytes: u64,
     keys: u64,
+}
+
+impl Default for Counter {
+    fn default() -> Self {
+        let census = Census {
+            large: Some(Vec::new()),
+            ..Census::default()
+        };
+        Self {
+            census,
+            database: 0,
+            types: Vec::new(),
+            expiring: 0,
+            header: KeyHeader::default(),
+            name: "",
+            bytes: 0,
+            keys: 0,
+        }
+    }
 }
 
 impl Counter {
@@ -173,6 +202,12 @@ impl Sink for Counter {
     }
 
     fn value_end(&mut self) -> Result<()> {
+        if self.bytes > LARGE_BYTES {
+            self.census.large = self.census.large.take().filter(|large| large.len() < MAX_LARGE);
+            if let Some(large) = &mut self.census.large {
+                large.push((self.keys, self.bytes));
+            }
+        }
         self.keys += 1;
         if self.header.expires_ms.is_some() {
             self.expiring += 1;
