@@ -2,14 +2,14 @@
 //!
 //! A DUMP payload is the type byte, the value as it stands in the RDB, the RDB version and a CRC64; so no value is
 //! decoded. It is stamped with the lowest version that knows its type, so every server that can read it takes it. Small
-//! values are collected; a large one is sent while it is read, for its length is known from the first walk.
+//! values are collected; a large one is sent while it is read, for the backup noted its length. Into an empty target short strings go many at a time, by MSETNX.
 
 use std::collections::VecDeque;
 
 use super::glob;
 use super::rdb::types::ValueType;
 use super::rdb::walk::{KeyHeader, Sink};
-use super::rdb::{Crc64, Flavour};
+use super::rdb::{Crc64, Flavour, lzf, walk};
 use super::resp;
 use super::transcode::{self, Target};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,11 +37,64 @@ pub enum Conflict {
 pub(super) enum Sent {
     /// A key: database, its first bytes, to name it in a report, and its number in the file.
     Key(u32, Vec<u8>, u64),
+    /// Keys that are set together, all or none.
+    Group(Box<Group>),
     /// A function library.
     Function,
     /// SELECT: without it, keys would go into the wrong database.
     Select(u32),
 }
+
+impl Sent {
+    /// Returns how many keys it stands for.
+    pub(super) fn keys(&self) -> usize {
+        match self {
+            Self::Key(..) => 1,
+            Self::Group(group) => group.ordinals.len(),
+            Self::Function | Self::Select(_) => 0,
+        }
+    }
+}
+
+/// Strings that are set by one MSETNX.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Group {
+    pub(super) database: u32,
+    /// The first bytes of the keys, to name them in a report; where each ends; their numbers in the file.
+    names: Vec<u8>,
+    ends: Vec<usize>,
+    ordinals: Vec<u64>,
+}
+
+impl Group {
+    fn push(&mut self, key: &[u8], ordinal: u64) {
+        self.names
+            .extend_from_slice(key.get(..key.len().min(NAMED_BYTES)).unwrap_or_default());
+        self.ends.push(self.names.len());
+        self.ordinals.push(ordinal);
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        u64::try_from(self.ordinals.len()).unwrap_or(0)
+    }
+
+    /// Returns the first bytes of each key, and its number in the file.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        let mut from = 0;
+        self.ends.iter().zip(&self.ordinals).map(move |(&end, &ordinal)| {
+            let name = self.names.get(from..end).unwrap_or_default();
+            from = end;
+            (name, ordinal)
+        })
+    }
+}
+
+/// Strings that are set together at most, and bytes of them.
+const GROUP_KEYS: usize = 64;
+const GROUP_BYTES: usize = 48 << 10;
+
+/// A longer string goes by RESTORE, which the server reads without copying it, in bytes.
+const SHORT_BYTES: u64 = 16 << 10;
 
 /// One key that did not come back.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -135,6 +188,8 @@ pub(super) struct How {
     pub(super) target: Target,
     /// The target takes no RESTORE: all keys go by ordinary commands afterwards.
     pub(super) by_commands: bool,
+    /// Strings may be set together by MSETNX.
+    pub(super) grouped: bool,
     /// `proto-max-bulk-len` of the target, in bytes.
     pub(super) max_bulk_bytes: u64,
     pub(super) source: Flavour,
@@ -166,6 +221,10 @@ pub(super) struct Loader {
     value_type: Option<ValueType>,
     value: Vec<u8>,
     database: u32,
+    /// Strings that are set together, with their arguments, and a string at hand without its compression.
+    group: Group,
+    arguments: Vec<u8>,
+    plain: Vec<u8>,
     /// Commands to be sent.
     pub(super) out: Vec<u8>,
     /// What their replies belong to.
@@ -185,6 +244,9 @@ impl Loader {
             value_type: None,
             value: Vec::new(),
             database: 0,
+            group: Group::default(),
+            arguments: Vec::new(),
+            plain: Vec::new(),
             out: Vec::new(),
             sent: Vec::new(),
             tally: Tally::default(),
@@ -264,15 +326,13 @@ impl Loader {
 
     /// Appends a command up to the payload, whose length is given.
     fn begin(&mut self, payload_bytes: u64) {
+        self.select();
         let header = &self.header;
-        if header.database != self.database {
-            self.database = header.database;
-            let number = header.database.to_string();
-            resp::encode(&[b"SELECT", number.as_bytes()], &mut self.out);
-            self.sent.push(Sent::Select(header.database));
-        }
         let ttl = header.expires_ms.unwrap_or(0).to_string();
-        let arguments = 5 + usize::from(self.replaces()) + 2 * usize::from(self.used().is_some());
+        let arguments = 4
+            + usize::from(header.expires_ms.is_some())
+            + usize::from(self.replaces())
+            + 2 * usize::from(self.used().is_some());
         resp::header(b'*', arguments, &mut self.out);
         for argument in [&b"RESTORE"[..], &header.key, ttl.as_bytes()] {
             string(argument, &mut self.out);
@@ -285,6 +345,68 @@ impl Loader {
         let named = header.key.get(..header.key.len().min(NAMED_BYTES)).unwrap_or_default();
         let sent = Sent::Key(header.database, named.to_vec(), self.ordinal);
         self.sent.push(sent);
+    }
+
+    /// Appends what chooses the database of the key at hand.
+    fn select(&mut self) {
+        let database = self.header.database;
+        if database != self.database {
+            self.close_group();
+            self.database = database;
+            resp::encode(&[b"SELECT", database.to_string().as_bytes()], &mut self.out);
+            self.sent.push(Sent::Select(database));
+        }
+    }
+
+    /// Adds the string at hand to those that are set together, if it can go so. It needs no payload then, no CRC64 of it
+    /// and no reply of its own, which together cost a server more than the string.
+    fn grouped(&mut self, value: &[u8]) -> bool {
+        let fits = self.how.grouped && self.header.expires_ms.is_none() && self.used().is_none();
+        // A string that cannot be decoded is left to the server, which refuses that one key.
+        if !fits || !self.decode_short(value).unwrap_or(false) {
+            return false;
+        }
+        self.select();
+        self.group.database = self.header.database;
+        self.group.push(&self.header.key, self.ordinal);
+        string(&self.header.key, &mut self.arguments);
+        string(&self.plain, &mut self.arguments);
+        if self.group.ordinals.len() >= GROUP_KEYS || self.arguments.len() >= GROUP_BYTES {
+            self.close_group();
+        }
+        true
+    }
+
+    /// Decodes the string at hand, unless it is long.
+    fn decode_short(&mut self, value: &[u8]) -> Result<bool> {
+        let Some(header) = walk::string_header_at(value)? else {
+            return Ok(false);
+        };
+        if header.stored.max(header.raw.unwrap_or(0)) > SHORT_BYTES {
+            return Ok(false);
+        }
+        let stored = value.get(header.used..).unwrap_or_default();
+        self.plain.clear();
+        match (header.integer, header.raw) {
+            (Some(_), _) => {
+                let number = walk::integer(stored)?;
+                self.plain.extend_from_slice(number.to_string().as_bytes());
+            }
+            (None, Some(raw)) => lzf::decompress_into(stored, usize::try_from(raw).unwrap_or(0), &mut self.plain)?,
+            (None, None) => self.plain.extend_from_slice(stored),
+        }
+        Ok(true)
+    }
+
+    /// Appends the command that sets the strings of the group. To be called after the last key too.
+    pub(super) fn close_group(&mut self) {
+        let keys = self.group.ordinals.len();
+        if keys > 0 {
+            resp::header(b'*', 1 + 2 * keys, &mut self.out);
+            string(b"MSETNX", &mut self.out);
+            self.out.append(&mut self.arguments);
+            self.sent.push(Sent::Group(Box::new(std::mem::take(&mut self.group))));
+        }
     }
 
     fn replaces(&self) -> bool {
@@ -306,7 +428,9 @@ impl Loader {
         let crc = crc.value().to_le_bytes();
         self.out.extend_from_slice(&crc);
         self.out.extend_from_slice(b"\r\n");
-        string(b"ABSTTL", &mut self.out);
+        if self.header.expires_ms.is_some() {
+            string(b"ABSTTL", &mut self.out);
+        }
         if self.replaces() {
             string(b"REPLACE", &mut self.out);
         }
@@ -318,7 +442,9 @@ impl Loader {
 
     fn send_collected(&mut self, value_type: ValueType) {
         let mut value = std::mem::take(&mut self.value);
-        if self.how.target.knows(self.how.source, value_type) {
+        if value_type.name == "string" && self.grouped(&value) {
+            // It goes with others.
+        } else if self.how.target.knows(self.how.source, value_type) {
             self.send(self.header.type_number, &value, value_type.since);
         } else {
             match transcode::transcode(self.how.source, self.header.type_number, &value, self.how.target) {
@@ -345,8 +471,10 @@ impl Loader {
                 .saturating_add(FRAME_BYTES),
         );
         let mut crc = Crc64::new();
-        self.push(&[type_number], &mut crc);
-        self.push(value, &mut crc);
+        let from = self.out.len();
+        self.out.push(type_number);
+        self.out.extend_from_slice(value);
+        crc.update(self.out.get(from..).unwrap_or_default());
         self.end(since, &mut crc);
     }
 }
@@ -378,7 +506,7 @@ impl Sink for Loader {
             Mode::Pass => {}
             Mode::Collect => {
                 if self.value.len().saturating_add(bytes.len()) > usize::try_from(transcode::MAX_BYTES).unwrap_or(0) {
-                    return Err(Error::corrupt("a value is longer than in the first walk"));
+                    return Err(Error::corrupt("a value is longer than the backup noted"));
                 }
                 self.value.extend_from_slice(bytes);
             }

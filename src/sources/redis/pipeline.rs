@@ -1,131 +1,305 @@
 //! Sends commands without waiting for each reply, and sorts the replies as they come.
 //!
-//! One task writes, another reads, so neither side can block the other for good. The window is bounded: so many
-//! commands without a reply, and what the server and the kernel take of the bytes.
+//! One thread writes, another reads, so neither side can block the other for good, and the walk that makes the commands
+//! goes on meanwhile: the server's one thread, whose work a restore mostly is, never waits for us. Both block in the
+//! socket itself; the reader naps before it reads, because a server that wakes somebody for each of its small writes
+//! spends a tenth of its time on that. The window is bounded: so many keys without a reply, three buffers of commands,
+//! and what the server and the kernel take of the bytes.
 
-use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, closed};
-use super::load::{Conflict, Sent, Tally, name};
+use super::load::{Conflict, Group, Sent, Tally, name};
 use super::resp::{self, Reply};
 use super::transport::Transport;
 use crate::error::{Context, Error, ErrorKind, Result};
 
-/// Commands without a reply at most.
-const WINDOW: usize = 4096;
+/// Keys without a reply at most.
+const WINDOW: usize = 16 << 10;
+
+/// How long the reader lets replies gather.
+const NAP: Duration = Duration::from_millis(1);
+
+/// A buffer of commands that grew beyond this is not used again, in bytes.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Commands on their way to the writer.
+struct Batch {
+    out: Vec<u8>,
+    sent: Vec<Sent>,
+}
+
+/// Commands whose replies are still to come, and how much of the window they hold.
+struct Waiting {
+    sent: Vec<Sent>,
+    window: usize,
+}
 
 /// A connection on which commands run ahead of their replies.
 #[derive(Debug)]
 pub(super) struct Pipeline {
-    write: WriteHalf<Transport>,
-    waiting: mpsc::Sender<Sent>,
-    reader: AbortOnDropHandle<Result<Tally>>,
+    batches: Option<mpsc::Sender<Batch>>,
+    empty: mpsc::UnboundedReceiver<Vec<u8>>,
+    writer: JoinHandle<Result<()>>,
+    reader: JoinHandle<Result<Tally>>,
+    stop: Arc<Stop>,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Batch({} bytes, {} commands)", self.out.len(), self.sent.len())
+    }
+}
+
+/// Ends both threads wherever they wait.
+#[derive(Debug)]
+struct Stop {
+    window: Semaphore,
+    cancel: CancellationToken,
+    socket: Option<socket2::Socket>,
+}
+
+impl Stop {
+    fn stop(&self) {
+        self.window.close();
+        self.cancel.cancel();
+        if let Some(socket) = &self.socket {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+/// Both ends of a connection for threads that block, and the socket by which they are unblocked.
+type Ends = (Box<dyn Read + Send>, Box<dyn Write + Send>, Option<socket2::Socket>);
+
+fn blocking(transport: Transport, cancel: &CancellationToken) -> Result<Ends> {
+    let ends = |socket: socket2::Socket| -> std::io::Result<Ends> {
+        socket.set_nonblocking(false)?;
+        Ok((
+            Box::new(socket.try_clone()?),
+            Box::new(socket.try_clone()?),
+            Some(socket),
+        ))
+    };
+    match transport {
+        Transport::Tcp(stream) => stream.into_std().and_then(|stream| ends(stream.into())),
+        Transport::Unix(stream) => stream.into_std().and_then(|stream| ends(stream.into())),
+        tls @ Transport::Tls(_) => {
+            let (read, write) = tokio::io::split(tls);
+            let (handle, cancel) = (Handle::current(), cancel.clone());
+            Ok((
+                Box::new(Tls(read, handle.clone(), cancel.clone())) as _,
+                Box::new(Tls(write, handle, cancel)) as _,
+                None,
+            ))
+        }
+    }
+    .context("take the connection over")
+}
+
+/// One end of a connection with TLS, for a thread that blocks.
+struct Tls<T>(T, Handle, CancellationToken);
+
+impl<T> Tls<T> {
+    fn ended() -> std::io::Error {
+        std::io::ErrorKind::ConnectionAborted.into()
+    }
+}
+
+impl Read for Tls<ReadHalf<Transport>> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let Self(half, handle, cancel) = self;
+        let read = handle.block_on(cancel.run_until_cancelled(half.read(buffer)));
+        read.unwrap_or_else(|| Err(Self::ended()))
+    }
+}
+
+impl Write for Tls<WriteHalf<Transport>> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let Self(half, handle, cancel) = self;
+        let written = handle.block_on(cancel.run_until_cancelled(half.write(bytes)));
+        written.unwrap_or_else(|| Err(Self::ended()))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let Self(half, handle, cancel) = self;
+        let flushed = handle.block_on(cancel.run_until_cancelled(half.flush()));
+        flushed.unwrap_or_else(|| Err(Self::ended()))
+    }
 }
 
 impl Pipeline {
     /// Takes a connection over.
-    pub(super) fn start(connection: Connection, conflict: Option<Conflict>) -> Self {
-        let (read, write) = tokio::io::split(connection.into_transport());
-        let (waiting, sent) = mpsc::channel(WINDOW);
-        let reader = AbortOnDropHandle::new(tokio::spawn(read_replies(read, sent, conflict)));
-        Self { write, waiting, reader }
+    pub(super) fn start(connection: Connection, conflict: Option<Conflict>) -> Result<Self> {
+        let cancel = CancellationToken::new();
+        let (read, write, socket) = blocking(connection.into_transport(), &cancel)?;
+        let stop = Arc::new(Stop {
+            window: Semaphore::new(WINDOW),
+            cancel,
+            socket,
+        });
+        let (batches, to_write) = mpsc::channel(1);
+        let (to_fill, empty) = mpsc::unbounded_channel();
+        let (waiting, to_read) = mpsc::unbounded_channel();
+        let (handle, bound) = (Handle::current(), Arc::clone(&stop));
+        let writer = tokio::task::spawn_blocking(move || {
+            let written = write_batches(write, to_write, &waiting, &to_fill, &bound, &handle);
+            if written.is_err() {
+                bound.stop();
+            }
+            written
+        });
+        let bound = Arc::clone(&stop);
+        let reader = tokio::task::spawn_blocking(move || {
+            let tally = read_replies(read, to_read, conflict, &bound);
+            if tally.is_err() {
+                bound.stop();
+            }
+            tally
+        });
+        Ok(Self {
+            batches: Some(batches),
+            empty,
+            writer,
+            reader,
+            stop,
+        })
     }
 
     /// Sends commands; `sent` says what their replies belong to. Both are empty afterwards.
     pub(super) async fn send(&mut self, out: &mut Vec<u8>, sent: &mut Vec<Sent>) -> Result<()> {
-        for one in sent.drain(..) {
-            if let Err(mpsc::error::TrySendError::Full(one)) = self.waiting.try_send(one) {
-                // What was announced before must be with the server, or its replies never come.
-                if !self.push(out).await? {
-                    break;
-                }
-                if self.waiting.send(one).await.is_err() {
-                    break;
-                }
-            }
+        if out.is_empty() {
+            return Ok(());
         }
-        if self.waiting.is_closed() || !self.push(out).await? {
+        let batch = Batch {
+            out: std::mem::take(out),
+            sent: std::mem::take(sent),
+        };
+        let taken = match &self.batches {
+            Some(batches) => batches.send(batch).await.is_ok(),
+            None => false,
+        };
+        if !taken {
             return Err(self.failure().await);
         }
+        *out = self.empty.try_recv().unwrap_or_default();
         Ok(())
     }
 
-    /// Returns whether the server took the bytes.
-    async fn push(&mut self, out: &mut Vec<u8>) -> Result<bool> {
-        let taken = self.write.write_all(out).await.is_ok() && self.write.flush().await.is_ok();
-        out.clear();
-        Ok(taken)
-    }
-
-    /// Why the reader ended.
+    /// Why the threads ended: the reader knows best, since a server says why it closes a connection.
     async fn failure(&mut self) -> Error {
+        self.batches = None;
         match (&mut self.reader).await {
             Ok(Err(error)) => error,
-            Ok(Ok(_)) | Err(_) => closed(),
+            Ok(Ok(_)) | Err(_) => match (&mut self.writer).await {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) | Err(_) => closed(),
+            },
         }
     }
 
     /// Waits for the replies that are still to come.
-    pub(super) async fn finish(self) -> Result<Tally> {
-        let Self { write, waiting, reader } = self;
-        drop(waiting);
-        let tally = reader
-            .await
-            .map_err(|e| Error::new(ErrorKind::Other, "the reader of replies failed").with_cause(e))?;
-        drop(write);
-        tally
+    pub(super) async fn finish(mut self) -> Result<Tally> {
+        self.batches = None;
+        let lost = |e| Error::new(ErrorKind::Other, "a thread of the connection failed").with_cause(e);
+        let tally = (&mut self.reader).await.map_err(lost)??;
+        (&mut self.writer).await.map_err(lost)??;
+        Ok(tally)
     }
 }
 
-async fn read_replies(
-    mut read: ReadHalf<Transport>,
-    mut sent: mpsc::Receiver<Sent>,
+fn write_batches(
+    mut write: Box<dyn Write + Send>,
+    mut batches: mpsc::Receiver<Batch>,
+    waiting: &mpsc::UnboundedSender<Waiting>,
+    empty: &mpsc::UnboundedSender<Vec<u8>>,
+    stop: &Stop,
+    handle: &Handle,
+) -> Result<()> {
+    while let Some(Batch { mut out, sent }) = batches.blocking_recv() {
+        // Whatever is waited for here is with the server already, so its replies come.
+        let keys: usize = sent.iter().map(Sent::keys).sum();
+        let window = keys.min(WINDOW);
+        let permits = stop.window.acquire_many(u32::try_from(window).unwrap_or(u32::MAX));
+        handle.block_on(permits).map_err(|_| closed())?.forget();
+        if waiting.send(Waiting { sent, window }).is_err() {
+            return Err(closed());
+        }
+        write.write_all(&out).context("send commands")?;
+        write.flush().context("send commands")?;
+        if out.capacity() <= KEPT_BYTES {
+            out.clear();
+            let _ = empty.send(out);
+        }
+    }
+    Ok(())
+}
+
+fn read_replies(
+    mut read: Box<dyn Read + Send>,
+    mut waiting: mpsc::UnboundedReceiver<Waiting>,
     conflict: Option<Conflict>,
+    stop: &Stop,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
-    let (mut buffer, mut at) = (Vec::with_capacity(64 << 10), 0);
-    let mut batch = VecDeque::new();
-    loop {
-        let Some(one) = batch.pop_front() else {
-            let Some(one) = sent.recv().await else {
-                return Ok(tally);
+    let mut buffer = vec![0; 64 << 10];
+    let (mut at, mut end) = (0, 0);
+    while let Some(Waiting { sent, window }) = waiting.blocking_recv() {
+        for one in sent {
+            let reply = loop {
+                if let Some((reply, used)) = resp::decode(buffer.get(at..end).unwrap_or_default())? {
+                    at += used;
+                    break reply;
+                }
+                buffer.copy_within(at..end, 0);
+                (at, end) = (0, end - at);
+                if end == buffer.len() {
+                    buffer.resize(2 * end, 0);
+                }
+                std::thread::sleep(NAP);
+                let count = read.read(buffer.get_mut(end..).unwrap_or_default());
+                end += match count.context("read replies")? {
+                    0 => {
+                        return Err(closed().context(format!(
+                            "the server ended the connection after {} keys had been restored",
+                            tally.restored
+                        )));
+                    }
+                    count => count,
+                };
             };
-            batch.push_back(one);
-            while batch.len() < 256 {
-                let Ok(more) = sent.try_recv() else { break };
-                batch.push_back(more);
-            }
-            continue;
-        };
-        let reply = loop {
-            if let Some((reply, used)) = resp::decode(buffer.get(at..).unwrap_or_default())? {
-                at += used;
-                break reply;
-            }
-            buffer.drain(..at);
-            at = 0;
-            if read.read_buf(&mut buffer).await.context("read replies")? == 0 {
-                return Err(closed().context(format!(
-                    "the server ended the connection after {} keys had been restored",
-                    tally.restored
-                )));
-            }
-        };
-        count(&mut tally, one, reply, conflict)?;
+            count(&mut tally, one, reply, conflict)?;
+        }
+        stop.window.add_permits(window);
     }
+    Ok(tally)
 }
 
 /// Sorts one reply.
 fn count(tally: &mut Tally, one: Sent, reply: Reply, conflict: Option<Conflict>) -> Result<()> {
-    let error = match reply {
-        Reply::Error(text) => Some(text),
-        _ => None,
+    let (error, number) = match reply {
+        Reply::Error(text) => (Some(text), None),
+        Reply::Integer(number) => (None, Some(number)),
+        _ => (None, None),
     };
     match (one, error) {
+        (Sent::Group(group), None) if number == Some(1) => tally.restored += group.len(),
+        (Sent::Group(group), error) => not_set(tally, &group, error),
         (Sent::Key(..), None) => tally.restored += 1,
         (Sent::Function, None) => tally.functions += 1,
         (Sent::Select(_), None) => {}
@@ -149,6 +323,18 @@ fn count(tally: &mut Tally, one: Sent, reply: Reply, conflict: Option<Conflict>)
         }
     }
     Ok(())
+}
+
+/// None of the keys that were to be set together were. The target got one of them meanwhile, or takes them one by one
+/// only: they go again, each by itself. Where it has no memory left, that would not help.
+fn not_set(tally: &mut Tally, group: &Group, error: Option<String>) {
+    let full = error.as_ref().is_some_and(|text| text.starts_with("OOM"));
+    let text = error.unwrap_or_else(|| "BUSYKEY Target key name already exists.".to_owned());
+    for (key, ordinal) in group.keys() {
+        if full || !tally.again(ordinal) {
+            tally.fail("key", name(group.database, key), text.clone(), advice(&text));
+        }
+    }
 }
 
 /// Returns whether the target does not know the encoding of a payload.

@@ -1,8 +1,9 @@
 //! Puts keys back into a live server.
 //!
-//! The whole stored RDB is walked before the first write: its CRC64 is right and every key is found. Then keys are sent
-//! as RESTORE commands in a pipeline. A key is one command, so it comes back as a whole or not at all; one that the
-//! target refuses is named, and the rest goes on. A server that holds keys is refused unless it is said what becomes
+//! All stored bytes of the RDB are compared with their digests before the first write; the backup walked these very bytes
+//! to their end. Then keys are sent as RESTORE commands in a pipeline, short strings many at a time where the target
+//! holds nothing. A key is in one command, so it comes back as a whole or not at all; one that the target refuses is
+//! named, and the rest goes on. A server that holds keys is refused unless it is said what becomes
 //! of them. Memory: one slice, one small value, one buffer of commands, the window of replies.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::RdbFacts;
 use super::address::RedisAddress;
 use super::connection::Connection;
-use super::load::{Conflict, How, Loader, Tally};
+use super::load::{Conflict, How, Loader, Sent, Tally};
 use super::pipeline::Pipeline;
 use super::rdb::walk::State;
 use super::rdb::{Flavour, Walker};
@@ -77,6 +78,9 @@ pub struct RedisPlan {
     max_bulk_bytes: u64,
     /// The target takes no RESTORE, so keys are written by ordinary commands.
     pub by_commands: bool,
+    /// The target takes MSETNX.
+    #[serde(skip)]
+    sets_together: bool,
     #[serde(skip)]
     facts: RdbFacts,
 }
@@ -118,6 +122,11 @@ impl RedisRestore {
             Reply::Error(text) => text.contains("permissions to run") || text.contains("unknown command"),
             _ => false,
         };
+        // Refused for its count of arguments, after rights; a cluster's node refuses it for its keys. Nothing is written.
+        let sets_together = match connection.ask(&[b"MSETNX", b"wirevault", b"", b"wirevault:"]).await? {
+            Reply::Error(text) => text.contains("wrong number of arguments"),
+            _ => false,
+        };
         let databases: BTreeMap<u32, u64> = facts
             .census
             .databases
@@ -141,6 +150,7 @@ impl RedisRestore {
             target: Target::of(server.product(), server.version()),
             max_bulk_bytes: config(&max_bulk).unwrap_or(DEFAULT_MAX_BULK_BYTES).min(most_bytes),
             by_commands,
+            sets_together,
             facts,
         })
     }
@@ -192,6 +202,8 @@ impl RedisRestore {
             conflict,
             target: plan.target,
             by_commands: plan.by_commands,
+            // Keys that the target may hold are each decided by themselves.
+            grouped: plan.sets_together && conflict.is_none(),
             max_bulk_bytes: plan.max_bulk_bytes,
             source: if plan.facts.valkey_magic {
                 Flavour::Valkey
@@ -202,22 +214,24 @@ impl RedisRestore {
             now_ms: jiff::Timestamp::now().as_millisecond(),
         };
         let mut loader = Loader::new(how, verified.large);
-        let mut pipeline = Pipeline::start(connection, conflict);
+        let mut pipeline = Pipeline::start(connection, conflict)?;
         let mut walker = Walker::new();
         let mut chunks = stored::open(&self.reader).await?;
         while let Some((_, data)) = chunks.next().await? {
             for slice in data.chunks(SLICE_BYTES) {
                 stored::stop_if(&self.cancel)?;
                 walker.feed(slice, &mut loader)?;
-                let keys = u64::try_from(loader.sent.len()).unwrap_or(0);
+                let keys = u64::try_from(loader.sent.iter().map(Sent::keys).sum::<usize>()).unwrap_or(0);
                 pipeline.send(&mut loader.out, &mut loader.sent).await?;
                 self.reporter
                     .advance(&self.task, u64::try_from(slice.len()).unwrap_or(0), keys);
             }
         }
         if walker.state() != State::Done {
-            return Err(Error::corrupt("the stored RDB ended earlier than in the first walk"));
+            return Err(Error::corrupt("the stored RDB ends before its last key"));
         }
+        loader.close_group();
+        pipeline.send(&mut loader.out, &mut loader.sent).await?;
         let mut tally = pipeline.finish().await?;
         tally.merge(std::mem::take(&mut loader.tally));
         if plan.by_commands || !tally.again.is_empty() {
@@ -232,7 +246,8 @@ impl RedisRestore {
             reader: &self.reader,
             ordinals: (!plan.by_commands).then(|| std::mem::take(&mut tally.again).into_iter().collect()),
             patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
-            conflict,
+            // What the target got since it was found empty is not overwritten.
+            conflict: conflict.or((!plan.by_commands).then_some(Conflict::Fail)),
             target: plan.target,
             now_ms: jiff::Timestamp::now().as_millisecond(),
             cancel: &self.cancel,

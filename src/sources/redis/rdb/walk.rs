@@ -671,12 +671,7 @@ impl Walker {
                 self.collected = lzf::decompress(&self.collected, raw)?;
             }
             Kind::Integer(_) => {
-                let number = match *self.collected.as_slice() {
-                    [a] => i64::from(i8::from_le_bytes([a])),
-                    [a, b] => i64::from(i16::from_le_bytes([a, b])),
-                    [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
-                    _ => return Err(forged()),
-                };
+                let number = integer(&self.collected)?;
                 self.collected.clear();
                 self.collected.extend_from_slice(number.to_string().as_bytes());
             }
@@ -713,17 +708,27 @@ fn compare(counted: u64, stored: u64) -> Result<()> {
     )))
 }
 
+/// Decodes a string that is stored as a number.
+pub(in super::super) fn integer(bytes: &[u8]) -> Result<i64> {
+    match *bytes {
+        [a] => Ok(i8::from_le_bytes([a]).into()),
+        [a, b] => Ok(i16::from_le_bytes([a, b]).into()),
+        [a, b, c, d] => Ok(i32::from_le_bytes([a, b, c, d]).into()),
+        _ => Err(forged()),
+    }
+}
+
 fn forged() -> Error {
     Error::corrupt("a length in the RDB is forged or damaged")
 }
 
 /// A string's header: its own bytes, the bytes that follow, and how they are encoded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StringHeader {
-    pub(super) used: usize,
-    pub(super) stored: u64,
-    pub(super) raw: Option<u64>,
-    pub(super) integer: Option<u8>,
+pub(in super::super) struct StringHeader {
+    pub(in super::super) used: usize,
+    pub(in super::super) stored: u64,
+    pub(in super::super) raw: Option<u64>,
+    pub(in super::super) integer: Option<u8>,
 }
 
 /// Reads a length. `None`: it is cut.
@@ -763,7 +768,7 @@ pub(super) fn length_at(buf: &[u8]) -> Result<Option<(u64, usize)>> {
     }
 }
 
-pub(super) fn string_header_at(buf: &[u8]) -> Result<Option<StringHeader>> {
+pub(in super::super) fn string_header_at(buf: &[u8]) -> Result<Option<StringHeader>> {
     let Some((first, mut used)) = length(buf)? else {
         return Ok(None);
     };
