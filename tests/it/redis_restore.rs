@@ -181,6 +181,70 @@ fn servers_that_hold_keys_are_treated_as_told() {
     assert_eq!(client.text(&[b"GET", b"own"]), "mine");
 }
 
+/// A changed byte anywhere in the stored RDB is found before the target loses or gets a key.
+#[test]
+fn a_damaged_backup_leaves_the_target_as_it_was() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    fill(&server);
+    server.client().ask(&[b"SET", b"large", &noise(3_000_000)]);
+    let program = backed_up(&server);
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    target.client().say("SET own mine");
+    let before = target.digest();
+    let archive = files(&program.path(""))
+        .into_iter()
+        .find(|path| path.to_string_lossy().ends_with("0000.tar.zst"))
+        .unwrap();
+    let good = std::fs::read(&archive).unwrap();
+    for place in [good.len() / 2, good.len() * 3 / 4] {
+        let mut damaged = good.clone();
+        damaged[place] ^= 1;
+        std::fs::write(&archive, damaged).unwrap();
+        for how in [&["--clean"][..], &["--conflict", "replace"]] {
+            let restore = ["restore", "latest:adhoc", "--source", "redis", "--into", &target.url()];
+            let output = program.run(&[&restore[..], how].concat());
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{text}");
+            assert!(text.contains("digest"), "{text}");
+            assert_eq!(target.digest(), before);
+        }
+    }
+    std::fs::write(&archive, good).unwrap();
+    report(&program, 0, &["--into", &target.url(), "--clean"]);
+    assert_eq!(target.digest(), server.digest());
+}
+
+fn files(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .collect()
+}
+
+/// A user who may not set several keys at once is no obstacle, nor is one who may set some keys only.
+#[test]
+fn keys_go_one_by_one_where_msetnx_is_refused() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    for n in 0..300 {
+        client.ask(&[b"SET", format!("key:{n}").as_bytes(), "v".repeat(n).as_bytes()]);
+        client.say(&format!("SET number:{n} {}", n * n * n));
+    }
+    client.say("SELECT 3");
+    client.say("SET three 3");
+    let program = backed_up(&server);
+    for (rights, code, restored) in [("~* -msetnx", 0, 601), ("~key:* ~wirevault*", 2, 300)] {
+        let target = RedisServer::start(Kind::Redis7, &[]);
+        let mut admin = target.client();
+        admin.say(&format!("ACL SETUSER some on >secret +@all {rights}"));
+        let url = format!("redis://some:secret@127.0.0.1:{}", target.port);
+        let done = report(&program, code, &["--into", &url]);
+        assert_eq!(done["restored"], restored, "{done}");
+        assert_eq!(done["failed_keys"], 601 - restored, "{done}");
+        assert_eq!(admin.say("DBSIZE"), Value::Integer(restored.min(600)));
+    }
+}
+
 #[test]
 fn targets_that_cannot_take_keys_are_named() {
     let server = RedisServer::start(Kind::Redis7, &[]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::address::{Place, RedisAddress};
+use super::incoming::Incoming;
 use super::resp::{self, Reply, server_error};
 use super::transport::{self, Transport};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -197,22 +198,10 @@ impl Connection {
         self.end_of_bulk().await
     }
 
-    /// Reads raw bytes into `buffer`, after those that wait. Returns 0 at the end of the connection. Cancelling it loses
-    /// nothing.
-    pub(super) async fn read_raw(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let waiting = self.waiting();
-        if !waiting.is_empty() {
-            let count = waiting.len().min(buffer.len());
-            for (to, from) in buffer.iter_mut().zip(waiting) {
-                *to = *from;
-            }
-            self.take(count);
-            return Ok(count);
-        }
-        match tokio::time::timeout(self.read_timeout, self.transport.read(buffer)).await {
-            Err(_) => Err(silent(self.read_timeout)),
-            Ok(read) => read.context("read from the server"),
-        }
+    /// Goes over to what the server sends on its own.
+    pub(super) fn into_incoming(self) -> Result<Incoming> {
+        let first = self.waiting().to_vec();
+        Incoming::start(self.transport, first, self.read_timeout)
     }
 
     /// Returns the byte stream, for a pipeline. Nothing may be waiting.
@@ -221,7 +210,8 @@ impl Connection {
     }
 }
 
-fn silent(after: Duration) -> Error {
+/// The error of a server that sends nothing.
+pub(super) fn silent(after: Duration) -> Error {
     Error::new(
         ErrorKind::TimedOut,
         format!("the server was silent for {} seconds", after.as_secs()),

@@ -8,7 +8,9 @@ mod address;
 mod compare;
 mod connection;
 mod digest;
+mod ends;
 mod glob;
+mod incoming;
 mod live;
 mod load;
 mod nodes;
@@ -206,10 +208,7 @@ impl RedisSource {
         } else {
             context.reporter.phase(&context.name, "synchronisation");
             match psync::start(&mut connection, &server).await {
-                Ok(sync) => Some(
-                    self.synchronised(&mut connection, &server, sync, &context, &notes)
-                        .await?,
-                ),
+                Ok(sync) => Some(self.synchronised(connection, &server, sync, &context, &notes).await?),
                 Err(error) if method == Method::Auto && psync::is_refusal(&error) => {
                     refusal = Some(error);
                     None
@@ -217,7 +216,6 @@ impl RedisSource {
                 Err(error) => return Err(error),
             }
         };
-        drop(connection);
         let data = match data {
             Some(data) => data,
             None => self.scanned(&address, &server, refusal, &context, &notes).await?,
@@ -262,7 +260,7 @@ impl RedisSource {
     /// Takes the RDB of a full synchronisation.
     async fn synchronised(
         &self,
-        connection: &mut Connection,
+        connection: Connection,
         server: &Server,
         sync: psync::FullSync,
         context: &BackupContext,

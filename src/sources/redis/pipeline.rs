@@ -7,27 +7,21 @@
 //! and what the server and the kernel take of the bytes.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, closed};
+use super::ends::{Breaker, Ends};
 use super::load::{Conflict, Group, Sent, Tally, name};
 use super::resp::{self, Reply};
-use super::transport::Transport;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Keys without a reply at most.
 const WINDOW: usize = 16 << 10;
-
-/// How long the reader lets replies gather.
-const NAP: Duration = Duration::from_millis(1);
 
 /// A buffer of commands that grew beyond this is not used again, in bytes.
 const KEPT_BYTES: usize = 1 << 20;
@@ -64,17 +58,13 @@ impl std::fmt::Debug for Batch {
 #[derive(Debug)]
 struct Stop {
     window: Semaphore,
-    cancel: CancellationToken,
-    socket: Option<socket2::Socket>,
+    breaker: Breaker,
 }
 
 impl Stop {
     fn stop(&self) {
         self.window.close();
-        self.cancel.cancel();
-        if let Some(socket) = &self.socket {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.breaker.end();
     }
 }
 
@@ -84,74 +74,18 @@ impl Drop for Pipeline {
     }
 }
 
-/// Both ends of a connection for threads that block, and the socket by which they are unblocked.
-type Ends = (Box<dyn Read + Send>, Box<dyn Write + Send>, Option<socket2::Socket>);
-
-fn blocking(transport: Transport, cancel: &CancellationToken) -> Result<Ends> {
-    let ends = |socket: socket2::Socket| -> std::io::Result<Ends> {
-        socket.set_nonblocking(false)?;
-        Ok((
-            Box::new(socket.try_clone()?),
-            Box::new(socket.try_clone()?),
-            Some(socket),
-        ))
-    };
-    match transport {
-        Transport::Tcp(stream) => stream.into_std().and_then(|stream| ends(stream.into())),
-        Transport::Unix(stream) => stream.into_std().and_then(|stream| ends(stream.into())),
-        tls @ Transport::Tls(_) => {
-            let (read, write) = tokio::io::split(tls);
-            let (handle, cancel) = (Handle::current(), cancel.clone());
-            Ok((
-                Box::new(Tls(read, handle.clone(), cancel.clone())) as _,
-                Box::new(Tls(write, handle, cancel)) as _,
-                None,
-            ))
-        }
-    }
-    .context("take the connection over")
-}
-
-/// One end of a connection with TLS, for a thread that blocks.
-struct Tls<T>(T, Handle, CancellationToken);
-
-impl<T> Tls<T> {
-    fn ended() -> std::io::Error {
-        std::io::ErrorKind::ConnectionAborted.into()
-    }
-}
-
-impl Read for Tls<ReadHalf<Transport>> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let Self(half, handle, cancel) = self;
-        let read = handle.block_on(cancel.run_until_cancelled(half.read(buffer)));
-        read.unwrap_or_else(|| Err(Self::ended()))
-    }
-}
-
-impl Write for Tls<WriteHalf<Transport>> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let Self(half, handle, cancel) = self;
-        let written = handle.block_on(cancel.run_until_cancelled(half.write(bytes)));
-        written.unwrap_or_else(|| Err(Self::ended()))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        let Self(half, handle, cancel) = self;
-        let flushed = handle.block_on(cancel.run_until_cancelled(half.flush()));
-        flushed.unwrap_or_else(|| Err(Self::ended()))
-    }
-}
-
 impl Pipeline {
     /// Takes a connection over.
     pub(super) fn start(connection: Connection, conflict: Option<Conflict>) -> Result<Self> {
-        let cancel = CancellationToken::new();
-        let (read, write, socket) = blocking(connection.into_transport(), &cancel)?;
+        let Ends {
+            read,
+            write,
+            breaker,
+            nap,
+        } = Ends::of(connection.into_transport())?;
         let stop = Arc::new(Stop {
             window: Semaphore::new(WINDOW),
-            cancel,
-            socket,
+            breaker,
         });
         let (batches, to_write) = mpsc::channel(1);
         let (to_fill, empty) = mpsc::unbounded_channel();
@@ -166,7 +100,7 @@ impl Pipeline {
         });
         let bound = Arc::clone(&stop);
         let reader = tokio::task::spawn_blocking(move || {
-            let tally = read_replies(read, to_read, conflict, &bound);
+            let tally = read_replies((read, nap), to_read, conflict, &bound);
             if tally.is_err() {
                 bound.stop();
             }
@@ -251,7 +185,7 @@ fn write_batches(
 }
 
 fn read_replies(
-    mut read: Box<dyn Read + Send>,
+    (mut read, nap): (Box<dyn Read + Send>, Duration),
     mut waiting: mpsc::UnboundedReceiver<Waiting>,
     conflict: Option<Conflict>,
     stop: &Stop,
@@ -271,7 +205,9 @@ fn read_replies(
                 if end == buffer.len() {
                     buffer.resize(2 * end, 0);
                 }
-                std::thread::sleep(NAP);
+                if !nap.is_zero() {
+                    std::thread::sleep(nap);
+                }
                 let count = read.read(buffer.get_mut(end..).unwrap_or_default());
                 end += match count.context("read replies")? {
                     0 => {

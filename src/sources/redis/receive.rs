@@ -2,8 +2,8 @@
 //!
 //! The server is read as long as the archive takes chunks. If it takes none for `max_hold`, because the store has
 //! stalled, the rest goes through a spool file, at most `spool_limit` bytes, so that the server is never left waiting:
-//! it drops a replica that is silent for `repl-timeout` (60 s), and holds its forked child meanwhile. Memory: one read
-//! buffer beside the chunk being filled.
+//! it drops a replica that is silent for `repl-timeout` (60 s), and holds its forked child meanwhile. Memory: three read
+//! buffers beside the chunk being filled.
 
 use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -20,7 +20,7 @@ use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
 
-/// Bytes read at once.
+/// Bytes read from the spool file at once.
 const READ_BYTES: usize = 256 << 10;
 
 /// Bounds on a store that stalls.
@@ -266,7 +266,7 @@ impl Ender {
 
 /// Receives one RDB as the chunks of stream `prefix`.
 pub(super) async fn receive(
-    connection: &mut Connection,
+    connection: Connection,
     framing: Framing,
     writer: &ArchiveWriter,
     prefix: &str,
@@ -278,10 +278,10 @@ pub(super) async fn receive(
     let mut chunks = Chunks::new(writer, prefix);
     let mut spool: Option<Spool> = None;
     let mut spooled = 0;
-    let mut buffer = vec![0; READ_BYTES];
+    let mut incoming = connection.into_incoming()?;
     let mut counted = 0;
     while !ender.over {
-        let read = tokio::select! {
+        let piece = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::new(ErrorKind::Cancelled, "cancelled")),
             chunk = writer.chunk_buffer(), if chunks.open.is_none() && spool.as_ref().is_some_and(|s| !s.is_empty()) => {
@@ -289,12 +289,12 @@ pub(super) async fn receive(
                 drain(&mut chunks, spool.as_mut()).await?;
                 continue;
             }
-            read = connection.read_raw(&mut buffer) => read?,
+            piece = incoming.next() => piece?,
         };
-        if read == 0 {
+        if piece.is_empty() {
             return Err(ended(&ender));
         }
-        let sure = ender.take(buffer.get(..read).unwrap_or_default())?;
+        let sure = ender.take(&piece)?;
         reporter.advance(
             task,
             u64::try_from(sure.len()).unwrap_or(0),
@@ -329,7 +329,10 @@ pub(super) async fn receive(
             let used = chunks.append(rest).await?;
             rest = rest.get(used..).unwrap_or_default();
         }
+        drop(sure);
+        incoming.done(piece);
     }
+    drop(incoming);
     while spool.as_ref().is_some_and(|spool| !spool.is_empty()) {
         tokio::select! {
             biased;

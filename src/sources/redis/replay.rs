@@ -161,6 +161,8 @@ struct Writing<'a> {
     now_ms: u64,
     /// The command that takes the elements of this type.
     verb: &'static [u8],
+    /// It is a string, which may have no bytes at all.
+    string: bool,
     /// Arguments that were not put into a command yet.
     arguments: Vec<u8>,
     count: usize,
@@ -201,6 +203,7 @@ impl<'a> Writing<'a> {
                 "zset" => b"ZADD",
                 _ => b"HSET",
             },
+            string: kind == "string",
             arguments: Vec::new(),
             count: 0,
             expires_ms: 0,
@@ -319,6 +322,10 @@ impl<'a> Writing<'a> {
     /// Gives the key its expiry and its name.
     async fn finish(mut self, key: &[u8], expires_ms: Option<i64>) -> Result<Written> {
         self.close();
+        if !self.began && self.string {
+            let temporary = self.temporary;
+            self.command(&[b"SET", temporary, b"", b"PX", TEMPORARY_MS], Expected::Anything);
+        }
         if !self.began && self.refused.is_none() {
             return Ok(Written::Expired);
         }
