@@ -68,7 +68,17 @@ pub(super) const JOB: &[&str] = &[
     "idle_timeout",
     "max_stall",
 ];
-pub(super) const NOTIFY: &[&str] = &["kind", "url", "url_file", "token", "token_file", "jobs", "on"];
+pub(super) const NOTIFY: &[&str] = &[
+    "kind",
+    "url",
+    "url_file",
+    "token",
+    "token_file",
+    "from",
+    "to",
+    "jobs",
+    "on",
+];
 pub(super) const DRILL: &[&str] = &[
     "schedule",
     "timezone",

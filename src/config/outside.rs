@@ -50,8 +50,12 @@ pub struct NotifyConfig {
     pub kind: NotifyKind,
     /// Where it listens; such addresses are secrets.
     pub url: Secret,
-    /// Sent as bearer token.
+    /// Sent as bearer token; of mail, the password of the address's user.
     pub token: Option<Secret>,
+    /// Sender of mail.
+    pub from: Option<String>,
+    /// Receivers of mail.
+    pub to: Vec<String>,
     /// Of which jobs and drills; of all when empty.
     pub jobs: Vec<String>,
     /// Of what.
@@ -68,6 +72,8 @@ pub enum NotifyKind {
     Slack,
     /// Text with headers: ntfy.
     Ntfy,
+    /// Mail by SMTP.
+    Email,
 }
 
 /// What is told.
@@ -177,6 +183,9 @@ pub(super) struct RawNotify {
     url_file: Option<PathBuf>,
     token: Option<String>,
     token_file: Option<PathBuf>,
+    from: Option<String>,
+    #[serde(default)]
+    to: Vec<String>,
     #[serde(default)]
     jobs: Vec<String>,
     on: Option<Vec<Occasion>>,
@@ -234,6 +243,34 @@ fn address(text: &str) -> Result<Secret> {
         return Ok(Secret::new(text));
     }
     Err(Error::invalid("an address to call is not a URL").with_hint("Write http://… or https://…"))
+}
+
+fn mail_server(text: &str) -> Result<Secret> {
+    let url = url::Url::parse(text).ok();
+    if url.is_some_and(|url| matches!(url.scheme(), "smtp" | "smtps") && url.has_host()) {
+        return Ok(Secret::new(text));
+    }
+    Err(Error::invalid("the address of a mail server is not a URL")
+        .with_hint("Write smtp://user@host (STARTTLS) or smtps://user@host, and the password into token_file."))
+}
+
+/// Mail needs a sender and receivers; other channels have none.
+fn people(is_mail: bool, from: Option<&str>, to: &[String]) -> Result<()> {
+    if !is_mail {
+        return if from.is_none() && to.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::invalid("\"from\" and \"to\" belong to kind = \"email\""))
+        };
+    }
+    for text in from.into_iter().chain(to.iter().map(String::as_str)) {
+        crate::notify::mail::mailbox(text)?;
+    }
+    if from.is_none() || to.is_empty() {
+        return Err(Error::invalid("mail needs a sender and a receiver")
+            .with_hint("Add lines from = \"backup@example.org\" and to = [\"ops@example.org\"]."));
+    }
+    Ok(())
 }
 
 pub(super) fn from_file(path: &std::path::Path) -> Result<String> {
@@ -300,8 +337,13 @@ pub(super) fn notify(name: String, raw: RawNotify, known: &[&str]) -> Result<Not
     for job in &raw.jobs {
         super::file::defined(job, "job", known, &section())?;
     }
+    let is_mail = raw.kind == NotifyKind::Email;
+    let url = if is_mail { mail_server(&url) } else { address(&url) };
+    people(is_mail, raw.from.as_deref(), &raw.to).with_context(section)?;
     Ok(NotifyConfig {
-        url: address(&url).with_context(section)?,
+        url: url.with_context(section)?,
+        from: raw.from,
+        to: raw.to,
         token: token.map(Secret::new),
         kind: raw.kind,
         jobs: raw.jobs,

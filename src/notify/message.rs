@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::config::{NotifyConfig, NotifyKind, Occasion};
-use crate::notify::Call;
+use crate::notify::{Call, Delivery, Mail};
 
 /// A text in a message is cut here, in characters: some channels refuse long ones whole.
 const MAX_TEXT: usize = 1500;
@@ -29,15 +29,36 @@ pub struct Message {
 }
 
 impl Message {
-    /// Makes the request for a channel.
-    pub fn call(&self, channel: &NotifyConfig) -> Call {
+    /// Makes what is sent to a channel.
+    pub fn delivery(&self, channel: &NotifyConfig) -> Delivery {
+        if channel.kind != NotifyKind::Email {
+            return Delivery::Call(self.call(channel));
+        }
+        let text = format!(
+            "{}\n\nJob \"{}\" on {}, {}.\n",
+            cut(&self.text),
+            self.job,
+            self.host,
+            self.time
+        );
+        Delivery::Mail(Box::new(Mail {
+            server: channel.url.clone(),
+            password: channel.token.clone(),
+            from: channel.from.clone().unwrap_or_default(),
+            to: channel.to.clone(),
+            subject: self.title.clone(),
+            text: text.trim_start().to_owned(),
+        }))
+    }
+
+    fn call(&self, channel: &NotifyConfig) -> Call {
         let (body, kind) = match channel.kind {
             NotifyKind::Webhook => (json!(self).to_string(), "application/json"),
             NotifyKind::Slack => {
                 let text = format!("{} *{}*\n{}", self.sign(), self.title, cut(&self.text));
                 (json!({ "text": text.trim_end() }).to_string(), "application/json")
             }
-            NotifyKind::Ntfy => (cut(&self.text), "text/plain; charset=utf-8"),
+            NotifyKind::Ntfy | NotifyKind::Email => (cut(&self.text), "text/plain; charset=utf-8"),
         };
         let mut call = Call::new(channel.url.clone(), Some(Bytes::from(body)));
         call.headers.push(("content-type", kind.to_owned()));
@@ -103,6 +124,8 @@ mod tests {
                 kind,
                 url: Secret::new("https://hooks/geheim"),
                 token: Some(Secret::new("geheim")),
+                from: None,
+                to: vec![],
                 jobs: vec![],
                 on: vec![Occasion::Failure],
             };

@@ -8,6 +8,7 @@
 //! before the restart is not.
 
 pub mod http;
+pub mod mail;
 pub mod message;
 
 use std::collections::BTreeMap;
@@ -18,9 +19,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use http::Call;
+pub use mail::Mail;
 pub use message::Message;
 
 use crate::config::{NotifyConfig, Occasion};
+use crate::error::Result;
 
 /// Messages that wait to be sent; more are dropped.
 const QUEUE: usize = 256;
@@ -64,10 +67,28 @@ impl Memory {
     }
 }
 
+/// One message to one address.
+#[derive(Debug, Clone)]
+pub enum Delivery {
+    /// By HTTP.
+    Call(Call),
+    /// By SMTP.
+    Mail(Box<Mail>),
+}
+
+impl Delivery {
+    async fn send(&self) -> Result<()> {
+        match self {
+            Self::Call(call) => call.send().await,
+            Self::Mail(mail) => mail.send().await,
+        }
+    }
+}
+
 /// Sends what it is given, one after another.
 #[derive(Debug)]
 pub struct Sender {
-    queue: mpsc::Sender<(String, Call)>,
+    queue: mpsc::Sender<(String, Delivery)>,
     worker: tokio::task::JoinHandle<()>,
     hurry: CancellationToken,
 }
@@ -75,21 +96,21 @@ pub struct Sender {
 impl Sender {
     /// Starts the task that sends.
     pub fn start() -> Self {
-        let (queue, mut waiting) = mpsc::channel::<(String, Call)>(QUEUE);
+        let (queue, mut waiting) = mpsc::channel::<(String, Delivery)>(QUEUE);
         let hurry = CancellationToken::new();
         let rest = hurry.clone();
         let worker = tokio::spawn(async move {
-            while let Some((name, call)) = waiting.recv().await {
-                deliver(&name, &call, &rest).await;
+            while let Some((name, delivery)) = waiting.recv().await {
+                deliver(&name, &delivery, &rest).await;
             }
         });
         Self { queue, worker, hurry }
     }
 
-    /// Puts a call into the queue; never waits. `name` is for the log.
-    pub fn send(&self, name: impl Into<String>, call: Call) {
+    /// Puts a message into the queue; never waits. `name` is for the log.
+    pub fn send(&self, name: impl Into<String>, delivery: Delivery) {
         let name = name.into();
-        if let Err(error) = self.queue.try_send((name, call)) {
+        if let Err(error) = self.queue.try_send((name, delivery)) {
             let (mpsc::error::TrySendError::Full((name, _)) | mpsc::error::TrySendError::Closed((name, _))) = error;
             tracing::warn!("{name}: too many messages wait; this one is dropped");
         }
@@ -101,7 +122,7 @@ impl Sender {
             channel.on.contains(&message.occasion) && (channel.jobs.is_empty() || channel.jobs.contains(&message.job))
         };
         for channel in channels.iter().filter(wants) {
-            self.send(format!("notify.{}", channel.name), message.call(channel));
+            self.send(format!("notify.{}", channel.name), message.delivery(channel));
         }
     }
 
@@ -115,10 +136,10 @@ impl Sender {
     }
 }
 
-async fn deliver(name: &str, call: &Call, hurry: &CancellationToken) {
+async fn deliver(name: &str, delivery: &Delivery, hurry: &CancellationToken) {
     let mut tries = 0;
     loop {
-        let Err(error) = call.send().await else { return };
+        let Err(error) = delivery.send().await else { return };
         match PAUSES.get(tries).filter(|_| error.is_retryable()) {
             Some(pause) => {
                 tokio::select! { () = tokio::time::sleep(*pause) => {}, () = hurry.cancelled() => {} }

@@ -9,7 +9,7 @@ use super::Event;
 use crate::commands::Status;
 use crate::commands::backup::host_name;
 use crate::config::{Config, Occasion, Ping, Secret};
-use crate::notify::{Call, Ending, Memory, Message, Sender};
+use crate::notify::{Call, Delivery, Ending, Memory, Message, Sender};
 use crate::schedule::Next;
 
 /// What was told, and the queue of what is to be told.
@@ -97,7 +97,8 @@ impl Teller {
 
     fn ping(&self, job: &str, url: Option<Secret>, text: Option<String>) {
         if let (Some(sender), Some(url)) = (&self.sender, url) {
-            sender.send(format!("ping of {job}"), Call::new(url, text.map(Bytes::from)));
+            let call = Call::new(url, text.map(Bytes::from));
+            sender.send(format!("ping of {job}"), Delivery::Call(call));
         }
     }
 
