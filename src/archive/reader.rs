@@ -14,7 +14,7 @@ use crate::archive::entry_stream::{self, EntryStream};
 use crate::archive::frames::{FrameData, FrameStream, Planned, Wanted};
 use crate::archive::lines::{EntryLine, Line};
 use crate::archive::{ArchiveInfo, ChunkRef, EntryMeta, EntryRef, Pipeline, StreamRecord};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{Readiness, SharedStore, archived};
 
 /// Reads the archives of one source (cheap to clone).
@@ -239,6 +239,26 @@ impl ArchiveReader {
             }
         }
         Ok(None)
+    }
+
+    /// Reads the bytes of one entry, at most so many. Returns nothing if there is none of this path. Must be called within
+    /// the runtime.
+    pub async fn read(&self, path: &[u8], most_bytes: usize) -> Result<Option<Vec<u8>>> {
+        let Some(entry) = self.find(path).await? else {
+            return Ok(None);
+        };
+        let mut stream = self.entries(Selection::Entries(vec![entry]));
+        let mut bytes = Vec::new();
+        while let Some(event) = stream.next().await? {
+            if let EntryEvent::Data(data) = event {
+                if bytes.len().saturating_add(data.len()) > most_bytes {
+                    let path = String::from_utf8_lossy(path);
+                    return Err(Error::new(ErrorKind::LimitExceeded, format!("\"{path}\" is too long")));
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(Some(bytes))
     }
 
     /// Reads entries with read-ahead; frames are fetched and decoded in parallel and handed on in order. Must be called

@@ -384,6 +384,10 @@ pub struct RestoreRedis {
     /// Restore into a server that holds keys: what becomes of those the backup has too
     #[arg(long, value_enum, value_name = "RULE", conflicts_with = "clean")]
     pub conflict: Option<crate::sources::redis::Conflict>,
+
+    /// Users (ACL) too: each as the backup has it, with its password; others stay
+    #[arg(long)]
+    pub users: bool,
 }
 
 /// Flags of `restore` for PostgreSQL sources.

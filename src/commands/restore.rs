@@ -385,6 +385,7 @@ fn redis_restore(
             clean: options.clean,
             conflict: options.redis.conflict,
             keys: options.redis.key.clone(),
+            users: options.redis.users,
         },
         task: source.name.clone(),
         reporter: session.reporter.clone(),
@@ -496,7 +497,7 @@ async fn restore_source(
         Target::RdbFile(path) => {
             make_parents(&path)?;
             let to = (source.name.as_str(), &session.reporter);
-            let bytes = stored::write_file(&reader, &path, options.clean, to, &session.cancel).await?;
+            let bytes = stored::write_files(&reader, &path, options.clean, to, &session.cancel).await?;
             Ok(json!({ "source": source.name, "into": path, "bytes": bytes, "advice":
                 "stop the server, put the file into its data directory as `dbfilename` names it, and start it; if \
                  appendonly is on, move appendonlydir away and start with appendonly no, for it wins over the RDB" }))
@@ -560,6 +561,7 @@ fn redis_text(one: &Value) -> String {
         text.push_str(&format!("  {restored} keys restored"));
         for (name, words) in [
             ("functions", "function libraries"),
+            ("users", "users"),
             ("transcoded", "of them in another encoding"),
             ("replayed", "of them by ordinary commands"),
             ("expired", "expired meanwhile"),
@@ -572,6 +574,9 @@ fn redis_text(one: &Value) -> String {
             }
         }
         text.push('\n');
+    }
+    if one.pointer("/report/users_in_memory") == Some(&Value::Bool(true)) {
+        text.push_str("  the server has no file for its users: CONFIG REWRITE there keeps them\n");
     }
     if let Some(advice) = one.get("advice").and_then(Value::as_str) {
         text.push_str(&format!("  {advice}\n"));

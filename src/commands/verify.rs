@@ -217,19 +217,20 @@ async fn read_everything(session: &Session, repository: &Repository, source: &Ma
     }
 }
 
-/// Walks every key of a stored RDB and compares its CRC64.
+/// Walks every key of the stored RDBs and compares their CRC64.
 async fn walk_rdb(session: &Session, repository: &Repository, source: &ManifestSource) -> Result<()> {
     let reader = open_reader(session, repository.store(), source).await?;
     let act = || format!("read source \"{}\"", source.name);
     let walked = redis::stored::verify(&reader, &session.cancel)
         .await
         .with_context(act)?;
-    if redis::stored::facts(&reader).await?.unknown.is_some() {
+    let rdbs = redis::stored::rdbs(&reader).await.with_context(act)?;
+    if rdbs.iter().any(|rdb| rdb.facts.unknown.is_some()) {
         return Ok(());
     }
     let decoded = redis::decode_all(&reader, &session.cancel).await.with_context(act)?;
-    if decoded != walked.census.keys() {
-        let counted = walked.census.keys();
+    if decoded != walked.keys() {
+        let counted = walked.keys();
         return Err(Error::corrupt(format!("{decoded} of {counted} keys were decoded")).context(act()));
     }
     Ok(())

@@ -38,6 +38,7 @@ mod postgres_schema;
 mod postgres_selection;
 mod recover;
 mod redis;
+mod redis_cluster;
 mod redis_restore;
 mod repository;
 mod retention;

@@ -268,7 +268,7 @@ async fn a_slow_store_does_not_hold_the_server() {
                 let verified = stored::verify(&vault.reader().await, &CancellationToken::new())
                     .await
                     .unwrap();
-                assert_eq!(verified.census.keys(), 24);
+                assert_eq!(verified.keys(), 24);
                 assert_eq!(vault.reporter.notes(), ["spooled dump.rdb"]);
             }
             Err(error) => assert!(!fits && error.chain().contains("spool file"), "{error:?}"),

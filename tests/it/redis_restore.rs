@@ -577,3 +577,70 @@ fn pending_entries_that_no_command_brings_back_are_named() {
     );
     assert_eq!((&done["restored"], client.integer("XLEN s")), (&1.into(), 1));
 }
+
+#[test]
+fn users_come_back_where_that_is_asked_for() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    client.say("SET a 1");
+    client.say("ACL SETUSER alice on >geheim ~a +get");
+    client.say("ACL SETUSER default >streng-geheim");
+    client.say("AUTH default streng-geheim");
+    let mut program = Program::on_directory();
+    program.set("REDISCLI_AUTH", "streng-geheim");
+    program.expect(0, &["backup", &server.url()]);
+    let target = RedisServer::start(Kind::Redis7, &["--requirepass", "streng-geheim"]);
+    let done = report(&program, 0, &["--into", &target.url()]);
+    assert_eq!(done["users"], 0);
+    let mut there = target.client();
+    there.say("AUTH default streng-geheim");
+    let Value::Array(users) = there.say("ACL LIST") else {
+        panic!()
+    };
+    assert_eq!(users.len(), 1);
+    let done = report(
+        &program,
+        0,
+        &["--into", &target.url(), "--conflict", "replace", "--users"],
+    );
+    assert_eq!(
+        (&done["users"], &done["users_in_memory"]),
+        (&2.into(), &true.into()),
+        "{done}"
+    );
+    let mut alice = target.client();
+    alice.say("AUTH alice geheim");
+    assert_eq!(alice.say("GET a"), Value::Text(b"1".to_vec()));
+    assert!(matches!(alice.try_ask(&[b"SET", b"a", b"2"]).unwrap(), Value::Error(text) if text.contains("NOPERM")));
+
+    // A rule that the target does not know: that user is named, without its password, and the rest is there.
+    if let Some(newer) = kinds().into_iter().find(|kind| *kind == Kind::Redis8) {
+        let server = RedisServer::start(newer, &[]);
+        server.client().say("ACL SETUSER bob on >geheim ~* +hgetex");
+        server.client().say("SET a 1");
+        let program = backed_up(&server);
+        let target = RedisServer::start(Kind::Redis7, &[]);
+        let done = report(&program, 2, &["--into", &target.url(), "--users"]);
+        assert_eq!((&done["users"], &done["restored"]), (&1.into(), &1.into()), "{done}");
+        assert_eq!(
+            (&done["failed"][0]["kind"], &done["failed"][0]["name"]),
+            (&"user".into(), &"bob".into())
+        );
+    }
+    // Nothing is written if there are none.
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    server
+        .client()
+        .say("ACL SETUSER backup on >geheim +psync +replconf +ping +info");
+    let program = Program::on_directory();
+    program.expect(
+        0,
+        &["backup", &format!("redis://backup:geheim@127.0.0.1:{}", server.port)],
+    );
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    program.refused(
+        &["restore", "latest:adhoc", "--into", &target.url(), "--users"],
+        "holds no users",
+        "+acl|list",
+    );
+}

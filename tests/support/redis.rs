@@ -327,3 +327,98 @@ pub(crate) fn fill(server: &RedisServer) -> i64 {
     }
     keys
 }
+
+/// Primaries of a cluster, each with its slots.
+pub(crate) struct RedisCluster {
+    pub(crate) nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts a primary for each list of slot ranges, and a replica of the first if asked for.
+    pub(crate) fn start(kind: Kind, slots: &[&[(u16, u16)]], replica: bool, options: &[&str]) -> Self {
+        let start = |_| {
+            let bus = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port()
+                .to_string();
+            let cluster = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "5000",
+                "--cluster-port",
+                &bus,
+            ];
+            let server = RedisServer::start(kind, &[&cluster[..], options].concat());
+            (server, bus)
+        };
+        let started: Vec<_> = (0..slots.len() + usize::from(replica)).map(start).collect();
+        for (node, bus) in started.iter().skip(1) {
+            let port = node.port.to_string();
+            let meet: [&[u8]; 5] = [b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes(), bus.as_bytes()];
+            started[0].0.client().ask(&meet);
+        }
+        let cluster = Self {
+            nodes: started.into_iter().map(|(node, _)| node).collect(),
+        };
+        for (node, ranges) in cluster.nodes.iter().zip(slots) {
+            for (from, to) in *ranges {
+                node.client().say(&format!("CLUSTER ADDSLOTSRANGE {from} {to}"));
+            }
+        }
+        cluster.wait("cluster_state:ok", &|node| node.client().text(&[b"CLUSTER", b"INFO"]));
+        let known = format!("cluster_known_nodes:{}", cluster.nodes.len());
+        cluster.wait(&known, &|node| node.client().text(&[b"CLUSTER", b"INFO"]));
+        if replica {
+            let id = cluster.id(0);
+            let last = cluster.nodes.last().unwrap();
+            last.client().say(&format!("CLUSTER REPLICATE {id}"));
+            let replication = |_: &RedisServer| cluster.nodes[0].client().text(&[b"INFO", b"replication"]);
+            cluster.wait("state=online", &replication);
+            let link = |_: &RedisServer| last.client().text(&[b"INFO", b"replication"]);
+            cluster.wait("master_link_status:up", &link);
+            cluster.wait("slave", &|node| node.client().text(&[b"CLUSTER", b"NODES"]));
+        }
+        cluster
+    }
+
+    /// Waits until every node says this.
+    fn wait(&self, words: &str, ask: &dyn Fn(&RedisServer) -> String) {
+        for node in &self.nodes {
+            let mut said = String::new();
+            for _ in 0..600 {
+                said = ask(node);
+                if said.contains(words) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+
+    pub(crate) fn id(&self, node: usize) -> String {
+        self.nodes[node].client().text(&[b"CLUSTER", b"MYID"])
+    }
+
+    /// Says it to every node.
+    pub(crate) fn say(&self, command: &str) {
+        for node in &self.nodes {
+            node.client().say(command);
+        }
+    }
+
+    /// Asks the node that serves the key, which is the second word.
+    pub(crate) fn ask(&self, arguments: &[&[u8]]) -> Value {
+        for node in &self.nodes {
+            match node.client().try_ask(arguments).unwrap() {
+                Value::Error(text) if text.starts_with("MOVED") => {}
+                Value::Error(text) => panic!("{text}"),
+                reply => return reply,
+            }
+        }
+        panic!("no node serves {}", arguments[1].escape_ascii());
+    }
+}

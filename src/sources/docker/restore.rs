@@ -16,7 +16,7 @@ use super::tar_in::Members;
 use super::{
     Access, CONTAINERS, Contents, ENVIRONMENT, NETWORKS, STREAM, StoredVolume, VOLUMES, quiesce, read, tar_out,
 };
-use crate::archive::{ArchiveReader, EntryEvent, Selection};
+use crate::archive::ArchiveReader;
 use crate::docker::definition::{container_name, volume_body};
 use crate::docker::{Engine, text};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -133,18 +133,8 @@ pub async fn definitions(reader: &ArchiveReader) -> Result<Definitions> {
 }
 
 async fn document(reader: &ArchiveReader, path: &str) -> Result<Value> {
-    let entry = reader.find(path.as_bytes()).await?;
-    let entry = entry.ok_or_else(|| Error::corrupt(format!("the archive lacks \"{path}\"")))?;
-    let mut stream = reader.entries(Selection::Entries(vec![entry]));
-    let mut bytes = Vec::new();
-    while let Some(event) = stream.next().await? {
-        if let EntryEvent::Data(data) = event {
-            if bytes.len() + data.len() > MAX_DEFINITIONS {
-                return Err(Error::new(ErrorKind::LimitExceeded, format!("\"{path}\" is too long")));
-            }
-            bytes.extend_from_slice(&data);
-        }
-    }
+    let bytes = reader.read(path.as_bytes(), MAX_DEFINITIONS).await?;
+    let bytes = bytes.ok_or_else(|| Error::corrupt(format!("the archive lacks \"{path}\"")))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(format!("\"{path}\" does not parse")).with_cause(e))
 }
 

@@ -66,6 +66,8 @@ pub struct Reading {
     pub sentinel: Option<String>,
     /// `replica=yes`: a replica of the server is backed up where one is in sync.
     pub replica: bool,
+    /// `cluster=no`: of a cluster, this node alone is meant.
+    pub only_node: bool,
     /// `method`: `auto`, `psync` or `scan`.
     pub method: Method,
     /// `scan_rate`: keys that SCAN and DUMP read in a second at most.
@@ -87,6 +89,8 @@ impl Reading {
             ("sentinel", name, _) if !name.is_empty() => self.sentinel = Some(name.to_owned()),
             ("replica", "yes", _) => self.replica = true,
             ("replica", "no", _) => self.replica = false,
+            ("cluster", "yes", _) => self.only_node = false,
+            ("cluster", "no", _) => self.only_node = true,
             ("scan_rate", _, Some(rate)) if rate > 0 => self.keys_per_second = Some(rate),
             ("max_hold", _, Some(seconds)) => self.max_hold = Some(Duration::from_secs(seconds)),
             ("spool_limit", _, Some(mib)) => self.spool_limit = Some(mib.saturating_mul(1 << 20)),

@@ -4,13 +4,14 @@
 //! decoded. It is stamped with the lowest version that knows its type, so every server that can read it takes it. Small
 //! values are collected; a large one is sent while it is read, for the backup noted its length. Into an empty target short strings go many at a time, by MSETNX.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::glob;
 use super::rdb::types::ValueType;
 use super::rdb::walk::{KeyHeader, Sink};
 use super::rdb::{Crc64, Flavour, lzf, walk};
 use super::resp;
+use super::route::Routes;
 use super::transcode::{self, Target};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,10 +40,12 @@ pub(super) enum Sent {
     Key(u32, Vec<u8>, u64),
     /// Keys that are set together, all or none.
     Group(Box<Group>),
-    /// A function library.
-    Function,
+    /// A function library, and the number of the node that it goes to.
+    Function(usize),
     /// SELECT: without it, keys would go into the wrong database.
     Select(u32),
+    /// ASKING: the key that follows goes to a node that is taking its slot over.
+    Asking,
 }
 
 impl Sent {
@@ -51,7 +54,7 @@ impl Sent {
         match self {
             Self::Key(..) => 1,
             Self::Group(group) => group.ordinals.len(),
-            Self::Function | Self::Select(_) => 0,
+            Self::Function(_) | Self::Select(_) | Self::Asking => 0,
         }
     }
 }
@@ -115,6 +118,9 @@ const NAMED_FAILURES: usize = 100;
 /// Keys that are written by ordinary commands at most; their numbers are held.
 const AGAIN: usize = 1 << 20;
 
+/// Keys that one node sends on to another at most.
+const MOVED: usize = 1 << 17;
+
 /// What became of the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
@@ -128,6 +134,10 @@ pub struct Tally {
     pub not_selected: u64,
     /// Function libraries that came back.
     pub functions: u64,
+    /// Users that came back.
+    pub users: u64,
+    /// They are not in a file of the server: it has none, or does not let us save it.
+    pub users_in_memory: bool,
     /// Keys that went in another encoding, because the target does not know theirs.
     pub transcoded: u64,
     /// Keys that went by ordinary commands, because the target refuses their payloads.
@@ -135,6 +145,9 @@ pub struct Tally {
     /// Numbers, in the file, of keys that are still to go so.
     #[serde(skip)]
     pub(super) again: Vec<u64>,
+    /// Numbers, in the file, of keys that another node of the cluster takes.
+    #[serde(skip)]
+    pub(super) moved: Vec<u64>,
     /// Keys that did not come back.
     pub failed_keys: u64,
     /// The first of them.
@@ -163,6 +176,15 @@ impl Tally {
         room
     }
 
+    /// Leaves a key to be sent to another node.
+    pub(super) fn moved(&mut self, ordinal: u64) -> bool {
+        let room = self.moved.len() < MOVED;
+        if room {
+            self.moved.push(ordinal);
+        }
+        room
+    }
+
     /// Adds what another one counted.
     pub(super) fn merge(&mut self, other: Self) {
         self.restored += other.restored;
@@ -170,9 +192,12 @@ impl Tally {
         self.skipped += other.skipped;
         self.not_selected += other.not_selected;
         self.functions += other.functions;
+        self.users += other.users;
+        self.users_in_memory |= other.users_in_memory;
         self.transcoded += other.transcoded;
         self.replayed += other.replayed;
         self.again.extend(other.again);
+        self.moved.extend(other.moved);
         self.failed_keys += other.failed_keys;
         let room = NAMED_FAILURES.saturating_sub(self.failed.len());
         self.failed.extend(other.failed.into_iter().take(room));
@@ -197,6 +222,8 @@ pub(super) struct How {
     pub(super) functions: bool,
     /// Keys that expired before this are left out, in milliseconds since the epoch.
     pub(super) now_ms: i64,
+    /// Numbers, in the file, of the only keys that are sent; the others were counted before.
+    pub(super) only: Option<HashSet<u64>>,
 }
 
 /// What happens to the value at hand.
@@ -210,10 +237,23 @@ enum Mode {
     Stream(Box<Crc64>),
 }
 
+/// Commands to a node of a cluster that is not at hand.
+#[derive(Debug, Default)]
+struct Parked {
+    out: Vec<u8>,
+    sent: Vec<Sent>,
+    database: u32,
+}
+
 /// Collects commands; whoever drives the walk sends them.
 #[derive(Debug)]
 pub(super) struct Loader {
     how: How,
+    /// Where keys go in a cluster; the node whose commands are at hand, and those of the others.
+    pub(super) routes: Routes,
+    node: usize,
+    parked: Vec<Parked>,
+    asking: bool,
     large: VecDeque<(u64, u64)>,
     ordinal: u64,
     mode: Mode,
@@ -234,9 +274,13 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) fn new(how: How, large: VecDeque<(u64, u64)>) -> Self {
+    pub(super) fn new(how: How, routes: Routes, large: VecDeque<(u64, u64)>) -> Self {
         Self {
             how,
+            routes,
+            node: 0,
+            parked: Vec::new(),
+            asking: false,
             large,
             ordinal: 0,
             mode: Mode::Pass,
@@ -251,6 +295,35 @@ impl Loader {
             sent: Vec::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// Returns what becomes of keys that the target has.
+    pub(super) fn conflict(&self) -> Option<Conflict> {
+        self.how.conflict
+    }
+
+    /// Returns the node whose commands are at hand.
+    pub(super) fn node(&self) -> usize {
+        self.node
+    }
+
+    /// Takes the commands to another node at hand.
+    pub(super) fn turn_to(&mut self, node: usize) {
+        if node == self.node {
+            return;
+        }
+        let most = node.max(self.node);
+        if self.parked.len() <= most {
+            self.parked.resize_with(most + 1, Parked::default);
+        }
+        for turned in [self.node, node] {
+            if let Some(parked) = self.parked.get_mut(turned) {
+                std::mem::swap(&mut parked.out, &mut self.out);
+                std::mem::swap(&mut parked.sent, &mut self.sent);
+                std::mem::swap(&mut parked.database, &mut self.database);
+            }
+        }
+        self.node = node;
     }
 
     fn name(&self) -> String {
@@ -272,6 +345,9 @@ impl Loader {
         if large.is_some() {
             self.large.pop_front();
         }
+        if self.how.only.as_ref().is_some_and(|only| !only.contains(&self.ordinal)) {
+            return Mode::Pass;
+        }
         let patterns = &self.how.patterns;
         if !patterns.is_empty() && !patterns.iter().any(|pattern| glob::matches(pattern, &self.header.key)) {
             self.tally.not_selected += 1;
@@ -291,6 +367,9 @@ impl Loader {
         if self.how.by_commands {
             return Mode::Pass;
         }
+        let (node, asking) = self.routes.of(&self.header.key);
+        self.turn_to(node);
+        self.asking = asking;
         let Some(bytes) = large else { return Mode::Collect };
         let too_long = bytes.saturating_add(FRAME_BYTES) > self.how.max_bulk_bytes;
         if too_long && value.name == "string" {
@@ -327,6 +406,10 @@ impl Loader {
     /// Appends a command up to the payload, whose length is given.
     fn begin(&mut self, payload_bytes: u64) {
         self.select();
+        if self.asking {
+            resp::encode(&[b"ASKING"], &mut self.out);
+            self.sent.push(Sent::Asking);
+        }
         let header = &self.header;
         let ttl = header.expires_ms.unwrap_or(0).to_string();
         let arguments = 4
@@ -532,12 +615,17 @@ impl Sink for Loader {
     }
 
     fn function(&mut self, code: &[u8]) -> Result<()> {
-        if self.how.functions {
+        if !self.how.functions || !self.routes.is_new_library(code) {
+            return Ok(());
+        }
+        // Every primary has all of them.
+        for node in 0..self.routes.nodes().len() {
+            self.turn_to(node);
             let replace: &[&[u8]] = &[b"FUNCTION", b"LOAD", b"REPLACE", code];
             let keep: &[&[u8]] = &[b"FUNCTION", b"LOAD", code];
             let keeps = matches!(self.how.conflict, Some(Conflict::Skip | Conflict::Fail));
             resp::encode(if keeps { keep } else { replace }, &mut self.out);
-            self.sent.push(Sent::Function);
+            self.sent.push(Sent::Function(node));
         }
         Ok(())
     }

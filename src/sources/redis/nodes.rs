@@ -44,6 +44,11 @@ pub(super) async fn for_backup(address: &RedisAddress) -> Result<RedisAddress> {
             None => primary(address).await,
         };
     }
+    replica_of(address).await
+}
+
+/// Returns the replica of a server that lags least, or the server itself, if none is wanted or in sync.
+pub(super) async fn replica_of(address: &RedisAddress) -> Result<RedisAddress> {
     if !address.reading.replica {
         return Ok(address.clone());
     }
@@ -92,11 +97,11 @@ async fn connect(address: &RedisAddress) -> Result<Connection> {
     open.context("connect to the Sentinel")
 }
 
-fn moved(address: &RedisAddress, host: &str, port: u16) -> RedisAddress {
+/// Returns the address of another server that the same user may log in to.
+pub(super) fn moved(address: &RedisAddress, host: &str, port: u16) -> RedisAddress {
     let tls = matches!(address.place, Place::Tcp { tls: true, .. });
     let mut found = address.clone();
     found.reading.sentinel = None;
-    found.reading.replica = false;
     found.place = Place::Tcp {
         host: host.to_owned(),
         port,
@@ -123,7 +128,7 @@ fn number(replica: &Reply, name: &str) -> u64 {
 }
 
 /// Returns a value of a reply whose names and values come in turns.
-fn named<'a>(reply: &'a Reply, name: &str) -> Option<&'a Reply> {
+pub(super) fn named<'a>(reply: &'a Reply, name: &str) -> Option<&'a Reply> {
     let mut pairs = reply.elements().chunks(2);
     pairs.find_map(|pair| match pair {
         [key, value] if key.bytes() == Some(name.as_bytes()) => Some(value),

@@ -14,14 +14,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::address::RedisAddress;
 use super::connection::{Connection, closed};
 use super::ends::{Breaker, Ends};
 use super::load::{Conflict, Group, Sent, Tally, name};
 use super::resp::{self, Reply};
+use super::route::Redirects;
 use crate::error::{Context, Error, ErrorKind, Result};
 
-/// Keys without a reply at most.
+/// Keys without a reply at most, over all nodes; of one node, at least so many.
 const WINDOW: usize = 16 << 10;
+const NODE_WINDOW: usize = 256;
 
 /// A buffer of commands that grew beyond this is not used again, in bytes.
 const KEPT_BYTES: usize = 1 << 20;
@@ -54,10 +57,30 @@ impl std::fmt::Debug for Batch {
     }
 }
 
+/// What replies mean.
+#[derive(Debug, Clone)]
+pub(super) struct Meaning {
+    pub(super) conflict: Option<Conflict>,
+    /// Where a node of a cluster sends us on, and that node; nothing if keys that it does not take have failed.
+    pub(super) redirects: Option<(Redirects, RedisAddress)>,
+    /// Nodes that share the window.
+    pub(super) nodes: usize,
+}
+
+impl Meaning {
+    /// Returns whether a key that was refused may find its place in another pass.
+    fn elsewhere(&self, error: &str) -> bool {
+        let redirects = self.redirects.as_ref();
+        redirects.is_some_and(|(redirects, answered)| redirects.note(answered, error))
+    }
+}
+
 /// Ends both threads wherever they wait.
 #[derive(Debug)]
 struct Stop {
     window: Semaphore,
+    /// Permits of the window.
+    most: usize,
     breaker: Breaker,
 }
 
@@ -76,7 +99,8 @@ impl Drop for Pipeline {
 
 impl Pipeline {
     /// Takes a connection over.
-    pub(super) fn start(connection: Connection, conflict: Option<Conflict>) -> Result<Self> {
+    pub(super) fn start(connection: Connection, meaning: Meaning) -> Result<Self> {
+        let most = (WINDOW / meaning.nodes.max(1)).max(NODE_WINDOW);
         let Ends {
             read,
             write,
@@ -84,7 +108,8 @@ impl Pipeline {
             nap,
         } = Ends::of(connection.into_transport())?;
         let stop = Arc::new(Stop {
-            window: Semaphore::new(WINDOW),
+            window: Semaphore::new(most),
+            most,
             breaker,
         });
         let (batches, to_write) = mpsc::channel(1);
@@ -100,7 +125,7 @@ impl Pipeline {
         });
         let bound = Arc::clone(&stop);
         let reader = tokio::task::spawn_blocking(move || {
-            let tally = read_replies((read, nap), to_read, conflict, &bound);
+            let tally = read_replies((read, nap), to_read, &meaning, &bound);
             if tally.is_err() {
                 bound.stop();
             }
@@ -168,7 +193,7 @@ fn write_batches(
     while let Some(Batch { mut out, sent }) = batches.blocking_recv() {
         // Whatever is waited for here is with the server already, so its replies come.
         let keys: usize = sent.iter().map(Sent::keys).sum();
-        let window = keys.min(WINDOW);
+        let window = keys.min(stop.most);
         let permits = stop.window.acquire_many(u32::try_from(window).unwrap_or(u32::MAX));
         handle.block_on(permits).map_err(|_| closed())?.forget();
         if waiting.send(Waiting { sent, window }).is_err() {
@@ -187,7 +212,7 @@ fn write_batches(
 fn read_replies(
     (mut read, nap): (Box<dyn Read + Send>, Duration),
     mut waiting: mpsc::UnboundedReceiver<Waiting>,
-    conflict: Option<Conflict>,
+    meaning: &Meaning,
     stop: &Stop,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
@@ -219,7 +244,7 @@ fn read_replies(
                     count => count,
                 };
             };
-            count(&mut tally, one, reply, conflict)?;
+            count(&mut tally, one, reply, meaning)?;
         }
         stop.window.add_permits(window);
     }
@@ -227,7 +252,8 @@ fn read_replies(
 }
 
 /// Sorts one reply.
-fn count(tally: &mut Tally, one: Sent, reply: Reply, conflict: Option<Conflict>) -> Result<()> {
+fn count(tally: &mut Tally, one: Sent, reply: Reply, meaning: &Meaning) -> Result<()> {
+    let conflict = meaning.conflict;
     let (error, number) = match reply {
         Reply::Error(text) => (Some(text), None),
         Reply::Integer(number) => (None, Some(number)),
@@ -237,23 +263,25 @@ fn count(tally: &mut Tally, one: Sent, reply: Reply, conflict: Option<Conflict>)
         (Sent::Group(group), None) if number == Some(1) => tally.restored += group.len(),
         (Sent::Group(group), error) => not_set(tally, &group, error),
         (Sent::Key(..), None) => tally.restored += 1,
-        (Sent::Function, None) => tally.functions += 1,
-        (Sent::Select(_), None) => {}
+        (Sent::Function(node), None) => tally.functions += u64::from(node == 0),
+        // If it is not taken, the reply to the key tells.
+        (Sent::Asking, _) | (Sent::Select(_), None) => {}
         (Sent::Select(number), Some(text)) => {
             return Err(resp::server_error(&text).context(format!("choose database {number}")));
         }
         (Sent::Key(..), Some(text)) if text.starts_with("BUSYKEY") && conflict == Some(Conflict::Skip) => {
             tally.skipped += 1;
         }
-        (Sent::Function, Some(text)) if text.contains("already exists") && conflict == Some(Conflict::Skip) => {
-            tally.skipped += 1;
+        (Sent::Function(node), Some(text)) if text.contains("already exists") && conflict == Some(Conflict::Skip) => {
+            tally.skipped += u64::from(node == 0);
         }
+        (Sent::Key(_, _, ordinal), Some(text)) if meaning.elsewhere(&text) && tally.moved(ordinal) => {}
         (Sent::Key(_, _, ordinal), Some(text)) if not_understood(&text) && tally.again(ordinal) => {}
         (Sent::Key(database, key, _), Some(text)) => {
             let advice = advice(&text);
             tally.fail("key", name(database, &key), text, advice);
         }
-        (Sent::Function, Some(text)) => {
+        (Sent::Function(_), Some(text)) => {
             let advice = advice(&text);
             tally.fail("function", "library".to_owned(), text, advice);
         }
@@ -278,14 +306,16 @@ fn not_understood(text: &str) -> bool {
     text.contains("version or checksum") || text.contains("Bad data format")
 }
 
+/// What to do about a key whose slot has moved.
+pub(super) const MOVED: &str =
+    "Slots of the cluster were moving; restore again with --conflict skip when they are settled.";
+
 fn advice(text: &str) -> &'static str {
     match text.split_whitespace().next().unwrap_or_default() {
         "OOM" => "Raise maxmemory of the target and restore again with --conflict skip.",
         "BUSYKEY" => "Choose with --conflict replace or skip what becomes of it.",
         "NOPERM" => "Give the user the right to RESTORE, SELECT and FUNCTION LOAD on all keys.",
-        "MOVED" | "ASK" | "CROSSSLOT" => {
-            "The target is a node of a cluster; restore into the node that serves the slot."
-        }
+        "MOVED" | "ASK" | "CLUSTERDOWN" => MOVED,
         _ if not_understood(text) => {
             "The target does not know this encoding; restore into the version of the backup or a later one."
         }

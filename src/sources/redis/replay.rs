@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use super::glob;
 use super::load::{Conflict, Tally, name};
+use super::pipeline::MOVED;
 use super::rdb::decode::{Decoder, Element, Elements, Next, StreamId};
 use super::rdb::walk::KeyHeader;
 use super::resp::{self, Reply};
-use super::stored::{self, stop_if};
+use super::route::Nodes;
+use super::stored::stop_if;
 use super::transcode::Target;
-use crate::archive::ArchiveReader;
+use crate::archive::ChunkStream;
 use crate::error::{Context, Result};
 
 /// Arguments of one command at most.
@@ -36,7 +38,6 @@ const MAX_PENDING: usize = 300_000;
 /// What is written again, and how.
 #[derive(Debug)]
 pub(super) struct How<'a> {
-    pub(super) reader: &'a ArchiveReader,
     /// Numbers of the keys in the file; `None` for all that are selected.
     pub(super) ordinals: Option<HashSet<u64>>,
     /// Keys that match none of these are left out, if there are any.
@@ -48,11 +49,11 @@ pub(super) struct How<'a> {
     pub(super) cancel: &'a CancellationToken,
 }
 
-/// Decodes the stored RDB once more and writes the keys that are wanted.
-pub(super) async fn replay(connection: &mut Connection, mut how: How<'_>, tally: &mut Tally) -> Result<()> {
-    let mut decoder = Decoder::new(stored::open(how.reader).await?);
-    let temporary = format!("wirevault:restore:{:016x}", rand::random::<u64>()).into_bytes();
-    let (mut ordinal, mut database) = (0, None);
+/// Decodes a stored RDB once more and writes the keys that are wanted.
+pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<'_>, tally: &mut Tally) -> Result<()> {
+    let mut decoder = Decoder::new(chunks);
+    let random = rand::random::<u64>();
+    let mut ordinal = 0;
     while how.ordinals.as_ref().is_none_or(|left| !left.is_empty()) {
         let value = match decoder.next().await? {
             Next::End => break,
@@ -70,12 +71,8 @@ pub(super) async fn replay(connection: &mut Connection, mut how: How<'_>, tally:
             continue;
         }
         let header = decoder.header.clone();
-        if database != Some(header.database) {
-            let number = header.database.to_string();
-            let chosen = connection.call(&[b"SELECT", number.as_bytes()]).await;
-            chosen.with_context(|| format!("choose database {number}"))?;
-            database = Some(header.database);
-        }
+        let temporary = nodes.temporary(&header.key, random);
+        let connection = nodes.for_key(header.database, &header.key).await?;
         let shown = name(header.database, &header.key);
         if matches!(how.conflict, Some(Conflict::Skip | Conflict::Fail))
             && connection.ask(&[b"EXISTS", &header.key]).await? == Reply::Integer(1)
@@ -94,7 +91,15 @@ pub(super) async fn replay(connection: &mut Connection, mut how: How<'_>, tally:
             }
             Written::Expired => tally.expired += 1,
             Written::Taken => taken(&how, shown, tally),
-            Written::Refused(why) => tally.fail("key", shown, why, "Restore into a file: --into file:dump.rdb."),
+            Written::Refused(why) => {
+                let moved = why.starts_with("MOVED") || why.starts_with("ASK");
+                let advice = if moved {
+                    MOVED
+                } else {
+                    "Restore into a file: --into file:dump.rdb."
+                };
+                tally.fail("key", shown, why, advice);
+            }
             Written::Without(entries) => {
                 tally.restored += 1;
                 tally.replayed += 1;

@@ -4,24 +4,29 @@
 //! to their end. Then keys are sent as RESTORE commands in a pipeline, short strings many at a time where the target
 //! holds nothing. A key is in one command, so it comes back as a whole or not at all; one that the target refuses is
 //! named, and the rest goes on. A server that holds keys is refused unless it is said what becomes
-//! of them. Memory: one slice, one small value, one buffer of commands, the window of replies.
+//! of them. In a cluster each primary has a pipeline of its own, and keys go by their slots. Memory: one slice, one small
+//! value, three buffers of commands for each server, the window of replies.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::RdbFacts;
 use super::address::RedisAddress;
+use super::cluster::Topology;
 use super::connection::Connection;
 use super::load::{Conflict, How, Loader, Sent, Tally};
-use super::pipeline::Pipeline;
+use super::pipeline::{Meaning, Pipeline};
 use super::rdb::walk::State;
-use super::rdb::{Flavour, Walker};
+use super::rdb::{Census, Flavour, Walker};
 use super::replay;
 use super::resp::Reply;
+use super::route::{Nodes, Redirects, Routes};
 use super::server::Server;
-use super::stored::{self, SLICE_BYTES, Verified};
+use super::stored::{self, Rdb, SLICE_BYTES, Verified};
 use super::transcode::Target;
+use super::users::{self, User};
 use crate::archive::ArchiveReader;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
@@ -33,6 +38,13 @@ const DEFAULT_MAX_BULK_BYTES: u64 = 512 << 20;
 const DEFAULT_QUERY_BYTES: u64 = 1 << 30;
 const COMMAND_BYTES: u64 = 16 << 20;
 
+/// Commands for one node of a cluster are sent when they are so many bytes.
+const SEND_BYTES: usize = 32 << 10;
+
+/// Passes over an RDB at most, while slots of the cluster move; the pauses between them double and are half a minute together.
+const PASSES: u32 = 9;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
 /// Options of a restore.
 #[derive(Debug, Clone, Default)]
 pub struct RedisRestoreOptions {
@@ -42,6 +54,8 @@ pub struct RedisRestoreOptions {
     pub conflict: Option<Conflict>,
     /// Only keys that match one of these patterns.
     pub keys: Vec<String>,
+    /// Users too.
+    pub users: bool,
 }
 
 /// A restore into a live server.
@@ -68,6 +82,9 @@ pub struct RedisPlan {
     pub from: String,
     /// Product and version of the target.
     pub to: String,
+    /// Primaries of the cluster that it goes into; nothing for a single server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<usize>,
     /// Keys of the backup, by database.
     pub databases: BTreeMap<u32, u64>,
     /// Keys the target holds now.
@@ -82,7 +99,19 @@ pub struct RedisPlan {
     #[serde(skip)]
     sets_together: bool,
     #[serde(skip)]
-    facts: RdbFacts,
+    routes: Routes,
+    #[serde(skip)]
+    rdbs: Vec<Rdb>,
+    #[serde(skip)]
+    users: Vec<User>,
+}
+
+/// What one server of the target says.
+struct Said {
+    keys: u64,
+    max_bulk_bytes: u64,
+    by_commands: bool,
+    sets_together: bool,
 }
 
 impl RedisRestore {
@@ -94,14 +123,64 @@ impl RedisRestore {
                     .with_hint("Use --conflict replace with --key: other keys stay as they are."),
             );
         }
-        let facts = stored::facts(&self.reader).await?;
-        if let Some(unknown) = &facts.unknown {
+        let rdbs = stored::rdbs(&self.reader).await?;
+        if let Some(unknown) = rdbs.iter().find_map(|rdb| rdb.facts.unknown.as_ref()) {
             return Err(Error::unsupported(format!("the stored RDB holds {unknown}"))
                 .with_hint("It goes back as a file: --into file:dump.rdb, on a server of its own version."));
         }
+        let users = match rdbs.first() {
+            Some(rdb) if self.options.users => users::stored(&self.reader, rdb).await?,
+            _ => Vec::new(),
+        };
+        let mut census = Census::default();
+        for rdb in &rdbs {
+            census.merge(&rdb.facts.census);
+        }
+        let databases: BTreeMap<u32, u64> = census
+            .databases
+            .iter()
+            .map(|(number, database)| (*number, database.types.values().map(|counts| counts.keys).sum()))
+            .collect();
         let mut connection = Connection::open(&self.address).await?;
         let server = Server::ask(&mut connection).await?;
-        self.refuse(&server)?;
+        let topology = Topology::of(&self.address, &server, &mut connection).await?;
+        let routes = match &topology {
+            Some(topology) => Routes::cluster(topology),
+            None => Routes::single(self.address.clone()),
+        };
+        let ask = |node| self.ask(node, &databases);
+        let said = try_join_all(routes.nodes().iter().map(ask)).await?;
+        let target_keys = said.iter().map(|said| said.keys).sum();
+        self.refuse_keys(target_keys)?;
+        let facts = rdbs
+            .first()
+            .map(|rdb| (rdb.facts.product.as_str(), rdb.facts.server_version.as_str()));
+        let (product, version) = facts.unwrap_or_default();
+        Ok(RedisPlan {
+            from: format!("{product} {version}"),
+            to: format!("{} {}", server.product(), server.version()),
+            shards: topology.map(|topology| topology.shards.len()),
+            databases,
+            target_keys,
+            target: Target::of(server.product(), server.version()),
+            max_bulk_bytes: said.iter().map(|said| said.max_bulk_bytes).min().unwrap_or(0),
+            by_commands: said.iter().any(|said| said.by_commands),
+            sets_together: said.iter().all(|said| said.sets_together),
+            routes,
+            rdbs,
+            users,
+        })
+    }
+
+    /// Asks one server of the target what it takes.
+    async fn ask(&self, address: &RedisAddress, databases: &BTreeMap<u32, u64>) -> Result<Said> {
+        let mut connection = Connection::open(address).await?;
+        let server = Server::ask(&mut connection).await?;
+        if server.is_replica() {
+            return Err(Error::new(ErrorKind::Denied, "the target is a replica")
+                .with_hint("Restore into its primary; INFO replication names it as master_host."));
+        }
+        server.refuse_backup()?;
         let config = |reply: &Reply| {
             reply
                 .elements()
@@ -127,12 +206,6 @@ impl RedisRestore {
             Reply::Error(text) => text.contains("wrong number of arguments"),
             _ => false,
         };
-        let databases: BTreeMap<u32, u64> = facts
-            .census
-            .databases
-            .iter()
-            .map(|(number, database)| (*number, database.types.values().map(|counts| counts.keys).sum()))
-            .collect();
         // Each is tried now: later a refusal would stop the restore half-way.
         for number in databases.keys() {
             let number = number.to_string();
@@ -140,32 +213,21 @@ impl RedisRestore {
                 .call(&[b"SELECT", number.as_bytes()])
                 .await
                 .with_context(|| format!("choose database {number} of the target"))
-                .map_err(|e| e.with_hint("Raise `databases` in its configuration; a cluster has database 0 only."))?;
+                .map_err(|e| {
+                    e.with_hint(
+                        "Raise `databases` in its configuration; a cluster has database 0 only, before Valkey 9.",
+                    )
+                })?;
         }
-        Ok(RedisPlan {
-            from: format!("{} {}", facts.product, facts.server_version),
-            to: format!("{} {}", server.product(), server.version()),
-            databases,
-            target_keys: server.keys(),
-            target: Target::of(server.product(), server.version()),
+        Ok(Said {
+            keys: server.keys(),
             max_bulk_bytes: config(&max_bulk).unwrap_or(DEFAULT_MAX_BULK_BYTES).min(most_bytes),
             by_commands,
-            sets_together,
-            facts,
+            sets_together: sets_together && !server.is_cluster(),
         })
     }
 
-    fn refuse(&self, server: &Server) -> Result<()> {
-        if server.is_replica() {
-            return Err(Error::new(ErrorKind::Denied, "the target is a replica")
-                .with_hint("Restore into its primary; INFO replication names it as master_host."));
-        }
-        server.refuse_backup()?;
-        if server.is_cluster() {
-            return Err(Error::unsupported("the target is a node of a cluster")
-                .with_hint("This version restores into single servers, or into a file: --into file:dump.rdb."));
-        }
-        let keys = server.keys();
+    fn refuse_keys(&self, keys: u64) -> Result<()> {
         if keys > 0 && !self.options.clean && self.options.conflict.is_none() {
             return Err(
                 Error::new(ErrorKind::AlreadyExists, format!("the target holds {keys} keys")).with_hint(
@@ -177,73 +239,141 @@ impl RedisRestore {
         Ok(())
     }
 
-    /// Proves all of the stored RDB.
-    pub async fn verify(&self) -> Result<Verified> {
+    /// Proves all of the stored RDBs.
+    pub async fn verify(&self) -> Result<Vec<Verified>> {
         self.reporter.phase(&self.task, "verification");
-        stored::prove(&self.reader, &self.cancel).await
+        let mut verified = Vec::new();
+        for rdb in stored::rdbs(&self.reader).await? {
+            let proven = stored::prove(&self.reader, &rdb, &self.cancel).await;
+            verified.push(proven.with_context(|| format!("verify \"{}\"", rdb.stream))?);
+        }
+        Ok(verified)
     }
 
     /// Empties the target if that was asked for, then sends the keys.
-    pub async fn run(&self, plan: RedisPlan, verified: Verified) -> Result<Tally> {
-        let mut connection = Connection::open(&self.address).await?;
+    pub async fn run(&self, plan: RedisPlan, verified: Vec<Verified>) -> Result<Tally> {
         if self.options.clean {
-            connection.call(&[b"FLUSHALL"]).await.context("empty the target")?;
-            // Servers before 7.0 have no functions.
-            connection.ask(&[b"FUNCTION", b"FLUSH"]).await?;
+            for address in plan.routes.nodes() {
+                let mut connection = Connection::open(address).await?;
+                connection.call(&[b"FLUSHALL"]).await.context("empty the target")?;
+                // Servers before 7.0 have no functions.
+                connection.ask(&[b"FUNCTION", b"FLUSH"]).await?;
+            }
         }
-        self.reporter.phase(&self.task, "data");
         let conflict = if self.options.clean {
             None
         } else {
             self.options.conflict
         };
-        let how = How {
-            patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
-            conflict,
-            target: plan.target,
-            by_commands: plan.by_commands,
-            // Keys that the target may hold are each decided by themselves.
-            grouped: plan.sets_together && conflict.is_none(),
-            max_bulk_bytes: plan.max_bulk_bytes,
-            source: if plan.facts.valkey_magic {
-                Flavour::Valkey
-            } else {
-                Flavour::Redis
-            },
-            functions: self.options.keys.is_empty(),
-            now_ms: jiff::Timestamp::now().as_millisecond(),
+        let mut routes = plan.routes.clone();
+        let mut tally = Tally::default();
+        for (rdb, verified) in plan.rdbs.iter().zip(verified) {
+            self.reporter.phase(&self.task, "data");
+            self.load(&plan, (rdb, verified), conflict, &mut routes, &mut tally)
+                .await?;
+            if plan.by_commands || !tally.again.is_empty() {
+                Box::pin(self.replay(&plan, rdb, conflict, &routes, &mut tally)).await?;
+            }
+        }
+        for (number, address) in plan.routes.nodes().iter().enumerate() {
+            if !plan.users.is_empty() {
+                users::restore(address, plan.users.clone(), number == 0, &mut tally).await?;
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Sends the keys of one RDB; in a cluster, again those whose slots moved meanwhile.
+    async fn load(
+        &self,
+        plan: &RedisPlan,
+        (rdb, verified): (&Rdb, Verified),
+        conflict: Option<Conflict>,
+        routes: &mut Routes,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let mut only = None;
+        for pass in 0..PASSES {
+            let how = How {
+                patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+                conflict,
+                target: plan.target,
+                by_commands: plan.by_commands,
+                // Keys that the target may hold are each decided by themselves.
+                grouped: plan.sets_together && conflict.is_none(),
+                max_bulk_bytes: plan.max_bulk_bytes,
+                source: if rdb.facts.valkey_magic {
+                    Flavour::Valkey
+                } else {
+                    Flavour::Redis
+                },
+                functions: self.options.keys.is_empty() && pass == 0,
+                now_ms: jiff::Timestamp::now().as_millisecond(),
+                only: only.take(),
+            };
+            let redirects = Redirects::default();
+            let follow = routes.is_cluster() && pass + 1 < PASSES;
+            let loader = Loader::new(how, routes.clone(), verified.large.clone());
+            let (mut found, followed) = self.send(rdb, loader, follow.then_some(&redirects)).await?;
+            *routes = followed;
+            let moved = std::mem::take(&mut found.moved);
+            tally.merge(found);
+            if moved.is_empty() {
+                break;
+            }
+            only = Some(moved.into_iter().collect());
+            routes.follow_moved(&redirects);
+            routes.follow_asked(&redirects);
+            let pause = FIRST_PAUSE.saturating_mul(1 << pass.min(5));
+            let slept = self.cancel.run_until_cancelled(tokio::time::sleep(pause)).await;
+            slept.ok_or_else(|| Error::new(ErrorKind::Cancelled, "cancelled"))?;
+        }
+        Ok(())
+    }
+
+    /// Walks one RDB and sends what the loader makes of it.
+    async fn send(&self, rdb: &Rdb, mut loader: Loader, redirects: Option<&Redirects>) -> Result<(Tally, Routes)> {
+        let mut pipelines = Pipelines {
+            open: Vec::new(),
+            conflict: loader.conflict(),
+            redirects,
         };
-        let mut loader = Loader::new(how, verified.large);
-        let mut pipeline = Pipeline::start(connection, conflict)?;
         let mut walker = Walker::new();
-        let mut chunks = stored::open(&self.reader).await?;
+        let mut chunks = stored::open(&self.reader, rdb).await?;
         while let Some((_, data)) = chunks.next().await? {
             for slice in data.chunks(SLICE_BYTES) {
                 stored::stop_if(&self.cancel)?;
                 walker.feed(slice, &mut loader)?;
-                let keys = u64::try_from(loader.sent.iter().map(Sent::keys).sum::<usize>()).unwrap_or(0);
-                pipeline.send(&mut loader.out, &mut loader.sent).await?;
+                let keys = pipelines.send(&mut loader, SEND_BYTES).await?;
                 self.reporter
                     .advance(&self.task, u64::try_from(slice.len()).unwrap_or(0), keys);
+                if let Some(redirects) = redirects {
+                    loader.routes.follow_moved(redirects);
+                }
             }
         }
         if walker.state() != State::Done {
             return Err(Error::corrupt("the stored RDB ends before its last key"));
         }
         loader.close_group();
-        pipeline.send(&mut loader.out, &mut loader.sent).await?;
-        let mut tally = pipeline.finish().await?;
-        tally.merge(std::mem::take(&mut loader.tally));
-        if plan.by_commands || !tally.again.is_empty() {
-            Box::pin(self.replay(&plan, conflict, &mut tally)).await?;
+        pipelines.send(&mut loader, 0).await?;
+        let mut tally = std::mem::take(&mut loader.tally);
+        for pipeline in pipelines.open {
+            tally.merge(pipeline.finish().await?);
         }
-        Ok(tally)
+        Ok((tally, loader.routes))
     }
 
     /// Writes the keys whose payloads the target refuses by ordinary commands.
-    async fn replay(&self, plan: &RedisPlan, conflict: Option<Conflict>, tally: &mut Tally) -> Result<()> {
+    async fn replay(
+        &self,
+        plan: &RedisPlan,
+        rdb: &Rdb,
+        conflict: Option<Conflict>,
+        routes: &Routes,
+        tally: &mut Tally,
+    ) -> Result<()> {
         let how = replay::How {
-            reader: &self.reader,
             ordinals: (!plan.by_commands).then(|| std::mem::take(&mut tally.again).into_iter().collect()),
             patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             // What the target got since it was found empty is not overwritten.
@@ -253,8 +383,53 @@ impl RedisRestore {
             cancel: &self.cancel,
         };
         self.reporter.phase(&self.task, "keys that go by commands");
-        let mut connection = Connection::open(&self.address).await?;
-        let replayed = replay::replay(&mut connection, how, tally).await;
+        let mut nodes = Nodes::open(routes.clone()).await?;
+        let chunks = stored::open(&self.reader, rdb).await?;
+        let replayed = replay::replay(&mut nodes, chunks, how, tally).await;
         replayed.context("write keys by ordinary commands")
+    }
+}
+
+/// One pipeline to each server; of a cluster, those that keys go to.
+struct Pipelines<'a> {
+    open: Vec<Pipeline>,
+    conflict: Option<Conflict>,
+    redirects: Option<&'a Redirects>,
+}
+
+impl Pipelines<'_> {
+    /// Sends the commands for each server, if they are so many bytes. Returns how many keys they hold.
+    async fn send(&mut self, loader: &mut Loader, least: usize) -> Result<u64> {
+        let at_hand = loader.node();
+        let mut keys = 0;
+        for node in 0..loader.routes.nodes().len() {
+            loader.turn_to(node);
+            if loader.out.is_empty() || loader.routes.is_cluster() && loader.out.len() < least {
+                continue;
+            }
+            while self.open.len() <= node {
+                self.connect(&loader.routes).await?;
+            }
+            keys += loader.sent.iter().map(Sent::keys).sum::<usize>();
+            if let Some(pipeline) = self.open.get_mut(node) {
+                pipeline.send(&mut loader.out, &mut loader.sent).await?;
+            }
+        }
+        loader.turn_to(at_hand);
+        Ok(u64::try_from(keys).unwrap_or(0))
+    }
+
+    async fn connect(&mut self, routes: &Routes) -> Result<()> {
+        let Some(address) = routes.nodes().get(self.open.len()) else {
+            return Ok(());
+        };
+        let meaning = Meaning {
+            conflict: self.conflict,
+            redirects: self.redirects.map(|redirects| (redirects.clone(), address.clone())),
+            nodes: routes.nodes().len(),
+        };
+        self.open
+            .push(Pipeline::start(Connection::open(address).await?, meaning)?);
+        Ok(())
     }
 }

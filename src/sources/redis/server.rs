@@ -141,12 +141,6 @@ impl Server {
                 "Back up a replica, and turn transparent huge pages off on the server's machine.",
             );
         }
-        if self.is_cluster() {
-            warn(
-                "this is one node of a cluster; only the keys of its slots are backed up".to_owned(),
-                "Name every shard as a source of its own.",
-            );
-        }
         findings
     }
 }

@@ -10,6 +10,9 @@ use crate::error::Result;
 use crate::report::Note;
 use crate::sources::Notes;
 
+/// The entry that holds the users.
+pub(super) const USERS: &str = "acl.txt";
+
 /// Parameters whose values are passwords.
 const SECRETS: &[&str] = &[
     "requirepass",
@@ -23,13 +26,19 @@ const SECRETS: &[&str] = &[
 type Asked<'a> = (&'a str, &'a [&'a [u8]], fn(&Reply) -> String);
 
 /// Asks for each and stores what is answered. What the server keeps to itself is noted.
-pub(super) async fn store(connection: &mut Connection, writer: &ArchiveWriter, notes: &Notes) -> Result<()> {
+pub(super) async fn store(
+    connection: &mut Connection,
+    writer: &ArchiveWriter,
+    directory: &str,
+    notes: &Notes,
+) -> Result<()> {
     let asked: [Asked; 3] = [
-        ("acl.txt", &[b"ACL", b"LIST"], lines),
+        (USERS, &[b"ACL", b"LIST"], lines),
         ("config.txt", &[b"CONFIG", b"GET", b"*"], pairs),
         ("modules.txt", &[b"MODULE", b"LIST"], modules),
     ];
     for (name, command, write) in asked {
+        let name = format!("{directory}{name}");
         match connection.ask(command).await? {
             Reply::Error(text) => {
                 let message = format!("not stored, the server says: {text}");
@@ -39,11 +48,15 @@ pub(super) async fn store(connection: &mut Connection, writer: &ArchiveWriter, n
                 let text = write(&reply);
                 let mut chunk = writer.chunk_buffer().await?;
                 let bytes = text.as_bytes();
+                if bytes.len() > chunk.room() {
+                    let message = format!("{} bytes are more than an entry may have; cut short", bytes.len());
+                    notes.add(Note::new("cut-short", &name, message));
+                }
                 chunk.extend(bytes.get(..bytes.len().min(chunk.room())).unwrap_or_default());
                 let size = u64::try_from(chunk.data().len()).unwrap_or(u64::MAX);
                 let mtime = jiff::Timestamp::now().as_second();
                 writer
-                    .submit_entry(EntryMeta::file(name, size, (mtime, 0)), chunk)
+                    .submit_entry(EntryMeta::file(name.as_str(), size, (mtime, 0)), chunk)
                     .await?;
             }
         }

@@ -27,30 +27,47 @@ pub struct Verified {
     pub(super) large: VecDeque<(u64, u64)>,
 }
 
-/// Reads the facts of the stored RDB.
-pub async fn facts(reader: &ArchiveReader) -> Result<RdbFacts> {
-    serde_json::from_value(record(reader).await?.facts)
-        .map_err(|e| Error::corrupt("read the facts of the RDB").with_cause(e))
+/// One RDB of an archive: a server's, or a shard's.
+#[derive(Debug, Clone)]
+pub struct Rdb {
+    /// Name of the stream: [`STREAM`], below a directory of its own for each shard of a cluster.
+    pub stream: String,
+    /// What the backup noted.
+    pub facts: RdbFacts,
+    bytes: u64,
 }
 
-async fn record(reader: &ArchiveReader) -> Result<StreamRecord> {
-    let records = reader.streams().await?;
-    let record = records.into_iter().find(|record| record.stream == STREAM);
-    record.ok_or_else(|| Error::corrupt(format!("the archive holds no \"{STREAM}\"")))
+/// Finds the RDBs of an archive, in the order of their names; there is one at least.
+pub async fn rdbs(reader: &ArchiveReader) -> Result<Vec<Rdb>> {
+    let is_rdb = |record: &StreamRecord| record.stream.rsplit('/').next() == Some(STREAM);
+    let mut found = Vec::new();
+    for record in reader.streams().await?.into_iter().filter(is_rdb) {
+        let facts = serde_json::from_value(record.facts)
+            .map_err(|e| Error::corrupt(format!("read the facts of \"{}\"", record.stream)).with_cause(e))?;
+        found.push(Rdb {
+            stream: record.stream,
+            facts,
+            bytes: record.bytes,
+        });
+    }
+    if found.is_empty() {
+        return Err(Error::corrupt(format!("the archive holds no \"{STREAM}\"")));
+    }
+    found.sort_by(|a, b| a.stream.cmp(&b.stream));
+    Ok(found)
 }
 
-/// Opens the bytes of the RDB, in order.
-pub(super) async fn open(reader: &ArchiveReader) -> Result<ChunkStream> {
-    Ok(reader.chunks(chunks(reader).await?))
+/// Opens the bytes of an RDB, in order.
+pub(super) async fn open(reader: &ArchiveReader, rdb: &Rdb) -> Result<ChunkStream> {
+    Ok(reader.chunks(chunks(reader, rdb).await?))
 }
 
-/// Finds the chunks of the RDB; they must be all that the backup wrote.
-async fn chunks(reader: &ArchiveReader) -> Result<Vec<ChunkRef>> {
-    let record = record(reader).await?;
+/// Finds the chunks of an RDB; they must be all that the backup wrote.
+async fn chunks(reader: &ArchiveReader, rdb: &Rdb) -> Result<Vec<ChunkRef>> {
     let mut chunks: Vec<ChunkRef> = Vec::new();
     reader
         .for_each_chunk(&mut |prefix, chunk| {
-            if prefix == STREAM {
+            if prefix == rdb.stream.as_str() {
                 chunks.push(chunk);
             }
             Ok(())
@@ -59,8 +76,8 @@ async fn chunks(reader: &ArchiveReader) -> Result<Vec<ChunkRef>> {
     chunks.sort_by_key(|chunk| chunk.number);
     let in_order = chunks.iter().zip(0..).all(|(chunk, number)| chunk.number == number);
     let bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
-    if chunks.is_empty() || !in_order || bytes != record.bytes {
-        return Err(Error::corrupt("chunks of the RDB are missing"));
+    if chunks.is_empty() || !in_order || bytes != rdb.bytes {
+        return Err(Error::corrupt(format!("chunks of \"{}\" are missing", rdb.stream)));
     }
     Ok(chunks)
 }
@@ -68,16 +85,15 @@ async fn chunks(reader: &ArchiveReader) -> Result<Vec<ChunkRef>> {
 /// Proves, before anything is written, that all of the stored RDB is what the backup wrote. The backup walked these bytes
 /// to the end (every key, the CRC64) before it declared them complete, and its index holds their digests; so their
 /// digests are proof enough, and nothing is decompressed. An RDB whose large values are not listed is walked.
-pub(super) async fn prove(reader: &ArchiveReader, cancel: &CancellationToken) -> Result<Verified> {
-    let facts = facts(reader).await?;
-    let (None, Some(large)) = (&facts.unknown, &facts.census.large) else {
-        return verify(reader, cancel).await;
+pub(super) async fn prove(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<Verified> {
+    let (None, Some(large)) = (&rdb.facts.unknown, &rdb.facts.census.large) else {
+        return verify_one(reader, rdb, cancel).await;
     };
     let large = large.iter().copied().collect();
-    let all = chunks(reader).await?;
+    let all = chunks(reader, rdb).await?;
     reader.check_chunks(all, &mut |_| stop_if(cancel)).await?;
     Ok(Verified {
-        census: facts.census,
+        census: rdb.facts.census.clone(),
         large,
     })
 }
@@ -114,10 +130,19 @@ impl Sink for First {
     }
 }
 
-/// Walks all of the RDB: every key is found, the CRC64 is right, and nothing follows.
-pub async fn verify(reader: &ArchiveReader, cancel: &CancellationToken) -> Result<Verified> {
+/// Walks all RDBs of an archive: every key is found, each CRC64 is right, and nothing follows. Returns what they hold.
+pub async fn verify(reader: &ArchiveReader, cancel: &CancellationToken) -> Result<Census> {
+    let mut census = Census::default();
+    for rdb in rdbs(reader).await? {
+        let verified = verify_one(reader, &rdb, cancel).await;
+        census.merge(&verified.with_context(|| format!("verify \"{}\"", rdb.stream))?.census);
+    }
+    Ok(census)
+}
+
+async fn verify_one(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<Verified> {
     let (mut walker, mut first) = (Walker::new(), First::default());
-    let mut chunks = open(reader).await?;
+    let mut chunks = open(reader, rdb).await?;
     while let Some((_, data)) = chunks.next().await? {
         stop_if(cancel)?;
         let used = walker.feed(&data, &mut first).context("walk the stored RDB")?;
@@ -142,9 +167,39 @@ pub(super) fn stop_if(cancel: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Writes the RDB into a file: beside it first, then by a rename when it is whole and its CRC64 was right. Returns its bytes.
-pub async fn write_file(
+/// Writes the RDB into a file, or those of a cluster into files below a directory of this name. Each is written beside
+/// first, then gets its name by a rename when it is whole and its CRC64 was right. Returns their bytes.
+pub async fn write_files(
     reader: &ArchiveReader,
+    path: &Path,
+    replace: bool,
+    told: (&str, &SharedReporter),
+    cancel: &CancellationToken,
+) -> Result<u64> {
+    let rdbs = rdbs(reader).await?;
+    if let [rdb] = rdbs.as_slice() {
+        return write_file(reader, rdb, path, replace, told, cancel).await;
+    }
+    let mut bytes = 0_u64;
+    for (number, rdb) in rdbs.iter().enumerate() {
+        // Names of a backup are not trusted with a place of their own.
+        let path = path.join(shard_name(number)).join(STREAM);
+        let parent = path.parent().unwrap_or(&path);
+        let made = tokio::fs::create_dir_all(parent).await;
+        made.with_context(|| format!("make \"{}\"", parent.display()))?;
+        bytes = bytes.saturating_add(write_file(reader, rdb, &path, replace, told, cancel).await?);
+    }
+    Ok(bytes)
+}
+
+/// Names a shard of a cluster.
+pub(super) fn shard_name(number: usize) -> String {
+    format!("shard-{number:04}")
+}
+
+async fn write_file(
+    reader: &ArchiveReader,
+    rdb: &Rdb,
     path: &Path,
     replace: bool,
     (task, reporter): (&str, &SharedReporter),
@@ -160,7 +215,7 @@ pub async fn write_file(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".wirevault-{:08x}", rand::random::<u32>()));
     let beside = path.with_file_name(name);
-    let result = write_beside(reader, &beside, (task, reporter), cancel).await;
+    let result = write_beside(reader, rdb, &beside, (task, reporter), cancel).await;
     if result.is_err() {
         let _ = tokio::fs::remove_file(&beside).await;
     }
@@ -176,6 +231,7 @@ pub async fn write_file(
 
 async fn write_beside(
     reader: &ArchiveReader,
+    rdb: &Rdb,
     beside: &Path,
     (task, reporter): (&str, &SharedReporter),
     cancel: &CancellationToken,
@@ -183,7 +239,7 @@ async fn write_beside(
     let mut options = tokio::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(beside).await?;
     let (mut walker, mut counter, mut bytes) = (Walker::new(), Counter::default(), 0_u64);
-    let mut chunks = open(reader).await?;
+    let mut chunks = open(reader, rdb).await?;
     while let Some((_, data)) = chunks.next().await? {
         stop_if(cancel)?;
         walker.feed(&data, &mut counter)?;

@@ -89,6 +89,23 @@ impl Census {
         found
     }
 
+    /// Adds the counts of another shard, whose function libraries are the same ones.
+    pub fn merge(&mut self, other: &Self) {
+        for (number, from) in &other.databases {
+            let into = self.databases.entry(*number).or_default();
+            into.expiring = into.expiring.saturating_add(from.expiring);
+            for (name, counts) in &from.types {
+                let types = into.types.entry(name.clone()).or_default();
+                types.keys = types.keys.saturating_add(counts.keys);
+                types.bytes = types.bytes.saturating_add(counts.bytes);
+            }
+        }
+        self.functions = self.functions.max(other.functions);
+        self.largest.extend(other.largest.iter().cloned());
+        self.largest.sort_by_key(|key| std::cmp::Reverse(key.bytes));
+        self.largest.truncate(LARGEST);
+    }
+
     fn types(&self) -> impl Iterator<Item = (&str, &TypeCounts)> {
         let databases = self.databases.values();
         databases.flat_map(|database| database.types.iter().map(|(name, counts)| (name.as_str(), counts)))

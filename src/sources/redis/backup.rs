@@ -1,0 +1,533 @@
+//! Reads a server, or all shards of a cluster at once.
+//!
+//! Each server gives an RDB of its own moment. Those of a cluster begin together, and who serves which slot must be the
+//! same before the first and after the last has begun, so every key is in one of them.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::{join_all, try_join_all};
+use jiff::Timestamp;
+
+use super::address::{Method, RedisAddress};
+use super::cluster::Topology;
+use super::connection::Connection;
+use super::rdb::Census;
+use super::receive::{self, Bounds};
+use super::server::Server;
+use super::{RdbFacts, RedisOptions, STREAM, ShardFacts, nodes, psync, psync_method, scan, settings, stored};
+use crate::archive::StreamRecord;
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::Note;
+use crate::sources::{BackupContext, Finding, FindingLevel, Notes, SourceOutcome};
+
+/// A server to read.
+struct Place {
+    address: RedisAddress,
+    connection: Connection,
+    server: Server,
+    /// Of a cluster, which part of it this is.
+    shard: Option<ShardFacts>,
+    /// What names of its entries begin with.
+    directory: String,
+}
+
+impl Place {
+    fn stream(&self) -> String {
+        format!("{}{STREAM}", self.directory)
+    }
+}
+
+/// All servers to read.
+struct Places {
+    /// Who serves what, if it is a cluster.
+    topology: Option<Topology>,
+    all: Vec<Place>,
+}
+
+impl Places {
+    /// Finds and connects them.
+    async fn find(seed: &RedisAddress) -> Result<Self> {
+        let address = if seed.reading.sentinel.is_some() {
+            nodes::for_backup(seed).await?
+        } else {
+            seed.clone()
+        };
+        let mut connection = Connection::open(&address).await?;
+        let server = Server::ask(&mut connection).await?;
+        if let Some(topology) = Topology::of(&address, &server, &mut connection).await? {
+            let addresses = topology.for_backup().await?;
+            let shards = topology.shards.iter().zip(addresses).enumerate();
+            let all = try_join_all(shards.map(|(number, (shard, address))| async move {
+                let mut connection = Connection::open(&address).await?;
+                Ok::<_, Error>(Place {
+                    server: Server::ask(&mut connection).await?,
+                    connection,
+                    shard: Some(ShardFacts {
+                        id: shard.id.clone(),
+                        slots: shard.slots_text(),
+                        node: address.location(),
+                    }),
+                    address,
+                    directory: format!("{}/", stored::shard_name(number)),
+                })
+            }));
+            let all = all.await?;
+            return Ok(Self {
+                topology: Some(topology),
+                all,
+            });
+        }
+        let mut place = Place {
+            address: nodes::replica_of(&address).await?,
+            connection,
+            server,
+            shard: None,
+            directory: String::new(),
+        };
+        if place.address != address {
+            place.connection = Connection::open(&place.address).await?;
+            place.server = Server::ask(&mut place.connection).await?;
+        }
+        Ok(Self {
+            topology: None,
+            all: vec![place],
+        })
+    }
+
+    /// Fails while slots of the cluster move, or have moved since it was looked at.
+    async fn settled(&self) -> Result<()> {
+        match &self.topology {
+            Some(topology) => topology.settled().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tells what a backup would meet.
+pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
+    let mut places = Places::find(&options.address).await?;
+    let mut findings = Vec::new();
+    if let Some(topology) = &places.topology {
+        findings.push(Finding {
+            level: FindingLevel::Info,
+            message: format!(
+                "a cluster of {} shards; all of them are backed up",
+                topology.shards.len()
+            ),
+            hint: None,
+        });
+    }
+    if let Err(error) = places.settled().await {
+        findings.push(failed(&error));
+    }
+    for place in &mut places.all {
+        findings.extend(place.findings());
+        if let Err(error) = place.server.refuse_backup() {
+            findings.push(failed(&error));
+        }
+        if options.address.reading.method != Method::Scan {
+            findings.extend(place.rights(options.address.reading.method).await?);
+        }
+    }
+    Ok(findings)
+}
+
+fn failed(error: &Error) -> Finding {
+    Finding {
+        level: FindingLevel::Error,
+        message: error.chain(),
+        hint: error.hint().map(str::to_owned),
+    }
+}
+
+impl Place {
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = self.server.findings();
+        if self.shard.is_none() && self.server.is_cluster() {
+            findings.push(Finding {
+                level: FindingLevel::Warning,
+                message: "this is one node of a cluster; only the keys of its slots are backed up".to_owned(),
+                hint: Some("Leave cluster=no out of the URL: then all shards are backed up together.".to_owned()),
+            });
+        }
+        findings
+    }
+
+    /// Tries whether a full synchronisation is allowed.
+    async fn rights(&mut self, method: Method) -> Result<Option<Finding>> {
+        let connection = &mut self.connection;
+        let reply = connection.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?.checked();
+        let Err(error) = reply else { return Ok(None) };
+        let refused = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported);
+        let scans = refused && method == Method::Auto;
+        if scans
+            && connection
+                .ask(&[b"SCAN", b"0", b"COUNT", b"1"])
+                .await?
+                .checked()
+                .is_ok()
+        {
+            return Ok(Some(Finding {
+                level: FindingLevel::Warning,
+                message: format!(
+                    "no full synchronisation: {}; keys are read by SCAN and DUMP",
+                    error.chain()
+                ),
+                hint: Some(
+                    "Each key is then stored as it is when it is read; +psync +replconf give one moment.".to_owned(),
+                ),
+            }));
+        }
+        if error.kind() == ErrorKind::Other {
+            return Ok(Some(Finding {
+                level: FindingLevel::Warning,
+                message: "the server is older than 7.0 and keeps commands for a backup while it is read".to_owned(),
+                hint: Some("Raise client-output-buffer-limit for replicas if a backup is cut short.".to_owned()),
+            }));
+        }
+        Ok(Some(Finding {
+            level: FindingLevel::Error,
+            message: error.context("ask for an RDB alone (REPLCONF)").chain(),
+            hint: Some("Give the user +psync +replconf +ping +info.".to_owned()),
+        }))
+    }
+}
+
+/// Reads everything.
+pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Result<SourceOutcome> {
+    let notes = Notes::new(context.name.clone(), context.reporter.clone());
+    let mut places = Places::find(&options.address).await?;
+    places.settled().await?;
+    for place in &mut places.all {
+        place.server.refuse_backup()?;
+        for finding in place.findings() {
+            if finding.level == FindingLevel::Warning {
+                let hint = finding.hint.unwrap_or_default();
+                let message = format!("{} ({hint})", finding.message);
+                notes.add(Note::new("server", place.address.location(), message));
+            }
+        }
+        settings::store(&mut place.connection, &context.writer, &place.directory, &notes).await?;
+    }
+    let reading = Reading {
+        options,
+        context: &context,
+        notes: &notes,
+    };
+    let method = options.address.reading.method;
+    let mut refusal = None;
+    let mut data = None;
+    if method != Method::Scan {
+        context.reporter.phase(&context.name, "synchronisation");
+        // All are waited for: the error of one must not leave another in the middle of an answer.
+        let all = places.all.iter_mut();
+        let begun = join_all(all.map(|place| psync::start(&mut place.connection, &place.server))).await;
+        match begun.into_iter().collect::<Result<Vec<_>>>() {
+            Ok(syncs) => {
+                places.settled().await?;
+                data = Some(reading.synchronised(std::mem::take(&mut places.all), syncs).await?);
+            }
+            Err(error) if method == Method::Auto && psync::is_refusal(&error) => refusal = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let data = if let Some(data) = data {
+        data
+    } else {
+        let data = reading.scanned(&places.all, refusal).await?;
+        places.settled().await?;
+        data
+    };
+    finish(options, context, &notes, data).await
+}
+
+/// Declares what was read complete.
+async fn finish(
+    options: &RedisOptions,
+    context: BackupContext,
+    notes: &Notes,
+    data: Vec<Data>,
+) -> Result<SourceOutcome> {
+    let position = position(options, &data);
+    let consistent_at = data.iter().map(|one| one.at).max().unwrap_or_else(Timestamp::now);
+    let (mut versions, mut raw_bytes, mut items) = (BTreeMap::new(), 0_u64, 0_u64);
+    for Data {
+        bytes,
+        chunks,
+        stream,
+        facts,
+        ..
+    } in data
+    {
+        if let Some(unknown) = &facts.unknown {
+            let message = format!("{unknown}: stored as it is, but it goes back as a file only");
+            notes.add(Note::new("rdb-not-understood", stream.clone(), message));
+        }
+        versions.insert(facts.product.clone(), facts.server_version.clone());
+        versions.insert("rdb".to_owned(), facts.rdb_version.to_string());
+        raw_bytes = raw_bytes.saturating_add(bytes);
+        items = items.saturating_add(facts.census.keys());
+        context
+            .writer
+            .finish_stream(StreamRecord {
+                prefixes: vec![stream.clone()],
+                stream,
+                chunks: chunks.into(),
+                bytes,
+                rows: None,
+                row_digest: None,
+                facts: serde_json::to_value(&facts)
+                    .map_err(|e| Error::new(ErrorKind::Other, "write the facts of the RDB").with_cause(e))?,
+            })
+            .await?;
+    }
+    Ok(SourceOutcome {
+        versions,
+        position,
+        consistent_at,
+        raw_bytes,
+        items,
+        note_counts: notes.counts(),
+        archives: context.writer.finish().await?,
+    })
+}
+
+/// What both methods need.
+struct Reading<'a> {
+    options: &'a RedisOptions,
+    context: &'a BackupContext,
+    notes: &'a Notes,
+}
+
+impl Reading<'_> {
+    /// Takes the RDBs of full synchronisations, all at the same time: a server whose RDB nobody takes gives it up.
+    async fn synchronised(&self, places: Vec<Place>, syncs: Vec<psync::FullSync>) -> Result<Vec<Data>> {
+        self.context.reporter.phase(&self.context.name, "data");
+        let received = places.into_iter().zip(syncs);
+        try_join_all(received.map(|(place, sync)| self.receive(place, sync))).await
+    }
+
+    async fn receive(&self, place: Place, sync: psync::FullSync) -> Result<Data> {
+        if !sync.rdb_only {
+            let message = "the server keeps commands for us while the RDB is read, and may cut it short";
+            self.notes.add(Note::new("server", place.address.location(), message));
+        }
+        let context = self.context;
+        let hold = Bounds {
+            max_hold: self.options.max_hold,
+            spool_limit: self.options.spool_limit,
+            spool_dir: context.spool_dir.clone(),
+        };
+        let stream = place.stream();
+        let task = (context.name.as_str(), &context.reporter);
+        let (writer, cancel) = (&context.writer, &context.cancel);
+        let received = receive::receive(place.connection, sync.framing, writer, &stream, &hold, task, cancel).await;
+        let received = received.map_err(|error| of_shard(error, place.shard.as_ref()))?;
+        if received.spooled > 0 {
+            tracing::info!("{} bytes of {stream} went through the spool file", received.spooled);
+        }
+        Ok(Data {
+            stream,
+            node: place.address.location(),
+            bytes: received.bytes,
+            chunks: received.chunks,
+            at: sync.at,
+            has_crc: received.has_crc,
+            position: BTreeMap::new(),
+            facts: RdbFacts {
+                product: place.server.product().to_owned(),
+                server_version: place.server.version().to_owned(),
+                rdb_version: received.version,
+                valkey_magic: received.valkey,
+                replid: sync.replid,
+                offset: sync.offset,
+                census: received.census,
+                method: psync_method(),
+                unknown: received.unknown,
+                shard: place.shard,
+            },
+        })
+    }
+
+    /// Reads key by key, one server after another; `refusal` says why there is no full synchronisation.
+    async fn scanned(&self, places: &[Place], mut refusal: Option<Error>) -> Result<Vec<Data>> {
+        let mut data = Vec::new();
+        for place in places {
+            data.push(self.scan(place, &mut refusal).await?);
+        }
+        Ok(data)
+    }
+
+    async fn scan(&self, place: &Place, refusal: &mut Option<Error>) -> Result<Data> {
+        let (context, notes) = (self.context, self.notes);
+        let mut connection = Connection::open(&place.address).await?;
+        if place.shard.is_some() && place.server.is_replica() {
+            // Without it a replica sends readers to its primary.
+            connection.call(&[b"READONLY"]).await?;
+        }
+        context.reporter.phase(&context.name, "keys");
+        let stream = place.stream();
+        let how = scan::How {
+            writer: &context.writer,
+            prefix: &stream,
+            keys_per_second: self.options.address.reading.keys_per_second,
+            spool_dir: &context.spool_dir,
+            task: &context.name,
+            reporter: &context.reporter,
+            cancel: &context.cancel,
+        };
+        let scanned = match (scan::scan(&mut connection, &place.server, how).await, refusal.take()) {
+            (Err(error), Some(refusal)) if psync::is_refusal(&error) => {
+                let also = format!("keys cannot be read one by one either: {}", error.chain());
+                return Err(refusal.context(also));
+            }
+            (result, refusal) => {
+                if let Some(refusal) = refusal {
+                    let message = format!(
+                        "{}; keys were read by SCAN and DUMP, each at its own moment",
+                        refusal.chain()
+                    );
+                    notes.add(Note::new("no-psync", self.options.address.location(), message));
+                }
+                result.map_err(|error| of_shard(error, place.shard.as_ref()))?
+            }
+        };
+        if let Some(text) = &scanned.no_functions {
+            let message = format!("not stored, the server says: {text}");
+            notes.add(Note::new("not-shown", "functions", message));
+        }
+        let server = &place.server;
+        Ok(Data {
+            stream,
+            node: place.address.location(),
+            bytes: scanned.bytes,
+            chunks: scanned.chunks,
+            at: scanned.to,
+            has_crc: true,
+            position: BTreeMap::from([
+                ("read_from".to_owned(), scanned.from.to_string()),
+                ("read_to".to_owned(), scanned.to.to_string()),
+                ("keys_gone_meanwhile".to_owned(), scanned.vanished.to_string()),
+                ("consistency".to_owned(), SCAN_CONSISTENCY.to_owned()),
+            ]),
+            facts: RdbFacts {
+                product: server.product().to_owned(),
+                server_version: server.version().to_owned(),
+                rdb_version: scanned.version,
+                valkey_magic: scanned.valkey,
+                replid: server.get("master_replid").unwrap_or_default().to_owned(),
+                offset: server
+                    .get("master_repl_offset")
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0),
+                census: scanned.census,
+                method: "scan".to_owned(),
+                unknown: scanned.unknown,
+                shard: place.shard.clone(),
+            },
+        })
+    }
+}
+
+fn of_shard(error: Error, shard: Option<&ShardFacts>) -> Error {
+    match shard {
+        Some(shard) => error.context(format!("read the slots {} at \"{}\"", shard.slots, shard.node)),
+        None => error,
+    }
+}
+
+/// What an RDB that was read by SCAN and DUMP stands for.
+const SCAN_CONSISTENCY: &str = "each key as it was when it was read, between read_from and read_to; what was written, \
+                                renamed or deleted meanwhile may be there in either state or be missing";
+
+/// What the RDBs of a cluster stand for.
+const CLUSTER_CONSISTENCY: &str = "each shard as it was at a moment of its own, between read_from and read_to";
+
+/// What was read of one server, by either method.
+struct Data {
+    stream: String,
+    /// The server that was read.
+    node: String,
+    bytes: u64,
+    chunks: u32,
+    at: Timestamp,
+    has_crc: bool,
+    position: BTreeMap<String, String>,
+    facts: RdbFacts,
+}
+
+/// What the manifest says: counts and positions, no name of a key.
+fn position(options: &RedisOptions, data: &[Data]) -> BTreeMap<String, String> {
+    let mut census = Census::default();
+    for one in data {
+        census.merge(&one.facts.census);
+    }
+    let has_crc = data.iter().all(|one| one.has_crc);
+    let known = data.iter().all(|one| one.facts.unknown.is_none());
+    let mut position = BTreeMap::from([
+        ("keys".to_owned(), census.keys().to_string()),
+        ("keys_expiring".to_owned(), census.expiring().to_string()),
+        ("functions".to_owned(), census.functions.to_string()),
+        (
+            "crc64".to_owned(),
+            if has_crc { "checked" } else { "kept by no one" }.to_owned(),
+        ),
+        ("index".to_owned(), if known { "complete" } else { "none" }.to_owned()),
+    ]);
+    for (name, keys) in census.by_type() {
+        position.insert(format!("keys_{name}"), keys.to_string());
+    }
+    let databases = census.databases.iter().map(|(number, database)| {
+        let keys: u64 = database.types.values().map(|counts| counts.keys).sum();
+        format!("{number}:{keys}")
+    });
+    position.insert(
+        "keys_by_database".to_owned(),
+        databases.take(64).collect::<Vec<_>>().join(" "),
+    );
+    if let Some(one) = data.first() {
+        position.insert("method".to_owned(), one.facts.method.clone());
+    }
+    if let [one] = data
+        && one.facts.shard.is_none()
+    {
+        position.insert("replication_id".to_owned(), one.facts.replid.clone());
+        position.insert("replication_offset".to_owned(), one.facts.offset.to_string());
+        if one.node != options.address.location() {
+            position.insert("node".to_owned(), one.node.clone());
+        }
+        position.extend(one.position.clone());
+        return position;
+    }
+    position.insert("shards".to_owned(), data.len().to_string());
+    for (number, one) in data.iter().enumerate() {
+        let slots = one
+            .facts
+            .shard
+            .as_ref()
+            .map(|shard| shard.slots.as_str())
+            .unwrap_or_default();
+        let (node, facts) = (&one.node, &one.facts);
+        let said = format!(
+            "slots {slots} of {node}, {} keys, replication ID {}, offset {}, at {}",
+            facts.census.keys(),
+            facts.replid,
+            facts.offset,
+            one.at
+        );
+        position.insert(stored::shard_name(number), said);
+    }
+    let scanned = data.iter().any(|one| !one.position.is_empty());
+    let consistency = if scanned { SCAN_CONSISTENCY } else { CLUSTER_CONSISTENCY };
+    position.insert("consistency".to_owned(), consistency.to_owned());
+    let from = |one: &Data| {
+        one.position
+            .get("read_from")
+            .cloned()
+            .unwrap_or_else(|| one.at.to_string())
+    };
+    position.insert("read_from".to_owned(), data.iter().map(from).min().unwrap_or_default());
+    let to = data.iter().map(|one| one.at.to_string()).max();
+    position.insert("read_to".to_owned(), to.unwrap_or_default());
+    position
+}
