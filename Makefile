@@ -33,8 +33,11 @@ audit:
 demo:
 	@demo/demo.sh
 
+BENCHES := memory kill damage by_hand latency pg_dump pg_speed one_table many_tables big_rows pgbench regression majors sqlite redis \
+	redis_fuzz run_real scratch
+
 bench:
-	@for script in memory kill latency pg_dump sqlite; do echo "== $$script"; benches/$$script.sh || exit 1; done
+	@for script in $(BENCHES); do echo "== $$script"; benches/$$script.sh || exit 1; done
 
 clean:
 	cargo clean

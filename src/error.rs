@@ -158,6 +158,14 @@ impl Error {
         }
         text
     }
+
+    /// Returns the chain, followed by the hint if there is one: for lists of errors.
+    pub fn chain_and_hint(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{} ({})", self.chain(), hint.trim_end_matches('.')),
+            None => self.chain(),
+        }
+    }
 }
 
 impl fmt::Display for Error {

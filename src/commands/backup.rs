@@ -60,7 +60,7 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
                     "job {} to {}: {}",
                     plan.job,
                     plan.repository.url,
-                    error.chain()
+                    error.chain_and_hint()
                 )),
             }
         }

@@ -9,6 +9,7 @@ pub mod check;
 pub mod cleanup;
 mod cluster;
 pub mod copy;
+mod destination;
 mod hooks;
 pub mod init;
 mod lease;

@@ -15,5 +15,8 @@ pub(super) async fn store(store: &SharedStore) -> Result<Vec<&'static str>> {
     if !found.lists_uploads {
         lacks.push("the store does not list open uploads; a sweep aborts those that its own run markers name");
     }
+    if !found.deletes {
+        lacks.push("objects cannot be deleted with these credentials; prune needs others, and the probe object stays until then");
+    }
     Ok(lacks)
 }

@@ -5,7 +5,7 @@
 //! offsets, since all parts but the last have one size; completing it is a rename. Files are 0600, directories 0700.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -79,14 +79,7 @@ impl DirectoryStore {
     fn create_temporary(&self, id: &UploadId) -> Result<(File, PathBuf)> {
         make_dir(&self.root.join(UPLOADS))?;
         let path = self.temporary(id)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error)?;
-        Ok((file, path))
+        Ok((create_private(&path)?, path))
     }
 
     /// Gives a synced temporary file its final name.
@@ -244,6 +237,7 @@ impl ObjectStore for DirectoryStore {
             min_part_bytes: 1,
             conditional_create: Some(true),
             lists_uploads: true,
+            deletes: true,
         }
     }
 
@@ -357,7 +351,10 @@ impl ObjectStore for DirectoryStore {
             let id = this.new_id();
             let (_, path) = this.create_temporary(&id)?;
             // Part size and key lie beside the data: parts find their offsets, and open uploads can be listed by key.
-            fs::write(path.with_extension("about"), format!("{part_bytes}\n{key}")).map_err(io_error)?;
+            let mut about = create_private(&path.with_extension("about"))?;
+            about
+                .write_all(format!("{part_bytes}\n{key}").as_bytes())
+                .map_err(io_error)?;
             Ok(id)
         })
         .await
@@ -497,6 +494,13 @@ impl ObjectStore for DirectoryStore {
         })
         .await
     }
+}
+
+/// Makes a file that only its owner may read.
+fn create_private(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create_new(true).mode(0o600);
+    options.open(path).map_err(io_error)
 }
 
 /// What stands beside an upload's data in `<id>.about`: the part size in decimal, a newline, the key.

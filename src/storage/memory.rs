@@ -68,6 +68,7 @@ impl MemoryStore {
             min_part_bytes: 1,
             conditional_create: Some(true),
             lists_uploads: true,
+            deletes: true,
         };
         Self {
             state: Mutex::default(),

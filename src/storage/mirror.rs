@@ -250,6 +250,7 @@ impl ObjectStore for MirrorStore {
             min_part_bytes: 0,
             conditional_create: Some(false),
             lists_uploads: false,
+            deletes: true,
         };
         all.fold(none, |sum, one| Capabilities {
             max_parts: match (sum.max_parts, one.max_parts) {

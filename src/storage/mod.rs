@@ -188,6 +188,8 @@ pub struct Capabilities {
     pub conditional_create: Option<bool>,
     /// Whether [`ObjectStore::list_uploads`] works.
     pub lists_uploads: bool,
+    /// Whether objects may be deleted; true if it was not probed.
+    pub deletes: bool,
 }
 
 /// A place for objects. All calls may be repeated safely; dropping a future leaves either nothing or a whole object,
@@ -274,7 +276,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
             Ok::<_, Error>((whole, piece))
         };
         let read = read.await.context("read the probe object");
-        self.delete(key).await.context("remove the probe object")?;
+        let deletes = match self.delete(key).await {
+            Ok(()) => true,
+            // Credentials that can only add protect what is there; backups need no more.
+            Err(error) if error.kind() == ErrorKind::Denied => false,
+            Err(error) => return Err(error.context("remove the probe object")),
+        };
         let (whole, piece) = read?;
         if whole != body || Some(piece.as_slice()) != body.get(5..16) {
             return Err(Error::corrupt("the store returned other bytes than it was given")
@@ -294,6 +301,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         Ok(Capabilities {
             conditional_create: Some(honours),
             lists_uploads: lists,
+            deletes,
             ..self.capabilities()
         })
     }

@@ -570,3 +570,21 @@ async fn an_upload_whose_beginning_was_cancelled_is_aborted() {
     writer.abort().await.unwrap();
     assert!(memory.list_uploads("").await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn credentials_that_cannot_delete_are_told_apart() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    assert!(store.probe(&key("probe")).await.unwrap().deletes);
+    store.inject(Fault::once(
+        Operation::Delete,
+        "",
+        Effect::FailBefore(ErrorKind::Denied),
+    ));
+    assert!(!store.probe(&key("probe")).await.unwrap().deletes);
+    store.inject(Fault::once(
+        Operation::Delete,
+        "",
+        Effect::FailBefore(ErrorKind::Unavailable),
+    ));
+    assert!(store.probe(&key("probe")).await.is_err());
+}

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::address::{Method, RedisAddress};
 use super::cluster::Topology;
@@ -23,7 +24,6 @@ use crate::sources::{BackupContext, Finding, FindingLevel, Notes, SourceOutcome}
 /// A server to read.
 struct Place {
     address: RedisAddress,
-    connection: Connection,
     server: Server,
     /// Of a cluster, which part of it this is.
     shard: Option<ShardFacts>,
@@ -42,6 +42,8 @@ struct Places {
     /// Who serves what, if it is a cluster.
     topology: Option<Topology>,
     all: Vec<Place>,
+    /// One to each.
+    connections: Vec<Connection>,
 }
 
 impl Places {
@@ -59,9 +61,8 @@ impl Places {
             let shards = topology.shards.iter().zip(addresses).enumerate();
             let all = try_join_all(shards.map(|(number, (shard, address))| async move {
                 let mut connection = Connection::open(&address).await?;
-                Ok::<_, Error>(Place {
+                let place = Place {
                     server: Server::ask(&mut connection).await?,
-                    connection,
                     shard: Some(ShardFacts {
                         id: shard.id.clone(),
                         slots: shard.slots_text(),
@@ -69,28 +70,30 @@ impl Places {
                     }),
                     address,
                     directory: format!("{}/", stored::shard_name(number)),
-                })
+                };
+                Ok::<_, Error>((place, connection))
             }));
-            let all = all.await?;
+            let (all, connections) = all.await?.into_iter().unzip();
             return Ok(Self {
                 topology: Some(topology),
                 all,
+                connections,
             });
         }
         let mut place = Place {
             address: nodes::replica_of(&address).await?,
-            connection,
             server,
             shard: None,
             directory: String::new(),
         };
         if place.address != address {
-            place.connection = Connection::open(&place.address).await?;
-            place.server = Server::ask(&mut place.connection).await?;
+            connection = Connection::open(&place.address).await?;
+            place.server = Server::ask(&mut connection).await?;
         }
         Ok(Self {
             topology: None,
             all: vec![place],
+            connections: vec![connection],
         })
     }
 
@@ -120,13 +123,13 @@ pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
     if let Err(error) = places.settled().await {
         findings.push(failed(&error));
     }
-    for place in &mut places.all {
+    for (place, connection) in places.all.iter().zip(&mut places.connections) {
         findings.extend(place.findings());
         if let Err(error) = place.server.refuse_backup() {
             findings.push(failed(&error));
         }
         if options.address.reading.method != Method::Scan {
-            findings.extend(place.rights(options.address.reading.method).await?);
+            findings.extend(rights(connection, options.address.reading.method).await?);
         }
     }
     Ok(findings)
@@ -152,45 +155,44 @@ impl Place {
         }
         findings
     }
+}
 
-    /// Tries whether a full synchronisation is allowed.
-    async fn rights(&mut self, method: Method) -> Result<Option<Finding>> {
-        let connection = &mut self.connection;
-        let reply = connection.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?.checked();
-        let Err(error) = reply else { return Ok(None) };
-        let refused = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported);
-        let scans = refused && method == Method::Auto;
-        if scans
-            && connection
-                .ask(&[b"SCAN", b"0", b"COUNT", b"1"])
-                .await?
-                .checked()
-                .is_ok()
-        {
-            return Ok(Some(Finding {
-                level: FindingLevel::Warning,
-                message: format!(
-                    "no full synchronisation: {}; keys are read by SCAN and DUMP",
-                    error.chain()
-                ),
-                hint: Some(
-                    "Each key is then stored as it is when it is read; +psync +replconf give one moment.".to_owned(),
-                ),
-            }));
-        }
-        if error.kind() == ErrorKind::Other {
-            return Ok(Some(Finding {
-                level: FindingLevel::Warning,
-                message: "the server is older than 7.0 and keeps commands for a backup while it is read".to_owned(),
-                hint: Some("Raise client-output-buffer-limit for replicas if a backup is cut short.".to_owned()),
-            }));
-        }
-        Ok(Some(Finding {
-            level: FindingLevel::Error,
-            message: error.context("ask for an RDB alone (REPLCONF)").chain(),
-            hint: Some("Give the user +psync +replconf +ping +info.".to_owned()),
-        }))
+/// Tries whether a full synchronisation is allowed.
+async fn rights(connection: &mut Connection, method: Method) -> Result<Option<Finding>> {
+    let reply = connection.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?.checked();
+    let Err(error) = reply else { return Ok(None) };
+    let refused = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported);
+    let scans = refused && method == Method::Auto;
+    if scans
+        && connection
+            .ask(&[b"SCAN", b"0", b"COUNT", b"1"])
+            .await?
+            .checked()
+            .is_ok()
+    {
+        return Ok(Some(Finding {
+            level: FindingLevel::Warning,
+            message: format!(
+                "no full synchronisation: {}; keys are read by SCAN and DUMP",
+                error.chain()
+            ),
+            hint: Some(
+                "Each key is then stored as it is when it is read; +psync +replconf give one moment.".to_owned(),
+            ),
+        }));
     }
+    if error.kind() == ErrorKind::Other {
+        return Ok(Some(Finding {
+            level: FindingLevel::Warning,
+            message: "the server is older than 7.0 and keeps commands for a backup while it is read".to_owned(),
+            hint: Some("Raise client-output-buffer-limit for replicas if a backup is cut short.".to_owned()),
+        }));
+    }
+    Ok(Some(Finding {
+        level: FindingLevel::Error,
+        message: error.context("ask for an RDB alone (REPLCONF)").chain(),
+        hint: Some("Give the user +psync +replconf +ping +info.".to_owned()),
+    }))
 }
 
 /// Reads everything.
@@ -198,7 +200,7 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
     let notes = Notes::new(context.name.clone(), context.reporter.clone());
     let mut places = Places::find(&options.address).await?;
     places.settled().await?;
-    for place in &mut places.all {
+    for (place, connection) in places.all.iter().zip(&mut places.connections) {
         place.server.refuse_backup()?;
         for finding in place.findings() {
             if finding.level == FindingLevel::Warning {
@@ -207,27 +209,27 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
                 notes.add(Note::new("server", place.address.location(), message));
             }
         }
-        settings::store(&mut place.connection, &context.writer, &place.directory, &notes).await?;
+        settings::store(connection, &context.writer, &place.directory, &notes).await?;
     }
     let reading = Reading {
         options,
         context: &context,
         notes: &notes,
+        begun: Semaphore::new(0),
     };
     let method = options.address.reading.method;
     let mut refusal = None;
     let mut data = None;
     if method != Method::Scan {
-        context.reporter.phase(&context.name, "synchronisation");
-        // All are waited for: the error of one must not leave another in the middle of an answer.
-        let all = places.all.iter_mut();
-        let begun = join_all(all.map(|place| psync::start(&mut place.connection, &place.server))).await;
-        match begun.into_iter().collect::<Result<Vec<_>>>() {
-            Ok(syncs) => {
-                places.settled().await?;
-                data = Some(reading.synchronised(std::mem::take(&mut places.all), syncs).await?);
+        let connections = std::mem::take(&mut places.connections);
+        match reading.synchronised(&places, connections).await {
+            Ok(found) => data = Some(found),
+            // Where some shard has begun, what it sent is in the archive already.
+            Err(error)
+                if method == Method::Auto && psync::is_refusal(&error) && reading.begun.available_permits() == 0 =>
+            {
+                refusal = Some(error);
             }
-            Err(error) if method == Method::Auto && psync::is_refusal(&error) => refusal = Some(error),
             Err(error) => return Err(error),
         }
     }
@@ -297,17 +299,33 @@ struct Reading<'a> {
     options: &'a RedisOptions,
     context: &'a BackupContext,
     notes: &'a Notes,
+    /// A permit for each server whose RDB has begun to come: its moment is fixed then.
+    begun: Semaphore,
 }
 
 impl Reading<'_> {
-    /// Takes the RDBs of full synchronisations, all at the same time: a server whose RDB nobody takes gives it up.
-    async fn synchronised(&self, places: Vec<Place>, syncs: Vec<psync::FullSync>) -> Result<Vec<Data>> {
-        self.context.reporter.phase(&self.context.name, "data");
-        let received = places.into_iter().zip(syncs);
-        try_join_all(received.map(|(place, sync)| self.receive(place, sync))).await
+    /// Takes the RDBs of full synchronisations, all at the same time and each as soon as it comes: a server whose RDB nobody
+    /// takes gives it up. When all have begun, who serves which slot must still be as it was before.
+    async fn synchronised(&self, places: &Places, connections: Vec<Connection>) -> Result<Vec<Data>> {
+        self.context.reporter.phase(&self.context.name, "synchronisation");
+        let shards = u32::try_from(places.all.len()).unwrap_or(u32::MAX);
+        let settled = async {
+            if let Ok(all) = self.begun.acquire_many(shards).await {
+                drop(all);
+                self.context.reporter.phase(&self.context.name, "data");
+                places.settled().await?;
+            }
+            Ok(())
+        };
+        let read = places.all.iter().zip(connections);
+        let read = try_join_all(read.map(|(place, connection)| self.receive(place, connection)));
+        Ok(try_join(read, settled).await?.0)
     }
 
-    async fn receive(&self, place: Place, sync: psync::FullSync) -> Result<Data> {
+    async fn receive(&self, place: &Place, mut connection: Connection) -> Result<Data> {
+        let sync = psync::start(&mut connection, &place.server).await;
+        let sync = sync.map_err(|error| of_shard(error, place.shard.as_ref()))?;
+        self.begun.add_permits(1);
         if !sync.rdb_only {
             let message = "the server keeps commands for us while the RDB is read, and may cut it short";
             self.notes.add(Note::new("server", place.address.location(), message));
@@ -321,7 +339,7 @@ impl Reading<'_> {
         let stream = place.stream();
         let task = (context.name.as_str(), &context.reporter);
         let (writer, cancel) = (&context.writer, &context.cancel);
-        let received = receive::receive(place.connection, sync.framing, writer, &stream, &hold, task, cancel).await;
+        let received = receive::receive(connection, sync.framing, writer, &stream, &hold, task, cancel).await;
         let received = received.map_err(|error| of_shard(error, place.shard.as_ref()))?;
         if received.spooled > 0 {
             tracing::info!("{} bytes of {stream} went through the spool file", received.spooled);
@@ -344,7 +362,7 @@ impl Reading<'_> {
                 census: received.census,
                 method: psync_method(),
                 unknown: received.unknown,
-                shard: place.shard,
+                shard: place.shard.clone(),
             },
         })
     }

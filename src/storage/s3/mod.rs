@@ -232,6 +232,7 @@ impl ObjectStore for S3Store {
             min_part_bytes: MIN_PART_BYTES,
             conditional_create: self.unconditional.load(Ordering::Relaxed).then_some(false),
             lists_uploads: true,
+            deletes: true,
         }
     }
 
