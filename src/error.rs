@@ -98,6 +98,18 @@ impl Error {
         self
     }
 
+    /// Says what the reader can do, in place of what the causes say: for whoever knows a way around the failure.
+    #[must_use]
+    pub fn with_hint_instead(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        let mut next = self.0.cause.as_mut();
+        while let Some(error) = next.and_then(|cause| cause.downcast_mut::<Self>()) {
+            error.0.hint = None;
+            next = error.0.cause.as_mut();
+        }
+        self
+    }
+
     /// Wraps this error in the act that failed; the kind is kept.
     #[must_use]
     pub fn context(self, act: impl Into<String>) -> Self {

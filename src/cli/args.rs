@@ -434,6 +434,14 @@ pub struct RestoreDatabase {
     #[arg(long, conflicts_with = "no_owner")]
     pub create_roles: bool,
 
+    /// Name a table that cannot be loaded, bring everything else back, and end with exit code 2
+    #[arg(long)]
+    pub keep_going: bool,
+
+    /// Where definitions find what they name without a schema [default: nowhere, then as the source's sessions did]
+    #[arg(long, value_name = "SCHEMA", value_delimiter = ',')]
+    pub search_path: Vec<String>,
+
     /// Read every restored table again and compare its digest with the backup's
     #[arg(long)]
     pub verify_rows: bool,

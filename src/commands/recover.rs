@@ -377,6 +377,7 @@ impl Recovery<'_> {
         flags.into = Some(url.clone());
         if kind == "postgres" {
             flags.database.verify_rows = true;
+            flags.database.keep_going = true;
             flags.database.create_roles = true;
         }
         let work = |again: bool| async move {

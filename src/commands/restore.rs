@@ -155,6 +155,8 @@ fn database_restore(
         options: RestoreOptions {
             parallel: usize::from(options.parallel),
             clean: options.clean,
+            keep_going: flags.keep_going,
+            search_path: flags.search_path.clone(),
             verify_rows: flags.verify_rows,
             create_roles: flags.create_roles,
             drop_old: flags.drop_old,

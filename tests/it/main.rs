@@ -32,6 +32,7 @@ mod kill;
 mod packaging;
 mod postgres;
 mod postgres_hostile;
+mod postgres_keep_going;
 mod postgres_roundtrip;
 mod postgres_safety;
 mod postgres_schema;

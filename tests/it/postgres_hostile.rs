@@ -108,9 +108,9 @@ fn what_cannot_be_made_is_named_and_the_rest_is_there() {
             "CREATE VIEW self AS SELECT 1 AS a",
             "CREATE OR REPLACE VIEW self AS SELECT a FROM self",
             "CREATE TABLE rows (id int PRIMARY KEY, v text); INSERT INTO rows SELECT g, 'v' || g FROM generate_series(1, 100) g",
-            "CREATE FUNCTION inner_one(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)'",
+            "CREATE SCHEMA far; CREATE FUNCTION far.inner_one(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)'",
             "CREATE FUNCTION by_path(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_one($1); END'",
-            "CREATE INDEX relies ON rows (by_path(v)); CREATE INDEX fine ON rows (v)",
+            "SET search_path = far, public; CREATE INDEX relies ON rows (by_path(v)); CREATE INDEX fine ON rows (v)",
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'fine'::regclass",
             &format!(
                 "CREATE ROLE {role}; CREATE TABLE orphan (a int); ALTER TABLE orphan OWNER TO {role}; INSERT INTO orphan VALUES (7)"

@@ -12,12 +12,13 @@ use futures_util::future::try_join_all;
 
 use super::board::{ALL_TABLES, Board, Next};
 use super::connection::Connection;
-use super::load::{Loaded, TableData, Unit, check_count, cut, load};
+use super::keep_going::{costs_only_its_table, empty, failed_rows, load_rows};
+use super::load::{Loaded, TableData, Unit, check_count, cut};
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
 use super::statements::{Ended, Outcome, open_session, run_items};
 use super::url::ConnectOptions;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
 
 /// What is filled, and who is told.
@@ -28,6 +29,8 @@ pub(super) struct Fill<'a> {
     pub(super) tables: &'a [TableData],
     /// Connections.
     pub(super) parallel: usize,
+    /// Whether a table that cannot be loaded leaves the others alone.
+    pub(super) keep_going: bool,
     pub(super) reporter: &'a SharedReporter,
     pub(super) task: &'a str,
 }
@@ -42,8 +45,18 @@ struct Loads {
 
 #[derive(Debug, Default)]
 struct LoadState {
-    /// Per table, its units that are not loaded yet, and the rows that are.
-    tables: HashMap<usize, (usize, u64)>,
+    tables: HashMap<usize, TableState>,
+}
+
+/// How far a table is.
+#[derive(Debug, Default)]
+struct TableState {
+    /// Units that are not loaded yet.
+    left: usize,
+    /// Rows that are.
+    rows: u64,
+    /// Why it is given up.
+    failed: Option<Error>,
 }
 
 impl Loads {
@@ -57,33 +70,56 @@ impl Loads {
         queue.pop_front().map(|(_, unit)| unit)
     }
 
-    /// Notes a unit's rows; returns the table's if that was its last unit, and whether it was the last of all.
-    fn done(&self, table: usize, rows: u64) -> (Option<u64>, bool) {
+    /// Returns whether a unit of the table has failed: the others need not be sent.
+    fn is_given_up(&self, table: usize) -> bool {
+        let state = self.state.lock().expect("no panic happens under this lock");
+        state.tables.get(&table).is_some_and(|t| t.failed.is_some())
+    }
+
+    /// Notes the rows of a unit, or why they are not there; returns the table's end if that was its last unit, and whether it
+    /// was the last of all.
+    fn done(&self, table: usize, rows: Result<u64>) -> (Option<TableState>, bool) {
         let mut state = self.state.lock().expect("no panic happens under this lock");
-        let Some((left, sum)) = state.tables.get_mut(&table) else {
+        let Some(of_table) = state.tables.get_mut(&table) else {
             return (None, false);
         };
-        *left -= 1;
-        *sum += rows;
-        if *left > 0 {
+        of_table.left -= 1;
+        match rows {
+            Ok(rows) => of_table.rows += rows,
+            Err(error) => {
+                of_table.failed.get_or_insert(error);
+            }
+        }
+        if of_table.left > 0 {
             return (None, false);
         }
-        let rows = *sum;
-        state.tables.remove(&table);
-        (Some(rows), state.tables.is_empty())
+        let ended = state.tables.remove(&table);
+        (ended, state.tables.is_empty())
     }
 }
 
 impl Fill<'_> {
-    /// Loads every table and runs the items; the first failure of a load ends it. What failed of the items is left in `ended`.
+    /// Loads every table and runs the items; the first failure of a load ends it, unless it is to keep going. What failed of the
+    /// items is left in `ended`.
     pub(super) async fn run<'a>(self, lines: &[&'a TocLine], ended: &mut Ended<'a>) -> Result<Loaded> {
+        let loaded = Loaded::default();
         let mut units: HashMap<usize, Vec<Unit>> = HashMap::new();
         for (at, table) in self.tables.iter().enumerate() {
-            let cut = cut(at, table, self.contents)?;
-            if cut.is_empty() {
-                check_count(table, 0)?;
-            } else {
-                units.insert(at, cut);
+            let units_of_it = cut(at, table, self.contents).and_then(|cut| {
+                if cut.is_empty() {
+                    check_count(table, 0)?;
+                }
+                Ok(cut)
+            });
+            match units_of_it {
+                Ok(cut) if cut.is_empty() => {}
+                Ok(cut) => {
+                    units.insert(at, cut);
+                }
+                Err(error) if self.keep_going && error.kind() == ErrorKind::Corrupt => {
+                    loaded.fail(at, failed_rows(table, &error, 0));
+                }
+                Err(error) => return Err(error),
             }
         }
         let mut loading = HashMap::new();
@@ -96,7 +132,6 @@ impl Fill<'_> {
         let workers = self.parallel.max(1);
         let board = Board::new(lines, workers, &loading);
         let loads = self.loads(units, &board);
-        let loaded = Loaded::default();
         let told = AtomicBool::new(false);
         let work = || self.worker(lines, &board, &loads, &loaded, &told);
         let done = try_join_all((0..workers).map(|_| work())).await?;
@@ -105,7 +140,11 @@ impl Fill<'_> {
     }
 
     fn loads(&self, units: HashMap<usize, Vec<Unit>>, board: &Board) -> Loads {
-        let left = units.iter().map(|(&at, cut)| (at, (cut.len(), 0))).collect();
+        let state = |cut: &Vec<Unit>| TableState {
+            left: cut.len(),
+            ..TableState::default()
+        };
+        let left = units.iter().map(|(&at, cut)| (at, state(cut))).collect();
         let mut queue: Vec<(u64, Unit)> = Vec::new();
         for (at, cut) in units {
             let Some(table) = self.tables.get(at) else { continue };
@@ -170,13 +209,20 @@ impl Fill<'_> {
         let Some(table) = self.tables.get(unit.table) else {
             return Ok(());
         };
-        let rows = load(connection, self.contents, table, unit, loaded, self.reporter, self.task)
-            .await
-            .with_context(|| format!("load {}", table.label()))?;
-        loaded.rows.fetch_add(rows, Ordering::Relaxed);
+        let rows = if loads.is_given_up(unit.table) {
+            Ok(0)
+        } else {
+            let teller = (self.reporter, self.task);
+            let rows = load_rows(connection, self.contents, table, unit, loaded, teller).await;
+            rows.with_context(|| format!("load {}", table.label()))
+        };
+        let rows = match rows {
+            Err(error) if !(self.keep_going && costs_only_its_table(&error, connection)) => return Err(error),
+            rows => rows,
+        };
         let (whole, last) = loads.done(unit.table, rows);
-        if let Some(rows) = whole {
-            check_count(table, rows)?;
+        if let Some(state) = whole {
+            self.end_table(connection, unit.table, state, loaded).await?;
             if table.gate() != ALL_TABLES {
                 board.loaded(table.gate());
             }
@@ -184,6 +230,35 @@ impl Fill<'_> {
         if last {
             board.loaded(ALL_TABLES);
         }
+        Ok(())
+    }
+}
+
+impl Fill<'_> {
+    /// Counts a table whose last unit is loaded; or empties it, and names it.
+    async fn end_table(
+        &self,
+        connection: &mut Connection,
+        at: usize,
+        state: TableState,
+        loaded: &Loaded,
+    ) -> Result<()> {
+        let Some(table) = self.tables.get(at) else {
+            return Ok(());
+        };
+        let (error, rows) = match state.failed {
+            Some(error) => (error, empty(connection, table, state.rows).await?),
+            None => match check_count(table, state.rows) {
+                Ok(()) => {
+                    loaded.rows.fetch_add(state.rows, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) if self.keep_going => (error, state.rows),
+                Err(error) => return Err(error),
+            },
+        };
+        loaded.rows.fetch_add(rows, Ordering::Relaxed);
+        loaded.fail(at, failed_rows(table, &error, rows));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! without harm (an index, a foreign key to a table that is not here) run behind a savepoint each, and are reported.
 
 use super::connection::Connection;
+use super::keep_going::{costs_only_its_table, failed_rows, ways_on};
 use super::load::{TableData, load_within};
 use super::restore::{PostgresRestore, RestoreReport};
 use super::schema::{literal, qualified, quote_ident};
@@ -58,7 +59,11 @@ impl PostgresRestore {
         }
         self.reporter.phase(&self.task, "schema");
         report.failed = run_on(connection, contents, &chosen.pre_data).await?;
-        if let Some(table) = report.failed.iter().find(|f| f.kind == "TABLE") {
+        if let Some(table) = report
+            .failed
+            .iter()
+            .find(|f| f.kind == "TABLE" && !self.options.keep_going)
+        {
             return Err(Error::new(
                 ErrorKind::Other,
                 format!("unable to create table {}: {}", table.name, table.error),
@@ -72,13 +77,22 @@ impl PostgresRestore {
         self.reporter.begin(&self.task, Some(total));
         for table in &chosen.tables {
             let moved = self.moved(table);
-            let rows = load_within(connection, contents, &moved, &self.reporter, &self.task)
-                .await
-                .map_err(|e| {
+            let rows = load_within(connection, contents, &moved, &self.reporter, &self.task).await;
+            let rows = match rows {
+                Err(error) if self.options.keep_going && costs_only_its_table(&error, connection) => {
+                    report.failed.push(failed_rows(&moved, &error, 0));
+                    continue;
+                }
+                rows => rows.map_err(|e| {
                     let hint = "The table must exist with these columns; --data-only creates nothing.";
                     let missing = data_only && sqlstate(&e) == Some("42P01");
-                    if missing { e.with_hint(hint) } else { e }
-                })?;
+                    if missing {
+                        e.with_hint_instead(hint)
+                    } else {
+                        ways_on(e, &report.failed)
+                    }
+                })?,
+            };
             report.rows += rows;
             report.bytes += table.record.bytes;
             report.tables += 1;

@@ -4,22 +4,19 @@
 //! that is loaded by one COPY is truncated and frozen in the same transaction: only tables that this run created are
 //! ever loaded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::future::try_join_all;
-
-use super::binary_copy::{CopyFormat, HEADER, RowImages, TRAILER};
+use super::binary_copy::{CopyFormat, HEADER, TRAILER};
 use super::board::ALL_TABLES;
 use super::connection::Connection;
 use super::copy_table::filtered;
+use super::keep_going::load_rows;
 use super::large_objects::{self, Pieces};
-use super::row_digest::{RowDigest, RowHasher};
 use super::schema::{qualified, quote_ident};
 use super::sql_text::Contents;
-use super::statements::open_session;
-use super::url::ConnectOptions;
+use super::statements::FailedItem;
 use crate::archive::{ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, Result};
 use crate::report::SharedReporter;
@@ -178,6 +175,26 @@ impl Unit {
 pub(super) struct Loaded {
     pub(super) rows: AtomicU64,
     pub(super) bytes: AtomicU64,
+    /// Tables, by their places, whose rows are not there.
+    pub(super) failed: Mutex<Vec<(usize, FailedItem)>>,
+    /// Tables that were loaded with the source's `search_path`.
+    relied: Mutex<HashSet<usize>>,
+}
+
+impl Loaded {
+    /// Notes that a table needed the source's `search_path`; returns whether that is news.
+    pub(super) fn relied_on_path(&self, table: usize) -> bool {
+        self.relied
+            .lock()
+            .expect("no panic happens under this lock")
+            .insert(table)
+    }
+
+    /// Notes a table whose rows are not there.
+    pub(super) fn fail(&self, at: usize, item: FailedItem) {
+        let mut failed = self.failed.lock().expect("no panic happens under this lock");
+        failed.push((at, item));
+    }
 }
 
 /// Cuts a table into units that begin and end at row ends.
@@ -213,8 +230,28 @@ pub(super) fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<V
     Ok(units)
 }
 
-/// Loads a table on a connection within its transaction; returns the rows. Its count is compared.
+/// Loads a table on a connection within its transaction; returns the rows. Its count is compared. After an error none of its
+/// rows is there, and the transaction can go on.
 pub(super) async fn load_within(
+    connection: &mut Connection,
+    contents: &Contents,
+    table: &TableData,
+    reporter: &SharedReporter,
+    task: &str,
+) -> Result<u64> {
+    connection.execute("SAVEPOINT \"wirevault table\"").await?;
+    let done = load_units(connection, contents, table, reporter, task).await;
+    if connection.is_dead() {
+        return done;
+    }
+    if done.is_err() {
+        connection.execute("ROLLBACK TO SAVEPOINT \"wirevault table\"").await?;
+    }
+    connection.execute("RELEASE SAVEPOINT \"wirevault table\"").await?;
+    done
+}
+
+async fn load_units(
     connection: &mut Connection,
     contents: &Contents,
     table: &TableData,
@@ -224,7 +261,7 @@ pub(super) async fn load_within(
     let loaded = Loaded::default();
     let mut rows = 0;
     for unit in cut(0, table, contents)? {
-        rows += load(connection, contents, table, &unit, &loaded, reporter, task)
+        rows += load_rows(connection, contents, table, &unit, &loaded, (reporter, task))
             .await
             .with_context(|| format!("load {}", table.label()))?;
     }
@@ -270,6 +307,7 @@ pub(super) async fn load(
         connection.copy_data(&HEADER).await?;
     }
     let mut chunks = contents.reader.chunks(unit.chunks.clone());
+    let mut sent = 0;
     loop {
         let next = chunks.next().await;
         let data = match next {
@@ -282,108 +320,24 @@ pub(super) async fn load(
         };
         connection.copy_data(&data).await?;
         let bytes = u64::try_from(data.len()).unwrap_or(0);
-        loaded.bytes.fetch_add(bytes, Ordering::Relaxed);
+        sent += bytes;
         reporter.advance(task, bytes, 0);
     }
     if binary && !unit.last {
         connection.copy_data(&TRAILER).await?;
     }
     let rows = connection.copy_end().await?;
-    if table.pieces.is_some() {
-        connection.execute(&large_objects::unstaging_sql()).await?;
-    } else if freeze {
-        connection.execute("COMMIT").await?;
-    }
     let expected: u64 = unit.chunks.iter().map(|c| c.facts.rows).sum();
     if rows != expected {
         return Err(Error::corrupt(format!(
             "the server counted {rows} rows, the backup {expected}"
         )));
     }
+    if table.pieces.is_some() {
+        connection.execute(&large_objects::unstaging_sql()).await?;
+    } else if freeze {
+        connection.execute("COMMIT").await?;
+    }
+    loaded.bytes.fetch_add(sent, Ordering::Relaxed);
     Ok(rows)
-}
-
-/// Reads a table, or any query's COPY in text format, and returns its rows' digest. The session must have the settings
-/// that the digest was made with.
-pub async fn table_digest(connection: &mut Connection, copy_sql: &str) -> Result<RowDigest> {
-    rows_digest(connection, copy_sql, CopyFormat::Text).await
-}
-
-/// Reads a query's COPY in either format and returns its rows' digest.
-async fn rows_digest(connection: &mut Connection, copy_sql: &str, format: CopyFormat) -> Result<RowDigest> {
-    let mut hasher = RowHasher::default();
-    let mut images = RowImages::new(format);
-    let mut copy = connection.copy_out(copy_sql).await?;
-    while let Some(piece) = copy.next().await? {
-        if let Some(piece) = images.take(piece)? {
-            hasher.piece(images.image(&piece)?, piece.ends);
-        }
-    }
-    images.finish()?;
-    Ok(hasher.digest)
-}
-
-/// Reads every table again and compares rows and digest with the backup's.
-///
-/// Partitions that were loaded through one table are compared together: each row may have gone to another one.
-pub(super) async fn compare_all(options: &ConnectOptions, tables: &[TableData], parallel: usize) -> Result<()> {
-    let families: Mutex<HashMap<&(String, String), Family>> = Mutex::new(HashMap::new());
-    let queue = Mutex::new(tables.iter().collect::<VecDeque<_>>());
-    let work = || async {
-        let mut connection = open_session(options).await?;
-        loop {
-            let next = queue.lock().expect("no panic happens under this lock").pop_front();
-            let Some(table) = next else { break };
-            let digest = rows_digest(&mut connection, &table.copy_out_sql(), table.format)
-                .await
-                .with_context(|| format!("read {}", table.label()))?;
-            if let Some(root) = &table.root {
-                let mut families = families.lock().expect("no panic happens under this lock");
-                families.entry(root).or_default().add(&table.record, &digest);
-                continue;
-            }
-            if Some(digest.rows) != table.record.rows || Some(digest.hex()) != table.record.row_digest {
-                return Err(Error::corrupt(format!(
-                    "{} differs after the restore: {} rows with digest {}, the backup has {} with {}",
-                    table.label(),
-                    digest.rows,
-                    digest.hex(),
-                    table.record.rows.unwrap_or(0),
-                    table.record.row_digest.as_deref().unwrap_or("none")
-                )));
-            }
-        }
-        connection.close().await;
-        Ok::<(), Error>(())
-    };
-    try_join_all((0..parallel.clamp(1, tables.len().max(1))).map(|_| work())).await?;
-    let families = families.into_inner().expect("no panic happens under this lock");
-    for (root, family) in families {
-        if family.stored != family.read {
-            return Err(Error::corrupt(format!(
-                "the partitions of {} differ after the restore: {} rows with digest {}, the backup has {} with {}",
-                qualified(&root.0, &root.1),
-                family.read.rows,
-                family.read.hex(),
-                family.stored.rows,
-                family.stored.hex()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Rows of all partitions below one table.
-#[derive(Debug, Default)]
-struct Family {
-    stored: RowDigest,
-    read: RowDigest,
-}
-
-impl Family {
-    fn add(&mut self, record: &StreamRecord, read: &RowDigest) {
-        let hex = record.row_digest.as_deref().unwrap_or_default();
-        self.stored.merge(&RowDigest::of_record(record.rows.unwrap_or(0), hex));
-        self.read.merge(read);
-    }
 }

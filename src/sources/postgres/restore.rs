@@ -5,6 +5,7 @@
 //! the swap drops what was created and leaves the live database as it was. Statements after the data that fail twice
 //! are reported and do not undo the restore; a failure of data does.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::analyze::analyze;
 use super::backup::FACTS;
+use super::compare::compare_all;
 use super::fill::Fill;
 use super::in_place::schemas;
-use super::load::{TableData, compare_all};
+use super::keep_going::ways_on;
+use super::load::TableData;
 use super::schema::{literal, quote_ident};
+use super::search_path::BUILT_IN;
 use super::selection::{Chosen, Selection, choose};
 use super::snapshot::ServerFacts;
 use super::sql_rewrite::Rewrite;
@@ -35,6 +39,11 @@ pub struct RestoreOptions {
     pub parallel: usize,
     /// Replace a database that is not empty: restore beside, then swap.
     pub clean: bool,
+    /// A table that cannot be loaded, or differs, is named; the others come back.
+    pub keep_going: bool,
+    /// Schemas in which definitions find what they do not qualify, for the whole restore. If empty, the source's own path is
+    /// tried for what fails without one.
+    pub search_path: Vec<String>,
     /// Read every table again and compare digests before anything is swapped.
     pub verify_rows: bool,
     /// Create roles that the backup knows and the server does not.
@@ -64,6 +73,8 @@ impl Default for RestoreOptions {
         Self {
             parallel: 4,
             clean: false,
+            keep_going: false,
+            search_path: Vec::new(),
             verify_rows: false,
             create_roles: false,
             drop_old: false,
@@ -123,13 +134,18 @@ pub struct PostgresRestore {
 
 impl PostgresRestore {
     /// Restores. On an error the target is as it was before.
-    pub async fn run(self) -> Result<RestoreReport> {
+    pub async fn run(mut self) -> Result<RestoreReport> {
+        self.target.search_path.clone_from(&self.options.search_path);
         let started = Instant::now();
         let (contents, toc, facts) = self.open().await?;
         let beside = self.options.beside.is_some();
         let tables = TableData::all(&contents)?;
         let chosen = choose(&self.options.selection, beside, &contents, &toc, tables).await?;
-        let contents = self.rewriting(contents, &chosen.relations);
+        let mut contents = self.rewriting(contents, &chosen.relations);
+        if self.options.search_path.is_empty() {
+            let own = facts.as_ref().map(|f| f.search_path.clone()).unwrap_or_default();
+            contents.search_path = Some(if own.is_empty() { BUILT_IN.to_owned() } else { own });
+        }
         if self.is_in_place().await? {
             let mut report = tokio::select! {
                 biased;
@@ -258,6 +274,7 @@ impl PostgresRestore {
             contents,
             tables,
             parallel,
+            keep_going: self.options.keep_going,
             reporter: &self.reporter,
             task: &self.task,
         };
@@ -266,14 +283,21 @@ impl PostgresRestore {
         // Rows are compared before row security and rules stand in the way.
         let beside: &[&TocLine] = if verify { &[] } else { &post_data };
         let loaded = fill.run(beside, &mut ended).await;
-        let loaded = loaded.map_err(|e| explain(e, &report.failed))?;
-        report.tables = u64::try_from(tables.iter().filter(|t| t.pieces.is_none()).count()).unwrap_or(u64::MAX);
+        let loaded = loaded.map_err(|e| ways_on(e, &report.failed))?;
+        let failed = loaded.failed.into_inner().expect("no panic happens under this lock");
+        let lost: HashSet<usize> = failed.iter().map(|(at, _)| *at).collect();
+        report.failed.extend(failed.into_iter().map(|(_, item)| item));
+        let there = tables.iter().enumerate().filter(|(at, _)| !lost.contains(at));
+        let there: Vec<&TableData> = there.map(|(_, table)| table).collect();
+        report.tables = u64::try_from(there.iter().filter(|t| t.pieces.is_none()).count()).unwrap_or(u64::MAX);
         report.rows = loaded.rows.load(Ordering::Relaxed);
         report.bytes = loaded.bytes.load(Ordering::Relaxed);
         if verify {
             self.reporter.phase(&self.task, "compare rows");
-            compare_all(into, tables, parallel).await?;
-            report.rows_verified = true;
+            let differing = compare_all(into, &there, parallel, self.options.keep_going).await;
+            let differing = differing.map_err(|e| ways_on(e, &[]))?;
+            report.rows_verified = lost.is_empty() && differing.is_empty();
+            report.failed.extend(differing);
             self.reporter.phase(&self.task, "indexes and constraints");
             run_free(into, contents, &post_data, parallel, &mut ended)
                 .await
@@ -358,16 +382,4 @@ fn server_facts(contents: &Contents) -> Result<Option<ServerFacts>> {
     facts
         .map(Some)
         .map_err(|e| Error::corrupt("the server's facts in the backup are not readable").with_cause(e))
-}
-
-/// A table that could not be created is the reason why its data cannot be loaded.
-fn explain(error: Error, failed: &[FailedItem]) -> Error {
-    let Some(first) = failed.first() else { return error };
-    error.with_hint(format!(
-        "{} statements failed before the data, first {} {}: {}",
-        failed.len(),
-        first.kind,
-        first.name,
-        first.error
-    ))
 }

@@ -72,6 +72,9 @@ pub(super) struct ServerFacts {
     pub database_bytes: u64,
     /// When the snapshot was taken, by the server's clock.
     pub taken_at: String,
+    /// `search_path` of a new session; empty if the backup does not say.
+    #[serde(default)]
+    pub search_path: String,
     /// Whether the table of contents says what items before the data need, too.
     #[serde(default)]
     pub needs_known: bool,
@@ -191,7 +194,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         pg_catalog.to_char(pg_catalog.transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
         pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
         COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), pg_catalog.to_jsonb(d) ->> 'daticurules', \
-        pg_catalog.pg_backend_pid() \
+        pg_catalog.pg_backend_pid(), (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path') \
         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
     let row = one_row(client, sql).await?;
     let text = |at: usize| row.get(at).cloned().unwrap_or_default();
@@ -212,6 +215,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         locale: text(13),
         locale_rules: text(14),
         process_id: text(15).parse().unwrap_or(0),
+        search_path: text(16),
         needs_known: true,
     })
 }

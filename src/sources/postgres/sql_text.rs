@@ -22,6 +22,8 @@ pub(super) struct Contents {
     chunks: HashMap<String, Vec<ChunkRef>>,
     /// What is changed in every item's SQL.
     pub(super) rewrite: Rewrite,
+    /// The source's own `search_path`, with which is tried again what fails without one; none if that is not wanted.
+    pub(super) search_path: Option<String>,
 }
 
 impl Contents {
@@ -48,6 +50,7 @@ impl Contents {
             records,
             chunks,
             rewrite: Rewrite::default(),
+            search_path: None,
         };
         contents.check_complete()?;
         Ok(contents)

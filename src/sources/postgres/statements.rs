@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use super::board::{Batch, Board, Next};
 use super::connection::Connection;
 use super::fill::run_places;
+use super::search_path::{self, may_rely_on_it};
 use super::server_error::{server_error, sqlstate};
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
@@ -54,7 +55,7 @@ fn advice(error: &Error, stream: &str) -> String {
         "0A000" | "58P01" | "42704" => "If an extension, library or type is missing, install it on the server",
         "42501" => "The restoring role may not do this: let a superuser run it, or use --no-owner and --no-privileges",
         "42883" | "42P01" | "42703" | "3F000" => {
-            "What it names is not found: a function that relies on search_path needs ALTER FUNCTION … SET search_path"
+            "What it names is not found: for a function that relies on search_path, restore with --search-path SCHEMA,… or give it its own by ALTER FUNCTION … SET search_path"
         }
         "42710" | "42P07" | "42P06" | "42723" => "It exists already, and was left as it is",
         code if code.starts_with("23") => "The rows violate it here: look at them, or at the function that it calls",
@@ -79,6 +80,10 @@ pub(super) async fn open_session(options: &ConnectOptions) -> Result<Connection>
         .execute(RESTORE_SESSION)
         .await
         .context("set up the session")?;
+    if !options.search_path.is_empty() {
+        let path = search_path::of_schemas(&options.search_path);
+        search_path::set(&mut connection, &path).await?;
+    }
     Ok(connection)
 }
 
@@ -106,7 +111,9 @@ pub(super) async fn run_on(
     let mut texts = contents.texts();
     let mut ended = Ended::default();
     run_ordered(connection, &mut texts, lines, &mut ended).await?;
-    ended.report.extend(retry(connection, &mut texts, ended.failed).await?);
+    ended
+        .report
+        .extend(retry(connection, contents, &mut texts, ended.failed).await?);
     Ok(ended.report)
 }
 
@@ -257,13 +264,34 @@ fn without_owner(sql: &str, role: &str) -> Option<String> {
     (kept.len() < sql.lines().count() && !kept.is_empty()).then(|| kept.join("\n"))
 }
 
-/// Runs failed items again as long as that helps.
+/// Runs failed items again as long as that helps; at last with the source's `search_path`, on which a function in an index or
+/// a check may rely.
 async fn retry(
     connection: &mut Connection,
+    contents: &Contents,
     texts: &mut Texts<'_>,
-    mut failed: Vec<(&TocLine, Error)>,
+    failed: Vec<(&TocLine, Error)>,
 ) -> Result<Vec<FailedItem>> {
     let mut report = Vec::new();
+    let mut still = again(connection, texts, failed, &mut report).await?;
+    if let Some(path) = &contents.search_path
+        && still.iter().any(|(_, error)| may_rely_on_it(error))
+    {
+        search_path::set(connection, path).await?;
+        still = again(connection, texts, still, &mut report).await?;
+        search_path::set(connection, "").await?;
+    }
+    report.extend(still.iter().map(|(line, error)| FailedItem::new(line, error)));
+    Ok(report)
+}
+
+/// Runs failed items again as long as that helps; returns what still fails.
+async fn again<'a>(
+    connection: &mut Connection,
+    texts: &mut Texts<'_>,
+    mut failed: Vec<(&'a TocLine, Error)>,
+    report: &mut Vec<FailedItem>,
+) -> Result<Vec<(&'a TocLine, Error)>> {
     loop {
         let before = failed.len();
         let mut still = Vec::new();
@@ -276,11 +304,9 @@ async fn retry(
         }
         failed = still;
         if failed.len() == before || failed.is_empty() {
-            break;
+            return Ok(failed);
         }
     }
-    report.extend(failed.iter().map(|(line, error)| FailedItem::new(line, error)));
-    Ok(report)
 }
 
 /// Runs failed items again; returns what failed for good.
@@ -291,7 +317,7 @@ pub(super) async fn retry_failed(
 ) -> Result<Vec<FailedItem>> {
     if !ended.failed.is_empty() {
         let mut connection = open_session(options).await?;
-        let again = retry(&mut connection, &mut contents.texts(), ended.failed).await?;
+        let again = retry(&mut connection, contents, &mut contents.texts(), ended.failed).await?;
         ended.report.extend(again);
         connection.close().await;
     }
@@ -328,7 +354,7 @@ pub(super) async fn run_pre_data(
     }
     ended
         .report
-        .extend(retry(&mut connection, &mut texts, ended.failed).await?);
+        .extend(retry(&mut connection, contents, &mut texts, ended.failed).await?);
     connection.close().await;
     Ok(ended.report)
 }

@@ -87,6 +87,8 @@ pub struct ConnectOptions {
     pub read_timeout: Duration,
     /// Allows the server to ask for the password in clear text over an unencrypted connection.
     pub allow_cleartext_password: bool,
+    /// Schemas in which a session that restores looks for names without one; none, unless a restore says so.
+    pub search_path: Vec<String>,
 }
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -281,6 +283,7 @@ impl Raw {
             connect_timeout: seconds(self.connect_timeout, "connect_timeout", 30)?,
             read_timeout: seconds(self.read_timeout, "read_timeout", 3600)?,
             allow_cleartext_password: self.allow_cleartext,
+            search_path: Vec::new(),
         })
     }
 }
