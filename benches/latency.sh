@@ -31,9 +31,7 @@ ip -n "$namespace" link set "$namespace-i" up
 link() { # RTT_MS OUTSIDE INSIDE
     python3 benches/link.py "$namespace" "$2" "$3" "$1" "$link" >"$stage/link.$1" &
     stage_pids+=("$!")
-    for _ in $(seq 50); do grep -q up "$stage/link.$1" && return; sleep 0.1; done
-    echo "the link did not come up" >&2
-    return 1
+    stage_wait "the link comes up" "$!" grep -q up "$stage/link.$1"
 }
 far_inside=10.214.$(($$ % 250)).2 prompt_inside=10.215.$(($$ % 250)).2
 link "$rtt" "${far_inside%.2}.1" "$far_inside"

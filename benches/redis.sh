@@ -38,7 +38,7 @@ serve() {
     redis_pid=$!
     stage_pids+=("$redis_pid")
 }
-until_ready() { until redis-cli -p "$port" ping 2>/dev/null | grep -q PONG; do sleep 0.02; done; }
+until_ready() { stage_wait "the server is ready" "$redis_pid" sh -c "redis-cli -p $port ping | grep -q PONG"; }
 stop() { kill "$1"; wait "$1" 2>/dev/null || true; }
 pair() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f\n", a / b }'; }
 has() { case " $parts " in *" $1 "*) true ;; *) false ;; esac; }

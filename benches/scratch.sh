@@ -41,7 +41,7 @@ ask() {
 field() { python3 -c 'import json, sys; v = json.load(sys.stdin)
 for key in sys.argv[1:]: v = v[key]
 print(v)' "$@"; }
-for _ in $(seq 200); do ask GET /_ping >/dev/null 2>&1 && break; sleep 0.1; done
+stage_wait "the engine answers" "$engine" ask GET /_ping
 
 mkdir -p "$stage/image/tmp"
 chmod 1777 "$stage/image/tmp"
@@ -66,7 +66,7 @@ for port in "$redis_port" "$copy_port"; do
         >"$stage/redis$port/log" &
     stage_pids+=("$!")
 done
-until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.1; done
+for port in "$redis_port" "$copy_port"; do stage_wait "Redis is ready" "${stage_pids[-1]}" redis-cli -p "$port" ping; done
 redis-cli -p "$redis_port" debug populate "$keys" key 100 >/dev/null
 mkdir "$stage/data" "$stage/out"
 python3 - "$stage/data/items.db" "$sqlite_mb" <<'PY'

@@ -88,9 +88,11 @@ grep '^table' "$stage/database.before" | sed 's/^table /  /; s/|/   rows /; s/|/
 covers_before=$(python3 demo/writer.py check "$stage/player.db" | sed "s/.*content //")
 database_bytes=$(sql -At -d catalogue -c "select pg_database_size('catalogue')")
 
+: >"$stage/writer.out"
 python3 demo/writer.py write "$stage/player.db" >"$stage/writer.out" &
 writer=$!
 stage_pids+=("$writer")
+stage_wait "the writer writes" "$writer" grep -q writing "$stage/writer.out"
 
 step "One snapshot of all three"
 shown wirevault init --no-encryption
@@ -105,7 +107,7 @@ backup_seconds=$seconds backup_peak=$peak_kib
 kill -0 "$writer" || { echo "the writer ended early" >&2; exit 1; }
 kill -TERM "$writer"
 wait "$writer" || true
-printf '  meanwhile %s transactions of 20 lines each went into player.db\n' "$(cat "$stage/writer.out")"
+printf '  meanwhile %s transactions of 20 lines each went into player.db\n' "$(tail -1 "$stage/writer.out")"
 player_bytes=$(stat -c %s "$stage/player.db")
 config_bytes=$(bytes_of "$config")
 stored_bytes=$(bytes_of "$stage/s3/backups")

@@ -3,7 +3,8 @@
 
     writer.py create PATH MEGABYTES [KIND]   makes the database, in WAL mode; KIND is what fills it: images (half of it
                                              noise), text (subtitles), rows (the catalogue of a media library)
-    writer.py write PATH [PAUSE_MS]   writes until it is ended by SIGTERM, then prints how many transactions
+    writer.py write PATH [PAUSE_MS]   prints "writing" after the first transaction, goes on until SIGTERM, and
+                                   prints how many there were
     writer.py check PATH              integrity_check and the invariant; exit code 1 if either fails
 
 The invariant: whatever the moment, the balances sum to zero, the ledger has no gap, and "last" names its last line.
@@ -105,6 +106,8 @@ def write(path, pause_ms=2):
             db.execute("insert into ledger values (?, ?, ?, ?, ?)", (last, source, target, amount, "x" * 200))
         db.execute("update last set ledger_id = ?", (last,))
         db.execute("commit")
+        if not count:
+            print("writing", flush=True)
         count += 1
         time.sleep(pause_ms / 1000)
     db.close()

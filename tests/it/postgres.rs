@@ -1,7 +1,5 @@
 //! The PostgreSQL connection against a real server, and against peers that misbehave.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wirevault::ErrorKind;
@@ -10,6 +8,7 @@ use wirevault::sources::postgres::server_error::sqlstate;
 use wirevault::sources::postgres::{ConnectOptions, Connection, PostgresSource, open_client, table_digest};
 
 use crate::support::postgres::Cluster;
+use crate::support::wait;
 
 fn create(cluster: &Cluster, sql: &str) -> String {
     let name = cluster.fresh_name();
@@ -163,8 +162,14 @@ async fn a_statement_can_be_cancelled() {
     let cluster = Cluster::shared();
     let mut connection = Connection::open(&cluster.options("postgres")).await.unwrap();
     let canceller = connection.canceller();
-    let waiting = tokio::spawn(async move { connection.query("SELECT pg_sleep(60)").await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waiting = tokio::spawn(async move { connection.query("SELECT pg_sleep(3600)").await });
+    let mut other = Connection::open(&cluster.options("postgres")).await.unwrap();
+    wait::until_async("the statement runs", async || {
+        let running =
+            "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)' AND state = 'active'";
+        other.query(running).await.unwrap().scalar() == Some("1")
+    })
+    .await;
     canceller.cancel().await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
 }
@@ -216,7 +221,7 @@ async fn scripted(script: Vec<u8>) -> ConnectOptions {
         let _ = stream.read(&mut buffer).await;
         let _ = stream.write_all(&script).await;
     });
-    let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=disable&read_timeout=5");
+    let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=disable&read_timeout=240");
     ConnectOptions::from_url_with(&url, None, &|_| None).unwrap()
 }
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::support::postgres::Cluster;
 use crate::support::program::Program;
+use crate::support::wait;
 
 struct Trouble {
     cluster: Arc<Cluster>,
@@ -76,11 +76,8 @@ impl Trouble {
 
     /// Waits until a query of another session is seen.
     fn wait_for(&self, condition: &str) {
-        let until = Instant::now() + Duration::from_secs(60);
-        while self.ask("postgres", &format!("SELECT count(*) > 0 FROM {condition}")) != "t" {
-            assert!(Instant::now() < until, "{condition}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let asked = format!("SELECT count(*) > 0 FROM {condition}");
+        wait::until(condition, || self.ask("postgres", &asked) == "t");
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
@@ -163,20 +160,28 @@ fn a_table_that_is_dropped_after_the_list_costs_an_attempt() {
             "CREATE TABLE goes AS SELECT 2 AS a",
         ],
     );
-    let session = "BEGIN; DROP TABLE goes; SELECT pg_advisory_lock(4711); COMMIT";
+    let database = trouble.name.clone();
+    let of_this = |what: &str| {
+        format!(
+            "pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = '{database}' AND NOT granted AND {what}"
+        )
+    };
     std::thread::scope(|scope| {
-        trouble.cluster.psql("postgres", "SELECT 1");
-        let keeper = scope.spawn(|| {
-            trouble
-                .cluster
-                .psql(&trouble.name, "SELECT pg_advisory_lock(4711), pg_sleep(3)")
+        // The table is dropped, and stays locked until the backup has listed it and waits for it.
+        let mut keeper = trouble.cluster.session(&database);
+        keeper.say("SELECT pg_advisory_lock(4711);");
+        trouble.wait_for(&format!("pg_locks WHERE locktype = 'advisory' AND granted AND objid = 4711 AND database = (SELECT oid FROM pg_database WHERE datname = '{database}')"));
+        let dropper = scope.spawn(|| {
+            let session = "BEGIN; DROP TABLE goes; SELECT pg_advisory_lock(4711); COMMIT";
+            trouble.cluster.psql(&database, session)
         });
-        trouble.wait_for("pg_stat_activity WHERE query LIKE '%pg_sleep(3)%' AND query NOT LIKE '%pg_stat_activity%'");
-        let dropper = scope.spawn(|| trouble.cluster.psql(&trouble.name, session));
-        trouble.wait_for("pg_locks WHERE locktype = 'advisory' AND NOT granted");
-        let said = trouble.backup(0);
-        keeper.join().unwrap();
+        trouble.wait_for(&of_this("locktype = 'advisory'"));
+        let backup = trouble.start(&["backup", &trouble.url(&database)]);
+        trouble.wait_for(&of_this("locktype = 'relation'"));
+        keeper.end();
         dropper.join().unwrap();
+        let (code, said) = ended(backup);
+        assert_eq!(code, 0, "{said}");
         assert!(!said.contains("error"), "{said}");
     });
     trouble.restore(0, &[]);

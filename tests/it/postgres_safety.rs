@@ -181,10 +181,7 @@ async fn a_backup_gives_way_to_ddl_when_it_is_told_to() {
         "{text}"
     );
     let waited = waited.await.unwrap();
-    assert!(
-        (Duration::from_secs(1)..Duration::from_secs(10)).contains(&waited),
-        "{waited:?}"
-    );
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
 }
 
 /// Lends server sessions to clients, for a transaction or for as long as the client stays.

@@ -13,6 +13,7 @@ use wirevault::storage::limit::{LimitOptions, LimitStore};
 use crate::support::archives::Vault;
 use crate::support::program::{Program, noise};
 use crate::support::redis::{Kind, RedisServer, Value, fill, kinds};
+use crate::support::wait;
 
 /// Returns the stored RDB.
 fn cat(program: &Program) -> Vec<u8> {
@@ -110,7 +111,9 @@ fn scripted(after: Vec<u8>) -> u16 {
                         for piece in after.chunks(1000) {
                             let _ = stream.write_all(piece);
                         }
-                        std::thread::sleep(Duration::from_millis(100));
+                        // Closed with something unread, a socket would take back what it has not delivered.
+                        let _ = stream.shutdown(std::net::Shutdown::Write);
+                        let _ = std::io::copy(&mut stream, &mut std::io::sink());
                         return;
                     }
                     let answer: &[u8] = if said.contains("INFO") {
@@ -383,13 +386,7 @@ fn replicas_are_found_and_read() {
         Kind::Redis7,
         &["--replicaof", &follow, "--replica-announce-ip", "127.0.0.1"],
     );
-    let until = |what: &dyn Fn() -> bool| {
-        let begin = std::time::Instant::now();
-        while !what() {
-            assert!(begin.elapsed() < Duration::from_secs(60));
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    };
+    let until = |what: &dyn Fn() -> bool| wait::until("servers know one another", what);
     until(&|| {
         replica
             .client()

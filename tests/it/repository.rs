@@ -21,6 +21,7 @@ use wirevault::storage::upload::{ObjectWriter, StoredObject, UploadOptions};
 use wirevault::storage::{Capabilities, ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore};
 
 use crate::faults::{FAULTS, Fault, FaultStore};
+use crate::support::wait::{self, PATIENCE};
 
 const DAY: SignedDuration = SignedDuration::from_hours(25);
 
@@ -466,7 +467,12 @@ async fn a_run_at_work_is_not_disturbed_by_sweeps_and_other_runs() {
     let manifest = store_all(&bench.sound, &run, &id).await.unwrap();
     let other = back_up(&bench.sound).await.unwrap();
     bench.memory.advance(DAY);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let now = bench.memory.now().await.unwrap();
+    let marker = layout::marker(&id).unwrap();
+    wait::until_async("the run renews its marker", async || {
+        bench.memory.head(&marker).await.unwrap().modified >= now
+    })
+    .await;
     let now = bench.memory.now().await.unwrap();
     let plan = bench.sound.sweep_plan(now, &SweepOptions::default()).await.unwrap();
     assert_eq!(plan.waiting, std::slice::from_ref(&id));
@@ -531,9 +537,7 @@ async fn a_run_that_cannot_write_its_marker_ends_itself() {
     let (id, run) = begin_with(&bench.faulty, options, cancel.clone()).await.unwrap();
     let manifest = manifest_of(&bench.faulty, &id, vec![source_record("db", Some(Vec::new()))]);
     bench.faults.refuses_markers.store(true, Ordering::SeqCst);
-    tokio::time::timeout(Duration::from_secs(20), cancel.cancelled())
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, cancel.cancelled()).await.unwrap();
     let error = run.commit(&manifest).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PreconditionFailed);
     assert!(error.hint().is_some());
@@ -552,8 +556,7 @@ async fn a_run_that_was_frozen_beyond_its_lease_does_not_commit() {
     let (id, run) = begin_with(&bench.sound, options, cancel.clone()).await.unwrap();
     let manifest = manifest_of(&bench.sound, &id, vec![source_record("db", Some(Vec::new()))]);
     std::thread::sleep(Duration::from_millis(400));
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(cancel.is_cancelled());
+    tokio::time::timeout(PATIENCE, cancel.cancelled()).await.unwrap();
     assert_eq!(
         run.commit(&manifest).await.unwrap_err().kind(),
         ErrorKind::PreconditionFailed

@@ -15,6 +15,7 @@ use wirevault::sources::sqlite::{Method, SqliteOptions, SqliteSource};
 use wirevault::sources::{Source, SourceOutcome};
 
 use crate::support::archives::{Vault, as_nobody};
+use crate::support::wait;
 
 fn options(path: &Path) -> SqliteOptions {
     SqliteOptions {
@@ -100,9 +101,10 @@ async fn a_running_writer_neither_waits_nor_tears_the_backup() {
         )
         .unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let (stopped, begun) = (stop.clone(), Arc::new(AtomicBool::new(false)));
+        let writes = begun.clone();
         let writer = std::thread::spawn(move || {
-            db.busy_timeout(Duration::from_secs(5)).unwrap();
+            db.busy_timeout(wait::PATIENCE).unwrap();
             let mut n = 0;
             while !stopped.load(Ordering::Relaxed) {
                 let sql = format!(
@@ -110,11 +112,12 @@ async fn a_running_writer_neither_waits_nor_tears_the_backup() {
                 );
                 db.execute_batch(&sql).unwrap();
                 n += 1;
+                writes.store(true, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_micros(200));
             }
             n
         });
-        std::thread::sleep(Duration::from_millis(50));
+        wait::until("the writer writes", || begun.load(Ordering::Relaxed));
         let options = SqliteOptions {
             method,
             ..options(&path)

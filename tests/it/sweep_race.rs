@@ -75,6 +75,7 @@ async fn a_removal_that_overlaps_a_sweep_anyhow_keeps_its_grace() {
             let (reached, at_pause) = tokio::sync::oneshot::channel();
             let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
             let (done, ended) = tokio::sync::oneshot::channel();
+            let (over, is_over) = tokio::sync::oneshot::channel();
             let wait = async move {
                 let _ = reached.send(());
                 let _ = gate.await;
@@ -82,9 +83,12 @@ async fn a_removal_that_overlaps_a_sweep_anyhow_keeps_its_grace() {
             scene.removing.before(pause, Box::new(move || Box::pin(wait)));
             let (remover, id) = (scene.remover.clone(), scene.id.clone());
             let begin = async move {
-                tokio::spawn(async move { done.send(remover.remove_snapshot(&id).await.is_ok()) });
+                tokio::spawn(async move {
+                    let _ = done.send(remover.remove_snapshot(&id).await.is_ok());
+                    let _ = over.send(());
+                });
                 // Ends with the pause, or with the removal when that makes fewer calls.
-                let _ = tokio::time::timeout(std::time::Duration::from_millis(20), at_pause).await;
+                tokio::select! { _ = at_pause => {}, _ = is_over => {} }
             };
             let before = scene.sweeping.calls();
             scene.sweeping.before(call, Box::new(move || Box::pin(begin)));

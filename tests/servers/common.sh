@@ -50,7 +50,7 @@ start_postgres() {
     mkdir -p "$data"
     if [ "$(id -u)" = 0 ]; then chown postgres:postgres "$data"; fi
     as_postgres "$bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$data.initdb.log" 2>&1
-    as_postgres "$bin/pg_ctl" -D "$data" -w -t 60 -l "$data/server.log" \
+    as_postgres "$bin/pg_ctl" -D "$data" -w -t 240 -l "$data/server.log" \
         -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off $*" start >/dev/null
 }
 

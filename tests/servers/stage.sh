@@ -41,28 +41,38 @@ stage_build() {
     S3_SERVER=$target/release/examples/s3_server
 }
 
+# stage_wait WHAT PID COMMAND...: runs the command again and again until it succeeds, as long as the process lives.
+# Four minutes are for a busy machine; only a fault takes longer.
+stage_wait() {
+    local what=$1 pid=$2
+    shift 2
+    for _ in $(seq 2400); do
+        "$@" >/dev/null 2>&1 && return
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "waited in vain: $what" >&2
+    return 1
+}
+
 # stage_s3 BUCKET: starts the S3 server; sets s3_endpoint and s3_pid and the AWS_* environment.
 # S3_HOST is the address it listens on; S3_OPTIONS further flags; S3_WRAP a command that starts it elsewhere (in a network
 # namespace).
 stage_s3() {
-    local line=
     mkdir -p "$stage/s3/$1"
     export AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo-secret AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
     local host=() wrap=()
     [ -n "${S3_OPTIONS+set}" ] || S3_OPTIONS=()
     [ -z "${S3_HOST:-}" ] || host=(--host "$S3_HOST")
     [ -z "${S3_WRAP:-}" ] || wrap=("${S3_WRAP[@]}")
+    # The server makes neither of them before it is well on its way, and they are read meanwhile.
+    : >"$stage/s3.out"
+    : >"$stage/s3.log"
     "${wrap[@]}" "$S3_SERVER" --root "$stage/s3" "${host[@]}" "${S3_OPTIONS[@]}" --port 0 --access-key demo --secret-key demo-secret >"$stage/s3.out" 2>"$stage/s3.log" &
     s3_pid=$!
     stage_pids+=("$s3_pid")
-    for _ in $(seq 100); do
-        line=$(sed -n 's/^listening on //p' "$stage/s3.out")
-        [ -n "$line" ] && break
-        kill -0 "$s3_pid" 2>/dev/null || break
-        sleep 0.1
-    done
-    [ -n "$line" ] || { cat "$stage/s3.log" >&2; echo "the S3 server did not start" >&2; return 1; }
-    s3_endpoint=http://$line
+    stage_wait "the S3 server starts" "$s3_pid" grep -q '^listening on .' "$stage/s3.out" || { cat "$stage/s3.log" >&2; return 1; }
+    s3_endpoint=http://$(sed -n 's/^listening on //p' "$stage/s3.out")
 }
 
 # stage_postgres BIN [-c setting...]: starts a cluster and points PGHOST, PGPORT and PGUSER at it; sets pg_data.

@@ -8,3 +8,4 @@ pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;
 pub(crate) mod s3;
+pub(crate) mod wait;

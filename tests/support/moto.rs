@@ -3,40 +3,62 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+
+use super::wait;
 
 /// A running server, ended when it is dropped.
 pub(crate) struct Moto {
     child: Child,
     endpoint: String,
+    log: tempfile::NamedTempFile,
 }
 
 impl Moto {
     pub(crate) fn start() -> Self {
         let program = std::env::var("WIREVAULT_TEST_MOTO")
             .expect("WIREVAULT_TEST_MOTO names no moto_server: run the tests by `make test`, which sets it up");
+        for _ in 0..5 {
+            if let Some(moto) = Self::start_on_a_free_port(&program) {
+                return moto;
+            }
+        }
+        panic!("moto does not start");
+    }
+
+    /// Another program may take the port before moto does: then moto ends, and there is none.
+    fn start_on_a_free_port(program: &str) -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
+        let log = tempfile::NamedTempFile::new().unwrap();
         let child = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(log.reopen().unwrap())
             .spawn()
             .unwrap();
-        let moto = Self {
-            child,
-            endpoint: format!("http://127.0.0.1:{port}"),
-        };
-        for _ in 0..600 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return moto;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("moto did not start within 30 s");
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let mut moto = Self { child, endpoint, log };
+        let (mut listens, mut ended) = (false, false);
+        wait::until("moto listens, or ends", || {
+            // It says so once the port is its own.
+            listens = moto.log().contains("Running on");
+            ended = moto.child.try_wait().unwrap().is_some();
+            listens || ended
+        });
+        (listens && TcpStream::connect(("127.0.0.1", port)).is_ok()).then_some(moto)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+
+    /// Returns how many requests were answered with a status so far.
+    pub(crate) fn answered(&self, status: u16) -> usize {
+        let status = format!("\" {status} ");
+        self.log().lines().filter(|line| line.contains(&status)).count()
     }
 
     pub(crate) fn endpoint(&self) -> &str {

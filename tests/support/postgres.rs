@@ -77,7 +77,7 @@ impl Cluster {
             let log = directory.path().join("log");
             let mut start = as_server_user(&bin.join("pg_ctl"));
             start
-                .args(["-w", "-t", "60", "-o", &options, "-l"])
+                .args(["-w", "-t", "240", "-o", &options, "-l"])
                 .arg(&log)
                 .arg("-D")
                 .arg(&data)
@@ -99,7 +99,7 @@ impl Cluster {
     pub(crate) fn restart(&self) {
         let mut restart = as_server_user(&self.bin.join("pg_ctl"));
         restart
-            .args(["-w", "-t", "60", "-m", "immediate", "-l"])
+            .args(["-w", "-t", "240", "-m", "immediate", "-l"])
             .arg(self.directory.path().join("log"))
             .arg("-D")
             .arg(self.directory.path().join("data"))
@@ -128,6 +128,19 @@ impl Cluster {
         self.psql_in(database, Path::new("/"), &["-c", sql])
     }
 
+    /// Starts psql on a database, to say one thing after another.
+    pub(crate) fn session(&self, database: &str) -> Session {
+        let mut command = Command::new(self.bin.join("psql"));
+        command
+            .env("PGPASSWORD", "secret")
+            .current_dir("/")
+            .args(["-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-U", "admin"])
+            .args(["-p", &self.port.to_string(), "-d", database])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null());
+        Session(command.spawn().unwrap())
+    }
+
     /// Runs psql in a directory.
     pub(crate) fn psql_in(&self, database: &str, directory: &Path, arguments: &[&str]) -> String {
         let mut command = Command::new(self.bin.join("psql"));
@@ -151,6 +164,33 @@ impl Cluster {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// A session of psql; what it holds is let go when it ends.
+#[derive(Debug)]
+pub(crate) struct Session(std::process::Child);
+
+impl Session {
+    /// Sends SQL, and does not wait for its end: what it did is seen in the server.
+    pub(crate) fn say(&mut self, sql: &str) {
+        use std::io::Write;
+        let input = self.0.stdin.as_mut().unwrap();
+        input.write_all(format!("{sql}\n").as_bytes()).unwrap();
+        input.flush().unwrap();
+    }
+
+    /// Ends it once everything it was told is done.
+    pub(crate) fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -162,6 +162,15 @@ pub(crate) fn files_below(root: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
+/// Returns the uploads that are open in a directory store, which keeps each with its description in `.uploads`. Small objects
+/// have temporary files there too.
+pub(crate) fn open_uploads(directory: &Path) -> Vec<PathBuf> {
+    let files = files_below(directory).into_iter().map(|(path, _)| path);
+    files
+        .filter(|path| path.extension().is_some_and(|end| end == "about"))
+        .collect()
+}
+
 /// Bytes that do not compress.
 pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

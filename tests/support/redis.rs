@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+
+use super::wait;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -105,19 +106,16 @@ impl RedisServer {
                 .stdin(Stdio::null())
                 .stdout(std::fs::File::create(dir.path().join("log")).unwrap());
             let mut child = command.spawn().unwrap();
-            for _ in 0..200 {
-                if child.try_wait().unwrap().is_some() {
-                    break;
-                }
-                let answers = |port| {
-                    let mut client = Client::connect(port)?;
-                    let reply = client.try_ask(&[b"PING"])?;
-                    Ok::<_, std::io::Error>(!matches!(&reply, Value::Error(text) if text.starts_with("LOADING")))
-                };
-                if answers(port).unwrap_or(false) {
-                    return Self { child, port, kind, dir };
-                }
-                std::thread::sleep(Duration::from_millis(50));
+            // It says so once the port is its own and the data are loaded; a server that answers could be another one's.
+            let (mut ready, mut ended) = (false, false);
+            wait::until("the server is ready, or ends", || {
+                let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+                ready = log.contains("Ready to accept connections");
+                ended = child.try_wait().unwrap().is_some();
+                ready || ended
+            });
+            if ready && !ended {
+                return Self { child, port, kind, dir };
             }
             let _ = child.kill();
             let _ = child.wait();
@@ -163,7 +161,7 @@ pub(crate) struct Client(BufReader<TcpStream>);
 impl Client {
     pub(crate) fn connect(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(wait::PATIENCE))?;
         Ok(Self(BufReader::new(stream)))
     }
 
@@ -347,7 +345,7 @@ impl RedisCluster {
                 "--cluster-enabled",
                 "yes",
                 "--cluster-node-timeout",
-                "5000",
+                "30000",
                 "--cluster-port",
                 &bus,
             ];
@@ -387,15 +385,7 @@ impl RedisCluster {
     /// Waits until every node says this.
     fn wait(&self, words: &str, ask: &dyn Fn(&RedisServer) -> String) {
         for node in &self.nodes {
-            let mut said = String::new();
-            for _ in 0..600 {
-                said = ask(node);
-                if said.contains(words) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            assert!(said.contains(words), "{words}: {said}");
+            wait::until(words, || ask(node).contains(words));
         }
     }
 
