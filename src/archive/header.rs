@@ -69,6 +69,12 @@ pub(crate) fn encode(meta: &EntryMeta) -> Result<Vec<u8>> {
             String::from_utf8_lossy(&meta.path)
         )));
     }
+    if [meta.uid, meta.gid].contains(&u32::MAX) {
+        return Err(Error::invalid(format!(
+            "entry {:?} belongs to nobody: 4294967295 is no owner",
+            String::from_utf8_lossy(&meta.path)
+        )));
+    }
     let link = meta.link.as_deref().unwrap_or_default();
     if link.contains(&0) {
         return Err(Error::invalid(format!(
@@ -344,7 +350,11 @@ fn pax_number(pax: &mut BTreeMap<String, Vec<u8>>, key: &str) -> Result<Option<u
 
 fn id(pax: &mut BTreeMap<String, Vec<u8>>, key: &str, block: &[u8], from: usize) -> Result<u32> {
     let value = pax_number(pax, key)?.map_or_else(|| number(block, from, 8), Ok)?;
-    u32::try_from(value).map_err(|_| bad(key))
+    // -1 tells chown to leave an owner as it is: what is restored would belong to whoever restores it.
+    u32::try_from(value)
+        .ok()
+        .filter(|id| *id != u32::MAX)
+        .ok_or_else(|| bad(key))
 }
 
 fn parse_time(value: &[u8]) -> Result<(i64, u32)> {
@@ -399,13 +409,30 @@ mod tests {
         assert_eq!(parse(&encode(&meta).unwrap()).unwrap(), (meta.clone(), BLOCK));
         meta.path = [b"x\xff/".as_slice(), &[b'n'; 250]].concat();
         meta.mtime = (-2, 250_000_000);
-        (meta.uid, meta.gid, meta.size_bytes) = (u32::MAX, 3_000_000, 1 << 40);
+        (meta.uid, meta.gid, meta.size_bytes) = (u32::MAX - 1, 3_000_000, 1 << 40);
         meta.pax.insert("SCHILY.xattr.user.x".into(), b"\0\n=\xff".to_vec());
         let bytes = encode(&meta).unwrap();
         assert_eq!(parse(&bytes).unwrap(), (meta.clone(), bytes.len()));
         (meta.kind, meta.size_bytes, meta.link) = (EntryKind::Symlink, 0, Some(vec![b'l'; 300]));
         let bytes = encode(&meta).unwrap();
         assert_eq!(parse(&bytes).unwrap(), (meta, bytes.len()));
+    }
+
+    /// The number that means "leave the owner as it is" to chown.
+    #[test]
+    fn an_owner_that_is_none_is_refused() {
+        let mut meta = EntryMeta::file("a", 0, (1, 0));
+        (meta.uid, meta.gid) = (u32::MAX - 1, u32::MAX - 1);
+        let bytes = encode(&meta).unwrap();
+        for key in ["uid", "gid"] {
+            let (from, to) = (format!("{key}=4294967294"), format!("{key}=4294967295"));
+            let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+            let mut hostile = bytes.clone();
+            hostile[at..at + to.len()].copy_from_slice(to.as_bytes());
+            assert_eq!(parse(&hostile).unwrap_err().kind(), ErrorKind::Corrupt, "{key}");
+        }
+        meta.gid = u32::MAX;
+        assert!(encode(&meta).is_err());
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl SequentialWriter {
         }
         let head = header::encode(meta)?;
         let limit = self.writer.frame_bytes();
-        if head.len() > limit / 2 {
+        if head.len() > limit {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!("header of {:?} is too long", String::from_utf8_lossy(&meta.path)),

@@ -335,6 +335,14 @@ pub struct Restore {
     #[arg(long, value_name = "GLOB")]
     pub path: Vec<String>,
 
+    /// Take files for unchanged by size and time [default: their content is compared with the backup's]
+    #[arg(long)]
+    pub trust_times: bool,
+
+    /// Make device nodes too (only as root)
+    #[arg(long)]
+    pub devices: bool,
+
     /// Connections or writers per source
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub parallel: u8,

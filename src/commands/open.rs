@@ -70,13 +70,18 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
             };
             Ok(Arc::new(SqliteSource::new(options)))
         }
-        SourceKind::Files(files) => Ok(Arc::new(FilesSource::new(FilesOptions {
-            root: files.root.clone(),
-            include: files.include.clone(),
-            exclude: files.exclude.clone(),
-            one_file_system: files.one_file_system,
-        })?)),
+        SourceKind::Files(files) => Ok(Arc::new(FilesSource::new(files_options(files))?)),
         SourceKind::Docker(docker) => Ok(Arc::new(DockerSource::new(docker_options(docker)?))),
+    }
+}
+
+/// Says how a file tree is read.
+pub(super) fn files_options(files: &config::FilesSource) -> FilesOptions {
+    FilesOptions {
+        root: files.root.clone(),
+        include: files.include.clone(),
+        exclude: files.exclude.clone(),
+        one_file_system: files.one_file_system,
     }
 }
 

@@ -221,7 +221,9 @@ impl Recovery<'_> {
                 }
             },
         )
-        .await
+        .await?;
+        self.take_errors();
+        Ok(())
     }
 
     /// Networks, images, volumes, containers; then those that others need.
@@ -414,6 +416,12 @@ impl Recovery<'_> {
             }
         };
         self.step(&format!("restore {kind} {name}"), work, words).await?;
+        self.take_errors();
+        Ok(())
+    }
+
+    /// Takes what the last restore could not bring back.
+    fn take_errors(&mut self) {
         let errors = self
             .proofs
             .last()
@@ -426,7 +434,6 @@ impl Recovery<'_> {
             .map(str::to_owned)
             .collect();
         self.failed.extend(errors);
-        Ok(())
     }
 
     async fn start_rest(&mut self, part: &DockerPart, engine: &Engine) -> Result<()> {

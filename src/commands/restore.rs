@@ -11,6 +11,7 @@ use crate::commands::destination::{Target, location, refuse_if_occupied, select,
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot};
 use crate::commands::{Outcome, Session, Status, backup, open, thaw, volumes};
+use crate::config::SourceKind;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
@@ -98,6 +99,7 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
         match result {
             Ok(value) => {
                 errors.extend(failed_items(&value).into_iter().map(|line| format!("{name}: {line}")));
+                errors.extend(lost(&value).map(|line| format!("{name}: {line}")));
                 done.push(value);
             }
             Err(error) if single || error.kind() == ErrorKind::Cancelled => {
@@ -251,6 +253,24 @@ fn failed_items(value: &Value) -> Vec<String> {
     lines
 }
 
+/// Says that what came back is not all that was there. Volumes say it each for itself.
+fn lost(value: &Value) -> Option<String> {
+    let number = |value: &Value| value.get("lost").and_then(Value::as_u64).unwrap_or(0);
+    let volumes = value.get("volumes").and_then(Value::as_array);
+    let lost = number(value) + volumes.into_iter().flatten().map(number).sum::<u64>();
+    (lost > 0).then(|| {
+        "not everything is as it was: an owner, a mode, an attribute could not be set, or a device node not made; the \
+         notes name the first of each kind"
+            .to_owned()
+    })
+}
+
+/// Whether the configuration here, not the backup's, asks for the device nodes of a source.
+pub(super) fn asks_for_devices(session: &Session, source: &str) -> bool {
+    let mut sources = session.config.sources.iter();
+    sources.any(|one| one.name == source && matches!(&one.kind, SourceKind::Files(files) if files.devices))
+}
+
 async fn restore_source(
     session: &Session,
     options: &args::Restore,
@@ -271,12 +291,14 @@ async fn restore_source(
                 task: source.name.clone(),
                 paths: options.path.clone(),
                 delete: options.delete,
+                trust_times: options.trust_times,
+                devices: options.devices || asks_for_devices(session, &source.name),
                 ..Default::default()
             };
             let done = files::restore(reader, &root, &how, session.reporter.clone(), session.cancel.clone()).await?;
             Ok(json!({
                 "source": source.name, "into": root, "written": done.written, "unchanged": done.unchanged,
-                "deleted": done.deleted, "bytes": done.bytes, "previous": done.previous,
+                "deleted": done.deleted, "bytes": done.bytes, "previous": done.previous, "lost": done.lost,
             }))
         }
         Target::File(path) => {

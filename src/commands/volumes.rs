@@ -105,6 +105,8 @@ pub(super) fn options(
         paths: flags.path.clone(),
         clean: flags.clean,
         delete: flags.delete,
+        trust_times: flags.trust_times,
+        devices: flags.devices,
         access: if planned.archive_api {
             Access::Archive
         } else {

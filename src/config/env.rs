@@ -100,9 +100,7 @@ fn files(path: &str) -> Result<SourceConfig> {
     let mut source = parse_source_url(&format!("files:{path}")).context("BACKUP_PATHS")?;
     source.kind = SourceKind::Files(FilesSource {
         root: PathBuf::from(path),
-        include: vec![],
-        exclude: vec![],
-        one_file_system: false,
+        ..FilesSource::default()
     });
     Ok(source)
 }

@@ -76,6 +76,14 @@ struct RawSource {
     exclude: Vec<String>,
     #[serde(default)]
     one_file_system: bool,
+    #[serde(default)]
+    exclude_if_present: Vec<String>,
+    #[serde(default)]
+    exclude_caches: bool,
+    #[serde(default)]
+    allow_empty: bool,
+    #[serde(default)]
+    devices: bool,
     socket: Option<PathBuf>,
     #[serde(default)]
     volumes: Vec<String>,
@@ -297,6 +305,10 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
             include: raw.include,
             exclude: raw.exclude,
             one_file_system: raw.one_file_system,
+            exclude_if_present: raw.exclude_if_present,
+            exclude_caches: raw.exclude_caches,
+            allow_empty: raw.allow_empty,
+            devices: raw.devices,
         }),
         "docker" | "docker-volumes" => SourceKind::Docker(docker(raw).with_context(section)?),
         other => return Err(keys::later_kind(other).context(section())),

@@ -33,7 +33,18 @@ pub(super) const REPOSITORY: &[&str] = &[
 pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel", "max_block", "rate_limit"];
 pub(super) const SQLITE: &[&str] = &["kind", "path", "method", "rate_limit"];
 pub(super) const REDIS: &[&str] = &["kind", "url", "password_file", "rate_limit"];
-pub(super) const FILES: &[&str] = &["kind", "root", "include", "exclude", "one_file_system", "rate_limit"];
+pub(super) const FILES: &[&str] = &[
+    "kind",
+    "root",
+    "include",
+    "exclude",
+    "one_file_system",
+    "exclude_if_present",
+    "exclude_caches",
+    "allow_empty",
+    "devices",
+    "rate_limit",
+];
 pub(super) const DOCKER: &[&str] = &[
     "kind",
     "socket",

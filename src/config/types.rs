@@ -174,7 +174,7 @@ pub enum SqliteMethod {
 }
 
 /// A tree of files.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct FilesSource {
     /// The root directory, or one file.
     pub root: PathBuf,
@@ -186,6 +186,18 @@ pub struct FilesSource {
     pub exclude: Vec<String>,
     /// Whether other file systems below the root are left out.
     pub one_file_system: bool,
+    /// A directory that holds one of these names is left out, but for that file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_if_present: Vec<String>,
+    /// Whether directories that hold a CACHEDIR.TAG are left out, but for the tag.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exclude_caches: bool,
+    /// Whether a source that had entries may have none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_empty: bool,
+    /// Whether restores make device nodes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub devices: bool,
 }
 
 /// Volumes of a Docker engine, and the definitions of their containers and networks.

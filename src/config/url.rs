@@ -67,9 +67,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             let name = derived_name(&root.file_name().unwrap_or_default().to_string_lossy(), "files");
             let kind = SourceKind::Files(FilesSource {
                 root,
-                include: vec![],
-                exclude: vec![],
-                one_file_system: false,
+                ..FilesSource::default()
             });
             Ok(SourceConfig {
                 name,

@@ -340,35 +340,6 @@ fn without_dir_times(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, Stri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_that_differs_under_equal_facts_is_found_with_checksum() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("root");
-    fs::create_dir(&root).unwrap();
-    tree(&root);
-    let before = describe(&root);
-    let (vault, _) = backup(&root).await;
-    for (name, at) in [("a/regular", 0), ("a/big", 3_000_000), ("sparse", 5 << 20)] {
-        let path = root.join(name);
-        let meta = path.metadata().unwrap();
-        fs::File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .write_all_at(b"!", at)
-            .unwrap();
-        set_time(&path, meta.mtime(), meta.mtime_nsec());
-    }
-    let report = put_back(&vault, &root, &FilesRestoreOptions::default()).await.unwrap();
-    assert_eq!(report.bytes, 0);
-    let options = FilesRestoreOptions {
-        checksum: true,
-        ..FilesRestoreOptions::default()
-    };
-    put_back(&vault, &root, &options).await.unwrap();
-    same(&before, &describe(&root));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn selected_paths_alone_are_restored_with_whole_hard_links() {
     let dir = tempfile::tempdir().unwrap();
     let (root, target) = (dir.path().join("root"), dir.path().join("target"));
@@ -842,7 +813,7 @@ proptest! {
             let (wanted, stood) = (describe(&root), describe(&target));
             let kept_nothing = fs::read_dir(&target).unwrap().next().is_none();
             let (vault, _) = backup(&root).await;
-            let options = FilesRestoreOptions { delete: true, checksum: true, ..FilesRestoreOptions::default() };
+            let options = FilesRestoreOptions { delete: true, ..FilesRestoreOptions::default() };
             match put_back(&vault, &target, &options).await {
                 Ok(report) => {
                     same(&wanted, &describe(&target));

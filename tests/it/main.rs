@@ -27,6 +27,8 @@ mod docker_cleanup;
 mod end_to_end;
 mod faults;
 mod files;
+mod files_exact;
+mod files_odd;
 mod help;
 mod kill;
 mod packaging;

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, JobConfig, SourceKind};
 use crate::error::Result;
-use crate::sources::files::{FilesOptions, FilesSource};
+use crate::sources::files::FilesSource;
 
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -53,12 +53,10 @@ impl Watch {
         let mut watched = Vec::new();
         for source in sources {
             match &source.kind {
-                SourceKind::Files(files) => watched.push(Watched::Files(Box::new(FilesSource::new(FilesOptions {
-                    root: files.root.clone(),
-                    include: files.include.clone(),
-                    exclude: files.exclude.clone(),
-                    one_file_system: files.one_file_system,
-                })?))),
+                SourceKind::Files(files) => {
+                    let options = crate::commands::open::files_options(files);
+                    watched.push(Watched::Files(Box::new(FilesSource::new(options)?)));
+                }
                 SourceKind::Sqlite(sqlite) => watched.push(Watched::Sqlite(sqlite.path.clone())),
                 _ => {}
             }

@@ -278,6 +278,7 @@ impl Source for DockerSource {
             reporter,
             task: name,
             cancel,
+            spool_dir,
         };
         let read = reading.volumes(writer, &selected.volumes, &mut contents.volumes).await;
         // Containers are started again before anything else is decided.

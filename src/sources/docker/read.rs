@@ -1,6 +1,5 @@
 //! Volumes into the archive: through the mount point, or through the archive API.
 
-use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use crate::docker::{Engine, text};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
 use crate::sources::Notes;
+use crate::sources::files::links::Links;
 use crate::sources::files::patterns::Patterns;
 use crate::sources::files::read::{Totals, TreeReader};
 use crate::sources::files::walk::WalkOptions;
@@ -31,6 +31,7 @@ pub(super) struct Reading<'a> {
     pub(super) reporter: SharedReporter,
     pub(super) task: String,
     pub(super) cancel: CancellationToken,
+    pub(super) spool_dir: PathBuf,
 }
 
 impl Reading<'_> {
@@ -72,11 +73,12 @@ impl Reading<'_> {
         path: PathBuf,
     ) -> Result<(SequentialWriter, Totals)> {
         let stream = format!("volumes/{name}");
-        let (notes, reporter, task, cancel) = (
+        let (notes, reporter, task, cancel, spool) = (
             Arc::clone(&self.notes),
             self.reporter.clone(),
             self.task.clone(),
             self.cancel.clone(),
+            self.spool_dir.clone(),
         );
         blocking(move || {
             let root = open_root(&path)?;
@@ -84,7 +86,7 @@ impl Reading<'_> {
                 root: path,
                 ..FilesOptions::default()
             };
-            let facts = tree_facts(&options, &root)?;
+            let facts = tree_facts(&options, &root, &notes)?;
             let prefix = format!("{stream}/").into_bytes();
             store_root(&mut writer, &prefix, &facts)?;
             let mut reader = TreeReader {
@@ -93,10 +95,10 @@ impl Reading<'_> {
                 reporter: &reporter,
                 task: &task,
                 cancel: &cancel,
-                links: HashMap::new(),
-                link_bytes: 0,
+                links: Links::default(),
                 totals: Totals::default(),
                 prefix: &prefix,
+                spool: &spool,
             };
             reader.run(root.as_fd(), &Patterns::new(&[], &[])?, WalkOptions::default())?;
             let totals = reader.totals;
@@ -156,6 +158,7 @@ pub(super) fn store_root(writer: &mut SequentialWriter, prefix: &[u8], facts: &T
     let mut meta = EntryMeta::file(prefix, 0, facts.mtime);
     meta.kind = EntryKind::Directory;
     (meta.mode, meta.uid, meta.gid) = (facts.mode, facts.uid, facts.gid);
+    meta.pax = facts.records()?;
     writer.begin_entry(&meta)?;
     writer.finish_entry(false)
 }

@@ -43,6 +43,10 @@ pub struct DockerRestoreOptions {
     pub clean: bool,
     /// Moves away what the backup does not know.
     pub delete: bool,
+    /// Takes files for unchanged by size and time.
+    pub trust_times: bool,
+    /// Makes device nodes; through the archive API the engine makes them.
+    pub devices: bool,
     /// How volumes are reached.
     pub access: Access,
     /// Containers (names or compose services) that are stopped meanwhile.
@@ -64,6 +68,8 @@ impl Default for DockerRestoreOptions {
             paths: Vec::new(),
             clean: false,
             delete: false,
+            trust_times: false,
+            devices: false,
             access: Access::Auto,
             quiesce: Vec::new(),
             stop_timeout: Duration::from_secs(30),
@@ -88,6 +94,8 @@ pub struct VolumeReport {
     pub bytes: u64,
     /// Where what was replaced is kept.
     pub previous: Option<PathBuf>,
+    /// What could not be made as it was.
+    pub lost: u64,
     /// Whether it went through the archive API.
     pub by_archive: bool,
 }
@@ -189,10 +197,10 @@ async fn into_tree(
         task: options.task.clone(),
         paths: options.paths.clone(),
         delete: options.delete,
-        devices: true,
+        trust_times: options.trust_times,
+        devices: options.devices,
         stream: volume.stream(),
         prefix: format!("{}/", volume.stream()).into_bytes(),
-        ..FilesRestoreOptions::default()
     };
     let done = files::restore(reader.clone(), target, &how, reporter.clone(), cancel.clone()).await?;
     Ok(VolumeReport {
@@ -202,6 +210,7 @@ async fn into_tree(
         unchanged: done.unchanged,
         bytes: done.bytes,
         previous: done.previous,
+        lost: done.lost,
         by_archive: false,
     })
 }
@@ -405,6 +414,7 @@ impl Place<'_> {
             unchanged: 0,
             bytes: sent.bytes,
             previous: None,
+            lost: 0,
             by_archive: true,
         })
     }

@@ -118,6 +118,7 @@ impl Tree {
             gid: root.gid,
             mtime: root.mtime,
             order: TreeOrder::Components,
+            attributes: None,
         };
         super::read::store_root(writer, &prefix, &facts)?;
         let mut own = root.path.clone();

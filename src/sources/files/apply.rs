@@ -27,6 +27,11 @@ pub(super) fn staged_name(number: u64) -> String {
     format!("{:x}/{number}", number >> 12)
 }
 
+/// Returns whether a path lies in a directory; everything lies in the root, whose path is empty.
+fn lies_in(path: &[u8], directory: &[u8]) -> bool {
+    directory.is_empty() || path.starts_with(directory) && path.get(directory.len()) == Some(&b'/')
+}
+
 /// Makes `Timestamps` that set the modification time.
 pub(super) fn times(mtime: (i64, u32)) -> Timestamps {
     let time = Timespec {
@@ -45,7 +50,7 @@ impl Places {
         let mut open: Vec<(Vec<u8>, DirMeta)> = Vec::new();
         journal::forwards(journal, &mut |step| {
             while let Some((path, _)) = open.last() {
-                if step.path.starts_with(path) && step.path.get(path.len()) == Some(&b'/') {
+                if lies_in(&step.path, path) {
                     break;
                 }
                 if let Some((path, meta)) = open.pop() {
@@ -116,6 +121,9 @@ impl Places {
     }
 
     fn do_dir(&self, path: &[u8]) -> Result<()> {
+        if path.is_empty() {
+            return Ok(());
+        }
         let (parent, name) = beneath::split(path);
         let dir = beneath::make_dirs(&self.root, parent, |_| Ok(()))?;
         match beneath::stat(&dir, name)? {
@@ -155,6 +163,12 @@ impl Places {
 
     fn undo_step(&self, step: &Step) -> Result<()> {
         let (parent, name) = beneath::split(&step.path);
+        if step.path.is_empty() {
+            if let Action::Directory { old: Some(old), .. } = &step.action {
+                set_meta(&self.root, old, &mut |_| {});
+            }
+            return Ok(());
+        }
         if let Action::RemoveDir(old) = &step.action {
             let fd = beneath::make_dirs(&self.root, &step.path, |_| Ok(()))?;
             set_meta(&fd, old, &mut |_| {});
@@ -206,9 +220,15 @@ pub(super) fn set_meta(fd: impl AsFd, meta: &DirMeta, failed: &mut dyn FnMut(&st
         // A program that runs as its owner must not run as somebody else.
         mode &= 0o1777;
     }
-    attrs::write(&fd, &meta.pax, &mut |name, errno| {
-        failed(&format!("extended attribute: \"{name}\": {errno}"));
-    });
+    mode = attrs::write(
+        &attrs::Place::open(&fd),
+        &meta.pax,
+        meta.exact,
+        mode,
+        &mut |name, errno| {
+            failed(&format!("extended attribute: \"{name}\": {errno}"));
+        },
+    );
     if let Err(errno) = rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)) {
         failed(&format!("mode: {errno}"));
     }
@@ -251,6 +271,7 @@ mod tests {
             gid: 0,
             mtime: (1, 2),
             pax: std::collections::BTreeMap::new(),
+            exact: true,
         };
         let step = |path: &str, existed, action| Step {
             path: path.as_bytes().to_vec(),

@@ -11,6 +11,9 @@ use rustix::io::Errno;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 
+/// Bytes of a path at most: what a backup takes and a restore accepts.
+pub(crate) const MAX_PATH_BYTES: usize = 65_536;
+
 /// How a directory is opened.
 pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -36,7 +39,7 @@ pub(crate) fn checked(path: &[u8]) -> Result<&[u8]> {
             || component.contains(&0)
             || component.len() > 255
     };
-    if trimmed.len() > 65_536 || trimmed.split(|b| *b == b'/').any(bad) {
+    if trimmed.len() > MAX_PATH_BYTES || trimmed.split(|b| *b == b'/').any(bad) {
         return Err(Error::corrupt(format!(
             "the backup holds the path \"{}\", which climbs or is not a path",
             show(path)
@@ -104,6 +107,12 @@ pub(crate) fn stat_path(root: impl AsFd, path: &[u8]) -> Result<Option<Stat>> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(io(errno)),
     }
+}
+
+/// Returns the modification time, within what a header can say whatever a filesystem makes of it.
+pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    (stat.st_mtime.max(-i64::MAX + 1), nanoseconds.min(999_999_999))
 }
 
 /// Turns an error number into this crate's error.

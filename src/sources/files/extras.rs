@@ -4,7 +4,7 @@ use rustix::fs::FileType;
 
 use super::journal::{Action, DirMeta, Step};
 use super::patterns::Patterns;
-use super::stage::{Stager, dir_meta};
+use super::stage::{Stager, live_meta};
 use super::walk::{Found, Walker};
 use crate::error::Result;
 
@@ -46,7 +46,8 @@ impl Stager<'_> {
                 continue;
             }
             if is_dir {
-                live.leaving.push((found.path, dir_meta(&found.stat)));
+                let meta = live_meta(&found.dir, found.name(), &found.stat);
+                live.leaving.push((found.path, meta));
             } else {
                 self.report.deleted += 1;
                 self.journal.add(&Step {

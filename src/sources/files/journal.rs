@@ -23,6 +23,9 @@ pub(super) struct DirMeta {
     pub(super) mtime: (i64, u32),
     #[serde(default)]
     pub(super) pax: BTreeMap<String, Vec<u8>>,
+    /// Whether `pax` has all attributes, so that others go. Journals without it do not know.
+    #[serde(default)]
+    pub(super) exact: bool,
 }
 
 /// What is done at a path.

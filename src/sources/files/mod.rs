@@ -5,10 +5,13 @@
 //! (see [`crate::sources::sqlite::registry`]). `docs/files.md` tells the rest.
 
 mod apply;
+mod aside;
 pub(crate) mod attrs;
 pub(crate) mod beneath;
+mod compare;
 mod extras;
 mod journal;
+pub(crate) mod links;
 pub(crate) mod listing;
 pub mod patterns;
 pub(crate) mod read;
@@ -18,7 +21,7 @@ mod stage;
 mod staged_file;
 pub(crate) mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +75,22 @@ pub struct TreeFacts {
     /// The order of its entries.
     #[serde(default)]
     pub order: TreeOrder,
+    /// Its extended attributes, ACLs among them, values in hex. Missing in backups that did not read them, nor those of
+    /// links, pipes and devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<BTreeMap<String, String>>,
+}
+
+impl TreeFacts {
+    /// Returns the root's attributes as pax records.
+    pub(crate) fn records(&self) -> Result<attrs::Records> {
+        let decode = |(name, value): (&String, &String)| {
+            let value = hex::decode(value)
+                .map_err(|e| Error::corrupt("an attribute of the tree's root is no hex").with_cause(e))?;
+            Ok((format!("{}{name}", attrs::PREFIX), value))
+        };
+        self.attributes.iter().flatten().map(decode).collect()
+    }
 }
 
 /// In which order the entries of a tree stand in the archive. It ascends, so that none can stand twice.
@@ -178,6 +197,7 @@ impl Source for FilesSource {
             writer,
             reporter,
             cancel,
+            spool_dir,
             ..
         } = context;
         let (options, patterns) = (self.options.clone(), self.patterns.clone());
@@ -185,17 +205,17 @@ impl Source for FilesSource {
         let (writer, totals, note_counts) = blocking(move || {
             let notes = Notes::new(name.clone(), reporter.clone());
             let root = open_root(&options.root)?;
-            let facts = tree_facts(&options, &root)?;
+            let facts = tree_facts(&options, &root, &notes)?;
             let mut reader = read::TreeReader {
                 writer: &mut writer,
                 notes: &notes,
                 reporter: &reporter,
                 task: &name,
                 cancel: &cancel,
-                links: HashMap::new(),
-                link_bytes: 0,
+                links: links::Links::default(),
                 totals: read::Totals::default(),
                 prefix: b"",
+                spool: &spool_dir,
             };
             reader.run(
                 root.as_fd(),
@@ -224,8 +244,16 @@ impl Source for FilesSource {
 }
 
 /// Looks at the root of a tree.
-pub(crate) fn tree_facts(options: &FilesOptions, root: &std::fs::File) -> Result<TreeFacts> {
+pub(crate) fn tree_facts(options: &FilesOptions, root: &std::fs::File, notes: &Notes) -> Result<TreeFacts> {
     let stat = rustix::fs::fstat(root).map_err(beneath::io)?;
+    let records = attrs::read(&attrs::Place::open(root), &mut |name, why| {
+        notes.add(crate::report::Note::new(
+            "xattr-lost",
+            ".",
+            format!("extended attribute \"{name}\" of the root is not in the backup: {why}"),
+        ));
+    });
+    let bare = |key: String| key.strip_prefix(attrs::PREFIX).map(str::to_owned).unwrap_or(key);
     Ok(TreeFacts {
         root: options.root.display().to_string(),
         include: options.include.clone(),
@@ -234,8 +262,14 @@ pub(crate) fn tree_facts(options: &FilesOptions, root: &std::fs::File) -> Result
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        mtime: beneath::mtime(&stat),
         order: TreeOrder::Paths,
+        attributes: Some(
+            records
+                .into_iter()
+                .map(|(key, value)| (bare(key), hex::encode(value)))
+                .collect(),
+        ),
     })
 }
 

@@ -4,14 +4,17 @@
 //! that length, one that grows is cut there, and either is marked `changed` and noted. A file is read straight into
 //! the archive's buffer. Nothing is lost in silence: whatever is not stored as it was is a note.
 
-use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
+use super::aside::{self, Aside};
+use super::attrs::Place;
 use super::beneath::{self, show};
+use super::links::{Links, Name};
 use super::patterns::Patterns;
 use super::walk::{Found, WalkOptions, Walker, id};
 use super::{attrs, sparse};
@@ -20,9 +23,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
 use crate::sources::Notes;
 use crate::sources::sqlite::registry;
-
-/// Bytes of remembered paths of files with several names; later ones are stored as copies.
-const MAX_LINK_BYTES: usize = 4 << 20;
 
 /// What was read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,12 @@ pub(crate) struct TreeReader<'a> {
     pub(crate) reporter: &'a SharedReporter,
     pub(crate) task: &'a str,
     pub(crate) cancel: &'a CancellationToken,
-    pub(crate) links: HashMap<(u64, u64), Vec<u8>>,
-    pub(crate) link_bytes: usize,
+    pub(crate) links: Links,
     pub(crate) totals: Totals,
     /// Stands before every path in the archive; empty, or a directory with its slash.
     pub(crate) prefix: &'a [u8],
+    /// Where long files that do not say how long they are lie meanwhile.
+    pub(crate) spool: &'a Path,
 }
 
 impl TreeReader<'_> {
@@ -96,8 +97,12 @@ impl TreeReader<'_> {
             FileType::Directory => {
                 let mut meta = meta_of(found, EntryKind::Directory);
                 meta.path.push(b'/');
-                if let Ok(fd) = rustix::fs::openat(&found.dir, found.name(), beneath::DIRECTORY, Mode::empty()) {
-                    meta.pax = self.xattrs(&fd, &found.path);
+                match rustix::fs::openat(&found.dir, found.name(), beneath::DIRECTORY, Mode::empty()) {
+                    Ok(fd) => meta.pax = self.xattrs(&Place::open(&fd), &found.path),
+                    // Whoever may not list a directory may still ask for its attributes.
+                    Err(Errno::ACCESS) => meta.pax = self.xattrs(&named(found), &found.path),
+                    // The walk says what became of it.
+                    Err(_) => {}
                 }
                 self.store_bare(&meta)
             }
@@ -105,6 +110,7 @@ impl TreeReader<'_> {
                 Ok(target) => {
                     let mut meta = meta_of(found, EntryKind::Symlink);
                     meta.link = Some(target.into_bytes());
+                    meta.pax = self.xattrs(&named(found), &found.path);
                     self.store_bare(&meta)
                 }
                 Err(errno) => {
@@ -112,7 +118,11 @@ impl TreeReader<'_> {
                     Ok(())
                 }
             },
-            FileType::Fifo => self.store_bare(&meta_of(found, EntryKind::Fifo)),
+            FileType::Fifo => {
+                let mut meta = meta_of(found, EntryKind::Fifo);
+                meta.pax = self.xattrs(&named(found), &found.path);
+                self.store_bare(&meta)
+            }
             kind @ (FileType::CharacterDevice | FileType::BlockDevice) => {
                 let kind = if kind == FileType::BlockDevice {
                     EntryKind::BlockDevice
@@ -120,6 +130,7 @@ impl TreeReader<'_> {
                     EntryKind::CharDevice
                 };
                 let mut meta = meta_of(found, kind);
+                meta.pax = self.xattrs(&named(found), &found.path);
                 meta.device = Some((
                     rustix::fs::major(found.stat.st_rdev),
                     rustix::fs::minor(found.stat.st_rdev),
@@ -141,8 +152,37 @@ impl TreeReader<'_> {
         }
     }
 
+    /// Begins an entry, or says why it cannot stand in the archive: one odd file is not the end of the others. Returns
+    /// whether it was begun.
+    fn begin(&mut self, meta: &EntryMeta) -> Result<bool> {
+        let Err(error) = self.begin_below_prefix(meta) else {
+            return Ok(true);
+        };
+        match error.kind() {
+            ErrorKind::LimitExceeded if meta.pax.keys().any(|key| key.starts_with(attrs::PREFIX)) => {
+                self.note(
+                    "xattr-lost",
+                    &meta.path,
+                    "its extended attributes are not in the backup: they are larger than a header may be",
+                );
+                let mut bare = meta.clone();
+                bare.pax.retain(|key, _| !key.starts_with(attrs::PREFIX));
+                self.begin(&bare)
+            }
+            ErrorKind::LimitExceeded | ErrorKind::Invalid => {
+                self.note(
+                    "unreadable",
+                    &meta.path,
+                    format!("is not in the backup: {}", error.chain()),
+                );
+                Ok(false)
+            }
+            _ => Err(error),
+        }
+    }
+
     /// Begins an entry under the tree's prefix; a hard link's target lies under it too.
-    fn begin(&mut self, meta: &EntryMeta) -> Result<()> {
+    fn begin_below_prefix(&mut self, meta: &EntryMeta) -> Result<()> {
         if self.prefix.is_empty() {
             return self.writer.begin_entry(meta);
         }
@@ -155,9 +195,10 @@ impl TreeReader<'_> {
     }
 
     fn store_bare(&mut self, meta: &EntryMeta) -> Result<()> {
-        self.begin(meta)?;
-        self.writer.finish_entry(false)?;
-        self.count(0);
+        if self.begin(meta)? {
+            self.writer.finish_entry(false)?;
+            self.count(0);
+        }
         Ok(())
     }
 
@@ -174,8 +215,8 @@ impl TreeReader<'_> {
         }
     }
 
-    fn xattrs(&self, fd: impl AsFd, path: &[u8]) -> std::collections::BTreeMap<String, Vec<u8>> {
-        attrs::read(fd, &mut |name, why| {
+    fn xattrs(&self, place: &Place<'_>, path: &[u8]) -> attrs::Records {
+        attrs::read(place, &mut |name, why| {
             self.note(
                 "xattr-lost",
                 path,
@@ -186,46 +227,37 @@ impl TreeReader<'_> {
 
     /// Returns whether the file was stored as a further name of one that is in the archive already.
     fn store_as_link(&mut self, found: &Found) -> Result<bool> {
-        if found.stat.st_nlink < 2 {
-            return Ok(false);
+        match self.links.look(&found.stat) {
+            Name::First => Ok(false),
+            Name::Further(first) => {
+                let mut meta = meta_of(found, EntryKind::Hardlink);
+                meta.link = Some(first.to_vec());
+                self.store_bare(&meta)?;
+                Ok(true)
+            }
+            Name::OfAnother => {
+                self.note(
+                    "link-as-copy",
+                    &found.path,
+                    "is stored as a file of its own: its inode changed since another name of it was read",
+                );
+                Ok(false)
+            }
         }
-        if let Some(first) = self.links.get(&id(&found.stat)) {
-            let mut meta = meta_of(found, EntryKind::Hardlink);
-            meta.link = Some(first.clone());
-            self.store_bare(&meta)?;
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    fn remember_link(&mut self, found: &Found) {
-        if found.stat.st_nlink < 2 {
-            return;
-        }
-        if self.link_bytes + found.path.len() + 64 > MAX_LINK_BYTES {
-            self.note(
-                "link-as-copy",
-                &found.path,
-                "has several names; too many such files are remembered, so its others are stored as copies",
-            );
-            return;
-        }
-        self.link_bytes += found.path.len() + 64;
-        self.links.insert(id(&found.stat), found.path.clone());
     }
 
     fn store_file(&mut self, found: &Found) -> Result<()> {
         if self.store_as_link(found)? {
             return Ok(());
         }
-        let fd = match open_file(found) {
-            Ok(fd) => fd,
+        let opened = open_file(found).and_then(|fd| rustix::fs::fstat(&fd).map(|stat| (fd, stat)));
+        let (fd, stat) = match opened {
+            Ok(opened) => opened,
             Err(errno) => {
                 self.lost(found, errno);
                 return Ok(());
             }
         };
-        let stat = rustix::fs::fstat(&fd).map_err(beneath::io)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             self.note("vanished", &found.path, "became something else before it was read");
             return Ok(());
@@ -247,26 +279,12 @@ impl TreeReader<'_> {
             },
             EntryKind::File,
         );
-        meta.pax = self.xattrs(&fd, &found.path);
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let holes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size;
-        let segments = if holes { sparse::segments(&fd, size) } else { None };
-        let changed = if let Some(segments) = segments {
-            self.store_sparse(&fd, &mut meta, &segments, size)?
-        } else {
-            meta.size_bytes = size;
-            self.begin(&meta)?;
-            self.copy(&fd, &found.path, 0, size)?.map_or(Some("shrank"), |()| None)
+        meta.pax = self.xattrs(&Place::open(&fd), &found.path);
+        let Some(Stored { size, shrank }) = self.store_data(&fd, &mut meta, found, &stat)? else {
+            return Ok(());
         };
-        let after = rustix::fs::fstat(&fd).map_err(beneath::io)?;
-        let changed = changed.or_else(|| match () {
-            () if after.st_size > stat.st_size => Some("grew"),
-            () if after.st_size < stat.st_size => Some("shrank"),
-            () if (after.st_mtime, after.st_mtime_nsec) != (stat.st_mtime, stat.st_mtime_nsec) => {
-                Some("was written to")
-            }
-            () => None,
-        });
+        let after = rustix::fs::fstat(&fd).ok();
+        let changed = shrank.or_else(|| how_it_changed(&stat, after.as_ref()));
         self.writer.finish_entry(changed.is_some())?;
         if let Some(how) = changed {
             self.note(
@@ -275,9 +293,63 @@ impl TreeReader<'_> {
                 format!("{how} while it was read; {size} bytes are stored"),
             );
         }
-        self.remember_link(found);
+        if !self.links.remember(&found.path, after.as_ref().unwrap_or(&stat)) {
+            self.note(
+                "link-as-copy",
+                &found.path,
+                "has several names; too many such files are remembered, so its others are stored as copies",
+            );
+        }
         self.count(size);
         Ok(())
+    }
+
+    /// Stores the data of an open file; `None` if there is no entry of it.
+    fn store_data(&mut self, fd: &OwnedFd, meta: &mut EntryMeta, found: &Found, stat: &Stat) -> Result<Option<Stored>> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let holes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size;
+        if let Some(segments) = holes.then(|| sparse::segments(fd, size)).flatten() {
+            return self.store_sparse(fd, meta, &segments, size);
+        }
+        if stat.st_blocks == 0 && size <= aside::MOST_ANNOUNCED {
+            return self.store_unannounced(fd, meta, found);
+        }
+        meta.size_bytes = size;
+        if !self.begin(meta)? {
+            return Ok(None);
+        }
+        let shrank = self.copy(fd, &found.path, 0, size)?.is_none().then_some("shrank");
+        Ok(Some(Stored { size, shrank }))
+    }
+
+    /// Stores a file whose size by stat may be none.
+    fn store_unannounced(&mut self, fd: &OwnedFd, meta: &mut EntryMeta, found: &Found) -> Result<Option<Stored>> {
+        // The look for holes may have moved it; what cannot be moved is at its beginning.
+        let _ = rustix::fs::seek(fd, SeekFrom::Start(0));
+        let data = match aside::read(fd, self.spool) {
+            Ok(data) => data,
+            Err(why) => {
+                self.note("unreadable", &found.path, format!("is not in the backup: {why}"));
+                return Ok(None);
+            }
+        };
+        meta.size_bytes = match &data {
+            Aside::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(0),
+            Aside::Spooled(_, length) => *length,
+        };
+        if !self.begin(meta)? {
+            return Ok(None);
+        }
+        match data {
+            Aside::Memory(bytes) => self.writer.write(&bytes)?,
+            Aside::Spooled(file, length) => {
+                self.copy(&file, &found.path, 0, length)?;
+            }
+        }
+        Ok(Some(Stored {
+            size: meta.size_bytes,
+            shrank: None,
+        }))
     }
 
     fn store_sparse(
@@ -286,22 +358,25 @@ impl TreeReader<'_> {
         meta: &mut EntryMeta,
         segments: &[sparse::Segment],
         size: u64,
-    ) -> Result<Option<&'static str>> {
+    ) -> Result<Option<Stored>> {
         let map = sparse::map(segments);
         let data: u64 = segments.iter().map(|s| s.1).sum();
         meta.size_bytes = u64::try_from(map.len()).unwrap_or(u64::MAX).saturating_add(data);
         meta.pax
             .extend(sparse::records(&[self.prefix, &meta.path].concat(), size));
-        self.begin(meta)?;
+        if !self.begin(meta)? {
+            return Ok(None);
+        }
         self.writer.write(&map)?;
+        let mut shrank = None;
         for (offset, len) in segments {
-            rustix::fs::seek(fd, SeekFrom::Start(*offset)).map_err(beneath::io)?;
             if self.copy(fd, &meta.path, *offset, *len)?.is_none() {
                 // Segments after this one are padded by `finish_entry`.
-                return Ok(Some("shrank"));
+                shrank = Some("shrank");
+                break;
             }
         }
-        Ok(None)
+        Ok(Some(Stored { size, shrank }))
     }
 
     /// Copies `len` bytes from `offset` into the entry; `None` if the file ended or could not be read before that.
@@ -331,6 +406,32 @@ impl TreeReader<'_> {
         }
         Ok(Some(()))
     }
+}
+
+/// What of a file is in the archive.
+struct Stored {
+    size: u64,
+    /// Whether it ended before its size by stat.
+    shrank: Option<&'static str>,
+}
+
+/// Says what happened to a file between two looks at it.
+fn how_it_changed(before: &Stat, after: Option<&Stat>) -> Option<&'static str> {
+    let Some(after) = after else {
+        return Some("could not be looked at again");
+    };
+    match () {
+        () if after.st_size > before.st_size => Some("grew"),
+        () if after.st_size < before.st_size => Some("shrank"),
+        () if (after.st_mtime, after.st_mtime_nsec) != (before.st_mtime, before.st_mtime_nsec) => {
+            Some("was written to")
+        }
+        () => None,
+    }
+}
+
+fn named(found: &Found) -> Place<'static> {
+    Place::named(&found.dir, found.name())
 }
 
 impl Found {
@@ -363,7 +464,7 @@ fn meta_of(found: &Found, kind: EntryKind) -> EntryMeta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        mtime: beneath::mtime(stat),
         link: None,
         device: None,
         pax: std::collections::BTreeMap::new(),

@@ -33,8 +33,8 @@ pub struct FilesRestoreOptions {
     pub task: String,
     /// Globs of the paths to restore, as a source's includes; nothing here means everything.
     pub paths: Vec<String>,
-    /// Compares content even where size, time, mode and owner are equal.
-    pub checksum: bool,
+    /// Takes a file for that of the backup where size, time, mode, owner and attributes are equal, without reading it.
+    pub trust_times: bool,
     /// Moves away what the backup does not know, within what it would have taken.
     pub delete: bool,
     /// Makes device nodes (only as root).
@@ -50,7 +50,7 @@ impl Default for FilesRestoreOptions {
         Self {
             task: STREAM.to_owned(),
             paths: Vec::new(),
-            checksum: false,
+            trust_times: false,
             delete: false,
             devices: false,
             stream: STREAM.to_owned(),
@@ -76,6 +76,8 @@ pub struct FilesRestoreReport {
     pub previous: Option<PathBuf>,
     /// Notes made.
     pub notes: u64,
+    /// Those of them about something that could not be made as it was.
+    pub lost: u64,
 }
 
 /// Restores a tree into `target`, which is made if it does not exist.
@@ -122,6 +124,14 @@ fn run(
     let staged = OwnedFd::from(File::open(&staging)?);
     let journal = JournalWriter::create(&staging.join("journal"))?;
     let mut stager = Stager::new(&root, &staged, journal, options, reporter)?;
+    let root_meta = if options.paths.is_empty() {
+        Some(root_meta(facts)?)
+    } else {
+        None
+    };
+    if let Some(new) = &root_meta {
+        stager.plan_root(new)?;
+    }
     reporter.phase(&options.task, "stage");
     stager.stage_all(reader, facts, cancel, runtime)?;
     let Stager {
@@ -145,7 +155,8 @@ fn run(
     let journal = staging.join("journal");
     let done = places.finish(&journal, &mut |path, what| {
         if failures.insert(what.split(':').next().unwrap_or(what).to_owned()) {
-            reporter.note(&options.task, Note::new("metadata-not-set", show(path), what));
+            let path = if path.is_empty() { ".".to_owned() } else { show(path) };
+            reporter.note(&options.task, Note::new("metadata-not-set", path, what));
         }
     });
     if let Err(cause) = done {
@@ -156,25 +167,36 @@ fn run(
                 .with_hint("Files stand half restored: finish or undo the restore.")),
         };
     }
-    report.notes += u64::try_from(failures.len()).unwrap_or(0);
-    if options.paths.is_empty() {
-        let meta = DirMeta {
-            mode: facts.mode,
-            uid: facts.uid,
-            gid: facts.gid,
-            mtime: facts.mtime,
-            pax: std::collections::BTreeMap::new(),
-        };
-        end(&staging, &previous, keep)?;
+    let failures = u64::try_from(failures.len()).unwrap_or(0);
+    report.notes += failures;
+    report.lost += failures;
+    end(&staging, &previous, keep)?;
+    if let Some(meta) = root_meta {
+        // The end of the staging directory changed the root's time; what could not be set was told before.
         set_meta(&places.root, &meta, &mut |_| {});
-    } else {
-        end(&staging, &previous, keep)?;
     }
     rustix::fs::syncfs(&places.root)
         .map_err(beneath::io)
         .context("write the tree to disk")?;
     report.previous = keep.then_some(previous);
     Ok(report)
+}
+
+/// Returns what the root of the tree gets. Of a backup that did not read the root's attributes, those that are there stay.
+fn root_meta(facts: &TreeFacts) -> Result<DirMeta> {
+    if [facts.uid, facts.gid].contains(&u32::MAX) {
+        return Err(Error::corrupt(
+            "the backup's root belongs to nobody: 4294967295 is no owner",
+        ));
+    }
+    Ok(DirMeta {
+        mode: facts.mode,
+        uid: facts.uid,
+        gid: facts.gid,
+        mtime: facts.mtime,
+        pax: facts.records()?,
+        exact: facts.attributes.is_some(),
+    })
 }
 
 /// Removes the staging directory unless the restore got beyond staging.

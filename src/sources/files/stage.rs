@@ -3,20 +3,23 @@
 //! The paths of the archive are judged here: they may not climb, must ascend, and none may lie below something that is no
 //! directory. The live tree is only looked at; everything is written below the staging directory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
+use super::attrs::{self, Place};
 use super::beneath::{self, show};
+use super::compare::Comparison;
 use super::extras::Extras;
 use super::journal::{Action, DirMeta, JournalWriter, Step};
 use super::patterns::Patterns;
 use super::restore::{FilesRestoreOptions, FilesRestoreReport};
 use super::staged_file::StagedFile;
-use super::walk::{OWN_PREFIX, OWN_PREVIOUS_PREFIX, WalkOptions, Walker};
+use super::walk::{self, OWN_PREFIX, OWN_PREVIOUS_PREFIX, WalkOptions, Walker};
 use super::{TreeFacts, TreeOrder, sparse};
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta};
@@ -49,6 +52,11 @@ pub(super) struct Stager<'a> {
     pub(super) alone_bytes: usize,
     pub(super) report: FilesRestoreReport,
     pub(super) is_root: bool,
+    /// Whether the backup knows all attributes of files and directories, and those of links, pipes and devices.
+    pub(super) exact: bool,
+    pub(super) exact_specials: bool,
+    /// Live files with several names that an entry of the backup is equal to: no other entry may be the same file.
+    pub(super) taken: HashSet<(u64, u64)>,
     /// The order of the backup's entries.
     pub(super) order: TreeOrder,
 }
@@ -85,6 +93,32 @@ fn choose(
 /// Returns a path of the archive as one of the tree; `None` outside of it, and for its root.
 fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(prefix).filter(|rest| !rest.is_empty())
+}
+
+/// Notes of what is not as it was in the backup.
+const LOSSES: &[&str] = &["metadata-not-set", "skipped-device", "hard-links-not-compared"];
+
+/// Live files with several names that are remembered at most.
+const MAX_TAKEN: usize = 1 << 17;
+
+/// A file of the backup whose data is awaited.
+#[derive(Debug)]
+enum Open {
+    /// It is written beside.
+    Staged(StagedFile),
+    /// It is compared with the live one.
+    Compared(Comparison),
+}
+
+/// What became of a file that was read by itself.
+#[derive(Debug)]
+enum One {
+    /// The archive has no such file.
+    Missing,
+    /// It is staged, or as it was.
+    Done,
+    /// It was only compared, and the live one is another.
+    Differs,
 }
 
 /// Bytes of remembered paths in [`Stager::alone`]; links to later targets become copies.
@@ -125,6 +159,9 @@ impl<'a> Stager<'a> {
             alone_bytes: 0,
             report: FilesRestoreReport::default(),
             is_root: rustix::process::geteuid().is_root(),
+            exact: false,
+            exact_specials: false,
+            taken: HashSet::new(),
             order: TreeOrder::Paths,
         })
     }
@@ -153,6 +190,9 @@ impl Stager<'_> {
             });
         }
         self.order = facts.order;
+        // Through a Docker engine only file capabilities are seen.
+        self.exact = facts.order == TreeOrder::Paths;
+        self.exact_specials = self.exact && facts.attributes.is_some();
         if self.options.delete && facts.order != TreeOrder::Paths {
             return Err(Error::unsupported(
                 "what the backup does not know cannot be removed: this tree was read through a Docker engine",
@@ -166,7 +206,7 @@ impl Stager<'_> {
             choose(reader, &self.options.prefix, &selection, runtime)?
         };
         let mut entries = reader.entries(wanted);
-        let mut open: Option<StagedFile> = None;
+        let mut open: Option<Open> = None;
         while let Some(event) = runtime.block_on(entries.next())? {
             if cancel.is_cancelled() {
                 return Err(Error::new(
@@ -189,14 +229,10 @@ impl Stager<'_> {
                         };
                     }
                 }
-                EntryEvent::Data(data) => {
-                    if let Some(staging) = &mut open {
-                        self.write(staging, &data)?;
-                    }
-                }
+                EntryEvent::Data(data) => self.take(&mut open, &data)?,
                 EntryEvent::End { .. } => {
-                    if let Some(staging) = open.take() {
-                        self.end_file(staging)?;
+                    if let Some(path) = self.end(open.take())? {
+                        self.stage_again(reader, runtime, &path)?;
                     }
                     self.reporter.advance(&self.options.task, 0, 1);
                 }
@@ -214,12 +250,74 @@ impl Stager<'_> {
         Ok(())
     }
 
-    fn write(&mut self, staging: &mut StagedFile, data: &[u8]) -> Result<()> {
-        staging.write(data)?;
+    fn take(&mut self, open: &mut Option<Open>, data: &[u8]) -> Result<()> {
         let len = u64::try_from(data.len()).unwrap_or(0);
-        self.report.bytes += len;
+        match open {
+            None => return Ok(()),
+            Some(Open::Compared(comparison)) => comparison.take(data)?,
+            Some(Open::Staged(staging)) => {
+                staging.write(data)?;
+                self.report.bytes += len;
+            }
+        }
         self.reporter.advance(&self.options.task, len, 0);
         Ok(())
+    }
+
+    /// Ends a file. Returns the path of a live one that turned out to differ: it is to be staged.
+    fn end(&mut self, open: Option<Open>) -> Result<Option<Vec<u8>>> {
+        match open {
+            None => {}
+            Some(Open::Staged(staging)) => self.end_file(staging)?,
+            Some(Open::Compared(comparison)) if comparison.is_equal() => self.report.unchanged += 1,
+            Some(Open::Compared(comparison)) => return Ok(Some(comparison.path)),
+        }
+        Ok(None)
+    }
+
+    /// Stages a file that was only compared.
+    fn stage_again(&mut self, reader: &ArchiveReader, runtime: &tokio::runtime::Handle, path: &[u8]) -> Result<()> {
+        let stored = [&self.options.prefix, path].concat();
+        let begin = |stager: &mut Self, meta| {
+            let staging = stager.begin_file(meta, path.to_vec(), true)?;
+            Ok(Some(Open::Staged(staging)))
+        };
+        match self.read_one(reader, runtime, &stored, &begin)? {
+            One::Missing => Err(Error::corrupt(format!(
+                "the index does not find \"{}\" again",
+                show(path)
+            ))),
+            One::Done | One::Differs => Ok(()),
+        }
+    }
+
+    /// Reads one file of the archive by itself.
+    fn read_one(
+        &mut self,
+        reader: &ArchiveReader,
+        runtime: &tokio::runtime::Handle,
+        stored: &[u8],
+        begin: &dyn Fn(&mut Self, EntryMeta) -> Result<Option<Open>>,
+    ) -> Result<One> {
+        let found = runtime.block_on(reader.find(stored))?;
+        let Some(found) = found.filter(|f| f.kind == EntryKind::File) else {
+            return Ok(One::Missing);
+        };
+        let mut entries = reader.entries(Selection::Entries(vec![found]));
+        let (mut open, mut one) = (None, One::Done);
+        while let Some(event) = runtime.block_on(entries.next())? {
+            match event {
+                EntryEvent::Begin(meta) if meta.kind != EntryKind::File => return Ok(One::Missing),
+                EntryEvent::Begin(meta) => open = begin(self, meta)?,
+                EntryEvent::Data(data) => self.take(&mut open, &data)?,
+                EntryEvent::End { .. } => {
+                    if self.end(open.take())?.is_some() {
+                        one = One::Differs;
+                    }
+                }
+            }
+        }
+        Ok(one)
     }
 
     /// Stages a hard link whose target is not selected: its data is fetched, and further links to that target link
@@ -244,28 +342,17 @@ impl Stager<'_> {
             return self.begin(meta, path).map(|_| ());
         }
         let stored = [&self.options.prefix, target.as_slice()].concat();
-        let found = runtime.block_on(reader.find(&stored))?;
-        let found = found.filter(|f| f.kind == EntryKind::File).ok_or_else(missing)?;
-        let mut entries = reader.entries(Selection::Entries(vec![found]));
-        let mut open = None;
-        while let Some(event) = runtime.block_on(entries.next())? {
-            match event {
-                EntryEvent::Begin(first) => {
-                    if first.kind != EntryKind::File {
-                        return Err(missing());
-                    }
-                    open = self.begin(first, path.clone())?;
-                }
-                EntryEvent::Data(data) => {
-                    if let Some(staging) = &mut open {
-                        self.write(staging, &data)?;
-                    }
-                }
-                EntryEvent::End { .. } => {
-                    if let Some(staging) = open.take() {
-                        self.end_file(staging)?;
-                    }
-                }
+        let begin = |stager: &mut Self, first| stager.begin(first, path.clone());
+        match self.read_one(reader, runtime, &stored, &begin)? {
+            One::Missing => return Err(missing()),
+            One::Done => {}
+            One::Differs => {
+                // The data lies under the target's path, the file under this one.
+                let anew = |stager: &mut Self, meta| {
+                    let staging = stager.begin_file(meta, path.clone(), true)?;
+                    Ok(Some(Open::Staged(staging)))
+                };
+                self.read_one(reader, runtime, &stored, &anew)?;
             }
         }
         let bytes = target.len() + path.len() + 128;
@@ -348,6 +435,7 @@ impl Stager<'_> {
 
     pub(super) fn note(&mut self, code: &str, path: &[u8], message: impl Into<String>) {
         self.report.notes += 1;
+        self.report.lost += u64::from(LOSSES.contains(&code));
         self.reporter
             .note(&self.options.task, Note::new(code, show(path), message));
     }
@@ -397,7 +485,7 @@ impl Stager<'_> {
     }
 
     /// Plans one entry. Returns a file that waits for its data.
-    fn begin(&mut self, meta: EntryMeta, path: Vec<u8>) -> Result<Option<StagedFile>> {
+    fn begin(&mut self, meta: EntryMeta, path: Vec<u8>) -> Result<Option<Open>> {
         let live = self.live(&path)?;
         let kind = live.map(|s| FileType::from_raw_mode(s.st_mode));
         if meta.kind == EntryKind::Directory {
@@ -438,15 +526,20 @@ impl Stager<'_> {
                 })
                 .map(|()| None);
         }
-        if live.is_some_and(|stat| self.is_same(&meta, &path, &stat))
-            && !(self.options.checksum && meta.kind == EntryKind::File)
-        {
-            self.report.unchanged += 1;
-            return Ok(None);
+        if let Some(stat) = live.filter(|stat| self.is_same(&meta, &path, stat)) {
+            // Two files of the backup that are one file here differ from it, whatever they hold.
+            let alone = stat.st_nlink < 2 || meta.kind != EntryKind::File || self.take_inode(&stat, &path);
+            let content = meta.kind == EntryKind::File && meta.size_bytes > 0 && !self.options.trust_times;
+            if alone && !content {
+                self.report.unchanged += 1;
+                return Ok(None);
+            }
+            if alone && let Some(live) = self.open_live(&path) {
+                return Ok(Some(Open::Compared(Comparison::new(path, live, &meta)?)));
+            }
         }
         if meta.kind == EntryKind::File {
-            let compare = self.options.checksum && live.is_some_and(|stat| self.is_same(&meta, &path, &stat));
-            return self.begin_file(meta, path, existed, compare).map(Some);
+            return self.begin_file(meta, path, existed).map(Open::Staged).map(Some);
         }
         if self.stage_special(&meta, &path)? {
             self.report.written += 1;
@@ -459,12 +552,28 @@ impl Stager<'_> {
         Ok(None)
     }
 
+    /// Plans what the root itself gets; what it has is kept for an undo.
+    pub(super) fn plan_root(&mut self, new: &DirMeta) -> Result<()> {
+        let stat = rustix::fs::fstat(self.root).map_err(beneath::io)?;
+        let action = Action::Directory {
+            new: new.clone(),
+            old: Some(live_meta(self.root, b".", &stat)),
+        };
+        self.journal.add(&Step {
+            path: Vec::new(),
+            existed: true,
+            action,
+        })
+    }
+
     fn plan_dir(&mut self, meta: EntryMeta, path: Vec<u8>, live: Option<Stat>) -> Result<()> {
         let is_dir = live.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
         if live.is_some() && !is_dir {
             self.replaced = Some(path.clone());
         }
-        let old = live.filter(|_| is_dir).map(|s| dir_meta(&s));
+        let parent = self.parent.as_ref().and_then(|(_, fd)| fd.as_ref());
+        let old = live.filter(|_| is_dir).zip(parent);
+        let old = old.map(|(stat, parent)| live_meta(parent, beneath::split(&path).1, &stat));
         let mut pax = meta.pax;
         pax.retain(|key, _| key.starts_with(super::attrs::PREFIX));
         let new = DirMeta {
@@ -473,6 +582,7 @@ impl Stager<'_> {
             gid: meta.gid,
             mtime: meta.mtime,
             pax,
+            exact: self.exact,
         };
         self.journal.add(&Step {
             path,
@@ -481,35 +591,73 @@ impl Stager<'_> {
         })
     }
 
+    /// Remembers a live file with several names. Returns whether no entry before it was the same.
+    fn take_inode(&mut self, stat: &Stat, path: &[u8]) -> bool {
+        if self.taken.len() >= MAX_TAKEN && !self.taken.contains(&walk::id(stat)) {
+            self.note_once(
+                "hard-links-not-compared",
+                path,
+                "too many files have several names; whether each has those of the backup alone was not looked at"
+                    .to_owned(),
+            );
+            return true;
+        }
+        self.taken.insert(walk::id(stat))
+    }
+
+    /// Opens a live file to compare it.
+    fn open_live(&self, path: &[u8]) -> Option<File> {
+        let (_, dir) = self.parent.as_ref()?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let name = beneath::split(path).1;
+        rustix::fs::openat(dir.as_ref()?, name, flags, Mode::empty())
+            .ok()
+            .map(File::from)
+    }
+
     fn is_same(&self, meta: &EntryMeta, path: &[u8], stat: &Stat) -> bool {
+        let Some((_, Some(dir))) = &self.parent else {
+            return false;
+        };
+        let name = beneath::split(path).1;
         let owner = !self.is_root || (stat.st_uid, stat.st_gid) == (meta.uid, meta.gid);
         let mode = stat.st_mode & 0o7777 == meta.mode & 0o7777;
         let mtime = stat.st_mtime == meta.mtime.0 && u32::try_from(stat.st_mtime_nsec).is_ok_and(|n| n == meta.mtime.1);
-        match (meta.kind, FileType::from_raw_mode(stat.st_mode)) {
+        let device = || meta.device == Some((rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)));
+        let facts = match (meta.kind, FileType::from_raw_mode(stat.st_mode)) {
             (EntryKind::File, FileType::RegularFile) => {
                 let size = sparse::real_size(&meta.pax).ok().flatten().unwrap_or(meta.size_bytes);
                 owner && mode && mtime && u64::try_from(stat.st_size).is_ok_and(|n| n == size)
             }
             (EntryKind::Symlink, FileType::Symlink) => {
-                let Some((_, Some(dir))) = &self.parent else {
-                    return false;
-                };
-                let target = rustix::fs::readlinkat(dir, beneath::split(path).1, Vec::new());
+                let target = rustix::fs::readlinkat(dir, name, Vec::new());
                 owner && mtime && target.is_ok_and(|t| Some(t.as_bytes()) == meta.link.as_deref())
             }
             (EntryKind::Fifo, FileType::Fifo) => owner && mode,
+            (EntryKind::CharDevice, FileType::CharacterDevice) | (EntryKind::BlockDevice, FileType::BlockDevice) => {
+                owner && mode && device()
+            }
             _ => false,
-        }
+        };
+        let exact = if meta.kind == EntryKind::File {
+            self.exact
+        } else {
+            self.exact_specials
+        };
+        facts && attrs::equal(&Place::named(dir, name), &meta.pax, exact)
     }
 }
 
 /// Returns what the journal keeps of a live directory.
-pub(super) fn dir_meta(stat: &Stat) -> DirMeta {
+pub(super) fn live_meta(parent: impl AsFd, name: &[u8], stat: &Stat) -> DirMeta {
+    let mut exact = true;
+    let pax = attrs::read(&Place::named(parent, name), &mut |_, _| exact = false);
     DirMeta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
-        pax: std::collections::BTreeMap::new(),
+        mtime: beneath::mtime(stat),
+        pax,
+        exact,
     }
 }

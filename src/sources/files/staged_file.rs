@@ -5,9 +5,10 @@ use std::fs::File;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use super::apply::{set_meta, staged_name, times};
+use super::attrs::{self, Place};
 use super::beneath::{self, show};
+use super::compare::Layout;
 use super::journal::{Action, DirMeta, Step};
-use super::sparse;
 use super::stage::Stager;
 use crate::archive::{EntryKind, EntryMeta};
 use crate::error::{Context, Error, Result};
@@ -18,44 +19,18 @@ pub(super) struct StagedFile {
     pub(super) meta: EntryMeta,
     pub(super) number: u64,
     pub(super) file: File,
-    pub(super) at: u64,
-    pub(super) real_size: u64,
-    pub(super) map: Option<sparse::MapParser>,
-    pub(super) segments: Vec<sparse::Segment>,
-    pub(super) segment: usize,
+    pub(super) layout: Layout,
     pub(super) existed: bool,
-    pub(super) compare: bool,
 }
 
 impl StagedFile {
     /// Writes the next data of the member.
-    pub(super) fn write(&mut self, mut data: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, data: &[u8]) -> Result<()> {
         use std::os::unix::fs::FileExt;
-        if let Some(map) = &mut self.map {
-            let (used, found) = map.take(data, self.real_size)?;
-            data = data.get(used..).unwrap_or_default();
-            let Some(found) = found else { return Ok(()) };
-            self.segments = found;
-            self.map = None;
-        }
-        while !data.is_empty() {
-            let (offset, len) = *self
-                .segments
-                .get(self.segment)
-                .ok_or_else(|| Error::corrupt("a member has more data than its map says"))?;
-            let take = usize::try_from(len - self.at).unwrap_or(usize::MAX).min(data.len());
-            let (now, rest) = data.split_at(take);
-            self.file
-                .write_all_at(now, offset + self.at)
-                .context("write a staged file")?;
-            self.at += u64::try_from(take).unwrap_or(0);
-            data = rest;
-            if self.at == len {
-                self.segment += 1;
-                self.at = 0;
-            }
-        }
-        Ok(())
+        let file = &self.file;
+        self.layout.place(data, &mut |offset, piece| {
+            file.write_all_at(piece, offset).context("write a staged file")
+        })
     }
 }
 
@@ -82,12 +57,14 @@ impl Stager<'_> {
             self.note(
                 "skipped-device",
                 path,
-                "is a device node; those are made only as root and when asked for",
+                "is a device node; it is made only by root, and with --devices",
             );
             return Ok(false);
         }
         let name = self.next_name()?;
-        let mode = Mode::from_raw_mode(meta.mode & 0o777);
+        let mut mode = meta.mode & 0o7777;
+        // What it may do is given once it belongs to its owner and has its ACL.
+        let closed = Mode::from_raw_mode(0o600);
         match meta.kind {
             EntryKind::Symlink => {
                 let target = meta.link.as_deref().filter(|l| !l.is_empty() && !l.contains(&0));
@@ -95,7 +72,7 @@ impl Stager<'_> {
                     .ok_or_else(|| Error::corrupt(format!("the symbolic link \"{}\" has no target", show(path))))?;
                 rustix::fs::symlinkat(target, self.staged, &name)
             }
-            EntryKind::Fifo => rustix::fs::mknodat(self.staged, &name, FileType::Fifo, mode, 0),
+            EntryKind::Fifo => rustix::fs::mknodat(self.staged, &name, FileType::Fifo, closed, 0),
             kind => {
                 let (major, minor) = meta.device.unwrap_or_default();
                 let kind = if kind == EntryKind::BlockDevice {
@@ -103,46 +80,47 @@ impl Stager<'_> {
                 } else {
                     FileType::CharacterDevice
                 };
-                rustix::fs::mknodat(self.staged, &name, kind, mode, rustix::fs::makedev(major, minor))
+                rustix::fs::mknodat(self.staged, &name, kind, closed, rustix::fs::makedev(major, minor))
             }
         }
         .map_err(beneath::io)
         .with_context(|| format!("stage \"{}\"", show(path)))?;
+        let mut failed = Vec::new();
         let owner = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
         if let Err(errno) = rustix::fs::chownat(self.staged, &name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW) {
-            self.note_once("metadata-not-set", path, format!("owner: {errno}"));
+            failed.push(format!("owner: {errno}"));
+            mode &= 0o1777;
         }
-        if meta.kind != EntryKind::Symlink {
-            rustix::fs::chmodat(self.staged, &name, mode, AtFlags::empty()).map_err(beneath::io)?;
+        let place = Place::named(self.staged, name.as_bytes());
+        mode = attrs::write(&place, &meta.pax, self.exact_specials, mode, &mut |name, errno| {
+            failed.push(format!("extended attribute: \"{name}\": {errno}"));
+        });
+        if meta.kind != EntryKind::Symlink
+            && let Err(errno) = rustix::fs::chmodat(self.staged, &name, Mode::from_raw_mode(mode), AtFlags::empty())
+        {
+            failed.push(format!("mode: {errno}"));
         }
-        let _ = rustix::fs::utimensat(self.staged, &name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW);
+        if let Err(errno) = rustix::fs::utimensat(self.staged, &name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW) {
+            failed.push(format!("time: {errno}"));
+        }
+        for what in failed {
+            self.note_once("metadata-not-set", path, what);
+        }
         Ok(true)
     }
 
-    pub(super) fn begin_file(
-        &mut self,
-        mut meta: EntryMeta,
-        path: Vec<u8>,
-        existed: bool,
-        compare: bool,
-    ) -> Result<StagedFile> {
+    pub(super) fn begin_file(&mut self, mut meta: EntryMeta, path: Vec<u8>, existed: bool) -> Result<StagedFile> {
         let number = self.number;
         let name = self.next_name()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(self.staged, &name, flags, Mode::from_raw_mode(0o600)).map_err(beneath::io)?;
-        let real = sparse::real_size(&meta.pax)?;
+        let layout = Layout::new(&meta)?;
         meta.path = path;
-        let size = meta.size_bytes;
         Ok(StagedFile {
             number,
             file: File::from(fd),
-            at: 0,
-            real_size: real.unwrap_or(size),
-            map: real.map(|_| sparse::MapParser::default()),
-            segments: if real.is_some() { Vec::new() } else { vec![(0, size)] },
-            segment: 0,
+            layout,
             existed,
-            compare,
             meta,
         })
     }
@@ -152,33 +130,27 @@ impl Stager<'_> {
             meta,
             number,
             file,
-            real_size,
-            map,
+            layout,
             existed,
-            compare,
-            ..
         } = staging;
-        if map.is_some() {
+        if layout.in_map() {
             return Err(Error::corrupt(format!(
                 "the sparse member \"{}\" ends within its map",
                 show(&meta.path)
             )));
         }
-        file.set_len(real_size).context("set the length of a staged file")?;
-        if compare && self.equals_live(&meta.path, &file)? {
-            rustix::fs::unlinkat(self.staged, staged_name(number), AtFlags::empty()).map_err(beneath::io)?;
-            self.report.unchanged += 1;
-            return Ok(());
-        }
-        let dir_meta = DirMeta {
+        file.set_len(layout.real_size())
+            .context("set the length of a staged file")?;
+        let file_meta = DirMeta {
             mode: meta.mode,
             uid: meta.uid,
             gid: meta.gid,
             mtime: meta.mtime,
             pax: meta.pax,
+            exact: self.exact,
         };
         let mut failed = Vec::new();
-        set_meta(&file, &dir_meta, &mut |what| failed.push(what.to_owned()));
+        set_meta(&file, &file_meta, &mut |what| failed.push(what.to_owned()));
         for what in failed {
             self.note_once("metadata-not-set", &meta.path, what);
         }
@@ -188,32 +160,5 @@ impl Stager<'_> {
             existed,
             action: Action::Place(number),
         })
-    }
-
-    fn equals_live(&self, path: &[u8], staged: &File) -> Result<bool> {
-        use std::os::unix::fs::FileExt;
-        let Some((_, Some(dir))) = &self.parent else {
-            return Ok(false);
-        };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(live) = rustix::fs::openat(dir, beneath::split(path).1, flags, Mode::empty()) else {
-            return Ok(false);
-        };
-        let live = File::from(live);
-        let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-        let mut at = 0;
-        loop {
-            let len = staged.read_at(&mut a, at)?;
-            if len == 0 {
-                return Ok(live.read_at(&mut b, at)? == 0);
-            }
-            let (Some(left), Some(right)) = (a.get(..len), b.get_mut(..len)) else {
-                return Ok(false);
-            };
-            if live.read_exact_at(right, at).is_err() || left != right {
-                return Ok(false);
-            }
-            at += u64::try_from(len).unwrap_or(0);
-        }
     }
 }

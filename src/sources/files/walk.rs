@@ -30,6 +30,9 @@ pub(crate) const OWN_PREVIOUS_PREFIX: &[u8] = b".wirevault-pre-restore-";
 /// Directories that stay open; those above are opened again when the walk comes back.
 const MAX_OPEN: usize = 128;
 
+/// How much of a path that is too long is shown.
+const SHOWN_BYTES: usize = 100;
+
 /// Options of a walk.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct WalkOptions {
@@ -199,6 +202,15 @@ impl<'a> Walker<'a> {
         }
         let name_at = self.path.len();
         self.path.extend_from_slice(name);
+        if self.path.len() > beneath::MAX_PATH_BYTES {
+            let end = show(self.path.get(self.path.len() - SHOWN_BYTES..).unwrap_or_default());
+            note(Note::new(
+                "unreadable",
+                format!("...{end}"),
+                "is not in the backup, nor is anything below it: its path is longer than 64 KiB",
+            ));
+            return Ok(None);
+        }
         let verdict = {
             let hits = &mut self.hits;
             self.patterns.judge(&self.path, listed_as_dir, inside, &mut |n| {
