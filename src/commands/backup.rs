@@ -70,7 +70,7 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         errors.is_empty()
             && manifests
                 .iter()
-                .all(|manifest| manifest.is_complete() && losses(manifest) == 0),
+                .all(|manifest| manifest.is_complete() && losses(manifest) == 0 && damaged(manifest) == 0),
     ) {
         (true, _) => Status::Failed,
         (false, true) => Status::Done,
@@ -90,6 +90,13 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         if lost > 0 {
             text.push_str(&format!(
                 "\n{lost} notes of data that is not in the snapshot; the log names it\n"
+            ));
+        }
+        let found: u64 = manifests.iter().map(damaged).sum();
+        if found > 0 {
+            text.push_str(&format!(
+                "\n{found} databases were damaged before they were stored; they are in the snapshot as they are, and the \
+                 log names the damage\n"
             ));
         }
         text.push_str("\nfinished, but some sources failed or lost items\n");
@@ -143,11 +150,23 @@ const PRE_RESTORE_JOB: &str = "pre-restore";
 /// configuration leaves out, is not missed.
 const LOSSES: &[&str] = &["unreadable", "xattr-lost", "large-objects-skipped"];
 
+/// Notes of what is in the snapshot as it was, and was not as it should be.
+const DAMAGE: &[&str] = &["damaged"];
+
 /// Counts what a snapshot lacks although its sources succeeded.
 fn losses(manifest: &Manifest) -> u64 {
+    noted(manifest, LOSSES)
+}
+
+/// Counts what was damaged where it was read.
+fn damaged(manifest: &Manifest) -> u64 {
+    noted(manifest, DAMAGE)
+}
+
+fn noted(manifest: &Manifest, codes: &[&str]) -> u64 {
     let outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
     outcomes
-        .flat_map(|outcome| LOSSES.iter().filter_map(|code| outcome.note_counts.get(*code)))
+        .flat_map(|outcome| codes.iter().filter_map(|code| outcome.note_counts.get(*code)))
         .sum()
 }
 

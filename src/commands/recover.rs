@@ -213,9 +213,10 @@ impl Recovery<'_> {
                         tree.into.display()
                     ),
                     _ => format!(
-                        "sqlite {}: {} bytes, checked by SQLite, in {}",
+                        "sqlite {}: {} bytes, {}, in {}",
                         tree.name,
                         number("bytes"),
+                        checked(value),
                         tree.into.display()
                     ),
                 }
@@ -488,6 +489,19 @@ fn restored(document: &Value) -> Result<Value> {
             Ok(Value::Object(one.clone()))
         }
         None => Err(Error::new(ErrorKind::Other, format!("nothing was restored: {errors}"))),
+    }
+}
+
+/// Says what SQLite found in a database that came back.
+fn checked(value: &Value) -> &'static str {
+    let any = |kind: &str| {
+        let lines = value.pointer(&format!("/integrity/{kind}")).and_then(Value::as_array);
+        lines.is_some_and(|lines| !lines.is_empty())
+    };
+    match (any("damaged"), any("unchecked")) {
+        (true, _) => "DAMAGED as it was when it was stored",
+        (false, true) => "checked by SQLite as far as it can without its application",
+        (false, false) => "checked by SQLite",
     }
 }
 

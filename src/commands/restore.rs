@@ -316,7 +316,10 @@ async fn restore_source(
                     ),
                     _ => error,
                 })?;
-            Ok(json!({ "source": source.name, "into": done.path, "bytes": done.bytes, "previous": done.previous }))
+            Ok(
+                json!({ "source": source.name, "into": done.path, "bytes": done.bytes, "previous": done.previous,
+                "integrity": done.integrity }),
+            )
         }
         Target::Volumes(target) => {
             let how = volumes::options(session, source, &volumes::planned(manifest, source), options);
@@ -362,6 +365,34 @@ fn planned(step: &Step<'_>) -> Value {
     let bytes = step.plan.as_ref().map(|plan| plan.bytes).or(stored);
     json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan,
         "redis": step.redis.as_ref().map(|(_, plan)| plan) })
+}
+
+/// Returns whether what came back was damaged when it was stored.
+fn is_damaged(one: &Value) -> bool {
+    let lines = one.pointer("/integrity/damaged").and_then(Value::as_array);
+    lines.is_some_and(|lines| !lines.is_empty())
+}
+
+/// What SQLite says of a database that came back as it was stored.
+fn integrity_text(one: &Value) -> String {
+    let mut text = String::new();
+    for (kind, words) in [
+        ("damaged", "it was damaged when it was stored, and came back so"),
+        (
+            "violated",
+            "rows break a rule of their table, as they did when it was stored",
+        ),
+        ("unchecked", "not checked"),
+    ] {
+        let lines = one.pointer(&format!("/integrity/{kind}")).and_then(Value::as_array);
+        for line in lines.into_iter().flatten().filter_map(Value::as_str) {
+            text.push_str(&format!("  {words}: {line}\n"));
+        }
+    }
+    if is_damaged(one) {
+        text.push_str("  `.recover` of the sqlite3 program saves its rows, or an older snapshot may be whole\n");
+    }
+    text
 }
 
 /// What is said of keys.
@@ -420,6 +451,7 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
         if !field("previous").is_empty() {
             text.push_str(&format!("  what was there before is kept in {}\n", field("previous")));
         }
+        text.push_str(&integrity_text(one));
         text.push_str(&redis_text(one));
         text.push_str(&volumes::text(one));
         if let Some(old) = one.pointer("/report/kept_old").and_then(Value::as_str) {
@@ -439,7 +471,8 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
     for error in errors {
         text.push_str(&format!("failed: {error}\n"));
     }
-    let status = match (done.is_empty(), errors.is_empty()) {
+    let damaged = done.iter().any(is_damaged);
+    let status = match (done.is_empty(), errors.is_empty() && !damaged) {
         (_, true) => Status::Done,
         (true, false) => Status::Failed,
         (false, false) => Status::Partial,

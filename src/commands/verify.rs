@@ -30,6 +30,9 @@ struct Verified {
     damage: Vec<String>,
     /// Statements of a restore that the scratch server refused: the rows are proven, these are not.
     refused: Vec<String>,
+    /// What SQLite finds wrong in a database whose bytes are those that were stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    integrity: Vec<String>,
     /// What restores into scratch places counted.
     restored: Vec<serde_json::Value>,
     /// Whether objects lie in cold storage classes, so that nothing of them is proven.
@@ -55,7 +58,10 @@ pub async fn run(session: &Session, options: &args::Verify) -> Outcome {
     }
     let status = if results.iter().any(|v| !v.damage.is_empty()) {
         Status::Failed
-    } else if results.iter().any(|v| v.archived || !v.refused.is_empty()) {
+    } else if results
+        .iter()
+        .any(|v| v.archived || !v.refused.is_empty() || !v.integrity.is_empty())
+    {
         Status::Partial
     } else {
         Status::Done
@@ -89,6 +95,7 @@ async fn verify_snapshot(
         skipped: vec![],
         damage: vec![],
         refused: vec![],
+        integrity: vec![],
         restored: vec![],
         archived: false,
         drill: options.drill.clone(),
@@ -160,7 +167,7 @@ async fn verify_source(
     if level == Level::Restored {
         match source.kind.as_str() {
             "sqlite" => {
-                if let Err(error) = restore_sqlite(session, repository, source).await {
+                if let Err(error) = restore_sqlite(session, repository, source, verified).await {
                     keep_going(error, &mut verified.damage)?;
                 }
             }
@@ -286,7 +293,12 @@ async fn restore_redis(
     Ok(())
 }
 
-async fn restore_sqlite(session: &Session, repository: &Repository, source: &ManifestSource) -> Result<()> {
+async fn restore_sqlite(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    verified: &mut Verified,
+) -> Result<()> {
     let reader = open_reader(session, repository.store(), source).await?;
     let target = session
         .spool_dir
@@ -305,7 +317,18 @@ async fn restore_sqlite(session: &Session, repository: &Repository, source: &Man
     )
     .await;
     let removed = tokio::fs::remove_file(&target).await;
-    restored?;
+    let found = restored?.integrity;
+    let named = |line: &String| format!("{}: {line}", source.name);
+    verified.integrity.extend(found.damaged.iter().map(named));
+    let others = found
+        .violated
+        .iter()
+        .map(|line| format!("{}: row breaks a rule: {line}", source.name));
+    let unchecked = found
+        .unchecked
+        .iter()
+        .map(|line| format!("{}: not checked: {line}", source.name));
+    verified.skipped.extend(others.chain(unchecked));
     removed.with_context(|| format!("remove \"{}\"", target.display()))
 }
 
@@ -386,6 +409,11 @@ fn text_of(verified: &Verified) -> String {
     }
     for line in &verified.refused {
         text.push_str(&format!("  refused by the scratch server: {line}\n"));
+    }
+    for line in &verified.integrity {
+        text.push_str(&format!(
+            "  damaged before it was stored; the bytes are those that were read: {line}\n"
+        ));
     }
     for line in &verified.damage {
         text.push_str(&format!("  damaged: {line}\n"));

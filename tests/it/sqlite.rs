@@ -224,23 +224,6 @@ fn with_hot_journal(dir: &Path) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hot_journal_is_told_and_never_ignored() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = with_hot_journal(dir.path());
-    let error = try_backup(options(&path), dir.path()).await.unwrap_err();
-    assert!(error.chain().contains("hot journal"), "{}", error.chain());
-    // As the hint says: opened for writing, it is rolled back.
-    assert_eq!(rows(&path), 3000);
-    let (vault, _) = backup(&path).await;
-    put_back(&vault, &dir.path().join("restored.db"), false).await.unwrap();
-    let torn: i64 = one(
-        &dir.path().join("restored.db"),
-        "SELECT count(*) FROM t WHERE y = 'torn'",
-    );
-    assert_eq!(torn, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_database_or_is_locked_is_said_clearly() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("text.db");
@@ -363,16 +346,16 @@ async fn damage_leaves_the_live_file_as_it_was() {
     assert_eq!(error.kind(), wirevault::ErrorKind::Corrupt, "{}", error.chain());
     assert_eq!(fs::read(&path).unwrap(), bytes);
     assert_eq!(names(dir.path()), ["app.db", "app.spool"]);
-    // Pages that were damaged before the backup: it is whole, the database in it is not.
+    // Pages that were damaged before the backup: they come back as they were, and that is said.
     let page = fs::File::options().write(true).open(&path).unwrap();
     page.write_all_at(&[0xff; 3000], 3 * 4096).unwrap();
     let (vault, _) = backup(&path).await;
     let live = dir.path().join("live.db");
     drop(make(&live, "", 3));
-    let error = put_back(&vault, &live, true).await.unwrap_err();
-    assert_eq!(error.kind(), wirevault::ErrorKind::Corrupt, "{}", error.chain());
-    assert_eq!(rows(&live), 3);
-    assert_eq!(names(dir.path()), ["app.db", "app.spool", "live.db"]);
+    let report = put_back(&vault, &live, true).await.unwrap();
+    assert!(!report.integrity.damaged.is_empty());
+    assert_eq!(fs::read(&live).unwrap()[100..], fs::read(&path).unwrap()[100..]);
+    assert_eq!(rows(&report.previous.unwrap()), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -423,8 +406,8 @@ async fn a_live_file_that_is_no_database_can_be_replaced_through_a_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_cannot_be_written_is_no_obstacle_unless_the_wal_needs_it() {
-    if as_nobody("sqlite::a_directory_that_cannot_be_written_is_no_obstacle_unless_the_wal_needs_it") {
+async fn a_directory_that_cannot_be_written_is_no_obstacle() {
+    if as_nobody("sqlite::a_directory_that_cannot_be_written_is_no_obstacle") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -448,14 +431,14 @@ async fn a_directory_that_cannot_be_written_is_no_obstacle_unless_the_wal_needs_
         put_back(&vault, &target, false).await.unwrap();
         assert_eq!(rows(&target), 30);
     }
-    let error = try_backup(options(&inner.join("busy.db")), dir.path())
-        .await
-        .unwrap_err();
-    assert!(error.hint().unwrap_or_default().contains("-shm"), "{}", error.chain());
-    let error = try_backup(options(&inner.join("hot.db")), dir.path())
-        .await
-        .unwrap_err();
-    assert!(error.chain().contains("hot journal"), "{}", error.chain());
+    // A WAL and a hot journal are taken into a private copy.
+    for (name, count) in [("busy.db", 30), ("hot.db", 3000)] {
+        let (vault, outcome) = try_backup(options(&inner.join(name)), dir.path()).await.unwrap();
+        assert_eq!(outcome.position["method"], "private-copy");
+        let target = dir.path().join(name);
+        put_back(&vault, &target, false).await.unwrap();
+        assert_eq!(rows(&target), count);
+    }
     fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).unwrap();
 }
 

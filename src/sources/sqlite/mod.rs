@@ -4,10 +4,18 @@
 //! and no writer waits. Otherwise, or with [`Method::OnlineBackup`], the online backup API makes one copy in the spool
 //! directory in one step (small steps starve under a writer). `docs/sqlite.md` tells the rest.
 
+mod guard;
+mod integrity;
+mod inuse;
+mod lock;
 mod open;
+mod private;
 mod read;
 pub mod registry;
 pub mod restore;
+mod swap;
+
+pub use integrity::Integrity;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -72,7 +80,7 @@ pub struct DatabaseFacts {
     pub page_count: u64,
     /// Journal mode it was in; the stored file is in rollback mode, so that it opens without a `-wal`.
     pub journal_mode: String,
-    /// How it was read: `pages` or `online-backup`.
+    /// How it was read: `pages`, `online-backup`, or `private-copy` after a recovery.
     pub method: String,
     /// Mode of the file.
     pub mode: u32,
@@ -80,6 +88,9 @@ pub struct DatabaseFacts {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
+    /// What SQLite said of it when it was stored; missing in what older versions stored, which did not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<Integrity>,
 }
 
 /// A SQLite database. While this exists, no walk of this process touches its files.
@@ -170,7 +181,10 @@ impl Source for SqliteSource {
 }
 
 fn check(options: &SqliteOptions) -> Result<Vec<Finding>> {
-    let db = open::open(&options.path, options.busy_timeout)?;
+    let db = match open::open(&options.path, options.busy_timeout)? {
+        open::Access::Live(db) => db,
+        open::Access::Private(pending) => return Ok(vec![private_finding(&pending)]),
+    };
     let facts = read::facts(&db, options)?;
     let bytes = facts.page_size.saturating_mul(facts.page_count);
     let mut findings = vec![Finding {
@@ -181,6 +195,15 @@ fn check(options: &SqliteOptions) -> Result<Vec<Finding>> {
         ),
         hint: None,
     }];
+    if db.is_guarded() {
+        findings.push(Finding {
+            level: FindingLevel::Info,
+            message: "its -shm cannot be made here; it is read while it rests, and a backup fails if it is written \
+                      before its application can be kept from that"
+                .to_owned(),
+            hint: None,
+        });
+    }
     if facts.method == "online-backup" {
         findings.push(Finding {
             level: FindingLevel::Warning,
@@ -197,25 +220,29 @@ fn check(options: &SqliteOptions) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
+fn private_finding(pending: &open::Pending) -> Finding {
+    let bytes = pending.file().metadata().map_or(0, |meta| meta.len());
+    let why = match pending.reason {
+        open::Reason::HotJournal => "its last writer died in a transaction",
+        open::Reason::Wal => "its -wal holds transactions and its -shm cannot be made here",
+    };
+    Finding {
+        level: FindingLevel::Warning,
+        message: format!(
+            "{why}; it is recovered in a copy of {} MiB in the spool directory",
+            bytes >> 20
+        ),
+        hint: Some("Open it once with its application, and it is read where it is.".to_owned()),
+    }
+}
+
 /// Runs SQLite's own check over a database file that nobody else uses: `quick_check`, or `integrity_check` if `full`.
-pub fn check_file(path: &Path, full: bool) -> Result<()> {
+/// Only a file that is no database at all is an error.
+pub fn check_file(path: &Path, full: bool) -> Result<Integrity> {
     let act = || format!("check \"{}\"", path.display());
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = rusqlite::Connection::open_with_flags(path, flags)
+    let mut db = rusqlite::Connection::open_with_flags(path, flags)
         .map_err(open::error)
         .with_context(act)?;
-    let pragma = if full {
-        "PRAGMA integrity_check(1)"
-    } else {
-        "PRAGMA quick_check(1)"
-    };
-    let said: String = db
-        .query_row(pragma, [], |row| row.get(0))
-        .map_err(open::error)
-        .with_context(act)?;
-    if said == "ok" {
-        Ok(())
-    } else {
-        Err(Error::corrupt(format!("SQLite says of the database: {said}")))
-    }
+    integrity::judge(&mut db, full, &integrity::Budget::default()).with_context(act)
 }

@@ -6,42 +6,68 @@
 //! Header: <https://www.sqlite.org/fileformat2.html#the_database_header>
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
 
-use super::open::{self, error};
-use super::{DatabaseFacts, Method, SqliteOptions};
+use super::integrity::{self, Budget, Integrity};
+use super::open::{self, Access, Opened, Pending, Reason, error};
+use super::private::{self, Spool};
+use super::{DatabaseFacts, Method, SqliteOptions, guard};
 use crate::archive::{EntryMeta, SequentialWriter};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::Note;
 use crate::sources::Notes;
 
+/// A check that is not done when everything is stored gets this much more time, or twice what the storing took.
+const CHECK_TIME: Duration = Duration::from_secs(60);
+
 /// Reads size and mode of a database. Inside a transaction they are those of its snapshot.
-pub(super) fn facts(db: &Connection, options: &SqliteOptions) -> Result<DatabaseFacts> {
+pub(super) fn facts(db: &Opened, options: &SqliteOptions) -> Result<DatabaseFacts> {
+    let (page_size, page_count) = size_of(db)?;
+    // Without its locks SQLite does not tell of the WAL, and only a WAL database is read so.
+    let journal_mode: String = if db.is_guarded() {
+        "wal".to_owned()
+    } else {
+        db.pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .map_err(error)?
+    };
+    let by_pages = options.method == Method::Auto && journal_mode == "wal";
+    let method = if by_pages { "pages" } else { "online-backup" };
+    facts_with(options, (page_size, page_count), &journal_mode, method)
+}
+
+fn facts_with(
+    options: &SqliteOptions,
+    (page_size, page_count): (u64, u64),
+    journal_mode: &str,
+    method: &str,
+) -> Result<DatabaseFacts> {
+    let meta = std::fs::metadata(&options.path)?;
+    Ok(DatabaseFacts {
+        path: options.path.display().to_string(),
+        member: member_name(&options.path),
+        page_size,
+        page_count,
+        journal_mode: journal_mode.to_owned(),
+        method: method.to_owned(),
+        mode: meta.mode() & 0o7777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        integrity: None,
+    })
+}
+
+/// Returns page size and number of pages.
+fn size_of(db: &Connection) -> Result<(u64, u64)> {
     let number = |name: &str| -> Result<u64> {
         let value: i64 = db.pragma_query_value(None, name, |row| row.get(0)).map_err(error)?;
         u64::try_from(value).map_err(|_| Error::corrupt(format!("SQLite says {value} for {name}")))
     };
-    let journal_mode: String = db
-        .pragma_query_value(None, "journal_mode", |row| row.get(0))
-        .map_err(error)?;
-    let meta = std::fs::metadata(&options.path)?;
-    let by_pages = options.method == Method::Auto && journal_mode == "wal";
-    Ok(DatabaseFacts {
-        path: options.path.display().to_string(),
-        member: member_name(&options.path),
-        page_size: number("page_size")?,
-        page_count: number("page_count")?,
-        journal_mode,
-        method: if by_pages { "pages" } else { "online-backup" }.to_owned(),
-        mode: meta.mode() & 0o7777,
-        uid: meta.uid(),
-        gid: meta.gid(),
-    })
+    Ok((number("page_size")?, number("page_count")?))
 }
 
 fn member_name(path: &Path) -> String {
@@ -57,10 +83,37 @@ pub(super) fn read(
     notes: &Notes,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<(DatabaseFacts, Timestamp)> {
-    let db = open::open(&options.path, options.busy_timeout)?;
-    let before = facts(&db, options)?;
-    if before.method == "pages" {
-        open::passive_checkpoint(&options.path);
+    for _ in 0..5 {
+        match open::open(&options.path, options.busy_timeout)? {
+            Access::Live(db) => return read_live(*db, options, spool_dir, writer, notes, progress),
+            Access::Private(pending) => {
+                let spool = Spool::create(spool_dir)?;
+                let at = Timestamp::now();
+                if !private::recover(&pending, &spool, &mut || progress(0))? {
+                    continue;
+                }
+                let facts = recovered(&pending, &spool, options, notes)?;
+                drop(pending);
+                return store_spooled(&spool, facts, writer, notes, progress).map(|facts| (facts, at));
+            }
+        }
+    }
+    Err(guard::moved())
+}
+
+fn read_live(
+    db: Opened,
+    options: &SqliteOptions,
+    spool_dir: &Path,
+    writer: &mut SequentialWriter,
+    notes: &Notes,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<(DatabaseFacts, Timestamp)> {
+    let mut facts = facts(&db, options)?;
+    if facts.method == "pages" {
+        if !db.is_guarded() {
+            open::passive_checkpoint(db.path());
+        }
         let page_vtab: bool = db
             .query_row("SELECT sqlite_compileoption_used('ENABLE_DBPAGE_VTAB')", [], |row| {
                 row.get(0)
@@ -73,23 +126,119 @@ pub(super) fn read(
                 ),
             );
         }
-        return read_pages(&db, options, writer, notes, progress);
+        let path = options.path.clone();
+        let (stored, integrity) = beside_a_check(
+            |budget| check_live(&path, options.busy_timeout, budget),
+            progress,
+            |progress| read_pages(&db, options, writer, notes, progress),
+        )?;
+        let (mut facts, at) = stored;
+        note_integrity(&mut facts, integrity, notes);
+        return Ok((facts, at));
     }
     let spool = Spool::create(spool_dir)?;
     let consistent_at = copy(&db, &spool.file(), options)?;
+    db.watch()?;
     drop(db);
-    let mut facts = before;
-    let copied = Connection::open_with_flags(spool.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(error)?;
-    let number = |name: &str| {
-        copied
-            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
-            .map_err(error)
-    };
-    facts.page_size = u64::try_from(number("page_size")?).unwrap_or(0);
-    facts.page_count = u64::try_from(number("page_count")?).unwrap_or(0);
+    let copied = open::connect(&spool.file(), Duration::ZERO, "&immutable=1").map_err(error)?;
+    (facts.page_size, facts.page_count) = size_of(&copied)?;
     drop(copied);
-    stream_file(&spool.file(), &facts, writer, progress)?;
+    let facts = store_spooled(&spool, facts, writer, notes, progress)?;
     Ok((facts, consistent_at))
+}
+
+/// Returns the facts of a recovered copy, and says that it is one.
+fn recovered(pending: &Pending, spool: &Spool, options: &SqliteOptions, notes: &Notes) -> Result<DatabaseFacts> {
+    let journal_mode = open::stored_journal_mode(pending.file())?;
+    let copy = open::connect(&spool.file(), Duration::ZERO, "&immutable=1").map_err(error)?;
+    let facts = facts_with(options, size_of(&copy)?, journal_mode, "private-copy")?;
+    let (code, message) = match pending.reason {
+        Reason::HotJournal => (
+            "rolled-back",
+            "its last writer died in a transaction; that was rolled back in a private copy, the database is as it was",
+        ),
+        Reason::Wal => (
+            "recovered",
+            "its -wal was taken into a private copy, since no -shm can be made here; the database is as it was",
+        ),
+    };
+    notes.add(Note::new(code, facts.path.clone(), message));
+    Ok(facts)
+}
+
+/// Stores the file in the spool directory.
+fn store_spooled(
+    spool: &Spool,
+    mut facts: DatabaseFacts,
+    writer: &mut SequentialWriter,
+    notes: &Notes,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<DatabaseFacts> {
+    let file = spool.file();
+    let ((), integrity) = beside_a_check(
+        |budget| {
+            let mut copy = open::connect(&file, Duration::ZERO, "&immutable=1").map_err(error)?;
+            integrity::judge(&mut copy, false, budget)
+        },
+        progress,
+        |progress| stream_file(&file, &facts, writer, progress),
+    )?;
+    note_integrity(&mut facts, integrity, notes);
+    Ok(facts)
+}
+
+/// Stores while a second connection checks. Reading is the quicker of the two, and compression the slowest of all.
+fn beside_a_check<T>(
+    check: impl FnOnce(&Budget) -> Result<Integrity> + Send,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+    store: impl FnOnce(&mut dyn FnMut(u64) -> Result<()>) -> Result<T>,
+) -> Result<(T, Integrity)> {
+    let budget = Budget::default();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let checking = scope.spawn(|| check(&budget));
+        let stored = store(progress);
+        if stored.is_ok() {
+            budget.allow(CHECK_TIME.max(began.elapsed().saturating_mul(2)));
+        } else {
+            budget.stop();
+        }
+        let mut cancelled = Ok(());
+        while !checking.is_finished() && cancelled.is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+            cancelled = progress(0);
+            if cancelled.is_err() {
+                budget.stop();
+            }
+        }
+        let integrity = match checking.join() {
+            Ok(Ok(integrity)) => integrity,
+            Ok(Err(cause)) => Integrity::unknown(&cause.chain()),
+            Err(_) => Integrity::unknown("the check ended unexpectedly"),
+        };
+        cancelled?;
+        Ok((stored?, integrity))
+    })
+}
+
+/// Checks the database where it is, by a connection of its own.
+fn check_live(path: &Path, busy_timeout: Duration, budget: &Budget) -> Result<Integrity> {
+    match open::open(path, busy_timeout)? {
+        Access::Live(mut db) => {
+            let found = integrity::judge(&mut db, false, budget)?;
+            // Under a guard, what looks damaged may only be torn.
+            db.watch()?;
+            Ok(found)
+        }
+        Access::Private(_) => Ok(Integrity::unknown("its writer died while it was stored")),
+    }
+}
+
+fn note_integrity(facts: &mut DatabaseFacts, integrity: Integrity, notes: &Notes) {
+    for note in integrity.notes(&facts.path) {
+        notes.add(note);
+    }
+    facts.integrity = Some(integrity);
 }
 
 fn begin(facts: &DatabaseFacts, at: Timestamp, writer: &mut SequentialWriter) -> Result<u64> {
@@ -116,19 +265,16 @@ fn write_first(page: &[u8], writer: &mut SequentialWriter) -> Result<()> {
 }
 
 fn read_pages(
-    db: &Connection,
+    db: &Opened,
     options: &SqliteOptions,
     writer: &mut SequentialWriter,
     notes: &Notes,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<(DatabaseFacts, Timestamp)> {
     let snapshot = db.unchecked_transaction().map_err(error)?;
-    // The snapshot is taken by the first read, not by BEGIN.
-    snapshot
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
-        .map_err(error)?;
+    // The snapshot is taken by the first read, which this is, not by BEGIN.
+    let facts = facts(db, options)?;
     let at = Timestamp::now();
-    let facts = facts(&snapshot, options)?;
     begin(&facts, at, writer)?;
     let wal_before = open::wal_bytes(&options.path);
     let (mut pages, mut unreported, mut noted) = (0u64, 0u64, false);
@@ -159,6 +305,7 @@ fn read_pages(
         unreported += len;
         if unreported >= 4 << 20 {
             progress(std::mem::take(&mut unreported))?;
+            db.watch()?;
             let grown = open::wal_bytes(&options.path).saturating_sub(wal_before);
             if grown > options.max_wal_growth_bytes && !noted {
                 noted = true;
@@ -176,6 +323,7 @@ fn read_pages(
             facts.page_count
         )));
     }
+    db.watch()?;
     writer.finish_entry(false)?;
     progress(unreported)?;
     Ok((facts, at))
@@ -231,31 +379,4 @@ fn stream_file(
         progress(len)?;
     }
     writer.finish_entry(false)
-}
-
-/// A directory of our own for the copy; removed when it is dropped.
-#[derive(Debug)]
-struct Spool(PathBuf);
-
-impl Spool {
-    fn create(parent: &Path) -> Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::create_dir_all(parent).with_context(|| format!("create spool directory \"{}\"", parent.display()))?;
-        let path = parent.join(format!("sqlite-{:016x}", rand::random::<u64>()));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("create \"{}\"", path.display()))?;
-        Ok(Self(path))
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("copy.db")
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 /// Device and inode.
@@ -21,6 +21,13 @@ pub type FileId = (u64, u64);
 
 /// What a database's own files are called, after its name.
 pub const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
+/// Returns the name of a companion of the database at `path`.
+pub(super) fn companion(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
 
 #[derive(Debug, Default)]
 struct Registered {
