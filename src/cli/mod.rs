@@ -83,7 +83,7 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         Verb::Restore(options) => commands::restore::run(session, options).await,
         Verb::Recover(options) => {
             let tell = |text: &str| output::print_progress(text, &cli.global);
-            commands::recover::run(session, options, &tell).await
+            Box::pin(commands::recover::run(session, options, &tell)).await
         }
         Verb::Cat(options) => commands::cat::run(session, options).await,
         Verb::Prune(options) => commands::prune::run(session, options).await,

@@ -145,7 +145,7 @@ impl Recovery<'_> {
             }
         }
         for database in &plan.databases {
-            self.database(plan, database).await?;
+            Box::pin(self.database(plan, database)).await?;
         }
         for part in &plan.docker {
             if let Some(engine) = part.engine.as_ref().filter(|_| part.makes_containers) {

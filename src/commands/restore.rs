@@ -134,6 +134,9 @@ async fn undo(
         if let Some(restored) = &undone.restored_kept_as {
             text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
         }
+        if undone.ended_sessions > 0 {
+            text.push_str(&format!("  {} sessions of it were ended\n", undone.ended_sessions));
+        }
         done.push(json!({ "source": source.name, "into": crate::config::redact_url(&url), "report": undone }));
     }
     said(json!({ "snapshot": manifest.id, "undone": done }), text, Status::Done)
@@ -456,6 +459,15 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
         text.push_str(&volumes::text(one));
         if let Some(old) = one.pointer("/report/kept_old").and_then(Value::as_str) {
             text.push_str(&format!("  the database that was there is kept as {old}\n"));
+        }
+        let ended = one
+            .pointer("/report/ended_sessions")
+            .and_then(Value::as_u64)
+            .unwrap_or(0);
+        if ended > 0 {
+            text.push_str(&format!(
+                "  {ended} sessions of the database that was there were ended\n"
+            ));
         }
         let next = one.pointer("/report/next").and_then(Value::as_array);
         for line in next.into_iter().flatten().filter_map(Value::as_str) {

@@ -39,6 +39,7 @@ mod postgres_roundtrip;
 mod postgres_safety;
 mod postgres_schema;
 mod postgres_selection;
+mod postgres_targets;
 mod recover;
 mod redis;
 mod redis_cluster;

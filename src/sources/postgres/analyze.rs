@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::load::TableData;
 use super::schema::qualified;
 use super::selection::Chosen;
+use super::sessions::open_worker;
 use super::sql_streams::TocLine;
 use super::sql_text::Contents;
 use super::statements::{Outcome, open_session, run_items};
@@ -45,11 +46,13 @@ pub(super) async fn analyze(
     let mut connection = open_session(into).await?;
     let sql = "SELECT pg_catalog.current_setting('server_version_num')";
     let version = connection.query(sql).await?.scalar().and_then(|text| text.parse().ok());
+    connection.close().await;
     let restored = if version.is_some_and(|version: i32| version >= TAKES_STATISTICS) {
         restore(into, contents, chosen, parallel).await?
     } else {
         HashSet::new()
     };
+    let mut connection = open_session(into).await?;
     let roots = partitions(&mut connection).await?;
     // The parents' statement goes through their partitions.
     let parents = relations(&mut connection, "c.relkind = 'p' AND NOT c.relispartition").await?;
@@ -134,8 +137,12 @@ async fn in_turns<T, R>(
     // Everybody has several turns.
     let batch = (all.len() / (8 * parallel.max(1))).clamp(1, BATCH);
     let queue = Mutex::new(all.chunks(batch).collect::<VecDeque<_>>());
-    let worker = || async {
-        let mut connection = open_session(into).await?;
+    let (queue_of, work_of) = (&queue, &work);
+    let worker = |number| async move {
+        let (queue, work) = (queue_of, work_of);
+        let Some(mut connection) = open_worker(into, number).await? else {
+            return Ok(Vec::new());
+        };
         let mut done = Vec::new();
         loop {
             let next = queue.lock().expect("no panic happens under this lock").pop_front();
@@ -146,7 +153,7 @@ async fn in_turns<T, R>(
         Ok::<_, Error>(done)
     };
     let workers = parallel.min(all.len().div_ceil(batch));
-    let done = try_join_all((0..workers).map(|_| worker())).await?;
+    let done = try_join_all((0..workers).map(worker)).await?;
     Ok(done.into_iter().flatten().collect())
 }
 

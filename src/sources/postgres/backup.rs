@@ -1,7 +1,7 @@
 //! The `postgres` source: one snapshot, its schema as SQL, its tables as COPY data.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -75,16 +75,26 @@ impl PostgresSource {
 
         reporter.phase(&name, "data");
         reporter.begin(&name, Some(tables.iter().map(CopyTable::bytes).sum()));
+        let room = leader.room().await?;
+        let parallel = room.map_or(parallel, |room| parallel.min(room.max(1)));
+        let (facts, graph_tables) = (leader.facts.clone(), leader.graph.tables().len());
+        // Without a session to spare the leader's own reads the tables.
+        let (leader, only) = if room == Some(0) {
+            (None, Some(leader.into_reader().await?))
+        } else {
+            (Some(leader), None)
+        };
         let readers = Arc::new(TableReaders {
             options: self.options.clone(),
-            facts: leader.facts.clone(),
+            facts: facts.clone(),
+            only: Mutex::new(only),
             writer: writer.clone(),
             reporter: Arc::clone(&reporter),
             task: name.clone(),
             notes: Arc::clone(&notes),
             cancel,
         });
-        let watch = waiting::watch(&self.options, leader.facts.process_id, self.max_block, &notes);
+        let watch = waiting::watch(&self.options, facts.process_id, self.max_block, &notes);
         let results = tokio::select! {
             biased;
             read = read_all(Arc::clone(&readers), &tables, parallel) => read?,
@@ -92,23 +102,20 @@ impl PostgresSource {
         };
         drop(readers);
         // The snapshot was needed until here.
-        leader
-            .client
-            .batch_execute("COMMIT")
-            .await
-            .map_err(super::client_error)
-            .context("end the snapshot")?;
+        if let Some(leader) = leader {
+            leader.end().await?;
+        }
 
         reporter.phase(&name, "finish");
-        write_scripts(&writer, &tables, &results, &sql, &leader.facts).await?;
+        write_scripts(&writer, &tables, &results, &sql, &facts).await?;
         let archives = writer.finish().await?;
         let table_bytes: u64 = results.iter().flat_map(|t| &t.parts).map(|p| p.bytes).sum();
         Ok(SourceOutcome {
-            versions: BTreeMap::from([("postgresql".to_owned(), leader.facts.version.clone())]),
-            position: BTreeMap::from([("wal_lsn".to_owned(), leader.facts.wal_lsn.clone())]),
-            consistent_at: leader.facts.consistent_at(),
+            versions: BTreeMap::from([("postgresql".to_owned(), facts.version.clone())]),
+            position: BTreeMap::from([("wal_lsn".to_owned(), facts.wal_lsn.clone())]),
+            consistent_at: facts.consistent_at(),
             raw_bytes: table_bytes + sql.iter().map(|s| s.bytes).sum::<u64>(),
-            items: u64::try_from(leader.graph.tables().len()).unwrap_or(u64::MAX),
+            items: u64::try_from(graph_tables).unwrap_or(u64::MAX),
             note_counts: notes.counts(),
             archives,
         })

@@ -6,23 +6,37 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::connection::Connection;
+use super::connection::{Connection, Husk};
 use super::server_error::ServerError;
+use super::sessions::open_patiently;
 use super::transport::Transport;
 use super::url::ConnectOptions;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens a connection and puts a client on it. The client's task ends when the client is dropped.
 pub async fn open_client(options: &ConnectOptions) -> Result<Client> {
-    let connection = Connection::open(options).await?;
-    let (transport, parameters, key) = connection.into_parts();
+    open_lent(options).await.map(|(client, _)| client)
+}
+
+/// As [`open_client`], and returns what gives the connection back.
+pub(super) async fn open_lent(options: &ConnectOptions) -> Result<(Client, Lent)> {
+    let connection = open_patiently(options).await?;
+    let parameters = connection.parameters().clone();
+    let key = connection.key();
+    let (transport, husk) = connection.lend();
+    let returned = Arc::new(Returned::default());
     let stream = LoggedIn {
-        inner: transport,
+        inner: Some(transport),
+        returned: Arc::clone(&returned),
         answer: answer(&parameters, key),
         answered: 0,
         header: Vec::new(),
@@ -39,7 +53,48 @@ pub async fn open_client(options: &ConnectOptions) -> Result<Client> {
             tracing::debug!(%error, "PostgreSQL connection ended");
         }
     });
-    Ok(client)
+    Ok((client, Lent { returned, husk }))
+}
+
+/// What gives back a connection that a client has.
+#[derive(Debug)]
+pub(super) struct Lent {
+    returned: Arc<Returned>,
+    husk: Husk,
+}
+
+impl Lent {
+    /// Drops the client, which must have no statement under way, and returns its session as it is: in its transaction.
+    pub(super) async fn give_back(self, client: Client) -> Result<Connection> {
+        self.returned.is_wanted.store(true, Ordering::SeqCst);
+        drop(client);
+        let wait = self.returned.there.notified();
+        let waited = tokio::time::timeout(GIVE_BACK, wait).await;
+        let transport = self
+            .returned
+            .transport
+            .lock()
+            .expect("no panic happens under this lock")
+            .take();
+        match transport {
+            Some(transport) if waited.is_ok() => Ok(self.husk.with(transport)),
+            _ => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the first connection of the backup was lost",
+            )),
+        }
+    }
+}
+
+/// How long a client may take to let its connection go.
+const GIVE_BACK: Duration = Duration::from_secs(30);
+
+/// Where a client's stream leaves its transport when it is wanted back.
+#[derive(Debug, Default)]
+struct Returned {
+    is_wanted: AtomicBool,
+    transport: Mutex<Option<Transport>>,
+    there: Notify,
 }
 
 /// Turns an error of tokio-postgres into ours, with kind and hint by SQLSTATE.
@@ -81,7 +136,9 @@ fn answer(parameters: &BTreeMap<String, String>, key: [i32; 2]) -> Vec<u8> {
 
 /// A stream whose login lies behind it.
 struct LoggedIn {
-    inner: Transport,
+    /// None once it was given back.
+    inner: Option<Transport>,
+    returned: Arc<Returned>,
     answer: Vec<u8>,
     answered: usize,
     /// Length field of the startup message, as far as it was written.
@@ -90,11 +147,25 @@ struct LoggedIn {
     swallow: Option<usize>,
 }
 
+impl LoggedIn {
+    fn inner(&mut self) -> io::Result<Pin<&mut Transport>> {
+        let inner = self.inner.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Pin::new(inner))
+    }
+}
+
+/// The message that ends a session.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
 impl AsyncRead for LoggedIn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let rest = self.answer.get(self.answered..).unwrap_or_default();
         if rest.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
+            return match self.inner() {
+                Ok(inner) => inner.poll_read(cx, buf),
+                // The end of the stream.
+                Err(_) => Poll::Ready(Ok(())),
+            };
         }
         let count = rest.len().min(buf.remaining());
         buf.put_slice(rest.get(..count).unwrap_or_default());
@@ -106,7 +177,9 @@ impl AsyncRead for LoggedIn {
 impl AsyncWrite for LoggedIn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.swallow {
-            Some(0) => Pin::new(&mut self.inner).poll_write(cx, buf),
+            // The session goes on: its end is not told to the server.
+            Some(0) if buf == TERMINATE && self.returned.is_wanted.load(Ordering::SeqCst) => Poll::Ready(Ok(buf.len())),
+            Some(0) => self.inner()?.poll_write(cx, buf),
             Some(left) => {
                 let count = left.min(buf.len());
                 self.swallow = Some(left - count);
@@ -125,10 +198,29 @@ impl AsyncWrite for LoggedIn {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        match self.inner() {
+            Ok(inner) => inner.poll_flush(cx),
+            Err(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        if self.returned.is_wanted.load(Ordering::SeqCst) {
+            if let Some(inner) = self.inner.take() {
+                let mut place = self
+                    .returned
+                    .transport
+                    .lock()
+                    .expect("no panic happens under this lock");
+                *place = Some(inner);
+                drop(place);
+                self.returned.there.notify_one();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match self.inner() {
+            Ok(inner) => inner.poll_shutdown(cx),
+            Err(_) => Poll::Ready(Ok(())),
+        }
     }
 }

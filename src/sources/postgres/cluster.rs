@@ -1,6 +1,6 @@
 //! The databases of a whole server.
 
-use super::target::open_admin;
+use super::look::open_admin;
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Result};
 

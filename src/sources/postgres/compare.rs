@@ -11,7 +11,8 @@ use super::keep_going::{ROWS, costs_only_its_table};
 use super::load::TableData;
 use super::row_digest::{RowDigest, RowHasher};
 use super::schema::qualified;
-use super::statements::{FailedItem, open_session};
+use super::sessions::open_worker;
+use super::statements::FailedItem;
 use super::url::ConnectOptions;
 use crate::archive::StreamRecord;
 use crate::error::{Context as _, Error, Result};
@@ -50,8 +51,12 @@ pub(super) async fn compare_all(
     let families: Mutex<HashMap<&(String, String), Family>> = Mutex::new(HashMap::new());
     let queue = Mutex::new(tables.iter().copied().collect::<VecDeque<_>>());
     let failed = Mutex::new(Vec::new());
-    let work = || async {
-        let mut connection = open_session(options).await?;
+    let (queue_of, families_of, failed_of) = (&queue, &families, &failed);
+    let work = |number| async move {
+        let (queue, families, failed) = (queue_of, families_of, failed_of);
+        let Some(mut connection) = open_worker(options, number).await? else {
+            return Ok(());
+        };
         loop {
             let next = queue.lock().expect("no panic happens under this lock").pop_front();
             let Some(table) = next else { break };
@@ -78,7 +83,7 @@ pub(super) async fn compare_all(
         connection.close().await;
         Ok::<(), Error>(())
     };
-    try_join_all((0..parallel.clamp(1, tables.len().max(1))).map(|_| work())).await?;
+    try_join_all((0..parallel.clamp(1, tables.len().max(1))).map(work)).await?;
     let mut failed = failed.into_inner().expect("no panic happens under this lock");
     let families = families.into_inner().expect("no panic happens under this lock");
     for ((schema, name), family) in families {
@@ -89,6 +94,24 @@ pub(super) async fn compare_all(
         }
     }
     Ok(failed)
+}
+
+/// Reads tables again on a connection within its transaction, and compares them.
+pub(super) async fn compare_within(connection: &mut Connection, tables: &[TableData]) -> Result<()> {
+    let mut families: HashMap<&(String, String), Family> = HashMap::new();
+    for table in tables {
+        let digest = rows_digest(connection, &table.copy_out_sql(), table.format)
+            .await
+            .with_context(|| format!("read {}", table.label()))?;
+        match &table.root {
+            Some(root) => families.entry(root).or_default().add(&table.record, &digest),
+            None => compare(table, &digest)?,
+        }
+    }
+    for ((schema, name), family) in families {
+        family.compare(&qualified(schema, name))?;
+    }
+    Ok(())
 }
 
 fn compare(table: &TableData, digest: &RowDigest) -> Result<()> {

@@ -86,6 +86,34 @@ pub struct Connection {
     options: ConnectOptions,
 }
 
+/// A connection without its transport, which somebody else has.
+#[derive(Debug)]
+pub(super) struct Husk {
+    parameters: BTreeMap<String, String>,
+    process_id: i32,
+    secret_key: i32,
+    options: ConnectOptions,
+}
+
+impl Husk {
+    /// Makes a connection of a transport whose session is within a transaction, and owes no answer.
+    pub(super) fn with(self, transport: Transport) -> Connection {
+        Connection {
+            transport,
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            read_timeout: self.options.read_timeout,
+            parameters: self.parameters,
+            process_id: self.process_id,
+            secret_key: self.secret_key,
+            transaction: b'T',
+            dead: false,
+            options: self.options,
+        }
+    }
+}
+
 impl Connection {
     /// Dials and logs in.
     pub async fn open(options: &ConnectOptions) -> Result<Self> {
@@ -151,6 +179,11 @@ impl Connection {
         self.parameters.get(name).map(String::as_str)
     }
 
+    /// Returns the name of the database that it was opened on.
+    pub fn database(&self) -> &str {
+        &self.options.database
+    }
+
     /// Returns what cancels this connection's statement from another task.
     pub fn canceller(&self) -> Canceller {
         Canceller {
@@ -188,9 +221,23 @@ impl Connection {
         self.transport.channel_binding()
     }
 
-    /// Takes the connection apart for [`super::client`]: the transport, and the bytes of a login's end.
-    pub(super) fn into_parts(self) -> (Transport, BTreeMap<String, String>, [i32; 2]) {
-        (self.transport, self.parameters, [self.process_id, self.secret_key])
+    pub(super) fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
+    }
+
+    pub(super) fn key(&self) -> [i32; 2] {
+        [self.process_id, self.secret_key]
+    }
+
+    /// Takes the connection apart for [`super::client`]: the transport, and what makes a connection of it again.
+    pub(super) fn lend(self) -> (Transport, Husk) {
+        let husk = Husk {
+            parameters: self.parameters,
+            process_id: self.process_id,
+            secret_key: self.secret_key,
+            options: self.options,
+        };
+        (self.transport, husk)
     }
 
     /// Runs statements and returns the rows of the last one that has any.

@@ -14,9 +14,10 @@ use super::board::{ALL_TABLES, Board, Next};
 use super::connection::Connection;
 use super::keep_going::{costs_only_its_table, empty, failed_rows, load_rows};
 use super::load::{Loaded, TableData, Unit, check_count, cut};
+use super::sessions::open_worker;
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
-use super::statements::{Ended, Outcome, open_session, run_items};
+use super::statements::{Ended, Outcome, run_items};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
@@ -133,8 +134,8 @@ impl Fill<'_> {
         let board = Board::new(lines, workers, &loading);
         let loads = self.loads(units, &board);
         let told = AtomicBool::new(false);
-        let work = || self.worker(lines, &board, &loads, &loaded, &told);
-        let done = try_join_all((0..workers).map(|_| work())).await?;
+        let work = |number| self.worker(lines, &board, &loads, (&loaded, &told), number);
+        let done = try_join_all((0..workers).map(work)).await?;
         ended.add_all(lines, done.into_iter().flatten().collect());
         Ok(loaded)
     }
@@ -163,10 +164,12 @@ impl Fill<'_> {
         lines: &[&TocLine],
         board: &Board,
         loads: &Loads,
-        loaded: &Loaded,
-        told: &AtomicBool,
+        (loaded, told): (&Loaded, &AtomicBool),
+        number: usize,
     ) -> Result<Vec<(usize, Outcome)>> {
-        let mut connection = open_session(self.options).await?;
+        let Some(mut connection) = open_worker(self.options, number).await? else {
+            return Ok(Vec::new());
+        };
         let mut texts = self.contents.texts();
         let mut outcomes = Vec::new();
         loop {

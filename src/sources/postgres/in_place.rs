@@ -3,10 +3,11 @@
 //! Whatever fails before the commit rolls all of it back, so the database is then as it was. Statements that may fail
 //! without harm (an index, a foreign key to a table that is not here) run behind a savepoint each, and are reported.
 
+use super::compare::compare_within;
 use super::connection::Connection;
 use super::keep_going::{costs_only_its_table, failed_rows, ways_on};
 use super::load::{TableData, load_within};
-use super::restore::{PostgresRestore, RestoreReport};
+use super::restore::{PostgresRestore, RestoreReport, is_of_database};
 use super::schema::{literal, qualified, quote_ident};
 use super::selection::Chosen;
 use super::server_error::sqlstate;
@@ -75,6 +76,7 @@ impl PostgresRestore {
         self.reporter.phase(&self.task, "data");
         let total = chosen.tables.iter().map(|t| t.record.bytes).sum();
         self.reporter.begin(&self.task, Some(total));
+        let mut loaded = Vec::new();
         for table in &chosen.tables {
             let moved = self.moved(table);
             let rows = load_within(connection, contents, &moved, &self.reporter, &self.task).await;
@@ -93,17 +95,24 @@ impl PostgresRestore {
                     }
                 })?,
             };
+            loaded.push(moved);
             report.rows += rows;
             report.bytes += table.record.bytes;
             report.tables += 1;
         }
+        if self.options.verify_rows {
+            self.reporter.phase(&self.task, "compare rows");
+            compare_within(connection, &loaded).await?;
+            report.rows_verified = loaded.len() == chosen.tables.len();
+        }
         self.reporter.phase(&self.task, "indexes and constraints");
+        // The database keeps what belongs to itself.
+        let mut post_data = chosen.post_data.clone();
+        post_data.retain(|l| !is_of_database(l));
         report
             .failed
             .extend(run_on(connection, contents, &chosen.sequences).await?);
-        report
-            .failed
-            .extend(run_on(connection, contents, &chosen.post_data).await?);
+        report.failed.extend(run_on(connection, contents, &post_data).await?);
         connection.execute("COMMIT").await.context("commit")?;
         report.database.clone_from(&self.target.database);
         self.note_failed(&report.failed);

@@ -18,14 +18,15 @@ use super::fill::Fill;
 use super::in_place::schemas;
 use super::keep_going::ways_on;
 use super::load::TableData;
-use super::schema::{literal, quote_ident};
+use super::look::look;
+use super::schema::quote_ident;
 use super::search_path::BUILT_IN;
 use super::selection::{Chosen, Selection, choose};
 use super::snapshot::ServerFacts;
 use super::sql_rewrite::Rewrite;
 use super::sql_streams::{GLOBALS, TocLine};
 use super::sql_text::Contents;
-use super::statements::{Ended, FailedItem, open_session, retry_failed, run_free, run_in_order, run_pre_data};
+use super::statements::{Ended, FailedItem, open_session, retry_failed, run_free, run_in_order, run_on, run_pre_data};
 use super::target::Target;
 use super::url::ConnectOptions;
 use crate::archive::ArchiveReader;
@@ -109,6 +110,8 @@ pub struct RestoreReport {
     pub failed: Vec<FailedItem>,
     /// Name under which a replaced database was kept.
     pub kept_old: Option<String>,
+    /// Sessions of the replaced database that were ended.
+    pub ended_sessions: u64,
     /// What a person does next, as SQL with a word in front.
     pub next: Vec<String>,
     /// Wall time in seconds.
@@ -146,30 +149,45 @@ impl PostgresRestore {
             let own = facts.as_ref().map(|f| f.search_path.clone()).unwrap_or_default();
             contents.search_path = Some(if own.is_empty() { BUILT_IN.to_owned() } else { own });
         }
-        if self.is_in_place().await? {
+        let looked = look(&self.target).await;
+        let (admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
+        self.refuse_target(&look)?;
+        if self.goes_in_place(&look) {
+            admin.close().await;
             let mut report = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return Err(Error::new(ErrorKind::Cancelled, "the restore was cancelled")),
-                done = self.in_place(&contents, &chosen) => done?,
+                done = Box::pin(self.in_place(&contents, &chosen)) => done?,
             };
             report.seconds = started.elapsed().as_secs_f64();
             return Ok(report);
         }
         let needs_known = facts.as_ref().is_some_and(|f| f.needs_known);
-        let id = format!("{:08x}", rand::random::<u32>());
-        let target = Target::create(
-            &self.target,
-            facts.as_ref(),
-            self.options.clean,
-            &id,
-            self.options.comment.as_deref(),
-        )
-        .await?;
+        let room = look.role.room;
+        let target = Target::create(admin, look, &self.target, facts.as_ref(), &self.options);
+        let mut target = Box::pin(target).await?;
+        self.spare_sessions(&mut target, room).await;
+        for note in target.notes.drain(..) {
+            self.reporter.note(&self.task, note);
+        }
         let filling = target.filling.clone();
+        // A database that replaces another gets that one's owner, rights and settings at the swap; a scratch database keeps its
+        // comment.
+        let has_own = !target.replaces() && self.options.comment.is_none();
+        let work = async {
+            let mut report = self.fill(&filling, &contents, &toc, &chosen, needs_known).await?;
+            if has_own {
+                let failed = self.properties(&filling, &contents, &chosen).await;
+                report
+                    .failed
+                    .extend(failed.context("set what belongs to the database itself")?);
+            }
+            Ok(report)
+        };
         let filled = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the restore was cancelled")),
-            done = self.fill(&filling, &contents, &toc, &chosen, needs_known) => done,
+            done = Box::pin(work) => done,
         };
         let mut report = match filled {
             Ok(report) => report,
@@ -183,10 +201,16 @@ impl PostgresRestore {
             }
         };
         self.reporter.phase(&self.task, "swap");
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-        let finished = target
-            .finish(&stamp, self.options.drop_old, self.options.swap_timeout)
-            .await?;
+        // What is not whole is no reason to drop what was there.
+        let drop_old = self.options.drop_old && report.failed.is_empty();
+        let finished = Box::pin(target.finish(drop_old, self.options.swap_timeout)).await?;
+        report.failed.extend(finished.failed);
+        self.note_failed(&report.failed);
+        if let Some(kept) = finished.kept.as_ref().filter(|_| self.options.drop_old && !drop_old) {
+            let text = "was replaced, and is kept although it was to be dropped: not everything came back";
+            self.reporter.note(&self.task, Note::new("kept", kept, text));
+        }
+        report.ended_sessions = finished.ended_sessions;
         report.kept_old = finished.kept;
         report.database.clone_from(&self.target.database);
         report.seconds = started.elapsed().as_secs_f64();
@@ -259,12 +283,9 @@ impl PostgresRestore {
                 .await
                 .context("set sequences")?,
         );
-        // A database that replaces another gets that one's owner, rights and settings at the swap; a scratch database
-        // keeps its comment.
+        // Settings of the database would be those of the sessions that fill it: they come last of all.
         let mut post_data = chosen.post_data.clone();
-        if into.database != self.target.database || self.options.comment.is_some() {
-            post_data.retain(|l| !l.item.kind.starts_with("DATABASE"));
-        }
+        post_data.retain(|l| !is_of_database(l));
 
         self.reporter.phase(&self.task, "data");
         self.reporter
@@ -317,8 +338,36 @@ impl PostgresRestore {
             self.reporter
                 .note(&self.task, Note::new("not-analyzed", name, error.chain()));
         }
-        self.note_failed(&report.failed);
         Ok(report)
+    }
+
+    /// Gives the database what belongs to it itself: owner, rights, comment, limit, settings. Its mark stays.
+    async fn properties(
+        &self,
+        into: &ConnectOptions,
+        contents: &Contents,
+        chosen: &Chosen<'_>,
+    ) -> Result<Vec<FailedItem>> {
+        let lines: Vec<&TocLine> = chosen.post_data.iter().copied().filter(|l| is_of_database(l)).collect();
+        if lines.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = open_session(into).await?;
+        connection.execute("BEGIN").await?;
+        let failed = run_on(&mut connection, contents, &lines).await?;
+        Target::mark(&mut connection, &self.target.database).await?;
+        connection.execute("COMMIT").await?;
+        connection.close().await;
+        Ok(failed)
+    }
+
+    /// Where the role has few sessions, the maintenance connection is one of them, and a transaction that goes beside the workers.
+    async fn spare_sessions(&mut self, target: &mut Target, room: Option<usize>) {
+        target.rest(room == Some(0)).await;
+        if let Some(room) = room {
+            let workers = room.saturating_sub(1).max(1);
+            self.options.parallel = self.options.parallel.min(workers);
+        }
     }
 
     pub(super) fn note_failed(&self, failed: &[FailedItem]) {
@@ -329,49 +378,11 @@ impl PostgresRestore {
             );
         }
     }
+}
 
-    /// Reports roles that the server lacks, and creates them if asked to.
-    async fn roles(&self, into: &ConnectOptions, contents: &Contents, globals: &[&TocLine]) -> Result<()> {
-        let mut connection = open_session(into).await?;
-        let mut missing = Vec::new();
-        for &line in globals.iter().filter(|l| l.item.kind == "ROLE") {
-            let mapped = self.options.role_map.iter().find(|(old, _)| *old == line.item.name);
-            let name = mapped.map_or(&line.item.name, |(_, new)| new);
-            let sql = format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", literal(name));
-            if connection.query(&sql).await?.scalar().is_none() {
-                missing.push(line);
-            }
-        }
-        connection.close().await;
-        if self.options.create_roles {
-            // With the roles come their settings, what they are members of, and their rights to parameters.
-            let made: Vec<&str> = missing.iter().map(|l| l.item.name.as_str()).collect();
-            let concerns = |l: &TocLine| {
-                let of = |name: &str| made.contains(&name);
-                match l.item.kind.as_str() {
-                    "ROLE PROPERTIES" => of(&l.item.name),
-                    "ROLE MEMBERSHIP" => of(&l.item.name) || l.item.schema.as_deref().is_some_and(of),
-                    "PARAMETER ACL" => !made.is_empty(),
-                    _ => false,
-                }
-            };
-            let more: Vec<&TocLine> = globals.iter().copied().filter(|&l| concerns(l)).collect();
-            missing.extend(more);
-            for failed in run_in_order(into, contents, &missing).await.context("create roles")? {
-                self.reporter.note(
-                    &self.task,
-                    Note::new("failed", format!("{} {}", failed.kind, failed.name), failed.error),
-                );
-            }
-            return Ok(());
-        }
-        for line in missing {
-            let text = "does not exist on this server; what it owns will belong to the restoring role";
-            self.reporter
-                .note(&self.task, Note::new("missing-role", &line.item.name, text));
-        }
-        Ok(())
-    }
+/// Returns whether an item is of the database itself, not of what is in it.
+pub(super) fn is_of_database(line: &TocLine) -> bool {
+    line.item.kind.starts_with("DATABASE")
 }
 
 fn server_facts(contents: &Contents) -> Result<Option<ServerFacts>> {

@@ -7,12 +7,15 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::create_database::Made;
 use super::load::TableData;
+use super::look::{Look, look};
+use super::marks::{self, Why};
 use super::restore::PostgresRestore;
 use super::schema::literal;
 use super::selection::choose;
 use super::sql_streams::{GLOBALS, PRE_DATA};
-use super::target::{Look, look};
+use super::target::made;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
 /// A restore before its first write.
@@ -20,7 +23,7 @@ use crate::error::{Context as _, Error, ErrorKind, Result};
 pub struct RestorePlan {
     /// Database that is made, replaced or restored into.
     pub database: String,
-    /// `create`, `fill-empty`, `replace-by-swap` or `in-place`.
+    /// `create`, `fill-empty`, `fill-in-place`, `replace-by-swap` or `in-place`.
     pub way: String,
     /// Version of the server that was backed up.
     pub source_version: String,
@@ -50,9 +53,12 @@ impl RestorePlan {
     /// Returns the plan as lines for a person, each with its newline.
     pub fn lines(&self) -> String {
         let way = match self.way.as_str() {
-            "create" => "is created",
+            "create" => "is created: it is filled under another name and gets its own when it is whole",
             "fill-empty" => "is empty: a new one is filled beside it and takes its name",
             "replace-by-swap" => "is replaced: a new one is filled beside it, then both are renamed",
+            "fill-in-place" => {
+                "is empty and stays, for the role may not replace it: it is filled in one transaction, by one connection"
+            }
             _ => "stays; what was chosen is restored into it in one transaction",
         };
         let bytes = crate::config::format_bytes;
@@ -128,13 +134,33 @@ impl PostgresRestore {
             present_bytes: look.bytes,
             ..RestorePlan::default()
         };
-        let rights = "SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user";
-        if plan.way != "in-place" && admin.query(rights).await.with_context(act)?.scalar() == Some("f") {
-            return Err(Error::new(
-                ErrorKind::Denied,
-                format!("role \"{}\" may not create databases", self.target.user),
-            )
-            .with_hint("ALTER ROLE … CREATEDB, or restore as another role."));
+        let in_place = self.goes_in_place(&look);
+        if look.exists && !self.options.selection.is_partial() {
+            let source = Made::of_facts(&facts);
+            let made = if in_place {
+                look.made.clone()
+            } else {
+                made(&look, &source)
+            };
+            if !made.is_like(&source) {
+                let (made, source) = (made.words(), source.words());
+                plan.warnings.push(format!(
+                    "the database stays as it is made, {made}; the backup has {source}"
+                ));
+            }
+        }
+        if !in_place {
+            let left = marks::find(&mut admin, Why::Filling, &self.target.database).await;
+            for left in left.with_context(act)? {
+                let name = left.name;
+                plan.warnings.push(if marks::is_in_use(&mut admin, left.oid).await? {
+                    format!(
+                        "another restore fills \"{name}\" for the same name, or somebody is in it: it is left alone"
+                    )
+                } else {
+                    format!("an interrupted restore left \"{name}\": it will be dropped")
+                });
+            }
         }
         let (source, target) = (facts.version_num / 10_000, major(&plan.target_version));
         if source > target && target > 0 {
@@ -174,6 +200,7 @@ impl PostgresRestore {
 
     fn way(&self, look: &Look) -> &'static str {
         match (self.goes_in_place(look), look.exists, look.empty) {
+            (true, true, true) if !self.options.selection.is_partial() => "fill-in-place",
             (true, ..) => "in-place",
             (_, false, _) => "create",
             (_, true, true) => "fill-empty",
@@ -184,22 +211,14 @@ impl PostgresRestore {
     /// Returns whether the restore writes into the database that is there.
     pub(super) fn goes_in_place(&self, look: &Look) -> bool {
         let selection = &self.options.selection;
-        self.options.beside.is_some() || selection.data_only || (selection.is_partial() && look.exists && !look.empty)
-    }
-
-    /// Returns whether the restore writes into the database that is there.
-    pub(super) async fn is_in_place(&self) -> Result<bool> {
-        if !self.options.selection.is_partial() {
-            return Ok(false);
-        }
-        let (admin, look) = look(&self.target).await?;
-        admin.close().await;
-        self.refuse_target(&look)?;
-        Ok(self.goes_in_place(&look))
+        // An empty database that the role may not replace is filled itself.
+        let only_itself = look.exists && look.empty && !look.may_fill_beside();
+        let part = selection.is_partial() && look.exists && !look.empty;
+        self.options.beside.is_some() || selection.data_only || part || only_itself
     }
 
     /// Refuses a target into which this restore cannot go.
-    fn refuse_target(&self, look: &Look) -> Result<()> {
+    pub(super) fn refuse_target(&self, look: &Look) -> Result<()> {
         let name = &self.target.database;
         if self.goes_in_place(look) && !look.exists {
             return Err(
@@ -222,6 +241,21 @@ impl PostgresRestore {
                 format!("database \"{name}\" exists and is not empty"),
             )
             .with_hint("Name another database with --into, or give --clean to restore beside it and swap."));
+        }
+        let user = &self.target.user;
+        if !look.role.creates {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("role \"{user}\" may not create databases"),
+            )
+            .with_hint("ALTER ROLE … CREATEDB, or restore as another role; without it a restore goes into an empty database that is there."));
+        }
+        if !look.may_fill_beside() {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("database \"{name}\" belongs to another role than \"{user}\", which may not replace it"),
+            )
+            .with_hint("Restore as its owner, or into another database with --into."));
         }
         Ok(())
     }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::client::{client_error, open_client};
+use super::client::{Lent, client_error, open_client, open_lent};
 use super::connection::Connection;
 use super::schema::{Graph, SESSION_SQL, SchemaOptions};
 use super::server_error::sqlstate;
+use super::sessions::open_patiently;
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::report::Note;
@@ -28,6 +29,8 @@ const LOCK_ATTEMPTS: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Leader {
     pub(super) client: Client,
+    /// Gives the client's session back.
+    lent: Lent,
     pub(super) graph: Graph,
     pub(super) facts: ServerFacts,
 }
@@ -72,6 +75,9 @@ pub(super) struct ServerFacts {
     pub database_bytes: u64,
     /// When the snapshot was taken, by the server's clock.
     pub taken_at: String,
+    /// The database's tablespace; empty if the backup does not say.
+    #[serde(default)]
+    pub tablespace: String,
     /// `search_path` of a new session; empty if the backup does not say.
     #[serde(default)]
     pub search_path: String,
@@ -115,7 +121,7 @@ impl Leader {
     }
 
     async fn attempt(options: &ConnectOptions) -> Result<Self> {
-        let client = open_client(options).await?;
+        let (client, lent) = open_lent(options).await?;
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SESSION_SQL} SET lock_timeout = '{LOCK_TIMEOUT_S}s';{}",
             encoding_sql(options, &client).await?
@@ -133,7 +139,12 @@ impl Leader {
             .batch_execute("SET lock_timeout = 0")
             .await
             .map_err(client_error)?;
-        Ok(Self { client, graph, facts })
+        Ok(Self {
+            client,
+            lent,
+            graph,
+            facts,
+        })
     }
 }
 
@@ -159,6 +170,32 @@ impl Leader {
             helpers.push(client);
         }
         helpers
+    }
+}
+
+impl Leader {
+    /// Returns how many sessions the role, and the database, have left for readers; none if there is no limit.
+    pub(super) async fn room(&self) -> Result<Option<usize>> {
+        let sql = "SELECT CASE WHEN NOT r.rolsuper THEN LEAST( \
+              CASE WHEN r.rolconnlimit >= 0 THEN r.rolconnlimit - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE usename = r.rolname) END, \
+              CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datname = d.datname) END) END \
+            FROM pg_catalog.pg_roles r, pg_catalog.pg_database d WHERE r.rolname = session_user AND d.datname = pg_catalog.current_database()";
+        let row = one_row(&self.client, sql)
+            .await
+            .context("look how many sessions are left")?;
+        let room = row.first().filter(|room| !room.is_empty());
+        Ok(room.map(|room| room.parse::<usize>().unwrap_or(0)))
+    }
+
+    /// Ends the snapshot's transaction.
+    pub(super) async fn end(self) -> Result<()> {
+        let ended = self.client.batch_execute("COMMIT").await;
+        ended.map_err(client_error).context("end the snapshot")
+    }
+
+    /// Returns the leader's own session, within its transaction, as one that reads.
+    pub(super) async fn into_reader(self) -> Result<Connection> {
+        self.lent.give_back(self.client).await
     }
 }
 
@@ -194,7 +231,8 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         pg_catalog.to_char(pg_catalog.transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
         pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
         COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), pg_catalog.to_jsonb(d) ->> 'daticurules', \
-        pg_catalog.pg_backend_pid(), (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path') \
+        pg_catalog.pg_backend_pid(), (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'), \
+        (SELECT spcname FROM pg_catalog.pg_tablespace WHERE oid = d.dattablespace) \
         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
     let row = one_row(client, sql).await?;
     let text = |at: usize| row.get(at).cloned().unwrap_or_default();
@@ -216,6 +254,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         locale_rules: text(14),
         process_id: text(15).parse().unwrap_or(0),
         search_path: text(16),
+        tablespace: text(17),
         needs_known: true,
     })
 }
@@ -262,7 +301,15 @@ fn import_sql(facts: &ServerFacts) -> String {
 
 /// Opens a reader on an exported snapshot.
 pub(super) async fn open_reader(options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
-    let mut connection = Connection::open(options).await?;
+    import(open_patiently(options).await?, facts).await
+}
+
+/// As [`open_reader`]; where there is no room for another session, that is told at once.
+pub(super) async fn open_reader_at_once(options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
+    import(Connection::open(options).await?, facts).await
+}
+
+async fn import(mut connection: Connection, facts: &ServerFacts) -> Result<Connection> {
     let opened = connection.execute(&import_sql(facts)).await;
     opened.map_err(|e| match sqlstate(&e) {
         Some("22023" | "42704") => Error::new(ErrorKind::PreconditionFailed, "the shared snapshot is gone")

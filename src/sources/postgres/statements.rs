@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::fill::run_places;
 use super::search_path::{self, may_rely_on_it};
 use super::server_error::{server_error, sqlstate};
+use super::sessions::{open_patiently, open_worker};
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
 use super::url::ConnectOptions;
@@ -75,7 +76,11 @@ pub(super) const RESTORE_SESSION: &str = "SET client_encoding = 'UTF8'; SET Date
 
 /// Opens a session that writes.
 pub(super) async fn open_session(options: &ConnectOptions) -> Result<Connection> {
-    let mut connection = Connection::open(options).await?;
+    set_up(open_patiently(options).await?, options).await
+}
+
+/// Makes a session one that writes.
+pub(super) async fn set_up(mut connection: Connection, options: &ConnectOptions) -> Result<Connection> {
     connection
         .execute(RESTORE_SESSION)
         .await
@@ -346,7 +351,7 @@ pub(super) async fn run_pre_data(
     let mut ended = Ended::default();
     let is_relation = |l: &TocLine| needs_known && RELATIONS.contains(&l.item.kind.as_str());
     for run in lines.chunk_by(|a, b| is_relation(a) == is_relation(b)) {
-        if run.len() >= LONG_RUN && run.first().is_some_and(|l| is_relation(l)) {
+        if parallel > 1 && run.len() >= LONG_RUN && run.first().is_some_and(|l| is_relation(l)) {
             run_free(options, contents, run, parallel, &mut ended).await?;
         } else {
             run_ordered(&mut connection, &mut texts, run, &mut ended).await?;
@@ -369,7 +374,7 @@ pub(super) async fn run_free<'a>(
 ) -> Result<()> {
     let workers = parallel.clamp(1, lines.len().max(1));
     let board = Board::new(lines, workers, &HashMap::new());
-    let done = try_join_all((0..workers).map(|_| worker(options, contents, lines, &board))).await?;
+    let done = try_join_all((0..workers).map(|number| worker(options, contents, lines, &board, number))).await?;
     ended.add_all(lines, done.into_iter().flatten().collect());
     Ok(())
 }
@@ -380,8 +385,11 @@ async fn worker(
     contents: &Contents,
     lines: &[&TocLine],
     board: &Board,
+    number: usize,
 ) -> Result<Vec<(usize, Outcome)>> {
-    let mut connection = open_session(options).await?;
+    let Some(mut connection) = open_worker(options, number).await? else {
+        return Ok(Vec::new());
+    };
     let mut texts = contents.texts();
     let mut told = Vec::new();
     loop {

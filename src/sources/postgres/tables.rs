@@ -15,7 +15,9 @@ use super::binary_copy::RowImages;
 use super::connection::Connection;
 use super::copy_table::{CopyTable, Range};
 use super::row_digest::RowDigest;
-use super::snapshot::{ServerFacts, open_reader};
+use super::server_error::sqlstate;
+use super::sessions::TOO_MANY;
+use super::snapshot::{ServerFacts, open_reader, open_reader_at_once};
 use super::table_stream::{PartResult, RowStream};
 use super::url::ConnectOptions;
 use crate::archive::{ArchiveWriter, StreamRecord};
@@ -34,6 +36,8 @@ const ATTEMPTS: u32 = 4;
 pub(super) struct TableReaders {
     pub(super) options: ConnectOptions,
     pub(super) facts: ServerFacts,
+    /// The one session there is, where the role may have no other.
+    pub(super) only: Mutex<Option<Connection>>,
     pub(super) writer: ArchiveWriter,
     pub(super) reporter: SharedReporter,
     pub(super) task: String,
@@ -85,7 +89,7 @@ pub(super) async fn read_all(
     });
     let stop = shared.cancel.child_token();
     let mut set = JoinSet::new();
-    for _ in 0..workers {
+    for number in 0..workers {
         let (shared, queue, tables, stop) = (
             Arc::clone(&shared),
             Arc::clone(&queue),
@@ -96,7 +100,7 @@ pub(super) async fn read_all(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(cancelled()),
-                done = work(&shared, &queue, &tables) => done,
+                done = work(&shared, &queue, &tables, number) => done,
             }
         });
     }
@@ -155,8 +159,17 @@ fn plan(tables: &[CopyTable], ranges_work: bool) -> Vec<Part> {
     parts
 }
 
-async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable]) -> Result<()> {
-    let mut connection: Option<Connection> = None;
+async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable], number: usize) -> Result<()> {
+    let mut connection = shared.only.lock().expect("no panic happens under this lock").take();
+    // Readers beside the first are optional: whoever gets no session leaves its work to the others.
+    if number > 0 {
+        match open_reader_at_once(&shared.options, &shared.facts).await {
+            Ok(reader) => connection = Some(reader),
+            Err(error) if sqlstate(&error) == Some(TOO_MANY) => return Ok(()),
+            // Whoever reads a part says it, and tries again.
+            Err(_) => {}
+        }
+    }
     loop {
         let next = queue
             .parts

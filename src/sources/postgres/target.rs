@@ -1,394 +1,287 @@
-//! The database that a restore fills: always a new one, beside the live one, swapped in when it is whole.
+//! The database that a restore fills: always a new one, beside the live one or beside a free name, which it gets when it is
+//! whole.
 //!
-//! The live database is touched once, by two renames in one transaction. Whatever fails before leaves it as it was;
-//! what this run created is dropped. The old database is kept under a dated name.
+//! The live database is touched once, by two renames in one transaction. Whatever fails before leaves it as it was; what this
+//! run created is dropped. The old database is kept under a dated name. What a killed run left beside is found by its mark, and
+//! goes with the next restore to the same name.
 
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::schema::{literal, quote_ident};
-use super::server_error::sqlstate;
+use super::create_database::{Made, may_use_tablespace};
+use super::look::{Look, open_admin};
+use super::marks::{self, Why, comment_of, comment_sql, unmarked};
+use super::restore::RestoreOptions;
+use super::restore_plan::LEAVE_TIMEOUT;
+use super::schema::quote_ident;
 use super::snapshot::ServerFacts;
+use super::statements::FailedItem;
+use super::swap::{Apart, Swap, drop_database, free_name, rename};
 use super::url::ConnectOptions;
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::error::{Context as _, Error, Result};
+use crate::report::Note;
 
 /// Where a restore writes.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// Connection to a database that is not the target: renames and drops need it.
-    admin: Connection,
+    /// Connection to a database that is not the target: renames and drops need it. None while it rests.
+    admin: Option<Connection>,
     wanted: ConnectOptions,
     /// The database being filled, created by this run.
     pub(super) filling: ConnectOptions,
-    /// Whether the wanted name is taken by an existing database that is to be swapped out.
-    replaces: bool,
-    was_empty: bool,
+    /// What has the wanted name and is to be swapped out.
+    replaced: Option<Look>,
+    /// What there is to tell.
+    pub(super) notes: Vec<Note>,
 }
 
 /// How [`Target::finish`] left the server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Finished {
     /// Name under which the old database was kept.
     pub(super) kept: Option<String>,
-}
-
-/// What there is under the wanted name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) exists: bool,
-    /// Whether it holds no object of a user.
-    pub(super) empty: bool,
-    /// Its size.
-    pub(super) bytes: u64,
-}
-
-/// Looks whether the database exists; returns the maintenance connection too.
-pub(super) async fn look(wanted: &ConnectOptions) -> Result<(Connection, Look)> {
-    let mut admin = open_admin(wanted).await?;
-    let found = admin
-        .query(&format!(
-            "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = {}",
-            literal(&wanted.database)
-        ))
-        .await?;
-    let exists = found.scalar().is_some();
-    let bytes = found.scalar().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let empty = exists && is_empty(wanted).await?;
-    Ok((admin, Look { exists, empty, bytes }))
+    /// Sessions of the old database that were ended.
+    pub(super) ended_sessions: u64,
+    /// Properties of the database that could not be taken over.
+    pub(super) failed: Vec<FailedItem>,
 }
 
 impl Target {
-    /// Creates the database to fill. `id` makes its name unique where the wanted one is taken; a comment is put on it
-    /// before anything else.
+    /// Creates the database to fill. A scratch database, which has a comment of its own, has its name from the beginning.
     pub(super) async fn create(
+        mut admin: Connection,
+        look: Look,
         wanted: &ConnectOptions,
         facts: Option<&ServerFacts>,
-        clean: bool,
-        id: &str,
-        comment: Option<&str>,
+        options: &RestoreOptions,
     ) -> Result<Self> {
-        let (mut admin, look) = look(wanted).await?;
+        let mut notes = Vec::new();
         let name = &wanted.database;
-        let (replaces, was_empty) = (look.exists, look.empty);
-        if replaces && !was_empty && !clean {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                format!("database \"{name}\" exists and is not empty"),
-            )
-            .with_hint("Name another database with --into, or give --clean to restore beside it and swap."));
+        let scratch = options.comment.as_deref();
+        if scratch.is_none() {
+            remove_leftovers(&mut admin, wanted, &mut notes).await?;
         }
-        // An identifier has at most 63 bytes.
-        let filling = if replaces {
-            format!("{}_restore_{id}", head(name, 40))
-        } else {
+        let made = how(&mut admin, &look, facts, options, &mut notes).await?;
+        let stamp = now();
+        let filling = if scratch.is_some() {
             name.clone()
+        } else {
+            let id = format!("{:08x}", rand::random::<u32>());
+            free_name(&mut admin, name, "restore", &id).await?
         };
-        admin
-            .execute(&create_sql(&filling, facts))
-            .await
-            .map_err(|e| explain_create(e, &filling))?;
-        if let Some(comment) = comment {
-            let sql = format!("COMMENT ON DATABASE {} IS {}", quote_ident(&filling), literal(comment));
-            admin.execute(&sql).await.context("mark the new database")?;
-        }
-        let filling = wanted.with_database(&filling);
+        made.create(&mut admin, &filling).await?;
+        // Before anything else it is said whose it is.
+        let (oid, _) = comment_of(&mut admin, &filling).await?;
+        let comment = scratch.map_or_else(|| marks::marked(None, Why::Filling, oid, name, &stamp), str::to_owned);
+        let sql = comment_sql(&filling, Some(&comment));
+        admin.execute(&sql).await.context("mark the new database")?;
+        marks::hold(&mut admin, oid).await?;
         Ok(Self {
-            admin,
+            admin: Some(admin),
             wanted: wanted.clone(),
-            filling,
-            replaces,
-            was_empty,
+            filling: wanted.with_database(&filling),
+            replaced: look.exists.then_some(look),
+            notes,
         })
+    }
+
+    /// Returns whether it takes the place of a database that is there, whose properties it takes over.
+    pub(super) fn replaces(&self) -> bool {
+        self.replaced.is_some()
+    }
+
+    /// Lets the maintenance connection go where the role has no session to spare, or others need its database to be left alone.
+    pub(super) async fn rest(&mut self, no_session_to_spare: bool) {
+        let is_template = self.admin.as_ref().is_some_and(|a| a.database() == "template1");
+        if (no_session_to_spare || is_template)
+            && let Some(admin) = self.admin.take()
+        {
+            admin.close().await;
+        }
+    }
+
+    /// Says again whose the database is, after its comment was set; within a transaction of the caller.
+    pub(super) async fn mark(connection: &mut Connection, wanted: &str) -> Result<()> {
+        let name = connection.database().to_owned();
+        let (oid, comment) = comment_of(connection, &name).await?;
+        let comment = comment.as_deref().and_then(unmarked);
+        let comment = marks::marked(comment.as_deref(), Why::Filling, oid, wanted, &now());
+        connection.execute(&comment_sql(&name, Some(&comment))).await
+    }
+
+    async fn admin(&mut self) -> Result<&mut Connection> {
+        let admin = match self.admin.take() {
+            Some(admin) if !admin.is_dead() => admin,
+            _ => open_admin(&self.wanted).await?,
+        };
+        Ok(self.admin.insert(admin))
     }
 
     /// Drops what was created. The live database was not touched.
     pub(super) async fn discard(mut self) -> Result<()> {
-        let name = &self.filling.database;
-        if self.admin.is_dead() {
-            self.admin = open_admin(&self.wanted).await?;
-        }
-        // A database with subscriptions cannot be dropped. One that cannot be looked at says why below.
-        let _ = drop_subscriptions(&self.filling).await;
-        terminate(&mut self.admin, name).await?;
-        self.admin
-            .execute(&format!("DROP DATABASE IF EXISTS {}", quote_ident(name)))
-            .await
-            .context("drop the unfinished database")
+        let (server, name) = (self.wanted.clone(), self.filling.database.clone());
+        let admin = self.admin().await?;
+        drop_database(admin, &server, &name, LEAVE_TIMEOUT).await
     }
 
-    /// Puts the filled database under the wanted name.
-    pub(super) async fn finish(mut self, stamp: &str, drop_old: bool, swap_timeout: Duration) -> Result<Finished> {
-        if !self.replaces {
-            self.admin.close().await;
+    /// Puts the filled database under the wanted name. On an error it stands beside, without a mark.
+    pub(super) async fn finish(mut self, drop_old: bool, timeout: Duration) -> Result<Finished> {
+        if self.filling.database == self.wanted.database {
+            if let Some(admin) = self.admin {
+                admin.close().await;
+            }
             return Ok(Finished::default());
-        }
-        if self.admin.is_dead() {
-            self.admin = open_admin(&self.wanted).await?;
         }
         let (old, new) = (self.wanted.database.clone(), self.filling.database.clone());
-        let kept = format!("{}_before_{stamp}", head(&old, 40));
-        inherit_settings(&mut self.admin, &old, &new)
-            .await
-            .context("carry the database's owner, rights and settings over")?;
-        self.swap(&old, &new, &kept, swap_timeout).await?;
-        if drop_old || self.was_empty {
-            self.admin
-                .execute(&format!("DROP DATABASE {}", quote_ident(&kept)))
-                .await
-                .context("drop the old database")?;
-            return Ok(Finished::default());
-        }
-        self.admin
-            .execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", quote_ident(&kept)))
-            .await?;
-        Ok(Finished { kept: Some(kept) })
-    }
-
-    /// Gives `new` the name `old`, and what had it the name `kept`; tried for `timeout` while sessions are in the way.
-    async fn swap(&mut self, old: &str, new: &str, kept: &str, timeout: Duration) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + timeout;
-        while let Err(error) = self.try_swap(old, new, kept).await {
-            let busy = sqlstate(&error) == Some("55006");
-            if !busy || tokio::time::Instant::now() >= deadline {
-                let hint = format!(
-                    "The other database stands beside as \"{new}\". To finish: ALTER DATABASE {} RENAME TO {}; ALTER DATABASE {} RENAME TO {};",
-                    quote_ident(old),
-                    quote_ident(kept),
-                    quote_ident(new),
-                    quote_ident(old)
-                );
-                return Err(error.context(format!("swap database \"{old}\"")).with_hint(hint));
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        Ok(())
-    }
-
-    async fn try_swap(&mut self, old: &str, new: &str, kept: &str) -> Result<()> {
-        let (old_name, new_name, kept_name) = (quote_ident(old), quote_ident(new), quote_ident(kept));
-        self.admin
-            .execute(&format!("ALTER DATABASE {old_name} ALLOW_CONNECTIONS false"))
-            .await?;
-        let swap = async {
-            terminate(&mut self.admin, old).await?;
-            terminate(&mut self.admin, new).await?;
-            let sql = format!(
-                "BEGIN; ALTER DATABASE {old_name} RENAME TO {kept_name}; ALTER DATABASE {new_name} RENAME TO {old_name}; COMMIT"
-            );
-            self.admin.execute(&sql).await
+        let done = if let Some(look) = &self.replaced {
+            let drop_old = drop_old || look.empty;
+            self.swap(drop_old, timeout).await
+        } else {
+            let admin = self.admin().await?;
+            rename(admin, &new, &old, timeout).await.map(|()| Finished::default())
         };
-        let swapped = swap.await;
-        if swapped.is_err() && !self.admin.is_dead() {
-            if self.admin.in_transaction() {
-                self.admin.execute("ROLLBACK").await?;
+        match done {
+            Ok(done) => {
+                if let Some(admin) = self.admin {
+                    admin.close().await;
+                }
+                Ok(done)
             }
-            self.admin
-                .execute(&format!("ALTER DATABASE {old_name} ALLOW_CONNECTIONS true"))
-                .await?;
-        }
-        swapped
-    }
-}
-
-/// What [`undo`] did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Undone {
-    /// The database that has its old content again.
-    pub database: String,
-    /// Name under which that was kept.
-    pub was_kept_as: String,
-    /// Name under which what the restore had brought is kept, if it was still there.
-    pub restored_kept_as: Option<String>,
-}
-
-/// Puts back the database that the last restore with `--clean` replaced. Nothing is dropped: what the restore had brought is
-/// kept under a dated name.
-pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> {
-    let (mut admin, found) = look(wanted).await?;
-    let name = wanted.database.clone();
-    let prefix = format!("{}_before_", head(&name, 40));
-    let sql = format!(
-        "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, {}) ORDER BY datname DESC",
-        literal(&prefix)
-    );
-    let kept = admin.query(&sql).await?;
-    let is_stamp = |rest: &str| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_digit() || b == b'T' || b == b'Z');
-    let mut names = kept.rows.iter().filter_map(|r| r.first()?.clone());
-    let Some(kept) = names.find(|n| n.strip_prefix(&prefix).is_some_and(is_stamp)) else {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("no database that a restore replaced is kept for \"{name}\""),
-        )
-        .with_hint("Only a restore with --clean over a database that was not empty keeps one, as NAME_before_TIME; --drop-old keeps none."));
-    };
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let undone = format!("{}_undone_{stamp}", head(&name, 40));
-    let mut target = Target {
-        admin,
-        wanted: wanted.clone(),
-        filling: wanted.with_database(&kept),
-        replaces: found.exists,
-        was_empty: false,
-    };
-    if !found.exists {
-        terminate(&mut target.admin, &kept).await?;
-        let sql = format!("ALTER DATABASE {} RENAME TO {}", quote_ident(&kept), quote_ident(&name));
-        target.admin.execute(&sql).await.context("put the old database back")?;
-        target.admin.close().await;
-        return Ok(Undone {
-            database: name,
-            was_kept_as: kept,
-            restored_kept_as: None,
-        });
-    }
-    target.swap(&name, &kept, &undone, timeout).await?;
-    let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", quote_ident(&undone));
-    target.admin.execute(&sql).await?;
-    target.admin.close().await;
-    Ok(Undone {
-        database: name,
-        was_kept_as: kept,
-        restored_kept_as: Some(undone),
-    })
-}
-
-pub(super) async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {
-    let mut first = None;
-    for name in ["postgres", "template1"] {
-        if name == wanted.database {
-            continue;
-        }
-        match Connection::open(&wanted.with_database(name)).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                first.get_or_insert(error);
+            Err(error) => {
+                // What is whole is not taken for what a killed restore left.
+                if let Ok(admin) = self.admin().await
+                    && let Ok((_, comment)) = comment_of(admin, &new).await
+                {
+                    let comment = comment.as_deref().and_then(unmarked);
+                    let _ = admin.execute(&comment_sql(&new, comment.as_deref())).await;
+                }
+                let hint = format!(
+                    "Everything is restored, into \"{new}\". To finish, give \"{old}\" another name if it is there, and then: ALTER DATABASE {} RENAME TO {};",
+                    quote_ident(&new),
+                    quote_ident(&old)
+                );
+                Err(error.with_hint_instead(hint))
             }
-            Err(error) => return Err(error),
         }
     }
-    Err(first.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "no maintenance database to connect to")))
-}
 
-async fn is_empty(options: &ConnectOptions) -> Result<bool> {
-    let mut connection = Connection::open(options).await?;
-    let sql = "SELECT (SELECT count(*) FROM pg_catalog.pg_class WHERE oid >= 16384 AND relnamespace::pg_catalog.regnamespace::text !~ '^pg_') \
-        + (SELECT count(*) FROM pg_catalog.pg_proc WHERE oid >= 16384) + (SELECT count(*) FROM pg_catalog.pg_type WHERE oid >= 16384) \
-        + (SELECT count(*) FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_') + (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata)";
-    let count = connection
-        .query(sql)
-        .await
-        .context("look whether the target is empty")?;
-    connection.close().await;
-    Ok(count.scalar() == Some("0"))
-}
-
-fn create_sql(name: &str, facts: Option<&ServerFacts>) -> String {
-    let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", quote_ident(name));
-    if let Some(facts) = facts {
-        sql.push_str(&format!(
-            " ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-            literal(&facts.encoding),
-            literal(&facts.collate),
-            literal(&facts.ctype)
-        ));
-        // The template's provider may be another one.
-        match facts.locale_provider.as_str() {
-            "c" => sql.push_str(" LOCALE_PROVIDER libc"),
-            "i" => sql.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(&facts.locale))),
-            "b" => sql.push_str(&format!(
-                " LOCALE_PROVIDER builtin BUILTIN_LOCALE {}",
-                literal(&facts.locale)
-            )),
-            _ => {}
+    async fn swap(&mut self, drop_old: bool, timeout: Duration) -> Result<Finished> {
+        let (server, new) = (self.wanted.clone(), self.filling.database.clone());
+        let old = server.database.clone();
+        let stamp = now();
+        self.admin().await?;
+        let Some(admin) = self.admin.take() else {
+            return Err(Error::invalid("a swap has no maintenance connection"));
+        };
+        let mut apart = Apart::of(admin, &server, [&old, &new]).await?;
+        let kept = free_name(&mut apart.admin, &old, "before", &stamp).await?;
+        let swap = Swap {
+            old: &old,
+            new: &new,
+            kept: &kept,
+            stamp: Some(&stamp),
+            inherits: true,
+            timeout,
+        };
+        let swapped = swap.run(&mut apart.admin, &server).await;
+        let (admin, left) = apart.end(&server).await?;
+        self.admin = Some(admin);
+        let swapped = swapped?;
+        let mut finished = Finished {
+            kept: Some(kept.clone()),
+            ended_sessions: swapped.ended_sessions,
+            failed: swapped.failed,
+        };
+        finished.failed.extend(left);
+        if drop_old {
+            let admin = self.admin().await?;
+            match drop_database(admin, &server, &kept, LEAVE_TIMEOUT).await {
+                Ok(()) => finished.kept = None,
+                Err(error) => finished.failed.push(FailedItem {
+                    kind: "DATABASE".to_owned(),
+                    name: kept.clone(),
+                    error: error.chain(),
+                    advice: format!("It is what was replaced: DROP DATABASE {};", quote_ident(&kept)),
+                }),
+            }
         }
-        if !facts.locale_rules.is_empty() {
-            sql.push_str(&format!(" ICU_RULES {}", literal(&facts.locale_rules)));
-        }
-    }
-    sql
-}
-
-fn explain_create(error: Error, name: &str) -> Error {
-    let hint = match sqlstate(&error) {
-        Some("42501") => Some("The role needs CREATEDB."),
-        Some("22023" | "42809") => Some(
-            "The server lacks the locale of the source: install it, or create the database by hand and restore into it.",
-        ),
-        _ => None,
-    };
-    let error = error.context(format!("create database \"{name}\""));
-    match hint {
-        Some(hint) => error.with_hint(hint),
-        None => error,
+        Ok(finished)
     }
 }
 
-/// Drops the subscriptions of a database that a restore made. Their slots belong to the original: they are let go first, so
-/// that no publisher is asked to drop them.
-async fn drop_subscriptions(database: &ConnectOptions) -> Result<()> {
-    let mut connection = Connection::open(database).await?;
-    let sql = "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
-               WHERE d.datname = pg_catalog.current_database()";
-    let found = connection.query(sql).await?;
-    for name in found.rows.iter().filter_map(|r| r.first()?.as_deref()) {
-        let name = quote_ident(name);
-        for act in ["ALTER", "DROP"] {
-            let rest = if act == "ALTER" { " SET (slot_name = NONE)" } else { "" };
-            connection.execute(&format!("{act} SUBSCRIPTION {name}{rest}")).await?;
+/// Returns the time for names and marks.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+/// Returns how the new database is made. One that is there was made by somebody who knew why: its locale and tablespace stay,
+/// and its encoding unless rows of another one come to replace its own.
+async fn how(
+    admin: &mut Connection,
+    look: &Look,
+    facts: Option<&ServerFacts>,
+    options: &RestoreOptions,
+    notes: &mut Vec<Note>,
+) -> Result<Made> {
+    let source = facts.map(Made::of_facts).unwrap_or_default();
+    let mut made = made(look, &source);
+    if look.exists && !made.is_like(&source) && !source.encoding.is_empty() {
+        let text = format!(
+            "stays as it is made, {}; the backup has {}",
+            made.words(),
+            source.words()
+        );
+        notes.push(Note::new("other-locale", "database", text));
+    }
+    if !look.exists {
+        let mapped = options.tablespace_map.iter().find(|(old, _)| *old == made.tablespace);
+        if let Some((_, new)) = mapped {
+            made.tablespace.clone_from(new);
+        }
+        let named = made.tablespace.clone();
+        if !matches!(named.as_str(), "" | "pg_default") && !may_use_tablespace(admin, &named).await? {
+            let text = "is not there, or the role may not use it: the database lies in the server's own";
+            notes.push(Note::new("missing-tablespace", named, text));
+            made.tablespace.clear();
         }
     }
-    connection.close().await;
-    Ok(())
+    if made.tablespace == "pg_default" {
+        made.tablespace.clear();
+    }
+    Ok(made)
 }
 
-async fn terminate(admin: &mut Connection, database: &str) -> Result<()> {
-    let sql = format!(
-        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
-        literal(database)
-    );
-    admin.execute(&sql).await.context("end the sessions of the database")
+/// Returns how the database to fill is made.
+pub(super) fn made(look: &Look, source: &Made) -> Made {
+    if !look.exists {
+        return source.clone();
+    }
+    let fits = look.empty || source.encoding.is_empty() || look.made.encoding == source.encoding;
+    if fits {
+        return look.made.clone();
+    }
+    Made {
+        tablespace: look.made.tablespace.clone(),
+        ..source.clone()
+    }
 }
 
-/// Gives the new database what belongs to the database itself: owner, limit, comment, rights, settings.
-async fn inherit_settings(admin: &mut Connection, old: &str, new: &str) -> Result<()> {
-    let (source, target) = (literal(old), quote_ident(new));
-    let target_literal = literal(&target);
-    // The statements are made by the server, so that names and values are quoted by its own rules.
-    let sql = format!(
-        "SELECT 1, pg_catalog.format('ALTER DATABASE %s OWNER TO %I', {target_literal}, pg_catalog.pg_get_userbyid(datdba)) \
-           FROM pg_catalog.pg_database WHERE datname = {source} \
-         UNION ALL SELECT 2, pg_catalog.format('ALTER DATABASE %s CONNECTION LIMIT %s', {target_literal}, datconnlimit) \
-           FROM pg_catalog.pg_database WHERE datname = {source} AND datconnlimit >= -1 \
-         UNION ALL SELECT 3, pg_catalog.format('COMMENT ON DATABASE %s IS %L', {target_literal}, pg_catalog.shobj_description(oid, 'pg_database')) \
-           FROM pg_catalog.pg_database WHERE datname = {source} AND pg_catalog.shobj_description(oid, 'pg_database') IS NOT NULL \
-         UNION ALL SELECT 4, pg_catalog.format('REVOKE ALL ON DATABASE %s FROM PUBLIC', {target_literal}) \
-           FROM pg_catalog.pg_database WHERE datname = {source} AND datacl IS NOT NULL \
-         UNION ALL SELECT 5, pg_catalog.format('GRANT %s ON DATABASE %s TO %s%s', a.privilege_type, {target_literal}, \
-             CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END, \
-             CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) \
-           FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a WHERE d.datname = {source} \
-         UNION ALL SELECT 6, pg_catalog.format(CASE WHEN s.setrole = 0 THEN 'ALTER DATABASE %2$s SET %3$I TO %4$s' ELSE 'ALTER ROLE %1$I IN DATABASE %2$s SET %3$I TO %4$s' END, \
-             pg_catalog.pg_get_userbyid(s.setrole), {target_literal}, pg_catalog.split_part(c, '=', 1), \
-             CASE WHEN pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) IN ('search_path', 'temp_tablespaces', 'session_preload_libraries', 'local_preload_libraries', 'shared_preload_libraries', 'unix_socket_directories') \
-               THEN pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END) \
-           FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase, pg_catalog.unnest(s.setconfig) c \
-           WHERE d.datname = {source} \
-         ORDER BY 1"
-    );
-    let statements = admin.query(&sql).await?;
-    for row in &statements.rows {
-        if let Some(Some(statement)) = row.get(1) {
-            admin.execute(statement).await?;
-        }
+/// Drops what killed restores to this name left beside, unless somebody is still at work there.
+async fn remove_leftovers(admin: &mut Connection, wanted: &ConnectOptions, notes: &mut Vec<Note>) -> Result<()> {
+    for left in marks::find(admin, Why::Filling, &wanted.database).await? {
+        let text = if marks::is_in_use(admin, left.oid).await? {
+            "is being filled by another restore, or somebody is in it: it was left alone".to_owned()
+        } else {
+            match drop_database(admin, wanted, &left.name, LEAVE_TIMEOUT).await {
+                Ok(()) => {
+                    let text = "an interrupted restore had left it: it was dropped";
+                    notes.push(Note::new("removed", left.name, text));
+                    continue;
+                }
+                Err(error) => format!("an interrupted restore had left it: {}", error.chain()),
+            }
+        };
+        notes.push(Note::new("left-behind", left.name, text));
     }
     Ok(())
-}
-
-/// Returns at most `bytes` bytes of a name, cut at a character.
-fn head(name: &str, bytes: usize) -> &str {
-    let mut end = name.len().min(bytes);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default()
 }

@@ -5,11 +5,13 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::look::open_admin;
+use super::marks;
 use super::restore::{PostgresRestore, RestoreOptions, RestoreReport};
 use super::restore_plan::LEAVE_TIMEOUT;
 use super::schema::{literal, quote_ident};
 use super::server_error::sqlstate;
-use super::target::open_admin;
+use super::swap::drop_database;
 use super::url::ConnectOptions;
 use crate::archive::ArchiveReader;
 use crate::error::{Context as _, Error, Result};
@@ -46,6 +48,9 @@ pub struct Scratch {
 pub async fn verify_restored(scratch: Scratch) -> Result<RestoreReport> {
     let name = format!("{PREFIX}{:016x}", rand::random::<u64>());
     let (server, reporter, task) = (scratch.server, scratch.reporter, scratch.task);
+    for note in drop_left(&server).await? {
+        reporter.note(&task, note);
+    }
     let restore = PostgresRestore {
         target: server.with_database(&name),
         reader: scratch.reader,
@@ -70,6 +75,40 @@ pub async fn verify_restored(scratch: Scratch) -> Result<RestoreReport> {
     }
     let report = done?;
     dropped.map(|()| report)
+}
+
+/// Drops what verifications that were killed have left on the server; says what.
+async fn drop_left(server: &ConnectOptions) -> Result<Vec<Note>> {
+    let mut admin = open_admin(&server.with_database("")).await?;
+    let sql = format!(
+        "SELECT oid, datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, {}) \
+         AND pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_database'), {})",
+        literal(PREFIX),
+        literal(COMMENT)
+    );
+    let found = admin.query(&sql).await.context("look for scratch databases")?;
+    let mut notes = Vec::new();
+    for row in found.rows {
+        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        let (oid, name) = (text(0).parse().unwrap_or(0), text(1));
+        if marks::is_in_use(&mut admin, oid).await? {
+            continue;
+        }
+        notes.push(match drop_database(&mut admin, server, &name, LEAVE_TIMEOUT).await {
+            Ok(()) => Note::new(
+                "removed",
+                name,
+                "an interrupted verification had left it: it was dropped",
+            ),
+            Err(error) => Note::new(
+                "left-behind",
+                name,
+                format!("an interrupted verification left it: {}", error.chain()),
+            ),
+        });
+    }
+    admin.close().await;
+    Ok(notes)
 }
 
 /// Drops a scratch database; none is no error. Anything but a scratch database of ours is refused.

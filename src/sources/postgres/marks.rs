@@ -1,0 +1,172 @@
+//! How a database that a restore made or replaced is known again: by a line that its comment ends with.
+//!
+//! A comment is what a plain owner may set, it survives renaming, and no name has to hold it: names are cut at 63 bytes. The
+//! line names the database's own OID, so that a copy of a marked database is not taken for it. What the user's comment was
+//! stands before the line.
+//!
+//! Whether a database is being filled by a restore that still runs is known by an advisory lock, which the server takes away
+//! with its session, and by sessions in the database.
+
+use super::connection::Connection;
+use super::schema::{literal, quote_ident};
+use crate::error::{Context as _, Error, Result};
+
+/// First key of the advisory locks of restores; the second is the database's OID.
+const LOCK: i32 = 0x7776_7273;
+
+/// Why a database is marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A restore replaced it.
+    Kept,
+    /// A restore fills it.
+    Filling,
+}
+
+impl Why {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "wirevault kept ",
+            Self::Filling => "wirevault filling ",
+        }
+    }
+}
+
+/// What the line says.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Mark {
+    /// OID of the marked database.
+    oid: u32,
+    /// The name that it had, or is to get.
+    database: String,
+    /// When, in UTC: sorts by time.
+    at: String,
+}
+
+/// A database that carries a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Marked {
+    pub(super) oid: u32,
+    pub(super) name: String,
+    /// The user's own comment.
+    pub(super) comment: Option<String>,
+    at: String,
+}
+
+/// Returns a comment with a mark.
+pub(super) fn marked(comment: Option<&str>, why: Why, oid: u32, database: &str, at: &str) -> String {
+    let mark = Mark {
+        oid,
+        database: database.to_owned(),
+        at: at.to_owned(),
+    };
+    let line = serde_json::to_string(&mark).unwrap_or_default();
+    let line = format!("{}{line}", why.word());
+    match comment {
+        Some(comment) => format!("{comment}\n{line}"),
+        None => line,
+    }
+}
+
+/// Returns the user's part of a comment.
+pub(super) fn unmarked(comment: &str) -> Option<String> {
+    let (before, last) = comment.rsplit_once('\n').map_or((None, comment), |(b, l)| (Some(b), l));
+    let is_mark = [Why::Kept, Why::Filling].iter().any(|why| parse(last, *why).is_some());
+    if is_mark {
+        before.and_then(unmarked)
+    } else {
+        Some(comment.to_owned())
+    }
+}
+
+fn parse(line: &str, why: Why) -> Option<Mark> {
+    serde_json::from_str(line.strip_prefix(why.word())?).ok()
+}
+
+/// Returns the statement that comments a database.
+pub(super) fn comment_sql(name: &str, comment: Option<&str>) -> String {
+    let text = comment.map_or_else(|| "NULL".to_owned(), literal);
+    format!("COMMENT ON DATABASE {} IS {text}", quote_ident(name))
+}
+
+/// Returns OID and comment of a database.
+pub(super) async fn comment_of(admin: &mut Connection, name: &str) -> Result<(u32, Option<String>)> {
+    let sql = format!(
+        "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = {}",
+        literal(name)
+    );
+    let found = admin.query(&sql).await.context("read the database's comment")?;
+    let row = found.rows.first().ok_or_else(|| {
+        Error::new(
+            crate::error::ErrorKind::NotFound,
+            format!("database \"{name}\" does not exist"),
+        )
+    })?;
+    let oid = row.first().and_then(|oid| oid.as_deref()?.parse().ok()).unwrap_or(0);
+    Ok((oid, row.get(1).cloned().flatten()))
+}
+
+/// Finds what is marked for a database, the newest first.
+pub(super) async fn find(admin: &mut Connection, why: Why, database: &str) -> Result<Vec<Marked>> {
+    let sql = "SELECT oid, datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database \
+               WHERE pg_catalog.strpos(pg_catalog.shobj_description(oid, 'pg_database'), 'wirevault ') > 0";
+    let found = admin.query(sql).await.context("look for databases of restores")?;
+    let mut all: Vec<Marked> = Vec::new();
+    for row in found.rows {
+        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        let (oid, name, comment) = (text(0).parse().unwrap_or(0), text(1), text(2));
+        let Some(mark) = comment.lines().last().and_then(|line| parse(line, why)) else {
+            continue;
+        };
+        if mark.oid == oid && mark.database == database && name != database {
+            all.push(Marked {
+                oid,
+                name,
+                comment: unmarked(&comment),
+                at: mark.at,
+            });
+        }
+    }
+    all.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| b.name.cmp(&a.name)));
+    Ok(all)
+}
+
+/// Says with a lock of the session that it fills a database.
+pub(super) async fn hold(admin: &mut Connection, oid: u32) -> Result<()> {
+    // OIDs have no sign, the keys of locks do.
+    let key = i32::from_ne_bytes(oid.to_ne_bytes());
+    let sql = format!("SELECT pg_catalog.pg_try_advisory_lock({LOCK}, {key})");
+    admin.execute(&sql).await.context("say what is being filled")
+}
+
+/// Returns whether somebody is in a database, or fills it.
+pub(super) async fn is_in_use(admin: &mut Connection, oid: u32) -> Result<bool> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE datid = {oid}) OR EXISTS (SELECT FROM pg_catalog.pg_locks \
+         WHERE locktype = 'advisory' AND classid = {LOCK} AND objid = {oid} AND objsubid = 2)"
+    );
+    let found = admin.query(&sql).await.context("look who fills the database")?;
+    Ok(found.scalar() != Some("f"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mark_stands_behind_the_users_comment_and_goes_again() {
+        let comment = marked(Some("mine\nof two lines"), Why::Kept, 7, "n\"ame", "20260101T000000Z");
+        assert_eq!(unmarked(&comment).unwrap(), "mine\nof two lines");
+        let line = comment.lines().last().unwrap();
+        assert_eq!(parse(line, Why::Kept).unwrap().database, "n\"ame");
+        assert_eq!(parse(line, Why::Filling), None);
+        assert_eq!(unmarked(&marked(None, Why::Filling, 7, "x", "t")), None);
+        // One mark upon another leaves none.
+        assert_eq!(
+            unmarked(&marked(Some(&comment), Why::Kept, 7, "x", "t")).unwrap(),
+            "mine\nof two lines"
+        );
+        assert_eq!(unmarked("wirevault kept my data").unwrap(), "wirevault kept my data");
+    }
+}
