@@ -410,6 +410,11 @@ pub struct RestoreDatabase {
     #[arg(long, value_name = "SCHEMA", conflicts_with = "table")]
     pub schema: Vec<String>,
 
+    /// With --table or --schema: also what they need and the target lacks (types, functions, sequences, parents, referenced
+    /// tables, extensions)
+    #[arg(long, conflicts_with = "data_only")]
+    pub with_dependencies: bool,
+
     /// Definitions, but not the rows, of these tables (globs)
     #[arg(long, value_name = "TABLE")]
     pub exclude_table_data: Vec<String>,

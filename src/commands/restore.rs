@@ -171,6 +171,7 @@ fn database_restore(
                 exclude_table_data: flags.exclude_table_data.clone(),
                 schema_only: flags.schema_only,
                 data_only: flags.data_only,
+                with_dependencies: flags.with_dependencies,
             },
             no_owner: flags.no_owner,
             no_privileges: flags.no_privileges,

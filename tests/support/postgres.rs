@@ -141,6 +141,28 @@ impl Cluster {
         Session(command.spawn().unwrap())
     }
 
+    /// Returns what `pg_dump` says of a database, without the lines that differ each time.
+    pub(crate) fn pg_dump(&self, database: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.bin.join("pg_dump"));
+        command
+            .env("PGPASSWORD", "secret")
+            .args(["-h", "127.0.0.1", "-U", "admin"]);
+        command
+            .args(["-p", &self.port.to_string(), "-d", database])
+            .args(arguments);
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "pg_dump: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = String::from_utf8(output.stdout).unwrap();
+        let kept = text
+            .lines()
+            .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"));
+        kept.collect::<Vec<_>>().join("\n")
+    }
+
     /// Runs psql in a directory.
     pub(crate) fn psql_in(&self, database: &str, directory: &Path, arguments: &[&str]) -> String {
         let mut command = Command::new(self.bin.join("psql"));

@@ -21,7 +21,7 @@ use super::load::TableData;
 use super::look::look;
 use super::schema::quote_ident;
 use super::search_path::BUILT_IN;
-use super::selection::{Chosen, Selection, choose};
+use super::selection::{Chosen, Needs, Selection, choose};
 use super::snapshot::ServerFacts;
 use super::sql_rewrite::Rewrite;
 use super::sql_streams::{GLOBALS, TocLine};
@@ -141,23 +141,22 @@ impl PostgresRestore {
         self.target.search_path.clone_from(&self.options.search_path);
         let started = Instant::now();
         let (contents, toc, facts) = self.open().await?;
-        let beside = self.options.beside.is_some();
-        let tables = TableData::all(&contents)?;
-        let chosen = choose(&self.options.selection, beside, &contents, &toc, tables).await?;
+        let looked = look(&self.target).await;
+        let (admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
+        self.refuse_target(&look)?;
+        let in_place = self.goes_in_place(&look);
+        let chosen = self.choose(in_place && !look.empty, &contents, &toc).await?;
         let mut contents = self.rewriting(contents, &chosen.relations);
         if self.options.search_path.is_empty() {
             let own = facts.as_ref().map(|f| f.search_path.clone()).unwrap_or_default();
             contents.search_path = Some(if own.is_empty() { BUILT_IN.to_owned() } else { own });
         }
-        let looked = look(&self.target).await;
-        let (admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
-        self.refuse_target(&look)?;
-        if self.goes_in_place(&look) {
+        if in_place {
             admin.close().await;
             let mut report = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return Err(Error::new(ErrorKind::Cancelled, "the restore was cancelled")),
-                done = Box::pin(self.in_place(&contents, &chosen)) => done?,
+                done = Box::pin(self.in_place(&contents, chosen)) => done?,
             };
             report.seconds = started.elapsed().as_secs_f64();
             return Ok(report);
@@ -228,6 +227,20 @@ impl PostgresRestore {
         Ok((contents, toc, facts))
     }
 
+    /// Chooses the part of the backup that comes back. A database that is made or empty has nothing of what tables need.
+    pub(super) async fn choose<'a>(&self, in_use: bool, contents: &Contents, toc: &'a [TocLine]) -> Result<Chosen<'a>> {
+        let selection = &self.options.selection;
+        let needs = match (selection.data_only, selection.with_dependencies, in_use) {
+            (true, ..) | (_, false, true) => Needs::Nothing,
+            (_, true, _) => Needs::Everything,
+            _ if selection.tables.is_empty() => Needs::Nothing,
+            _ => Needs::Definitions,
+        };
+        let beside = self.options.beside.is_some();
+        let tables = TableData::all(contents)?;
+        choose(selection, beside, needs, contents, toc, tables).await
+    }
+
     /// Puts the changes that the options want on everything that is read from now on.
     fn rewriting(&self, mut contents: Contents, relations: &[(String, String)]) -> Contents {
         let options = &self.options;
@@ -260,13 +273,24 @@ impl PostgresRestore {
             self.roles(into, contents, &globals).await?;
         }
         self.reporter.phase(&self.task, "schema");
-        if !self.options.selection.tables.is_empty() {
+        if self.options.selection.is_partial() {
+            let made = |schema: &String| {
+                chosen
+                    .pre_data
+                    .iter()
+                    .any(|l| l.item.kind == "SCHEMA" && &l.item.name == schema)
+            };
             let mut connection = open_session(into).await?;
-            for schema in schemas(chosen) {
+            for schema in schemas(chosen).into_iter().filter(|s| !made(s)) {
                 let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote_ident(&schema));
                 connection.execute(&sql).await.context("create schema")?;
             }
             connection.close().await;
+        }
+        for (line, (schema, name)) in &chosen.attach {
+            let text = format!("was a partition of {schema}.{name}, which is not restored: it stands alone");
+            self.reporter
+                .note(&self.task, Note::new("not-attached", &line.item.name, text));
         }
         report.failed = run_pre_data(into, contents, &chosen.pre_data, parallel, needs_known)
             .await

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::create_database::Made;
-use super::load::TableData;
 use super::look::{Look, look};
 use super::marks::{self, Why};
 use super::restore::PostgresRestore;
 use super::schema::literal;
-use super::selection::choose;
-use super::sql_streams::{GLOBALS, PRE_DATA};
+use super::sql_streams::GLOBALS;
+use super::statements::open_session;
 use super::target::made;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
@@ -109,17 +108,11 @@ impl PostgresRestore {
     pub async fn plan(&self) -> Result<RestorePlan> {
         let act = || format!("look at target \"{}\"", self.target.location());
         let (contents, toc, facts) = self.open().await?;
-        let tables = TableData::all(&contents)?;
-        let chosen = choose(
-            &self.options.selection,
-            self.options.beside.is_some(),
-            &contents,
-            &toc,
-            tables,
-        )
-        .await?;
         let (mut admin, look) = look(&self.target).await.with_context(act)?;
         self.refuse_target(&look)?;
+        let chosen = self
+            .choose(self.goes_in_place(&look) && !look.empty, &contents, &toc)
+            .await?;
         let facts = facts.unwrap_or_default();
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let mut plan = RestorePlan {
@@ -187,14 +180,31 @@ impl PostgresRestore {
         plan.missing_tablespaces = absent(&mut admin, "pg_tablespace", "spcname", spaces.collect())
             .await
             .with_context(act)?;
-        let extensions = chosen.pre_data.iter().any(|l| l.item.kind == "EXTENSION");
-        if extensions {
-            let names = named(PRE_DATA, "EXTENSION");
+        let extensions = chosen.pre_data.iter().filter(|l| l.item.kind == "EXTENSION");
+        let names: Vec<String> = extensions.map(|l| l.item.name.clone()).collect();
+        if !names.is_empty() {
             plan.missing_extensions = absent(&mut admin, "pg_available_extensions", "name", names)
                 .await
                 .with_context(act)?;
         }
         admin.close().await;
+        let selection = &self.options.selection;
+        if plan.way == "in-place"
+            && self.options.beside.is_none()
+            && !selection.data_only
+            && !selection.tables.is_empty()
+        {
+            let mut connection = open_session(&self.target).await.with_context(act)?;
+            let replaced = self
+                .look_at_replaced(&mut connection, &chosen, false)
+                .await
+                .with_context(act)?;
+            connection.close().await;
+            let again = replaced
+                .again()
+                .map(|what| format!("{what} is taken away and made again"));
+            plan.warnings.extend(again);
+        }
         Ok(plan)
     }
 

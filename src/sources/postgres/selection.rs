@@ -1,14 +1,15 @@
 //! Which part of a backup a restore brings back: tables, schemas, definitions, rows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::load::TableData;
-use super::sql_rewrite::relation_of;
+use super::ownership::{Name, Ownership};
 use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, TocLine};
 use super::sql_text::Contents;
-use crate::error::{Error, ErrorKind, Result};
+use super::table_choice::{only_schemas, only_tables};
+use crate::error::{Error, Result};
 
 /// What is wanted. Patterns are names of tables, `schema.table` or `table`, in which `*` and `?` stand for any letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Selection {
     pub schema_only: bool,
     /// Only rows and sequence values.
     pub data_only: bool,
+    /// What the chosen objects need comes too, where the target lacks it.
+    pub with_dependencies: bool,
 }
 
 impl Selection {
@@ -37,28 +40,16 @@ impl Selection {
     }
 }
 
-/// Items that come with a table that is restored alone.
-const WITH_TABLE: [&str; 16] = [
-    "TABLE",
-    "TABLE COLUMNS",
-    "DEFAULT",
-    "CONSTRAINT",
-    "CHECK CONSTRAINT",
-    "NOT NULL CONSTRAINT",
-    "FK CONSTRAINT",
-    "INDEX",
-    "STATISTICS",
-    "TRIGGER",
-    "RULE",
-    "ROW SECURITY",
-    "POLICY",
-    "ACL",
-    "COMMENT",
-    "SEQUENCE",
-];
-
-/// What is left out of [`WITH_TABLE`] when a table comes back beside the living one.
-const NOT_BESIDE: [&str; 6] = ["FK CONSTRAINT", "TRIGGER", "RULE", "ROW SECURITY", "POLICY", "ACL"];
+/// What comes beside what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing: the target has it.
+    Nothing,
+    /// What the definitions of tables name: types, functions, sequences, parents, extensions.
+    Definitions,
+    /// Also what their indexes, keys and triggers name: referenced tables, functions.
+    Everything,
+}
 
 /// The chosen part of a backup.
 #[derive(Debug, Default)]
@@ -71,13 +62,19 @@ pub(super) struct Chosen<'a> {
     /// Planner statistics of the chosen tables.
     pub(super) statistics: Vec<&'a TocLine>,
     /// Chosen tables and their sequences: schema and name.
-    pub(super) relations: Vec<(String, String)>,
+    pub(super) relations: Vec<Name>,
+    /// Attachments of chosen partitions to tables that were not chosen, with those tables.
+    pub(super) attach: Vec<(&'a TocLine, Name)>,
+    /// Places of the chosen tables in publications.
+    pub(super) publications: Vec<&'a TocLine>,
+    /// Items that were not asked for but are needed, with the relation that they belong to.
+    pub(super) needed: HashMap<u32, Option<Name>>,
 }
 
-struct Patterns(Vec<(String, GlobMatcher)>);
+pub(super) struct Patterns(Vec<(String, GlobMatcher)>);
 
 impl Patterns {
-    fn new(patterns: &[String]) -> Result<Self> {
+    pub(super) fn new(patterns: &[String]) -> Result<Self> {
         let compile = |text: &String| {
             let glob = GlobBuilder::new(text).literal_separator(false).build();
             let glob = glob.map_err(|e| Error::invalid(format!("invalid pattern \"{text}\"")).with_cause(e))?;
@@ -86,11 +83,15 @@ impl Patterns {
         patterns.iter().map(compile).collect::<Result<_>>().map(Self)
     }
 
-    fn matching(&self, schema: &str, name: &str) -> Option<usize> {
+    pub(super) fn matching(&self, schema: &str, name: &str) -> Option<usize> {
         let full = format!("{schema}.{name}");
         self.0
             .iter()
             .position(|(text, glob)| text == &full || text == name || glob.is_match(&full) || glob.is_match(name))
+    }
+
+    pub(super) fn texts(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().map(|(text, _)| text)
     }
 }
 
@@ -98,6 +99,7 @@ impl Patterns {
 pub(super) async fn choose<'a>(
     selection: &Selection,
     beside: bool,
+    needs: Needs,
     contents: &Contents,
     toc: &'a [TocLine],
     tables: Vec<TableData>,
@@ -110,30 +112,17 @@ pub(super) async fn choose<'a>(
         post_data: of(POST_DATA),
         statistics: of(STATISTICS),
         tables,
-        relations: Vec::new(),
+        ..Chosen::default()
     };
+    let excluded = excluded(selection, contents, &chosen).await?;
     if !selection.tables.is_empty() {
-        only_tables(selection, beside, contents, &mut chosen).await?;
+        only_tables(selection, beside, needs, contents, &mut chosen).await?;
     } else if !selection.schemas.is_empty() {
-        only_schemas(selection, contents, &mut chosen).await?;
+        only_schemas(selection, needs, contents, &mut chosen).await?;
     }
-    let excluded = Patterns::new(&selection.exclude_table_data)?;
     chosen
         .tables
-        .retain(|t| t.pieces.is_some() || excluded.matching(&t.schema, &t.name).is_none());
-    if !selection.data_only {
-        // Without its root a partition comes back as a table of its own.
-        let made: HashSet<(&str, &str)> = chosen
-            .pre_data
-            .iter()
-            .filter(|l| l.item.kind == "TABLE")
-            .map(|l| (l.item.schema.as_deref().unwrap_or_default(), l.item.name.as_str()))
-            .collect();
-        let is_made = |root: &(String, String)| made.contains(&(root.0.as_str(), root.1.as_str()));
-        for table in &mut chosen.tables {
-            table.root = table.root.take().filter(is_made);
-        }
-    }
+        .retain(|t| t.pieces.is_some() || !excluded.contains(&(t.schema.clone(), t.name.clone())));
     if selection.schema_only {
         chosen.tables.clear();
         chosen.large_objects.clear();
@@ -158,145 +147,15 @@ pub(super) async fn choose<'a>(
     Ok(chosen)
 }
 
-async fn only_tables(selection: &Selection, beside: bool, contents: &Contents, chosen: &mut Chosen<'_>) -> Result<()> {
-    let wanted = Patterns::new(&selection.tables)?;
-    let mut matched = HashSet::new();
-    let mut relations: HashSet<(String, String)> = HashSet::new();
-    for line in chosen.pre_data.iter().filter(|l| l.item.kind == "TABLE") {
-        let schema = line.item.schema.clone().unwrap_or_default();
-        if let Some(pattern) = wanted.matching(&schema, &line.item.name) {
-            matched.insert(pattern);
-            relations.insert((schema, line.item.name.clone()));
-        }
+/// Returns the tables whose rows are left out: those that are named, and the partitions of those.
+async fn excluded(selection: &Selection, contents: &Contents, all: &Chosen<'_>) -> Result<HashSet<Name>> {
+    let patterns = Patterns::new(&selection.exclude_table_data)?;
+    if selection.exclude_table_data.is_empty() {
+        return Ok(HashSet::new());
     }
-    // An extension makes its configuration tables itself; their rows can be chosen all the same.
-    for table in chosen.tables.iter().filter(|t| t.filter.is_some()) {
-        if let Some(pattern) = wanted.matching(&table.schema, &table.name) {
-            matched.insert(pattern);
-            relations.insert((table.schema.clone(), table.name.clone()));
-        }
-    }
-    for (at, (text, _)) in wanted.0.iter().enumerate() {
-        if !matched.contains(&at) {
-            let tables = chosen.pre_data.iter().filter(|l| l.item.kind == "TABLE");
-            let names: Vec<String> = tables
-                .map(|l| match (&l.item.schema, text.contains('.')) {
-                    (Some(schema), true) => format!("{schema}.{}", l.item.name),
-                    _ => l.item.name.clone(),
-                })
-                .collect();
-            let error = Error::new(
-                ErrorKind::NotFound,
-                format!("no table of the backup matches \"{text}\""),
-            );
-            return Err(match crate::config::nearest(text, names.iter().map(String::as_str)) {
-                Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
-                None => error,
-            });
-        }
-    }
-    chosen.relations = relations.iter().cloned().collect();
-    chosen.relations.sort();
-    // A sequence belongs to a table by the column that owns it.
-    let mut texts = contents.texts();
-    let mut sequences = HashSet::new();
-    let mut kept = Vec::new();
-    for line in std::mem::take(&mut chosen.pre_data) {
-        let own = line
-            .item
-            .schema
-            .as_ref()
-            .map(|s| (s.clone(), line.item.name.clone()))
-            .is_some_and(|name| relations.contains(&name));
-        let keep = match line.item.kind.as_str() {
-            "TABLE" => own,
-            "SEQUENCE" => {
-                let sql = texts.get(line).await?;
-                let of_table = owner_of_sequence(&sql).is_some_and(|table| relations.contains(&table));
-                if of_table {
-                    let schema = line.item.schema.clone().unwrap_or_default();
-                    sequences.insert((schema.clone(), line.item.name.clone()));
-                    chosen.relations.push((schema, line.item.name.clone()));
-                }
-                of_table
-            }
-            kind if WITH_TABLE.contains(&kind) => {
-                relation_of(kind, &texts.get(line).await?).is_some_and(|r| relations.contains(&r))
-            }
-            _ => false,
-        };
-        if keep {
-            kept.push(line);
-        }
-    }
-    chosen.pre_data = kept;
-    let named = |line: &TocLine| (line.item.schema.clone().unwrap_or_default(), line.item.name.clone());
-    chosen.sequences.retain(|&l| sequences.contains(&named(l)));
-    chosen.large_objects.clear();
-    chosen
-        .tables
-        .retain(|t| t.pieces.is_none() && relations.contains(&(t.schema.clone(), t.name.clone())));
-    let mut kept = Vec::new();
-    for line in std::mem::take(&mut chosen.post_data) {
-        let kind = line.item.kind.as_str();
-        if !WITH_TABLE.contains(&kind) || (beside && NOT_BESIDE.contains(&kind)) {
-            continue;
-        }
-        let belongs = relation_of(kind, &texts.get(line).await?)
-            .is_some_and(|r| relations.contains(&r) || (kind == "ACL" && sequences.contains(&r)));
-        if belongs {
-            kept.push(line);
-        }
-    }
-    chosen.post_data = kept;
-    Ok(())
-}
-
-/// Returns the table whose column owns a sequence.
-fn owner_of_sequence(sql: &str) -> Option<(String, String)> {
-    if sql.starts_with("ALTER TABLE ") {
-        return relation_of("SEQUENCE", sql);
-    }
-    let (_, rest) = sql.rsplit_once(" OWNED BY ")?;
-    relation_of("SEQUENCE", rest)
-}
-
-async fn only_schemas(selection: &Selection, contents: &Contents, chosen: &mut Chosen<'_>) -> Result<()> {
-    let wanted = |schema: &str| selection.schemas.iter().any(|s| s == schema);
-    for schema in &selection.schemas {
-        let known = chosen
-            .pre_data
-            .iter()
-            .any(|l| l.item.schema.as_deref() == Some(schema) || (l.item.kind == "SCHEMA" && &l.item.name == schema));
-        if !known {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("the backup holds nothing of a schema \"{schema}\""),
-            ));
-        }
-    }
-    let mut texts = contents.texts();
-    for list in [&mut chosen.pre_data, &mut chosen.sequences, &mut chosen.post_data] {
-        let mut kept = Vec::new();
-        for line in std::mem::take(list) {
-            let kind = line.item.kind.as_str();
-            let keep = match (&line.item.schema, kind) {
-                (Some(schema), _) => wanted(schema),
-                (None, "SCHEMA") => wanted(&line.item.name),
-                (None, _) if WITH_TABLE.contains(&kind) => {
-                    let sql = texts.get(line).await?;
-                    let of_schema = kind == "ACL" && wanted(&line.item.name) && sql.contains(" ON SCHEMA ");
-                    of_schema || relation_of(kind, &sql).is_some_and(|(schema, _)| wanted(&schema))
-                }
-                _ => false,
-            };
-            if keep {
-                kept.push(line);
-            }
-        }
-        *list = kept;
-    }
-    chosen.large_objects.clear();
-    chosen.tables.retain(|t| t.pieces.is_none() && wanted(&t.schema));
-    Ok(())
+    let own = Ownership::read(contents, &all.pre_data).await?;
+    let tables = all.tables.iter().map(|t| (t.schema.clone(), t.name.clone()));
+    let names = own.tables.keys().cloned().chain(tables);
+    let named = names.filter(|(schema, name)| patterns.matching(schema, name).is_some());
+    Ok(own.with_partitions(named.collect()).into_iter().collect())
 }

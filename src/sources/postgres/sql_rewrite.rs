@@ -205,6 +205,9 @@ pub(super) fn relation_of(kind: &str, sql: &str) -> Option<(String, String)> {
         "INDEX" | "TRIGGER" | "POLICY" | "COMMENT" => Some(&["ON", "ONLY"]),
         "RULE" => Some(&["TO"]),
         "STATISTICS" => Some(&["FROM", "ONLY"]),
+        // Rights to functions and types name objects of the same form.
+        "RELATION ACL" => Some(&["TABLE", "SEQUENCE"]),
+        "REFERENCES" => Some(&["REFERENCES"]),
         _ => None,
     };
     for range in statements(sql) {
@@ -225,6 +228,16 @@ pub(super) fn relation_of(kind: &str, sql: &str) -> Option<(String, String)> {
         }
     }
     None
+}
+
+/// Returns the publication and the table of `ALTER PUBLICATION "p" ADD TABLE ONLY "s"."t"`.
+pub(super) fn publication_of(sql: &str) -> Option<(String, (String, String))> {
+    let table = relation_of("RELATION ACL", &sql.replacen(" ONLY ", " ", 1))?;
+    let name = tokens(sql).into_iter().find_map(|t| match t {
+        Token::Quoted(range) => Some(unquote(sql.get(range)?, '"')),
+        _ => None,
+    })?;
+    Some((name, table))
 }
 
 /// Cuts a text into statements, each with its semicolon and what follows on the line.

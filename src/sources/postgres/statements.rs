@@ -4,7 +4,7 @@
 //! the commit of each; if the server refuses it, they run one by one. What failed is tried again at the end of its phase (what it needed may exist by then), and what
 //! still fails is reported, not fatal: the rows are there, and the operator can run the statement later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::future::try_join_all;
 
@@ -120,6 +120,39 @@ pub(super) async fn run_on(
         .report
         .extend(retry(connection, contents, &mut texts, ended.failed).await?);
     Ok(ended.report)
+}
+
+/// Runs items on a connection within its transaction. Those that are only needed may be there already, and stay as they are.
+/// Returns what failed for good, and the numbers of those that were there.
+pub(super) async fn run_needed(
+    connection: &mut Connection,
+    contents: &Contents,
+    lines: &[&TocLine],
+    needed: &HashMap<u32, Option<(String, String)>>,
+) -> Result<(Vec<FailedItem>, HashSet<u32>)> {
+    let (mut failed, mut there) = (Vec::new(), HashSet::new());
+    let mut texts = contents.texts();
+    for run in lines.chunk_by(|a, b| needed.contains_key(&a.item.id) == needed.contains_key(&b.item.id)) {
+        if !run.first().is_some_and(|l| needed.contains_key(&l.item.id)) {
+            failed.extend(run_on(connection, contents, run).await?);
+            continue;
+        }
+        for &line in run {
+            match run_item(connection, &mut texts, line).await? {
+                Outcome::Done => {}
+                Outcome::Failed(error) if says_exists(&error) => {
+                    there.insert(line.item.id);
+                }
+                Outcome::WithoutOwner(error) | Outcome::Failed(error) => failed.push(FailedItem::new(line, &error)),
+            }
+        }
+    }
+    Ok((failed, there))
+}
+
+/// Returns whether the server refused because there is such an object. Parts of text search have no code of their own for that.
+fn says_exists(error: &Error) -> bool {
+    matches!(sqlstate(error), Some("42710" | "42P07" | "42P06" | "42723" | "23505"))
 }
 
 /// What a first run leaves.
