@@ -35,6 +35,7 @@ mod packaging;
 mod postgres;
 mod postgres_hostile;
 mod postgres_keep_going;
+mod postgres_order;
 mod postgres_partial;
 mod postgres_roundtrip;
 mod postgres_safety;

@@ -1,6 +1,9 @@
 //! Which items of a restore wait, are ready, run: an item starts when what it depends on was run, the rows that it reads are there,
 //! and no running item is in the way of its locks; first the one with the longest way to the end behind it (by the weights of
 //! what waits for it). Light items are handed out several at a time, to be run as one transaction.
+//!
+//! Rights wait for everything that is made, refreshes of materialized views for the rights, and event triggers for all else: no
+//! catalog names these needs.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -41,6 +44,20 @@ const BATCHED: [&str; 20] = [
     "ROW SECURITY",
     "ACL",
 ];
+
+/// Passes of a restore.
+const PASSES: usize = 5;
+
+/// Returns the pass that items of a kind belong to; one begins when the one before has ended.
+pub(super) fn pass(kind: &str) -> usize {
+    match kind {
+        "ACL" | "DEFAULT ACL" | "LARGE OBJECT ACL" | "SECURITY LABEL" => 1,
+        "MATERIALIZED VIEW DATA" => 2,
+        kind if kind.starts_with("DATABASE") => 3,
+        "EVENT TRIGGER" => 4,
+        _ => 0,
+    }
+}
 
 /// Gathers items for one transaction.
 #[derive(Debug, Default)]
@@ -119,6 +136,11 @@ struct State {
     locked: HashMap<u32, usize>,
     shared: HashMap<u32, usize>,
     left: usize,
+    /// Per item its pass, and per pass how many items have not ended.
+    passes: Vec<usize>,
+    left_in: [usize; PASSES],
+    /// Ready items of passes that have not begun.
+    held: Vec<usize>,
 }
 
 impl State {
@@ -128,11 +150,25 @@ impl State {
             if let Some(waits) = self.waits.get_mut(at) {
                 *waits -= 1;
                 if *waits == 0 {
-                    self.ready
-                        .push((ways.get(at).copied().unwrap_or(0), std::cmp::Reverse(at)));
+                    self.held.push(at);
                 }
             }
         }
+        self.begin(ways);
+    }
+
+    /// Makes ready what waits for nothing but its pass, if that has begun.
+    fn begin(&mut self, ways: &[u64]) {
+        let current = self.left_in.iter().position(|&left| left > 0).unwrap_or(PASSES);
+        let passes = &self.passes;
+        let ready = &mut self.ready;
+        self.held.retain(|&at| {
+            let begun = passes.get(at).is_none_or(|&pass| pass <= current);
+            if begun {
+                ready.push((ways.get(at).copied().unwrap_or(0), std::cmp::Reverse(at)));
+            }
+            !begun
+        });
     }
 
     /// Returns per item its weight and that of the heaviest chain behind it. Whoever waits comes later.
@@ -192,12 +228,26 @@ impl Board {
             waits: vec![0; lines.len()],
             wakes: vec![Vec::new(); lines.len()],
             left: lines.len(),
+            passes: lines.iter().map(|l| pass(&l.item.kind)).collect(),
             ..State::default()
         };
+        for &pass in &state.passes {
+            if let Some(left) = state.left_in.get_mut(pass) {
+                *left += 1;
+            }
+        }
+        let mut rights: HashMap<(Option<&str>, &str), usize> = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
             // Only earlier items count, so that a damaged table of contents cannot make a loop.
             let needed = line.item.depends_on.iter().filter_map(|id| places.get(id));
-            let needed: HashSet<usize> = needed.copied().filter(|&n| n < at).collect();
+            let own = pass(&line.item.kind);
+            let earlier = |n: &usize| *n < at && state.passes.get(*n).is_some_and(|&pass| pass <= own);
+            let mut needed: HashSet<usize> = needed.copied().filter(earlier).collect();
+            // Older backups hold several items for the rights to one object: what the first takes, the next may give again.
+            if line.item.kind == "ACL" {
+                let object = (line.item.schema.as_deref(), line.item.name.as_str());
+                needed.extend(rights.insert(object, at));
+            }
             for needed in needed {
                 if let (Some(wakes), Some(waits)) = (state.wakes.get_mut(needed), state.waits.get_mut(at)) {
                     wakes.push(at);
@@ -212,11 +262,9 @@ impl Board {
             }
         }
         let ways = state.ways(lines);
-        for (at, &way) in ways.iter().enumerate() {
-            if state.waits.get(at) == Some(&0) {
-                state.ready.push((way, std::cmp::Reverse(at)));
-            }
-        }
+        let free = (0..lines.len()).filter(|&at| state.waits.get(at) == Some(&0));
+        state.held = free.collect();
+        state.begin(&ways);
         Self {
             state: Mutex::new(state),
             ways,
@@ -284,6 +332,10 @@ impl Board {
         let mut state = self.state.lock().expect("no panic happens under this lock");
         for &at in ended {
             state.left -= 1;
+            let pass = state.passes.get(at).copied().unwrap_or(0);
+            if let Some(left) = state.left_in.get_mut(pass) {
+                *left -= 1;
+            }
             if let Some(line) = lines.get(at) {
                 state.let_go(line);
             }
@@ -344,6 +396,45 @@ mod tests {
         assert_eq!(take(&board), Some(1));
         board.done(&lines, &[1]);
         assert!(matches!(board.take(&lines, 0), Next::Finished));
+    }
+
+    #[test]
+    fn rights_wait_for_what_is_made_and_event_triggers_for_all_else() {
+        let mut items = [
+            line(1, vec![], vec![], 0),
+            line(2, vec![3], vec![], 9),
+            line(3, vec![], vec![], 8),
+            line(4, vec![], vec![], 7),
+        ];
+        for (item, kind) in items
+            .iter_mut()
+            .zip(["INDEX", "EVENT TRIGGER", "ACL", "MATERIALIZED VIEW DATA"])
+        {
+            kind.clone_into(&mut item.item.kind);
+        }
+        let lines: Vec<&TocLine> = items.iter().collect();
+        let board = Board::new(&lines, 4, &HashMap::new());
+        for at in [0, 2, 3, 1] {
+            assert!(matches!(board.take(&lines, 0), Next::Items(found) if found == [at]));
+            assert!(matches!(board.take(&lines, 0), Next::Wait));
+            board.done(&lines, &[at]);
+        }
+        assert!(matches!(board.take(&lines, 0), Next::Finished));
+    }
+
+    #[test]
+    fn rights_to_one_object_keep_their_order() {
+        let mut items = [line(1, vec![], vec![], 0), line(2, vec![], vec![], 9)];
+        for item in &mut items {
+            item.item.kind = "ACL".into();
+            item.item.name = "TABLE pg_catalog.pg_proc".into();
+        }
+        let lines: Vec<&TocLine> = items.iter().collect();
+        let board = Board::new(&lines, 2, &HashMap::new());
+        assert!(matches!(board.take(&lines, 0), Next::Items(found) if found == [0]));
+        assert!(matches!(board.take(&lines, 0), Next::Wait));
+        board.done(&lines, &[0]);
+        assert!(matches!(board.take(&lines, 0), Next::Items(found) if found == [1]));
     }
 
     #[test]

@@ -12,12 +12,13 @@ use futures_util::future::try_join_all;
 
 use super::board::{ALL_TABLES, Board, Next};
 use super::connection::Connection;
+use super::fk_order::by_foreign_keys;
 use super::keep_going::{costs_only_its_table, empty, failed_rows, load_rows};
-use super::load::{Loaded, TableData, Unit, check_count, cut};
+use super::load::{Loaded, TableData, Unit, check_count, cut, load_within};
 use super::sessions::open_worker;
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
-use super::statements::{Ended, Outcome, run_items};
+use super::statements::{Ended, Outcome, open_session, run_items};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
@@ -104,8 +105,9 @@ impl Fill<'_> {
     /// items is left in `ended`.
     pub(super) async fn run<'a>(self, lines: &[&'a TocLine], ended: &mut Ended<'a>) -> Result<Loaded> {
         let loaded = Loaded::default();
+        self.configuration(&loaded).await?;
         let mut units: HashMap<usize, Vec<Unit>> = HashMap::new();
-        for (at, table) in self.tables.iter().enumerate() {
+        for (at, table) in self.tables.iter().enumerate().filter(|(_, t)| t.filter.is_none()) {
             let units_of_it = cut(at, table, self.contents).and_then(|cut| {
                 if cut.is_empty() {
                     check_count(table, 0)?;
@@ -126,7 +128,12 @@ impl Fill<'_> {
         let mut loading = HashMap::new();
         if !units.is_empty() {
             let coming = |(at, table): &(usize, &TableData)| units.contains_key(at) || table.root.is_some();
-            let tables = self.tables.iter().enumerate().filter(coming);
+            let tables = self
+                .tables
+                .iter()
+                .enumerate()
+                .filter(|(_, t)| t.filter.is_none())
+                .filter(coming);
             loading.extend(tables.map(|(_, table)| (table.number, table.gate())));
             loading.insert(ALL_TABLES, ALL_TABLES);
         }
@@ -138,6 +145,38 @@ impl Fill<'_> {
         let done = try_join_all((0..workers).map(work)).await?;
         ended.add_all(lines, done.into_iter().flatten().collect());
         Ok(loaded)
+    }
+
+    /// Loads the configuration tables of extensions first, one after another: their foreign keys exist already.
+    async fn configuration(&self, loaded: &Loaded) -> Result<()> {
+        let places = self.tables.iter().enumerate().filter(|(_, t)| t.filter.is_some());
+        let places: HashMap<String, usize> = places.map(|(at, t)| (t.qualified(), at)).collect();
+        let mut tables: Vec<TableData> = self.tables.iter().filter(|t| t.filter.is_some()).cloned().collect();
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let mut connection = open_session(self.options).await?;
+        by_foreign_keys(&mut connection, &mut tables).await?;
+        connection.execute("BEGIN; SET CONSTRAINTS ALL DEFERRED").await?;
+        for table in &tables {
+            match load_within(&mut connection, self.contents, table, self.reporter, self.task).await {
+                Ok(rows) => {
+                    loaded.rows.fetch_add(rows, Ordering::Relaxed);
+                    loaded.bytes.fetch_add(table.record.bytes, Ordering::Relaxed);
+                }
+                Err(error) if self.keep_going && costs_only_its_table(&error, &connection) => {
+                    let at = places.get(&table.qualified()).copied().unwrap_or(usize::MAX);
+                    loaded.fail(at, failed_rows(table, &error, 0));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        connection
+            .execute("COMMIT")
+            .await
+            .context("commit the configuration tables of extensions")?;
+        connection.close().await;
+        Ok(())
     }
 
     fn loads(&self, units: HashMap<usize, Vec<Unit>>, board: &Board) -> Loads {

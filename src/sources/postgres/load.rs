@@ -207,7 +207,8 @@ pub(super) fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<V
                 return Err(Error::corrupt(format!("\"{prefix}\" begins within a row")));
             }
             match units.last_mut() {
-                Some(unit) if bytes < UNIT_BYTES || !chunk.facts.starts_row => {
+                // Rows of an extension's table may refer to each other, which is checked when a COPY ends.
+                Some(unit) if bytes < UNIT_BYTES || !chunk.facts.starts_row || table.filter.is_some() => {
                     unit.chunks.push(chunk.clone());
                     bytes += chunk.size_bytes;
                 }

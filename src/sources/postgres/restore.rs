@@ -310,6 +310,9 @@ impl PostgresRestore {
         // Settings of the database would be those of the sessions that fill it: they come last of all.
         let mut post_data = chosen.post_data.clone();
         post_data.retain(|l| !is_of_database(l));
+        // They would watch, or forbid, what is tried again and what follows.
+        let (event_triggers, post_data): (Vec<&TocLine>, Vec<&TocLine>) =
+            post_data.into_iter().partition(|l| l.item.kind == "EVENT TRIGGER");
 
         self.reporter.phase(&self.task, "data");
         self.reporter
@@ -352,6 +355,11 @@ impl PostgresRestore {
             retry_failed(into, contents, ended)
                 .await
                 .context("create what comes after the data")?,
+        );
+        report.failed.extend(
+            run_in_order(into, contents, &event_triggers)
+                .await
+                .context("create event triggers")?,
         );
         self.reporter.phase(&self.task, "analyze");
         let analyzed = analyze(into, contents, chosen, parallel)

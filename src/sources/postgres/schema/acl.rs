@@ -179,6 +179,8 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
         .copied()
         .filter(|&i| graph.node(i).is_some_and(wanted))
         .collect();
+    // Whoever grants on must reach the object: rights to its schema come first.
+    let mut of_schemas: HashMap<String, u32> = HashMap::new();
     let pages = context.read_pages(&chosen, read_page);
     tokio::pin!(pages);
     while let Some((page, mut lists)) = pages.try_next().await? {
@@ -193,6 +195,11 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
             }
             let mut item = graph.plain_item(node, "ACL", Section::PostData);
             item.depends_on = items.get(&index).copied().into_iter().collect();
+            if node.kind == Kind::Schema {
+                of_schemas.insert(item.name.clone(), item.id);
+            } else if let Some(schema) = graph.schema(node) {
+                item.depends_on.extend(of_schemas.get(schema));
+            }
             sink.item(item, &sql).await?;
         }
     }

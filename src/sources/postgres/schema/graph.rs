@@ -47,6 +47,8 @@ pub struct Graph {
     /// Constraints whose index is made on its own, before them.
     pub(super) split_keys: HashSet<u32>,
     pub(super) next_item: AtomicU32,
+    /// Numbers of the items that were written, by their nodes.
+    pub(super) written: std::sync::Mutex<std::collections::HashMap<u32, u32>>,
 }
 
 impl Graph {
@@ -66,6 +68,8 @@ impl Graph {
             graph.lock_tables(client).await?;
         }
         graph.read_dependencies(client).await?;
+        graph.read_trigger_roots(client).await?;
+        graph.need_casts();
         graph.read_attachments(client).await?;
         graph.read_tables(client).await?;
         graph.split_keys(client).await?;
@@ -294,6 +298,65 @@ impl Graph {
         Ok(())
     }
 
+    /// A partition has a trigger from the table above it; its state can be set when that trigger is made, at whatever level.
+    async fn read_trigger_roots(&mut self, client: &Client) -> Result<()> {
+        let states = self.nodes.iter().filter(|n| n.kind == Kind::TriggerState);
+        let states: Vec<u32> = states.map(|n| n.oid).collect();
+        if states.is_empty() {
+            return Ok(());
+        }
+        let sql = "WITH RECURSIVE up(oid, parent) AS (SELECT t.oid, t.tgparentid FROM pg_catalog.pg_trigger t WHERE t.oid = ANY($1::oid[]) \
+                   UNION SELECT up.oid, t.tgparentid FROM up JOIN pg_catalog.pg_trigger t ON t.oid = up.parent WHERE t.tgparentid <> 0) \
+                   SELECT oid, parent FROM up";
+        for row in query(client, "triggers above those of partitions", sql, &[&states]).await? {
+            let (state, above) = (
+                self.find(class::TRIGGER, row.oid(0)?),
+                self.find(class::TRIGGER, row.oid(1)?),
+            );
+            if let (Some(state), Some(above)) = (state, above) {
+                self.edges.push((state, above));
+            }
+        }
+        self.edges.sort_unstable();
+        self.edges.dedup();
+        Ok(())
+    }
+
+    /// An expression that casts depends on the cast's function alone, but is printed as the cast.
+    fn need_casts(&mut self) {
+        let kind = |index: u32| self.node(index).map(|n| n.kind);
+        let mut casts: std::collections::HashMap<u32, Vec<u32>> = std::collections::HashMap::new();
+        for &(from, to) in &self.edges {
+            if kind(from) == Some(Kind::Cast) && kind(to) == Some(Kind::Function) {
+                casts.entry(to).or_default().push(from);
+            }
+        }
+        let prints = |index: u32| {
+            use Kind as K;
+            let expression = matches!(
+                kind(index),
+                Some(K::Default | K::Check | K::Constraint | K::Index | K::Statistics)
+            );
+            let query = matches!(
+                kind(index),
+                Some(K::View | K::MatView | K::Rule | K::Trigger | K::Policy)
+            );
+            expression || query
+        };
+        let needs = |from: u32, to: u32| self.edges.binary_search(&(from, to)).is_ok();
+        let mut added = Vec::new();
+        for &(from, to) in self.edges.iter().filter(|e| prints(e.0)) {
+            // A cast of a relation's own row comes after the relation.
+            let whole = self.node(from).map_or(NONE, |n| n.parent);
+            let own = |cast: u32| needs(cast, from) || needs(cast, whole);
+            let casts = casts.get(&to).into_iter().flatten();
+            added.extend(casts.filter(|&&cast| !own(cast)).map(|&cast| (from, cast)));
+        }
+        self.edges.append(&mut added);
+        self.edges.sort_unstable();
+        self.edges.dedup();
+    }
+
     /// Adds the attachments of partitions and of their indexes.
     async fn read_attachments(&mut self, client: &Client) -> Result<()> {
         let sql = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
@@ -507,7 +570,8 @@ impl Graph {
             FROM pg_catalog.pg_extension e, LATERAL ROWS FROM (pg_catalog.unnest(e.extconfig), pg_catalog.unnest(e.extcondition)) u(oid, condition) \
             JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
             WHERE c.relkind = 'r' ORDER BY 2, 3";
-        for row in query(client, "configuration tables of extensions", sql, &[]).await? {
+        let rows = query(client, "configuration tables of extensions", sql, &[]).await?;
+        for row in referred_first(client, rows).await? {
             let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
             self.tables.push(DataTable {
                 number,
@@ -561,6 +625,37 @@ impl Graph {
     pub(super) fn take_item_id(&self) -> u32 {
         self.next_item.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// Puts tables (oid first) so that what a foreign key refers to comes before what refers to it: these keys exist when the rows are
+/// loaded. Tables in a circle stay as they stood.
+async fn referred_first(client: &Client, rows: Vec<tokio_postgres::Row>) -> Result<Vec<tokio_postgres::Row>> {
+    let oids: Vec<u32> = rows.iter().map(|row| row.oid(0)).collect::<Result<_>>()?;
+    let sql = "SELECT DISTINCT k.conrelid, k.confrelid FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \
+               AND k.conrelid <> k.confrelid AND k.conrelid = ANY($1::oid[]) AND k.confrelid = ANY($1::oid[])";
+    let mut needs = HashSet::new();
+    for row in query(client, "foreign keys of configuration tables", sql, &[&oids]).await? {
+        needs.insert((row.oid(0)?, row.oid(1)?));
+    }
+    let mut left: HashSet<u32> = oids.into_iter().collect();
+    let mut open: Vec<(u32, tokio_postgres::Row)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        open.push((row.oid(0)?, row));
+    }
+    let mut done = Vec::with_capacity(open.len());
+    while !open.is_empty() {
+        let waits = |oid: u32| left.iter().any(|&other| needs.contains(&(oid, other)));
+        let (rest, mut ready): (Vec<_>, Vec<_>) = open.into_iter().partition(|(oid, _)| waits(*oid));
+        open = rest;
+        if ready.is_empty() {
+            ready = std::mem::take(&mut open);
+        }
+        for (oid, row) in ready {
+            left.remove(&oid);
+            done.push(row);
+        }
+    }
+    Ok(done)
 }
 
 /// Returns how to ask for the bytes of a table and of its TOAST table, and whether the first is the size of its file.

@@ -203,8 +203,8 @@ impl Kind {
             Self::PublicationSchema => 53,
             Self::Subscription => 54,
             Self::DefaultAcl => 55,
-            Self::EventTrigger => 56,
-            Self::Refresh => 57,
+            Self::Refresh => 56,
+            Self::EventTrigger => 57,
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Also security labels: they name their object in the server's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::acl::{EXPLODED, Entry, add, difference};
 use super::quote::literal;
@@ -125,8 +125,11 @@ fn queries() -> Vec<String> {
     list
 }
 
-/// Writes what was changed.
+/// Writes what was changed: one item an object, the rights to its columns after its own. A right that is taken from a table is
+/// taken from its columns, too.
 pub(super) async fn write(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut objects: Vec<(String, String)> = Vec::new();
     for sql in queries() {
         let mut changed: BTreeMap<(u32, i32), Changed> = BTreeMap::new();
         for row in query(context.client, "rights of built-in objects", &sql, &[]).await? {
@@ -149,10 +152,18 @@ pub(super) async fn write(context: &Context<'_>, sink: &mut dyn SqlSink) -> Resu
                 column => format!("({column})"),
             };
             let sql = difference(&object.base, &object.wanted, &object.owner, "", &object.on, 0, &columns);
-            if !sql.is_empty() {
-                sink.item(item(context, "ACL", object.on), &sql).await?;
+            if sql.is_empty() {
+                continue;
+            }
+            let place = *places.entry(object.on.clone()).or_insert(objects.len());
+            match objects.get_mut(place) {
+                Some((_, all)) => all.push_str(&sql),
+                None => objects.push((object.on, sql)),
             }
         }
+    }
+    for (on, sql) in objects {
+        sink.item(item(context, "ACL", on), &sql).await?;
     }
     Ok(())
 }

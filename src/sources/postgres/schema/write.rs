@@ -100,7 +100,10 @@ impl Graph {
             .collect();
         let last_pass = chosen.partition_point(|&i| !self.node(i).is_some_and(|n| n.kind.is_last_pass()));
         let (main, last) = chosen.split_at(last_pass);
-        let mut items = HashMap::new();
+        let triggers = last.partition_point(|&i| self.node(i).is_some_and(|n| n.kind != Kind::EventTrigger));
+        let (refreshes, event_triggers) = last.split_at(triggers);
+        // Items after the data say what they need before it, too.
+        let mut items = std::mem::take(&mut *self.written());
         self.write_pages(context, section, main, &mut items, sink).await?;
         if post && !self.options.no_acl {
             acl::write(&context, &items, sink).await?;
@@ -108,11 +111,19 @@ impl Graph {
         if post {
             system_rights::labels(&context, sink).await?;
         }
-        self.write_pages(context, section, last, &mut items, sink).await?;
+        self.write_pages(context, section, refreshes, &mut items, sink).await?;
         if post {
             database::write(&context, sink).await?;
         }
+        // They watch every statement that would come after them.
+        self.write_pages(context, section, event_triggers, &mut items, sink)
+            .await?;
+        *self.written() = items;
         Ok(())
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, HashMap<u32, u32>> {
+        self.written.lock().expect("no panic happens under this lock")
     }
 
     async fn write_pages(
@@ -168,7 +179,7 @@ impl Graph {
             for &(_, to) in self.edges.iter().skip(start).take_while(|e| e.0 == from) {
                 if let Some(&item) = items.get(&to) {
                     depends_on.push(item);
-                } else if self.node(to).is_some_and(|n| n.is_post() == node.is_post()) && seen.insert(to) {
+                } else if seen.insert(to) {
                     open.push(to);
                 }
             }
