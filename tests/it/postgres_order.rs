@@ -32,16 +32,16 @@ const MORE: &str = "CREATE SCHEMA ord; CREATE TYPE ord.pair AS (a int, b int); \
 
 /// Everything that an order could spoil, in one text.
 const SEEN: &str = "SELECT md5(string_agg(line, E'\\n' ORDER BY line COLLATE \"C\")), count(*) FROM ( \
-    SELECT 'c' || c.oid::regclass || c.relkind::text || c.relrowsecurity || c.relispopulated || COALESCE(c.relacl::text, '') AS line FROM pg_class c WHERE relnamespace <> 'pg_toast'::regnamespace \
+    SELECT 'c' || c.oid::regclass || c.relkind::text || c.relrowsecurity || c.relispopulated || COALESCE(c.relacl, acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::\"char\", relowner))::text AS line FROM pg_class c WHERE relnamespace <> 'pg_toast'::regnamespace AND (oid >= 16384 OR relacl IS NOT NULL) \
     UNION ALL SELECT 'a' || attrelid::regclass || attname || attnum || attacl::text FROM pg_attribute WHERE attacl IS NOT NULL \
-    UNION ALL SELECT 'p' || oid::regprocedure || COALESCE(proacl::text, '') || pg_get_userbyid(proowner) FROM pg_proc \
-    UNION ALL SELECT 't' || oid::regtype || typtype::text || COALESCE(typacl::text, '') FROM pg_type WHERE typnamespace <> 'pg_toast'::regnamespace \
+    UNION ALL SELECT 'p' || oid::regprocedure || COALESCE(proacl, acldefault('f', proowner))::text || pg_get_userbyid(proowner) FROM pg_proc WHERE oid >= 16384 OR proacl IS NOT NULL \
+    UNION ALL SELECT 't' || oid::regtype || typtype::text || COALESCE(typacl, acldefault('T', typowner))::text FROM pg_type WHERE typnamespace <> 'pg_toast'::regnamespace AND (oid >= 16384 OR typacl IS NOT NULL) \
     UNION ALL SELECT 'k' || conrelid::regclass || conname || pg_get_constraintdef(oid) || COALESCE(obj_description(oid, 'pg_constraint'), '') FROM pg_constraint WHERE conrelid <> 0 \
     UNION ALL SELECT 'i' || indexrelid::regclass || indisvalid || indisprimary || indisclustered || indisreplident FROM pg_index WHERE indexrelid >= 16384 AND indrelid NOT IN (SELECT oid FROM pg_class WHERE relkind = 't') \
     UNION ALL SELECT 'h' || inhrelid::regclass || inhparent::regclass || inhseqno FROM pg_inherits \
     UNION ALL SELECT 'v' || oid::regclass || pg_get_viewdef(oid) FROM pg_class WHERE relkind IN ('v', 'm') AND oid >= 16384 \
     UNION ALL SELECT 'g' || tgrelid::regclass || tgname || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal \
-    UNION ALL SELECT 'n' || nspname || COALESCE(nspacl::text, '') FROM pg_namespace WHERE nspname !~ '^pg_toast' \
+    UNION ALL SELECT 'n' || nspname || COALESCE(nspacl, acldefault('n', nspowner))::text FROM pg_namespace WHERE nspname !~ '^pg_toast' \
     UNION ALL SELECT 'd' || defaclobjtype::text || defaclacl::text FROM pg_default_acl \
     UNION ALL SELECT 'e' || evtname || evtenabled::text FROM pg_event_trigger UNION ALL SELECT 'x' || extname FROM pg_extension \
     UNION ALL SELECT 'o' || oid::regoperator || oprcom::regoperator || oprnegate::regoperator FROM pg_operator WHERE oid >= 16384 \

@@ -91,10 +91,19 @@ fn queries() -> Vec<String> {
             let default = format!("pg_catalog.acldefault({letter}::\"char\", o.{prefix}owner)");
             // `public` is an object of the backup's own.
             let extra = match class {
-                2615 => "AND o.nspname NOT IN ('public', 'information_schema')",
+                2615 => "AND o.nspname <> 'public'",
                 // The rights of the information schema are given when a cluster is made, but not noted as initial ones.
                 1259 => "AND o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND rn.nspname <> 'information_schema'",
                 _ => "",
+            };
+            // The use that everybody has of the information schema is given when a cluster is made, but not noted as initial.
+            let base = if class == 2615 {
+                format!(
+                    "{default} || CASE o.nspname WHEN 'information_schema' THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'USAGE', false)] \
+                     ELSE '{{}}'::pg_catalog.aclitem[] END"
+                )
+            } else {
+                default.clone()
             };
             let join = if class == 1259 {
                 "JOIN pg_catalog.pg_namespace rn ON rn.oid = o.relnamespace"
@@ -104,7 +113,7 @@ fn queries() -> Vec<String> {
             format!(
                 "SELECT o.oid, pg_catalog.pg_get_userbyid(o.{prefix}owner)::text, {on}, {EXPLODED} FROM {} {join} \
                  LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid = {class} AND i.objoid = o.oid AND i.objsubid = 0, \
-                 LATERAL (SELECT 0 AS what, 0 AS sub, ''::text AS column_name, COALESCE(i.initprivs, {default}) AS list \
+                 LATERAL (SELECT 0 AS what, 0 AS sub, ''::text AS column_name, COALESCE(i.initprivs, {base}) AS list \
                  UNION ALL SELECT 1, 0, '', COALESCE(o.{prefix}acl, {default})) l \
                  LEFT JOIN LATERAL pg_catalog.aclexplode(l.list) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) ON true \
                  WHERE o.{prefix}acl::text IS DISTINCT FROM i.initprivs::text {extra} ORDER BY o.oid, l.what, x.place",
