@@ -200,7 +200,7 @@ impl Recovery<'_> {
             &format!("restore {} {}", tree.kind, tree.name),
             |again| async move {
                 flags.clean = again || clean;
-                restored(&restore::run(session, &flags).await?.document())
+                restored(&Box::pin(restore::run(session, &flags)).await?.document())
             },
             |value| {
                 let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
@@ -385,7 +385,7 @@ impl Recovery<'_> {
         }
         let work = |again: bool| async move {
             flags.clean = again || options.clean;
-            restored(&restore::run(session, &flags).await?.document())
+            restored(&Box::pin(restore::run(session, &flags)).await?.document())
         };
         let words = |value: &Value| {
             let number = |key: &str| {

@@ -56,7 +56,7 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
         let plan = match &target {
             Target::Database(url) => {
                 let restore = database_restore(session, options, source, &manifest, url, reader.clone())?;
-                let plan = session.or_cancelled(restore.plan()).await;
+                let plan = session.or_cancelled(Box::pin(restore.plan())).await;
                 Some(plan.with_context(|| format!("plan the restore of source \"{}\"", source.name))?)
             }
             _ => None,

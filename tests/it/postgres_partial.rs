@@ -148,7 +148,7 @@ fn what_would_be_lost_is_named_before_anything_is_touched() {
         "{EVENTS} CREATE TABLE base (a int PRIMARY KEY, v text); INSERT INTO base SELECT g, 'v' FROM generate_series(1, 30) g;"
     ));
     live.sql(
-        "CREATE TABLE kid (b int) INHERITS (base); INSERT INTO kid VALUES (99, 'k', 1); CREATE VIEW seen AS SELECT v FROM base; \
+        "CREATE TABLE kid (b int) INHERITS (base); INSERT INTO kid VALUES (99, 'k', 1); CREATE MATERIALIZED VIEW seen AS SELECT v FROM base; \
          CREATE FUNCTION of_row(base) RETURNS int LANGUAGE sql AS 'SELECT 1'; \
          CREATE TABLE ev_2026 PARTITION OF ev FOR VALUES FROM ('2026-01-01') TO ('2027-01-01'); INSERT INTO ev VALUES (999, '2026-02-02')",
     );
@@ -156,7 +156,11 @@ fn what_would_be_lost_is_named_before_anything_is_touched() {
     for flags in [&["--clean", "--dry-run"][..], &["--clean"]] {
         let with = |table: &'static str| [&["--table", table], flags].concat();
         let said = live.again(1, &with("base"));
-        for name in ["table public.kid", "view public.seen", "function public.of_row"] {
+        for name in [
+            "table public.kid",
+            "materialized view public.seen",
+            "function public.of_row",
+        ] {
             assert!(said.contains(name), "{said}");
         }
         assert!(said.contains("--data-only --clean"), "{said}");
@@ -247,6 +251,42 @@ fn rows_alone_are_replaced_under_foreign_keys_and_triggers() {
     assert!(said.contains("ord_cust_fkey"), "{said}");
     assert_eq!(live.sql("SELECT count(*) FROM ord"), "0");
     assert_eq!(live.dump(), dump);
+}
+
+/// Views are made again as they were, each after those it reads from, with all that belongs to them.
+#[test]
+fn views_over_a_replaced_table_stay_what_they_are() {
+    let live = Live::of(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 40) g; CREATE TABLE aside (id int)",
+    );
+    live.sql(
+        "CREATE VIEW b_first WITH (security_barrier = true, check_option = local) AS SELECT id, v AS \"odd name\" FROM t WHERE id > 0; \
+         CREATE VIEW a_second AS SELECT * FROM b_first; CREATE VIEW grouped AS SELECT id, v, count(*) FROM t GROUP BY id; \
+         CREATE OR REPLACE VIEW b_first WITH (security_barrier = true, check_option = local) AS SELECT id, v AS \"odd name\", 1 AS one FROM t WHERE id > 0; \
+         ALTER VIEW b_first ALTER COLUMN \"odd name\" SET DEFAULT 'none'; COMMENT ON VIEW b_first IS 'it''s'; COMMENT ON COLUMN b_first.\"odd name\" IS 'odd'; \
+         CREATE RULE r AS ON DELETE TO a_second DO INSTEAD INSERT INTO aside VALUES (old.id); COMMENT ON RULE r ON a_second IS 'rule'; \
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+         CREATE TRIGGER g INSTEAD OF INSERT ON grouped FOR EACH ROW EXECUTE FUNCTION f(); COMMENT ON TRIGGER g ON grouped IS 'trigger'; \
+         GRANT SELECT ON b_first TO PUBLIC; GRANT UPDATE (\"odd name\") ON b_first TO pg_monitor; REVOKE DELETE ON grouped FROM admin; \
+         ALTER VIEW a_second OWNER TO pg_monitor; GRANT INSERT ON a_second TO pg_read_all_stats WITH GRANT OPTION; \
+         DELETE FROM t WHERE id > 10; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO pg_read_all_settings",
+    );
+    let dump = live.dump();
+    let plan = live.again(0, &["--table", "t", "--clean", "--dry-run"]);
+    assert!(plan.contains("view public.b_first"), "{plan}");
+    live.again(0, &["--table", "t", "--clean"]);
+    assert_eq!(
+        live.sql("SELECT count(*), (SELECT count(*) FROM a_second) FROM t"),
+        "40|40"
+    );
+    assert_eq!(live.dump(), dump);
+    // A column that a view needs and the backup's table lacks: refused, and everything is as it was.
+    live.sql("ALTER TABLE t ADD later int; CREATE VIEW wants AS SELECT later FROM t; INSERT INTO t VALUES (99)");
+    let dump = live.dump();
+    let said = live.again(1, &["--table", "t", "--clean"]);
+    assert!(said.contains("public.wants"), "{said}");
+    assert_eq!(live.dump(), dump);
+    assert_eq!(live.sql("SELECT count(*) FROM t"), "41");
 }
 
 /// A role that may not turn foreign keys off loads what is referred to first, and deletes nothing elsewhere.

@@ -14,6 +14,7 @@ use super::merge_sql::{drop_twins, merge};
 use super::ownership::{Name, makes_table, name_of};
 use super::refill::Refill;
 use super::replace::{Replaced, present, rows};
+use super::replaced_views::plain_rights;
 use super::restore::{PostgresRestore, RestoreReport, is_of_database};
 use super::schema::{literal, qualified, quote_ident};
 use super::selection::Chosen;
@@ -401,27 +402,6 @@ async fn leave_present(connection: &mut Connection, chosen: &mut Chosen<'_>) -> 
         chosen.pre_data.retain(|l| !left.contains(&l.item.id));
         let right = |l: &TocLine| l.item.kind == "ACL" && l.item.depends_on.iter().any(|id| left.contains(id));
         chosen.post_data.retain(|l| !right(l));
-    }
-    Ok(())
-}
-
-/// Takes from new relations what the target's default privileges gave: their rights are those of the backup.
-async fn plain_rights(connection: &mut Connection, names: &[String]) -> Result<()> {
-    for names in names.chunks(1000) {
-        let list: Vec<String> = names
-            .iter()
-            .map(|n| format!("pg_catalog.to_regclass({})", literal(n)))
-            .collect();
-        // The statements are made by the server, so that names are quoted by its own rules.
-        let sql = format!(
-            "SELECT DISTINCT pg_catalog.format('REVOKE ALL ON %s FROM %s', c.oid::pg_catalog.regclass,              CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END)              FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) x WHERE c.oid = ANY (ARRAY[{0}]::pg_catalog.oid[]) AND x.grantee <> c.relowner              UNION ALL SELECT pg_catalog.format('GRANT ALL ON %s TO %I', c.oid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(c.relowner))              FROM pg_catalog.pg_class c WHERE c.relacl IS NOT NULL AND c.oid = ANY (ARRAY[{0}]::pg_catalog.oid[])",
-            list.join(", ")
-        );
-        for row in rows(connection, &sql).await? {
-            if let Some(sql) = row.first() {
-                connection.execute(sql).await.context("take default privileges back")?;
-            }
-        }
     }
     Ok(())
 }

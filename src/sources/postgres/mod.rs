@@ -30,6 +30,7 @@ mod ownership;
 mod pooler;
 mod refill;
 mod replace;
+mod replaced_views;
 pub mod restore;
 mod restore_plan;
 mod restore_roles;

@@ -1,14 +1,15 @@
 //! Living tables that a restore replaces: what hangs on them from outside is kept, or named before anything is touched.
 //!
 //! A table is dropped and made again, so that it is what the backup says. Foreign keys of other tables, places in publications and
-//! the place below a partitioned table are read before and made again in the same transaction; sequences that the backup does not
-//! bring are let go. All else that depends on the table (views, children, functions) makes the restore refuse, and so does a
-//! partition that the backup does not have: it would go with its rows.
+//! the place below a partitioned table and views are read before and made again in the same transaction; sequences that the backup does
+//! not bring are let go. All else that depends on the table (materialized views, children, functions) makes the restore refuse, and
+//! so does a partition that the backup does not have: it would go with its rows.
 
 use std::collections::HashSet;
 
 use super::connection::Connection;
 use super::ownership::{Name, makes_table, name_of};
+use super::replaced_views::{self, View};
 use super::schema::{literal, qualified};
 use super::selection::Chosen;
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -25,6 +26,8 @@ pub(super) struct Replaced {
     drops: Vec<String>,
     /// What is made again when the new tables are there: in words, and as SQL.
     again: Vec<(String, String)>,
+    /// Views over them, each after those it reads from.
+    views: Vec<View>,
     /// Partitions that have their place below a living table, and its statement.
     places: Vec<(Name, String)>,
 }
@@ -98,6 +101,7 @@ impl Replaced {
             connection.execute(&sql).await.context("lock the living tables")?;
         }
         replaced.refuse(connection).await?;
+        replaced.views(connection).await?;
         replaced.free_sequences(connection, chosen).await?;
         replaced.foreign_keys(connection).await?;
         replaced.publications(connection).await?;
@@ -111,8 +115,9 @@ impl Replaced {
     }
 
     /// Returns in words what is made again.
-    pub(super) fn again(&self) -> impl Iterator<Item = &str> {
-        self.again.iter().map(|(what, _)| what.as_str())
+    pub(super) fn again(&self) -> impl Iterator<Item = String> {
+        let views = self.views.iter().map(|v| format!("view {}", v.name));
+        self.again.iter().map(|(what, _)| what.clone()).chain(views)
     }
 
     /// Returns the statement that gives a partition the place it had below a living table.
@@ -136,6 +141,7 @@ impl Replaced {
 
     /// Makes again what hung on them.
     pub(super) async fn make_again(&self, connection: &mut Connection) -> Result<()> {
+        replaced_views::make_again(connection, &self.views).await?;
         for (what, sql) in &self.again {
             connection.execute(sql).await.map_err(|e| {
                 e.context(format!("make {what} again")).with_hint(
@@ -150,14 +156,39 @@ impl Replaced {
         format!("'{{{}}}'::pg_catalog.oid[]", self.oids.join(","))
     }
 
-    /// Returns the common table expression `gone`: everything that goes with the tables.
+    /// Returns the common table expression `gone`: everything that goes with the tables, and the views over them with all that
+    /// goes with those.
     fn gone(&self) -> String {
         format!(
             "WITH RECURSIVE gone(classid, objid) AS (SELECT 1259::pg_catalog.oid, o FROM pg_catalog.unnest({}) o \
-             UNION SELECT d.classid, d.objid FROM gone g JOIN pg_catalog.pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid \
-             AND d.deptype IN ('a', 'i', 'P', 'S')) ",
+             UNION SELECT u.classid, u.objid FROM gone g JOIN pg_catalog.pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid \
+             LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 2618 AND r.oid = d.objid AND r.rulename = '_RETURN' \
+             LEFT JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind = 'v', \
+             LATERAL (VALUES (d.classid, d.objid), (1259::pg_catalog.oid, v.oid)) u(classid, objid) \
+             WHERE u.objid IS NOT NULL AND (d.deptype IN ('a', 'i', 'P', 'S') OR (d.deptype = 'n' AND v.oid IS NOT NULL))) ",
             self.list()
         )
+    }
+
+    /// Views over the tables, at every level.
+    async fn views(&mut self, connection: &mut Connection) -> Result<()> {
+        let sql = format!(
+            "{}SELECT c.oid FROM gone g JOIN pg_catalog.pg_class c ON g.classid = 1259 AND c.oid = g.objid WHERE c.relkind = 'v'",
+            self.gone()
+        );
+        let oids: Vec<String> = rows(connection, &sql).await?.into_iter().flatten().collect();
+        if oids.is_empty() {
+            return Ok(());
+        }
+        let list = format!("'{{{}}}'::pg_catalog.oid[]", oids.join(","));
+        let unrepeatable = replaced_views::unrepeatable(connection, &list).await?;
+        if !unrepeatable.is_empty() {
+            return Err(depending(&unrepeatable));
+        }
+        self.views = replaced_views::read(connection, &list).await?;
+        let names: Vec<&str> = self.views.iter().map(|v| v.name.as_str()).collect();
+        self.drops.push(format!("DROP VIEW {}", names.join(", ")));
+        Ok(())
     }
 
     async fn refuse(&self, connection: &mut Connection) -> Result<()> {
@@ -169,7 +200,7 @@ impl Replaced {
         );
         let strays = rows(connection, &strays).await?;
         if !strays.is_empty() {
-            return Err(refusal(format!(
+            return Err(refusal(&format!(
                 "the backup does not have {}, which would go with its rows",
                 listed("partition", &strays)
             ))
@@ -191,11 +222,7 @@ impl Replaced {
         if outside.is_empty() {
             return Ok(());
         }
-        Err(
-            refusal(format!("{} depend on what is to be replaced", listed("", &outside))).with_hint(
-                "Bring the rows back alone with --data-only --clean, or the table beside (without --into), or choose with --table what depends on it too.",
-            ),
-        )
+        Err(depending(&outside))
     }
 
     /// Sequences that the tables own and the backup does not bring stay.
@@ -305,10 +332,17 @@ pub(super) async fn version(connection: &mut Connection) -> Result<i32> {
     Ok(found.scalar().and_then(|n| n.parse().ok()).unwrap_or(0))
 }
 
-fn refusal(text: String) -> Error {
+fn refusal(text: &str) -> Error {
     Error::new(
         ErrorKind::PreconditionFailed,
         format!("unable to replace the tables: {text}"),
+    )
+}
+
+fn depending(objects: &[Vec<String>]) -> Error {
+    let error = refusal(&format!("{} depend on what is to be replaced", listed("", objects)));
+    error.with_hint(
+        "Bring the rows back alone with --data-only --clean, or the table beside (without --into), or choose with --table what depends on it too.",
     )
 }
 

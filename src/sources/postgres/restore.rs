@@ -145,7 +145,7 @@ impl PostgresRestore {
         let (admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
         self.refuse_target(&look)?;
         let in_place = self.goes_in_place(&look);
-        let chosen = self.choose(in_place && !look.empty, &contents, &toc).await?;
+        let chosen = Box::pin(self.choose(in_place && !look.empty, &contents, &toc)).await?;
         let mut contents = self.rewriting(contents, &chosen.relations);
         if self.options.search_path.is_empty() {
             let own = facts.as_ref().map(|f| f.search_path.clone()).unwrap_or_default();

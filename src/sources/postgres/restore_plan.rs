@@ -110,9 +110,8 @@ impl PostgresRestore {
         let (contents, toc, facts) = self.open().await?;
         let (mut admin, look) = look(&self.target).await.with_context(act)?;
         self.refuse_target(&look)?;
-        let chosen = self
-            .choose(self.goes_in_place(&look) && !look.empty, &contents, &toc)
-            .await?;
+        let in_use = self.goes_in_place(&look) && !look.empty;
+        let chosen = Box::pin(self.choose(in_use, &contents, &toc)).await?;
         let facts = facts.unwrap_or_default();
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let mut plan = RestorePlan {

@@ -23,12 +23,12 @@ const NOT_BESIDE: [&str; 7] = [
 ];
 
 /// Leaves the chosen tables, and what they need.
-pub(super) async fn only_tables<'a>(
+pub(super) async fn only_tables(
     selection: &Selection,
     beside: bool,
     needs: Needs,
     contents: &Contents,
-    chosen: &mut Chosen<'a>,
+    chosen: &mut Chosen<'_>,
 ) -> Result<()> {
     let lines: Vec<&TocLine> = chosen.pre_data.iter().chain(&chosen.post_data).copied().collect();
     let own = Ownership::read(contents, &lines).await?;
@@ -44,11 +44,11 @@ pub(super) async fn only_tables<'a>(
 }
 
 /// Leaves what lies in the chosen schemas, partitions of their tables that lie elsewhere, and, if asked, what all that needs.
-pub(super) async fn only_schemas<'a>(
+pub(super) async fn only_schemas(
     selection: &Selection,
     needs: Needs,
     contents: &Contents,
-    chosen: &mut Chosen<'a>,
+    chosen: &mut Chosen<'_>,
 ) -> Result<()> {
     let wanted = |schema: &str| selection.schemas.iter().any(|s| s == schema);
     for schema in &selection.schemas {
@@ -117,9 +117,12 @@ fn matching(selection: &Selection, own: &Ownership<'_>, chosen: &Chosen<'_>) -> 
     }
     for (at, text) in wanted.texts().enumerate() {
         if !matched.contains(&at) {
-            let name = |(schema, name): &Name| match text.contains('.') {
-                true => format!("{schema}.{name}"),
-                false => name.clone(),
+            let name = |(schema, name): &Name| {
+                if text.contains('.') {
+                    format!("{schema}.{name}")
+                } else {
+                    name.clone()
+                }
             };
             let names: Vec<String> = own.tables.keys().map(name).collect();
             let error = Error::new(
