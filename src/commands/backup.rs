@@ -148,7 +148,34 @@ const PRE_RESTORE_JOB: &str = "pre-restore";
 
 /// Notes of what was there to be backed up and is not in the snapshot. What vanished while it was read, or what the
 /// configuration leaves out, is not missed.
-const LOSSES: &[&str] = &["unreadable", "xattr-lost", "large-objects-skipped"];
+const LOSSES: &[&str] = &[
+    "unreadable",
+    "xattr-lost",
+    "large-objects-skipped",
+    // Redis: what the server did not show.
+    "not-shown",
+    "cut-short",
+    "functions-not-shown",
+    "databases-not-shown",
+    "cluster-not-known",
+    "role-not-known",
+    "module-data-not-stored",
+];
+
+/// Notes of a snapshot of a Redis server that is not all of its keys, so that the server is not emptied after it.
+const WITHOUT_KEYS: &[&str] = &["databases-not-shown", "cluster-not-known", "module-data-not-stored"];
+
+/// Fails if a snapshot may lack keys that are about to be removed.
+pub(super) fn refuse_without_keys(manifest: &Manifest) -> Result<()> {
+    let mut outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
+    let lacks = |outcome: &SourceOutcome| WITHOUT_KEYS.iter().any(|code| outcome.note_counts.contains_key(*code));
+    if !outcomes.any(lacks) {
+        return Ok(());
+    }
+    let message = format!("snapshot {} may not hold all that would be removed", manifest.id);
+    Err(Error::new(ErrorKind::Denied, message)
+        .with_hint("Nothing was removed. The log names what is missing; give the user the rights for it."))
+}
 
 /// Notes of what is in the snapshot as it was, and was not as it should be.
 const DAMAGE: &[&str] = &["damaged"];
@@ -315,7 +342,12 @@ async fn read_and_commit(
 async fn unchanged(targets: &[Target<'_>], facts: &Facts) -> Option<Vec<Manifest>> {
     let content = |sources: &[ManifestSource]| {
         let of = |source: &ManifestSource| {
-            let archives = &source.outcome.as_ref()?.archives;
+            let outcome = source.outcome.as_ref()?;
+            if source.kind == "redis" {
+                // Each RDB has times of its own, and keys in an order of its own.
+                return Some((source.name.clone(), vec![outcome.position.get("content")?.clone()]));
+            }
+            let archives = &outcome.archives;
             let digests: Option<Vec<String>> = archives.iter().map(|info| info.content_sha256.clone()).collect();
             Some((source.name.clone(), digests?))
         };

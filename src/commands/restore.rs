@@ -218,9 +218,10 @@ async fn restore_redis(
 ) -> Result<Value> {
     let verified = session.or_cancelled(restore.verify()).await?;
     let mut kept = None;
-    if restore.options.clean && plan.target_keys > 0 {
-        let taken = backup::safety_snapshot(session, url).await;
-        let taken = taken.context("take a snapshot of the target before it is emptied")?;
+    if restore.options.clean && plan.removes_something() {
+        let act = "take a snapshot of the target before it is emptied";
+        let taken = backup::safety_snapshot(session, url).await.context(act)?;
+        backup::refuse_without_keys(&taken).context(act)?;
         kept = Some(format!("snapshot {}", taken.id));
     }
     let done = session.or_cancelled(restore.run(plan, verified)).await;
@@ -239,13 +240,13 @@ async fn restore_redis(
 
 /// Returns a line for each statement that failed for good: the object, why, what to do.
 fn failed_items(value: &Value) -> Vec<String> {
-    let items = value.pointer("/report/failed").and_then(Value::as_array);
+    let list = |place: &str| value.pointer(place).and_then(Value::as_array).into_iter().flatten();
     let line = |item: &Value| {
         let field = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (kind, name, error, advice) = (field("kind"), field("name"), field("error"), field("advice"));
         format!("{kind} {name}: {error}. {advice}")
     };
-    let mut lines: Vec<String> = items.into_iter().flatten().map(line).collect();
+    let mut lines: Vec<String> = list("/report/failed").map(line).collect();
     let failed = value
         .pointer("/report/failed_keys")
         .and_then(Value::as_u64)
@@ -254,6 +255,7 @@ fn failed_items(value: &Value) -> Vec<String> {
     if unnamed > 0 {
         lines.push(format!("and {unnamed} keys more"));
     }
+    lines.extend(list("/report/losses").map(line));
     lines
 }
 
@@ -422,13 +424,14 @@ fn redis_text(one: &Value) -> String {
         text.push('\n');
     }
     if one.pointer("/report/users_in_memory") == Some(&Value::Bool(true)) {
-        text.push_str("  the server has no file for its users: CONFIG REWRITE there keeps them\n");
+        text.push_str("  the users are in no file of the server yet: ACL SAVE or CONFIG REWRITE there keeps them\n");
     }
     if let Some(advice) = one.get("advice").and_then(Value::as_str) {
         text.push_str(&format!("  {advice}\n"));
     }
     if let Some(keys) = one.pointer("/redis/databases").and_then(Value::as_object) {
-        let target = one.pointer("/redis/target_keys").and_then(Value::as_u64).unwrap_or(0);
+        let target = one.pointer("/redis/target_keys").and_then(Value::as_u64);
+        let target = target.map_or("an unknown number".to_owned(), |keys| keys.to_string());
         let keys = keys
             .iter()
             .map(|(number, keys)| format!("{number}: {keys}"))
@@ -437,6 +440,10 @@ fn redis_text(one: &Value) -> String {
             "  keys by database {}; the target holds {target}\n",
             keys.join(", ")
         ));
+    }
+    let warnings = one.pointer("/redis/warnings").and_then(Value::as_array);
+    for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
+        text.push_str(&format!("  warning: {warning}\n"));
     }
     text
 }

@@ -272,6 +272,10 @@ async fn restore_redis(
     }
     let count = |items: usize| u64::try_from(items).unwrap_or(0);
     lines(report.failed_keys - count(report.failed.len()), &mut verified.refused);
+    for item in &report.losses {
+        let line = format!("{name}: {} {}: {}", item.kind, item.name, item.error);
+        verified.refused.push(line);
+    }
     for (why, keys) in &report.not_compared {
         verified
             .skipped

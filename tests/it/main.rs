@@ -46,6 +46,8 @@ mod recover;
 mod redis;
 mod redis_cluster;
 mod redis_restore;
+mod redis_rights;
+mod redis_targets;
 mod repository;
 mod retention;
 mod run;

@@ -634,7 +634,7 @@ fn users_come_back_where_that_is_asked_for() {
         .say("ACL SETUSER backup on >geheim +psync +replconf +ping +info");
     let program = Program::on_directory();
     program.expect(
-        0,
+        2,
         &["backup", &format!("redis://backup:geheim@127.0.0.1:{}", server.port)],
     );
     let target = RedisServer::start(Kind::Redis7, &[]);

@@ -68,6 +68,8 @@ pub struct Reading {
     pub replica: bool,
     /// `cluster=no`: of a cluster, this node alone is meant.
     pub only_node: bool,
+    /// `settings=no`: users, configuration and modules are left out.
+    pub no_settings: bool,
     /// `method`: `auto`, `psync` or `scan`.
     pub method: Method,
     /// `scan_rate`: keys that SCAN and DUMP read in a second at most.
@@ -91,6 +93,8 @@ impl Reading {
             ("replica", "no", _) => self.replica = false,
             ("cluster", "yes", _) => self.only_node = false,
             ("cluster", "no", _) => self.only_node = true,
+            ("settings", "yes", _) => self.no_settings = false,
+            ("settings", "no", _) => self.no_settings = true,
             ("scan_rate", _, Some(rate)) if rate > 0 => self.keys_per_second = Some(rate),
             ("max_hold", _, Some(seconds)) => self.max_hold = Some(Duration::from_secs(seconds)),
             ("spool_limit", _, Some(mib)) => self.spool_limit = Some(mib.saturating_mul(1 << 20)),
@@ -210,9 +214,10 @@ mod tests {
         let address = read("unix:///run/redis.sock?user=x").unwrap();
         assert_eq!(address.place, Place::Unix("/run/redis.sock".into()));
         assert_eq!(address.password.unwrap().expose(), "env");
-        let reading = read("redis://h?method=scan&scan_rate=500&max_hold=5&spool_limit=0")
+        let reading = read("redis://h?method=scan&scan_rate=500&max_hold=5&spool_limit=0&settings=no")
             .unwrap()
             .reading;
+        assert!(reading.no_settings);
         assert_eq!((reading.method, reading.keys_per_second), (Method::Scan, Some(500)));
         assert_eq!(
             (reading.max_hold, reading.spool_limit),

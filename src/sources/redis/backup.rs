@@ -12,8 +12,10 @@ use tokio::sync::Semaphore;
 use super::address::{Method, RedisAddress};
 use super::cluster::Topology;
 use super::connection::Connection;
-use super::rdb::Census;
+use super::holdings::refuse_unknown_cluster;
+use super::rdb::{self, Census};
 use super::receive::{self, Bounds};
+use super::scan::Scanned;
 use super::server::Server;
 use super::{RdbFacts, RedisOptions, STREAM, ShardFacts, nodes, psync, psync_method, scan, settings, stored};
 use crate::archive::StreamRecord;
@@ -56,6 +58,9 @@ impl Places {
         };
         let mut connection = Connection::open(&address).await?;
         let server = Server::ask(&mut connection).await?;
+        if server.no_info().is_some() && !address.reading.only_node {
+            refuse_unknown_cluster(&server, "the server")?;
+        }
         if let Some(topology) = Topology::of(&address, &server, &mut connection).await? {
             let addresses = topology.for_backup().await?;
             let shards = topology.shards.iter().zip(addresses).enumerate();
@@ -128,6 +133,9 @@ pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
         if let Err(error) = place.server.refuse_backup() {
             findings.push(failed(&error));
         }
+        if !options.address.reading.no_settings {
+            findings.extend(settings::findings(connection).await?);
+        }
         if options.address.reading.method != Method::Scan {
             findings.extend(rights(connection, options.address.reading.method).await?);
         }
@@ -144,6 +152,50 @@ fn failed(error: &Error) -> Finding {
 }
 
 impl Place {
+    /// Notes what nobody could tell and what may be missing because of it.
+    fn note_unknown(&self, notes: &Notes) {
+        if self.shard.is_none() && self.server.cluster().is_none() && !self.address.reading.only_node {
+            let message = "it cannot be found out whether this is a node of a cluster: keys of other shards may be missing \
+                           (?cluster=no says that this node alone is meant)";
+            notes.add(Note::new("cluster-not-known", self.address.location(), message));
+        }
+    }
+
+    /// Notes what SCAN and DUMP could not read.
+    async fn note_scanned(&self, connection: &mut Connection, scanned: &Scanned, notes: &Notes) -> Result<()> {
+        let at = |what: &str| format!("{}{what}", self.directory);
+        if let Some(text) = &scanned.no_functions {
+            let message = format!("not stored, the server says: {text} (the user needs +function|list)");
+            notes.add(Note::new("functions-not-shown", at("functions"), message));
+        }
+        if let Some(text) = &scanned.no_databases {
+            let message = format!("some may be missing, {text} (the user needs +info, or +select and +dbsize)");
+            notes.add(Note::new("databases-not-shown", at("databases"), message));
+        }
+        if !self.server.is_in_sync() {
+            let message = "it cannot be found out whether this is a replica that has lost its primary, whose keys are out of \
+                           date (the user needs +info or +role)";
+            notes.add(Note::new("role-not-known", self.address.location(), message));
+        }
+        let modules = self.server.modules(connection).await?;
+        let others = match &modules {
+            Some(names) => names
+                .iter()
+                .filter(|name| !rdb::module::keeps_all_in_keys(name))
+                .cloned()
+                .collect(),
+            None => vec!["unknown".to_owned()],
+        };
+        if !others.is_empty() {
+            let message = format!(
+                "what modules keep beside the keys is not in a backup by SCAN and DUMP; modules: {}",
+                others.join(", ")
+            );
+            notes.add(Note::new("module-data-not-stored", at("modules"), message));
+        }
+        Ok(())
+    }
+
     fn findings(&self) -> Vec<Finding> {
         let mut findings = self.server.findings();
         if self.shard.is_none() && self.server.is_cluster() {
@@ -200,6 +252,7 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
     let notes = Notes::new(context.name.clone(), context.reporter.clone());
     let mut places = Places::find(&options.address).await?;
     places.settled().await?;
+    let mut content = 0_u128;
     for (place, connection) in places.all.iter().zip(&mut places.connections) {
         place.server.refuse_backup()?;
         for finding in place.findings() {
@@ -209,7 +262,11 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
                 notes.add(Note::new("server", place.address.location(), message));
             }
         }
-        settings::store(connection, &context.writer, &place.directory, &notes).await?;
+        place.note_unknown(&notes);
+        if !options.address.reading.no_settings {
+            let stored = settings::store(connection, &context.writer, &place.directory, &notes).await?;
+            content = content.wrapping_add(stored);
+        }
     }
     let reading = Reading {
         options,
@@ -240,7 +297,7 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
         places.settled().await?;
         data
     };
-    finish(options, context, &notes, data).await
+    finish(options, context, &notes, (data, content)).await
 }
 
 /// Declares what was read complete.
@@ -248,9 +305,12 @@ async fn finish(
     options: &RedisOptions,
     context: BackupContext,
     notes: &Notes,
-    data: Vec<Data>,
+    (data, settings): (Vec<Data>, u128),
 ) -> Result<SourceOutcome> {
-    let position = position(options, &data);
+    let mut position = position(options, &data);
+    if let Some(content) = content(&data, settings) {
+        position.insert("content".to_owned(), content);
+    }
     let consistent_at = data.iter().map(|one| one.at).max().unwrap_or_else(Timestamp::now);
     let (mut versions, mut raw_bytes, mut items) = (BTreeMap::new(), 0_u64, 0_u64);
     for Data {
@@ -264,6 +324,14 @@ async fn finish(
         if let Some(unknown) = &facts.unknown {
             let message = format!("{unknown}: stored as it is, but it goes back as a file only");
             notes.add(Note::new("rdb-not-understood", stream.clone(), message));
+        }
+        if let Some(types) = facts.census.module_data.as_ref().filter(|types| !types.is_empty()) {
+            let types: Vec<_> = types.iter().map(String::as_str).collect();
+            let message = format!(
+                "modules keep data beside the keys (types {}): it goes back as a file only",
+                types.join(", ")
+            );
+            notes.add(Note::new("module-data", stream.clone(), message));
         }
         versions.insert(facts.product.clone(), facts.server_version.clone());
         versions.insert("rdb".to_owned(), facts.rdb_version.to_string());
@@ -292,6 +360,17 @@ async fn finish(
         note_counts: notes.counts(),
         archives: context.writer.finish().await?,
     })
+}
+
+/// Returns what stands for all that was read, whatever the order of keys and the times that an RDB holds; nothing if some of
+/// it is not understood.
+fn content(data: &[Data], settings: u128) -> Option<String> {
+    let mut sum = settings;
+    for one in data.iter().map(|one| &one.facts) {
+        let known = one.census.content.as_ref().filter(|_| one.unknown.is_none())?;
+        sum = sum.wrapping_add(u128::from_str_radix(known, 16).ok()?);
+    }
+    Some(format!("{sum:032x}"))
 }
 
 /// What both methods need.
@@ -353,8 +432,8 @@ impl Reading<'_> {
             has_crc: received.has_crc,
             position: BTreeMap::new(),
             facts: RdbFacts {
-                product: place.server.product().to_owned(),
-                server_version: place.server.version().to_owned(),
+                product: wrote(&place.server, &received.census).0,
+                server_version: wrote(&place.server, &received.census).1,
                 rdb_version: received.version,
                 valkey_magic: received.valkey,
                 replid: sync.replid,
@@ -379,7 +458,7 @@ impl Reading<'_> {
     async fn scan(&self, place: &Place, refusal: &mut Option<Error>) -> Result<Data> {
         let (context, notes) = (self.context, self.notes);
         let mut connection = Connection::open(&place.address).await?;
-        if place.shard.is_some() && place.server.is_replica() {
+        if place.shard.is_some() && place.server.replica() != Some(false) {
             // Without it a replica sends readers to its primary.
             connection.call(&[b"READONLY"]).await?;
         }
@@ -410,10 +489,7 @@ impl Reading<'_> {
                 result.map_err(|error| of_shard(error, place.shard.as_ref()))?
             }
         };
-        if let Some(text) = &scanned.no_functions {
-            let message = format!("not stored, the server says: {text}");
-            notes.add(Note::new("not-shown", "functions", message));
-        }
+        place.note_scanned(&mut connection, &scanned, notes).await?;
         let server = &place.server;
         Ok(Data {
             stream,
@@ -447,6 +523,17 @@ impl Reading<'_> {
     }
 }
 
+/// Returns product and version of who wrote an RDB: as the server said, or as the RDB does.
+fn wrote(server: &Server, census: &Census) -> (String, String) {
+    let aux = |name: &str| census.aux.get(name).cloned();
+    let told = (server.product().to_owned(), server.version().to_owned());
+    match (server.version(), aux("valkey-ver"), aux("redis-ver")) {
+        ("unknown", Some(version), _) => ("valkey".to_owned(), version),
+        ("unknown", None, Some(version)) => ("redis".to_owned(), version),
+        _ => told,
+    }
+}
+
 fn of_shard(error: Error, shard: Option<&ShardFacts>) -> Error {
     match shard {
         Some(shard) => error.context(format!("read the slots {} at \"{}\"", shard.slots, shard.node)),
@@ -476,7 +563,7 @@ struct Data {
 
 /// What the manifest says: counts and positions, no name of a key.
 fn position(options: &RedisOptions, data: &[Data]) -> BTreeMap<String, String> {
-    let mut census = Census::default();
+    let mut census = Census::of_none();
     for one in data {
         census.merge(&one.facts.census);
     }
@@ -492,6 +579,10 @@ fn position(options: &RedisOptions, data: &[Data]) -> BTreeMap<String, String> {
         ),
         ("index".to_owned(), if known { "complete" } else { "none" }.to_owned()),
     ]);
+    if let Some(types) = census.module_data.as_ref().filter(|types| !types.is_empty()) {
+        let types: Vec<_> = types.iter().map(String::as_str).collect();
+        position.insert("module_data".to_owned(), types.join(" "));
+    }
     for (name, keys) in census.by_type() {
         position.insert(format!("keys_{name}"), keys.to_string());
     }

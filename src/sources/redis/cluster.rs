@@ -13,7 +13,7 @@ use futures_util::future::{join_all, try_join_all};
 use super::address::{Place, RedisAddress};
 use super::connection::Connection;
 use super::nodes;
-use super::resp::Reply;
+use super::resp::{Reply, server_error};
 use super::server::Server;
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -221,8 +221,17 @@ async fn migrations(connection: &mut Connection) -> Result<Vec<String>> {
     ];
     let mut found = Vec::new();
     for command in asked {
-        // Those who do not know it, or keep it to themselves, answer with an error.
-        let reply = connection.ask(command).await?;
+        // Those who do not know it answer with another error; the right is looked at only by those who do.
+        let reply = match connection.ask(command).await? {
+            Reply::Error(text) if text.starts_with("NOPERM") => {
+                let error = server_error(&text).with_hint(
+                    "A key of a slot that moves could be missing: give the user +cluster|getslotmigrations (Valkey) or \
+                     +cluster|migration (Redis).",
+                );
+                return Err(error.context("ask whether slots are moving"));
+            }
+            reply => reply,
+        };
         for job in reply.elements() {
             let field = |name| nodes::named(job, name).and_then(Reply::text).unwrap_or_default();
             let state = field("state").to_ascii_lowercase();

@@ -1,8 +1,8 @@
 //! Proof of a restore: a scratch server is loaded, and every key of the backup is compared with what the server says.
 //!
 //! One side is decoded from the stored RDB, the other is read by ordinary commands, so a mistake of the decoder shows as
-//! well as one of the server. The scratch server must be empty before and is emptied afterwards. Memory: one batch of
-//! small keys with their replies, or one range of a large one.
+//! well as one of the server. The scratch server must be proven to hold nothing before, and what was loaded is deleted
+//! afterwards. Memory: one batch of small keys with their replies, or one range of a large one.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 use super::address::RedisAddress;
 use super::connection::Connection;
 use super::digest::{Content, Digest, Of};
+use super::holdings::{Keys, Libraries, refuse_unknown_cluster};
 use super::live;
 use super::load::{FailedKey, name};
 use super::rdb::decode::{Decoder, Next, Nobody};
 use super::resp::{self, Reply};
-use super::restore::{RedisRestore, RedisRestoreOptions};
+use super::restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
+use super::scratch;
 use super::server::Server;
-use super::stored::{self, stop_if};
+use super::stored::{self, Verified, stop_if};
 use crate::archive::{ArchiveReader, ChunkStream};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
@@ -70,6 +72,8 @@ pub struct RestoredReport {
     pub failed: Vec<FailedKey>,
     /// How many of those there are.
     pub failed_keys: u64,
+    /// What beside single keys did not come back, or could not be found out.
+    pub losses: Vec<FailedKey>,
     /// Differences; the first of them are named.
     pub differing: Vec<String>,
     /// How many of those there are.
@@ -113,34 +117,14 @@ pub async fn verify_restored(scratch: RedisScratch) -> Result<RestoredReport> {
     let began = std::time::Instant::now();
     let mut connection = Connection::open(&scratch.address).await?;
     let server = Server::ask(&mut connection).await?;
+    if !scratch.address.reading.only_node {
+        refuse_unknown_cluster(&server, "the scratch server")?;
+    }
     if server.is_cluster() {
         return Err(Error::unsupported("the scratch server is a node of a cluster")
             .with_hint("Name a single server: it takes the keys of all shards."));
     }
-    let keys = server.keys();
-    let functions = match connection.ask(&[b"FUNCTION", b"LIST"]).await? {
-        Reply::Array(libraries) => libraries.len(),
-        _ => 0,
-    };
-    if keys > 0 || functions > 0 {
-        return Err(Error::new(
-            ErrorKind::AlreadyExists,
-            format!("the scratch server holds {keys} keys and {functions} function libraries"),
-        )
-        .with_hint("Name a server that holds nothing: it is loaded, compared and emptied."));
-    }
-    let result = load_and_compare(&scratch, &mut connection).await;
-    // Also after an error: it held nothing before.
-    let mut cleaner = Connection::open(&scratch.address).await?;
-    let emptied = cleaner.call(&[b"FLUSHALL"]).await;
-    cleaner.ask(&[b"FUNCTION", b"FLUSH"]).await?;
-    let mut report = result?;
-    emptied.context("empty the scratch server")?;
-    report.seconds = began.elapsed().as_secs_f64();
-    Ok(report)
-}
-
-async fn load_and_compare(scratch: &RedisScratch, connection: &mut Connection) -> Result<RestoredReport> {
+    prove_empty(&mut connection, &server).await?;
     let restore = RedisRestore {
         address: scratch.address.clone(),
         reader: scratch.reader.clone(),
@@ -149,16 +133,71 @@ async fn load_and_compare(scratch: &RedisScratch, connection: &mut Connection) -
         reporter: scratch.reporter.clone(),
         cancel: scratch.cancel.clone(),
     };
+    let unknown = stored::rdbs(&scratch.reader)
+        .await?
+        .into_iter()
+        .find_map(|rdb| rdb.facts.unknown);
+    if let Some(unknown) = unknown {
+        return Err(Error::unsupported(format!("the stored RDB holds {unknown}"))
+            .with_hint("It goes back as a file: --into file:dump.rdb, on a server of its own version."));
+    }
     let plan = restore.plan().await?;
     let verified = restore.verify().await?;
+    let result = load_and_compare(&scratch, &restore, (plan, verified), &mut connection).await;
+    // Also after an error: what was loaded is ours.
+    let foreign = result
+        .as_ref()
+        .map_or_else(|_| Foreign::default(), |(_, foreign)| foreign.clone());
+    let emptied = scratch::remove_loaded(&scratch, &foreign).await;
+    let (mut report, _) = result?;
+    emptied.context("empty the scratch server")?;
+    report.seconds = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Refuses a server that holds something, or that does not let us see that it holds nothing: it is emptied afterwards.
+async fn prove_empty(connection: &mut Connection, server: &Server) -> Result<()> {
+    let keys = Keys::count(connection, server).await?;
+    let libraries = Libraries::ask(connection, server).await?;
+    let (found, functions) = (keys.least(), libraries.all().len());
+    if found > 0 || functions > 0 {
+        return Err(Error::new(
+            ErrorKind::AlreadyExists,
+            format!("the scratch server holds {found} keys and {functions} function libraries"),
+        )
+        .with_hint("Name a server that holds nothing: it is loaded, compared and emptied."));
+    }
+    let why = match (keys.unknown(), &libraries) {
+        (Some(why), _) => format!("holds keys: {why}"),
+        (None, Libraries::Unknown(why)) => format!("holds function libraries: {why}"),
+        (None, Libraries::Known(_)) => return Ok(()),
+    };
+    Err(Error::new(
+        ErrorKind::Denied,
+        format!("it cannot be found out whether the scratch server {why}"),
+    )
+    .with_hint("It is emptied afterwards. Give the user +info, or +select and +dbsize, and +function|list."))
+}
+
+/// Keys that came into the scratch server by somebody else.
+pub(super) type Foreign = (std::collections::HashSet<(usize, u64)>, bool);
+
+async fn load_and_compare(
+    scratch: &RedisScratch,
+    restore: &RedisRestore,
+    (plan, verified): (RedisPlan, Vec<Verified>),
+    connection: &mut Connection,
+) -> Result<(RestoredReport, Foreign)> {
     let tally = restore.run(plan, verified).await?;
     scratch.reporter.phase(&scratch.task, "comparison");
+    let foreign = (tally.foreign, tally.too_many_taken);
     let mut comparison = Comparison {
         scratch,
         connection,
         report: RestoredReport {
             failed: tally.failed,
             failed_keys: tally.failed_keys,
+            losses: tally.losses,
             ..RestoredReport::default()
         },
         batch: Vec::new(),
@@ -177,7 +216,7 @@ async fn load_and_compare(scratch: &RedisScratch, connection: &mut Connection) -
     }
     comparison.functions().await?;
     comparison.surplus().await?;
-    Ok(comparison.report)
+    Ok((comparison.report, foreign))
 }
 
 /// A key of the backup that is still to be compared.
@@ -239,8 +278,8 @@ impl Comparison<'_> {
             if header.database != self.database {
                 self.flush().await?;
                 self.database = header.database;
-                let number = header.database.to_string();
-                self.connection.call(&[b"SELECT", number.as_bytes()]).await?;
+                let selected = self.connection.select(header.database).await;
+                selected.with_context(|| format!("choose database {}", header.database))?;
             }
             let soon = i64::try_from(now_ms().saturating_add(MARGIN_MS)).unwrap_or(i64::MAX);
             if header.expires_ms.is_some_and(|at| at <= soon) {
@@ -370,15 +409,14 @@ impl Comparison<'_> {
         if expected.is_empty() {
             return Ok(());
         }
-        let reply = self.connection.ask(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await?;
-        let code = |library: &Reply| {
-            let mut pairs = library.elements().chunks(2);
-            pairs.find_map(|pair| match pair {
-                [name, code] if name.bytes() == Some(b"library_code") => code.bytes().map(<[u8]>::to_vec),
-                _ => None,
-            })
-        };
-        let mut found: Vec<_> = reply.elements().iter().filter_map(code).collect();
+        let server = Server::ask(self.connection).await?;
+        let found = Libraries::ask(self.connection, &server).await?;
+        if let Libraries::Unknown(why) = &found {
+            let line = format!("function libraries can no longer be listed: {why}");
+            self.report.differs(line);
+            return Ok(());
+        }
+        let mut found: Vec<_> = found.all().iter().map(|(_, code)| code.clone()).collect();
         // Every shard of a cluster has the same ones.
         expected.sort();
         expected.dedup();
@@ -398,7 +436,13 @@ impl Comparison<'_> {
 
     /// Nothing may be there that the backup does not hold.
     async fn surplus(&mut self) -> Result<()> {
-        let found = Server::ask(self.connection).await?.keys();
+        let server = Server::ask(self.connection).await?;
+        let keys = Keys::count(self.connection, &server).await?;
+        if let Some(why) = keys.unknown() {
+            let line = format!("keys of the server can no longer be counted: {why}");
+            self.report.differs(line);
+        }
+        let found = keys.least();
         let report = &self.report;
         let most = report.keys + report.expired + report.differing_keys + report.not_compared.values().sum::<u64>();
         if found > most {

@@ -13,6 +13,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// A line of a reply longer than this is none of the protocol's, in bytes.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
+/// Bytes that are sent at once; the server has its time for each of them.
+const SEND_BYTES: usize = 64 << 10;
+
 /// A connection that is logged in.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -79,6 +82,19 @@ impl Connection {
         self.ask(arguments).await?.checked()
     }
 
+    /// Chooses a database. What follows would go into another one unless the server said OK.
+    pub(super) async fn select(&mut self, database: u32) -> Result<()> {
+        let error = match self.ask(&[b"SELECT", database.to_string().as_bytes()]).await? {
+            Reply::Simple(text) if text == "OK" => return Ok(()),
+            Reply::Error(text) => server_error(&text),
+            other => Error::unsupported(format!("the server answers {other:?} to SELECT")),
+        };
+        Err(error.with_hint(
+            "Give the user +select. A target needs as many `databases` as the backup has, and a cluster has database 0 only, \
+             before Valkey 9.",
+        ))
+    }
+
     /// Sends a command and returns the reply, whatever it is.
     pub(super) async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply> {
         self.send(arguments).await?;
@@ -89,14 +105,19 @@ impl Connection {
     pub(super) async fn send(&mut self, arguments: &[&[u8]]) -> Result<()> {
         let mut bytes = Vec::new();
         resp::encode(arguments, &mut bytes);
-        self.transport.write_all(&bytes).await.context("send a command")?;
-        self.transport.flush().await.context("send a command")
+        self.send_encoded(&bytes).await
     }
 
     /// Sends commands that were encoded before.
     pub(super) async fn send_encoded(&mut self, bytes: &[u8]) -> Result<()> {
-        self.transport.write_all(bytes).await.context("send commands")?;
-        self.transport.flush().await.context("send commands")
+        let bound = self.read_timeout;
+        // Piece by piece, so that a server is given up for taking nothing and not for taking much.
+        for piece in bytes.chunks(SEND_BYTES) {
+            let sent = tokio::time::timeout(bound, self.transport.write_all(piece)).await;
+            sent.map_err(|_| silent(bound))?.context("send commands")?;
+        }
+        let flushed = tokio::time::timeout(bound, self.transport.flush()).await;
+        flushed.map_err(|_| silent(bound))?.context("send commands")
     }
 
     /// Waits for the next reply.
@@ -202,6 +223,11 @@ impl Connection {
     pub(super) fn into_incoming(self) -> Result<Incoming> {
         let first = self.waiting().to_vec();
         Incoming::start(self.transport, first, self.read_timeout)
+    }
+
+    /// Returns how long the server may be silent while it owes us an answer.
+    pub(super) fn read_timeout(&self) -> Duration {
+        self.read_timeout
     }
 
     /// Returns the byte stream, for a pipeline. Nothing may be waiting.

@@ -40,12 +40,26 @@ impl Breaker {
     }
 }
 
+/// How long a read and a write may wait; then they fail as ones that would block.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waits {
+    pub(super) read: Option<Duration>,
+    pub(super) write: Option<Duration>,
+}
+
+/// Returns whether a read or a write waited as long as it may.
+pub(super) fn has_waited(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 impl Ends {
     /// Takes a connection from the runtime. Must be called within it.
-    pub(super) fn of(transport: Transport) -> Result<Self> {
+    pub(super) fn of(transport: Transport, waits: Waits) -> Result<Self> {
         let cancel = CancellationToken::new();
         let ends = |socket: socket2::Socket| -> io::Result<Self> {
             socket.set_nonblocking(false)?;
+            socket.set_read_timeout(waits.read)?;
+            socket.set_write_timeout(waits.write)?;
             Ok(Self {
                 read: Box::new(socket.try_clone()?),
                 write: Box::new(socket.try_clone()?),
@@ -62,8 +76,8 @@ impl Ends {
             tls @ Transport::Tls(_) => {
                 let (read, write) = tokio::io::split(tls);
                 Ok(Self {
-                    read: Box::new(Driven(read, Handle::current(), cancel.clone())),
-                    write: Box::new(Driven(write, Handle::current(), cancel.clone())),
+                    read: Box::new(Driven(read, Handle::current(), cancel.clone(), waits.read)),
+                    write: Box::new(Driven(write, Handle::current(), cancel.clone(), waits.write)),
                     breaker: Breaker { cancel, socket: None },
                     nap: Duration::ZERO,
                 })
@@ -74,7 +88,17 @@ impl Ends {
 }
 
 /// One end of a connection with TLS, for a thread that blocks.
-struct Driven<T>(T, Handle, CancellationToken);
+struct Driven<T>(T, Handle, CancellationToken, Option<Duration>);
+
+/// Waits for no longer than that. Cancelling such a future loses no bytes.
+async fn within<T>(wait: Option<Duration>, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match wait {
+        None => work.await,
+        Some(wait) => tokio::time::timeout(wait, work)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+    }
+}
 
 fn ended() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
@@ -82,22 +106,22 @@ fn ended() -> io::Error {
 
 impl Read for Driven<ReadHalf<Transport>> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self(half, handle, cancel) = self;
-        let read = handle.block_on(cancel.run_until_cancelled(half.read(buffer)));
+        let Self(half, handle, cancel, wait) = self;
+        let read = handle.block_on(cancel.run_until_cancelled(within(*wait, half.read(buffer))));
         read.unwrap_or_else(|| Err(ended()))
     }
 }
 
 impl Write for Driven<WriteHalf<Transport>> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Self(half, handle, cancel) = self;
-        let written = handle.block_on(cancel.run_until_cancelled(half.write(bytes)));
+        let Self(half, handle, cancel, wait) = self;
+        let written = handle.block_on(cancel.run_until_cancelled(within(*wait, half.write(bytes))));
         written.unwrap_or_else(|| Err(ended()))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Self(half, handle, cancel) = self;
-        let flushed = handle.block_on(cancel.run_until_cancelled(half.flush()));
+        let Self(half, handle, cancel, wait) = self;
+        let flushed = handle.block_on(cancel.run_until_cancelled(within(*wait, half.flush())));
         flushed.unwrap_or_else(|| Err(ended()))
     }
 }

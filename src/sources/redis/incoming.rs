@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::connection::silent;
-use super::ends::{Breaker, Ends};
+use super::ends::{Breaker, Ends, Waits};
 use super::transport::Transport;
 use crate::error::{Context, Result};
 
@@ -51,7 +51,7 @@ impl Incoming {
     pub(super) fn start(transport: Transport, first: Vec<u8>, read_timeout: Duration) -> Result<Self> {
         let Ends {
             mut read, breaker, nap, ..
-        } = Ends::of(transport)?;
+        } = Ends::of(transport, Waits::default())?;
         let count = first.len();
         let first = Piece(first, count);
         let (out, pieces) = mpsc::channel(1);

@@ -4,12 +4,14 @@
 //! decoded. It is stamped with the lowest version that knows its type, so every server that can read it takes it. Small
 //! values are collected; a large one is sent while it is read, for the backup noted its length. Into an empty target short strings go many at a time, by MSETNX.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::glob;
 use super::rdb::types::ValueType;
 use super::rdb::walk::{KeyHeader, Sink};
-use super::rdb::{Crc64, Flavour, lzf, walk};
+use super::rdb::{Crc64, Flavour, lzf, module, walk};
 use super::resp;
 use super::route::Routes;
 use super::transcode::{self, Target};
@@ -40,8 +42,8 @@ pub(super) enum Sent {
     Key(u32, Vec<u8>, u64),
     /// Keys that are set together, all or none.
     Group(Box<Group>),
-    /// A function library, and the number of the node that it goes to.
-    Function(usize),
+    /// A function library: its name, and the number of the node that it goes to.
+    Function(String, usize),
     /// SELECT: without it, keys would go into the wrong database.
     Select(u32),
     /// ASKING: the key that follows goes to a node that is taking its slot over.
@@ -54,7 +56,7 @@ impl Sent {
         match self {
             Self::Key(..) => 1,
             Self::Group(group) => group.ordinals.len(),
-            Self::Function(_) | Self::Select(_) | Self::Asking => 0,
+            Self::Function(..) | Self::Select(_) | Self::Asking => 0,
         }
     }
 }
@@ -121,6 +123,9 @@ const AGAIN: usize = 1 << 20;
 /// Keys that one node sends on to another at most.
 const MOVED: usize = 1 << 17;
 
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+
 /// What became of the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
@@ -148,10 +153,27 @@ pub struct Tally {
     /// Numbers, in the file, of keys that another node of the cluster takes.
     #[serde(skip)]
     pub(super) moved: Vec<u64>,
+    /// Numbers, in the file, of keys that the target has by somebody else.
+    #[serde(skip)]
+    pub(super) taken: Vec<u64>,
+    /// There are more of those than can be held.
+    #[serde(skip)]
+    pub(super) too_many_taken: bool,
+    /// Those of all files: number of the file, number of the key.
+    #[serde(skip)]
+    pub(super) foreign: HashSet<(usize, u64)>,
+    /// Types of modules that keep data beside the keys.
+    #[serde(skip)]
+    pub(super) module_data: BTreeSet<String>,
+    /// Keys that expire within a day, by the minute.
+    #[serde(skip)]
+    pub(super) due: BTreeMap<i64, u64>,
     /// Keys that did not come back.
     pub failed_keys: u64,
     /// The first of them.
     pub failed: Vec<FailedKey>,
+    /// What beside single keys is not as the backup has it, or could not be found out.
+    pub losses: Vec<FailedKey>,
 }
 
 impl Tally {
@@ -165,6 +187,30 @@ impl Tally {
                 advice: advice.to_owned(),
             });
         }
+    }
+
+    /// Names what is not as it should be and is no key.
+    pub(super) fn lose(&mut self, kind: &str, name: &str, error: String, advice: &str) {
+        if self.losses.len() < NAMED_FAILURES {
+            self.losses.push(FailedKey {
+                kind: kind.to_owned(),
+                name: name.to_owned(),
+                error,
+                advice: advice.to_owned(),
+            });
+        }
+    }
+
+    /// Notes when a key expires; see [`Tally::due_by`].
+    fn expires(&mut self, at_ms: i64, now_ms: i64) {
+        if at_ms.saturating_sub(now_ms) < DAY_MS {
+            *self.due.entry(at_ms / MINUTE_MS).or_default() += 1;
+        }
+    }
+
+    /// Returns how many keys have expired by a time, or may have in the minute of it.
+    pub(super) fn due_by(&self, now_ms: i64) -> u64 {
+        self.due.range(..=now_ms / MINUTE_MS).map(|(_, keys)| keys).sum()
     }
 
     /// Leaves a key to be written by ordinary commands.
@@ -185,6 +231,15 @@ impl Tally {
         room
     }
 
+    /// Notes a key that the target has by somebody else.
+    pub(super) fn taken(&mut self, ordinal: u64) {
+        if self.taken.len() < AGAIN {
+            self.taken.push(ordinal);
+        } else {
+            self.too_many_taken = true;
+        }
+    }
+
     /// Adds what another one counted.
     pub(super) fn merge(&mut self, other: Self) {
         self.restored += other.restored;
@@ -198,6 +253,19 @@ impl Tally {
         self.replayed += other.replayed;
         self.again.extend(other.again);
         self.moved.extend(other.moved);
+        self.taken.extend(other.taken);
+        self.too_many_taken |= other.too_many_taken;
+        for (minute, keys) in other.due {
+            *self.due.entry(minute).or_default() += keys;
+        }
+        for loss in other.losses {
+            // Each pass over an RDB finds the same again.
+            if !self.losses.contains(&loss) {
+                self.losses.push(loss);
+            }
+        }
+        self.foreign.extend(other.foreign);
+        self.module_data.extend(other.module_data);
         self.failed_keys += other.failed_keys;
         let room = NAMED_FAILURES.saturating_sub(self.failed.len());
         self.failed.extend(other.failed.into_iter().take(room));
@@ -220,6 +288,10 @@ pub(super) struct How {
     pub(super) source: Flavour,
     /// Whether function libraries are loaded too.
     pub(super) functions: bool,
+    /// Hashes of the libraries that every server of the target has as they are.
+    pub(super) libraries: HashSet<u128>,
+    /// Types of modules that keep data beside the keys, which does not come back: keys that belong to it stay out.
+    pub(super) module_data: BTreeSet<String>,
     /// Keys that expired before this are left out, in milliseconds since the epoch.
     pub(super) now_ms: i64,
     /// Numbers, in the file, of the only keys that are sent; the others were counted before.
@@ -235,6 +307,8 @@ enum Mode {
     Collect,
     /// It is sent as it comes.
     Stream(Box<Crc64>),
+    /// It is collected until its type of a module is known; its length if it is large.
+    Module(Option<u64>),
 }
 
 /// Commands to a node of a cluster that is not at hand.
@@ -242,6 +316,7 @@ enum Mode {
 struct Parked {
     out: Vec<u8>,
     sent: Vec<Sent>,
+    cuts: Vec<usize>,
     database: u32,
 }
 
@@ -269,6 +344,8 @@ pub(super) struct Loader {
     pub(super) out: Vec<u8>,
     /// What their replies belong to.
     pub(super) sent: Vec<Sent>,
+    /// Where commands end whose replies must be there before anything follows.
+    pub(super) cuts: Vec<usize>,
     /// What was decided without the server.
     pub(super) tally: Tally,
 }
@@ -293,6 +370,7 @@ impl Loader {
             plain: Vec::new(),
             out: Vec::new(),
             sent: Vec::new(),
+            cuts: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -305,6 +383,11 @@ impl Loader {
     /// Returns the node whose commands are at hand.
     pub(super) fn node(&self) -> usize {
         self.node
+    }
+
+    /// Returns whether the command that was begun last is still to be ended.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.mode, Mode::Stream(_))
     }
 
     /// Takes the commands to another node at hand.
@@ -320,6 +403,7 @@ impl Loader {
             if let Some(parked) = self.parked.get_mut(turned) {
                 std::mem::swap(&mut parked.out, &mut self.out);
                 std::mem::swap(&mut parked.sent, &mut self.sent);
+                std::mem::swap(&mut parked.cuts, &mut self.cuts);
                 std::mem::swap(&mut parked.database, &mut self.database);
             }
         }
@@ -364,9 +448,38 @@ impl Loader {
             );
             return Mode::Pass;
         }
+        if let Some(at) = self.header.expires_ms {
+            self.tally.expires(at, self.how.now_ms);
+        }
         if self.how.by_commands {
             return Mode::Pass;
         }
+        if value.name == "module" && !self.how.module_data.is_empty() {
+            return Mode::Module(large);
+        }
+        self.place(value, large)
+    }
+
+    /// Decides about the value of a module, once its type is known.
+    fn decide_module(&mut self, large: Option<u64>) -> Result<()> {
+        let Some((id, _)) = walk::length_at(&self.value)? else {
+            self.mode = Mode::Module(large);
+            return Ok(());
+        };
+        let name = module::type_name(id);
+        let whole = module::is_whole(&name, self.how.module_data.iter().map(String::as_str));
+        let placed = self.value_type.filter(|_| whole).map(|value| self.place(value, large));
+        if !whole {
+            let why = format!("its type {name} belongs to a module whose data beside the keys does not come back");
+            self.fail(&why, FILE_ADVICE);
+        }
+        self.mode = placed.unwrap_or(Mode::Pass);
+        let begun = std::mem::take(&mut self.value);
+        self.value(&begun)
+    }
+
+    /// Finds the node that a key goes to, and whether its value can be sent as it comes.
+    fn place(&mut self, value: ValueType, large: Option<u64>) -> Mode {
         let (node, asking) = self.routes.of(&self.header.key);
         self.turn_to(node);
         self.asking = asking;
@@ -438,6 +551,7 @@ impl Loader {
             self.database = database;
             resp::encode(&[b"SELECT", database.to_string().as_bytes()], &mut self.out);
             self.sent.push(Sent::Select(database));
+            self.cuts.push(self.out.len());
         }
     }
 
@@ -562,6 +676,25 @@ impl Loader {
     }
 }
 
+/// What to do about keys and data that no command brings back.
+pub(super) const FILE_ADVICE: &str = "Restore into a file: --into file:dump.rdb, for a server with the same modules.";
+
+/// Returns the name of a function library: its first line is `#!ENGINE name=NAME`.
+fn library_name(code: &[u8]) -> String {
+    let line = code.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(u8::is_ascii_whitespace);
+    let name = words.find_map(|word| word.strip_prefix(b"name=")).unwrap_or_default();
+    name.get(..name.len().min(NAMED_BYTES))
+        .unwrap_or_default()
+        .escape_ascii()
+        .to_string()
+}
+
+/// Returns what stands for the code of a function library.
+pub(super) fn hash(code: &[u8]) -> u128 {
+    xxh3_128(code)
+}
+
 /// Appends one argument.
 fn string(bytes: &[u8], out: &mut Vec<u8>) {
     resp::header(b'$', bytes.len(), out);
@@ -593,6 +726,11 @@ impl Sink for Loader {
                 }
                 self.value.extend_from_slice(bytes);
             }
+            Mode::Module(large) => {
+                let large = *large;
+                self.value.extend_from_slice(bytes);
+                return self.decide_module(large);
+            }
             Mode::Stream(crc) => {
                 crc.update(bytes);
                 self.out.extend_from_slice(bytes);
@@ -607,6 +745,7 @@ impl Sink for Loader {
         };
         match std::mem::replace(&mut self.mode, Mode::Pass) {
             Mode::Pass => {}
+            Mode::Module(_) => return Err(Error::corrupt("the value of a module names no type")),
             Mode::Collect => self.send_collected(value_type),
             Mode::Stream(mut crc) => self.end(value_type.since, &mut crc),
         }
@@ -614,18 +753,28 @@ impl Sink for Loader {
         Ok(())
     }
 
+    fn module_data(&mut self, type_id: u64) -> Result<()> {
+        if self.tally.module_data.len() < NAMED_FAILURES {
+            self.tally.module_data.insert(module::type_name(type_id));
+        }
+        Ok(())
+    }
+
     fn function(&mut self, code: &[u8]) -> Result<()> {
         if !self.how.functions || !self.routes.is_new_library(code) {
             return Ok(());
         }
-        // Every primary has all of them.
+        if self.how.libraries.contains(&hash(code)) {
+            self.tally.functions += 1;
+            return Ok(());
+        }
+        // Every primary has all of them. One that the target has is not replaced unasked, whether it holds keys or not.
         for node in 0..self.routes.nodes().len() {
             self.turn_to(node);
             let replace: &[&[u8]] = &[b"FUNCTION", b"LOAD", b"REPLACE", code];
             let keep: &[&[u8]] = &[b"FUNCTION", b"LOAD", code];
-            let keeps = matches!(self.how.conflict, Some(Conflict::Skip | Conflict::Fail));
-            resp::encode(if keeps { keep } else { replace }, &mut self.out);
-            self.sent.push(Sent::Function(node));
+            resp::encode(if self.replaces() { replace } else { keep }, &mut self.out);
+            self.sent.push(Sent::Function(library_name(code), node));
         }
         Ok(())
     }

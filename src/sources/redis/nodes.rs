@@ -53,6 +53,15 @@ pub(super) async fn replica_of(address: &RedisAddress) -> Result<RedisAddress> {
         return Ok(address.clone());
     }
     let server = Server::ask(&mut Connection::open(address).await?).await?;
+    if !server.replicas_are_known() {
+        let error = Error::new(
+            ErrorKind::Denied,
+            "it cannot be found out which replicas the server has",
+        );
+        return Err(
+            error.with_hint("Give the user +info or +role, or leave replica=yes out to read the server itself.")
+        );
+    }
     Ok(of_server(address, &server).unwrap_or_else(|| address.clone()))
 }
 

@@ -5,18 +5,22 @@
 //! socket itself; the reader naps before it reads, because a server that wakes somebody for each of its small writes
 //! spends a tenth of its time on that. The window is bounded: so many keys without a reply, three buffers of commands,
 //! and what the server and the kernel take of the bytes.
+//!
+//! Nothing goes behind a SELECT before the server said OK to it: keys would be in another database. A server that owes an
+//! answer and neither takes nor sends anything for `read_timeout` is given up.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::address::RedisAddress;
-use super::connection::{Connection, closed};
-use super::ends::{Breaker, Ends};
+use super::connection::{Connection, closed, silent};
+use super::ends::{Breaker, Ends, Waits, has_waited};
 use super::load::{Conflict, Group, Sent, Tally, name};
 use super::resp::{self, Reply};
 use super::route::Redirects;
@@ -29,10 +33,20 @@ const NODE_WINDOW: usize = 256;
 /// A buffer of commands that grew beyond this is not used again, in bytes.
 const KEPT_BYTES: usize = 1 << 20;
 
+/// How often a thread that waits for replies looks whether the server is given up, at least.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes that are written at once; the server has its time for each of them.
+const WRITE_BYTES: usize = 64 << 10;
+
 /// Commands on their way to the writer.
-struct Batch {
-    out: Vec<u8>,
-    sent: Vec<Sent>,
+pub(super) struct Batch {
+    pub(super) out: Vec<u8>,
+    pub(super) sent: Vec<Sent>,
+    /// Where commands end whose replies must be there before anything follows.
+    pub(super) cuts: Vec<usize>,
+    /// The last command goes on in the next batch.
+    pub(super) open: bool,
 }
 
 /// Commands whose replies are still to come, and how much of the window they hold.
@@ -82,12 +96,40 @@ struct Stop {
     /// Permits of the window.
     most: usize,
     breaker: Breaker,
+    /// A permit for each SELECT that the server said OK to.
+    selected: Semaphore,
+    /// How long the server may be silent.
+    bound: Duration,
+    began: Instant,
+    /// When bytes went or came last, in milliseconds since then.
+    moved_ms: AtomicU64,
+    /// The server has all of the commands whose replies are waited for.
+    owes: AtomicBool,
+    /// It took nothing for too long.
+    silent: AtomicBool,
 }
 
 impl Stop {
     fn stop(&self) {
         self.window.close();
+        self.selected.close();
         self.breaker.end();
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that bytes went or came.
+    fn moved(&self) {
+        self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Returns whether the server is given up: it owes an answer, and nothing went or came for too long.
+    fn is_silent(&self) -> bool {
+        let since = self.now_ms().saturating_sub(self.moved_ms.load(Ordering::Relaxed));
+        let bound = u64::try_from(self.bound.as_millis()).unwrap_or(u64::MAX);
+        self.silent.load(Ordering::Relaxed) || (self.owes.load(Ordering::Relaxed) && since >= bound)
     }
 }
 
@@ -101,16 +143,27 @@ impl Pipeline {
     /// Takes a connection over.
     pub(super) fn start(connection: Connection, meaning: Meaning) -> Result<Self> {
         let most = (WINDOW / meaning.nodes.max(1)).max(NODE_WINDOW);
+        let bound = connection.read_timeout();
+        let waits = Waits {
+            read: Some(LOOK.min(bound)),
+            write: Some(bound),
+        };
         let Ends {
             read,
             write,
             breaker,
             nap,
-        } = Ends::of(connection.into_transport())?;
+        } = Ends::of(connection.into_transport(), waits)?;
         let stop = Arc::new(Stop {
             window: Semaphore::new(most),
             most,
             breaker,
+            selected: Semaphore::new(0),
+            bound,
+            began: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            owes: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
         });
         let (batches, to_write) = mpsc::channel(1);
         let (to_fill, empty) = mpsc::unbounded_channel();
@@ -140,15 +193,8 @@ impl Pipeline {
         })
     }
 
-    /// Sends commands; `sent` says what their replies belong to. Both are empty afterwards.
-    pub(super) async fn send(&mut self, out: &mut Vec<u8>, sent: &mut Vec<Sent>) -> Result<()> {
-        if out.is_empty() {
-            return Ok(());
-        }
-        let batch = Batch {
-            out: std::mem::take(out),
-            sent: std::mem::take(sent),
-        };
+    /// Sends commands. Returns a buffer to be filled again.
+    pub(super) async fn send(&mut self, batch: Batch) -> Result<Vec<u8>> {
         let taken = match &self.batches {
             Some(batches) => batches.send(batch).await.is_ok(),
             None => false,
@@ -156,8 +202,7 @@ impl Pipeline {
         if !taken {
             return Err(self.failure().await);
         }
-        *out = self.empty.try_recv().unwrap_or_default();
-        Ok(())
+        Ok(self.empty.try_recv().unwrap_or_default())
     }
 
     /// Why the threads ended: the reader knows best, since a server says why it closes a connection.
@@ -190,7 +235,13 @@ fn write_batches(
     stop: &Stop,
     handle: &Handle,
 ) -> Result<()> {
-    while let Some(Batch { mut out, sent }) = batches.blocking_recv() {
+    while let Some(Batch {
+        mut out,
+        sent,
+        cuts,
+        open,
+    }) = batches.blocking_recv()
+    {
         // Whatever is waited for here is with the server already, so its replies come.
         let keys: usize = sent.iter().map(Sent::keys).sum();
         let window = keys.min(stop.most);
@@ -199,12 +250,37 @@ fn write_batches(
         if waiting.send(Waiting { sent, window }).is_err() {
             return Err(closed());
         }
-        write.write_all(&out).context("send commands")?;
-        write.flush().context("send commands")?;
+        let mut from = 0;
+        for cut in cuts {
+            put(&mut write, out.get(from..cut).unwrap_or_default(), stop)?;
+            from = cut;
+            stop.owes.store(true, Ordering::Relaxed);
+            handle.block_on(stop.selected.acquire()).map_err(|_| closed())?.forget();
+        }
+        put(&mut write, out.get(from..).unwrap_or_default(), stop)?;
+        stop.owes.store(!open, Ordering::Relaxed);
         if out.capacity() <= KEPT_BYTES {
             out.clear();
             let _ = empty.send(out);
         }
+    }
+    Ok(())
+}
+
+/// Writes bytes as the server takes them.
+fn put(write: &mut Box<dyn Write + Send>, bytes: &[u8], stop: &Stop) -> Result<()> {
+    let mut put = |piece: &[u8]| {
+        write.write_all(piece)?;
+        write.flush()
+    };
+    for piece in bytes.chunks(WRITE_BYTES) {
+        let written = put(piece);
+        if written.as_ref().is_err_and(has_waited) {
+            stop.silent.store(true, Ordering::Relaxed);
+            return Err(silent(stop.bound));
+        }
+        written.context("send commands")?;
+        stop.moved();
     }
     Ok(())
 }
@@ -233,22 +309,41 @@ fn read_replies(
                 if !nap.is_zero() {
                     std::thread::sleep(nap);
                 }
-                let count = read.read(buffer.get_mut(end..).unwrap_or_default());
-                end += match count.context("read replies")? {
-                    0 => {
-                        return Err(closed().context(format!(
-                            "the server ended the connection after {} keys had been restored",
-                            tally.restored
-                        )));
-                    }
-                    count => count,
+                let count = match read.read(buffer.get_mut(end..).unwrap_or_default()) {
+                    Err(error) if has_waited(&error) && !stop.is_silent() => continue,
+                    Err(error) if has_waited(&error) => return Err(given_up(&tally, stop)),
+                    Ok(0) if stop.is_silent() => return Err(given_up(&tally, stop)),
+                    count => count.context("read replies")?,
                 };
+                if count == 0 {
+                    return Err(closed().context(format!(
+                        "the server ended the connection after {} keys had been restored",
+                        tally.restored
+                    )));
+                }
+                stop.moved();
+                end += count;
             };
+            let selects = matches!(one, Sent::Select(_));
             count(&mut tally, one, reply, meaning)?;
+            if selects {
+                stop.selected.add_permits(1);
+            }
         }
         stop.window.add_permits(window);
     }
     Ok(tally)
+}
+
+/// The error of a server that hangs.
+fn given_up(tally: &Tally, stop: &Stop) -> Error {
+    let context = format!(
+        "the server was given up after {} keys had been restored",
+        tally.restored
+    );
+    silent(stop.bound)
+        .context(context)
+        .with_hint("Look at the server and the network; --conflict skip brings the rest when they are well again.")
 }
 
 /// Sorts one reply.
@@ -257,13 +352,16 @@ fn count(tally: &mut Tally, one: Sent, reply: Reply, meaning: &Meaning) -> Resul
     let (error, number) = match reply {
         Reply::Error(text) => (Some(text), None),
         Reply::Integer(number) => (None, Some(number)),
+        Reply::Simple(text) if text == "OK" => (None, None),
+        // Whatever else a SELECT is answered by, it is no OK.
+        other if matches!(one, Sent::Select(_)) => (Some(format!("{other:?}")), None),
         _ => (None, None),
     };
     match (one, error) {
         (Sent::Group(group), None) if number == Some(1) => tally.restored += group.len(),
         (Sent::Group(group), error) => not_set(tally, &group, error),
         (Sent::Key(..), None) => tally.restored += 1,
-        (Sent::Function(node), None) => tally.functions += u64::from(node == 0),
+        (Sent::Function(_, node), None) => tally.functions += u64::from(node == 0),
         // If it is not taken, the reply to the key tells.
         (Sent::Asking, _) | (Sent::Select(_), None) => {}
         (Sent::Select(number), Some(text)) => {
@@ -272,18 +370,23 @@ fn count(tally: &mut Tally, one: Sent, reply: Reply, meaning: &Meaning) -> Resul
         (Sent::Key(..), Some(text)) if text.starts_with("BUSYKEY") && conflict == Some(Conflict::Skip) => {
             tally.skipped += 1;
         }
-        (Sent::Function(node), Some(text)) if text.contains("already exists") && conflict == Some(Conflict::Skip) => {
+        (Sent::Function(_, node), Some(text))
+            if text.contains("already exists") && conflict == Some(Conflict::Skip) =>
+        {
             tally.skipped += u64::from(node == 0);
         }
         (Sent::Key(_, _, ordinal), Some(text)) if meaning.elsewhere(&text) && tally.moved(ordinal) => {}
         (Sent::Key(_, _, ordinal), Some(text)) if not_understood(&text) && tally.again(ordinal) => {}
-        (Sent::Key(database, key, _), Some(text)) => {
+        (Sent::Key(database, key, ordinal), Some(text)) => {
+            if text.starts_with("BUSYKEY") {
+                tally.taken(ordinal);
+            }
             let advice = advice(&text);
             tally.fail("key", name(database, &key), text, advice);
         }
-        (Sent::Function(_), Some(text)) => {
+        (Sent::Function(library, _), Some(text)) => {
             let advice = advice(&text);
-            tally.fail("function", "library".to_owned(), text, advice);
+            tally.fail("function", format!("library \"{library}\""), text, advice);
         }
     }
     Ok(())
@@ -296,6 +399,9 @@ fn not_set(tally: &mut Tally, group: &Group, error: Option<String>) {
     let text = error.unwrap_or_else(|| "BUSYKEY Target key name already exists.".to_owned());
     for (key, ordinal) in group.keys() {
         if full || !tally.again(ordinal) {
+            if !full {
+                tally.taken(ordinal);
+            }
             tally.fail("key", name(group.database, key), text.clone(), advice(&text));
         }
     }
@@ -319,7 +425,8 @@ fn advice(text: &str) -> &'static str {
         _ if not_understood(text) => {
             "The target does not know this encoding; restore into the version of the backup or a later one."
         }
-        _ if text.contains("unknown command") => "The target is too old for it.",
+        _ if text.contains("already exists") => "Choose with --conflict replace or skip what becomes of it.",
+        _ if text.contains("unknown command") => "The target is too old for it, or does not offer it.",
         _ => "See the log of the target.",
     }
 }

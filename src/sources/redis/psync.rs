@@ -9,7 +9,7 @@
 use jiff::Timestamp;
 
 use super::connection::Connection;
-use super::resp::{Reply, server_error};
+use super::resp::{Reply, keeps_to_itself, server_error};
 use super::server::Server;
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -43,7 +43,7 @@ const MAX_LINE_BYTES: usize = 1024;
 /// Asks for a full synchronisation.
 pub(super) async fn start(connection: &mut Connection, server: &Server) -> Result<FullSync> {
     let rdb_only = match connection.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await? {
-        Reply::Error(text) if text.starts_with("NOPERM") || text.contains("unknown command") => {
+        Reply::Error(text) if keeps_to_itself(&text) => {
             return Err(refused(server_error(&text)));
         }
         reply => !matches!(reply, Reply::Error(_)),
@@ -52,11 +52,15 @@ pub(super) async fn start(connection: &mut Connection, server: &Server) -> Resul
     connection
         .ask(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])
         .await?;
-    if server.product() == "valkey" {
+    let version = match (server.product(), server.version()) {
+        // It may be a Valkey, which then writes its own newest version; Redis does not know the option.
+        (_, "unknown") => Some("255.255.255"),
+        ("valkey", version) => Some(version),
+        _ => None,
+    };
+    if let Some(version) = version {
         // Without it Valkey 9 writes an RDB of version 11, which cannot hold all that it has.
-        connection
-            .ask(&[b"REPLCONF", b"version", server.version().as_bytes()])
-            .await?;
+        connection.ask(&[b"REPLCONF", b"version", version.as_bytes()]).await?;
     }
     connection.send(&[b"PSYNC", b"?", b"-1"]).await?;
     let line = line(connection).await.context("wait for the full synchronisation")?;

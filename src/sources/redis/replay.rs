@@ -65,6 +65,7 @@ pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<
             Some(ordinals) => ordinals.remove(&ordinal),
             None => selected(&how, &decoder.header),
         };
+        let number = ordinal;
         ordinal += 1;
         if !wanted {
             decoder.pass(value).await?;
@@ -77,7 +78,7 @@ pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<
         if matches!(how.conflict, Some(Conflict::Skip | Conflict::Fail))
             && connection.ask(&[b"EXISTS", &header.key]).await? == Reply::Integer(1)
         {
-            taken(&how, shown, tally);
+            taken(&how, (shown, number), tally);
             decoder.pass(value).await?;
             continue;
         }
@@ -90,7 +91,7 @@ pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<
                 tally.replayed += 1;
             }
             Written::Expired => tally.expired += 1,
-            Written::Taken => taken(&how, shown, tally),
+            Written::Taken => taken(&how, (shown, number), tally),
             Written::Refused(why) => {
                 let moved = why.starts_with("MOVED") || why.starts_with("ASK");
                 let advice = if moved {
@@ -119,10 +120,11 @@ fn selected(how: &How<'_>, header: &KeyHeader) -> bool {
 }
 
 /// Counts a key that the target has.
-fn taken(how: &How<'_>, shown: String, tally: &mut Tally) {
+fn taken(how: &How<'_>, (shown, ordinal): (String, u64), tally: &mut Tally) {
     if how.conflict == Some(Conflict::Skip) {
         tally.skipped += 1;
     } else {
+        tally.taken(ordinal);
         let error = "BUSYKEY Target key name already exists.".to_owned();
         tally.fail(
             "key",

@@ -52,6 +52,12 @@ impl Reply {
     }
 }
 
+/// Returns whether the server keeps to itself what was asked for: a right is missing, or the command is not offered. What
+/// would have been answered is not known then.
+pub(super) fn keeps_to_itself(text: &str) -> bool {
+    text.starts_with("NOPERM") || text.contains("unknown command")
+}
+
 /// Turns an error of the server into ours.
 pub(super) fn server_error(text: &str) -> Error {
     let code = text.split_whitespace().next().unwrap_or_default();

@@ -7,7 +7,7 @@
 //! of them. In a cluster each primary has a pipeline of its own, and keys go by their slots. Memory: one slice, one small
 //! value, three buffers of commands for each server, the window of replies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -16,27 +16,21 @@ use tokio_util::sync::CancellationToken;
 use super::address::RedisAddress;
 use super::cluster::Topology;
 use super::connection::Connection;
-use super::load::{Conflict, How, Loader, Sent, Tally};
-use super::pipeline::{Meaning, Pipeline};
+use super::holdings::refuse_unknown_cluster;
+use super::load::{self, Conflict, How, Loader, Sent, Tally};
+use super::pipeline::{Batch, Meaning, Pipeline};
 use super::rdb::walk::State;
 use super::rdb::{Census, Flavour, Walker};
 use super::replay;
-use super::resp::Reply;
 use super::route::{Nodes, Redirects, Routes};
 use super::server::Server;
 use super::stored::{self, Rdb, SLICE_BYTES, Verified};
+use super::target::{self, Count, Said};
 use super::transcode::Target;
 use super::users::{self, User};
 use crate::archive::ArchiveReader;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::report::SharedReporter;
-
-/// `proto-max-bulk-len` where the server does not tell, in bytes.
-const DEFAULT_MAX_BULK_BYTES: u64 = 512 << 20;
-
-/// `client-query-buffer-limit` where the server does not tell, in bytes, and what of it is left to all but the payload.
-const DEFAULT_QUERY_BYTES: u64 = 1 << 30;
-const COMMAND_BYTES: u64 = 16 << 20;
+use crate::report::{Note, SharedReporter};
 
 /// Commands for one node of a cluster are sent when they are so many bytes.
 const SEND_BYTES: usize = 32 << 10;
@@ -87,8 +81,19 @@ pub struct RedisPlan {
     pub shards: Option<usize>,
     /// Keys of the backup, by database.
     pub databases: BTreeMap<u32, u64>,
-    /// Keys the target holds now.
-    pub target_keys: u64,
+    /// Keys the target holds now; nothing where they cannot be counted.
+    pub target_keys: Option<u64>,
+    /// Function libraries the target holds now; nothing where they cannot be listed.
+    pub target_functions: Option<usize>,
+    /// What is to be feared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Hashes of function libraries that the target has as they are.
+    #[serde(skip)]
+    libraries: HashSet<u128>,
+    /// The target is known to be no replica.
+    #[serde(skip)]
+    is_primary: bool,
     #[serde(skip)]
     target: Target,
     #[serde(skip)]
@@ -106,14 +111,6 @@ pub struct RedisPlan {
     users: Vec<User>,
 }
 
-/// What one server of the target says.
-struct Said {
-    keys: u64,
-    max_bulk_bytes: u64,
-    by_commands: bool,
-    sets_together: bool,
-}
-
 impl RedisRestore {
     /// Looks at backup and target; refuses what cannot work or was not allowed.
     pub async fn plan(&self) -> Result<RedisPlan> {
@@ -124,15 +121,15 @@ impl RedisRestore {
             );
         }
         let rdbs = stored::rdbs(&self.reader).await?;
-        if let Some(unknown) = rdbs.iter().find_map(|rdb| rdb.facts.unknown.as_ref()) {
-            return Err(Error::unsupported(format!("the stored RDB holds {unknown}"))
-                .with_hint("It goes back as a file: --into file:dump.rdb, on a server of its own version."));
+        let unknown = rdbs.iter().find_map(|rdb| rdb.facts.unknown.as_ref());
+        if let Some(unknown) = unknown.filter(|_| self.options.clean) {
+            return Err(not_whole(unknown));
         }
         let users = match rdbs.first() {
             Some(rdb) if self.options.users => users::stored(&self.reader, rdb).await?,
             _ => Vec::new(),
         };
-        let mut census = Census::default();
+        let mut census = Census::of_none();
         for rdb in &rdbs {
             census.merge(&rdb.facts.census);
         }
@@ -143,15 +140,22 @@ impl RedisRestore {
             .collect();
         let mut connection = Connection::open(&self.address).await?;
         let server = Server::ask(&mut connection).await?;
+        if !self.address.reading.only_node {
+            refuse_unknown_cluster(&server, "the target")?;
+        }
         let topology = Topology::of(&self.address, &server, &mut connection).await?;
         let routes = match &topology {
             Some(topology) => Routes::cluster(topology),
             None => Routes::single(self.address.clone()),
         };
-        let ask = |node| self.ask(node, &databases);
-        let said = try_join_all(routes.nodes().iter().map(ask)).await?;
-        let target_keys = said.iter().map(|said| said.keys).sum();
-        self.refuse_keys(target_keys)?;
+        let said = try_join_all(routes.nodes().iter().map(|node| target::ask(node, &databases))).await?;
+        self.refuse_keys(&said)?;
+        let by_commands = said.iter().any(|said| said.by_commands);
+        if let Some(unknown) = unknown.filter(|_| by_commands) {
+            return Err(not_whole(unknown));
+        }
+        let emptied = self.options.clean;
+        let said_libraries: Option<Vec<usize>> = said.iter().map(|said| said.libraries.count()).collect();
         let facts = rdbs
             .first()
             .map(|rdb| (rdb.facts.product.as_str(), rdb.facts.server_version.as_str()));
@@ -161,10 +165,18 @@ impl RedisRestore {
             to: format!("{} {}", server.product(), server.version()),
             shards: topology.map(|topology| topology.shards.len()),
             databases,
-            target_keys,
+            target_keys: said.iter().map(|said| said.keys.total()).sum(),
+            target_functions: said_libraries.and_then(|counts| counts.into_iter().max()),
+            warnings: self.warnings(&said, &rdbs),
+            libraries: if emptied {
+                HashSet::new()
+            } else {
+                target::common_libraries(&said)
+            },
+            is_primary: said.iter().all(|said| said.is_primary),
             target: Target::of(server.product(), server.version()),
             max_bulk_bytes: said.iter().map(|said| said.max_bulk_bytes).min().unwrap_or(0),
-            by_commands: said.iter().any(|said| said.by_commands),
+            by_commands,
             sets_together: said.iter().all(|said| said.sets_together),
             routes,
             rdbs,
@@ -172,63 +184,42 @@ impl RedisRestore {
         })
     }
 
-    /// Asks one server of the target what it takes.
-    async fn ask(&self, address: &RedisAddress, databases: &BTreeMap<u32, u64>) -> Result<Said> {
-        let mut connection = Connection::open(address).await?;
-        let server = Server::ask(&mut connection).await?;
-        if server.is_replica() {
-            return Err(Error::new(ErrorKind::Denied, "the target is a replica")
-                .with_hint("Restore into its primary; INFO replication names it as master_host."));
+    /// Warns where the keys find no room.
+    fn warnings(&self, said: &[Said], rdbs: &[Rdb]) -> Vec<String> {
+        let unknown = rdbs.iter().filter_map(|rdb| rdb.facts.unknown.as_ref());
+        let mut warnings: Vec<_> = unknown
+            .map(|unknown| format!("keys behind {unknown} in the stored RDB go into a file only"))
+            .collect();
+        if !self.options.keys.is_empty() {
+            return warnings;
         }
-        server.refuse_backup()?;
-        let config = |reply: &Reply| {
-            reply
-                .elements()
-                .get(1)
-                .and_then(Reply::text)
-                .and_then(|text| text.parse().ok())
-        };
-        let max_bulk = connection.ask(&[b"CONFIG", b"GET", b"proto-max-bulk-len"]).await?;
-        // A server closes a connection whose command is longer than this.
-        let query = connection
-            .ask(&[b"CONFIG", b"GET", b"client-query-buffer-limit"])
-            .await?;
-        let most_bytes = config(&query)
-            .unwrap_or(DEFAULT_QUERY_BYTES)
-            .saturating_sub(COMMAND_BYTES);
-        let by_commands = match connection.ask(&[b"RESTORE", b"wirevault", b"-1", b""]).await? {
-            // A time to live below zero is refused whatever the rights; nothing is written.
-            Reply::Error(text) => text.contains("permissions to run") || text.contains("unknown command"),
-            _ => false,
-        };
-        // Refused for its count of arguments, after rights; a cluster's node refuses it for its keys. Nothing is written.
-        let sets_together = match connection.ask(&[b"MSETNX", b"wirevault", b"", b"wirevault:"]).await? {
-            Reply::Error(text) => text.contains("wrong number of arguments"),
-            _ => false,
-        };
-        // Each is tried now: later a refusal would stop the restore half-way.
-        for number in databases.keys() {
-            let number = number.to_string();
-            connection
-                .call(&[b"SELECT", number.as_bytes()])
-                .await
-                .with_context(|| format!("choose database {number} of the target"))
-                .map_err(|e| {
-                    e.with_hint(
-                        "Raise `databases` in its configuration; a cluster has database 0 only, before Valkey 9.",
-                    )
-                })?;
-        }
-        Ok(Said {
-            keys: server.keys(),
-            max_bulk_bytes: config(&max_bulk).unwrap_or(DEFAULT_MAX_BULK_BYTES).min(most_bytes),
-            by_commands,
-            sets_together: sets_together && !server.is_cluster(),
-        })
+        let bytes = rdbs.iter().map(Rdb::memory_bytes).fold(0, u64::saturating_add);
+        let each = bytes / u64::try_from(said.len().max(1)).unwrap_or(1);
+        warnings.extend(
+            said.iter()
+                .filter_map(|said| said.memory.warning(each, self.options.clean)),
+        );
+        warnings
     }
 
-    fn refuse_keys(&self, keys: u64) -> Result<()> {
-        if keys > 0 && !self.options.clean && self.options.conflict.is_none() {
+    /// What nobody could count is not nothing.
+    fn refuse_keys(&self, said: &[Said]) -> Result<()> {
+        if self.options.clean || self.options.conflict.is_some() {
+            return Ok(());
+        }
+        let keys: u64 = said.iter().map(|said| said.keys.least()).sum();
+        let unknown = said.iter().find_map(|said| said.keys.unknown());
+        if let Some(why) = unknown.filter(|_| keys == 0) {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("it cannot be found out whether the target holds keys: {why}"),
+            )
+            .with_hint(
+                "Give the user +info, or +select and +dbsize; or say with --clean, or --conflict replace, skip or fail, what \
+                 becomes of them.",
+            ));
+        }
+        if keys > 0 {
             return Err(
                 Error::new(ErrorKind::AlreadyExists, format!("the target holds {keys} keys")).with_hint(
                     "Add --clean to replace all of them (a snapshot of them is taken first), or --conflict \
@@ -252,29 +243,36 @@ impl RedisRestore {
 
     /// Empties the target if that was asked for, then sends the keys.
     pub async fn run(&self, plan: RedisPlan, verified: Vec<Verified>) -> Result<Tally> {
+        let mut tally = Tally::default();
+        for warning in &plan.warnings {
+            self.reporter
+                .note(&self.task, Note::new("target", self.address.location(), warning));
+        }
         if self.options.clean {
             for address in plan.routes.nodes() {
-                let mut connection = Connection::open(address).await?;
-                connection.call(&[b"FLUSHALL"]).await.context("empty the target")?;
-                // Servers before 7.0 have no functions.
-                connection.ask(&[b"FUNCTION", b"FLUSH"]).await?;
+                let keys = plan.target_keys != Some(0);
+                target::empty(address, keys, plan.target_functions, &mut tally).await?;
             }
         }
+        let before = Count::take(plan.routes.nodes()).await?;
+        let data = module_data(&verified);
         let conflict = if self.options.clean {
             None
         } else {
             self.options.conflict
         };
         let mut routes = plan.routes.clone();
-        let mut tally = Tally::default();
-        for (rdb, verified) in plan.rdbs.iter().zip(verified) {
+        for (number, (rdb, verified)) in plan.rdbs.iter().zip(verified).enumerate() {
             self.reporter.phase(&self.task, "data");
-            self.load(&plan, (rdb, verified), conflict, &mut routes, &mut tally)
+            self.load(&plan, (rdb, verified), (conflict, &data), &mut routes, &mut tally)
                 .await?;
             if plan.by_commands || !tally.again.is_empty() {
                 Box::pin(self.replay(&plan, rdb, conflict, &routes, &mut tally)).await?;
             }
+            let taken = std::mem::take(&mut tally.taken);
+            tally.foreign.extend(taken.into_iter().map(|ordinal| (number, ordinal)));
         }
+        self.compare(&plan, &before, &routes, &mut tally).await?;
         for (number, address) in plan.routes.nodes().iter().enumerate() {
             if !plan.users.is_empty() {
                 users::restore(address, plan.users.clone(), number == 0, &mut tally).await?;
@@ -283,12 +281,38 @@ impl RedisRestore {
         Ok(tally)
     }
 
+    /// Names what the target did not take or keep beside single keys.
+    async fn compare(&self, plan: &RedisPlan, before: &Count, routes: &Routes, tally: &mut Tally) -> Result<()> {
+        let after = Count::take(routes.nodes()).await?;
+        before.compare(&after, jiff::Timestamp::now().as_millisecond(), tally);
+        let types: Vec<_> = std::mem::take(&mut tally.module_data).into_iter().collect();
+        if !types.is_empty() && self.options.keys.is_empty() {
+            let error = "modules keep it beside the keys, and no command brings it into a live server";
+            tally.lose(
+                "module data of type",
+                &types.join(", "),
+                error.to_owned(),
+                load::FILE_ADVICE,
+            );
+        }
+        if !plan.is_primary {
+            let error = "it cannot be found out whether it is a replica, which its primary would overwrite";
+            tally.lose(
+                "server",
+                "of the target",
+                error.to_owned(),
+                "Give the user +info or +role.",
+            );
+        }
+        Ok(())
+    }
+
     /// Sends the keys of one RDB; in a cluster, again those whose slots moved meanwhile.
     async fn load(
         &self,
         plan: &RedisPlan,
         (rdb, verified): (&Rdb, Verified),
-        conflict: Option<Conflict>,
+        (conflict, module_data): (Option<Conflict>, &BTreeSet<String>),
         routes: &mut Routes,
         tally: &mut Tally,
     ) -> Result<()> {
@@ -308,6 +332,8 @@ impl RedisRestore {
                     Flavour::Redis
                 },
                 functions: self.options.keys.is_empty() && pass == 0,
+                libraries: plan.libraries.clone(),
+                module_data: module_data.clone(),
                 now_ms: jiff::Timestamp::now().as_millisecond(),
                 only: only.take(),
             };
@@ -352,7 +378,16 @@ impl RedisRestore {
                 }
             }
         }
-        if walker.state() != State::Done {
+        if walker.state() == State::Opaque
+            && let Some(unknown) = walker.unknown()
+        {
+            loader.tally.lose(
+                "the rest of",
+                &rdb.stream,
+                format!("it holds {unknown}; keys behind it stay out"),
+                "Restore into a file: --into file:dump.rdb, for a server of the version of the backup.",
+            );
+        } else if walker.state() != State::Done {
             return Err(Error::corrupt("the stored RDB ends before its last key"));
         }
         loader.close_group();
@@ -390,6 +425,27 @@ impl RedisRestore {
     }
 }
 
+impl RedisPlan {
+    /// Returns whether the target holds something that `--clean` removes, or may hold it.
+    pub fn removes_something(&self) -> bool {
+        self.target_keys != Some(0) || self.target_functions.is_some_and(|libraries| libraries > 0)
+    }
+}
+
+/// Refuses what would replace a whole by a part.
+fn not_whole(unknown: &str) -> Error {
+    Error::unsupported(format!("the stored RDB holds {unknown}")).with_hint(
+        "It goes back as a file: --into file:dump.rdb, on a server of its own version. Without --clean, keys before it go into \
+         a server that takes RESTORE.",
+    )
+}
+
+/// Returns the types of modules that keep data beside the keys.
+fn module_data(verified: &[Verified]) -> BTreeSet<String> {
+    let each = verified.iter().filter_map(|one| one.census.module_data.as_ref());
+    each.flatten().cloned().collect()
+}
+
 /// One pipeline to each server; of a cluster, those that keys go to.
 struct Pipelines<'a> {
     open: Vec<Pipeline>,
@@ -412,7 +468,13 @@ impl Pipelines<'_> {
             }
             keys += loader.sent.iter().map(Sent::keys).sum::<usize>();
             if let Some(pipeline) = self.open.get_mut(node) {
-                pipeline.send(&mut loader.out, &mut loader.sent).await?;
+                let batch = Batch {
+                    out: std::mem::take(&mut loader.out),
+                    sent: std::mem::take(&mut loader.sent),
+                    cuts: std::mem::take(&mut loader.cuts),
+                    open: node == at_hand && loader.is_open(),
+                };
+                loader.out = pipeline.send(batch).await?;
             }
         }
         loader.turn_to(at_hand);

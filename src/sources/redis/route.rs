@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use xxhash_rust::xxh3::xxh3_128;
-
 use super::address::RedisAddress;
 use super::cluster::{self, Topology};
 use super::connection::Connection;
@@ -71,7 +69,7 @@ impl Routes {
 
     /// Returns whether a function library was not seen before.
     pub(super) fn is_new_library(&mut self, code: &[u8]) -> bool {
-        self.libraries.insert(xxh3_128(code))
+        self.libraries.insert(super::load::hash(code))
     }
 
     /// Follows slots that have moved.
@@ -170,9 +168,9 @@ impl Nodes {
         let found = self.open.get_mut(node);
         let (connection, chosen) = found.ok_or_else(|| Error::new(ErrorKind::Other, "no server takes the key"))?;
         if *chosen != Some(database) {
-            let number = database.to_string();
-            let reply = connection.call(&[b"SELECT", number.as_bytes()]).await;
-            reply.with_context(|| format!("choose database {number}"))?;
+            *chosen = None;
+            let selected = connection.select(database).await;
+            selected.with_context(|| format!("choose database {database}"))?;
             *chosen = Some(database);
         }
         Ok(connection)

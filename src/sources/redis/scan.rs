@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
+use super::holdings::{Keys, Libraries};
 use super::rdb::walk::State;
 use super::rdb::{Census, Counter, Crc64, Flavour, Walker};
 use super::receive::Chunks;
@@ -35,9 +36,6 @@ const UNKNOWN_BYTES: u64 = 128 << 10;
 
 /// Bytes behind the value of a payload: version and CRC64.
 const FOOTER: u64 = 10;
-
-/// Databases that are tried where INFO does not tell.
-const DATABASES: u32 = 16;
 
 /// How it is read, and for whom.
 #[derive(Debug)]
@@ -70,6 +68,8 @@ pub(super) struct Scanned {
     pub(super) vanished: u64,
     /// Why function libraries were not read.
     pub(super) no_functions: Option<String>,
+    /// Why databases may be missing.
+    pub(super) no_databases: Option<String>,
 }
 
 /// Writes an RDB from its parts.
@@ -136,7 +136,9 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         Reply::Error(text) if text.starts_with("MOVED") || text.starts_with("ASK") => {}
         reply => drop(reply.checked().context("read keys (DUMP)")?),
     }
-    let version = version(connection, server).await?;
+    let found = Keys::count(connection, server).await?;
+    let (databases, closed) = found.to_read();
+    let version = version(connection, server, &databases).await?;
     let valkey = version >= 80;
     let mut reading = Reading {
         composer: Composer {
@@ -168,18 +170,14 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         reading.composer.string(name).await?;
         reading.composer.string(value.as_bytes()).await?;
     }
-    let no_functions = reading.functions(connection).await?;
-    let mut databases: Vec<u32> = server.keyspace().into_keys().collect();
-    if server.version() == "unknown" {
-        databases = (0..DATABASES).collect();
+    let libraries = Libraries::ask(connection, server).await?;
+    for (_, code) in libraries.all() {
+        reading.composer.put(&[245]).await?;
+        reading.composer.string(code).await?;
     }
     for database in databases {
-        let number = database.to_string();
-        match connection.ask(&[b"SELECT", number.as_bytes()]).await? {
-            // Where nothing is known, the first that is not there ends the search.
-            Reply::Error(_) if server.version() == "unknown" && database > 0 => break,
-            reply => reply.checked().with_context(|| format!("choose database {database}"))?,
-        };
+        let selected = connection.select(database).await;
+        selected.with_context(|| format!("choose database {database}"))?;
         reading.database(connection, database).await?;
     }
     reading.composer.put(&[255]).await?;
@@ -198,21 +196,29 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         from,
         to: Timestamp::now(),
         vanished: reading.vanished,
-        no_functions,
+        no_functions: match libraries {
+            Libraries::Known(_) => None,
+            Libraries::Unknown(why) => Some(why),
+        },
+        no_databases: closed.map(str::to_owned),
     })
 }
 
 /// Finds the RDB version that the server writes: at the end of any payload, else by what is known of it.
-async fn version(connection: &mut Connection, server: &Server) -> Result<u16> {
+async fn version(connection: &mut Connection, server: &Server, databases: &[u32]) -> Result<u16> {
     if let Reply::Bulk(Some(payload)) = connection.ask(&[b"FUNCTION", b"DUMP"]).await?
         && let Some([low, high, ..]) = payload.len().checked_sub(10).and_then(|at| payload.get(at..))
     {
         return Ok(u16::from_le_bytes([*low, *high]));
     }
-    if let Reply::Bulk(Some(key)) = connection.ask(&[b"RANDOMKEY"]).await?
-        && let Some([low, high, ..]) = last_ten(connection, &key).await?
-    {
-        return Ok(u16::from_le_bytes([low, high]));
+    for database in databases {
+        let selected = connection.select(*database).await;
+        selected.with_context(|| format!("choose database {}", *database))?;
+        if let Reply::Bulk(Some(key)) = connection.ask(&[b"RANDOMKEY"]).await?
+            && let Some([low, high, ..]) = last_ten(connection, &key).await?
+        {
+            return Ok(u16::from_le_bytes([low, high]));
+        }
     }
     let mut numbers = server.version().split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
@@ -259,27 +265,6 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Stores function libraries; returns why not, if they cannot be read.
-    async fn functions(&mut self, connection: &mut Connection) -> Result<Option<String>> {
-        let libraries = match connection.ask(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await? {
-            Reply::Error(text) if text.contains("unknown command") => return Ok(None),
-            Reply::Error(text) => return Ok(Some(text)),
-            reply => reply,
-        };
-        for library in libraries.elements() {
-            let mut pairs = library.elements().chunks(2);
-            let code = pairs.find_map(|pair| match pair {
-                [name, code] if name.bytes() == Some(b"library_code") => code.bytes(),
-                _ => None,
-            });
-            if let Some(code) = code {
-                self.composer.put(&[245]).await?;
-                self.composer.string(code).await?;
-            }
-        }
-        Ok(None)
-    }
-
     async fn database(&mut self, connection: &mut Connection, database: u32) -> Result<()> {
         let mut cursor = b"0".to_vec();
         loop {

@@ -3,12 +3,14 @@
 //! The files are for a person who rebuilds the server; `functions` need none, they are in the RDB. Passwords of the
 //! configuration are masked; the users' are digests, as the server shows them, and as secret as those.
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::connection::Connection;
 use super::resp::Reply;
 use crate::archive::{ArchiveWriter, EntryMeta};
 use crate::error::Result;
 use crate::report::Note;
-use crate::sources::Notes;
+use crate::sources::{Finding, FindingLevel, Notes};
 
 /// The entry that holds the users.
 pub(super) const USERS: &str = "acl.txt";
@@ -23,31 +25,63 @@ const SECRETS: &[&str] = &[
 ];
 
 /// Name of the entry, the command, and how its reply is written.
-type Asked<'a> = (&'a str, &'a [&'a [u8]], fn(&Reply) -> String);
+type Asked = (&'static str, &'static [&'static [u8]], fn(&Reply) -> String);
 
-/// Asks for each and stores what is answered. What the server keeps to itself is noted.
+const ASKED: [Asked; 3] = [
+    (USERS, &[b"ACL", b"LIST"], lines),
+    ("config.txt", &[b"CONFIG", b"GET", b"*"], pairs),
+    ("modules.txt", &[b"MODULE", b"LIST"], modules),
+];
+
+/// Tells what the server keeps to itself.
+pub(super) async fn findings(connection: &mut Connection) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for (name, command, _) in ASKED {
+        if let Err(why) = shown(connection.ask(command).await?) {
+            findings.push(Finding {
+                level: FindingLevel::Warning,
+                message: format!("{name} cannot be stored: {why}"),
+                hint: Some(HINT.to_owned()),
+            });
+        }
+    }
+    Ok(findings)
+}
+
+/// What to do about it.
+const HINT: &str = "Give the user +acl|list +config|get +module|list, or write ?settings=no: then users, configuration and \
+                    modules are left out.";
+
+/// Returns the list that was asked for, or why there is none.
+fn shown(reply: Reply) -> std::result::Result<Reply, String> {
+    match reply {
+        Reply::Array(_) => Ok(reply),
+        Reply::Error(text) => Err(format!("the server says: {text}")),
+        _ => Err("the server's answer has an unknown form".to_owned()),
+    }
+}
+
+/// Asks for each and stores what is answered. What the server keeps to itself is noted. Returns a hash of all of it.
 pub(super) async fn store(
     connection: &mut Connection,
     writer: &ArchiveWriter,
     directory: &str,
     notes: &Notes,
-) -> Result<()> {
-    let asked: [Asked; 3] = [
-        (USERS, &[b"ACL", b"LIST"], lines),
-        ("config.txt", &[b"CONFIG", b"GET", b"*"], pairs),
-        ("modules.txt", &[b"MODULE", b"LIST"], modules),
-    ];
-    for (name, command, write) in asked {
+) -> Result<u128> {
+    let mut hasher = Xxh3::new();
+    for (name, command, write) in ASKED {
         let name = format!("{directory}{name}");
-        match connection.ask(command).await? {
-            Reply::Error(text) => {
-                let message = format!("not stored, the server says: {text}");
+        match shown(connection.ask(command).await?) {
+            Err(why) => {
+                let message = format!("not stored, {why} ({HINT})");
                 notes.add(Note::new("not-shown", name, message));
             }
-            reply => {
+            Ok(reply) => {
                 let text = write(&reply);
                 let mut chunk = writer.chunk_buffer().await?;
                 let bytes = text.as_bytes();
+                hasher.update(name.as_bytes());
+                hasher.update(bytes);
                 if bytes.len() > chunk.room() {
                     let message = format!("{} bytes are more than an entry may have; cut short", bytes.len());
                     notes.add(Note::new("cut-short", &name, message));
@@ -61,7 +95,7 @@ pub(super) async fn store(
             }
         }
     }
-    Ok(())
+    Ok(hasher.digest128())
 }
 
 fn lines(reply: &Reply) -> String {

@@ -1,7 +1,10 @@
 //! Counts what an RDB holds while it is walked: keys per database and type, sizes, expiries, the largest keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use xxhash_rust::xxh3::Xxh3;
+
+use super::module;
 use super::types::ValueType;
 use super::walk::{KeyHeader, Sink};
 use crate::error::Result;
@@ -52,6 +55,9 @@ pub struct LargeKey {
     pub bytes: u64,
 }
 
+/// Types of modules that are named at most.
+const MAX_MODULE_TYPES: usize = 64;
+
 /// What an RDB holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Census {
@@ -67,9 +73,26 @@ pub struct Census {
     /// are too many of them, and in backups of versions that did not list them.
     #[serde(default)]
     pub large: Option<Vec<(u64, u64)>>,
+    /// What stands for all keys with their expiries and values, and for the function libraries, in whatever order they are; not
+    /// for how a key was used last. Hexadecimal. Nothing if not all of it is understood, and in backups of versions that did
+    /// not compute it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// Types of the modules that keep data beside the keys, which no command brings into a live server. Nothing in backups of
+    /// versions that did not look for them.
+    #[serde(default)]
+    pub module_data: Option<BTreeSet<String>>,
 }
 
 impl Census {
+    /// Returns what no RDB at all holds, to be merged with others.
+    pub fn of_none() -> Self {
+        Self {
+            module_data: Some(BTreeSet::new()),
+            ..Self::default()
+        }
+    }
+
     /// Returns the keys of all databases.
     pub fn keys(&self) -> u64 {
         self.types().map(|(_, counts)| counts.keys).sum()
@@ -101,6 +124,14 @@ impl Census {
             }
         }
         self.functions = self.functions.max(other.functions);
+        // What is not known of one of them is not known of all.
+        self.module_data = match (self.module_data.take(), &other.module_data) {
+            (Some(mut own), Some(other)) => {
+                own.extend(other.iter().cloned());
+                Some(own)
+            }
+            _ => None,
+        };
         self.largest.extend(other.largest.iter().cloned());
         self.largest.sort_by_key(|key| std::cmp::Reverse(key.bytes));
         self.largest.truncate(LARGEST);
@@ -113,7 +144,6 @@ impl Census {
 }
 
 /// Takes the census.
-#[derive(Debug)]
 pub struct Counter {
     census: Census,
     /// Counts of the database at hand, by type; written back when another begins.
@@ -124,12 +154,22 @@ pub struct Counter {
     name: &'static str,
     bytes: u64,
     keys: u64,
+    hasher: Box<Xxh3>,
+    /// The sum over what was hashed: it does not depend on the order. Nothing if something could not be.
+    content: Option<u128>,
+}
+
+impl std::fmt::Debug for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Counter({} keys)", self.keys)
+    }
 }
 
 impl Default for Counter {
     fn default() -> Self {
         let census = Census {
             large: Some(Vec::new()),
+            module_data: Some(BTreeSet::new()),
             ..Census::default()
         };
         Self {
@@ -141,6 +181,8 @@ impl Default for Counter {
             name: "",
             bytes: 0,
             keys: 0,
+            hasher: Box::default(),
+            content: Some(0),
         }
     }
 }
@@ -154,7 +196,14 @@ impl Counter {
     /// Ends the count.
     pub fn finish(mut self) -> Census {
         self.write_back();
+        self.census.content = self.content.map(|sum| format!("{sum:032x}"));
         self.census
+    }
+
+    /// Adds what was hashed.
+    fn add_hashed(&mut self) {
+        let hash = self.hasher.digest128();
+        self.content = self.content.map(|sum| sum.wrapping_add(hash));
     }
 
     fn write_back(&mut self) {
@@ -208,10 +257,26 @@ impl Sink for Counter {
         self.header.clone_from(header);
         self.name = value.name;
         self.bytes = 0;
+        self.hasher.reset();
+        let expires = header.expires_ms.unwrap_or(i64::MIN).to_le_bytes();
+        let length = u64::try_from(header.key.len()).unwrap_or(u64::MAX).to_le_bytes();
+        for part in [
+            &header.database.to_le_bytes()[..],
+            &[header.type_number],
+            &expires,
+            &length,
+            &header.key,
+        ] {
+            self.hasher.update(part);
+        }
+        if header.too_long {
+            self.content = None;
+        }
         Ok(())
     }
 
     fn value(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
         self.bytes = self
             .bytes
             .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
@@ -226,6 +291,7 @@ impl Sink for Counter {
             }
         }
         self.keys += 1;
+        self.add_hashed();
         if self.header.expires_ms.is_some() {
             self.expiring += 1;
         }
@@ -254,8 +320,22 @@ impl Sink for Counter {
         Ok(())
     }
 
-    fn function(&mut self, _: &[u8]) -> Result<()> {
+    fn function(&mut self, code: &[u8]) -> Result<()> {
         self.census.functions += 1;
+        self.hasher.reset();
+        self.hasher.update(b"function");
+        self.hasher.update(code);
+        self.add_hashed();
+        Ok(())
+    }
+
+    fn module_data(&mut self, type_id: u64) -> Result<()> {
+        self.content = None;
+        if let Some(types) = &mut self.census.module_data
+            && types.len() < MAX_MODULE_TYPES
+        {
+            types.insert(module::type_name(type_id));
+        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ pub mod census;
 pub mod crc64;
 pub mod decode;
 pub mod lzf;
+pub mod module;
 pub mod packed;
 pub mod pull;
 #[cfg(test)]

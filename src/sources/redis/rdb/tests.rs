@@ -39,6 +39,10 @@ impl Sink for Events {
         self.0.push(format!("function {}", code.escape_ascii()));
         Ok(())
     }
+    fn module_data(&mut self, type_id: u64) -> Result<()> {
+        self.0.push(format!("module {type_id:x}"));
+        Ok(())
+    }
 }
 
 fn string(text: &[u8]) -> Vec<u8> {
@@ -168,6 +172,35 @@ fn every_type_is_walked_in_pieces_of_any_size() {
             walk(&bytes, piece).unwrap(),
             (whole.clone(), length, State::Done),
             "pieces of {piece}"
+        );
+    }
+}
+
+#[test]
+fn data_of_modules_is_found_if_there_is_some() {
+    let id = [&[0x81][..], &0x1234_u64.to_be_bytes()].concat();
+    let some = [&[247][..], &id, &[2, 1, 1, 7, 5], &string(b"x"), &[0]].concat();
+    let none = [&[247][..], &id, &[2, 2, 0]].concat();
+    let mut bytes = [
+        &b"REDIS0012"[..],
+        &some,
+        &none,
+        &[254, 0, 0],
+        &string(b"k"),
+        &string(b"v"),
+        &some,
+        &[255],
+    ]
+    .concat();
+    let crc = Crc64::of(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    for piece in [1, 2, 3, 5, 8, 11, bytes.len()] {
+        let (events, taken, state) = walk(&bytes, piece).unwrap();
+        assert_eq!((taken, state), (bytes.len(), State::Done));
+        let (first, last) = (events.first().unwrap(), events.last().unwrap());
+        assert_eq!(
+            (events.len(), first.as_str(), last.as_str()),
+            (4, "module 1234", "module 1234")
         );
     }
 }

@@ -55,6 +55,10 @@ pub trait Sink {
     fn function(&mut self, _code: &[u8]) -> Result<()> {
         Ok(())
     }
+    /// Data that a module keeps beside the keys; the number of the type stands for the module.
+    fn module_data(&mut self, _type_id: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What is still to come, innermost last.
@@ -76,6 +80,10 @@ enum Op {
     TextScoreLength,
     /// Opcodes of a module's value.
     Module,
+    /// Number of the type whose module keeps data beside the keys.
+    ModuleId,
+    /// Opcodes of such data; whether there was one.
+    ModuleData(bool),
     /// A string that is collected, for whom.
     Collect(For),
     /// Bytes that are collected.
@@ -127,6 +135,7 @@ enum Step {
     ValueEnd,
     Aux(usize),
     Function(usize),
+    ModuleData(usize),
     Eof(usize),
 }
 
@@ -166,6 +175,7 @@ pub struct Walker {
     in_value: bool,
     collected: Vec<u8>,
     aux_name: Vec<u8>,
+    module_id: u64,
     unknown: Option<String>,
     /// Where in the piece the file ends but for its CRC64.
     eof_at: Option<usize>,
@@ -198,6 +208,7 @@ impl Walker {
             in_value: false,
             collected: Vec::new(),
             aux_name: Vec::new(),
+            module_id: 0,
             unknown: None,
             eof_at: None,
             stored_crc: 0,
@@ -348,6 +359,10 @@ impl Walker {
                     at += used;
                     sink.function(&self.collected)?;
                 }
+                Step::ModuleData(used) => {
+                    at += used;
+                    sink.module_data(self.module_id)?;
+                }
                 Step::Eof(used) => {
                     at += used;
                     self.eof_at = Some(at);
@@ -447,13 +462,26 @@ impl Walker {
                 };
                 if opcode != 0 {
                     self.ops.push(Op::Module);
-                    self.ops.push(match opcode {
-                        1 | 2 => Op::Lengths(1),
-                        3 => Op::Skip(4),
-                        4 => Op::Skip(8),
-                        5 => Op::Strings(1),
-                        _ => return Err(Error::corrupt(format!("opcode {opcode} within the value of a module"))),
-                    });
+                    self.ops.push(module_op(opcode)?);
+                }
+                used
+            }
+            Op::ModuleId => {
+                let Some((id, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                self.module_id = id;
+                used
+            }
+            Op::ModuleData(some) => {
+                let Some((opcode, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                if opcode != 0 {
+                    self.ops.push(Op::ModuleData(true));
+                    self.ops.push(module_op(opcode)?);
+                } else if some {
+                    return Ok(Some(Step::ModuleData(used)));
                 }
                 used
             }
@@ -630,8 +658,10 @@ impl Walker {
                 used
             }
             247 => {
-                self.ops.push(Op::Module);
-                self.ops.push(Op::Lengths(1));
+                // Id, when it is to be loaded (an opcode and a number), then the data.
+                self.ops.push(Op::ModuleData(false));
+                self.ops.push(Op::Lengths(2));
+                self.ops.push(Op::ModuleId);
                 0
             }
             245 => {
@@ -708,6 +738,17 @@ fn compare(counted: u64, stored: u64) -> Result<()> {
     )))
 }
 
+/// Returns what follows an opcode of a module's data.
+fn module_op(opcode: u64) -> Result<Op> {
+    Ok(match opcode {
+        1 | 2 => Op::Lengths(1),
+        3 => Op::Skip(4),
+        4 => Op::Skip(8),
+        5 => Op::Strings(1),
+        _ => return Err(Error::corrupt(format!("opcode {opcode} within the data of a module"))),
+    })
+}
+
 /// Decodes a string that is stored as a number.
 pub(in super::super) fn integer(bytes: &[u8]) -> Result<i64> {
     match *bytes {
@@ -760,7 +801,7 @@ fn length(buf: &[u8]) -> Result<Option<(Length, usize)>> {
     })
 }
 
-pub(super) fn length_at(buf: &[u8]) -> Result<Option<(u64, usize)>> {
+pub(in super::super) fn length_at(buf: &[u8]) -> Result<Option<(u64, usize)>> {
     match length(buf)? {
         None => Ok(None),
         Some((Length::Plain(length), used)) => Ok(Some((length, used))),
