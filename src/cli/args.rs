@@ -165,6 +165,10 @@ pub struct Backup {
     /// PostgreSQL: give way when a statement has waited this long behind the backup, for example 30s [default: never]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_block: Option<std::time::Duration>,
+
+    /// PostgreSQL: leave out the passwords of roles, for a role that may not read them
+    #[arg(long)]
+    pub no_role_passwords: bool,
 }
 
 /// Flags of `list`.

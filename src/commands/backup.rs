@@ -31,13 +31,10 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
             plan.compression_level = level;
         }
     }
-    if let Some(limit) = options.max_block {
-        let kinds = plans
-            .iter_mut()
-            .flat_map(|plan| &mut plan.sources)
-            .map(|source| &mut source.kind);
-        for kind in kinds {
-            if let SourceKind::Postgres(postgres) = kind {
+    for source in plans.iter_mut().flat_map(|plan| &mut plan.sources) {
+        if let SourceKind::Postgres(postgres) = &mut source.kind {
+            postgres.no_role_passwords |= options.no_role_passwords;
+            if let Some(limit) = options.max_block {
                 postgres.max_block_seconds = Some(limit.as_secs().max(1));
             }
         }
@@ -152,6 +149,12 @@ const LOSSES: &[&str] = &[
     "unreadable",
     "xattr-lost",
     "large-objects-skipped",
+    // PostgreSQL: what cannot be carried, or not seen.
+    "not-covered",
+    "not-stored",
+    "unknown-option",
+    "hidden-options",
+    "hidden-passwords",
     // Redis: what the server did not show.
     "not-shown",
     "cut-short",
@@ -221,6 +224,7 @@ pub(super) async fn safety_snapshot(session: &Session, url: &str) -> Result<Mani
         parallel: 1,
         level: None,
         max_block: None,
+        no_role_passwords: false,
     };
     let result = run_plans(session, &options, std::slice::from_ref(&plan)).await.pop();
     result.unwrap_or_else(|| Err(cancelled()))

@@ -59,7 +59,8 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
     match &config.kind {
         SourceKind::Postgres(source) => {
             let limit = source.max_block_seconds.map(Duration::from_secs);
-            Ok(Arc::new(PostgresSource::new(postgres(source)?).with_max_block(limit)))
+            let opened = PostgresSource::new(postgres(source)?).with_max_block(limit);
+            Ok(Arc::new(opened.without_role_passwords(source.no_role_passwords)))
         }
         SourceKind::Redis(source) => Ok(Arc::new(RedisSource::new(RedisOptions::new(redis(source)?)))),
         SourceKind::Sqlite(sqlite) => {

@@ -359,6 +359,13 @@ async fn restore_postgres(
         .iter()
         .map(|item| format!("{}: {} {}: {}", source.name, item.kind, item.name, item.error));
     verified.refused.extend(refused);
+    let left_out = report.left_out.iter().map(|item| {
+        format!(
+            "{}: {} {}: it names what the scratch server does not have: {}",
+            source.name, item.kind, item.name, item.error
+        )
+    });
+    verified.skipped.extend(left_out);
     verified.restored.push(json!({
         "source": source.name, "server": crate::config::redact_url(url), "tables": report.tables, "rows": report.rows,
         "bytes": report.bytes, "rows_verified": report.rows_verified, "seconds": report.seconds,

@@ -67,6 +67,8 @@ struct RawSource {
     password_file: Option<PathBuf>,
     parallel: Option<usize>,
     max_block: Option<String>,
+    #[serde(default)]
+    no_role_passwords: bool,
     path: Option<PathBuf>,
     method: Option<SqliteMethod>,
     root: Option<PathBuf>,
@@ -281,6 +283,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                 password,
                 password_file: raw.password_file,
                 parallel: raw.parallel,
+                no_role_passwords: raw.no_role_passwords,
                 max_block_seconds: raw
                     .max_block
                     .map(|text| parse_duration(&text).map(|d| d.as_secs().max(1)).with_context(section))

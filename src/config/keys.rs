@@ -30,7 +30,15 @@ pub(super) const REPOSITORY: &[&str] = &[
     "access_key",
     "secret_key",
 ];
-pub(super) const POSTGRES: &[&str] = &["kind", "url", "password_file", "parallel", "max_block", "rate_limit"];
+pub(super) const POSTGRES: &[&str] = &[
+    "kind",
+    "url",
+    "password_file",
+    "parallel",
+    "max_block",
+    "no_role_passwords",
+    "rate_limit",
+];
 pub(super) const SQLITE: &[&str] = &["kind", "path", "method", "rate_limit"];
 pub(super) const REDIS: &[&str] = &["kind", "url", "password_file", "rate_limit"];
 pub(super) const FILES: &[&str] = &[

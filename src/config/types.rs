@@ -138,6 +138,9 @@ pub struct PostgresSource {
     /// How long, in seconds, a statement may wait behind the backup before the backup gives way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_block_seconds: Option<u64>,
+    /// Leave out the passwords of roles.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_role_passwords: bool,
 }
 
 /// A Redis or Valkey server.

@@ -47,6 +47,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                     password_file: None,
                     parallel: None,
                     max_block_seconds: None,
+                    no_role_passwords: false,
                 }),
             })
         }

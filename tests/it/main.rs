@@ -33,6 +33,7 @@ mod help;
 mod kill;
 mod packaging;
 mod postgres;
+mod postgres_completeness;
 mod postgres_hostile;
 mod postgres_keep_going;
 mod postgres_order;

@@ -208,6 +208,12 @@ async fn read(client: &Client) -> (Graph, Vec<(TocItem, String)>) {
     for section in [Section::PreData, Section::Data, Section::PostData] {
         graph.write(client, &[], section, &mut sink).await.unwrap();
     }
+    graph.census(client, false).await.unwrap();
+    assert_eq!(
+        graph.take_findings(),
+        [],
+        "the census finds every object in what was written"
+    );
     client.batch_execute("COMMIT").await.unwrap();
     (graph, sink.0)
 }
@@ -329,7 +335,7 @@ async fn a_written_schema_dumps_like_the_original() {
         .await
         .unwrap();
     let mut globals = Collected::default();
-    schema::write_globals(&maintenance, &mut globals).await.unwrap();
+    schema::write_globals(&maintenance, true, &mut globals).await.unwrap();
     assert!(
         globals
             .0

@@ -136,6 +136,7 @@ async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done
     let options = args::Backup {
         if_changed,
         max_block: None,
+        no_role_passwords: false,
         targets: vec![name.to_owned()],
         dry_run: false,
         parallel: args::DEFAULT_PARALLEL,

@@ -31,6 +31,7 @@ pub(super) const FACTS: &str = "postgres";
 pub struct PostgresSource {
     options: ConnectOptions,
     max_block: Option<Duration>,
+    no_role_passwords: bool,
 }
 
 impl PostgresSource {
@@ -39,6 +40,7 @@ impl PostgresSource {
         Self {
             options,
             max_block: None,
+            no_role_passwords: false,
         }
     }
 
@@ -46,6 +48,13 @@ impl PostgresSource {
     #[must_use]
     pub fn with_max_block(mut self, max_block: Option<Duration>) -> Self {
         self.max_block = max_block;
+        self
+    }
+
+    /// Leaves out the passwords of roles, and does not miss them.
+    #[must_use]
+    pub fn without_role_passwords(mut self, without: bool) -> Self {
+        self.no_role_passwords = without;
         self
     }
 
@@ -67,8 +76,23 @@ impl PostgresSource {
             .await
             .context("look for large objects")?;
         let helpers = leader.helpers(&self.options, parallel).await;
-        let sql = write_sql(&leader, &helpers, &writer, objects.as_ref()).await?;
+        let sql = write_sql(
+            (&notes, !self.no_role_passwords),
+            &leader,
+            &helpers,
+            &writer,
+            objects.as_ref(),
+        )
+        .await?;
         drop(helpers);
+        let readable_only = objects.as_ref().is_some_and(|plan| plan.readable_only);
+        let census = leader.graph.census(&leader.client, readable_only).await;
+        census.context("compare the backup with the catalogs")?;
+        leader
+            .graph
+            .take_findings()
+            .into_iter()
+            .for_each(|note| notes.add(note));
         let mut tables = CopyTable::all(&leader.client, leader.graph.tables()).await?;
         tables.extend(objects.map(large_objects::Plan::table));
         writer.finish_stream(facts_record(&leader.facts)?).await?;
@@ -149,15 +173,17 @@ impl Source for PostgresSource {
 
 /// Writes all SQL before the data: definitions are read from the current catalogs, so the sooner the better.
 async fn write_sql(
+    (notes, passwords): (&Notes, bool),
     leader: &Leader,
     helpers: &[Client],
     writer: &ArchiveWriter,
     objects: Option<&large_objects::Plan>,
 ) -> Result<Vec<TextResult>> {
     let mut streams = SqlStreams::new(writer.clone());
-    schema::write_globals(&leader.client, &mut streams)
+    let hidden = schema::write_globals(&leader.client, passwords, &mut streams)
         .await
         .context("read roles and settings of the server")?;
+    hidden.into_iter().for_each(|note| notes.add(note));
     for (name, section) in [
         (PRE_DATA, Section::PreData),
         (SEQUENCES, Section::Data),

@@ -48,13 +48,15 @@ pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
         ));
     }
     if text(3) != "t" {
-        let hint = "Grant pg_read_all_data (14 and newer); role passwords and some definitions need a superuser.";
+        let hint =
+            "Grant pg_read_all_data (14 and newer): it sees passwords of roles and options of user mappings, too.";
         findings.push(finding(
             FindingLevel::Info,
             format!("role \"{}\" is no superuser", options.user),
             Some(hint),
         ));
     }
+    findings.extend(hidden(&mut connection).await?);
     findings.extend(locks(number(4), number(5), number(9), number(8)));
     if number(6) > 0 {
         findings.push(finding(
@@ -80,6 +82,43 @@ pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
     findings.extend(unreadable(&mut connection).await?);
     findings.extend(pooled(&mut connection, options).await?);
     connection.close().await;
+    Ok(findings)
+}
+
+/// Says what the role may not see, and the backup will lack.
+async fn hidden(connection: &mut Connection) -> Result<Vec<Finding>> {
+    let sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'), \
+        pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_user_mappings \
+        WHERE umoptions IS NULL AND usename IS DISTINCT FROM current_user)";
+    let result = connection.query(sql).await.context("look at privileges")?;
+    let sees = |at: usize| {
+        result
+            .rows
+            .first()
+            .and_then(|r| r.get(at))
+            .cloned()
+            .flatten()
+            .as_deref()
+            != Some("f")
+    };
+    let warning = |message: &str, hint: &str| Finding {
+        level: FindingLevel::Warning,
+        message: message.to_owned(),
+        hint: Some(hint.to_owned()),
+    };
+    let mut findings = Vec::new();
+    if !sees(0) {
+        findings.push(warning(
+            "no privilege to read passwords of roles: they will not be in the backup, which ends with exit code 2",
+            "Grant SELECT on pg_catalog.pg_authid, back up as a superuser, or leave them out with --no-role-passwords.",
+        ));
+    }
+    if !sees(1) {
+        findings.push(warning(
+            "no privilege to read the options of some user mappings: they will not be in the backup, which ends with exit code 2",
+            "Grant SELECT on pg_catalog.pg_user_mapping, or back up as a superuser.",
+        ));
+    }
     Ok(findings)
 }
 

@@ -134,6 +134,7 @@ fn differing(name: String, error: &Error) -> FailedItem {
         name,
         error: error.chain(),
         advice: "Its rows are there, but not proven: compare them with another snapshot.".to_owned(),
+        excuse: None,
     }
 }
 

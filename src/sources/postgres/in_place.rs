@@ -121,6 +121,7 @@ impl PostgresRestore {
         }
         connection.execute("COMMIT").await.context("commit")?;
         report.database.clone_from(&self.target.database);
+        self.tell_left_out(&mut report);
         self.note_failed(&report.failed);
         Ok(report)
     }

@@ -145,6 +145,7 @@ pub(super) fn failed_rows(table: &TableData, error: &Error, rows: u64) -> Failed
         name,
         error: error.chain(),
         advice: format!("{state}{why} {}{way}", if may_rely_on_it(error) { "or " } else { "" }),
+        excuse: None,
     }
 }
 

@@ -196,6 +196,7 @@ impl Refill {
             };
             if period == "t" {
                 unproved.push(FailedItem {
+                    excuse: None,
                     kind: "FK CONSTRAINT".to_owned(),
                     name: format!("{table} {key}"),
                     error: "a foreign key with PERIOD is not checked after rows were loaded past it".to_owned(),

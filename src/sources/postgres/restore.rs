@@ -108,6 +108,8 @@ pub struct RestoreReport {
     pub rows_verified: bool,
     /// Statements that failed for good; if there are any, the command ends with exit code 2.
     pub failed: Vec<FailedItem>,
+    /// Statements about what this server does not have: told, and no failure.
+    pub left_out: Vec<FailedItem>,
     /// Name under which a replaced database was kept.
     pub kept_old: Option<String>,
     /// Sessions of the replaced database that were ended.
@@ -199,6 +201,7 @@ impl PostgresRestore {
                 return Err(error.context(format!("restore into \"{}\"", self.target.location())));
             }
         };
+        self.tell_left_out(&mut report);
         self.reporter.phase(&self.task, "swap");
         // What is not whole is no reason to drop what was there.
         let drop_old = self.options.drop_old && report.failed.is_empty();

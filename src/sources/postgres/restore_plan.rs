@@ -168,7 +168,10 @@ impl PostgresRestore {
             let new = self.options.role_map.iter().find(|(old, _)| *old == role);
             new.map_or(role, |(_, new)| new.clone())
         };
-        let roles: Vec<String> = named(GLOBALS, "ROLE").into_iter().map(mapped).collect();
+        let named_here = named(GLOBALS, "ROLE")
+            .into_iter()
+            .filter(|role| contents.names_role(role));
+        let roles: Vec<String> = named_here.map(mapped).collect();
         plan.missing_roles = absent(&mut admin, "pg_roles", "rolname", roles)
             .await
             .with_context(act)?;

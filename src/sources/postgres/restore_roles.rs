@@ -45,6 +45,8 @@ impl PostgresRestore {
             }
             return Ok(());
         }
+        // A server has roles that this database never heard of.
+        missing.retain(|line| contents.names_role(&line.item.name));
         for line in missing {
             let text = "does not exist on this server; what it owns will belong to the restoring role";
             self.reporter

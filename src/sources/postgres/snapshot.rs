@@ -11,7 +11,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::client::{Lent, client_error, open_client, open_lent};
 use super::connection::Connection;
-use super::schema::{Graph, SESSION_SQL, SchemaOptions};
+use super::schema::{Graph, SESSION_SQL, SchemaOptions, named_roles};
 use super::server_error::sqlstate;
 use super::sessions::open_patiently;
 use super::url::ConnectOptions;
@@ -84,6 +84,9 @@ pub(super) struct ServerFacts {
     /// Whether the table of contents says what items before the data need, too.
     #[serde(default)]
     pub needs_known: bool,
+    /// The roles that this database names. None in backups of older versions, and where they are very many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
 }
 
 impl ServerFacts {
@@ -131,10 +134,11 @@ impl Leader {
             .await
             .map_err(client_error)
             .context("begin the snapshot's transaction")?;
-        let facts = read_facts(&client).await.context("export the snapshot")?;
+        let mut facts = read_facts(&client).await.context("export the snapshot")?;
         let graph = Graph::read(&client, &SchemaOptions::default())
             .await
             .context("read the schema")?;
+        facts.roles = named_roles(&client).await.context("read the schema")?;
         client
             .batch_execute("SET lock_timeout = 0")
             .await
@@ -256,6 +260,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         search_path: text(16),
         tablespace: text(17),
         needs_known: true,
+        roles: None,
     })
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Rewrite {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+pub(super) enum Token {
     /// A quoted identifier, quotes included.
     Quoted(Range<usize>),
     /// A keyword or unquoted identifier.
@@ -121,14 +121,7 @@ impl Rewrite {
         if changes.is_empty() {
             return None;
         }
-        let (mut out, mut at) = (String::new(), 0);
-        for (range, text) in changes {
-            out.push_str(sql.get(at..range.start).unwrap_or_default());
-            out.push_str(&text);
-            at = range.end;
-        }
-        out.push_str(sql.get(at..).unwrap_or_default());
-        Some(out)
+        Some(replace(sql, changes))
     }
 
     fn default_tablespace(&self, sql: &str, tokens: &[Token]) -> Option<String> {
@@ -186,11 +179,23 @@ impl Rewrite {
     }
 }
 
+/// Returns the text with other words in some places, which are given in their order.
+pub(super) fn replace(sql: &str, changes: Vec<(Range<usize>, String)>) -> String {
+    let (mut out, mut at) = (String::new(), 0);
+    for (range, text) in changes {
+        out.push_str(sql.get(at..range.start).unwrap_or_default());
+        out.push_str(&text);
+        at = range.end;
+    }
+    out.push_str(sql.get(at..).unwrap_or_default());
+    out
+}
+
 fn mapped<'a>(map: &'a [(String, String)], name: &str) -> Option<&'a str> {
     map.iter().find(|(old, _)| old == name).map(|(_, new)| new.as_str())
 }
 
-fn unquote(text: &str, quote: char) -> String {
+pub(super) fn unquote(text: &str, quote: char) -> String {
     let inner = text.strip_prefix(quote).and_then(|t| t.strip_suffix(quote));
     inner
         .unwrap_or(text)
@@ -241,7 +246,7 @@ pub(super) fn publication_of(sql: &str) -> Option<(String, (String, String))> {
 }
 
 /// Cuts a text into statements, each with its semicolon and what follows on the line.
-fn statements(sql: &str) -> Vec<Range<usize>> {
+pub(super) fn statements(sql: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut start = 0;
     scan(sql, &mut |token, end| {
@@ -257,7 +262,7 @@ fn statements(sql: &str) -> Vec<Range<usize>> {
     ranges
 }
 
-fn tokens(sql: &str) -> Vec<Token> {
+pub(super) fn tokens(sql: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     scan(sql, &mut |token, _| tokens.push(token));
     tokens

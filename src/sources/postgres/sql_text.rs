@@ -1,8 +1,10 @@
 //! Finds the SQL of an item in a backup: the table of contents is held in memory (part of the schema's 600 bytes an
 //! object), the text is read chunk by chunk when an item's turn comes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::backup::FACTS;
+use super::sql_clean::clean;
 use super::sql_rewrite::Rewrite;
 use super::sql_streams::{TOC, TocLine};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
@@ -20,6 +22,10 @@ pub(super) struct Contents {
     pub(super) reader: ArchiveReader,
     pub(super) records: Vec<StreamRecord>,
     chunks: HashMap<String, Vec<ChunkRef>>,
+    /// `server_version_num` of the server that was backed up; 0 if the backup does not say.
+    source_version: u32,
+    /// The roles that the database names; none if the backup does not say.
+    named_roles: Option<HashSet<String>>,
     /// What is changed in every item's SQL.
     pub(super) rewrite: Rewrite,
     /// The source's own `search_path`, with which is tried again what fails without one; none if that is not wanted.
@@ -45,8 +51,13 @@ impl Contents {
         for list in chunks.values_mut() {
             list.sort_by_key(|c| c.number);
         }
+        let facts = records.iter().find(|r| r.stream == FACTS);
+        let source_version = facts.and_then(|r| r.facts.get("version_num")?.as_u64()?.try_into().ok());
+        let named_roles = facts.and_then(|r| serde_json::from_value(r.facts.get("roles")?.clone()).ok());
         let contents = Self {
             reader,
+            source_version: source_version.unwrap_or(0),
+            named_roles,
             records,
             chunks,
             rewrite: Rewrite::default(),
@@ -75,6 +86,11 @@ impl Contents {
 
     pub(super) fn chunks(&self, prefix: &str) -> &[ChunkRef] {
         self.chunks.get(prefix).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Returns whether the database names a role of its server. Older backups do not say, then it may.
+    pub(super) fn names_role(&self, role: &str) -> bool {
+        self.named_roles.as_ref().is_none_or(|named| named.contains(role))
     }
 
     pub(super) fn record(&self, stream: &str) -> Option<&StreamRecord> {
@@ -155,7 +171,7 @@ impl Texts<'_> {
         }
         let text = String::from_utf8(text)
             .map_err(|e| Error::corrupt(format!("the SQL of \"{}\" is not UTF-8", line.item.name)).with_cause(e))?;
-        Ok(self.contents.rewrite.apply(text))
+        Ok(self.contents.rewrite.apply(clean(text, self.contents.source_version)))
     }
 
     async fn chunk(&mut self, stream: &str, chunk: &ChunkRef) -> Result<&[u8]> {

@@ -10,9 +10,10 @@ use futures_util::future::try_join_all;
 
 use super::board::{Batch, Board, Next};
 use super::connection::Connection;
+use super::excuse::{Excuse, excuse, missing_role};
 use super::fill::run_places;
 use super::search_path::{self, may_rely_on_it};
-use super::server_error::{server_error, sqlstate};
+use super::server_error::sqlstate;
 use super::sessions::{open_patiently, open_worker};
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
@@ -30,6 +31,9 @@ pub struct FailedItem {
     pub error: String,
     /// What to do.
     pub advice: String,
+    /// Why it may be no failure.
+    #[serde(skip)]
+    pub(super) excuse: Option<Excuse>,
 }
 
 impl FailedItem {
@@ -43,6 +47,7 @@ impl FailedItem {
             name,
             error: error.chain(),
             advice: advice(error, &line.stream),
+            excuse: excuse(line, error),
         }
     }
 }
@@ -50,7 +55,7 @@ impl FailedItem {
 /// Returns what a person can do about a refused statement. Conditions: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn advice(error: &Error, stream: &str) -> String {
     let what = match sqlstate(error).unwrap_or_default() {
-        "42704" if missing_role(error).is_some() => {
+        "42704" | "22023" if missing_role(error).is_some() => {
             "Create the role (--create-roles), or name another by --role-map or --no-owner"
         }
         "0A000" | "58P01" | "42704" => "If an extension, library or type is missing, install it on the server",
@@ -285,13 +290,6 @@ async fn execute(connection: &mut Connection, sql: &str) -> Result<()> {
             .await?;
     }
     done
-}
-
-/// Returns the name in `role "x" does not exist`.
-fn missing_role(error: &Error) -> Option<String> {
-    let refusal = server_error(error).filter(|e| e.code == "42704")?;
-    let (_, rest) = refusal.message.split_once("role \"")?;
-    rest.split_once("\" does not exist").map(|(name, _)| name.to_owned())
 }
 
 /// Returns the statements without the lines that give an object to a role that does not exist, if there are any.

@@ -86,6 +86,7 @@ impl Swap<'_> {
         for sql in &statements {
             if let Err(error) = behind_savepoint(admin, sql).await? {
                 done.failed.push(FailedItem {
+                    excuse: None,
                     kind: "DATABASE PROPERTIES".to_owned(),
                     name: self.old.to_owned(),
                     error: error.chain(),
@@ -172,6 +173,7 @@ impl Apart {
         let mut admin = open_patiently(wanted).await?;
         let dropped = drop_database(&mut admin, wanted, &name, LEAVE_TIMEOUT).await;
         let left = dropped.err().map(|error| FailedItem {
+            excuse: None,
             kind: "DATABASE".to_owned(),
             name: name.clone(),
             error: error.chain(),

@@ -198,6 +198,7 @@ impl Target {
             match drop_database(admin, &server, &kept, LEAVE_TIMEOUT).await {
                 Ok(()) => finished.kept = None,
                 Err(error) => finished.failed.push(FailedItem {
+                    excuse: None,
                     kind: "DATABASE".to_owned(),
                     name: kept.clone(),
                     error: error.chain(),

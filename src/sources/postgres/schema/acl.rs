@@ -40,19 +40,50 @@ pub(super) fn add(entries: &mut Vec<Entry>, grantee: Option<String>, grantor: St
     }
 }
 
+/// How many privileges a kind of object has: so many together are `ALL`. 0: they are always named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct All {
+    revoked: usize,
+    granted: usize,
+}
+
+impl All {
+    /// Says `ALL` for so many privileges.
+    pub(super) fn of(count: usize) -> Self {
+        Self {
+            revoked: count,
+            granted: count,
+        }
+    }
+
+    /// Names each privilege.
+    pub(super) fn never() -> Self {
+        Self::of(0)
+    }
+
+    /// From 17 on tables have one privilege more. What `ALL` meant before must not give that one too, but `REVOKE ALL` may take it:
+    /// it precedes what is granted.
+    fn of_table(self, version: i32) -> Self {
+        Self {
+            granted: if version < 170_000 { 0 } else { self.granted },
+            ..self
+        }
+    }
+}
+
 /// Returns the statements that turn `base` into `wanted`. `prefix` stands before GRANT (default privileges), `on` names
-/// the object, `all` holds the privileges that `ALL` means, `columns` is `(column)` for column rights.
+/// the object, `all` tells when `ALL` may be said, `columns` is `(column)` for column rights.
 pub(super) fn difference(
     base: &[Entry],
     wanted: &[Entry],
     owner: &str,
     prefix: &str,
     on: &str,
-    all: usize,
+    all: All,
     columns: &str,
 ) -> String {
     let mut sql = String::new();
-    let list = |privileges: &[&str]| {
+    let list = |privileges: &[&str], all: usize| {
         let names: Vec<String> = if privileges.len() == all && all > 0 {
             vec![format!("ALL{columns}")]
         } else {
@@ -65,7 +96,7 @@ pub(super) fn difference(
         let names: Vec<&str> = entry.privileges.iter().map(|p| p.0.as_str()).collect();
         sql.push_str(&format!(
             "{prefix}REVOKE {} ON {on} FROM {};\n",
-            list(&names),
+            list(&names, all.revoked),
             whom(&entry.grantee)
         ));
     }
@@ -87,7 +118,7 @@ pub(super) fn difference(
                 let option = if passable { " WITH GRANT OPTION" } else { "" };
                 sql.push_str(&format!(
                     "{prefix}GRANT {} ON {on} TO {}{option};\n",
-                    list(&names),
+                    list(&names, all.granted),
                     whom(&entry.grantee)
                 ));
             }
@@ -275,11 +306,15 @@ fn statements(graph: &Graph, node: &Node, lists: &Lists) -> String {
             .and_then(|c| c.base.iter().map(|e| e.privileges.len()).max())
             .unwrap_or(0),
     };
+    let all = match node.kind {
+        Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView => All::of(all).of_table(graph.version),
+        _ => All::of(all),
+    };
     for (&number, column) in &lists.column {
         let (all, columns) = if number == 0 {
             (all, String::new())
         } else {
-            (0, format!("({})", quote_ident(&column.name)))
+            (All::never(), format!("({})", quote_ident(&column.name)))
         };
         sql.push_str(&difference(
             &column.base,
@@ -342,18 +377,19 @@ async fn default_privileges(context: &Context<'_>, sink: &mut dyn SqlSink) -> Re
         if let Some(schema) = schema {
             prefix.push_str(&format!("IN SCHEMA {} ", quote_ident(&schema)));
         }
-        let sql = difference(
-            &base,
-            &wanted,
-            &role,
-            &prefix,
-            on,
-            usize::try_from(all).unwrap_or(0),
-            "",
-        );
+        let all = All::of(usize::try_from(all).unwrap_or(0));
+        let all = if on == "TABLES" {
+            all.of_table(context.graph.version)
+        } else {
+            all
+        };
+        let sql = difference(&base, &wanted, &role, &prefix, on, all, "");
         if !sql.is_empty() {
             sink.item(context.graph.plain_item(node, "DEFAULT ACL", Section::PostData), &sql)
                 .await?;
+        }
+        if let Some(index) = context.graph.find(class::DEFAULT_ACL, oid) {
+            context.graph.note_written(index, &sql);
         }
     }
     Ok(())
@@ -376,7 +412,7 @@ mod tests {
         let base = [entry(Some("o"), "o", &[("SELECT", false), ("INSERT", false)])];
         let wanted = [base[0].clone(), entry(None, "o", &[("SELECT", false)])];
         assert_eq!(
-            difference(&base, &wanted, "o", "", "TABLE \"t\"", 2, ""),
+            difference(&base, &wanted, "o", "", "TABLE \"t\"", All::of(2), ""),
             "GRANT SELECT ON TABLE \"t\" TO PUBLIC;\n"
         );
     }
@@ -390,13 +426,19 @@ mod tests {
         ];
         let expected = "REVOKE ALL ON TABLE \"t\" FROM \"o\";\nGRANT SELECT ON TABLE \"t\" TO \"o\";\n\
                         GRANT INSERT ON TABLE \"t\" TO \"a\"\"b\";\nGRANT SELECT ON TABLE \"t\" TO \"a\"\"b\" WITH GRANT OPTION;\n";
-        assert_eq!(difference(&base, &wanted, "o", "", "TABLE \"t\"", 2, ""), expected);
+        assert_eq!(
+            difference(&base, &wanted, "o", "", "TABLE \"t\"", All::of(2), ""),
+            expected
+        );
     }
 
     #[test]
     fn another_grantor_speaks_for_itself() {
         let wanted = [entry(Some("b"), "a", &[("SELECT", false)])];
         let expected = "SET SESSION AUTHORIZATION \"a\";\nGRANT SELECT(\"c\") ON TABLE \"t\" TO \"b\";\nRESET SESSION AUTHORIZATION;\n";
-        assert_eq!(difference(&[], &wanted, "o", "", "TABLE \"t\"", 0, "(\"c\")"), expected);
+        assert_eq!(
+            difference(&[], &wanted, "o", "", "TABLE \"t\"", All::never(), "(\"c\")"),
+            expected
+        );
     }
 }

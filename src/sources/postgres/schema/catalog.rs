@@ -23,6 +23,15 @@ fn free(catalog: u32, alias: &str, deptypes: &str) -> String {
     )
 }
 
+/// The rest of a query of a catalog's rows (`catalog alias`) that are members of extensions; `d.refobjid` is the extension.
+fn member(class: u32, of: &str) -> String {
+    let alias = of.rsplit(' ').next().unwrap_or_default();
+    format!(
+        "FROM pg_catalog.{of} JOIN pg_catalog.pg_depend d ON d.classid = {class} AND d.objid = {alias}.oid \
+         AND d.objsubid = 0 AND d.deptype = 'e' AND d.refclassid = 3079 WHERE true"
+    )
+}
+
 /// Returns the node queries in an order in which parents come before their parts.
 pub(super) fn node_queries(version: i32, subscriptions: bool) -> Vec<NodeQuery> {
     let (partitioned, partition, data) = (flag::PARTITIONED, flag::PARTITION, flag::DATA);
@@ -51,6 +60,25 @@ pub(super) fn node_queries(version: i32, subscriptions: bool) -> Vec<NodeQuery> 
             "extensions",
             format!(
                 "SELECT e.oid, 'x', 0::oid, e.extname::text, 0::oid, 0, false FROM pg_catalog.pg_extension e WHERE e.{user}"
+            ),
+        ),
+        query(
+            class::NAMESPACE,
+            class::EXTENSION,
+            "schemas of extensions",
+            format!(
+                "SELECT n.oid, 'nx', 0::oid, n.nspname::text, d.refobjid, 0, false {}",
+                member(class::NAMESPACE, "pg_namespace n")
+            ),
+        ),
+        query(
+            class::RELATION,
+            class::EXTENSION,
+            "relations of extensions",
+            format!(
+                "SELECT c.oid, 'cx', c.relnamespace, c.relname::text, d.refobjid, 0, false {} \
+                 AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')",
+                member(class::RELATION, "pg_class c")
             ),
         ),
         query(
@@ -314,6 +342,8 @@ pub(super) fn kind_of(tag: &str) -> Option<Kind> {
     Some(match tag {
         "n" => Kind::Schema,
         "x" => Kind::Extension,
+        "nx" => Kind::MemberSchema,
+        "cx" => Kind::Member,
         "r" | "p" => Kind::Table,
         "v" => Kind::View,
         "m" => Kind::MatView,
@@ -367,11 +397,7 @@ pub(super) fn kind_of(tag: &str) -> Option<Kind> {
 }
 
 /// Other identities of objects: (class, oid) -> (class, oid). Later rows may build on earlier ones.
-pub(super) const ALIASES: [(&str, &str); 9] = [
-    (
-        "extension members",
-        "SELECT d.classid, d.objid, 3079::oid, d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.refclassid = 3079",
-    ),
+pub(super) const ALIASES: [(&str, &str); 8] = [
     (
         "constraint indexes",
         "SELECT 1259::oid, k.conindid, 2606::oid, k.oid FROM pg_catalog.pg_constraint k WHERE k.contype IN ('p', 'u', 'x')",
@@ -424,19 +450,23 @@ pub(super) const VIEWS_OF_THEMSELVES: &str = "SELECT DISTINCT r.ev_class FROM pg
      JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_class = d.refobjid AND r.ev_type = '1' \
      WHERE d.classid = 2618 AND d.refclassid = 1259 AND d.refobjsubid > 0 AND d.objid >= 16384";
 
+/// Indexes that a failed `CREATE INDEX CONCURRENTLY` left, or that is being made.
+pub(super) const INVALID_INDEXES: &str = "invalid indexes";
+
 /// What this version of the program does not carry yet, one row per class: name, count.
 pub(super) fn not_covered() -> String {
     let parts = [
-        "SELECT 'subscriptions', count(*) FROM pg_catalog.pg_stat_subscription s JOIN pg_catalog.pg_database b ON b.datname = \
-         pg_catalog.current_database() WHERE s.subid >= 16384 AND \
+        "SELECT 'subscriptions', count(*) FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database b ON b.oid = s.subdbid \
+         WHERE b.datname = pg_catalog.current_database() AND \
          NOT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')"
             .to_owned(),
         "SELECT 'rows of unlogged tables (a standby has none)', count(*) FROM pg_catalog.pg_class c \
          WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND c.oid >= 16384 AND pg_catalog.pg_is_in_recovery()"
             .to_owned(),
-        "SELECT 'invalid indexes', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
-         WHERE c.relkind = 'i' AND NOT (i.indisready AND i.indisvalid) AND c.oid >= 16384"
-            .to_owned(),
+        format!(
+            "SELECT '{INVALID_INDEXES}', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+             WHERE c.relkind = 'i' AND NOT (i.indisready AND i.indisvalid) AND c.oid >= 16384"
+        ),
     ];
     parts.join(" UNION ALL ")
 }

@@ -2,6 +2,7 @@
 
 use super::comments::comment;
 use super::node::class;
+use super::options::{self, Of};
 use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
@@ -39,7 +40,7 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
         };
         let schema = row.opt(7)?.unwrap_or_default();
         let table = qualified(&schema, &table);
-        let options = row.list(10)?;
+        let options = options::known(context, Of::Key, row.list(10)?, &format!("{table} constraint {name}"));
         if !options.is_empty() {
             // The server prints neither storage options nor the tablespace of a key; options stand before DEFERRABLE.
             let mut suffix = String::new();

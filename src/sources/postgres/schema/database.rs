@@ -1,7 +1,7 @@
 //! What belongs to the database itself: owner, rights, comment, connection limit, settings. Said of
 //! `current_database()`, because a restore may give it another name.
 
-use super::acl::{EXPLODED, add, difference};
+use super::acl::{All, EXPLODED, add, difference};
 use super::quote::{literal, quote_ident, setting};
 use super::rows::{Columns, query};
 use super::write::Context;
@@ -118,7 +118,7 @@ async fn rights(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
         }
     }
     let on = format!("DATABASE {NAME}");
-    let sql: String = difference(&base, &wanted, &owner, "", &on, 0, "")
+    let sql: String = difference(&base, &wanted, &owner, "", &on, All::never(), "")
         .split_inclusive(";\n")
         .map(|s| if s.contains(NAME) { here(s) } else { s.to_owned() })
         .collect();

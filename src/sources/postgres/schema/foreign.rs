@@ -1,10 +1,13 @@
-//! Foreign data wrappers, servers and user mappings. Options may hold secrets; who may not see them backs up without.
+//! Foreign data wrappers, servers and user mappings. Options may hold secrets; who may not see them backs up without, and is told.
 
 use super::comments::comment;
 use super::quote::{literal, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::error::Result;
+
+const HIDDEN_OPTIONS: &str = "its options, which may hold a password, are not in this backup: it was made by a role that may not see them \
+     (GRANT SELECT ON pg_catalog.pg_user_mapping, or back up as a superuser)";
 
 /// Returns ` OPTIONS (…)` for stored `name=value` options, nothing for none.
 pub(super) fn options(stored: &[String]) -> String {
@@ -66,11 +69,26 @@ pub(super) async fn servers(context: &Context<'_>, oids: &[u32]) -> Result<Rende
 }
 
 pub(super) async fn user_mappings(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT u.umid, u.srvname::text, CASE WHEN u.umuser <> 0 THEN u.usename::text END, u.umoptions \
-               FROM pg_catalog.pg_user_mappings u WHERE u.umid = ANY($1::oid[])";
+    let sees = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')";
+    let sees = query(context.client, "user mappings", sees, &[]).await?;
+    let sql = if sees.first().map_or(Ok(false), |row| row.flag(0))? {
+        "SELECT u.oid, s.srvname::text, CASE WHEN u.umuser <> 0 THEN pg_catalog.pg_get_userbyid(u.umuser)::text END, u.umoptions, true \
+         FROM pg_catalog.pg_user_mapping u JOIN pg_catalog.pg_foreign_server s ON s.oid = u.umserver WHERE u.oid = ANY($1::oid[])"
+    } else {
+        // The view shows no options where it shows none to this role, and where there are none: its own condition tells which.
+        "SELECT u.umid, u.srvname::text, CASE WHEN u.umuser <> 0 THEN u.usename::text END, u.umoptions, u.umoptions IS NOT NULL \
+         OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) \
+         OR (u.umuser = 0 AND pg_catalog.pg_has_role(s.srvowner, 'USAGE')) OR (u.umuser <> 0 AND u.usename = current_user \
+         AND (pg_catalog.pg_has_role(s.srvowner, 'USAGE') OR pg_catalog.has_server_privilege(s.oid, 'USAGE'))) \
+         FROM pg_catalog.pg_user_mappings u JOIN pg_catalog.pg_foreign_server s ON s.oid = u.srvid WHERE u.umid = ANY($1::oid[])"
+    };
     let mut rendered = Rendered::new();
     for row in query(context.client, "user mappings", sql, &[&oids]).await? {
         let user = row.opt(2)?.map_or("PUBLIC".to_owned(), |u| quote_ident(&u));
+        if !row.flag(4)? {
+            let what = format!("USER MAPPING FOR {user} SERVER {}", quote_ident(&row.text(1)?));
+            context.graph.told.add("hidden-options", HIDDEN_OPTIONS, what);
+        }
         let sql = format!(
             "CREATE USER MAPPING FOR {user} SERVER {}{};\n",
             quote_ident(&row.text(1)?),

@@ -5,29 +5,43 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
-use super::acl::{EXPLODED, add, difference};
+use super::acl::{All, EXPLODED, add, difference};
 use super::comments::comment;
 use super::graph::server_version;
 use super::quote::{literal, options_list, quote_ident, setting};
 use super::rows::{Columns, query};
+use super::told::Told;
 use super::{Section, SqlSink, TocItem};
 use crate::error::Result;
+use crate::report::Note;
 
-/// Writes roles (with passwords only where the reader may see them), memberships and settings.
-pub async fn write_globals(client: &Client, sink: &mut dyn SqlSink) -> Result<()> {
-    let mut writer = Writer { client, sink, next: 0 };
-    writer.roles().await?;
+/// Writes roles (with passwords if they are wanted and the reader may see them), memberships and settings.
+///
+/// Returns what the reader may not see and the backup lacks.
+pub async fn write_globals(client: &Client, passwords: bool, sink: &mut dyn SqlSink) -> Result<Vec<Note>> {
+    let mut writer = Writer {
+        client,
+        sink,
+        next: 0,
+        told: Told::default(),
+    };
+    writer.roles(passwords).await?;
     writer.memberships().await?;
     writer.settings().await?;
     writer.tablespaces().await?;
     writer.parameters().await?;
-    writer.labels().await
+    writer.labels().await?;
+    Ok(writer.told.take())
 }
+
+const HIDDEN_PASSWORDS: &str = "the passwords of these roles, if they have some, are not in this backup: it was made by a role that may not read them \
+     (GRANT SELECT ON pg_catalog.pg_authid, or back up as a superuser)";
 
 struct Writer<'a> {
     client: &'a Client,
     sink: &'a mut dyn SqlSink,
     next: u32,
+    told: Told,
 }
 
 impl Writer<'_> {
@@ -41,13 +55,13 @@ impl Writer<'_> {
         TocItem::new(self.next - 1, Section::PreData, kind, name)
     }
 
-    async fn roles(&mut self) -> Result<()> {
+    async fn roles(&mut self, wanted: bool) -> Result<()> {
         let sees = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
         let passwords = query(self.client, "roles", sees, &[])
             .await?
             .first()
             .map_or(Ok(false), |r| r.flag(0))?;
-        let (catalog, password) = if passwords {
+        let (catalog, password) = if passwords && wanted {
             ("pg_authid", "r.rolpassword")
         } else {
             ("pg_roles", "NULL::text")
@@ -60,6 +74,10 @@ impl Writer<'_> {
         for row in query(self.client, "roles", &sql, &[]).await? {
             let raw = row.text(0)?;
             let name = quote_ident(&raw);
+            // Whether a role has a password cannot be seen either. Without LOGIN it is of no use.
+            if wanted && !passwords && row.flag(5)? {
+                self.told.add("hidden-passwords", HIDDEN_PASSWORDS, raw.as_str());
+            }
             let mut sql = format!("CREATE ROLE {name};\nALTER ROLE {name} WITH");
             for (at, word) in [
                 (1, "SUPERUSER"),
@@ -208,7 +226,7 @@ impl Writer<'_> {
             if !options.is_empty() {
                 sql.push_str(&format!("ALTER {what} SET ({});\n", options_list(&options, "")));
             }
-            sql.push_str(&difference(&base, &wanted, &owner, "", &what, 0, ""));
+            sql.push_str(&difference(&base, &wanted, &owner, "", &what, All::never(), ""));
             comment(&mut sql, &what, first.opt(12)?.as_deref());
             self.item("TABLESPACE", &raw, &sql).await?;
         }

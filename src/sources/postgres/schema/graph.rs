@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::catalog::{self, NodeQuery};
 use super::node::{Kind, NONE, Node, class, flag};
 use super::rows::{Columns, failed, query};
-use super::{DataTable, SchemaOptions, order, quote, refresh};
+use super::{DataTable, SchemaOptions, members, order, quote, refresh};
 use crate::error::Result;
 use crate::report::Note;
 
@@ -29,8 +29,12 @@ pub struct Graph {
     /// All names, one after another.
     pub(super) text: String,
     pub(super) schemas: Vec<String>,
-    /// (class, oid, node), sorted.
+    /// (class, oid, node), sorted: what the node is, or is a part of.
     pub(super) lookup: Vec<(u32, u32, u32)>,
+    /// (class, oid, node of the extension), sorted: members of extensions and their parts.
+    pub(super) owners: Vec<(u32, u32, u32)>,
+    /// Parts of extensions' relations that are no work of the extension's script: (class, oid), sorted.
+    added_parts: Vec<(u32, u32)>,
     /// (node, node it depends on), sorted, between containers.
     pub(super) edges: Vec<(u32, u32)>,
     /// Nodes in writing order, those before the data first.
@@ -49,6 +53,10 @@ pub struct Graph {
     pub(super) next_item: AtomicU32,
     /// Numbers of the items that were written, by their nodes.
     pub(super) written: std::sync::Mutex<std::collections::HashMap<u32, u32>>,
+    /// What was found while the definitions were read.
+    pub(super) told: super::told::Told,
+    /// What was written, for [`super::census`].
+    pub(super) accounted: std::sync::Mutex<super::census::Written>,
 }
 
 impl Graph {
@@ -59,10 +67,12 @@ impl Graph {
             ..Self::default()
         };
         graph.version = server_version(client).await?;
+        graph.added_parts = members::added_parts(client).await?;
         for query in catalog::node_queries(graph.version, reads_subscriptions(client).await?) {
             graph.read_nodes(client, &query).await?;
         }
         graph.lookup.sort_unstable();
+        members::read_owners(&mut graph, client).await?;
         graph.read_aliases(client).await?;
         if !options.no_lock {
             graph.lock_tables(client).await?;
@@ -91,6 +101,11 @@ impl Graph {
         &self.notes
     }
 
+    /// Takes what was found while definitions were written: what is not carried, and of which object. To be asked when all is written.
+    pub fn take_findings(&self) -> Vec<Note> {
+        self.told.take()
+    }
+
     /// Returns how many objects the graph holds.
     pub fn object_count(&self) -> usize {
         self.nodes.len()
@@ -108,6 +123,17 @@ impl Graph {
     pub(super) fn find(&self, class: u32, oid: u32) -> Option<u32> {
         let at = self.lookup.binary_search_by_key(&(class, oid), |e| (e.0, e.1)).ok()?;
         self.lookup.get(at).map(|e| e.2)
+    }
+
+    /// Returns the node of the extension that makes the object, if one does.
+    pub(super) fn owner(&self, class: u32, oid: u32) -> Option<u32> {
+        let at = self.owners.binary_search_by_key(&(class, oid), |e| (e.0, e.1)).ok()?;
+        self.owners.get(at).map(|e| e.2)
+    }
+
+    /// Returns the node that has to be there so that the object is: its own, or that of its extension.
+    fn provider(&self, class: u32, oid: u32) -> Option<u32> {
+        self.find(class, oid).or_else(|| self.owner(class, oid))
     }
 
     /// Returns whether the column default or CHECK constraint is printed within its container.
@@ -131,14 +157,14 @@ impl Graph {
             Some(name) => Some(name),
             None => self
                 .node(node.parent)
-                .filter(|p| p.kind != Kind::Schema)
+                .filter(|p| !p.kind.is_schema())
                 .and_then(|p| self.schema(p)),
         }
     }
 
     /// Returns the quoted `schema.name` of a node.
     pub(super) fn qualified(&self, node: &Node) -> String {
-        match self.schema(node).filter(|_| node.kind != Kind::Schema) {
+        match self.schema(node).filter(|_| !node.kind.is_schema()) {
             Some(schema) => quote::qualified(schema, self.name(node)),
             None => quote::quote_ident(self.name(node)),
         }
@@ -203,8 +229,18 @@ impl Graph {
             if (parent_oid != 0 && parent == NONE) || (namespace != 0 && schema_node.is_none()) {
                 continue;
             }
+            // What an extension's script made of its own relations comes with the extension.
+            if self.node(parent).is_some_and(|p| p.kind == Kind::Member)
+                && self.added_parts.binary_search(&(query.class, oid)).is_err()
+            {
+                continue;
+            }
             let schema = schema_node.and_then(|n| self.node(n)).map_or(NONE, |n| n.schema);
-            let bits = u8::try_from(row.col::<i32>(5)?).unwrap_or(0) | if row.flag(6)? { flag::ACL } else { 0 };
+            let mut bits = u8::try_from(row.col::<i32>(5)?).unwrap_or(0) | if row.flag(6)? { flag::ACL } else { 0 };
+            // Nothing is printed within what an extension makes.
+            if self.node(parent).is_some_and(|p| p.kind == Kind::Member) {
+                bits &= !flag::INLINE;
+            }
             let mut node = Node {
                 oid,
                 schema,
@@ -213,7 +249,7 @@ impl Graph {
                 kind,
                 flags: bits,
             };
-            if kind == Kind::Schema {
+            if kind.is_schema() {
                 // A schema's own `schema` is the number of its name; `schema()` of the node itself is not asked.
                 node.schema = u32::try_from(self.schemas.len()).unwrap_or(NONE);
                 self.schemas.push(name.to_owned());
@@ -234,24 +270,31 @@ impl Graph {
     async fn read_aliases(&mut self, client: &Client) -> Result<()> {
         let mut queries = catalog::ALIASES.to_vec();
         if self.version >= 140_000 {
-            queries.push(catalog::MULTIRANGE_ALIASES);
+            // Before the last one: functions of multiranges are told by their type.
+            queries.insert(queries.len().saturating_sub(1), catalog::MULTIRANGE_ALIASES);
         }
         for (act, sql) in queries {
             let no_params: [i32; 0] = [];
             let rows = client.query_raw(sql, no_params).await.map_err(|e| failed(act, e))?;
             tokio::pin!(rows);
-            let mut added = Vec::new();
+            let (mut added, mut owned) = (Vec::new(), Vec::new());
             while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
                 let own = (row.oid(0)?, row.oid(1)?);
-                if let Some(node) = self.find(row.oid(2)?, row.oid(3)?)
-                    && self.find(own.0, own.1).is_none()
-                {
+                let of = (row.oid(2)?, row.oid(3)?);
+                if self.provider(own.0, own.1).is_some() {
+                    continue;
+                }
+                if let Some(node) = self.find(of.0, of.1) {
                     added.push((own.0, own.1, node));
+                } else if let Some(extension) = self.owner(of.0, of.1) {
+                    owned.push((own.0, own.1, extension));
                 }
             }
-            self.lookup.append(&mut added);
-            self.lookup.sort_unstable();
-            self.lookup.dedup_by_key(|e| (e.0, e.1));
+            for (list, added) in [(&mut self.lookup, added), (&mut self.owners, owned)] {
+                list.extend(added);
+                list.sort_unstable();
+                list.dedup_by_key(|e| (e.0, e.1));
+            }
         }
         Ok(())
     }
@@ -281,10 +324,13 @@ impl Graph {
             .map_err(|e| failed("dependencies", e))?;
         tokio::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| failed("dependencies", e))? {
-            let from = self.find(row.oid(0)?, row.oid(1)?);
-            let to = self.find(row.oid(2)?, row.oid(3)?);
+            // What a member needs, its extension needs, which makes all of its members.
+            let (class, oid) = (row.oid(0)?, row.oid(1)?);
+            let from = self.owner(class, oid).or_else(|| self.find(class, oid));
+            let to = self.provider(row.oid(2)?, row.oid(3)?);
             if let (Some(from), Some(to)) = (from, to)
                 && from != to
+                && !self.node(to).is_some_and(|n| n.kind.is_member() && n.parent == from)
             {
                 self.edges.push((from, to));
             }
@@ -370,7 +416,7 @@ impl Graph {
             let (Some(child), Some(parent)) = (child, parent) else {
                 continue;
             };
-            let Some(kind) = self.node(child).map(|n| n.kind) else {
+            let Some(kind) = self.node(child).map(|n| n.kind).filter(|k| !k.is_member()) else {
                 continue;
             };
             let derived = if kind.is_table() {
@@ -471,14 +517,18 @@ impl Graph {
         self.read_configuration_tables(client).await?;
         let mut number = u32::try_from(self.tables.len()).unwrap_or(NONE);
         for node in &self.nodes {
-            if matches!(node.kind, Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView)
-                && !(node.kind == Kind::Table && node.has(flag::DATA))
-            {
+            let relation = matches!(
+                node.kind,
+                Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView | Kind::Member
+            );
+            if relation && !(node.kind == Kind::Table && node.has(flag::DATA)) {
                 number = number.saturating_add(1);
                 self.lock_numbers.push((node.oid, number));
             }
         }
+        // A table that an extension makes and whose rows are the backup's has the number of those rows, which is the lower one.
         self.lock_numbers.sort_unstable();
+        self.lock_numbers.dedup_by_key(|e| e.0);
         Ok(())
     }
 
@@ -573,6 +623,7 @@ impl Graph {
         let rows = query(client, "configuration tables of extensions", sql, &[]).await?;
         for row in referred_first(client, rows).await? {
             let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
+            self.lock_numbers.push((row.oid(0)?, number));
             self.tables.push(DataTable {
                 number,
                 oid: row.oid(0)?,
@@ -594,11 +645,14 @@ impl Graph {
         for row in query(client, "classes that are not carried", &catalog::not_covered(), &[]).await? {
             let (what, count): (String, i64) = (row.text(0)?, row.col(1)?);
             if count > 0 {
-                self.notes.push(Note::new(
-                    "not-covered",
-                    what,
-                    format!("{count} are not in this backup: the class is not carried yet"),
-                ));
+                // No query uses such an index, and pg_dump leaves it out as well: its absence is no loss.
+                let (code, why) = if what == catalog::INVALID_INDEXES {
+                    ("invalid-index", "REINDEX or drop them")
+                } else {
+                    ("not-covered", "the class is not carried yet, or not for this role")
+                };
+                let text = format!("{count} are not in this backup: {why}");
+                self.notes.push(Note::new(code, what, text));
             }
         }
         Ok(())
@@ -610,7 +664,7 @@ impl Graph {
             return ("", "", "", index);
         };
         let parent = self.node(node.parent).map_or("", |p| self.name(p));
-        let schema = if node.kind == Kind::Schema {
+        let schema = if node.kind.is_schema() {
             ""
         } else {
             self.schema(node).unwrap_or("")

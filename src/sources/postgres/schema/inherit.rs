@@ -76,6 +76,20 @@ struct Plan {
     given_up: Vec<usize>,
 }
 
+impl Plan {
+    /// Leaves every column where CREATE TABLE puts it.
+    fn given_up(self) -> Self {
+        Self {
+            given_up: (0..self.late.len())
+                .filter(|&t| self.late.get(t).is_some_and(|l| !l.is_empty()))
+                .collect(),
+            late: vec![BTreeSet::new(); self.late.len()],
+            standalone: self.standalone,
+            additions: Vec::new(),
+        }
+    }
+}
+
 struct Planner<'a> {
     tables: &'a [Table],
     standalone: Vec<bool>,
@@ -241,11 +255,12 @@ fn plan(tables: &[Table]) -> Plan {
             given_up: Vec::new(),
         },
         None => Plan {
-            given_up: (0..tables.len()).filter(|&t| !planner.late[t].is_empty()).collect(),
-            late: vec![BTreeSet::new(); tables.len()],
-            standalone: planner.standalone,
             additions: Vec::new(),
-        },
+            standalone: planner.standalone,
+            late: planner.late,
+            given_up: Vec::new(),
+        }
+        .given_up(),
     }
 }
 
@@ -357,7 +372,16 @@ pub(super) async fn arrange(graph: &mut Graph, client: &Client) -> Result<()> {
                 ..t.clone()
             })
             .collect();
-        let plan = plan(&members);
+        let mut plan = plan(&members);
+        // An extension makes its tables whole: no column of them can come later.
+        let is_member = |oid| {
+            let node = graph.find(class::RELATION, oid).and_then(|i| graph.node(i));
+            node.is_some_and(|n| n.kind.is_member())
+        };
+        let fixed = |(table, late): (&Table, &BTreeSet<usize>)| !late.is_empty() && is_member(table.oid);
+        if members.iter().zip(&plan.late).any(fixed) {
+            plan = plan.given_up();
+        }
         mark(graph, &members, &plan);
         plans.push((members, plan));
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
-use super::acl::{EXPLODED, Entry, add, difference};
+use super::acl::{All, EXPLODED, Entry, add, difference};
 use super::quote::{literal, quote_ident};
 use super::rows::{Columns, query};
 use super::{Graph, Section, SqlSink, TocItem};
@@ -72,6 +72,7 @@ pub async fn write_large_objects(
         }
         sink.item(item(graph, "LARGE OBJECTS", Section::Data, &oids), &text)
             .await?;
+        graph.note_large_objects(oids.len());
     }
 }
 
@@ -123,7 +124,7 @@ pub async fn write_large_object_rights(
                 continue;
             };
             let on = format!("LARGE OBJECT {}", list(&oids));
-            let sql = difference(&base, &wanted, &owner, "", &on, 2, "");
+            let sql = difference(&base, &wanted, &owner, "", &on, All::of(2), "");
             if !sql.is_empty() {
                 sink.item(item(graph, "LARGE OBJECT ACL", Section::PostData, &oids), &sql)
                     .await?;

@@ -9,6 +9,7 @@
 
 mod acl;
 mod catalog;
+mod census;
 mod comments;
 mod constraints;
 mod database;
@@ -20,18 +21,22 @@ mod graph;
 mod indexes;
 mod inherit;
 mod large_objects;
+mod members;
 mod node;
 mod operators;
+mod options;
 mod order;
 mod quote;
 mod refresh;
 mod replication;
+mod roles;
 mod rows;
 mod sequences;
 mod statistics;
 mod system_rights;
 mod tables;
 mod text;
+mod told;
 mod triggers;
 mod types;
 mod views;
@@ -45,7 +50,9 @@ pub(super) use database::change_here;
 pub use globals::write_globals;
 pub use graph::Graph;
 pub use large_objects::{READABLE_SQL, write_large_object_rights, write_large_objects};
+pub(super) use options::COLUMN_OPTIONS;
 pub use quote::{literal, qualified, quote_ident};
+pub use roles::named_roles;
 pub use statistics::write_statistics;
 
 /// Settings of every session that reads a schema or data: one list for leader and workers.

@@ -44,6 +44,10 @@ pub(super) enum Kind {
     Language,
     Collation,
     Extension,
+    /// A schema that an extension made: nothing is written for it, but users make objects in it.
+    MemberSchema,
+    /// A relation that an extension made: nothing is written for it, but users' objects name it.
+    Member,
     Transform,
     ShellType,
     UndefinedType,
@@ -104,7 +108,7 @@ impl Kind {
     /// Returns the word for messages and the table of contents.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Schema => "SCHEMA",
+            Self::Schema | Self::MemberSchema => "SCHEMA",
             Self::Language => "LANGUAGE",
             Self::Collation => "COLLATION",
             Self::Extension => "EXTENSION",
@@ -129,7 +133,7 @@ impl Kind {
             Self::Server => "SERVER",
             Self::UserMapping => "USER MAPPING",
             Self::Sequence => "SEQUENCE",
-            Self::Table => "TABLE",
+            Self::Table | Self::Member => "TABLE",
             Self::ForeignTable => "FOREIGN TABLE",
             Self::View => "VIEW",
             Self::MatView => "MATERIALIZED VIEW",
@@ -164,7 +168,7 @@ impl Kind {
             Self::Schema => 0,
             Self::Language => 1,
             Self::Collation => 2,
-            Self::Extension => 3,
+            Self::Extension | Self::MemberSchema | Self::Member => 3,
             Self::Transform => 4,
             Self::ShellType => 5,
             Self::UndefinedType | Self::BaseType | Self::Enum | Self::Domain | Self::Composite | Self::Range => 6,
@@ -216,6 +220,16 @@ impl Kind {
     /// Returns whether it is a table or a foreign table.
     pub(super) fn is_table(self) -> bool {
         matches!(self, Self::Table | Self::ForeignTable)
+    }
+
+    /// Returns whether it is a schema.
+    pub(super) fn is_schema(self) -> bool {
+        matches!(self, Self::Schema | Self::MemberSchema)
+    }
+
+    /// Returns whether an extension makes it: nothing of it is written.
+    pub(super) fn is_member(self) -> bool {
+        matches!(self, Self::MemberSchema | Self::Member)
     }
 
     /// Returns whether it is a type.

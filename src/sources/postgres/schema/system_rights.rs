@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::acl::{EXPLODED, Entry, add, difference};
+use super::acl::{All, EXPLODED, Entry, add, difference};
 use super::quote::literal;
 use super::rows::{Columns, query};
 use super::write::Context;
@@ -160,7 +160,15 @@ pub(super) async fn write(context: &Context<'_>, sink: &mut dyn SqlSink) -> Resu
                 "" => String::new(),
                 column => format!("({column})"),
             };
-            let sql = difference(&object.base, &object.wanted, &object.owner, "", &object.on, 0, &columns);
+            let sql = difference(
+                &object.base,
+                &object.wanted,
+                &object.owner,
+                "",
+                &object.on,
+                All::never(),
+                &columns,
+            );
             if sql.is_empty() {
                 continue;
             }
@@ -189,6 +197,7 @@ pub(super) async fn labels(context: &Context<'_>, sink: &mut dyn SqlSink) -> Res
             literal(&row.text(3)?)
         );
         sink.item(item(context, "SECURITY LABEL", on), &sql).await?;
+        context.graph.note_labels(1);
     }
     Ok(())
 }

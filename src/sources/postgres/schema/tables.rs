@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use super::comments::comment;
 use super::foreign::options as foreign_options;
 use super::node::class;
+use super::options::{self, Of};
 use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered, relation};
@@ -112,6 +113,10 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     }
     let parents: Vec<u32> = row.col(16)?;
     let names: Vec<String> = parents.iter().filter_map(|&p| relation(context, p)).collect();
+    if names.len() < parents.len() {
+        let message = "inherits from a table that is not in this backup, and comes back without it";
+        context.graph.told.add("not-stored", message, what.as_str());
+    }
     if !names.is_empty() && !standalone {
         sql.push_str(&format!("\nINHERITS ({})", names.join(", ")));
     }
@@ -128,12 +133,7 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     if let Some(am) = row.opt(8)?.filter(|am| am != "heap") {
         sql.push_str(&format!("\nUSING {}", quote_ident(&am)));
     }
-    let mut options = options_list(&row.list(10)?, "");
-    let toast = options_list(&row.list(11)?, "toast.");
-    if !options.is_empty() && !toast.is_empty() {
-        options.push_str(", ");
-    }
-    options.push_str(&toast);
+    let options = options::of_table(context, row.list(10)?, row.list(11)?, &name);
     if !options.is_empty() {
         sql.push_str(&format!("\nWITH ({options})"));
     }
@@ -246,7 +246,8 @@ fn column_settings(context: &Context<'_>, sql: &mut String, table: &str, column:
     if let Some(method) = row.opt(9)? {
         sql.push_str(&format!("{alter} SET COMPRESSION {method};\n"));
     }
-    let options = row.list(10)?;
+    let what = format!("{table} column {}", quote_ident(&column.name));
+    let options = options::known(context, Of::Column, row.list(10)?, &what);
     if !options.is_empty() {
         sql.push_str(&format!("{alter} SET ({});\n", options_list(&options, "")));
     }

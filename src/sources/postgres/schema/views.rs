@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::comments::comment;
 use super::extensions::{needed_column, needs};
 use super::node::{class, flag};
+use super::options::{self, Of};
 use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered, relation};
@@ -36,7 +37,8 @@ pub(super) async fn views(context: &Context<'_>, oids: &[u32], body: bool) -> Re
         let mut sql = if split && !body {
             placeholder(&name, &columns)
         } else {
-            definition(&name, &row.text(3)?, &row.list(4)?, body)
+            let options = options::known(context, Of::View, row.list(4)?, &name);
+            definition(&name, &row.text(3)?, &options, body)
         };
         if !body {
             context.owner(&mut sql, &format!("VIEW {name}"), &row.text(5)?);
@@ -133,10 +135,12 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
     );
     let sql = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.pg_get_viewdef(c.oid), c.reloptions, t.reloptions, am.amname::text, ts.spcname::text, \
-         pg_catalog.pg_get_userbyid(c.relowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), {settings}, {} \
+         pg_catalog.pg_get_userbyid(c.relowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), {settings}, {}, {}, {} \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
          LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid LEFT JOIN pg_catalog.pg_tablespace ts ON ts.oid = c.reltablespace WHERE c.oid = ANY($1::oid[])",
-        needed_column(class::RELATION, "c.oid")
+        needed_column(class::RELATION, "c.oid"),
+        column_options("a.attname::text"),
+        column_options("x.stored")
     );
     let mut columns = columns(context, oids).await?;
     let mut rendered = Rendered::new();
@@ -148,11 +152,9 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
         if let Some(am) = row.opt(6)?.filter(|am| am != "heap") {
             sql.push_str(&format!(" USING {}", quote_ident(&am)));
         }
-        let mut options = row.list(4)?;
-        options = vec![options_list(&options, ""), options_list(&row.list(5)?, "toast.")];
-        options.retain(|o| !o.is_empty());
+        let options = options::of_table(context, row.list(4)?, row.list(5)?, &name);
         if !options.is_empty() {
-            sql.push_str(&format!(" WITH ({})", options.join(", ")));
+            sql.push_str(&format!(" WITH ({options})"));
         }
         if let Some(space) = row.opt(7)? {
             sql.push_str(&format!(" TABLESPACE {}", quote_ident(&space)));
@@ -160,6 +162,16 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
         sql.push_str(&format!(" AS\n{}\n  WITH NO DATA;\n", body_text(&row.text(3)?)));
         for setting in row.list(10)? {
             sql.push_str(&format!("ALTER {what} ALTER COLUMN {setting};\n"));
+        }
+        for (column, option) in row.list(12)?.iter().zip(row.list(13)?) {
+            let column = quote_ident(column);
+            let options = options::known(context, Of::Column, vec![option], &format!("{what} column {column}"));
+            if !options.is_empty() {
+                sql.push_str(&format!(
+                    "ALTER {what} ALTER COLUMN {column} SET ({});\n",
+                    options_list(&options, "")
+                ));
+            }
         }
         context.owner(&mut sql, &what, &row.text(8)?);
         needs(&mut sql, &what, &row.list(11)?);
@@ -173,6 +185,14 @@ pub(super) async fn matviews(context: &Context<'_>, oids: &[u32]) -> Result<Rend
         rendered.insert(oid, sql);
     }
     Ok(rendered)
+}
+
+/// A column of a query: `what` of each option of a column of relation `c`.
+fn column_options(what: &str) -> String {
+    format!(
+        "ARRAY(SELECT {what} FROM pg_catalog.pg_attribute a, pg_catalog.unnest(a.attoptions) x(stored) \
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum, x.stored)"
+    )
 }
 
 pub(super) fn refreshes(context: &Context<'_>, oids: &[u32]) -> Rendered {

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::graph::Graph;
 use super::node::{Kind, Node, class, flag};
 use super::{
-    Section, SqlSink, TocItem, acl, constraints, database, extensions, foreign, functions, indexes, operators,
+    Section, SqlSink, TocItem, acl, constraints, database, extensions, foreign, functions, indexes, members, operators,
     replication, sequences, system_rights, tables, text, triggers, types, views,
 };
 use crate::error::Result;
@@ -165,7 +165,13 @@ impl Graph {
                 item.weight = item.weight.saturating_mul(4);
             }
             items.insert(index, item.id);
+            let parent = self.node(node.parent).filter(|p| p.kind == Kind::Member);
+            let sql = match parent {
+                Some(table) => members::unless_there(self, table, node, &sql),
+                None => sql,
+            };
             sink.item(item, &sql).await?;
+            self.note_written(index, &sql);
         }
         Ok(())
     }
@@ -204,10 +210,7 @@ impl Graph {
             None => self.name(node).to_owned(),
         };
         TocItem {
-            schema: self
-                .schema(node)
-                .filter(|_| node.kind != Kind::Schema)
-                .map(str::to_owned),
+            schema: self.schema(node).filter(|_| !node.kind.is_schema()).map(str::to_owned),
             ..TocItem::new(self.take_item_id(), section, kind, name)
         }
     }
@@ -243,7 +246,10 @@ impl Graph {
                         .skip(start)
                         .take_while(|e| e.0 == index)
                         .map(|e| e.1)
-                        .filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table)),
+                        .filter(|&i| {
+                            self.node(i)
+                                .is_some_and(|n| matches!(n.kind, Kind::Table | Kind::Member))
+                        }),
                 );
                 self.with_partitions(&mut relations);
             }
@@ -343,6 +349,7 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
     match kind {
         Kind::Schema => extensions::schemas(context, oids).await,
         Kind::Extension => extensions::extensions(context, oids).await,
+        Kind::MemberSchema | Kind::Member => Ok(Rendered::new()),
         Kind::ShellType => Ok(types::shells(context, oids)),
         Kind::Enum => types::enums(context, oids).await,
         Kind::Domain => types::domains(context, oids).await,
