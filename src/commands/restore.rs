@@ -64,7 +64,7 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
         let redis = match &target {
             Target::Redis(url) => {
                 let restore = redis_restore(session, options, source, url, reader.clone())?;
-                let plan = session.or_cancelled(restore.plan()).await;
+                let plan = session.or_cancelled(Box::pin(restore.plan())).await;
                 let plan = plan.with_context(|| format!("plan the restore of source \"{}\"", source.name))?;
                 Some((restore, plan))
             }
@@ -345,7 +345,7 @@ async fn restore_source(
         }
         Target::Database(url) => {
             let restore = database_restore(session, options, source, manifest, &url, reader)?;
-            let done = restore.run().await?;
+            let done = Box::pin(restore.run()).await?;
             Ok(
                 json!({ "source": source.name, "into": crate::config::redact_url(&url), "bytes": done.bytes,
                 "failed": done.failed.len(), "report": done }),

@@ -75,7 +75,9 @@ async fn options_that_only_one_server_knows_stay_there() {
         "SET allow_system_table_mods = on; CREATE VIEW v AS SELECT 1 AS one;
          UPDATE pg_attribute SET attoptions = '{colour=red}' WHERE attrelid = 't'::regclass AND attnum = 2;
          UPDATE pg_class SET reloptions = '{fillfactor=70,sparkle=on}' WHERE oid = 't'::regclass;
-         UPDATE pg_class SET reloptions = '{security_barrier=true,shiny=on}' WHERE oid = 'v'::regclass;",
+         UPDATE pg_class SET reloptions = '{security_barrier=true,shiny=on}' WHERE oid = 'v'::regclass;
+         CREATE FUNCTION f() RETURNS int LANGUAGE sql SET work_mem = '5MB' AS 'SELECT 1';
+         UPDATE pg_proc SET proconfig = '{work_mem=5MB,pg_fnver=7}' WHERE oid = 'f'::regproc;",
     );
     let (code, text) = said(&program, &["backup", &url(&cluster, "admin", &name)]);
     assert_eq!(code, 2, "{text}");
@@ -84,9 +86,14 @@ async fn options_that_only_one_server_knows_stay_there() {
     }
     let shown = program.json(&["show", &id(&text)]);
     let counts = &shown["snapshot"]["sources"][0]["outcome"]["note_counts"];
-    assert_eq!(counts["unknown-option"], 3, "{shown}");
+    assert!(text.contains("setting \"pg_fnver\""), "{text}");
+    assert_eq!(counts["unknown-option"], 4, "{shown}");
     cluster.psql("postgres", &format!("DROP DATABASE {copy}"));
     program.expect(0, &["restore", &id(&text), "--into", &url(&cluster, "admin", &copy)]);
+    assert_eq!(
+        cluster.psql(&copy, "SELECT proconfig, f() FROM pg_proc WHERE oid = 'f'::regproc"),
+        "{work_mem=5MB}|1\n"
+    );
     let options = "SELECT relname, reloptions FROM pg_class WHERE relname IN ('t', 'v') ORDER BY 1";
     assert_eq!(
         cluster.psql(&copy, options),
@@ -287,7 +294,7 @@ async fn an_object_in_a_schema_of_the_system_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_role_may_not_see_is_named() {
     let (cluster, program) = (Cluster::start(), program());
-    let (name, _) = database(
+    let (name, copy) = database(
         &cluster,
         "CREATE ROLE reader LOGIN PASSWORD 'secret'; CREATE ROLE app LOGIN PASSWORD 'x';
          CREATE EXTENSION postgres_fdw; CREATE SERVER sv FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'h');
@@ -310,6 +317,15 @@ async fn what_a_role_may_not_see_is_named() {
         (&1.into(), &1.into()),
         "{shown}"
     );
+
+    // Whoever restores it hears of it again.
+    let (code, restored) = said(
+        &program,
+        &["restore", &id(&text), "--into", &url(&cluster, "admin", &copy)],
+    );
+    assert_eq!(code, 0, "{restored}");
+    let again = restored.lines().filter(|l| l.contains("not-in-backup")).count();
+    assert_eq!(again, 2, "{restored}");
 
     // Passwords can be left out, then they are not missed.
     let (_, text) = said(

@@ -21,10 +21,14 @@ use super::url::ConnectOptions;
 use super::waiting;
 use crate::archive::{ArchiveWriter, EntryMeta, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::report::Note;
 use crate::sources::{BackupContext, Finding, Notes, Source, SourceOutcome};
 
 /// Name of the stream record that carries [`ServerFacts`]; it has no members.
 pub(super) const FACTS: &str = "postgres";
+
+/// Notes of what is missing that a backup keeps, at most.
+const MAX_LACKS: usize = 100;
 
 /// A PostgreSQL database to back up.
 #[derive(Debug, Clone)]
@@ -76,26 +80,26 @@ impl PostgresSource {
             .await
             .context("look for large objects")?;
         let helpers = leader.helpers(&self.options, parallel).await;
-        let sql = write_sql(
-            (&notes, !self.no_role_passwords),
-            &leader,
-            &helpers,
-            &writer,
-            objects.as_ref(),
-        )
-        .await?;
+        let passwords = !self.no_role_passwords;
+        let (sql, mut lacks) = write_sql(passwords, &leader, &helpers, &writer, objects.as_ref()).await?;
         drop(helpers);
         let readable_only = objects.as_ref().is_some_and(|plan| plan.readable_only);
         let census = leader.graph.census(&leader.client, readable_only).await;
         census.context("compare the backup with the catalogs")?;
-        leader
-            .graph
-            .take_findings()
-            .into_iter()
-            .for_each(|note| notes.add(note));
+        lacks.extend(leader.graph.take_findings());
+        for note in &lacks {
+            notes.add(note.clone());
+        }
         let mut tables = CopyTable::all(&leader.client, leader.graph.tables()).await?;
         tables.extend(objects.map(large_objects::Plan::table));
-        writer.finish_stream(facts_record(&leader.facts)?).await?;
+        // Whoever restores must hear of it as well, and the manifest has only its count.
+        lacks.extend(leader.graph.notes().iter().filter(|n| n.code == "not-covered").cloned());
+        lacks.truncate(MAX_LACKS);
+        let facts = ServerFacts {
+            lacks,
+            ..leader.facts.clone()
+        };
+        writer.finish_stream(facts_record(&facts)?).await?;
 
         reporter.phase(&name, "data");
         reporter.begin(&name, Some(tables.iter().map(CopyTable::bytes).sum()));
@@ -171,19 +175,19 @@ impl Source for PostgresSource {
     }
 }
 
-/// Writes all SQL before the data: definitions are read from the current catalogs, so the sooner the better.
+/// Writes all SQL before the data: definitions are read from the current catalogs, so the sooner the better. Returns what was written, and what
+/// could not be seen.
 async fn write_sql(
-    (notes, passwords): (&Notes, bool),
+    passwords: bool,
     leader: &Leader,
     helpers: &[Client],
     writer: &ArchiveWriter,
     objects: Option<&large_objects::Plan>,
-) -> Result<Vec<TextResult>> {
+) -> Result<(Vec<TextResult>, Vec<Note>)> {
     let mut streams = SqlStreams::new(writer.clone());
     let hidden = schema::write_globals(&leader.client, passwords, &mut streams)
         .await
         .context("read roles and settings of the server")?;
-    hidden.into_iter().for_each(|note| notes.add(note));
     for (name, section) in [
         (PRE_DATA, Section::PreData),
         (SEQUENCES, Section::Data),
@@ -214,7 +218,7 @@ async fn write_sql(
     schema::write_statistics(&leader.graph, &leader.client, &mut streams)
         .await
         .context("write planner statistics")?;
-    streams.finish().await
+    Ok((streams.finish().await?, hidden))
 }
 
 fn facts_record(facts: &ServerFacts) -> Result<StreamRecord> {

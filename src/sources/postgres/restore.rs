@@ -143,6 +143,10 @@ impl PostgresRestore {
         self.target.search_path.clone_from(&self.options.search_path);
         let started = Instant::now();
         let (contents, toc, facts) = self.open().await?;
+        for lack in facts.iter().flat_map(|f| &f.lacks) {
+            let note = Note::new("not-in-backup", lack.object.as_str(), lack.message.as_str());
+            self.reporter.note(&self.task, note);
+        }
         let looked = look(&self.target).await;
         let (admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
         self.refuse_target(&look)?;

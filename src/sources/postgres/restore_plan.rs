@@ -154,6 +154,9 @@ impl PostgresRestore {
                 });
             }
         }
+        let lacks = facts.lacks.iter();
+        plan.warnings
+            .extend(lacks.map(|l| format!("not in the backup: {}: {}", l.object, l.message)));
         let (source, target) = (facts.version_num / 10_000, major(&plan.target_version));
         if source > target && target > 0 {
             plan.warnings.push(format!(

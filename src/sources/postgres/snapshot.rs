@@ -87,6 +87,9 @@ pub(super) struct ServerFacts {
     /// The roles that this database names. None in backups of older versions, and where they are very many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
+    /// What the backup lacks, as it was told when it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Note>,
 }
 
 impl ServerFacts {
@@ -261,6 +264,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         tablespace: text(17),
         needs_known: true,
         roles: None,
+        lacks: Vec::new(),
     })
 }
 

@@ -67,7 +67,7 @@ pub async fn verify_restored(scratch: Scratch) -> Result<RestoreReport> {
         task: task.clone(),
         cancel: scratch.cancel,
     };
-    let done = restore.run().await;
+    let done = Box::pin(restore.run()).await;
     let dropped = drop_scratch(&server, &name).await;
     if let Err(error) = &dropped {
         let text = format!("could not be dropped: {}", error.chain());

@@ -3,16 +3,39 @@
 use super::comments::comment;
 use super::extensions::{needed_column, needs};
 use super::node::class;
-use super::quote::{literal, qualified};
+use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::error::Result;
+
+/// A column of a query: settings of function `p` that its server does not know itself. A name with a dot may be an extension's that is
+/// not loaded.
+const UNKNOWN_SETTINGS: &str = "ARRAY(SELECT x.name FROM pg_catalog.unnest(p.proconfig) c(stored), \
+     LATERAL (SELECT pg_catalog.split_part(c.stored, '=', 1) AS name) x WHERE x.name !~ '[.]' AND pg_catalog.current_setting(x.name, true) IS NULL)";
+
+/// Returns a definition without one of its settings, each of which the server prints on a line before the body.
+fn without_setting(definition: &str, setting: &str) -> String {
+    let line = format!("\n SET {} TO ", quote_ident(setting));
+    let body = ["\nAS ", "\nBEGIN ATOMIC", "\nRETURN "];
+    let body = body.iter().filter_map(|word| definition.find(word)).min();
+    let head = definition.get(..body.unwrap_or(definition.len())).unwrap_or(definition);
+    let Some(start) = head.find(&line) else {
+        return definition.to_owned();
+    };
+    let rest = definition.get(start + line.len()..).unwrap_or_default();
+    let end = rest.find('\n').unwrap_or(rest.len());
+    format!(
+        "{}{}",
+        definition.get(..start).unwrap_or_default(),
+        rest.get(end..).unwrap_or_default()
+    )
+}
 
 pub(super) async fn functions(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = format!(
         "SELECT p.oid, pg_catalog.pg_get_functiondef(p.oid), n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), \
                p.prokind::text, pg_catalog.pg_get_userbyid(p.proowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = p.oid AND ds.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND ds.objsubid = 0), \
-               {} FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::oid[])",
+               {}, {UNKNOWN_SETTINGS} FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::oid[])",
         needed_column(class::PROC, "p.oid")
     );
     let mut rendered = Rendered::new();
@@ -22,6 +45,11 @@ pub(super) async fn functions(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         let mut sql = row.text(1)?;
         sql.truncate(sql.trim_end().len());
         sql.push_str(";\n");
+        for setting in row.list(9)? {
+            let message = format!("setting \"{setting}\" is none that the server knows and is not carried");
+            context.graph.told.add("unknown-option", message, what.as_str());
+            sql = without_setting(&sql, &setting);
+        }
         context.owner(&mut sql, &what, &row.text(6)?);
         needs(&mut sql, &what, &row.list(8)?);
         comment(&mut sql, &what, row.opt(7)?.as_deref());
@@ -132,4 +160,19 @@ pub(super) async fn aggregates(context: &Context<'_>, oids: &[u32]) -> Result<Re
         rendered.insert(row.oid(0)?, sql);
     }
     Ok(rendered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_taken_out_of_the_head_alone() {
+        let text = "CREATE OR REPLACE FUNCTION \"public\".\"f\"()\n RETURNS integer\n LANGUAGE \"sql\"\n SET \"odd\" TO '1'\n SET \"work_mem\" TO '5MB'\n\
+            AS $function$\n SET \"odd\" TO '1'\n SET \"work_mem\" TO '5MB'\n$function$;\n";
+        let without = without_setting(text, "odd");
+        assert_eq!(without.len(), text.len() - "\n SET \"odd\" TO '1'".len());
+        assert!(without.contains("\"sql\"\n SET \"work_mem\""), "{without}");
+        assert_eq!(without_setting(&without, "odd"), without);
+    }
 }

@@ -349,7 +349,6 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
     match kind {
         Kind::Schema => extensions::schemas(context, oids).await,
         Kind::Extension => extensions::extensions(context, oids).await,
-        Kind::MemberSchema | Kind::Member => Ok(Rendered::new()),
         Kind::ShellType => Ok(types::shells(context, oids)),
         Kind::Enum => types::enums(context, oids).await,
         Kind::Domain => types::domains(context, oids).await,
@@ -377,7 +376,7 @@ async fn render(context: &Context<'_>, kind: Kind, oids: &[u32]) -> Result<Rende
         Kind::Trigger => triggers::triggers(context, oids).await,
         Kind::Policy => triggers::policies(context, oids).await,
         Kind::EventTrigger => triggers::event_triggers(context, oids).await,
-        Kind::DefaultAcl => Ok(Rendered::new()),
+        Kind::MemberSchema | Kind::Member | Kind::DefaultAcl => Ok(Rendered::new()),
         Kind::UndefinedType => types::undefined(context, oids).await,
         Kind::BaseType => types::base_types(context, oids).await,
         Kind::Language => text::languages(context, oids).await,
