@@ -243,7 +243,7 @@ async fn rights(connection: &mut Connection, method: Method) -> Result<Option<Fi
     Ok(Some(Finding {
         level: FindingLevel::Error,
         message: error.context("ask for an RDB alone (REPLCONF)").chain(),
-        hint: Some("Give the user +psync +replconf +ping +info.".to_owned()),
+        hint: Some("Give the user +psync +replconf +ping +info +acl|list +config|get +module|list.".to_owned()),
     }))
 }
 

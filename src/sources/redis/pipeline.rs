@@ -351,10 +351,10 @@ fn count(tally: &mut Tally, one: Sent, reply: Reply, meaning: &Meaning) -> Resul
     let conflict = meaning.conflict;
     let (error, number) = match reply {
         Reply::Error(text) => (Some(text), None),
-        Reply::Integer(number) => (None, Some(number)),
         Reply::Simple(text) if text == "OK" => (None, None),
         // Whatever else a SELECT is answered by, it is no OK.
         other if matches!(one, Sent::Select(_)) => (Some(format!("{other:?}")), None),
+        Reply::Integer(number) => (None, Some(number)),
         _ => (None, None),
     };
     match (one, error) {

@@ -69,7 +69,8 @@ pub(super) fn server_error(text: &str) -> Error {
         ),
         "NOPERM" => (
             ErrorKind::Denied,
-            "A backup needs +psync +replconf +ping +info; ACL SETUSER NAME on >PASSWORD +psync +replconf +ping +info.",
+            "ACL SETUSER NAME on >PASSWORD +psync +replconf +ping +info +acl|list +config|get +module|list gives the rights of a \
+             backup.",
         ),
         "LOADING" => (
             ErrorKind::Unavailable,
