@@ -70,7 +70,7 @@ fn a_run_stopped_beyond_its_lease_after_its_manifest_takes_it_back_and_says_so()
 fn a_run_stopped_beyond_its_lease_while_it_reads_fails_by_itself_and_says_so() {
     let program = with_tree(20 << 20);
     let config = format!(
-        "[repository]\nurl = \"file://{}\"\nrate_limit = \"64KiB/s\"\n",
+        "[repository]\nurl = \"file://{}\"\nrate_limit = \"256KiB/s\"\n",
         program.path("repo").display()
     );
     std::fs::write(program.path("slow.toml"), config).unwrap();
