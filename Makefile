@@ -1,14 +1,15 @@
 # make test    all tests, on real servers that tests/servers/setup.sh installs; ends with the runner's count
 # make check   format, lints, dependency audit
 # make demo    the main job on real servers, with proof and a table
+# make soak    what takes too long for every change: all majors of PostgreSQL, its regression database, kills, damage, random data
 # make bench   the measurements of docs/measurements.md, one script each (long; see benches/)
 
 SHELL := /bin/bash
 
-.PHONY: help build test check fmt lint audit demo servers bench clean
+.PHONY: help build test check fmt lint audit demo servers soak bench clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -5
 
 build:
 	cargo build --release --bin wirevault
@@ -32,6 +33,11 @@ audit:
 
 demo:
 	@demo/demo.sh
+
+SOAKS := majors regression kill damage redis_fuzz
+
+soak:
+	@for script in $(SOAKS); do echo "== $$script"; benches/$$script.sh || exit 1; done
 
 BENCHES := memory kill damage by_hand latency pg_dump pg_speed one_table many_tables big_rows pgbench regression majors sqlite redis \
 	redis_fuzz run_real scratch

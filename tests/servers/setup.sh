@@ -37,6 +37,23 @@ if [ -z "$(distribution_postgres)" ]; then
     fi
     apt_install postgresql postgresql-contrib
 fi
+# Tests run on the newest minor release: what a security release changes must not wait for a user to find it. Asked for once
+# a day; where no package list can be fetched, what is installed stays.
+newest=$dir/.newest-minors
+if [ "$(cat "$newest" 2>/dev/null)" != "$(date +%F)" ]; then
+    major=$(distribution_postgres | sed 's#.*/\([0-9]*\)/bin#\1#')
+    upgrade=(env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --only-upgrade --no-install-recommends)
+    if as_root apt-get -qq update >/dev/null 2>&1; then
+        as_root "${upgrade[@]}" "postgresql-$major" "postgresql-client-$major" >/dev/null
+        if [ -f "$dir/forky/.made" ] && [ "$(id -u)" = 0 ]; then
+            chroot "$dir/forky" apt-get -qq -o Acquire::Check-Valid-Until=false update >/dev/null 2>&1 &&
+                chroot "$dir/forky" "${upgrade[@]}" postgresql-18 >/dev/null 2>&1 || say "the chroot's PostgreSQL stays as it is"
+        fi
+        date +%F >"$newest"
+    else
+        say "package lists cannot be fetched: PostgreSQL stays as it is"
+    fi
+fi
 pg=$(distribution_postgres)
 
 moto=$dir/moto
