@@ -17,6 +17,7 @@ use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
 use crate::sources::postgres::{self, PostgresRestore, RestoreOptions, RestorePlan, Selection};
 use crate::sources::redis::{RedisPlan, RedisRestore, RedisRestoreOptions, stored};
+use crate::sources::sqlite::plan::{self, SqlitePlan};
 use crate::sources::sqlite::restore as sqlite;
 
 /// One source and where it goes.
@@ -27,6 +28,8 @@ struct Step<'a> {
     target: Target,
     /// For a database, what was found out about its target.
     plan: Option<RestorePlan>,
+    /// The same for a SQLite database, where it is looked at beforehand.
+    file: Option<SqlitePlan>,
     /// The same for a Redis server.
     redis: Option<(RedisRestore, RedisPlan)>,
 }
@@ -70,11 +73,18 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
             }
             _ => None,
         };
+        let file = match &target {
+            Target::File(path) if options.dry_run || selected.len() > 1 => {
+                look_at_file(session, options, source, path, &reader).await?
+            }
+            _ => None,
+        };
         steps.push(Step {
             source,
             reader,
             target,
             plan,
+            file,
             redis,
         });
     }
@@ -140,6 +150,33 @@ async fn undo(
         done.push(json!({ "source": source.name, "into": crate::config::redact_url(&url), "report": undone }));
     }
     said(json!({ "snapshot": manifest.id, "undone": done }), text, Status::Done)
+}
+
+/// Says how a SQLite database comes back.
+fn file_options(options: &args::Restore, source: &ManifestSource) -> sqlite::SqliteRestoreOptions {
+    sqlite::SqliteRestoreOptions {
+        task: source.name.clone(),
+        replace: options.clean,
+        ..Default::default()
+    }
+}
+
+/// Looks at the place of a SQLite database, and refuses what the restore itself would refuse. Archived objects are not
+/// read for that.
+async fn look_at_file(
+    session: &Session,
+    options: &args::Restore,
+    source: &ManifestSource,
+    path: &Path,
+    reader: &ArchiveReader,
+) -> Result<Option<SqlitePlan>> {
+    let how = file_options(options, source);
+    match session.or_cancelled(plan::plan(reader, path, &how)).await {
+        Err(error) if options.dry_run && error.kind() == ErrorKind::Archived => Ok(None),
+        other => other
+            .map(Some)
+            .with_context(|| format!("plan the restore of source \"{}\"", source.name)),
+    }
 }
 
 /// Puts together the restore of a database.
@@ -309,11 +346,7 @@ async fn restore_source(
         }
         Target::File(path) => {
             make_parents(&path)?;
-            let how = sqlite::SqliteRestoreOptions {
-                task: source.name.clone(),
-                replace: options.clean,
-                ..Default::default()
-            };
+            let how = file_options(options, source);
             let done = sqlite::restore(reader, &path, &how, session.reporter.clone(), session.cancel.clone())
                 .await
                 .map_err(|error| match error.kind() {
@@ -369,7 +402,7 @@ fn planned(step: &Step<'_>) -> Value {
     };
     let stored = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
     let bytes = step.plan.as_ref().map(|plan| plan.bytes).or(stored);
-    json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan,
+    json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan, "sqlite": step.file,
         "redis": step.redis.as_ref().map(|(_, plan)| plan) })
 }
 
@@ -377,6 +410,33 @@ fn planned(step: &Step<'_>) -> Value {
 fn is_damaged(one: &Value) -> bool {
     let lines = one.pointer("/integrity/damaged").and_then(Value::as_array);
     lines.is_some_and(|lines| !lines.is_empty())
+}
+
+/// What is said of the place of a SQLite database before it is restored.
+fn sqlite_plan_text(one: &Value) -> String {
+    let Some(plan) = one.get("sqlite").filter(|plan| plan.is_object()) else {
+        return String::new();
+    };
+    let number = |name: &str| plan.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let replaces = plan.get("replaces") == Some(&Value::Bool(true));
+    let mut text = format!(
+        "  {}; {} of {} free\n",
+        if replaces {
+            "replaces the file there, which is kept beside"
+        } else {
+            "nothing is there"
+        },
+        crate::config::format_bytes(number("bytes")),
+        crate::config::format_bytes(number("free_bytes")),
+    );
+    match (replaces, number("hidden_processes")) {
+        (true, 0) => text.push_str("  nobody has it open\n"),
+        (true, hidden) => text.push_str(&format!(
+            "  nobody was seen to have it open; {hidden} processes could not be looked into\n"
+        )),
+        (false, _) => {}
+    }
+    text
 }
 
 /// What SQLite says of a database that came back as it was stored.
@@ -462,6 +522,7 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
         if !field("previous").is_empty() {
             text.push_str(&format!("  what was there before is kept in {}\n", field("previous")));
         }
+        text.push_str(&sqlite_plan_text(one));
         text.push_str(&integrity_text(one));
         text.push_str(&redis_text(one));
         text.push_str(&volumes::text(one));

@@ -54,6 +54,7 @@ mod retention;
 mod run;
 mod several;
 mod sqlite;
+mod sqlite_plan;
 mod sqlite_random;
 mod sqlite_readers;
 mod sqlite_unchecked;

@@ -118,7 +118,9 @@ fn fingerprint(watched: &[Watched]) -> u64 {
             Watched::Sqlite(path) => {
                 let mut log = path.clone().into_os_string();
                 log.push("-wal");
-                (facts(path), facts(Path::new(&log))).hash(&mut hasher);
+                // An empty one says nothing: a backup of a resting database makes one, and takes it away.
+                let log = facts(Path::new(&log)).filter(|(_, size, ..)| *size > 0);
+                (facts(path), log).hash(&mut hasher);
             }
         }
     }
@@ -129,4 +131,23 @@ fn fingerprint(watched: &[Watched]) -> u64 {
 fn facts(path: &Path) -> Option<(u64, u64, i64, i64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_empty_wal_does_not_change_the_fingerprint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        std::fs::write(&path, b"database").unwrap();
+        let watched = [Watched::Sqlite(path)];
+        let before = fingerprint(&watched);
+        std::fs::write(dir.path().join("app.db-wal"), b"").unwrap();
+        assert_eq!(fingerprint(&watched), before);
+        std::fs::write(dir.path().join("app.db-wal"), b"frames").unwrap();
+        assert_ne!(fingerprint(&watched), before);
+    }
 }

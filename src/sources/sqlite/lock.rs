@@ -102,18 +102,18 @@ impl Drop for ReadLock {
     }
 }
 
+/// Returns whether somebody holds SQLite's shared lock on a database: a connection in WAL mode does it while it is open,
+/// others while they read or write.
+pub(super) fn is_held(path: &Path, id: FileId) -> Result<bool> {
+    let probe = ReadLock::open(path, id)?;
+    let mut lock = describe(libc::F_WRLCK, SHARED)?;
+    fcntl(probe.file(), FcntlArg::F_OFD_GETLK(&mut lock)).map_err(std::io::Error::from)?;
+    Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+}
+
 /// Sets or drops a lock without waiting. Returns whether it was granted.
-fn set(file: &File, kind: libc::c_int, (start, len): (i64, i64)) -> Result<bool> {
-    let number = |value: libc::c_int| {
-        libc::c_short::try_from(value).map_err(|e| Error::new(ErrorKind::Other, "number of a lock").with_cause(e))
-    };
-    let lock = libc::flock {
-        l_type: number(kind)?,
-        l_whence: number(libc::SEEK_SET)?,
-        l_start: start,
-        l_len: len,
-        l_pid: 0,
-    };
+fn set(file: &File, kind: libc::c_int, range: (i64, i64)) -> Result<bool> {
+    let lock = describe(kind, range)?;
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
             Ok(_) => return Ok(true),
@@ -129,4 +129,17 @@ fn set(file: &File, kind: libc::c_int, (start, len): (i64, i64)) -> Result<bool>
             }
         }
     }
+}
+
+fn describe(kind: libc::c_int, (start, len): (i64, i64)) -> Result<libc::flock> {
+    let number = |value: libc::c_int| {
+        libc::c_short::try_from(value).map_err(|e| Error::new(ErrorKind::Other, "number of a lock").with_cause(e))
+    };
+    Ok(libc::flock {
+        l_type: number(kind)?,
+        l_whence: number(libc::SEEK_SET)?,
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    })
 }

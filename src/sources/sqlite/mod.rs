@@ -9,6 +9,7 @@ mod integrity;
 mod inuse;
 mod lock;
 mod open;
+pub mod plan;
 mod private;
 mod read;
 pub mod registry;

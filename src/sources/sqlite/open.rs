@@ -107,6 +107,15 @@ impl Drop for Opened {
     }
 }
 
+/// Closes what was kept open of a database, if this process has no connection to it.
+pub(super) fn close_unused(id: FileId) {
+    if let Some(ours) = table().get_or_insert_default().get(&id) {
+        close_if_unused(ours, id);
+    } else {
+        lock::close_kept(id);
+    }
+}
+
 fn close_if_unused(ours: &Connections, id: FileId) {
     if ours.count == 0 {
         lock::close_kept(id);
@@ -135,9 +144,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.shared = None;
-        if let Some(ours) = table().get_or_insert_default().get(&self.id) {
-            close_if_unused(ours, self.id);
-        }
+        close_unused(self.id);
     }
 }
 

@@ -95,7 +95,7 @@ pub async fn restore(
         }
         let temporary = companion(&target, ".restore.tmp");
         let bytes = facts.page_size.saturating_mul(facts.page_count);
-        check_space(&target, bytes)?;
+        check_space(parent(&target), bytes)?;
         let file = claim(&temporary)?;
         let mut beside = Beside(Some(temporary.clone()));
         runtime.block_on(receive(&reader, &facts, &file, &options, &reporter, &cancel))?;
@@ -203,11 +203,11 @@ async fn receive(
     Ok(())
 }
 
-fn check_space(target: &Path, bytes: u64) -> Result<()> {
-    let parent = parent(target);
-    let space = rustix::fs::statvfs(parent)
+/// Returns the bytes that are free in a directory, if they are enough.
+pub(super) fn check_space(directory: &Path, bytes: u64) -> Result<u64> {
+    let space = rustix::fs::statvfs(directory)
         .map_err(|e| Error::from(std::io::Error::from(e)))
-        .with_context(|| format!("look at \"{}\"", parent.display()))?;
+        .with_context(|| format!("look at \"{}\"", directory.display()))?;
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     if free < bytes {
         return Err(Error::new(
@@ -220,7 +220,7 @@ fn check_space(target: &Path, bytes: u64) -> Result<()> {
         )
         .with_hint("Free space, or restore into a file elsewhere."));
     }
-    Ok(())
+    Ok(free)
 }
 
 /// Gives the new file journal mode, owner and mode: those of the old file, or else those of the backup.

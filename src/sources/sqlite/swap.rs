@@ -57,7 +57,8 @@ fn is_in_wal_mode(held: &Connection) -> bool {
         .is_ok_and(|mode| mode == "wal")
 }
 
-fn in_use(holders: &[String]) -> Error {
+/// Says that somebody has the old database open; `holders` are those that were seen.
+pub(super) fn in_use(holders: &[String]) -> Error {
     let who = match holders {
         [] => String::new(),
         some => format!(": {}", some.join(", ")),
