@@ -163,6 +163,9 @@ const LOSSES: &[&str] = &[
     "cluster-not-known",
     "role-not-known",
     "module-data-not-stored",
+    // PostgreSQL: what changed while it was read.
+    "changed-types",
+    "changed-definitions",
 ];
 
 /// Notes of a snapshot of a Redis server that is not all of its keys, so that the server is not emptied after it.

@@ -6,7 +6,8 @@ use tokio_postgres::Client;
 use wirevault::Result;
 use wirevault::report::Note;
 use wirevault::sources::postgres::open_client;
-use wirevault::sources::postgres::schema::{self, Graph, SchemaOptions, Section, SqlSink, TocItem};
+use wirevault::sources::postgres::schema::{Graph, SchemaOptions, Section, SqlSink, TocItem};
+use wirevault::sources::postgres::settings::{self, Context, Session};
 
 use crate::support::postgres::Cluster;
 use crate::support::program::Program;
@@ -123,7 +124,10 @@ async fn taken(
     sections: &[Section],
 ) -> (Vec<(TocItem, String)>, Vec<String>, Vec<Note>) {
     let client: Client = open_client(&cluster.options(database)).await.unwrap();
-    client.batch_execute(schema::SESSION_SQL).await.unwrap();
+    client
+        .batch_execute(&settings::sql(Session::Reading, &Context::none()))
+        .await
+        .unwrap();
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     client.batch_execute(begin).await.unwrap();
     let mut graph = Graph::read(&client, &SchemaOptions::default()).await.unwrap();

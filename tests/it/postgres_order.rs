@@ -6,7 +6,8 @@ use std::path::Path;
 use async_trait::async_trait;
 use tokio_postgres::{Client, NoTls};
 use wirevault::Result;
-use wirevault::sources::postgres::schema::{self, Graph, SchemaOptions, Section, SqlSink, TocItem};
+use wirevault::sources::postgres::schema::{Graph, SchemaOptions, Section, SqlSink, TocItem};
+use wirevault::sources::postgres::settings::{self, Context, Session};
 
 use crate::support::postgres::Cluster;
 use crate::support::program::Program;
@@ -69,7 +70,10 @@ async fn connect(cluster: &Cluster, database: &str) -> Client {
 }
 
 async fn items(client: &Client) -> Vec<(TocItem, String)> {
-    client.batch_execute(schema::SESSION_SQL).await.unwrap();
+    client
+        .batch_execute(&settings::sql(Session::Reading, &Context::none()))
+        .await
+        .unwrap();
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     client.batch_execute(begin).await.unwrap();
     let graph = Graph::read(client, &SchemaOptions::default()).await.unwrap();

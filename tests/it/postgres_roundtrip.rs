@@ -10,7 +10,7 @@ use wirevault::archive::writer::ArchiveOptions;
 use wirevault::archive::{ArchiveInfo, ArchiveReader, ArchiveWriter, Compression, Pipeline};
 use wirevault::memory::{MIB, MemoryPlan};
 use wirevault::report::{Note, Reporter, SharedReporter, silent};
-use wirevault::sources::postgres::schema::SESSION_SQL;
+use wirevault::sources::postgres::settings::{self, Context, Session};
 use wirevault::sources::postgres::{
     ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions, table_digest,
 };
@@ -93,7 +93,10 @@ async fn back_up_as(
 /// Returns rows and digest of every table.
 async fn digests(cluster: &Cluster, name: &str) -> BTreeMap<String, (u64, String)> {
     let mut connection = Connection::open(&cluster.options(name)).await.unwrap();
-    connection.execute(SESSION_SQL).await.unwrap();
+    connection
+        .execute(&settings::sql(Session::Reading, &Context::none()))
+        .await
+        .unwrap();
     let tables = "SELECT oid::pg_catalog.regclass::text FROM pg_catalog.pg_class WHERE relkind = 'r' AND relnamespace::pg_catalog.regnamespace::text !~ '^(\"?pg_|\"?information)'";
     let tables = connection.query(tables).await.unwrap();
     let mut found = BTreeMap::new();
@@ -107,7 +110,7 @@ async fn digests(cluster: &Cluster, name: &str) -> BTreeMap<String, (u64, String
     found
 }
 
-async fn extract(store: &SharedStore, archives: &[ArchiveInfo], into: &Path) {
+pub(crate) async fn extract(store: &SharedStore, archives: &[ArchiveInfo], into: &Path) {
     for info in archives {
         let bytes = store.get(&info.archive.key, 1 << 30).await.unwrap();
         let tar = into.join("archive.tar");
@@ -124,7 +127,7 @@ async fn extract(store: &SharedStore, archives: &[ArchiveInfo], into: &Path) {
 }
 
 /// Does by hand what the head of `restore.sql` says.
-fn join(directory: &Path) {
+pub(crate) fn join(directory: &Path) {
     let script = std::fs::read_to_string(directory.join("restore.sql")).unwrap();
     for command in script.lines().filter_map(|l| l.strip_prefix("--   for ")) {
         let status = Command::new("sh")

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tokio_postgres::{Client, NoTls};
 use wirevault::Result;
 use wirevault::sources::postgres::schema::{self, Graph, SchemaOptions, Section, SqlSink, TocItem};
+use wirevault::sources::postgres::settings::{self, Context, Session};
 
 use crate::support::program::Program;
 
@@ -198,7 +199,10 @@ impl SqlSink for Collected {
 }
 
 async fn read(client: &Client) -> (Graph, Vec<(TocItem, String)>) {
-    client.batch_execute(schema::SESSION_SQL).await.unwrap();
+    client
+        .batch_execute(&settings::sql(Session::Reading, &Context::none()))
+        .await
+        .unwrap();
     client
         .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await

@@ -39,6 +39,11 @@ impl Cluster {
 
     /// Starts a cluster of its own.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As `start`, with more in the server's environment.
+    pub(crate) fn start_with(environment: &[(&str, &Path)]) -> Self {
         let bin = find_bin();
         let directory = tempfile::Builder::new().prefix("wirevault-pg").tempdir().unwrap();
         let data = directory.path().join("data");
@@ -85,6 +90,7 @@ impl Cluster {
             start
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null());
+            start.envs(environment.iter().copied());
             if start.status().is_ok_and(|s| s.success()) {
                 return Self { directory, bin, port };
             }

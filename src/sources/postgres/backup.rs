@@ -5,22 +5,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::Client;
 
+use super::catalog_moves::moved;
 use super::check;
 use super::copy_table::CopyTable;
-use super::large_objects;
+use super::definitions::Defined;
 use super::pooler;
 use super::restore_script;
-use super::schema::{self, Section};
+use super::settings::{self, Session};
 use super::snapshot::{Leader, ServerFacts};
-use super::sql_streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, SqlStreams};
 use super::table_stream::TextResult;
 use super::tables::{TableReaders, TableResult, read_all};
 use super::url::ConnectOptions;
 use super::waiting;
 use crate::archive::{ArchiveWriter, EntryMeta, StreamRecord};
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::report::Note;
 use crate::sources::{BackupContext, Finding, Notes, Source, SourceOutcome};
 
@@ -74,24 +73,14 @@ impl PostgresSource {
         let notes = Arc::new(Notes::new(&name, Arc::clone(&reporter)));
         reporter.phase(&name, "schema");
         pooler::refuse(&self.options).await?;
-        let leader = Leader::open(&self.options, &notes).await?;
-        leader.graph.notes().iter().for_each(|note| notes.add(note.clone()));
-        let objects = large_objects::Plan::read(&leader.client, &notes)
-            .await
-            .context("look for large objects")?;
-        let helpers = leader.helpers(&self.options, parallel).await;
         let passwords = !self.no_role_passwords;
-        let (sql, mut lacks) = write_sql(passwords, &leader, &helpers, &writer, objects.as_ref()).await?;
-        drop(helpers);
-        let readable_only = objects.as_ref().is_some_and(|plan| plan.readable_only);
-        let census = leader.graph.census(&leader.client, readable_only).await;
-        census.context("compare the backup with the catalogs")?;
-        lacks.extend(leader.graph.take_findings());
-        for note in &lacks {
-            notes.add(note.clone());
-        }
-        let mut tables = CopyTable::all(&leader.client, leader.graph.tables()).await?;
-        tables.extend(objects.map(large_objects::Plan::table));
+        let defined = Defined::new(&self.options, &writer, (parallel, passwords), &notes).await?;
+        let Defined {
+            leader,
+            tables,
+            sql,
+            mut lacks,
+        } = defined;
         // Whoever restores must hear of it as well, and the manifest has only its count.
         lacks.extend(leader.graph.notes().iter().filter(|n| n.code == "not-covered").cloned());
         lacks.truncate(MAX_LACKS);
@@ -131,6 +120,7 @@ impl PostgresSource {
         drop(readers);
         // The snapshot was needed until here.
         if let Some(leader) = leader {
+            warn_of_moves(&leader, &self.options, &notes).await?;
             leader.end().await?;
         }
 
@@ -175,50 +165,22 @@ impl Source for PostgresSource {
     }
 }
 
-/// Writes all SQL before the data: definitions are read from the current catalogs, so the sooner the better. Returns what was written, and what
-/// could not be seen.
-async fn write_sql(
-    passwords: bool,
-    leader: &Leader,
-    helpers: &[Client],
-    writer: &ArchiveWriter,
-    objects: Option<&large_objects::Plan>,
-) -> Result<(Vec<TextResult>, Vec<Note>)> {
-    let mut streams = SqlStreams::new(writer.clone());
-    let hidden = schema::write_globals(&leader.client, passwords, &mut streams)
-        .await
-        .context("read roles and settings of the server")?;
-    for (name, section) in [
-        (PRE_DATA, Section::PreData),
-        (SEQUENCES, Section::Data),
-        (LARGE_OBJECTS, Section::Data),
-        (POST_DATA, Section::PostData),
-    ] {
-        if name == LARGE_OBJECTS {
-            let Some(plan) = objects else { continue };
-            streams.next_stream(name).await?;
-            schema::write_large_objects(&leader.graph, &leader.client, plan.readable_only, &mut streams)
-                .await
-                .context("write large objects")?;
-            continue;
-        }
-        streams.next_stream(name).await?;
-        leader
-            .graph
-            .write(&leader.client, helpers, section, &mut streams)
-            .await
-            .with_context(|| format!("write {name}"))?;
+/// Says so if the labels of an enum or the shape of a row type were changed while rows were read: they are printed as they are now.
+async fn warn_of_moves(leader: &Leader, options: &ConnectOptions, notes: &Notes) -> Result<()> {
+    let mut scout = settings::open(options, Session::Reading).await?;
+    for catalog in moved(&leader.client, &mut scout, true).await? {
+        let what = if catalog == "pg_enum" {
+            "an enum"
+        } else {
+            "a composite type"
+        };
+        let text = format!(
+            "{what} was changed while rows were read: rows may not fit to its stored definition; back up again"
+        );
+        notes.add(Note::new("changed-types", &options.database, text));
     }
-    if let Some(plan) = objects {
-        schema::write_large_object_rights(&leader.graph, &leader.client, plan.readable_only, &mut streams)
-            .await
-            .context("write rights of large objects")?;
-    }
-    streams.next_stream(STATISTICS).await?;
-    schema::write_statistics(&leader.graph, &leader.client, &mut streams)
-        .await
-        .context("write planner statistics")?;
-    Ok((streams.finish().await?, hidden))
+    scout.close().await;
+    Ok(())
 }
 
 fn facts_record(facts: &ServerFacts) -> Result<StreamRecord> {
@@ -271,7 +233,7 @@ async fn write_scripts(
     let objects = tables.iter().find(|t| t.pieces.is_some());
     let objects = objects.and_then(|t| Some((t, results.iter().find(|r| r.number == t.table.number)?)));
     let objects = objects.map(|(table, result)| restore_script::large_object_lines(table, &result.parts));
-    let main = restore_script::main_script(sql, joins.number, data.number, objects.as_deref());
+    let main = restore_script::main_script(sql, joins.number, data.number, objects.as_deref(), &facts.context);
     write_entry(writer, "restore.sql", main.as_bytes(), now).await
 }
 

@@ -4,13 +4,19 @@ use super::connection::Connection;
 use super::pooler::{self, Pooler};
 use super::schema;
 use super::server_error::sqlstate;
+use super::settings::{self, Session};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Result};
 use crate::sources::{Finding, FindingLevel};
 
 /// Looks at a database without reading data.
 pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
+    let stands = pooler::look(options).await?;
     let mut connection = Connection::open(options).await?;
+    // What is set in a session of somebody else's would stay there.
+    if stands != Pooler::Transaction {
+        settings::set(&mut connection, Session::Asking, &options.context).await?;
+    }
     let finding = |level, message: String, hint: Option<&str>| Finding {
         level,
         message,
@@ -80,7 +86,7 @@ pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
     }
     findings.extend(long_snapshot(&mut connection, text(7) == "t").await?);
     findings.extend(unreadable(&mut connection).await?);
-    findings.extend(pooled(&mut connection, options).await?);
+    findings.extend(pooled(&mut connection, options, stands).await?);
     connection.close().await;
     Ok(findings)
 }
@@ -226,7 +232,7 @@ async fn unreadable(connection: &mut Connection) -> Result<Vec<Finding>> {
 }
 
 /// Tells of a pooler, and tries whether a snapshot can be shared.
-async fn pooled(connection: &mut Connection, options: &ConnectOptions) -> Result<Option<Finding>> {
+async fn pooled(connection: &mut Connection, options: &ConnectOptions, stands: Pooler) -> Result<Option<Finding>> {
     let finding = |level, message: String, hint: Option<&str>| {
         Some(Finding {
             level,
@@ -234,7 +240,7 @@ async fn pooled(connection: &mut Connection, options: &ConnectOptions) -> Result
             hint: hint.map(str::to_owned),
         })
     };
-    match pooler::look(options).await? {
+    match stands {
         Pooler::Transaction => {
             let refusal = pooler::refusal();
             return Ok(finding(FindingLevel::Error, refusal.chain(), refusal.hint()));

@@ -18,18 +18,24 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::connection::{Connection, Husk};
 use super::server_error::ServerError;
 use super::sessions::open_patiently;
+use super::settings::{self, Session};
 use super::transport::Transport;
 use super::url::ConnectOptions;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens a connection and puts a client on it. The client's task ends when the client is dropped.
 pub async fn open_client(options: &ConnectOptions) -> Result<Client> {
-    open_lent(options).await.map(|(client, _)| client)
+    let (client, _) = lend(open_patiently(options).await?, options).await?;
+    Ok(client)
 }
 
-/// As [`open_client`], and returns what gives the connection back.
-pub(super) async fn open_lent(options: &ConnectOptions) -> Result<(Client, Lent)> {
-    let connection = open_patiently(options).await?;
+/// As [`open_client`], with the settings of a session that reads; returns what gives the connection back, too.
+pub(super) async fn open_reading_client(options: &ConnectOptions) -> Result<(Client, Lent)> {
+    lend(settings::open(options, Session::Reading).await?, options).await
+}
+
+/// Puts a client on a connection that is at rest.
+async fn lend(connection: Connection, options: &ConnectOptions) -> Result<(Client, Lent)> {
     let parameters = connection.parameters().clone();
     let key = connection.key();
     let (transport, husk) = connection.lend();

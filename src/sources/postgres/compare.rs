@@ -11,7 +11,7 @@ use super::keep_going::{ROWS, costs_only_its_table};
 use super::load::TableData;
 use super::row_digest::{RowDigest, RowHasher};
 use super::schema::qualified;
-use super::sessions::open_worker;
+use super::sessions::open_reading_worker;
 use super::statements::FailedItem;
 use super::url::ConnectOptions;
 use crate::archive::StreamRecord;
@@ -54,7 +54,7 @@ pub(super) async fn compare_all(
     let (queue_of, families_of, failed_of) = (&queue, &families, &failed);
     let work = |number| async move {
         let (queue, families, failed) = (queue_of, families_of, failed_of);
-        let Some(mut connection) = open_worker(options, number).await? else {
+        let Some(mut connection) = open_reading_worker(options, number).await? else {
             return Ok(());
         };
         loop {

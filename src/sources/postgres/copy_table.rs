@@ -13,6 +13,7 @@ use super::binary_copy::CopyFormat;
 use super::client::client_error;
 use super::large_objects::{self, Pieces};
 use super::schema::{DataTable, qualified, quote_ident};
+use super::settings;
 use crate::error::{Context as _, Result};
 
 /// Built-in types whose binary image is stable, with their arrays: `pg_type.dat` gives the OIDs.
@@ -35,6 +36,8 @@ pub(super) struct CopyTable {
     pub(super) format: CopyFormat,
     /// Set for the large objects.
     pub(super) pieces: Option<Pieces>,
+    /// Its quoted name of now, where its schema was renamed behind the snapshot.
+    pub(super) place: Option<String>,
 }
 
 /// A range of pages, or of OIDs: from, and the one after the last (none: to the end).
@@ -50,6 +53,7 @@ impl CopyTable {
             table,
             format,
             pieces: None,
+            place: None,
         }
     }
 
@@ -74,12 +78,13 @@ impl CopyTable {
     pub(super) fn label(&self) -> String {
         match self.pieces {
             Some(_) => "large objects".to_owned(),
-            None => format!("table {}", self.qualified()),
+            None => format!("table {}", qualified(&self.table.schema, &self.table.name)),
         }
     }
 
     pub(super) fn qualified(&self) -> String {
-        qualified(&self.table.schema, &self.table.name)
+        let stored = || qualified(&self.table.schema, &self.table.name);
+        self.place.clone().unwrap_or_else(stored)
     }
 
     /// Returns the table that a reader locks.
@@ -151,7 +156,7 @@ impl CopyTable {
 
     /// Returns what the record of the stream keeps: enough to load it and to read it again in the same way.
     pub(super) fn facts(&self) -> serde_json::Value {
-        let mut facts = serde_json::json!({ "format": self.format, "settings": pinned_settings() });
+        let mut facts = serde_json::json!({ "format": self.format, "settings": settings::row_settings() });
         let more = match &self.pieces {
             Some(pieces) => serde_json::json!({ "pieces": pieces.name() }),
             None => serde_json::json!({
@@ -177,14 +182,6 @@ pub(super) fn ctid_condition(range: Range) -> String {
         .to
         .map_or_else(String::new, |to| format!(" AND ctid < '({to},0)'::pg_catalog.tid"));
     format!("ctid >= '({},0)'::pg_catalog.tid{end}", range.from)
-}
-
-/// Settings that the rows' text depends on, kept beside their digest.
-fn pinned_settings() -> serde_json::Value {
-    serde_json::json!({
-        "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "TimeZone": "UTC", "extra_float_digits": "3",
-        "bytea_output": "hex", "client_encoding": "UTF8"
-    })
 }
 
 /// Returns the tables that have a column whose type's binary image may differ elsewhere.

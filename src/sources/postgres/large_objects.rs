@@ -13,7 +13,6 @@ use super::copy_table::{CopyTable, Range, ctid_condition};
 use super::schema::{DataTable, READABLE_SQL};
 use crate::error::{Context as _, Error, Result};
 use crate::report::Note;
-use crate::sources::Notes;
 
 /// Name of the stream.
 pub(super) const STREAM: &str = "large-objects";
@@ -103,7 +102,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Looks at the large objects of the database; none if there are none. Objects without rights are noted.
-    pub(super) async fn read(client: &Client, notes: &Notes) -> Result<Option<Self>> {
+    pub(super) async fn read(client: &Client, notes: &mut Vec<Note>) -> Result<Option<Self>> {
         let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata), \
             pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT'), \
             pg_catalog.pg_relation_size('pg_catalog.pg_largeobject') / pg_catalog.current_setting('block_size')::int8, \
@@ -155,11 +154,12 @@ impl Plan {
             },
             format: CopyFormat::Binary,
             pieces: Some(self.pieces),
+            place: None,
         }
     }
 }
 
-async fn name_unreadable(client: &Client, notes: &Notes) -> Result<()> {
+async fn name_unreadable(client: &Client, notes: &mut Vec<Note>) -> Result<()> {
     let sql = format!(
         "SELECT o.oid, count(*) OVER () FROM pg_catalog.pg_largeobject_metadata o WHERE NOT {READABLE_SQL} ORDER BY 1 LIMIT {NAMED_OBJECTS}"
     );
@@ -168,7 +168,7 @@ async fn name_unreadable(client: &Client, notes: &Notes) -> Result<()> {
     for row in &rows {
         let oid: u32 = row.try_get(0).map_err(client_error)?;
         total = row.try_get(1).map_err(client_error)?;
-        notes.add(Note::new(
+        notes.push(Note::new(
             "degraded",
             format!("large object {oid}"),
             "is not in this backup: the role has no right to read it",
@@ -179,7 +179,7 @@ async fn name_unreadable(client: &Client, notes: &Notes) -> Result<()> {
             "{} more are not in this backup: the role has no right to read them",
             total - NAMED_OBJECTS
         );
-        notes.add(Note::new("degraded", "large objects", text));
+        notes.push(Note::new("degraded", "large objects", text));
     }
     Ok(())
 }

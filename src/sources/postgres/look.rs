@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::create_database::{COLUMNS, Made};
 use super::server_error::sqlstate;
-use super::sessions::{self, Role, TOO_MANY, open_patiently, open_within};
+use super::sessions::{self, Role, TOO_MANY, open_within};
+use super::settings::{self, Session};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
@@ -36,7 +37,7 @@ impl Look {
 /// Looks whether the database exists; returns the maintenance connection too. No two sessions are open at once.
 pub(super) async fn look(wanted: &ConnectOptions) -> Result<(Connection, Look)> {
     let mut look = Look::default();
-    match open_patiently(wanted).await {
+    match settings::open(wanted, Session::Asking).await {
         Ok(mut connection) => {
             look = look_at(&mut connection).await.context("look at the target")?;
             connection.close().await;
@@ -87,7 +88,7 @@ pub(super) async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {
     if let Some(connection) = first_of(wanted, &names, &mut first).await? {
         return Ok(connection);
     }
-    let mut itself = match open_patiently(wanted).await {
+    let mut itself = match settings::open(wanted, Session::Asking).await {
         Ok(connection) => connection,
         Err(error) => return Err(no_database(first.unwrap_or(error))),
     };
@@ -102,7 +103,7 @@ pub(super) async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {
     itself.close().await;
     match first_of(wanted, &names, &mut first).await? {
         Some(connection) => Ok(connection),
-        None => settled(open_patiently(wanted).await?).await,
+        None => settled(settings::open(wanted, Session::Asking).await?).await,
     }
 }
 
@@ -122,10 +123,10 @@ async fn first_of(wanted: &ConnectOptions, names: &[String], first: &mut Option<
 
 /// The connection rests while the database is filled: no limit of server or role may end it.
 async fn settled(mut connection: Connection) -> Result<Connection> {
-    let sql = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN \
-               ('statement_timeout', 'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'); \
-               SELECT pg_catalog.set_config('default_transaction_read_only', 'off', false)";
-    connection.execute(sql).await.context("set up the session")?;
+    let context = settings::Context::none();
+    settings::set(&mut connection, Session::Asking, &context)
+        .await
+        .context("set up the session")?;
     Ok(connection)
 }
 

@@ -147,6 +147,7 @@ impl PostgresRestore {
             let note = Note::new("not-in-backup", lack.object.as_str(), lack.message.as_str());
             self.reporter.note(&self.task, note);
         }
+        self.target.context = facts.as_ref().map(|f| f.context.clone()).unwrap_or_default();
         let looked = look(&self.target).await;
         let (admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
         self.refuse_target(&look)?;

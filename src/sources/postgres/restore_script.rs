@@ -9,28 +9,25 @@ use super::binary_copy::CopyFormat;
 use super::copy_table::CopyTable;
 use super::large_objects;
 use super::schema::{DataTable, qualified, quote_ident};
+use super::settings::{self, Context, Session};
 use super::sql_streams::{GLOBALS, LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES};
 use super::table_stream::{PartResult, TextResult};
 
-/// Head of every script.
-const SESSION: &str = "\\set ON_ERROR_STOP on\n\
-SET client_encoding = 'UTF8';\n\
-SET standard_conforming_strings = on;\n\
-SET check_function_bodies = off;\n\
-SET xmloption = content;\n\
-SET client_min_messages = warning;\n\
-SET row_security = off;\n\
-SET statement_timeout = 0;\n\
-SET lock_timeout = 0;\n\
-SELECT pg_catalog.set_config('search_path', '', false);\n";
-
 /// Returns the text of `restore.sql`. There are `join_scripts` scripts `restore/join-0000.sh` and following, and
 /// `data_scripts` scripts `restore/0000.sql` and following; `objects` loads large objects.
-pub(super) fn main_script(sql: &[TextResult], join_scripts: u32, data_scripts: u32, objects: Option<&str>) -> String {
-    let mut text = String::from(
+pub(super) fn main_script(
+    sql: &[TextResult],
+    join_scripts: u32,
+    data_scripts: u32,
+    objects: Option<&str>,
+    context: &Context,
+) -> String {
+    let globals = sql.iter().find(|s| s.name == GLOBALS);
+    let mut text = format!(
         "-- Restores this database with psql alone. Create an empty database, then, in the extracted directory:\n\
          --   psql -X -d DATABASE -f restore.sql\n\
-         -- Roles and settings of the whole server stand in globals.sql/ and are not run from here.\n",
+         -- Roles and settings of the whole server stand in {}/ and are not run from here.\n",
+        globals.map_or(GLOBALS, |s| s.prefix.as_str())
     );
     if join_scripts > 0 {
         text.push_str(
@@ -38,7 +35,14 @@ pub(super) fn main_script(sql: &[TextResult], join_scripts: u32, data_scripts: u
              --   for script in restore/join-*.sh; do sh \"$script\"; done\n",
         );
     }
-    text.push_str(SESSION);
+    text.push_str("\\set ON_ERROR_STOP on\n");
+    text.push_str(&settings::sql(Session::Writing, context));
+    let found = settings::context_sql(context);
+    if !found.is_empty() {
+        text.push_str("-- What expressions found at the source; a server that lacks one of these says so and goes on.\n\\set ON_ERROR_STOP off\n");
+        text.extend(found);
+        text.push_str("\\set ON_ERROR_STOP on\n");
+    }
     include_stream(&mut text, sql, PRE_DATA);
     for number in 0..data_scripts {
         let _ = writeln!(text, "\\ir restore/{number:04}.sql");
@@ -54,7 +58,7 @@ pub(super) fn main_script(sql: &[TextResult], join_scripts: u32, data_scripts: u
 }
 
 fn include_stream(text: &mut String, streams: &[TextResult], name: &str) {
-    let Some(stream) = streams.iter().find(|s| s.prefix == name && name != GLOBALS) else {
+    let Some(stream) = streams.iter().find(|s| s.name == name && name != GLOBALS) else {
         return;
     };
     for file in files(&stream.prefix, stream.chunks, &stream.joined) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::server_error::sqlstate;
+use super::settings::{self, Session};
 use super::statements::{open_session, set_up};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Result};
@@ -43,6 +44,21 @@ pub(super) async fn open_worker(options: &ConnectOptions, number: usize) -> Resu
     match Connection::open(options).await {
         Ok(connection) => set_up(connection, options).await.map(Some),
         Err(error) if sqlstate(&error) == Some(TOO_MANY) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`open_worker`], of a session that reads.
+pub(super) async fn open_reading_worker(options: &ConnectOptions, number: usize) -> Result<Option<Connection>> {
+    let patience = if number == 0 { PATIENCE } else { Duration::ZERO };
+    match open_within(options, patience).await {
+        Ok(mut connection) => {
+            settings::set(&mut connection, Session::Reading, &options.context)
+                .await
+                .context("set up the session")?;
+            Ok(Some(connection))
+        }
+        Err(error) if number > 0 && sqlstate(&error) == Some(TOO_MANY) => Ok(None),
         Err(error) => Err(error),
     }
 }

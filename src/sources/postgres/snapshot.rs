@@ -1,29 +1,25 @@
 //! The leader: one read-only transaction whose snapshot every reader of the backup shares.
 //!
 //! The leader keeps its transaction open until the last reader is done, so a reader that lost its connection can come
-//! back to the very same snapshot. Tables are locked against change of shape (ACCESS SHARE) before their definitions
-//! are read.
-
-use std::time::Duration;
+//! back to the very same snapshot. Tables are locked (ACCESS SHARE) before the snapshot is taken, see [`super::table_locks`],
+//! and so before their definitions are read.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::client::{Lent, client_error, open_client, open_lent};
+use super::client::{Lent, client_error, open_reading_client};
 use super::connection::Connection;
-use super::schema::{Graph, SESSION_SQL, SchemaOptions, named_roles};
+use super::schema::{Graph, SchemaOptions, named_roles};
 use super::server_error::sqlstate;
 use super::sessions::open_patiently;
+use super::settings::{self, Session};
+use super::table_locks::{self, Locking};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::report::Note;
-use crate::sources::Notes;
 
 /// How long one attempt waits for table locks, in seconds.
 const LOCK_TIMEOUT_S: u32 = 30;
-
-/// Attempts at locking all tables, each with a new snapshot.
-const LOCK_ATTEMPTS: u32 = 5;
 
 /// The open snapshot.
 #[derive(Debug)]
@@ -81,6 +77,9 @@ pub(super) struct ServerFacts {
     /// `search_path` of a new session; empty if the backup does not say.
     #[serde(default)]
     pub search_path: String,
+    /// What expressions of the source find.
+    #[serde(default)]
+    pub context: settings::Context,
     /// Whether the table of contents says what items before the data need, too.
     #[serde(default)]
     pub needs_known: bool,
@@ -100,58 +99,45 @@ impl ServerFacts {
 }
 
 impl Leader {
-    /// Takes the snapshot, reads the graph and locks its tables; names whoever blocks, and tries again.
-    pub(super) async fn open(options: &ConnectOptions, notes: &Notes) -> Result<Self> {
-        let mut attempt = 1;
-        loop {
-            let error = match Self::attempt(options).await {
-                Ok(leader) => return Ok(leader),
-                Err(error) => error,
-            };
-            // XX000 and 42704 are how a definition function fails on an object that was changed meanwhile.
-            let again = matches!(sqlstate(&error), Some("55P03" | "XX000" | "42704" | "42P01" | "40P01"));
-            if !again || attempt == LOCK_ATTEMPTS {
-                return Err(error.context("open a snapshot"));
-            }
-            if sqlstate(&error) == Some("55P03") {
-                let blockers = blockers(options).await.unwrap_or_default();
-                notes.add(Note::new(
-                    "waiting",
-                    &options.database,
-                    format!("tables are locked by {blockers}; trying again"),
-                ));
-            }
-            attempt += 1;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    async fn attempt(options: &ConnectOptions) -> Result<Self> {
-        let (client, lent) = open_lent(options).await?;
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {SESSION_SQL} SET lock_timeout = '{LOCK_TIMEOUT_S}s';{}",
-            encoding_sql(options, &client).await?
-        );
-        client
-            .batch_execute(&begin)
-            .await
-            .map_err(client_error)
-            .context("begin the snapshot's transaction")?;
+    /// Locks the tables, takes the snapshot and reads the graph; none if a table was changed between snapshot and lock. The
+    /// scout is a session without a snapshot of its own, if there is room for one.
+    pub(super) async fn open((client, lent): (Client, Lent), scout: Option<&mut Connection>) -> Result<Option<Self>> {
+        let process = one_row(&client, "SELECT pg_catalog.pg_backend_pid()").await?;
+        let process_id: i32 = process.first().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+        // A look before the transaction, for whoever has no scout.
+        let seen = match scout {
+            Some(_) => Vec::new(),
+            None => table_locks::tables(&client).await?,
+        };
+        // From here to the facts nothing may run that takes a snapshot.
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET lock_timeout = '{LOCK_TIMEOUT_S}s'");
+        let begun = client.batch_execute(&begin).await.map_err(client_error);
+        begun.context("begin the snapshot's transaction")?;
+        let mut locking = Locking {
+            client: &client,
+            process_id,
+            scout,
+        };
+        let locked = locking.lock_all(&seen).await?;
         let mut facts = read_facts(&client).await.context("export the snapshot")?;
-        let graph = Graph::read(&client, &SchemaOptions::default())
-            .await
-            .context("read the schema")?;
+        let locked = match locked {
+            Some(locked) => locked,
+            None => locking.own_locks().await?,
+        };
+        let options = SchemaOptions {
+            locked,
+            ..SchemaOptions::default()
+        };
+        let graph = Graph::read(&client, &options).await.context("read the schema")?;
         facts.roles = named_roles(&client).await.context("read the schema")?;
-        client
-            .batch_execute("SET lock_timeout = 0")
-            .await
-            .map_err(client_error)?;
-        Ok(Self {
+        let late: Vec<u32> = graph.table_oids().filter(|oid| !options.locked.contains(oid)).collect();
+        let still = locking.stand_still(&late).await.context("compare with the snapshot")?;
+        Ok(still.then_some(Self {
             client,
             lent,
             graph,
             facts,
-        })
+        }))
     }
 }
 
@@ -162,15 +148,29 @@ const MANY_OBJECTS: usize = 5_000;
 const MAX_HELPERS: usize = 3;
 
 impl Leader {
+    /// Names what would hide damage and could not be turned off.
+    pub(super) async fn unpinned(&self) -> Result<Vec<Note>> {
+        let sql = "SELECT name FROM pg_catalog.pg_settings WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure') AND setting = 'on'";
+        let rows = self.client.query(sql, &[]).await.map_err(client_error)?;
+        let note = |row: &tokio_postgres::Row| {
+            let name: String = row.try_get(0).map_err(client_error)?;
+            let text = "is on for this role and only a superuser may turn it off: damaged pages are read as if they were empty or sound";
+            Ok(Note::new("unreadable", name, text))
+        };
+        rows.iter().map(note).collect()
+    }
+
     /// Opens further sessions on the snapshot for reading definitions; as many as the server gives.
     pub(super) async fn helpers(&self, options: &ConnectOptions, parallel: usize) -> Vec<Client> {
         let mut helpers = Vec::new();
         if self.graph.object_count() < MANY_OBJECTS {
             return helpers;
         }
-        let sql = format!("{} SET lock_timeout = '2s'", import_sql(&self.facts));
+        let sql = format!("{}; SET lock_timeout = '2s'", import_sql(&self.facts));
         for _ in 1..parallel.min(MAX_HELPERS + 1) {
-            let Ok(client) = open_client(options).await else { break };
+            let Ok((client, _)) = open_reading_client(options).await else {
+                break;
+            };
             if client.batch_execute(&sql).await.is_err() {
                 break;
             }
@@ -206,17 +206,6 @@ impl Leader {
     }
 }
 
-async fn encoding_sql(_options: &ConnectOptions, client: &Client) -> Result<&'static str> {
-    let encoding = one_row(client, "SHOW server_encoding").await?;
-    // Bytes of an SQL_ASCII database have no encoding to convert from.
-    let ascii = encoding.first().is_some_and(|v| v == "SQL_ASCII");
-    Ok(if ascii {
-        " SET client_encoding = 'SQL_ASCII';"
-    } else {
-        ""
-    })
-}
-
 async fn one_row(client: &Client, sql: &str) -> Result<Vec<String>> {
     let messages = client.simple_query(sql).await.map_err(client_error)?;
     let row = messages.into_iter().find_map(|m| match m {
@@ -243,7 +232,15 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
     let row = one_row(client, sql).await?;
     let text = |at: usize| row.get(at).cloned().unwrap_or_default();
+    let files = one_row(client, settings::FILES_READABLE_SQL).await?;
+    let files = files.first().is_some_and(|value| value == "t");
+    let context = one_row(client, &settings::context_query(files)).await?;
+    let context = serde_json::from_str(context.first().map_or("[]", String::as_str));
     Ok(ServerFacts {
+        context: settings::Context {
+            settings: context.map_err(|e| Error::corrupt("settings are no list").with_cause(e))?,
+            ..settings::Context::none()
+        },
         snapshot: text(0),
         version: text(1),
         version_num: text(2).parse().unwrap_or(0),
@@ -269,8 +266,8 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
 }
 
 /// Names the sessions that hold a lock that ours would wait for.
-async fn blockers(options: &ConnectOptions) -> Result<String> {
-    let mut connection = Connection::open(options).await?;
+pub(super) async fn blockers(options: &ConnectOptions) -> Result<String> {
+    let mut connection = settings::open(options, Session::Asking).await?;
     let sql = "SELECT DISTINCT a.pid, a.usename, a.application_name, l.relation::pg_catalog.regclass::text \
         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
         WHERE l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' AND a.pid <> pg_catalog.pg_backend_pid() \
@@ -295,30 +292,26 @@ async fn blockers(options: &ConnectOptions) -> Result<String> {
     })
 }
 
-/// Returns what begins a session on an exported snapshot.
+/// Returns what begins a transaction on an exported snapshot.
 fn import_sql(facts: &ServerFacts) -> String {
     let snapshot = facts.snapshot.replace('\'', "''");
-    let ascii = if facts.encoding == "SQL_ASCII" {
-        "SET client_encoding = 'SQL_ASCII';"
-    } else {
-        ""
-    };
-    format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'; {SESSION_SQL}{ascii}"
-    )
+    format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'")
 }
 
 /// Opens a reader on an exported snapshot.
 pub(super) async fn open_reader(options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
-    import(open_patiently(options).await?, facts).await
+    import(open_patiently(options).await?, options, facts).await
 }
 
 /// As [`open_reader`]; where there is no room for another session, that is told at once.
 pub(super) async fn open_reader_at_once(options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
-    import(Connection::open(options).await?, facts).await
+    import(Connection::open(options).await?, options, facts).await
 }
 
-async fn import(mut connection: Connection, facts: &ServerFacts) -> Result<Connection> {
+async fn import(mut connection: Connection, options: &ConnectOptions, facts: &ServerFacts) -> Result<Connection> {
+    settings::set(&mut connection, Session::Reading, &options.context)
+        .await
+        .context("set up the session")?;
     let opened = connection.execute(&import_sql(facts)).await;
     opened.map_err(|e| match sqlstate(&e) {
         Some("22023" | "42704") => Error::new(ErrorKind::PreconditionFailed, "the shared snapshot is gone")

@@ -34,6 +34,7 @@ pub(super) struct TocLine {
 #[derive(Debug)]
 pub(super) struct SqlStreams {
     writer: ArchiveWriter,
+    attempt: u32,
     toc: TextStream,
     current: TextStream,
     current_name: &'static str,
@@ -44,11 +45,14 @@ pub(super) struct SqlStreams {
 }
 
 impl SqlStreams {
-    pub(super) fn new(writer: ArchiveWriter) -> Self {
-        let toc = TextStream::new(writer.clone(), TOC);
-        let current = TextStream::new(writer.clone(), GLOBALS);
+    /// Begins an attempt, counted from 1. What an attempt wrote cannot be taken back, so each writes under its own names, and
+    /// the records say which one counts.
+    pub(super) fn new(writer: ArchiveWriter, attempt: u32) -> Self {
+        let toc = TextStream::new(writer.clone(), TOC, attempt);
+        let current = TextStream::new(writer.clone(), GLOBALS, attempt);
         Self {
             writer,
+            attempt,
             toc,
             current,
             current_name: GLOBALS,
@@ -59,32 +63,27 @@ impl SqlStreams {
 
     /// Ends the current stream and begins the next.
     pub(super) async fn next_stream(&mut self, name: &'static str) -> Result<()> {
-        let next = TextStream::new(self.writer.clone(), name);
+        let next = TextStream::new(self.writer.clone(), name, self.attempt);
         let ended = std::mem::replace(&mut self.current, next);
         self.current_name = name;
-        self.end(ended).await
-    }
-
-    async fn end(&mut self, stream: TextStream) -> Result<()> {
-        let result = stream.finish().await?;
-        self.writer.finish_stream(text_record(&result)).await?;
-        self.done.push(result);
+        self.done.push(ended.finish().await?);
         Ok(())
     }
 
-    /// Ends the last stream and the table of contents; returns what was written.
+    /// Ends the last stream and the table of contents, and makes all of them count; returns what was written.
     pub(super) async fn finish(mut self) -> Result<Vec<TextResult>> {
-        let last = std::mem::replace(&mut self.current, TextStream::new(self.writer.clone(), "unused"));
-        self.end(last).await?;
+        self.done.push(self.current.finish().await?);
         let toc = self.toc.finish().await?;
-        self.writer.finish_stream(text_record(&toc)).await?;
+        for result in self.done.iter().chain([&toc]) {
+            self.writer.finish_stream(text_record(result)).await?;
+        }
         Ok(self.done)
     }
 }
 
 fn text_record(result: &TextResult) -> StreamRecord {
     StreamRecord {
-        stream: result.prefix.clone(),
+        stream: result.name.to_owned(),
         prefixes: vec![result.prefix.clone()],
         chunks: u64::from(result.chunks),
         bytes: result.bytes,

@@ -26,6 +26,8 @@ pub(super) struct Contents {
     source_version: u32,
     /// The roles that the database names; none if the backup does not say.
     named_roles: Option<HashSet<String>>,
+    /// Streams of SQL whose members have another name: that of the attempt that counts.
+    attempts: HashMap<String, String>,
     /// What is changed in every item's SQL.
     pub(super) rewrite: Rewrite,
     /// The source's own `search_path`, with which is tried again what fails without one; none if that is not wanted.
@@ -54,12 +56,18 @@ impl Contents {
         let facts = records.iter().find(|r| r.stream == FACTS);
         let source_version = facts.and_then(|r| r.facts.get("version_num")?.as_u64()?.try_into().ok());
         let named_roles = facts.and_then(|r| serde_json::from_value(r.facts.get("roles")?.clone()).ok());
+        let other_name = |r: &StreamRecord| match r.prefixes.as_slice() {
+            [one] if r.facts.is_null() && *one != r.stream => Some((r.stream.clone(), one.clone())),
+            _ => None,
+        };
+        let attempts = records.iter().filter_map(other_name).collect();
         let contents = Self {
             reader,
             source_version: source_version.unwrap_or(0),
             named_roles,
             records,
             chunks,
+            attempts,
             rewrite: Rewrite::default(),
             search_path: None,
         };
@@ -93,13 +101,18 @@ impl Contents {
         self.named_roles.as_ref().is_none_or(|named| named.contains(role))
     }
 
+    /// Returns the chunks of a stream of SQL.
+    fn sql_chunks(&self, stream: &str) -> &[ChunkRef] {
+        self.chunks(self.attempts.get(stream).map_or(stream, String::as_str))
+    }
+
     pub(super) fn record(&self, stream: &str) -> Option<&StreamRecord> {
         self.records.iter().find(|r| r.stream == stream)
     }
 
     /// Reads the table of contents.
     pub(super) async fn toc(&self) -> Result<Vec<TocLine>> {
-        let mut stream = self.reader.chunks(self.chunks(TOC).to_vec());
+        let mut stream = self.reader.chunks(self.sql_chunks(TOC).to_vec());
         let (mut lines, mut partial) = (Vec::new(), Vec::new());
         while let Some((_, data)) = stream.next().await.context("read table of contents")? {
             for piece in data.split_inclusive(|&b| b == b'\n') {
@@ -149,7 +162,7 @@ impl Texts<'_> {
             ));
         }
         let (start, end) = (line.offset, line.offset.saturating_add(length));
-        let chunks = self.contents.chunks(&line.stream);
+        let chunks = self.contents.sql_chunks(&line.stream);
         let (mut text, mut at) = (Vec::new(), 0u64);
         for chunk in chunks {
             let next = at.saturating_add(chunk.size_bytes);

@@ -15,6 +15,7 @@ use super::fill::run_places;
 use super::search_path::{self, may_rely_on_it};
 use super::server_error::sqlstate;
 use super::sessions::{open_patiently, open_worker};
+use super::settings::{self, Session};
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
 use super::url::ConnectOptions;
@@ -71,14 +72,6 @@ fn advice(error: &Error, stream: &str) -> String {
     format!("{what}; then run the statement by hand: `wirevault cat SNAPSHOT SOURCE {stream}` prints it.")
 }
 
-/// Session settings of everything that writes.
-pub(super) const RESTORE_SESSION: &str = "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
-    SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET standard_conforming_strings = on; \
-    SET check_function_bodies = off; SET xmloption = content; SET client_min_messages = warning; SET row_security = off; \
-    SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = off; \
-    SELECT pg_catalog.set_config('search_path', '', false); \
-    SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')";
-
 /// Opens a session that writes.
 pub(super) async fn open_session(options: &ConnectOptions) -> Result<Connection> {
     set_up(open_patiently(options).await?, options).await
@@ -86,8 +79,7 @@ pub(super) async fn open_session(options: &ConnectOptions) -> Result<Connection>
 
 /// Makes a session one that writes.
 pub(super) async fn set_up(mut connection: Connection, options: &ConnectOptions) -> Result<Connection> {
-    connection
-        .execute(RESTORE_SESSION)
+    settings::set(&mut connection, Session::Writing, &options.context)
         .await
         .context("set up the session")?;
     if !options.search_path.is_empty() {

@@ -13,7 +13,7 @@ use super::marks::{self, Why, comment_of, comment_sql, unmarked};
 use super::restore_plan::LEAVE_TIMEOUT;
 use super::schema::{literal, quote_ident};
 use super::server_error::sqlstate;
-use super::sessions::open_patiently;
+use super::settings::{self, Session};
 use super::statements::FailedItem;
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
@@ -156,7 +156,7 @@ impl Apart {
         let name = format!("wirevault_maintenance_{:08x}", rand::random::<u32>());
         Made::default().create(&mut admin, &name).await?;
         admin.close().await;
-        let opened = open_patiently(&server.with_database(&name)).await;
+        let opened = settings::open(&server.with_database(&name), Session::Asking).await;
         Ok(Self {
             admin: opened
                 .with_context(|| format!("connect to \"{name}\", which was made for the moment of the swap"))?,
@@ -170,7 +170,7 @@ impl Apart {
             return Ok((self.admin, None));
         };
         self.admin.close().await;
-        let mut admin = open_patiently(wanted).await?;
+        let mut admin = settings::open(wanted, Session::Asking).await?;
         let dropped = drop_database(&mut admin, wanted, &name, LEAVE_TIMEOUT).await;
         let left = dropped.err().map(|error| FailedItem {
             excuse: None,
@@ -279,7 +279,7 @@ pub(super) async fn drop_database(
 /// Drops the subscriptions of a database that a restore made. Their slots belong to the original: they are let go first, so
 /// that no publisher is asked to drop them.
 async fn drop_subscriptions(database: &ConnectOptions) -> Result<()> {
-    let mut connection = Connection::open(database).await?;
+    let mut connection = settings::open(database, Session::Asking).await?;
     let sql = "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
                WHERE d.datname = pg_catalog.current_database()";
     let found = connection.query(sql).await?;

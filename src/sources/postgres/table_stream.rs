@@ -169,6 +169,7 @@ const STAGING_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct TextStream {
     writer: ArchiveWriter,
+    name: &'static str,
     prefix: String,
     staging: Vec<u8>,
     number: u32,
@@ -179,10 +180,16 @@ pub(super) struct TextStream {
 }
 
 impl TextStream {
-    pub(super) fn new(writer: ArchiveWriter, prefix: &str) -> Self {
+    /// Begins an attempt at a stream, counted from 1.
+    pub(super) fn new(writer: ArchiveWriter, name: &'static str, attempt: u32) -> Self {
         Self {
             writer,
-            prefix: prefix.to_owned(),
+            name,
+            prefix: if attempt > 1 {
+                format!("{name}.try{attempt}")
+            } else {
+                name.to_owned()
+            },
             staging: Vec::new(),
             number: 0,
             bytes: 0,
@@ -245,6 +252,7 @@ impl TextStream {
     pub(super) async fn finish(mut self) -> Result<TextResult> {
         self.flush().await?;
         Ok(TextResult {
+            name: self.name,
             prefix: self.prefix,
             chunks: self.number,
             bytes: self.bytes,
@@ -256,6 +264,9 @@ impl TextStream {
 /// What a [`TextStream`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TextResult {
+    /// Name of the stream.
+    pub(super) name: &'static str,
+    /// Name of its members: the attempt's.
     pub(super) prefix: String,
     pub(super) chunks: u32,
     pub(super) bytes: u64,

@@ -4,6 +4,7 @@
 //! missed whatever the page counts say). What an attempt wrote cannot be taken back, so each attempt writes under its own
 //! name, and only the table's record says which attempt counts. A lost connection costs the part it was reading.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::copy_table::{CopyTable, Range};
 use super::row_digest::RowDigest;
 use super::server_error::sqlstate;
 use super::sessions::TOO_MANY;
+use super::settings::{self, Session};
 use super::snapshot::{ServerFacts, open_reader, open_reader_at_once};
 use super::table_stream::{PartResult, RowStream};
 use super::url::ConnectOptions;
@@ -227,15 +229,24 @@ async fn read_part(
             .await;
     }
     let act = || format!("copy {}", table.label());
+    let mut table = Cow::Borrowed(table);
     let mut first: Option<Error> = None;
     for attempt in 1..=ATTEMPTS {
         let mut read = 0;
-        let error = match try_part(shared, connection, table, part, attempt, &mut read).await {
+        let error = match try_part(shared, connection, &table, part, attempt, &mut read).await {
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
         // After any failure the transaction is spoilt or the connection dead: the next attempt has a new one.
         *connection = None;
+        // Nobody can rename a locked table, but its schema.
+        if matches!(sqlstate(&error), Some("42P01" | "3F000"))
+            && attempt < ATTEMPTS
+            && let Some(place) = name_of_now(shared, &table).await?
+        {
+            table.to_mut().place = Some(place);
+            continue;
+        }
         if !error.is_retryable() || attempt == ATTEMPTS {
             let tries = if attempt > 1 {
                 format!(" (gave up after {attempt} attempts)")
@@ -250,6 +261,23 @@ async fn read_part(
         tokio::time::sleep(Duration::from_millis(250 << attempt)).await;
     }
     Err(first.unwrap_or_else(cancelled).context(act()))
+}
+
+/// Returns the quoted name that a table has now, if it is another one.
+async fn name_of_now(shared: &TableReaders, table: &CopyTable) -> Result<Option<String>> {
+    if table.pieces.is_some() {
+        return Ok(None);
+    }
+    let mut connection = settings::open(&shared.options, Session::Reading).await?;
+    let sql = format!(
+        "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {}",
+        table.table.oid
+    );
+    let found = connection.query(&sql).await?;
+    connection.close().await;
+    let name = found.scalar().map(str::to_owned);
+    Ok(name.filter(|name| *name != table.qualified()))
 }
 
 async fn try_part(

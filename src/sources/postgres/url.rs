@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+use super::settings;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// A password: never printed.
@@ -89,6 +90,8 @@ pub struct ConnectOptions {
     pub allow_cleartext_password: bool,
     /// Schemas in which a session that restores looks for names without one; none, unless a restore says so.
     pub search_path: Vec<String>,
+    /// What sessions that restore take over from the source.
+    pub context: settings::Context,
 }
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -284,6 +287,7 @@ impl Raw {
             read_timeout: seconds(self.read_timeout, "read_timeout", 3600)?,
             allow_cleartext_password: self.allow_cleartext,
             search_path: Vec::new(),
+            context: settings::Context::none(),
         })
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::settings::{self, Session};
 use super::url::ConnectOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Note;
@@ -68,9 +69,8 @@ async fn waiters(connection: &mut Option<Connection>, options: &ConnectOptions, 
     let open = match connection {
         Some(open) => open,
         none => {
-            let mut new = Connection::open(options).await?;
-            new.execute("SET statement_timeout = '30s'; SET lock_timeout = 0; SELECT pg_catalog.set_config('search_path', '', false)")
-                .await?;
+            let mut new = settings::open(options, Session::Asking).await?;
+            new.execute("SET statement_timeout = '30s'").await?;
             none.insert(new)
         }
     };

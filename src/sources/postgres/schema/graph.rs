@@ -60,7 +60,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Reads the graph. The connection is in a read-only repeatable-read transaction and has [`super::SESSION_SQL`].
+    /// Reads the graph. The connection is in a read-only repeatable-read transaction and has the settings of
+    /// [`Session::Reading`](crate::sources::postgres::settings::Session).
     pub async fn read(client: &Client, options: &SchemaOptions) -> Result<Self> {
         let mut graph = Self {
             options: options.clone(),
@@ -94,6 +95,12 @@ impl Graph {
     /// Returns the tables whose rows are to be copied, numbered from 1.
     pub fn tables(&self) -> &[DataTable] {
         &self.tables
+    }
+
+    /// Returns the OIDs of every table that is in the backup, with rows or without.
+    pub fn table_oids(&self) -> impl Iterator<Item = u32> {
+        let defined = self.nodes.iter().filter(|n| n.kind == Kind::Table).map(|n| n.oid);
+        defined.chain(self.tables.iter().map(|t| t.oid))
     }
 
     /// Returns what the reader of the backup must know: classes not carried, loops broken.
@@ -299,10 +306,11 @@ impl Graph {
         Ok(())
     }
 
-    /// Locks every table against changes of its definition, in batches.
+    /// Locks every table against changes of its definition, in batches, unless the caller did.
     async fn lock_tables(&self, client: &Client) -> Result<()> {
         let mut batch = String::new();
-        for node in self.nodes.iter().filter(|n| n.kind == Kind::Table) {
+        let tables = self.nodes.iter().filter(|n| n.kind == Kind::Table);
+        for node in tables.filter(|n| !self.options.locked.contains(&n.oid)) {
             batch.push_str(if batch.is_empty() {
                 "LOCK TABLE ONLY "
             } else {

@@ -42,6 +42,8 @@ mod types;
 mod views;
 mod write;
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 
 use crate::error::Result;
@@ -55,29 +57,6 @@ pub use quote::{literal, qualified, quote_ident};
 pub use roles::named_roles;
 pub use statistics::write_statistics;
 
-/// Settings of every session that reads a schema or data: one list for leader and workers.
-///
-/// Settings that only some versions have are set through `pg_settings`, so one text serves 13 to 18.
-pub const SESSION_SQL: &str = "\
-SELECT pg_catalog.set_config('search_path', '', false);
-SET client_encoding = 'UTF8';
-SET DateStyle = 'ISO, YMD';
-SET IntervalStyle = 'postgres';
-SET TimeZone = 'UTC';
-SET extra_float_digits = 3;
-SET bytea_output = 'hex';
-SET xmloption = 'content';
-SET standard_conforming_strings = on;
-SET synchronize_seqscans = off;
-SET statement_timeout = 0;
-SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = 0;
-SET quote_all_identifiers = on;
-SET row_security = off;
-SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout');
-SELECT pg_catalog.set_config(name, 'view,foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind';
-";
-
 /// What of the schema is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchemaOptions {
@@ -85,8 +64,10 @@ pub struct SchemaOptions {
     pub no_owner: bool,
     /// Leave out `GRANT`, `REVOKE` and default privileges.
     pub no_acl: bool,
-    /// Do not lock tables (the caller did, or reads a schema that nobody changes).
+    /// Do not lock tables: the schema is one that nobody changes.
     pub no_lock: bool,
+    /// OIDs of tables that the caller locked before the transaction had its snapshot.
+    pub locked: HashSet<u32>,
 }
 
 /// Which part of a restore a statement belongs to.
