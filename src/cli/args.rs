@@ -308,6 +308,12 @@ pub struct Recover {
     pub thaw: Thaw,
 }
 
+/// Takes names as they are, UTF-8 or not.
+fn named() -> impl clap::builder::TypedValueParser<Value = String> {
+    use clap::builder::TypedValueParser;
+    clap::builder::OsStringValueParser::new().map(|name| crate::sources::files::spelling::given(&name))
+}
+
 /// Flags of `restore`.
 #[derive(Debug, Default, Args)]
 #[command(
@@ -335,8 +341,8 @@ pub struct Restore {
     #[arg(long)]
     pub delete: bool,
 
-    /// Only files that match these globs
-    #[arg(long, value_name = "GLOB")]
+    /// Only files that match these globs; bytes that are no UTF-8 as \xHH
+    #[arg(long, value_name = "GLOB", value_parser = named())]
     pub path: Vec<String>,
 
     /// Take files for unchanged by size and time [default: their content is compared with the backup's]
@@ -520,7 +526,7 @@ pub struct Cat {
     pub source: String,
 
     /// Path of an entry, or name of a stream
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", value_parser = named())]
     pub path: String,
 
     /// What becomes of objects in cold classes.

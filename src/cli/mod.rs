@@ -48,6 +48,7 @@ fn run(cli: &Cli) -> Result<u8> {
     }
     let config = configuration(&cli.global)?;
     let plan = memory_plan(&cli.global, &config)?;
+    keep_walks_out(&cli.global, &config);
     let runtime = runtime::runtime()?;
     let report = runtime.block_on(async {
         let cancel = CancellationToken::new();
@@ -123,6 +124,16 @@ fn memory_plan(global: &Global, config: &Config) -> Result<MemoryPlan> {
         .unwrap_or(DEFAULT_LIMIT_BYTES);
     let limit = runtime::cgroup_limit().map_or(wanted, |container| wanted.min(container));
     MemoryPlan::for_limit(limit, runtime::cpus())
+}
+
+/// No walk enters a repository, or a spool directory that was named as one.
+fn keep_walks_out(global: &Global, config: &Config) {
+    let repositories = config.repositories.iter().map(|repository| repository.url.as_str());
+    let repositories = repositories.filter_map(crate::storage::open::local_path);
+    let spool = global.spool_dir.clone().or_else(|| config.spool_dir.clone());
+    for path in repositories.chain(spool) {
+        crate::sources::files::own::keep_out(&path);
+    }
 }
 
 #[expect(

@@ -13,7 +13,7 @@ use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
 use crate::commands::targets::{self, Target, Way};
-use crate::commands::{Outcome, Session, Status, cluster, hooks, open, show};
+use crate::commands::{Outcome, Session, Status, cluster, emptied, hooks, open, show};
 use crate::config::{Plan, SourceConfig, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, RunOptions, SnapshotId, document, layout};
@@ -143,11 +143,15 @@ async fn run_job<'a>(
 /// Job of the snapshots that `restore --clean` takes of what it is about to remove.
 const PRE_RESTORE_JOB: &str = "pre-restore";
 
+/// Code of the note about a tree that had entries and has none.
+pub(super) const BECAME_EMPTY: &str = "became-empty";
+
 /// Notes of what was there to be backed up and is not in the snapshot. What vanished while it was read, or what the
 /// configuration leaves out, is not missed.
 const LOSSES: &[&str] = &[
     "unreadable",
     "xattr-lost",
+    BECAME_EMPTY,
     "large-objects-skipped",
     // PostgreSQL: what cannot be carried, or not seen.
     "not-covered",
@@ -293,7 +297,7 @@ async fn read_and_commit(
             .unwrap_or_else(cancelled);
         return fail(targets, &why).await;
     }
-    let (sources, mut errors): (Vec<ManifestSource>, Vec<Option<Error>>) = results.into_iter().unzip();
+    let (mut sources, mut errors): (Vec<ManifestSource>, Vec<Option<Error>>) = results.into_iter().unzip();
     if sources.iter().all(|source| source.outcome.is_none()) {
         let first = errors.iter_mut().find_map(Option::take);
         let none = || Error::invalid(format!("job \"{}\" has no sources", plan.job));
@@ -301,6 +305,9 @@ async fn read_and_commit(
     }
     for error in errors.iter().flatten() {
         tracing::error!("{}", error.chain());
+    }
+    if let Some(target) = targets.first() {
+        emptied::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
     }
     let facts = Facts {
         id,

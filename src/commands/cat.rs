@@ -8,6 +8,7 @@ use crate::cli::args;
 use crate::commands::snapshots::{open_reader_lazily, open_snapshot, source_named};
 use crate::commands::{Outcome, Report, Session, thaw};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sources::files::spelling;
 
 /// Nothing more to say: the bytes have been said.
 struct Written;
@@ -30,7 +31,12 @@ pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
     let source = source_named(&manifest, &options.source)?;
     thaw::sources(session, repository.store(), &[source], &options.thaw).await?;
     let reader = open_reader_lazily(session, repository.store(), source).await?;
-    if let Some(entry) = reader.find(options.path.as_bytes()).await? {
+    let mut entry = reader.find(options.path.as_bytes()).await?;
+    if entry.is_none() && options.path.contains('\\') {
+        // A name as notes and errors show it.
+        entry = reader.find(&spelling::unescaped(&options.path)).await?;
+    }
+    if let Some(entry) = entry {
         if entry.kind != EntryKind::File {
             return Err(Error::invalid(format!("\"{}\" is no regular file", options.path))
                 .with_hint("Restore it with `wirevault restore --path`."));

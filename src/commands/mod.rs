@@ -10,6 +10,7 @@ pub mod cleanup;
 mod cluster;
 pub mod copy;
 mod destination;
+mod emptied;
 mod hooks;
 pub mod init;
 mod lease;

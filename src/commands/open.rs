@@ -11,7 +11,7 @@ use crate::docker::select::Wanted;
 use crate::error::{Error, Result};
 use crate::sources::Source;
 use crate::sources::docker::{Access, DockerOptions, DockerSource};
-use crate::sources::files::{FilesOptions, FilesSource};
+use crate::sources::files::{FilesOptions, FilesSource, own};
 use crate::sources::postgres::{ConnectOptions, PostgresSource};
 use crate::sources::redis::{RedisAddress, RedisOptions, RedisSource};
 use crate::sources::sqlite::{Method, SqliteOptions, SqliteSource};
@@ -41,6 +41,9 @@ pub(super) async fn store(repository: &RepositoryConfig, cancel: &CancellationTo
         encryption,
         ..S3Options::default()
     };
+    if let Some(path) = storage::open::local_path(&repository.url) {
+        own::keep_out(&path);
+    }
     let store = storage::open::open(&repository.url, options, RetryOptions::default()).await?;
     Ok(match repository.rate_limit_bytes {
         None => store,
@@ -83,6 +86,9 @@ pub(super) fn files_options(files: &config::FilesSource) -> FilesOptions {
         include: files.include.clone(),
         exclude: files.exclude.clone(),
         one_file_system: files.one_file_system,
+        exclude_if_present: files.exclude_if_present.clone(),
+        exclude_caches: files.exclude_caches,
+        single_file: files.single_file,
     }
 }
 

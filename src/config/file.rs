@@ -312,6 +312,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
             exclude_caches: raw.exclude_caches,
             allow_empty: raw.allow_empty,
             devices: raw.devices,
+            single_file: false,
         }),
         "docker" | "docker-volumes" => SourceKind::Docker(docker(raw).with_context(section)?),
         other => return Err(keys::later_kind(other).context(section())),

@@ -5,6 +5,7 @@ use crate::config::nearest;
 use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig, SourceKind};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::error::{Error, Result};
+use crate::sources::files::single_file;
 
 /// How long a repository may hold the others back in all, unless the job says so.
 pub(super) const MAX_STALL: std::time::Duration = std::time::Duration::from_secs(30);
@@ -162,7 +163,16 @@ fn absolute(mut source: SourceConfig) -> Result<SourceConfig> {
             }
         }
         SourceKind::Sqlite(sqlite) => sqlite.path = std::path::absolute(&sqlite.path)?,
-        SourceKind::Files(files) => files.root = std::path::absolute(&files.root)?,
+        SourceKind::Files(files) => {
+            files.root = std::path::absolute(&files.root)?;
+            // A restore goes to the directory that the file was in.
+            if files.include.is_empty()
+                && files.exclude.is_empty()
+                && let Some((directory, pattern)) = single_file(&files.root)?
+            {
+                (files.root, files.include, files.single_file) = (directory, vec![pattern], true);
+            }
+        }
     }
     Ok(source)
 }

@@ -201,6 +201,9 @@ pub struct FilesSource {
     /// Whether restores make device nodes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub devices: bool,
+    /// Whether one file was named: the root is only where it lies, and stays as it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub single_file: bool,
 }
 
 /// Volumes of a Docker engine, and the definitions of their containers and networks.

@@ -29,6 +29,7 @@ mod faults;
 mod files;
 mod files_exact;
 mod files_odd;
+mod files_patterns;
 mod help;
 mod kill;
 mod packaging;

@@ -19,7 +19,7 @@ use crate::sources::files::links::Links;
 use crate::sources::files::patterns::Patterns;
 use crate::sources::files::read::{Totals, TreeReader};
 use crate::sources::files::walk::WalkOptions;
-use crate::sources::files::{self, FilesOptions, TreeFacts, blocking, open_root, tree_facts};
+use crate::sources::files::{self, FilesOptions, TreeFacts, blocking, open_root, own, tree_facts};
 
 /// What reading the volumes of one source needs.
 #[derive(Debug)]
@@ -89,6 +89,12 @@ impl Reading<'_> {
             let facts = tree_facts(&options, &root, &notes)?;
             let prefix = format!("{stream}/").into_bytes();
             store_root(&mut writer, &prefix, &facts)?;
+            if own::contains(&root) {
+                let message = "is a repository or the spool directory of this program; its files are left out";
+                notes.add(note("left-out-own", &stream, message));
+                files::finish_record(&mut writer, &stream, &facts, Totals::default())?;
+                return Ok((writer, Totals::default()));
+            }
             let mut reader = TreeReader {
                 writer: &mut writer,
                 notes: &notes,

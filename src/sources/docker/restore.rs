@@ -24,6 +24,7 @@ use crate::report::{Note, SharedReporter};
 use crate::sources::files::blocking;
 use crate::sources::files::patterns::Patterns;
 use crate::sources::files::restore::{self as files, FilesRestoreOptions};
+use crate::sources::files::spelling;
 
 /// Definitions of one kind are at most this long, in bytes.
 const MAX_DEFINITIONS: usize = 32 << 20;
@@ -376,7 +377,7 @@ impl Place<'_> {
                 return Err(self.occupied());
             }
         }
-        let paths = Patterns::new(&options.paths, &[])?;
+        let paths = Patterns::new(&spelling::resolve(&options.paths, Path::new(""))?, &[])?;
         let (task, stream) = (options.task.as_str(), volume.stream());
         reporter.phase(task, "verify");
         let silent = crate::report::silent();

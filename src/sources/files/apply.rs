@@ -28,7 +28,7 @@ pub(super) fn staged_name(number: u64) -> String {
 }
 
 /// Returns whether a path lies in a directory; everything lies in the root, whose path is empty.
-fn lies_in(path: &[u8], directory: &[u8]) -> bool {
+pub(super) fn lies_in(path: &[u8], directory: &[u8]) -> bool {
     directory.is_empty() || path.starts_with(directory) && path.get(directory.len()) == Some(&b'/')
 }
 

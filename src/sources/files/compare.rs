@@ -101,7 +101,12 @@ impl Comparison {
             live,
             layout: Layout::new(meta)?,
             differs: false,
-            buffer: vec![0; 64 << 10],
+            buffer: vec![
+                0;
+                usize::try_from(meta.size_bytes)
+                    .unwrap_or(usize::MAX)
+                    .clamp(1, 64 << 10)
+            ],
         })
     }
 
@@ -144,6 +149,9 @@ impl Comparison {
 
 /// Returns whether a file has nothing but zeros between two offsets; holes are not read.
 fn is_zero(file: &File, from: u64, to: u64) -> bool {
+    if from >= to {
+        return true;
+    }
     let mut at = from;
     let mut buffer = vec![0; 64 << 10];
     while at < to {

@@ -13,12 +13,15 @@ mod extras;
 mod journal;
 pub(crate) mod links;
 pub(crate) mod listing;
+pub mod own;
 pub mod patterns;
 pub(crate) mod read;
 pub mod restore;
 pub(crate) mod sparse;
+pub(crate) mod spelling;
 mod stage;
 mod staged_file;
+pub(crate) mod tags;
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;
@@ -32,6 +35,7 @@ use crate::archive::{SequentialWriter, StreamRecord};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sources::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
 use patterns::Patterns;
+use tags::Tags;
 use walk::{WalkOptions, Walker};
 
 /// Name of the stream record that holds the tree's own facts ([`TreeFacts`]).
@@ -43,7 +47,7 @@ const CHECK_ENTRIES: u64 = 200_000;
 /// Options of a file tree.
 #[derive(Debug, Clone, Default)]
 pub struct FilesOptions {
-    /// The directory.
+    /// The directory, or one file.
     pub root: PathBuf,
     /// What is taken; nothing here means everything. See [`patterns`].
     pub include: Vec<String>,
@@ -51,6 +55,12 @@ pub struct FilesOptions {
     pub exclude: Vec<String>,
     /// Whether directories on other filesystems are left out.
     pub one_file_system: bool,
+    /// A directory that holds one of these is left out, but for that file.
+    pub exclude_if_present: Vec<String>,
+    /// Whether directories that hold a CACHEDIR.TAG are left out, but for the tag.
+    pub exclude_caches: bool,
+    /// Whether one file was named, so that the root is only where it lies.
+    pub single_file: bool,
 }
 
 /// What the archive says of the tree as a whole; in the facts of the stream record [`STREAM`].
@@ -64,6 +74,15 @@ pub struct TreeFacts {
     pub exclude: Vec<String>,
     /// Whether other filesystems were left out.
     pub one_file_system: bool,
+    /// Marks of directories that were left out, and whether those of caches were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_if_present: Vec<String>,
+    /// See there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclude_caches: bool,
+    /// Whether one file was named: a restore leaves the directory it goes to as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_file: bool,
     /// Mode of the root directory.
     pub mode: u32,
     /// Its owner.
@@ -82,6 +101,12 @@ pub struct TreeFacts {
 }
 
 impl TreeFacts {
+    /// Returns what the backup looked at.
+    pub(crate) fn patterns(&self) -> Result<Patterns> {
+        let tags = Tags::new(&self.exclude_if_present, self.exclude_caches)?;
+        Ok(Patterns::new(&self.include, &self.exclude)?.with_tags(tags))
+    }
+
     /// Returns the root's attributes as pax records.
     pub(crate) fn records(&self) -> Result<attrs::Records> {
         let decode = |(name, value): (&String, &String)| {
@@ -127,10 +152,46 @@ pub struct FilesSource {
 
 impl FilesSource {
     /// Checks the patterns; the tree itself is looked at later.
-    pub fn new(options: FilesOptions) -> Result<Self> {
-        let patterns = Patterns::new(&options.include, &options.exclude)?;
+    pub fn new(mut options: FilesOptions) -> Result<Self> {
+        if let Some((directory, pattern)) = single_file(&options.root)? {
+            if !(options.include.is_empty() && options.exclude.is_empty()) {
+                return Err(Error::invalid(format!(
+                    "\"{}\" is a file, and patterns choose within a directory",
+                    options.root.display()
+                ))
+                .with_hint(
+                    "Name its directory as the root, and the file under `include`; or leave the patterns out.",
+                ));
+            }
+            (options.root, options.include, options.single_file) = (directory, vec![pattern], true);
+        }
+        options.include = spelling::resolve(&options.include, &options.root)?;
+        options.exclude = spelling::resolve(&options.exclude, &options.root)?;
+        let tags = Tags::new(&options.exclude_if_present, options.exclude_caches)?;
+        let patterns = Patterns::new(&options.include, &options.exclude)?.with_tags(tags);
         Ok(Self { options, patterns })
     }
+}
+
+/// Returns the directory of a file that was named as a root, and the pattern that means it alone; `None` for everything
+/// that is no file, or is not there.
+pub fn single_file(root: &Path) -> Result<Option<(PathBuf, String)>> {
+    let Ok(meta) = root.symlink_metadata() else {
+        return Ok(None);
+    };
+    if meta.is_symlink() && root.metadata().is_ok_and(|target| target.is_file()) {
+        return Err(
+            Error::invalid(format!("\"{}\" is a link to a file", root.display())).with_hint(
+                "Name the file that it points to, or the directory that holds the link: links are stored as links.",
+            ),
+        );
+    }
+    if !meta.is_file() {
+        return Ok(None);
+    }
+    let absolute = std::path::absolute(root)?;
+    let pair = absolute.parent().zip(absolute.file_name());
+    Ok(pair.map(|(directory, name)| (directory.to_path_buf(), spelling::literal(name))))
 }
 
 impl FilesSource {
@@ -170,7 +231,7 @@ pub(crate) fn open_root(root: &Path) -> Result<std::fs::File> {
     let file = std::fs::File::open(root).with_context(act)?;
     if !file.metadata().with_context(act)?.is_dir() {
         return Err(Error::invalid(format!("\"{}\" is not a directory", root.display()))
-            .with_hint("Name its directory as the root, and the file under `include`."));
+            .with_hint("A source is a directory or a regular file."));
     }
     Ok(file)
 }
@@ -259,6 +320,9 @@ pub(crate) fn tree_facts(options: &FilesOptions, root: &std::fs::File, notes: &N
         include: options.include.clone(),
         exclude: options.exclude.clone(),
         one_file_system: options.one_file_system,
+        exclude_if_present: options.exclude_if_present.clone(),
+        exclude_caches: options.exclude_caches,
+        single_file: options.single_file,
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
@@ -331,8 +395,9 @@ fn check(options: &FilesOptions, patterns: &Patterns) -> Result<Vec<Finding>> {
             }
         }
     }
-    let unmatched: Vec<String> = if ended {
-        walker.unmatched().map(str::to_owned).collect()
+    let unmatched: Vec<(&str, String)> = if ended {
+        let unmatched = walker.unmatched();
+        unmatched.map(|(what, pattern)| (what, pattern.to_owned())).collect()
     } else {
         Vec::new()
     };
@@ -342,10 +407,10 @@ fn check(options: &FilesOptions, patterns: &Patterns) -> Result<Vec<Finding>> {
         message: format!("{entries} entries, {} MiB{more}", bytes >> 20),
         hint: None,
     }];
-    for pattern in unmatched {
+    for (what, pattern) in unmatched {
         findings.push(Finding {
             level: FindingLevel::Warning,
-            message: format!("include pattern \"{pattern}\" matches nothing"),
+            message: format!("{what} pattern \"{pattern}\" matches nothing"),
             hint: None,
         });
     }

@@ -2,18 +2,23 @@
 //!
 //! | pattern | meaning |
 //! | --- | --- |
-//! | `config/` | the directory and everything below it |
+//! | `config/`, include `config/**` | the directory and everything below it |
 //! | include `docker-compose*.yml`, `.env` | at the root: an include says where to look, so it never makes the walk search everywhere |
 //! | include `**/*.sql` | at any depth |
 //! | exclude `*.log`, `node_modules` | without an inner slash: at any depth |
 //! | exclude `/tmp`, `a/b` | with one: from the root |
+//! | exclude `cache/**` | what lies in the directory, not the directory |
+//! | `/srv/data/tmp`, where the root is `/srv/data` | `/tmp` |
+//! | `caf\xe9` | bytes by number, as notes show names that are no UTF-8 |
 //!
-//! An include or exclude that matches a directory takes its whole tree. Exclude wins. `*` and `?` stop at `/`.
+//! A pattern that begins with `!` is refused. An include or exclude that matches a directory takes its whole tree. Exclude wins. `*` and `?` stop at `/`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::spelling;
+use super::tags::Tags;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::error::{Error, Result};
@@ -22,12 +27,25 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Patterns {
     includes: Vec<String>,
+    excludes: Vec<String>,
     include: GlobSet,
+    /// Which pattern each glob of `include` is of.
+    include_numbers: Vec<usize>,
     include_dirs_only: Vec<bool>,
     /// Directories above something that may be included.
     above: GlobSet,
     exclude: GlobSet,
     exclude_dirs_only: Vec<bool>,
+    tags: Tags,
+}
+
+/// A pattern that matched, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hit {
+    /// Of the includes.
+    Include(usize),
+    /// Of the excludes.
+    Exclude(usize),
 }
 
 /// What the patterns say of a path.
@@ -47,21 +65,17 @@ impl Patterns {
         let mut includes = GlobSetBuilder::new();
         let mut above = GlobSetBuilder::new();
         let mut include_dirs_only = Vec::new();
-        for pattern in include {
-            let (body, dirs_only) = body(pattern)?;
-            includes.add(glob(body, pattern)?);
-            include_dirs_only.push(dirs_only);
-            let mut prefix = String::new();
-            for component in body.split('/') {
-                if component == "**" {
-                    above.add(glob(&format!("{prefix}**"), pattern)?);
-                    break;
-                }
-                if !prefix.is_empty() {
-                    above.add(glob(prefix.trim_end_matches('/'), pattern)?);
-                }
-                prefix.push_str(component);
-                prefix.push('/');
+        let mut include_numbers = Vec::new();
+        for (number, pattern) in include.iter().enumerate() {
+            let (body, dirs_only) = whole_tree(body(pattern)?);
+            // A file called `notes[1].txt` is found by its name too.
+            let exact = spelling::literal(OsStr::new(body));
+            let exact = (exact != body).then_some(exact);
+            for body in std::iter::once(body).chain(exact.as_deref()) {
+                includes.add(glob(body, pattern)?);
+                include_numbers.push(number);
+                include_dirs_only.push(dirs_only);
+                add_above(&mut above, body, pattern)?;
             }
         }
         let mut excludes = GlobSetBuilder::new();
@@ -82,7 +96,10 @@ impl Patterns {
         };
         Ok(Self {
             includes: include.to_vec(),
+            excludes: exclude.to_vec(),
+            tags: Tags::default(),
             include: build(includes)?,
+            include_numbers,
             include_dirs_only,
             above: build(above)?,
             exclude: build(excludes)?,
@@ -90,36 +107,55 @@ impl Patterns {
         })
     }
 
+    /// Leaves directories with these marks out, too.
+    #[must_use]
+    pub(crate) fn with_tags(self, tags: Tags) -> Self {
+        Self { tags, ..self }
+    }
+
+    /// Returns the marks of directories that are left out.
+    pub(crate) fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
     /// Returns the include patterns as they were given.
     pub fn includes(&self) -> &[String] {
         &self.includes
     }
 
-    /// Judges one path below the root. `inside` tells that a directory above it was taken. `hit` learns the numbers of
-    /// includes that matched.
-    pub(crate) fn judge(&self, path: &[u8], is_dir: bool, inside: bool, hit: &mut dyn FnMut(usize)) -> Verdict {
-        let path = Path::new(OsStr::from_bytes(path));
-        if self
-            .exclude
-            .matches(path)
-            .iter()
-            .any(|i| is_dir || !self.exclude_dirs_only.get(*i).copied().unwrap_or(false))
-        {
+    /// Returns the exclude patterns as they were given.
+    pub fn excludes(&self) -> &[String] {
+        &self.excludes
+    }
+
+    /// Judges one path below the root. `inside` tells that a directory above it was taken. `hit` learns what matched.
+    pub(crate) fn judge(&self, path: &[u8], is_dir: bool, inside: bool, hit: &mut dyn FnMut(Hit)) -> Verdict {
+        let name = Name::new(path);
+        let mut left = false;
+        for number in name.matches(&self.exclude) {
+            if is_dir || !self.exclude_dirs_only.get(number).copied().unwrap_or(false) {
+                left = true;
+                hit(Hit::Exclude(number));
+            }
+        }
+        if left {
             return Verdict::Leave;
         }
         if inside || self.includes.is_empty() {
             return Verdict::Take;
         }
         let mut taken = false;
-        for number in self.include.matches(path) {
+        for number in name.matches(&self.include) {
             if is_dir || !self.include_dirs_only.get(number).copied().unwrap_or(false) {
                 taken = true;
-                hit(number);
+                hit(Hit::Include(
+                    self.include_numbers.get(number).copied().unwrap_or(number),
+                ));
             }
         }
         if taken {
             Verdict::Take
-        } else if is_dir && self.above.is_match(path) {
+        } else if is_dir && !name.matches(&self.above).is_empty() {
             Verdict::Descend
         } else {
             Verdict::Leave
@@ -140,6 +176,60 @@ impl Patterns {
     }
 }
 
+/// A path as it is, and, where it is no UTF-8, as text in which its bytes can be named.
+struct Name<'a> {
+    path: &'a Path,
+    text: Option<String>,
+}
+
+impl<'a> Name<'a> {
+    fn new(path: &'a [u8]) -> Self {
+        Self {
+            path: Path::new(OsStr::from_bytes(path)),
+            text: std::str::from_utf8(path).is_err().then(|| spelling::text(path)),
+        }
+    }
+
+    fn matches(&self, set: &GlobSet) -> Vec<usize> {
+        let mut found = set.matches(self.path);
+        if let Some(text) = &self.text {
+            found.extend(set.matches(text));
+        }
+        found
+    }
+}
+
+/// Adds the directories above what a pattern includes.
+fn add_above(above: &mut GlobSetBuilder, body: &str, pattern: &str) -> Result<()> {
+    let mut prefix = String::new();
+    for component in body.split('/') {
+        let directory = prefix.trim_end_matches('/');
+        if !directory.is_empty() {
+            above.add(glob(directory, pattern)?);
+        }
+        if component == "**" {
+            above.add(glob(&format!("{prefix}**"), pattern)?);
+            break;
+        }
+        prefix.push_str(component);
+        prefix.push('/');
+    }
+    Ok(())
+}
+
+/// Takes `config/**` of an include for `config/`: whoever wants all that is in a directory wants the directory.
+fn whole_tree((body, dirs_only): (&str, bool)) -> (&str, bool) {
+    let mut whole = body;
+    while let Some(above) = whole.strip_suffix("/**") {
+        whole = above;
+    }
+    if whole == body || whole.rsplit('/').next() == Some("**") {
+        (body, dirs_only)
+    } else {
+        (whole, true)
+    }
+}
+
 fn body(pattern: &str) -> Result<(&str, bool)> {
     let dirs_only = pattern.ends_with('/');
     let body = pattern.strip_prefix("./").unwrap_or(pattern).trim_matches('/');
@@ -154,7 +244,7 @@ fn body(pattern: &str) -> Result<(&str, bool)> {
 }
 
 fn glob(text: &str, pattern: &str) -> Result<Glob> {
-    GlobBuilder::new(text)
+    GlobBuilder::new(&spelling::compiled(text))
         .literal_separator(true)
         .backslash_escape(true)
         .build()
@@ -206,6 +296,47 @@ mod tests {
         assert!(p.selects(b"a/b/c.sql", false));
         assert!(p.selects(b"lib/q/x", false));
         assert!(!p.selects(b"a/b", false));
+    }
+
+    #[test]
+    fn a_directory_with_two_stars_is_its_whole_tree() {
+        for pattern in ["nginx/**", "nginx/**/**", "/nginx/**", "nginx/**/"] {
+            let p = patterns(&[pattern], &[]);
+            assert!(p.selects(b"nginx", true), "{pattern}");
+            assert!(p.selects(b"nginx/sites/x", false), "{pattern}");
+            assert!(!p.selects(b"other", true) && !p.selects(b"nginx", false), "{pattern}");
+        }
+        let p = patterns(&["lib/**/x"], &[]);
+        assert!(p.selects(b"lib/q/x", false) && !p.selects(b"lib/q", true));
+        assert!(patterns(&["**"], &[]).selects(b"a", false));
+        assert!(patterns(&["**/deep/**"], &[]).selects(b"a/deep/b", false));
+        // An exclude leaves the directory itself.
+        let p = patterns(&[], &["cache/**"]);
+        assert!(p.selects(b"cache", true) && !p.selects(b"cache/x", false));
+    }
+
+    #[test]
+    fn names_that_are_no_utf8_are_chosen_by_number_or_by_wildcards() {
+        for pattern in ["caf\\xe9", "caf?", "caf*", "*\\xe9"] {
+            assert!(patterns(&[pattern], &[]).selects(b"caf\xe9", false), "{pattern}");
+        }
+        for pattern in ["caf\\xe8", "caf", "cafe"] {
+            assert!(!patterns(&[pattern], &[]).selects(b"caf\xe9", false), "{pattern}");
+        }
+        assert!(patterns(&["d\\xff/in"], &[]).selects(b"d\xff/in", false));
+        assert!(!patterns(&[], &["d\\xff/"]).selects(b"d\xff/in", false));
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_pattern_is_found_by_itself() {
+        for name in ["notes[1].txt", "d[x]/a{b}*?", "back\\slash"] {
+            let p = patterns(&[name], &[]);
+            assert!(p.selects(name.as_bytes(), false), "{name}");
+        }
+        let mut hits = Vec::new();
+        let p = patterns(&["x*", "notes[1].txt"], &[]);
+        p.judge(b"notes[1].txt", false, false, &mut |hit| hits.push(hit));
+        assert_eq!(hits, [Hit::Include(1)]);
     }
 
     #[test]

@@ -70,12 +70,9 @@ impl TreeReader<'_> {
             }
             self.store(&found)?;
         }
-        for pattern in walker.unmatched() {
-            notes.add(Note::new(
-                "unmatched-pattern",
-                pattern,
-                "the include pattern matched nothing",
-            ));
+        for (what, pattern) in walker.unmatched() {
+            let message = format!("the {what} pattern matched nothing that was looked at");
+            notes.add(Note::new("unmatched-pattern", pattern, message));
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ fn run(
     let staged = OwnedFd::from(File::open(&staging)?);
     let journal = JournalWriter::create(&staging.join("journal"))?;
     let mut stager = Stager::new(&root, &staged, journal, options, reporter)?;
-    let root_meta = if options.paths.is_empty() {
+    let root_meta = if options.paths.is_empty() && !facts.single_file {
         Some(root_meta(facts)?)
     } else {
         None

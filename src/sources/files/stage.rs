@@ -6,11 +6,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::lies_in;
 use super::attrs::{self, Place};
 use super::beneath::{self, show};
 use super::compare::Comparison;
@@ -20,9 +22,9 @@ use super::patterns::Patterns;
 use super::restore::{FilesRestoreOptions, FilesRestoreReport};
 use super::staged_file::StagedFile;
 use super::walk::{self, OWN_PREFIX, OWN_PREVIOUS_PREFIX, WalkOptions, Walker};
-use super::{TreeFacts, TreeOrder, sparse};
+use super::{TreeFacts, TreeOrder, sparse, spelling};
 use crate::archive::reader::Selection;
-use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta};
+use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta, EntryRef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
 use crate::sources::sqlite::registry;
@@ -55,6 +57,8 @@ pub(super) struct Stager<'a> {
     /// Whether the backup knows all attributes of files and directories, and those of links, pipes and devices.
     pub(super) exact: bool,
     pub(super) exact_specials: bool,
+    /// Directories that the present path lies in and that are not selected.
+    above: Vec<(Vec<u8>, EntryMeta)>,
     /// Live files with several names that an entry of the backup is equal to: no other entry may be the same file.
     pub(super) taken: HashSet<(u64, u64)>,
     /// The order of the backup's entries.
@@ -72,14 +76,21 @@ fn choose(
     runtime: &tokio::runtime::Handle,
 ) -> Result<Selection> {
     let (mut chosen, mut bytes) = (Vec::new(), 0);
+    // Directories that the present path lies in and that are not chosen yet: what is made of them has their rights.
+    let mut above: Vec<EntryRef> = Vec::new();
     runtime.block_on(reader.for_each_entry(&mut |entry| {
         let Some(path) = below(&entry.path, prefix) else {
             return Ok(());
         };
         let path = beneath::checked(path)?;
-        if bytes <= MAX_CHOSEN_BYTES && selection.selects(path, entry.kind == EntryKind::Directory) {
-            bytes += path.len() + 128;
+        let is_dir = entry.kind == EntryKind::Directory;
+        above.retain(|dir| entry.path.starts_with(&dir.path));
+        if bytes <= MAX_CHOSEN_BYTES && selection.selects(path, is_dir) {
+            bytes += path.len() + 128 + above.iter().map(|dir| dir.path.len() + 128).sum::<usize>();
+            chosen.append(&mut above);
             chosen.push(entry);
+        } else if is_dir {
+            above.push(entry);
         }
         Ok(())
     }))?;
@@ -161,6 +172,7 @@ impl<'a> Stager<'a> {
             is_root: rustix::process::geteuid().is_root(),
             exact: false,
             exact_specials: false,
+            above: Vec::new(),
             taken: HashSet::new(),
             order: TreeOrder::Paths,
         })
@@ -175,8 +187,9 @@ impl Stager<'_> {
         cancel: &CancellationToken,
         runtime: &tokio::runtime::Handle,
     ) -> Result<()> {
-        let selection = Patterns::new(&self.options.paths, &[])?;
-        let covered = Patterns::new(&facts.include, &facts.exclude)?;
+        let chosen = spelling::resolve(&self.options.paths, Path::new(&facts.root))?;
+        let selection = Patterns::new(&chosen, &[])?;
+        let covered = facts.patterns()?;
         let mut live = None;
         if self.options.delete {
             let walk = WalkOptions {
@@ -221,12 +234,17 @@ impl Stager<'_> {
                     if let Some(live) = &mut live {
                         self.remove_extras(live, Some(&self.last.clone()), &selection)?;
                     }
-                    if selection.selects(&path, meta.kind == EntryKind::Directory) {
+                    let is_dir = meta.kind == EntryKind::Directory;
+                    self.above.retain(|(above, _)| lies_in(&path, above));
+                    if selection.selects(&path, is_dir) {
                         self.report.entries += 1;
+                        self.plan_above()?;
                         open = match unselected_target(&meta, &selection)? {
                             Some(target) => self.stage_alone(reader, runtime, meta, path, target).map(|()| None)?,
                             None => self.begin(meta, path)?,
                         };
+                    } else if is_dir {
+                        self.above.push((path, meta));
                     }
                 }
                 EntryEvent::Data(data) => self.take(&mut open, &data)?,
@@ -564,6 +582,16 @@ impl Stager<'_> {
             existed: true,
             action,
         })
+    }
+
+    /// Plans the directories above what is selected that are not there: they get the rights they had.
+    fn plan_above(&mut self) -> Result<()> {
+        for (path, meta) in std::mem::take(&mut self.above) {
+            if self.live(&path)?.is_none() {
+                self.plan_dir(meta, path, None)?;
+            }
+        }
+        Ok(())
     }
 
     fn plan_dir(&mut self, meta: EntryMeta, path: Vec<u8>, live: Option<Stat>) -> Result<()> {

@@ -6,9 +6,10 @@
 //! in place meanwhile cannot lead out of the root. Memory: one listing pass of 4 MiB in all (listings of directories
 //! above are dropped and read again from where they were), 128 descriptors.
 //!
-//! Left out: what the patterns leave out, this program's own directories, other filesystems with
+//! Left out: what the patterns and marks leave out, this program's own directories (see [`own`]), other filesystems with
 //! [`WalkOptions::one_file_system`], and every file of a registered SQLite database.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use rustix::io::Errno;
 
 use super::beneath::{self, show};
 use super::listing::{self, Key, PassBounds};
-use super::patterns::{Patterns, Verdict};
+use super::own;
+use super::patterns::{Hit, Patterns, Verdict};
 use crate::error::{Context, Error, Result};
 use crate::report::Note;
 use crate::sources::sqlite::registry;
@@ -88,6 +90,8 @@ struct Frame {
     names_bytes: usize,
     last: Option<Key>,
     more: bool,
+    /// The mark that keeps everything else of the directory out.
+    tag: Option<Vec<u8>>,
 }
 
 /// A walk under way.
@@ -98,7 +102,9 @@ pub(crate) struct Walker<'a> {
     root_device: u64,
     path: Vec<u8>,
     frames: Vec<Frame>,
-    hits: Vec<bool>,
+    included: Vec<bool>,
+    excluded: Vec<bool>,
+    own: HashSet<(u64, u64)>,
 }
 
 /// Returns device and inode.
@@ -117,20 +123,21 @@ impl<'a> Walker<'a> {
             root_device: stat.st_dev,
             path: Vec::new(),
             frames: Vec::new(),
-            hits: vec![false; patterns.includes().len()],
+            included: vec![false; patterns.includes().len()],
+            excluded: vec![false; patterns.excludes().len()],
+            own: own::ids(),
         };
-        walker.push(fd, &stat, patterns.includes().is_empty());
+        walker.push(fd, &stat, patterns.includes().is_empty(), None);
         Ok(walker)
     }
 
-    /// Returns the include patterns that matched nothing so far.
-    pub(crate) fn unmatched(&self) -> impl Iterator<Item = &str> {
-        self.patterns
-            .includes()
-            .iter()
-            .zip(&self.hits)
-            .filter(|(_, hit)| !**hit)
-            .map(|(pattern, _)| pattern.as_str())
+    /// Returns the patterns that matched nothing so far, each with what it is.
+    pub(crate) fn unmatched(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let includes = self.patterns.includes().iter().zip(&self.included);
+        let excludes = self.patterns.excludes().iter().zip(&self.excluded);
+        let named = |what| move |(pattern, hit): (&'a String, &bool)| (!*hit).then_some((what, pattern.as_str()));
+        let includes = includes.filter_map(named("include"));
+        includes.chain(excludes.filter_map(named("exclude")))
     }
 
     /// Returns the next thing found, in order. What is left out and worth telling goes to `note`.
@@ -194,6 +201,9 @@ impl<'a> Walker<'a> {
         let listed_as_dir = key.last() == Some(&b'/');
         let name = key.strip_suffix(b"/").unwrap_or(key);
         let (inside, at_root, parent_id) = (frame.inside, frame.path_len == 0, frame.id);
+        if frame.tag.as_ref().is_some_and(|tag| tag != name) {
+            return Ok(None);
+        }
         if at_root && (name.starts_with(OWN_PREFIX) || name.starts_with(OWN_PREVIOUS_PREFIX)) {
             return Ok(None);
         }
@@ -212,10 +222,14 @@ impl<'a> Walker<'a> {
             return Ok(None);
         }
         let verdict = {
-            let hits = &mut self.hits;
-            self.patterns.judge(&self.path, listed_as_dir, inside, &mut |n| {
-                if let Some(hit) = hits.get_mut(n) {
-                    *hit = true;
+            let (included, excluded) = (&mut self.included, &mut self.excluded);
+            self.patterns.judge(&self.path, listed_as_dir, inside, &mut |hit| {
+                let place = match hit {
+                    Hit::Include(number) => included.get_mut(number),
+                    Hit::Exclude(number) => excluded.get_mut(number),
+                };
+                if let Some(place) = place {
+                    *place = true;
                 }
             })
         };
@@ -240,6 +254,14 @@ impl<'a> Walker<'a> {
                 "vanished",
                 show(&self.path),
                 "became something else before it was read",
+            ));
+            return Ok(None);
+        }
+        if listed_as_dir && self.own.contains(&id(&stat)) {
+            note(Note::new(
+                "left-out-own",
+                show(&self.path),
+                "is a repository or the spool directory of this program",
             ));
             return Ok(None);
         }
@@ -276,7 +298,8 @@ impl<'a> Walker<'a> {
         match rustix::fs::openat(&found.dir, found.name(), beneath::DIRECTORY, Mode::empty()) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd).unwrap_or(found.stat);
-                self.push(fd, &stat, found.taken);
+                let tag = self.patterns.tags().find(&fd).map(|tag| tag.as_bytes().to_vec());
+                self.push(fd, &stat, found.taken, tag);
             }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 note(Note::new(
@@ -293,7 +316,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn push(&mut self, fd: OwnedFd, stat: &Stat, inside: bool) {
+    fn push(&mut self, fd: OwnedFd, stat: &Stat, inside: bool, tag: Option<Vec<u8>>) {
         // Listings above are dropped when they are large: they are read again from the last name on.
         let held: usize = self.frames.iter().map(|f| f.names_bytes).sum();
         if held > self.options.bounds.bytes / 2 {
@@ -318,6 +341,7 @@ impl<'a> Walker<'a> {
             names_bytes: 0,
             last: None,
             more: true,
+            tag,
         });
     }
 
