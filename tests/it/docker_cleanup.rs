@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use wirevault::commands::cleanup::{Cleaned, Unwanted};
-use wirevault::config::{CleanupConfig, Reach, Timing};
+use wirevault::config::{CleanupConfig, Reach, Timing, parse_source_url};
 
 use crate::support::docker::{DockerEngine, expect_as_root};
 use crate::support::program::Program;
@@ -49,12 +49,8 @@ fn what_nobody_uses_on_an_engine_goes_after_its_time_and_nothing_else() {
             &json!({ "Image": "busybox:1", "Cmd": ["/bin/sleep", "0"], "HostConfig": { "NetworkMode": "host" } }),
         );
     }
-    for _ in 0..200 {
-        if !engine.is_running("once-1") && !engine.is_running("resting") {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    engine.wait_ended("once-1");
+    engine.wait_ended("resting");
 
     // By the command line: a look, and nothing is old.
     let program = Program::on_directory();
@@ -94,6 +90,16 @@ fn what_nobody_uses_on_an_engine_goes_after_its_time_and_nothing_else() {
     let dry = clean(31, false);
     assert_eq!(dry.paths.len(), 3, "{dry:?}");
     assert_eq!(names(&engine, "/volumes", "/Name").len(), 4);
+    // A volume that a source names is none of its business.
+    let source = parse_source_url(&format!("{}?volume=cache-*", engine.url())).unwrap();
+    let other = program.path("other");
+    std::fs::create_dir(&other).unwrap();
+    let first = Unwanted::of(&rule, &other).unwrap();
+    runtime.block_on(first.clean(Timestamp::now(), false)).unwrap();
+    let spared = Unwanted::of(&rule, &other).unwrap().sparing(&[source]).unwrap();
+    let later = Timestamp::now() + SignedDuration::from_hours(24 * 62);
+    let dry = runtime.block_on(spared.clean(later, false)).unwrap();
+    assert_eq!(dry.counted, "1 containers, 2 images, 0 volumes", "{dry:?}");
     let done = clean(62, true);
     assert_eq!(done.counted, "1 containers, 2 images, 1 volumes", "{done:?}");
     assert!(done.failures.is_empty() && done.deleted, "{done:?}");

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Cleaned, MAX_NAMED};
 use crate::commands::Session;
 use crate::commands::session::process_environment;
-use crate::config::{CleanupConfig, Reach};
+use crate::config::{CleanupConfig, Reach, SourceConfig, SourceKind};
 use crate::docker::unused::{Kind, Look, Present, Record, Thing, Unused, look};
 use crate::docker::{Engine, socket_path};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -63,6 +63,17 @@ impl Unwanted {
             keep: SignedDuration::try_from(rule.keep).unwrap_or(SignedDuration::MAX),
             records: records.to_owned(),
         })
+    }
+
+    /// Spares the volumes that sources name: what a job backs up is not removed by age, used or not. A source that takes
+    /// everything names none.
+    pub fn sparing(mut self, sources: &[SourceConfig]) -> Result<Self> {
+        for source in sources {
+            if let SourceKind::Docker(docker) = &source.kind {
+                self.unused.exclude.extend(matchers(&docker.volumes)?);
+            }
+        }
+        Ok(self)
     }
 
     /// Looks, notes what is unused, and removes what was for long enough if told so.

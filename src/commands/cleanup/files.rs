@@ -3,7 +3,8 @@
 //! A rule reaches regular files below its directory whose path matches and
 //! whose modification is older than `keep`. Directories are opened one below the other without following links, and a file
 //! is looked at through the directory it is removed from, right before that, so nothing outside the directory can be reached
-//! and a file that was written meanwhile stays. Other file systems below the directory are left alone.
+//! and a file that was written meanwhile stays. Whatever is mounted below the directory is left alone, and so is what stands
+//! behind the walls ([`super::walls`]): a directory that holds `repository.json` is never entered.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,9 +15,10 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
+use super::walls::{Bounds, MARK, Walls};
 use super::{Cleaned, MAX_NAMED};
 use crate::config::CleanupConfig;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Directories below each other at most.
 const MAX_DEPTH: usize = 64;
@@ -25,6 +27,7 @@ struct Walk<'a> {
     globs: GlobSet,
     before: Timestamp,
     device: u64,
+    bounds: Bounds,
     delete: bool,
     found: &'a mut Cleaned,
 }
@@ -34,6 +37,7 @@ pub(super) fn clean(
     rule: &CleanupConfig,
     path: &Path,
     patterns: &[String],
+    walls: &Walls,
     now: Timestamp,
     delete: bool,
 ) -> Result<Cleaned> {
@@ -45,16 +49,26 @@ pub(super) fn clean(
     };
     let age = SignedDuration::try_from(rule.keep).unwrap_or(SignedDuration::MAX);
     let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+    let globs = globs(patterns).with_context(section)?;
+    let bounds = walls.check(path, &globs).with_context(section)?;
     let root = rustix::fs::open(path, directory(), Mode::empty())
         .map_err(std::io::Error::from)
         .with_context(|| format!("open \"{}\"", path.display()))
         .with_context(section)?;
     let stat = rustix::fs::fstat(&root).map_err(std::io::Error::from);
-    let device = stat.context("look at the directory").with_context(section)?.st_dev;
+    let stat = stat.context("look at the directory").with_context(section)?;
+    if !bounds.is_root(&stat) {
+        let moved = Error::new(
+            ErrorKind::PreconditionFailed,
+            format!("\"{}\" was replaced just now", path.display()),
+        );
+        return Err(moved).with_context(section);
+    }
     let mut walk = Walk {
-        globs: globs(patterns).with_context(section)?,
+        globs,
         before,
-        device,
+        device: stat.st_dev,
+        bounds,
         delete,
         found: &mut found,
     };
@@ -85,6 +99,11 @@ fn globs(patterns: &[String]) -> Result<GlobSet> {
 
 impl Walk<'_> {
     fn directory(&mut self, fd: &OwnedFd, path: &Path, depth: usize) {
+        match rustix::fs::statat(fd, MARK, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT) => {}
+            Ok(_) => return self.spare(path, "holds a repository"),
+            Err(error) => return self.failed(path, "look for a repository in", error),
+        }
         let entries = match Dir::read_from(fd) {
             Ok(entries) => entries,
             Err(error) => return self.failed(path, "read", error),
@@ -110,12 +129,21 @@ impl Walk<'_> {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if stat.st_dev == self.device && depth < MAX_DEPTH => {
+                match self.bounds.closed(path, &stat) {
+                    Some(Some(why)) => return self.spare(path, &why),
+                    Some(None) => return,
+                    None => {}
+                }
                 match rustix::fs::openat(parent, name, directory(), Mode::empty()) {
                     Ok(fd) => self.directory(&fd, path, depth + 1),
                     Err(error) => self.failed(path, "open", error),
                 }
             }
             FileType::RegularFile if self.globs.is_match(path) => {
+                if let Some(what) = self.bounds.spared(&stat) {
+                    let why = format!("belongs to {what}");
+                    return self.spare(path, &why);
+                }
                 if !self.is_old(&stat) {
                     self.found.kept += 1;
                 } else if !self.delete || self.remove(parent.as_fd(), name, path) {
@@ -141,6 +169,12 @@ impl Walk<'_> {
                 self.failed(path, "remove", error);
                 false
             }
+        }
+    }
+
+    fn spare(&mut self, path: &Path, why: &str) {
+        if self.found.spared.len() < MAX_NAMED {
+            self.found.spared.push(format!("\"{}\" {why}", path.display()));
         }
     }
 
@@ -194,7 +228,7 @@ mod tests {
         };
         let clean = |delete: bool| {
             let (path, patterns) = (root.path().join("logs"), ["*.log".to_owned()]);
-            clean(&rule, &path, &patterns, Timestamp::now(), delete).unwrap()
+            clean(&rule, &path, &patterns, &Walls::default(), Timestamp::now(), delete).unwrap()
         };
         let dry = clean(false);
         assert_eq!((dry.items, dry.kept, dry.failures.len()), (2, 1, 0), "{dry:?}");

@@ -4,6 +4,8 @@
 
 mod docker;
 mod files;
+mod mounts;
+mod walls;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -36,6 +38,8 @@ pub struct Cleaned {
     pub kept: u64,
     /// The first of the old ones: paths relative to the rule's directory, or kinds and names.
     pub paths: Vec<String>,
+    /// What was not entered or stays, although the rule would reach it, and why.
+    pub spared: Vec<String>,
     /// What could not be looked at or removed.
     pub failures: Vec<String>,
 }
@@ -71,8 +75,9 @@ pub(crate) async fn apply(session: &Session, rule: &CleanupConfig, delete: bool)
     match &rule.reach {
         Reach::Files { .. } => {
             let rule = rule.clone();
+            let walls = walls::Walls::of(session).await?;
             tokio::task::spawn_blocking(move || match &rule.reach {
-                Reach::Files { path, globs } => files::clean(&rule, path, globs, now, delete),
+                Reach::Files { path, globs } => files::clean(&rule, path, globs, &walls, now, delete),
                 Reach::Docker { .. } => Ok(Cleaned::default()),
             })
             .await
@@ -80,6 +85,7 @@ pub(crate) async fn apply(session: &Session, rule: &CleanupConfig, delete: bool)
         }
         Reach::Docker { .. } => {
             let unwanted = Unwanted::of(rule, &docker::record_directory(session))?;
+            let unwanted = unwanted.sparing(&session.config.sources)?;
             session.or_cancelled(unwanted.clean(now, delete)).await
         }
     }
@@ -90,6 +96,9 @@ fn text_of(cleaned: &Cleaned) -> String {
     let mut text = String::new();
     for path in &cleaned.paths {
         text.push_str(&format!("{did} {path}\n"));
+    }
+    for one in &cleaned.spared {
+        text.push_str(&format!("left alone: {one}\n"));
     }
     for failure in &cleaned.failures {
         text.push_str(&format!("failed: {failure}\n"));

@@ -162,6 +162,20 @@ impl Patterns {
         }
     }
 
+    /// Returns whether a walk never comes into a directory: it, or one above it, is left out.
+    pub(crate) fn never_enters(&self, path: &[u8]) -> bool {
+        let mut inside = false;
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        for end in ends.chain([path.len()]) {
+            match self.judge(path.get(..end).unwrap_or_default(), true, inside, &mut |_| {}) {
+                Verdict::Take => inside = true,
+                Verdict::Descend => {}
+                Verdict::Leave => return true,
+            }
+        }
+        false
+    }
+
     /// Judges a path alone, with every directory above it: for the selection of a restore.
     pub(crate) fn selects(&self, path: &[u8], is_dir: bool) -> bool {
         let mut inside = false;
