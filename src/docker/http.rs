@@ -285,7 +285,12 @@ impl TarBody {
         while let Some(space) = into.get_mut(filled..).filter(|space| !space.is_empty()) {
             match self.read(space).await? {
                 0 if filled == 0 => return Ok(false),
-                0 => return Err(Error::corrupt("the Docker engine's tar ends in the middle")),
+                0 => {
+                    return Err(Error::new(
+                        ErrorKind::Unavailable,
+                        "the Docker engine's tar ends in the middle",
+                    ));
+                }
                 n => filled += n,
             }
         }

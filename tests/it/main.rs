@@ -25,6 +25,7 @@ mod cli;
 mod damage;
 mod docker;
 mod docker_cleanup;
+mod docker_moving;
 mod end_to_end;
 mod faults;
 mod files;

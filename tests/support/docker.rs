@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ impl DockerEngine {
         let root = unpacked().expect("run tests/servers/setup.sh");
         let dir = tempfile::Builder::new().prefix("wvd").tempdir().unwrap();
         let child = spawn(&root, dir.path());
-        let engine = Self { child, root, dir };
+        let mut engine = Self { child, root, dir };
         engine.wait();
         Some(engine)
     }
@@ -77,12 +77,14 @@ impl DockerEngine {
         }
     }
 
-    fn wait(&self) {
-        for _ in 0..600 {
+    /// Waits until the daemon answers, however long that takes; one that ended never will.
+    fn wait(&mut self) {
+        let from = Instant::now();
+        while self.child.try_wait().unwrap().is_none() && from.elapsed() < FOREVER {
             if UnixStream::connect(self.socket()).is_ok() && self.try_call("GET", "/_ping", None).0 == 200 {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK);
         }
         let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         panic!("the engine did not start: {log}");
@@ -207,8 +209,27 @@ impl DockerEngine {
         self.get(&format!("/containers/{name}/json"))["State"]["Running"] == true
     }
 
+    /// Waits until a container has ended.
+    pub(crate) fn wait_ended(&self, name: &str) {
+        self.post(&format!("/containers/{name}/wait"), &Value::Null);
+    }
+
     pub(crate) fn started_at(&self, name: &str) -> String {
         self.get(&format!("/containers/{name}/json"))["State"]["StartedAt"].to_string()
+    }
+}
+
+/// On a busy machine anything may take long: a wait ends with its event, and only a test that hangs ends here.
+pub(crate) const FOREVER: Duration = Duration::from_secs(900);
+/// Pause between two looks for an event.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits for something that has to happen.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let from = Instant::now();
+    while !done() {
+        assert!(from.elapsed() < FOREVER, "never {what}");
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -116,13 +116,20 @@ impl Reading<'_> {
 
     async fn through_archive(&self, writer: SequentialWriter, name: &str) -> Result<(SequentialWriter, Totals)> {
         let mut helper = None;
-        let (container, place) = if let Some(found) = holder(self.containers, name) {
+        let mut found = holder(self.containers, name);
+        if let Some((container, _)) = &found
+            && self.engine.container(container).await?.is_none()
+        {
+            // It was removed since the containers were listed.
+            found = None;
+        }
+        let (container, place) = if let Some(found) = found {
             found
         } else {
             let made = helper.insert(Helper::create(self.engine, name, false).await?);
             (made.id.clone(), MOUNT.to_owned())
         };
-        let read = self.read_archive(writer, name, &container, &place).await;
+        let read = self.read_archive(writer, name, container, place).await;
         if let Some(helper) = helper {
             helper.remove().await;
         }
@@ -140,19 +147,27 @@ impl Reading<'_> {
         &self,
         mut writer: SequentialWriter,
         name: &str,
-        container: &str,
-        place: &str,
+        container: String,
+        place: String,
     ) -> Result<(SequentialWriter, Totals)> {
-        let body = self.engine.archive(container, place).await?;
         let tree = tar_in::Tree {
             stream: format!("volumes/{name}"),
+            notes: Arc::clone(&self.notes),
             reporter: self.reporter.clone(),
             task: self.task.clone(),
             cancel: self.cancel.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
+        let engine = self.engine.clone();
         blocking(move || {
-            let totals = tree.store(body, &mut writer)?;
+            let open = |below: &str| {
+                let path = match below {
+                    "" => place.clone(),
+                    below => format!("{}/{below}", place.trim_end_matches('/')),
+                };
+                tree.runtime.block_on(engine.archive(&container, &path))
+            };
+            let totals = tree.store(&open, &mut writer)?;
             Ok((writer, totals))
         })
         .await
@@ -207,21 +222,38 @@ pub(super) async fn mount_point(
     }
     let path = PathBuf::from(text(volume, "/Mountpoint"));
     let name = text(volume, "/Name").to_owned();
-    let seen = {
-        let path = path.clone();
-        blocking(move || look(&path)).await
-    };
-    let mtime = seen.map_err(|error| error.chain())?;
+    let seen = seen(&path).await?;
     // The engine may be another host's: a directory of that name here would be another one.
-    if let Some((container, place)) = holder(containers, &name) {
-        let stat = engine.archive_stat(&container, &place).await;
-        let stat = stat.map_err(|error| error.chain())?;
-        let theirs = stat.mtime.parse::<jiff::Timestamp>().ok();
-        if theirs.is_some_and(|theirs| theirs != mtime) {
-            return Err(format!("\"{}\" here is another directory", path.display()));
+    let Some((container, place)) = holder(containers, &name) else {
+        return Ok(path);
+    };
+    let mut before = seen;
+    for _ in 0..LOOKS {
+        let stat = match engine.archive_stat(&container, &place).await {
+            Ok(stat) => stat,
+            // It was removed since the containers were listed: there is nobody to ask.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(path),
+            Err(error) => return Err(error.chain()),
+        };
+        let Ok(theirs) = stat.mtime.parse::<jiff::Timestamp>() else {
+            return Ok(path);
+        };
+        // Files come and go in a busy one: what the engine saw lies between the two looks from here.
+        let after = self::seen(&path).await?;
+        if before.min(after) <= theirs && theirs <= before.max(after) {
+            return Ok(path);
         }
+        before = after;
     }
-    Ok(path)
+    Err(format!("\"{}\" here is another directory", path.display()))
+}
+
+/// Looks from both sides before two directories are taken for different ones: a time may be set back meanwhile.
+const LOOKS: u32 = 5;
+
+async fn seen(path: &Path) -> Result<jiff::Timestamp, String> {
+    let path = path.to_owned();
+    blocking(move || look(&path)).await.map_err(|error| error.chain())
 }
 
 fn look(path: &Path) -> Result<jiff::Timestamp> {
