@@ -361,6 +361,15 @@ pub struct Restore {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Restore nothing anew: finish the restore of files that was interrupted in this place
+    #[arg(long, conflicts_with_all = ["undo", "clean", "delete", "path", "dry_run"])]
+    pub resume: bool,
+
+    /// Restore nothing: put back what the last restore in this place replaced (databases, files, volumes), or what an
+    /// interrupted one did
+    #[arg(long, conflicts_with_all = ["clean", "delete", "path", "dry_run", "verify_rows", "create_roles", "data_only", "schema_only"])]
+    pub undo: bool,
+
     /// What of a PostgreSQL database comes back, and how.
     #[command(flatten)]
     pub database: RestoreDatabase,
@@ -472,10 +481,6 @@ pub struct RestoreDatabase {
     /// With --clean: drop the replaced database instead of keeping it under a dated name
     #[arg(long, requires = "clean")]
     pub drop_old: bool,
-
-    /// Restore nothing: put back the database that the last restore with --clean replaced
-    #[arg(long, conflicts_with_all = ["clean", "dry_run", "verify_rows", "create_roles", "data_only", "schema_only"])]
-    pub undo: bool,
 }
 
 /// Flags for objects in cold storage classes.

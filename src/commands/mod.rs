@@ -24,6 +24,7 @@ pub mod restore;
 pub mod run;
 mod said;
 pub mod session;
+mod settle;
 pub mod show;
 mod snapshots;
 mod stored;

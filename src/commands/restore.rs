@@ -10,12 +10,13 @@ use crate::cli::args;
 use crate::commands::destination::{Target, location, refuse_if_occupied, select, target, volumes_target};
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot};
-use crate::commands::{Outcome, Session, Status, backup, open, thaw, volumes};
+use crate::commands::{Outcome, Session, Status, backup, open, settle, thaw, volumes};
 use crate::config::SourceKind;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
-use crate::sources::postgres::{self, PostgresRestore, RestoreOptions, RestorePlan, Selection};
+use crate::sources::files::survey::{self, FilesPlan};
+use crate::sources::postgres::{PostgresRestore, RestoreOptions, RestorePlan, Selection};
 use crate::sources::redis::{RedisPlan, RedisRestore, RedisRestoreOptions, stored};
 use crate::sources::sqlite::plan::{self, SqlitePlan};
 use crate::sources::sqlite::restore as sqlite;
@@ -30,6 +31,8 @@ struct Step<'a> {
     plan: Option<RestorePlan>,
     /// The same for a SQLite database, where it is looked at beforehand.
     file: Option<SqlitePlan>,
+    /// The same for a file tree, where it is looked at beforehand.
+    files: Option<FilesPlan>,
     /// The same for a Redis server.
     redis: Option<(RedisRestore, RedisPlan)>,
 }
@@ -42,8 +45,8 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
     };
     let (repository, manifest) = open_snapshot(session, &options.snapshot, only).await?;
     let selected = select(&manifest, options)?;
-    if options.database.undo {
-        return undo(session, options, &manifest, &selected).await;
+    if options.undo || options.resume {
+        return settle::run(session, options, &repository, &manifest, &selected).await;
     }
     if !options.dry_run {
         thaw::sources(session, repository.store(), &selected, &options.thaw).await?;
@@ -79,12 +82,19 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
             }
             _ => None,
         };
+        let files = match &target {
+            Target::Tree(root) if options.dry_run || selected.len() > 1 => {
+                look_at_tree(session, options, (&manifest, source), root, reader.clone()).await?
+            }
+            _ => None,
+        };
         steps.push(Step {
             source,
             reader,
             target,
             plan,
             file,
+            files,
             redis,
         });
     }
@@ -121,35 +131,42 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
     report(&manifest, &done, &errors, "restored")
 }
 
-/// Puts the databases back that restores replaced.
-async fn undo(
+/// Says how a file tree comes back.
+fn tree_options(
     session: &Session,
     options: &args::Restore,
     manifest: &Manifest,
-    selected: &[&ManifestSource],
-) -> Outcome {
-    let (mut done, mut text) = (Vec::new(), String::new());
-    for source in selected {
-        let Target::Database(url) = target(source, &location(manifest, source)?, options, selected.len())? else {
-            continue;
-        };
-        let wanted = open::postgres_target(&url)?;
-        let timeout = RestoreOptions::default().swap_timeout;
-        let undone = session.or_cancelled(postgres::undo(&wanted, timeout)).await;
-        let undone = undone.with_context(|| format!("undo the restore of source \"{}\"", source.name))?;
-        text.push_str(&format!(
-            "{} is database {} again\n",
-            undone.was_kept_as, undone.database
-        ));
-        if let Some(restored) = &undone.restored_kept_as {
-            text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
-        }
-        if undone.ended_sessions > 0 {
-            text.push_str(&format!("  {} sessions of it were ended\n", undone.ended_sessions));
-        }
-        done.push(json!({ "source": source.name, "into": crate::config::redact_url(&url), "report": undone }));
+    source: &ManifestSource,
+) -> files::FilesRestoreOptions {
+    files::FilesRestoreOptions {
+        task: source.name.clone(),
+        paths: options.path.clone(),
+        clean: options.clean,
+        delete: options.delete,
+        trust_times: options.trust_times,
+        devices: options.devices || asks_for_devices(session, &source.name),
+        origin: manifest.id.to_string(),
+        ..Default::default()
     }
-    said(json!({ "snapshot": manifest.id, "undone": done }), text, Status::Done)
+}
+
+/// Looks at what a restore would change in a tree, and refuses what the restore itself would refuse. Archived objects
+/// are not read for that.
+async fn look_at_tree(
+    session: &Session,
+    options: &args::Restore,
+    (manifest, source): (&Manifest, &ManifestSource),
+    root: &Path,
+    reader: ArchiveReader,
+) -> Result<Option<FilesPlan>> {
+    let how = tree_options(session, options, manifest, source);
+    let looked = survey::survey(reader, root, &how, session.reporter.clone(), session.cancel.clone()).await;
+    let looked = match looked {
+        Err(error) if options.dry_run && error.kind() == ErrorKind::Archived => return Ok(None),
+        other => other.and_then(|plan| plan.check_space(root).map(|()| plan)),
+    };
+    let plan = looked.with_context(|| format!("plan the restore of source \"{}\"", source.name))?;
+    Ok(Some(plan))
 }
 
 /// Says how a SQLite database comes back.
@@ -330,17 +347,10 @@ async fn restore_source(
     match target {
         Target::Tree(root) => {
             make_parents(&root)?;
-            let how = files::FilesRestoreOptions {
-                task: source.name.clone(),
-                paths: options.path.clone(),
-                delete: options.delete,
-                trust_times: options.trust_times,
-                devices: options.devices || asks_for_devices(session, &source.name),
-                ..Default::default()
-            };
+            let how = tree_options(session, options, manifest, source);
             let done = files::restore(reader, &root, &how, session.reporter.clone(), session.cancel.clone()).await?;
             Ok(json!({
-                "source": source.name, "into": root, "written": done.written, "unchanged": done.unchanged,
+                "source": source.name, "into": root, "written": done.written, "replaced": done.replaced, "unchanged": done.unchanged,
                 "deleted": done.deleted, "bytes": done.bytes, "previous": done.previous, "lost": done.lost,
             }))
         }
@@ -361,7 +371,8 @@ async fn restore_source(
             )
         }
         Target::Volumes(target) => {
-            let how = volumes::options(session, source, &volumes::planned(manifest, source), options);
+            let mut how = volumes::options(session, source, &volumes::planned(manifest, source), options);
+            how.origin = manifest.id.to_string();
             volumes::run(session, source, reader, &target, how).await
         }
         Target::Redis(url) => {
@@ -401,8 +412,9 @@ fn planned(step: &Step<'_>) -> Value {
         Target::Volumes(target) => target.text(),
     };
     let stored = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
-    let bytes = step.plan.as_ref().map(|plan| plan.bytes).or(stored);
-    json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan, "sqlite": step.file,
+    let bytes = step.plan.as_ref().map(|plan| plan.bytes);
+    let bytes = bytes.or(step.files.as_ref().map(|plan| plan.bytes)).or(stored);
+    json!({ "source": step.source.name, "into": into, "bytes": bytes, "plan": step.plan, "files": step.files, "sqlite": step.file,
         "redis": step.redis.as_ref().map(|(_, plan)| plan) })
 }
 
@@ -459,6 +471,26 @@ fn integrity_text(one: &Value) -> String {
         text.push_str("  `.recover` of the sqlite3 program saves its rows, or an older snapshot may be whole\n");
     }
     text
+}
+
+/// What is said of a file tree before it is restored.
+fn files_text(one: &Value) -> String {
+    let Some(plan) = one.get("files").filter(|plan| plan.is_object()) else {
+        return String::new();
+    };
+    let number = |name: &str| plan.get(name).and_then(Value::as_u64);
+    let count = |name: &str| number(name).unwrap_or(0);
+    let free = number("free_bytes").map_or_else(String::new, |free| {
+        format!(" of {} free", crate::config::format_bytes(free))
+    });
+    format!(
+        "  {} new, {} replaced, {} deleted, {} unchanged; {}{free} to write\n",
+        count("new"),
+        count("replaced"),
+        count("deleted"),
+        count("unchanged"),
+        crate::config::format_bytes(count("bytes")),
+    )
 }
 
 /// What is said of keys.
@@ -524,6 +556,7 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
         }
         text.push_str(&sqlite_plan_text(one));
         text.push_str(&integrity_text(one));
+        text.push_str(&files_text(one));
         text.push_str(&redis_text(one));
         text.push_str(&volumes::text(one));
         if let Some(old) = one.pointer("/report/kept_old").and_then(Value::as_str) {

@@ -122,6 +122,7 @@ pub(super) fn options(
             .map_or(Duration::from_secs(30), Duration::from_secs),
         kill: planned.kill,
         spool_dir: session.spool_dir.clone(),
+        origin: String::new(),
     }
 }
 
@@ -146,6 +147,48 @@ pub(super) async fn run(
     };
     let bytes: u64 = done.iter().map(|volume| volume.bytes).sum();
     Ok(json!({ "source": source.name, "into": target.text(), "bytes": bytes, "volumes": done }))
+}
+
+/// Calls `work` with the directory of each chosen volume, one after another; in an engine with the containers of
+/// `quiesce` stopped meanwhile. Returns name, directory and outcome of each.
+pub(super) async fn settle<T, F: Future<Output = Result<T>>>(
+    session: &Session,
+    reader: &ArchiveReader,
+    target: &VolumesTarget,
+    options: &DockerRestoreOptions,
+    mut work: impl FnMut(PathBuf) -> F,
+) -> Result<Vec<(String, PathBuf, T)>> {
+    let mut done = Vec::new();
+    match target {
+        VolumesTarget::Directory(directory) => {
+            let contents = restore::contents(reader).await?;
+            for volume in restore::chosen(&contents, &options.volumes)? {
+                let root = directory.join(&volume.name);
+                done.push((volume.name.clone(), root.clone(), work(root).await?));
+            }
+        }
+        VolumesTarget::Engine { socket, rename } => {
+            let engine = engine(session, socket.as_ref()).await?;
+            let mut options = options.clone();
+            options.rename.clone_from(rename);
+            let still = restore::standing_still(reader, &engine, &options, &session.cancel).await?;
+            let mut failed = None;
+            for (name, root) in &still.places {
+                match work(root.clone()).await {
+                    Ok(value) => done.push((name.clone(), root.clone(), value)),
+                    Err(error) => {
+                        failed = Some(error.context(format!("volume \"{name}\"")));
+                        break;
+                    }
+                }
+            }
+            still.start().await?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+    }
+    Ok(done)
 }
 
 /// What is said of each volume.

@@ -199,10 +199,14 @@ async fn put_back(
     target: &Path,
     options: &FilesRestoreOptions,
 ) -> wirevault::Result<FilesRestoreReport> {
+    let options = FilesRestoreOptions {
+        clean: true,
+        ..options.clone()
+    };
     restore::restore(
         vault.reader().await,
         target,
-        options,
+        &options,
         vault.reporter(),
         CancellationToken::new(),
     )
@@ -508,9 +512,10 @@ async fn a_restore_killed_halfway_can_be_finished_or_undone() {
         }
         let changed = describe(&root);
         interrupt(&vault, &root).await;
-        let error = put_back(&vault, &root, &FilesRestoreOptions::default())
-            .await
-            .unwrap_err();
+        let options = FilesRestoreOptions::default();
+        let (reader, reporter) = (vault.reader().await, vault.reporter());
+        let again = restore::restore(reader, &root, &options, reporter, CancellationToken::new());
+        let error = again.await.unwrap_err();
         assert!(
             error.chain().contains("an interrupted restore is in"),
             "{}",

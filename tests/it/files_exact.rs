@@ -161,7 +161,11 @@ async fn backup(root: &Path) -> Vault {
 
 async fn put_back(vault: &Vault, target: &Path, options: &FilesRestoreOptions) -> FilesRestoreReport {
     let (reader, cancel) = (vault.reader().await, CancellationToken::new());
-    let done = restore::restore(reader, target, options, vault.reporter(), cancel).await;
+    let options = FilesRestoreOptions {
+        clean: true,
+        ..options.clone()
+    };
+    let done = restore::restore(reader, target, &options, vault.reporter(), cancel).await;
     assert_eq!(vault.reporter.notes(), Vec::<String>::new());
     done.unwrap()
 }
@@ -352,7 +356,10 @@ async fn device_nodes_come_back_on_request_and_only_once() {
     // Unasked it is named, and counts as lost.
     let other = dir.path().join("other");
     let (reader, cancel) = (vault.reader().await, CancellationToken::new());
-    let unasked = FilesRestoreOptions::default();
+    let unasked = FilesRestoreOptions {
+        clean: true,
+        ..FilesRestoreOptions::default()
+    };
     let report = restore::restore(reader, &other, &unasked, vault.reporter(), cancel).await;
     assert_eq!(report.unwrap().lost, 1);
     assert_eq!(vault.reporter.notes(), ["skipped-device null"]);

@@ -25,7 +25,10 @@ fn source(root: &Path, include: &[&str]) -> FilesSource {
 
 async fn put_back(vault: &Vault, target: &Path) {
     let (reader, cancel) = (vault.reader().await, CancellationToken::new());
-    let options = FilesRestoreOptions::default();
+    let options = FilesRestoreOptions {
+        clean: true,
+        ..FilesRestoreOptions::default()
+    };
     restore::restore(reader, target, &options, vault.reporter(), cancel)
         .await
         .unwrap();

@@ -15,7 +15,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
-use super::walls::{Bounds, MARK, Walls};
+use super::walls::{Bounds, Closed, MARK, Walls};
 use super::{Cleaned, MAX_NAMED};
 use crate::config::CleanupConfig;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -130,8 +130,11 @@ impl Walk<'_> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if stat.st_dev == self.device && depth < MAX_DEPTH => {
                 match self.bounds.closed(path, &stat) {
-                    Some(Some(why)) => return self.spare(path, &why),
-                    Some(None) => return,
+                    Some(Closed::Spared(what)) => {
+                        let why = format!("is {what}");
+                        return self.spare(path, &why);
+                    }
+                    Some(Closed::Mount) => return,
                     None => {}
                 }
                 match rustix::fs::openat(parent, name, directory(), Mode::empty()) {

@@ -62,6 +62,15 @@ pub(super) struct Bounds {
     files: Vec<((u64, u64), String)>,
 }
 
+/// Why a directory is not entered.
+#[derive(Debug)]
+pub(super) enum Closed<'a> {
+    /// It is another place; nothing is said of it.
+    Mount,
+    /// It is what this says.
+    Spared(&'a str),
+}
+
 impl Walls {
     /// Collects what is configured; Docker engines are asked where their volumes lie.
     pub(super) async fn of(session: &Session) -> Result<Self> {
@@ -179,16 +188,16 @@ impl Spared {
 }
 
 impl Bounds {
-    /// Returns why a directory below the rule's is not entered, if there is a reason; nothing is said of a mount.
-    pub(super) fn closed(&self, path: &Path, stat: &Stat) -> Option<Option<String>> {
+    /// Returns why a directory below the rule's is not entered, if there is a reason.
+    pub(super) fn closed(&self, path: &Path, stat: &Stat) -> Option<Closed<'_>> {
         if self.mounts.is_mount(&self.root.join(path)) {
-            return Some(None);
+            return Some(Closed::Mount);
         }
         let found = self
             .directories
             .iter()
             .find(|(id, _)| *id == (stat.st_dev, stat.st_ino));
-        found.map(|(_, name)| Some(format!("is {name}")))
+        found.map(|(_, name)| Closed::Spared(name))
     }
 
     /// Returns what a file is, if it must stay.

@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 use super::helper::{self, Helper, MOUNT};
 use super::tar_in::Members;
 use super::{
-    Access, CONTAINERS, Contents, ENVIRONMENT, NETWORKS, STREAM, StoredVolume, VOLUMES, quiesce, read, tar_out,
+    Access, CONTAINERS, Contents, ENVIRONMENT, NETWORKS, STREAM, StoredVolume, VOLUMES, quiesce, read, tar_in, tar_out,
 };
-use crate::archive::ArchiveReader;
+use crate::archive::{ArchiveReader, EntryKind};
 use crate::docker::definition::{container_name, volume_body};
 use crate::docker::{Engine, text};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
 use crate::sources::files::blocking;
+use crate::sources::files::differing::Differing;
 use crate::sources::files::patterns::Patterns;
 use crate::sources::files::restore::{self as files, FilesRestoreOptions};
 use crate::sources::files::spelling;
@@ -58,6 +59,8 @@ pub struct DockerRestoreOptions {
     pub kill: bool,
     /// Where the journal of stopped containers lies.
     pub spool_dir: PathBuf,
+    /// What is restored, for whoever finds an interrupted restore: the id of a snapshot.
+    pub origin: String,
 }
 
 impl Default for DockerRestoreOptions {
@@ -76,6 +79,7 @@ impl Default for DockerRestoreOptions {
             stop_timeout: Duration::from_secs(30),
             kill: false,
             spool_dir: PathBuf::from("."),
+            origin: String::new(),
         }
     }
 }
@@ -197,11 +201,13 @@ async fn into_tree(
     let how = FilesRestoreOptions {
         task: options.task.clone(),
         paths: options.paths.clone(),
+        clean: options.clean,
         delete: options.delete,
         trust_times: options.trust_times,
         devices: options.devices,
         stream: volume.stream(),
         prefix: format!("{}/", volume.stream()).into_bytes(),
+        origin: options.origin.clone(),
     };
     let done = files::restore(reader.clone(), target, &how, reporter.clone(), cancel.clone()).await?;
     Ok(VolumeReport {
@@ -277,6 +283,59 @@ pub async fn into_engine(
     Ok(reports)
 }
 
+/// Volumes whose directories are visible here, with the containers of `quiesce` stopped until [`Self::start`].
+#[derive(Debug)]
+pub struct StandingStill {
+    /// Name and directory of each volume.
+    pub places: Vec<(String, PathBuf)>,
+    quiesced: quiesce::Quiesced,
+}
+
+impl StandingStill {
+    /// Starts the containers again.
+    pub async fn start(self) -> Result<()> {
+        self.quiesced.start().await
+    }
+}
+
+/// Finds the directories of the chosen volumes, and stops the containers of `quiesce`.
+pub async fn standing_still(
+    reader: &ArchiveReader,
+    engine: &Engine,
+    options: &DockerRestoreOptions,
+    cancel: &CancellationToken,
+) -> Result<StandingStill> {
+    let contents = contents(reader).await?;
+    let containers = engine.containers().await?;
+    let containers: Vec<Value> = containers.into_iter().filter(|one| !helper::is_helper(one)).collect();
+    let volumes = chosen(&contents, &options.volumes)?;
+    let mut places = Vec::new();
+    for volume in &volumes {
+        let name = match (&options.rename, volumes.len()) {
+            (Some(name), 1) => name.clone(),
+            _ => volume.name.clone(),
+        };
+        let live = engine.volume(&name).await?;
+        let live = live.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no volume \"{name}\"")))?;
+        let place = read::mount_point(engine, &live, &containers, options.access).await;
+        let place = place.map_err(|why| {
+            Error::unsupported(format!(
+                "volume \"{name}\" is not reached through its mount point: {why}"
+            ))
+            .with_hint("Through the archive API nothing is kept, so nothing is finished or undone: restore it again.")
+        })?;
+        places.push((name, place));
+    }
+    let stop = quiesce::Stop {
+        names: options.quiesce.clone(),
+        timeout: options.stop_timeout,
+        kill: options.kill,
+        containers: quiesce::running(&options.quiesce, &containers)?,
+    };
+    let quiesced = quiesce::stop(engine, stop, &options.spool_dir, cancel).await?;
+    Ok(StandingStill { places, quiesced })
+}
+
 /// Where one volume goes.
 struct Place<'a> {
     engine: &'a Engine,
@@ -349,6 +408,38 @@ impl Place<'_> {
         )
     }
 
+    /// Fails if a selected file is in the volume already: through the archive API it would be replaced without a trace.
+    async fn refuse_standing(
+        &self,
+        reader: &ArchiveReader,
+        volume: &StoredVolume,
+        helper: &Helper,
+        paths: &Patterns,
+    ) -> Result<()> {
+        let body = self.engine.archive(&helper.id, MOUNT).await?;
+        let (reader, paths, prefix) = (reader.clone(), paths.clone(), format!("{}/", volume.stream()));
+        let runtime = tokio::runtime::Handle::current();
+        let standing = blocking(move || {
+            let mut members = Members::new(body, runtime.clone());
+            let mut standing = Differing::default();
+            let own = members.next()?.map(|root| root.path).unwrap_or_default();
+            while let Some(meta) = members.next()? {
+                members.skip(tar_in::stored_bytes(meta.size_bytes))?;
+                let path = meta.path.strip_prefix(own.as_slice()).unwrap_or_default();
+                let path = path.strip_prefix(b"/").unwrap_or(path);
+                if meta.kind != EntryKind::Directory && paths.selects(path, false) {
+                    let stored = [prefix.as_bytes(), path].concat();
+                    if runtime.block_on(reader.find(&stored))?.is_some() {
+                        standing.add(path);
+                    }
+                }
+            }
+            Ok(standing)
+        });
+        let words = ("is in the volume already", "are in the volume already");
+        standing.await?.refuse_as(Path::new(self.name), words)
+    }
+
     /// Verifies everything, then sends it.
     async fn send(
         &self,
@@ -378,6 +469,9 @@ impl Place<'_> {
             }
         }
         let paths = Patterns::new(&spelling::resolve(&options.paths, Path::new(""))?, &[])?;
+        if !options.clean && !options.paths.is_empty() {
+            self.refuse_standing(reader, volume, helper, &paths).await?;
+        }
         let (task, stream) = (options.task.as_str(), volume.stream());
         reporter.phase(task, "verify");
         let silent = crate::report::silent();

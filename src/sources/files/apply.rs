@@ -6,12 +6,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::journal::{self, Action, DirMeta, Step};
 use super::{attrs, beneath};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 /// The directories of one restore.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Places {
     pub(super) previous: OwnedFd,
     /// `None` when a finished restore is undone: everything was placed.
     pub(super) staged: Option<OwnedFd>,
+    /// Where an undo moves what stands in its way: somebody may have worked on it. Without it that is removed.
+    pub(super) aside: Option<OwnedFd>,
 }
 
 /// The name of a staged file: its shard and number.
@@ -144,7 +146,24 @@ impl Places {
             return Err(Error::invalid("a directory stands where the backup has a file"));
         }
         let to = beneath::make_dirs(&self.previous, parent, |_| Ok(()))?;
-        rustix::fs::renameat(dir, name, &to, name).map_err(beneath::io)
+        move_to(dir, name, &to)
+    }
+
+    /// Clears a path for what is put back.
+    fn put_aside(&self, dir: &OwnedFd, path: &[u8]) -> Result<()> {
+        let (parent, name) = beneath::split(path);
+        if beneath::stat(dir, name)?.is_none() {
+            return Ok(());
+        }
+        let Some(aside) = &self.aside else {
+            return match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+                // A directory is removed by its own step, unless somebody put something into it.
+                Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => Ok(()),
+                Err(errno) => Err(beneath::io(errno)),
+            };
+        };
+        let to = beneath::make_dirs(aside, parent, |_| Ok(()))?;
+        move_to(dir, name, &to)
     }
 
     fn set_dir(&self, path: &[u8], meta: &DirMeta, failed: &mut dyn FnMut(&[u8], &str)) -> Result<()> {
@@ -192,6 +211,7 @@ impl Places {
             }
         }
         if kept.is_some() {
+            self.put_aside(&dir, &step.path)?;
             let from = beneath::open_dir(&self.previous, parent).map_err(beneath::io)?;
             return rustix::fs::renameat(&from, name, &dir, name).map_err(beneath::io);
         }
@@ -203,14 +223,35 @@ impl Places {
             _ => false,
         };
         if placed && !step.existed {
-            match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(beneath::io(errno)),
-            }
+            self.put_aside(&dir, &step.path)?;
         }
         Ok(())
     }
 }
+
+/// Moves a name into another directory. What has that name there stays: this one gets a number.
+fn move_to(dir: &OwnedFd, name: &[u8], to: &OwnedFd) -> Result<()> {
+    let mut free = name.to_vec();
+    for number in 1..=MAX_SAME_NAME {
+        match rustix::fs::renameat_with(dir, name, to, free.as_slice(), RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            // A filesystem that does not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS) if beneath::stat(to, &free)?.is_none() => {
+                return rustix::fs::renameat(dir, name, to, free.as_slice()).map_err(beneath::io);
+            }
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {}
+            Err(errno) => return Err(beneath::io(errno)),
+        }
+        free = [name, format!(".{number}").as_bytes()].concat();
+    }
+    Err(Error::new(
+        ErrorKind::AlreadyExists,
+        format!("\"{}\" and its numbered names are taken", beneath::show(name)),
+    ))
+}
+
+/// Things of one name that are kept side by side at most.
+const MAX_SAME_NAME: u32 = 1000;
 
 /// Sets owner, mode, attributes and time of an open file or directory. `failed` learns what could not be set.
 pub(super) fn set_meta(fd: impl AsFd, meta: &DirMeta, failed: &mut dyn FnMut(&str)) {
@@ -250,6 +291,7 @@ mod tests {
             root: open("live"),
             previous: open("previous"),
             staged: Some(open("staged")),
+            aside: None,
         }
     }
 

@@ -110,6 +110,11 @@ impl Comparison {
         })
     }
 
+    /// The length of the file in the backup.
+    pub(super) fn size(&self) -> u64 {
+        self.layout.real_size()
+    }
+
     /// Compares the next data of the member.
     pub(super) fn take(&mut self, data: &[u8]) -> Result<()> {
         let Self {

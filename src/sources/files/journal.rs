@@ -53,38 +53,38 @@ pub(super) struct Step {
     pub(super) action: Action,
 }
 
-/// Writes steps.
+/// Writes steps; or forgets them, where a restore is only looked at.
 #[derive(Debug)]
-pub(super) struct JournalWriter(BufWriter<File>);
+pub(super) struct JournalWriter(Option<BufWriter<File>>);
 
 impl JournalWriter {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        Ok(Self(BufWriter::new(
-            File::options()
-                .write(true)
-                .create_new(true)
-                .open(path)
-                .context("create the journal")?,
-        )))
+        let file = File::options().write(true).create_new(true).open(path);
+        Ok(Self(Some(BufWriter::new(file.context("create the journal")?))))
+    }
+
+    /// Makes one that forgets every step.
+    pub(super) fn forgetful() -> Self {
+        Self(None)
     }
 
     pub(super) fn add(&mut self, step: &Step) -> Result<()> {
+        let Some(file) = &mut self.0 else { return Ok(()) };
         let json = serde_json::to_vec(step).map_err(|e| Error::invalid("write the journal").with_cause(e))?;
         let len = u32::try_from(json.len())
             .ok()
             .filter(|n| *n <= MAX_RECORD)
             .ok_or_else(|| Error::corrupt("a step is too large"))?;
         let len = len.to_le_bytes();
-        self.0
-            .write_all(&len)
-            .and_then(|()| self.0.write_all(&json))
-            .and_then(|()| self.0.write_all(&len))
+        file.write_all(&len)
+            .and_then(|()| file.write_all(&json))
+            .and_then(|()| file.write_all(&len))
             .context("write the journal")
     }
 
     pub(super) fn finish(self) -> Result<()> {
-        self.0
-            .into_inner()
+        let Some(file) = self.0 else { return Ok(()) };
+        file.into_inner()
             .map_err(std::io::IntoInnerError::into_error)?
             .sync_all()
             .context("write the journal to disk")

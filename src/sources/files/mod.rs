@@ -9,7 +9,9 @@ mod aside;
 pub(crate) mod attrs;
 pub(crate) mod beneath;
 mod compare;
+pub(crate) mod differing;
 mod extras;
+mod interrupted;
 mod journal;
 pub(crate) mod links;
 pub(crate) mod listing;
@@ -21,6 +23,7 @@ pub(crate) mod sparse;
 pub(crate) mod spelling;
 mod stage;
 mod staged_file;
+pub mod survey;
 pub(crate) mod tags;
 pub(crate) mod walk;
 

@@ -16,6 +16,7 @@ use super::apply::lies_in;
 use super::attrs::{self, Place};
 use super::beneath::{self, show};
 use super::compare::Comparison;
+use super::differing::Differing;
 use super::extras::Extras;
 use super::journal::{Action, DirMeta, JournalWriter, Step};
 use super::patterns::Patterns;
@@ -53,6 +54,10 @@ pub(super) struct Stager<'a> {
     pub(super) alone: HashMap<Vec<u8>, Vec<u8>>,
     pub(super) alone_bytes: usize,
     pub(super) report: FilesRestoreReport,
+    /// What may not be replaced: with an entry here the restore is refused.
+    pub(super) differing: Differing,
+    /// Whether everything is only looked at and counted.
+    pub(super) only_looks: bool,
     pub(super) is_root: bool,
     /// Whether the backup knows all attributes of files and directories, and those of links, pipes and devices.
     pub(super) exact: bool,
@@ -102,7 +107,7 @@ fn choose(
 }
 
 /// Returns a path of the archive as one of the tree; `None` outside of it, and for its root.
-fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(prefix).filter(|rest| !rest.is_empty())
 }
 
@@ -130,6 +135,12 @@ enum One {
     Done,
     /// It was only compared, and the live one is another.
     Differs,
+}
+
+/// The error of selected paths that the backup does not have.
+pub(super) fn no_match() -> Error {
+    Error::new(ErrorKind::NotFound, "nothing in the backup matches the selected paths")
+        .with_hint("Nothing was changed. Paths are relative to the root of the backup.")
 }
 
 /// Bytes of remembered paths in [`Stager::alone`]; links to later targets become copies.
@@ -169,6 +180,8 @@ impl<'a> Stager<'a> {
             alone: HashMap::new(),
             alone_bytes: 0,
             report: FilesRestoreReport::default(),
+            differing: Differing::default(),
+            only_looks: false,
             is_root: rustix::process::geteuid().is_root(),
             exact: false,
             exact_specials: false,
@@ -260,10 +273,7 @@ impl Stager<'_> {
             self.remove_extras(live, None, &selection)?;
         }
         if self.report.entries == 0 && !self.options.paths.is_empty() {
-            return Err(
-                Error::new(ErrorKind::NotFound, "nothing in the backup matches the selected paths")
-                    .with_hint("Nothing was changed. Paths are relative to the root of the backup."),
-            );
+            return Err(no_match());
         }
         Ok(())
     }
@@ -288,7 +298,10 @@ impl Stager<'_> {
             None => {}
             Some(Open::Staged(staging)) => self.end_file(staging)?,
             Some(Open::Compared(comparison)) if comparison.is_equal() => self.report.unchanged += 1,
-            Some(Open::Compared(comparison)) => return Ok(Some(comparison.path)),
+            Some(Open::Compared(comparison)) => {
+                let size = comparison.size();
+                return Ok(self.may_write(&comparison.path, true, size).then_some(comparison.path));
+            }
         }
         Ok(None)
     }
@@ -534,7 +547,20 @@ impl Stager<'_> {
         let existed = live.is_some();
         if meta.kind == EntryKind::Hardlink {
             let target = beneath::checked(meta.link.as_deref().unwrap_or_default())?.to_vec();
-            self.report.written += 1;
+            let linked = match &live {
+                Some(stat) => {
+                    beneath::stat_path(self.root, &target)?.is_some_and(|target| walk::id(&target) == walk::id(stat))
+                }
+                None => false,
+            };
+            if linked && self.only_looks {
+                self.report.unchanged += 1;
+                return Ok(None);
+            }
+            if !linked && !self.may_write(&path, existed, 0) {
+                return Ok(None);
+            }
+            self.count_written(existed);
             return self
                 .journal
                 .add(&Step {
@@ -556,11 +582,15 @@ impl Stager<'_> {
                 return Ok(Some(Open::Compared(Comparison::new(path, live, &meta)?)));
             }
         }
+        let skipped = self.skips(&meta);
+        if skipped && self.only_looks || !skipped && !self.may_write(&path, existed, meta.size_bytes) {
+            return Ok(None);
+        }
         if meta.kind == EntryKind::File {
             return self.begin_file(meta, path, existed).map(Open::Staged).map(Some);
         }
         if self.stage_special(&meta, &path)? {
-            self.report.written += 1;
+            self.count_written(existed);
             self.journal.add(&Step {
                 path,
                 existed,
@@ -570,9 +600,38 @@ impl Stager<'_> {
         Ok(None)
     }
 
-    /// Plans what the root itself gets; what it has is kept for an undo.
-    pub(super) fn plan_root(&mut self, new: &DirMeta) -> Result<()> {
+    /// Returns whether something may be staged that is missing, or there and not as in the backup. Where it is only looked
+    /// at, it is counted; where it may not be replaced, the restore will be refused, and nothing more is staged.
+    fn may_write(&mut self, path: &[u8], existed: bool, bytes: u64) -> bool {
+        if existed && !self.options.clean {
+            self.differing.add(path);
+            return false;
+        }
+        if self.only_looks {
+            self.count_written(existed);
+            self.report.bytes += bytes;
+        }
+        !self.only_looks && !self.differing.any()
+    }
+
+    pub(super) fn count_written(&mut self, existed: bool) {
+        self.report.written += 1;
+        self.report.replaced += u64::from(existed);
+    }
+
+    /// Compares mode, attributes and, where it could be set, owner of a directory. Its time tells nothing: any new name in
+    /// it changes that.
+    fn same_rights(&self, place: &Place<'_>, new: &DirMeta, stat: &Stat) -> bool {
+        let owner = !self.is_root || (stat.st_uid, stat.st_gid) == (new.uid, new.gid);
+        owner && stat.st_mode & 0o7777 == new.mode & 0o7777 && attrs::equal(place, &new.pax, new.exact)
+    }
+
+    /// Plans what the root itself gets; what it has is kept for an undo. `held` tells whether anything was in it.
+    pub(super) fn plan_root(&mut self, new: &DirMeta, held: bool) -> Result<()> {
         let stat = rustix::fs::fstat(self.root).map_err(beneath::io)?;
+        if held && !self.options.clean && !self.same_rights(&Place::named(self.root, b"."), new, &stat) {
+            self.differing.add(b".");
+        }
         let action = Action::Directory {
             new: new.clone(),
             old: Some(live_meta(self.root, b".", &stat)),
@@ -612,6 +671,13 @@ impl Stager<'_> {
             pax,
             exact: self.exact,
         };
+        let parent = self.parent.as_ref().and_then(|(_, fd)| fd.as_ref());
+        if let (Some(stat), Some(parent), false) = (&live, parent, self.options.clean) {
+            let place = Place::named(parent, beneath::split(&path).1);
+            if !is_dir || !self.same_rights(&place, &new, stat) {
+                self.differing.add(&meta.path);
+            }
+        }
         self.journal.add(&Step {
             path,
             existed: live.is_some(),

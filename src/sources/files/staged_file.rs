@@ -49,11 +49,14 @@ impl Stager<'_> {
         Ok(name)
     }
 
+    /// Returns whether an entry is a device node that is not made.
+    pub(super) fn skips(&self, meta: &EntryMeta) -> bool {
+        matches!(meta.kind, EntryKind::CharDevice | EntryKind::BlockDevice) && !(self.is_root && self.options.devices)
+    }
+
     /// Stages what has no data. Returns whether it was made.
     pub(super) fn stage_special(&mut self, meta: &EntryMeta, path: &[u8]) -> Result<bool> {
-        if matches!(meta.kind, EntryKind::CharDevice | EntryKind::BlockDevice)
-            && !(self.is_root && self.options.devices)
-        {
+        if self.skips(meta) {
             self.note(
                 "skipped-device",
                 path,
@@ -154,7 +157,7 @@ impl Stager<'_> {
         for what in failed {
             self.note_once("metadata-not-set", &meta.path, what);
         }
-        self.report.written += 1;
+        self.count_written(existed);
         self.journal.add(&Step {
             path: meta.path,
             existed,

@@ -1,0 +1,201 @@
+//! `restore --resume` and `restore --undo`: what became of an earlier restore.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cli::args;
+use crate::commands::destination::{Target, location, target, volumes_target};
+use crate::commands::said::said;
+use crate::commands::snapshots::open_reader;
+use crate::commands::{Outcome, Session, Status, open, volumes};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::repository::{Manifest, ManifestSource, Repository};
+use crate::sources::files::restore::{self as files, Settled};
+use crate::sources::postgres::{self, RestoreOptions};
+use crate::sources::sqlite::restore as sqlite;
+
+/// What happened to one source, for programs and for people.
+type Done = (Value, String);
+
+/// Finishes or undoes the restores of the selected sources. One that fails does not keep the others from it.
+pub(super) async fn run(
+    session: &Session,
+    options: &args::Restore,
+    repository: &Repository,
+    manifest: &Manifest,
+    selected: &[&ManifestSource],
+) -> Outcome {
+    let (mut done, mut text, mut errors) = (Vec::new(), String::new(), Vec::new());
+    let verb = if options.undo { "undo" } else { "finish" };
+    for source in selected {
+        session.check_cancelled()?;
+        let settled = one(session, options, repository, manifest, (source, selected.len())).await;
+        match settled {
+            Ok((value, lines)) => {
+                done.push(value);
+                text.push_str(&lines);
+            }
+            Err(error) if selected.len() == 1 || error.kind() == ErrorKind::Cancelled => {
+                return Err(error.context(format!("{verb} the restore of source \"{}\"", source.name)));
+            }
+            Err(error) => {
+                text.push_str(&format!("failed: {}: {}\n", source.name, error.chain_and_hint()));
+                errors.push(format!("{}: {}", source.name, error.chain()));
+            }
+        }
+    }
+    let status = match (done.is_empty(), errors.is_empty()) {
+        (_, true) => Status::Done,
+        (true, false) => Status::Failed,
+        (false, false) => Status::Partial,
+    };
+    let key = if options.undo { "undone" } else { "finished" };
+    said(
+        json!({ "snapshot": manifest.id, key: done, "errors": errors }),
+        text,
+        status,
+    )
+}
+
+async fn one(
+    session: &Session,
+    options: &args::Restore,
+    repository: &Repository,
+    manifest: &Manifest,
+    (source, selected): (&ManifestSource, usize),
+) -> Result<Done> {
+    let place = match source.kind.as_str() {
+        "docker" => volumes_target(manifest, source, options, selected)?,
+        _ => target(source, &location(manifest, source)?, options, selected)?,
+    };
+    match place {
+        Target::Tree(root) => {
+            let settled = settle_tree(session, options, &source.name, &root).await?;
+            Ok(told(&source.name, &root, options.undo, &settled))
+        }
+        Target::Volumes(place) => {
+            let reader = open_reader(session, repository.store(), source).await?;
+            let mut how = volumes::options(session, source, &volumes::planned(manifest, source), options);
+            how.task.clone_from(&source.name);
+            let roots = volumes::settle(session, &reader, &place, &how, |root| {
+                settle_tree_at(session, options, source.name.clone(), root)
+            });
+            let (mut values, mut text) = (Vec::new(), String::new());
+            for (volume, root, settled) in roots.await? {
+                let name = format!("{} volume {volume}", source.name);
+                let (value, lines) = told(&name, &root, options.undo, &settled);
+                values.push(value);
+                text.push_str(&lines);
+            }
+            Ok((json!({ "source": source.name, "volumes": values }), text))
+        }
+        _ if options.resume => Err(
+            Error::unsupported(format!("a restore of kind {} is not resumed", source.kind)).with_hint(
+                "It never leaves anything half restored in place of the old: run it again without --resume.",
+            ),
+        ),
+        Target::Database(url) => undo_database(session, &source.name, &url).await,
+        Target::File(path) => undo_file(session, source, &path).await,
+        Target::Redis(_) | Target::RdbFile(_) => Err(Error::unsupported(format!(
+            "a restore of kind {} is not undone by --undo",
+            source.kind
+        ))
+        .with_hint(
+            "What a restore with --clean removed lies in a snapshot of its own, which it named: restore that one with \
+             --clean.",
+        )),
+    }
+}
+
+async fn settle_tree_at(session: &Session, options: &args::Restore, task: String, root: PathBuf) -> Result<Settled> {
+    settle_tree(session, options, &task, &root).await
+}
+
+async fn settle_tree(session: &Session, options: &args::Restore, task: &str, root: &Path) -> Result<Settled> {
+    if options.undo {
+        files::undo(root, None).await
+    } else {
+        files::finish(root, task, session.reporter.clone()).await
+    }
+}
+
+fn told(name: &str, root: &Path, undone: bool, settled: &Settled) -> Done {
+    let of = match settled.origin.as_str() {
+        "" => String::new(),
+        origin => format!(" of snapshot {origin}"),
+    };
+    let (did, kept) = if undone {
+        ("is undone", "what stands no longer in place is kept in")
+    } else {
+        ("is finished", "what was there before is kept in")
+    };
+    let mut text = format!("{name}: the restore{of} into {} {did}\n", root.display());
+    if let Some(path) = &settled.kept {
+        text.push_str(&format!("  {kept} {}\n", path.display()));
+    }
+    (json!({ "source": name, "into": root, "report": settled }), text)
+}
+
+async fn undo_database(session: &Session, name: &str, url: &str) -> Result<Done> {
+    let wanted = open::postgres_target(url)?;
+    let timeout = RestoreOptions::default().swap_timeout;
+    let undone = session.or_cancelled(postgres::undo(&wanted, timeout)).await?;
+    let mut text = format!("{} is database {} again\n", undone.was_kept_as, undone.database);
+    if let Some(restored) = &undone.restored_kept_as {
+        text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
+    }
+    if undone.ended_sessions > 0 {
+        text.push_str(&format!("  {} sessions of it were ended\n", undone.ended_sessions));
+    }
+    let value = json!({ "source": name, "into": crate::config::redact_url(url), "report": undone });
+    Ok((value, text))
+}
+
+async fn undo_file(session: &Session, source: &ManifestSource, path: &Path) -> Result<Done> {
+    let previous = last_previous(path)?;
+    let how = sqlite::SqliteRestoreOptions {
+        task: source.name.clone(),
+        ..Default::default()
+    };
+    let aside = session.or_cancelled(sqlite::undo(path, &previous, &how)).await?;
+    let mut text = format!("{} is {} again\n", previous.display(), path.display());
+    let aside = aside.exists().then_some(aside);
+    if let Some(aside) = &aside {
+        text.push_str(&format!(
+            "  what the restore had brought is kept in {}\n",
+            aside.display()
+        ));
+    }
+    let value = json!({ "source": source.name, "into": path, "report": { "previous": previous, "kept": aside } });
+    Ok((value, text))
+}
+
+/// Returns the last database that a restore kept beside a file.
+fn last_previous(path: &Path) -> Result<PathBuf> {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let prefix = format!("{name}.pre-restore-");
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = std::fs::read_dir(parent.unwrap_or(Path::new(".")))
+        .with_context(|| format!("look beside \"{}\"", path.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let companion = ["-wal", "-shm", "-journal"].iter().any(|ending| name.ends_with(ending));
+        if name.starts_with(&prefix) && !companion {
+            found.push(name);
+        }
+    }
+    let last = found.into_iter().max().ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("no restore into \"{}\" can be undone", path.display()),
+        )
+        .with_hint(format!(
+            "The database that a restore with --clean replaced is kept as \"{prefix}…\" beside it; there is none. \
+             Nothing was changed."
+        ))
+    })?;
+    Ok(path.with_file_name(last))
+}
