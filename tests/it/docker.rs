@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::docker::{DockerEngine, command_as_root, expect_as_root, wait_until};
+use crate::support::docker::{DockerEngine, command_as_root, expect_as_root};
 use crate::support::program::{Program, assert_one_error, files_below, noise};
+use crate::support::wait::until;
 
 /// Fills a volume with what a tree can hold.
 fn fill(root: &Path) {
@@ -310,9 +311,9 @@ fn containers_stand_still_while_volumes_are_read_and_run_again_whatever_happens(
             .stderr(std::process::Stdio::null())
             .stdout(std::process::Stdio::null());
         let mut child = command.spawn().unwrap();
-        wait_until("stopped", || !engine.is_running("shop-api-1"));
+        until("it is stopped", || !engine.is_running("shop-api-1"));
         // The first bytes are in the repository: what follows takes a minute at that rate.
-        wait_until("reading", || stored(&program) > before + (256 << 10));
+        until("something is read", || stored(&program) > before + (256 << 10));
         assert!(!engine.is_running("shop-api-1"));
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         child.wait().unwrap()

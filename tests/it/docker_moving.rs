@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::docker::{DockerEngine, expect_as_root, wait_until};
+use crate::support::docker::{DockerEngine, expect_as_root};
 use crate::support::program::{Program, noise};
+use crate::support::wait::until;
 
 #[test]
 fn a_volume_whose_root_never_rests_is_read_at_its_mount_point() {
@@ -21,7 +22,7 @@ fn a_volume_whose_root_never_rests_is_read_at_its_mount_point() {
     engine.run_idle("writer", &["busy:/data"], &json!({ "Cmd": ["/bin/sh", "-c", script] }));
     let volume = engine.volume("busy");
     std::fs::write(volume.join("kept"), "kept").unwrap();
-    wait_until("written", || volume.join("lock").exists());
+    until("something is written", || volume.join("lock").exists());
     let program = Program::on_directory();
     for _ in 0..5 {
         expect_as_root(&program, 0, &["backup", &engine.url()]);

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wirevault::sources::postgres::{ConnectOptions, Connection};
 
-use crate::support::docker::{DockerEngine, FOREVER, command_as_root, expect_as_root};
+use crate::support::docker::{DockerEngine, command_as_root, expect_as_root};
 use crate::support::images::{import_postgres, import_redis};
 use crate::support::program::{Program, noise};
 use crate::support::redis::{Client, Kind, RedisServer};
+use crate::support::wait::PATIENCE;
 
 /// A server: its directory, its engine, its ports, and the repository elsewhere.
 struct Stack {
@@ -151,7 +152,7 @@ impl Stack {
         runtime.block_on(async {
             let mut last = None;
             let from = Instant::now();
-            while from.elapsed() < FOREVER {
+            while from.elapsed() < PATIENCE {
                 let options = ConnectOptions::from_url_with(&url, None, &|_| None).unwrap();
                 match Connection::open(&options).await {
                     Ok(mut connection) => {
@@ -176,7 +177,7 @@ impl Stack {
 
     fn redis(&self) -> Client {
         let from = Instant::now();
-        while from.elapsed() < FOREVER {
+        while from.elapsed() < PATIENCE {
             if let Ok(mut client) = Client::connect(self.redis) {
                 client.say("AUTH geheim-redis");
                 return client;
@@ -349,7 +350,7 @@ fn an_interrupted_recovery_goes_on_where_it_stopped() {
     };
     let from = Instant::now();
     while !state(&stack).is_some_and(|text| text.contains("restore postgres shop")) {
-        assert!(from.elapsed() < FOREVER, "{:?}", state(&stack));
+        assert!(from.elapsed() < PATIENCE, "{:?}", state(&stack));
         assert!(killed.try_wait().unwrap().is_none(), "{:?}", state(&stack));
         std::thread::sleep(Duration::from_millis(5));
     }

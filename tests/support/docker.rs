@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::program::Program;
+use super::wait::until;
 
 /// A running engine; it ends with this.
 pub(crate) struct DockerEngine {
@@ -77,17 +77,14 @@ impl DockerEngine {
         }
     }
 
-    /// Waits until the daemon answers, however long that takes; one that ended never will.
+    /// Waits until the daemon answers; one that ended never will.
     fn wait(&mut self) {
-        let from = Instant::now();
-        while self.child.try_wait().unwrap().is_none() && from.elapsed() < FOREVER {
-            if UnixStream::connect(self.socket()).is_ok() && self.try_call("GET", "/_ping", None).0 == 200 {
-                return;
-            }
-            std::thread::sleep(LOOK);
-        }
-        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-        panic!("the engine did not start: {log}");
+        until("the engine answers", || {
+            let ended = self.child.try_wait().unwrap();
+            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "the engine did not start: {}", log());
+            UnixStream::connect(self.socket()).is_ok() && self.try_call("GET", "/_ping", None).0 == 200
+        });
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -216,20 +213,6 @@ impl DockerEngine {
 
     pub(crate) fn started_at(&self, name: &str) -> String {
         self.get(&format!("/containers/{name}/json"))["State"]["StartedAt"].to_string()
-    }
-}
-
-/// On a busy machine anything may take long: a wait ends with its event, and only a test that hangs ends here.
-pub(crate) const FOREVER: Duration = Duration::from_secs(900);
-/// Pause between two looks for an event.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Waits for something that has to happen.
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let from = Instant::now();
-    while !done() {
-        assert!(from.elapsed() < FOREVER, "never {what}");
-        std::thread::sleep(LOOK);
     }
 }
 
