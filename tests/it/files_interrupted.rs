@@ -254,15 +254,12 @@ fn whenever_it_is_killed_the_next_run_brings_the_backup() {
         let before = content(&root);
         kill_at(&program, moment);
         if committed() {
-            match round % 2 {
-                0 => {
-                    program.expect(0, &["restore", "latest", "--undo"]);
-                    assert_eq!(content(&root), before);
-                }
-                _ => {
-                    program.expect(0, &["restore", "latest", "--resume"]);
-                    assert_eq!(content(&root), wanted);
-                }
+            if round % 2 == 0 {
+                program.expect(0, &["restore", "latest", "--undo"]);
+                assert_eq!(content(&root), before);
+            } else {
+                program.expect(0, &["restore", "latest", "--resume"]);
+                assert_eq!(content(&root), wanted);
             }
         }
         program.expect(0, &["restore", "latest", "--clean"]);

@@ -36,7 +36,7 @@ enum Spared {
     Tree {
         source: String,
         path: PathBuf,
-        patterns: Option<Patterns>,
+        patterns: Option<Box<Patterns>>,
     },
     File {
         source: String,
@@ -223,7 +223,7 @@ async fn of_source(session: &Session, source: &SourceConfig) -> Result<Vec<Spare
         SourceKind::Files(files) => vec![Spared::Tree {
             source: name(),
             path: files.root.clone(),
-            patterns: Some(Patterns::new(&files.include, &files.exclude)?),
+            patterns: Some(Box::new(Patterns::new(&files.include, &files.exclude)?)),
         }],
         SourceKind::Sqlite(sqlite) => vec![Spared::File {
             source: name(),
