@@ -196,6 +196,15 @@ async fn look_at_file(
     }
 }
 
+/// Says that sessions had to end for a swap.
+pub(super) fn ended_text(sessions: u64) -> String {
+    match sessions {
+        0 => String::new(),
+        1 => "  1 session of the database that was there was ended\n".to_owned(),
+        more => format!("  {more} sessions of the database that was there were ended\n"),
+    }
+}
+
 /// Puts together the restore of a database.
 fn database_restore(
     session: &Session,
@@ -566,11 +575,7 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
             .pointer("/report/ended_sessions")
             .and_then(Value::as_u64)
             .unwrap_or(0);
-        if ended > 0 {
-            text.push_str(&format!(
-                "  {ended} sessions of the database that was there were ended\n"
-            ));
-        }
+        text.push_str(&ended_text(ended));
         let next = one.pointer("/report/next").and_then(Value::as_array);
         for line in next.into_iter().flatten().filter_map(Value::as_str) {
             text.push_str(&format!("  {line}\n"));

@@ -145,9 +145,7 @@ async fn undo_database(session: &Session, name: &str, url: &str) -> Result<Done>
     if let Some(restored) = &undone.restored_kept_as {
         text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
     }
-    if undone.ended_sessions > 0 {
-        text.push_str(&format!("  {} sessions of it were ended\n", undone.ended_sessions));
-    }
+    text.push_str(&super::restore::ended_text(undone.ended_sessions));
     let value = json!({ "source": name, "into": crate::config::redact_url(url), "report": undone });
     Ok((value, text))
 }

@@ -401,10 +401,124 @@ fn sessions_that_a_swap_ended_are_said() {
         session
     });
     let said = case.restore(0, &live, &["--clean"]);
-    assert!(said.contains("1 sessions"), "{said}");
+    assert!(said.contains("1 session of the database"), "{said}");
     drop(session);
     let kept = case.databases().into_iter().find(|n| n.contains("_before_")).unwrap();
     assert_eq!(case.ask(&kept, "SELECT i FROM mine"), "5");
+}
+
+/// A database that a restore left half is not taken for one of the server's.
+#[test]
+fn half_databases_are_left_out_of_a_backup_of_the_whole_server() {
+    let cluster = Arc::new(Cluster::start());
+    let case = Case::of(Arc::clone(&cluster), BIG);
+    let copy = format!("{}_copy", case.name);
+    let mut restore = case.start(&["restore", "latest", "--into", &case.url("admin", &copy)]);
+    case.wait_for("pg_stat_activity WHERE query LIKE 'COPY %big%FROM STDIN%' AND state = 'active'");
+    restore.kill().unwrap();
+    restore.wait().unwrap();
+    let left = case.beside();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let said = case.run(0, &["backup", &case.url("admin", "")]);
+    assert!(said.contains(&format!("\"{}\" is not backed up", left[0])), "{said}");
+    let shown = case.run(0, &["show", "latest", "--json"]);
+    assert!(shown.contains(&case.name) && !shown.contains(&left[0]), "{shown}");
+}
+
+/// Others that are in the template at that moment are waited for.
+#[test]
+fn a_busy_template_is_waited_for() {
+    let cluster = Arc::new(Cluster::start());
+    let case = Case::of(Arc::clone(&cluster), TABLE);
+    let copy = format!("{}_copy", case.name);
+    case.ask(
+        "postgres",
+        "UPDATE pg_database SET datallowconn = true WHERE datname = 'template0'",
+    );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let options = case.cluster.options("template0");
+    let session = runtime
+        .block_on(wirevault::sources::postgres::Connection::open(&options))
+        .unwrap();
+    let restore = case.start(&["restore", "latest", "--into", &case.url("admin", &copy)]);
+    // The server refuses by itself after some seconds: the second statement is that of another attempt.
+    let started = "SELECT COALESCE(max(query_start)::text, '') FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%' AND state = 'active'";
+    let until = Instant::now() + Duration::from_secs(120);
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        assert!(Instant::now() < until, "{seen:?}");
+        seen.insert(case.ask("postgres", started));
+        seen.remove("");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(session);
+    let (code, said) = ended(restore);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(case.ask(&copy, "SELECT count(*) FROM t"), "100");
+}
+
+/// Where the owner is missing, the comment and the limit of the database come back all the same.
+#[test]
+fn a_missing_owner_costs_only_the_ownership() {
+    let cluster = Cluster::shared();
+    let case = Case::of(Arc::clone(&cluster), TABLE);
+    let role = case.role("");
+    let name = &case.name;
+    for sql in [
+        format!("ALTER DATABASE {name} OWNER TO {role}"),
+        format!("COMMENT ON DATABASE {name} IS 'of the source'"),
+        format!("ALTER DATABASE {name} CONNECTION LIMIT 7"),
+    ] {
+        case.ask("postgres", &sql);
+    }
+    case.run(0, &["backup", &case.url("admin", name)]);
+    case.ask(
+        "postgres",
+        &format!("ALTER DATABASE {name} OWNER TO admin; DROP ROLE {role}"),
+    );
+    let copy = format!("{name}_copy");
+    let said = case.restore(2, &copy, &[]);
+    assert!(said.contains(&role), "{said}");
+    let facts =
+        format!("SELECT datconnlimit, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{copy}'");
+    assert_eq!(case.ask("postgres", &facts), "7|of the source");
+}
+
+/// A role that may give a database away, but has not the rights of whom it gave it to, keeps it: it has to rename it.
+#[test]
+fn a_database_that_could_not_be_renamed_any_more_is_not_given_away() {
+    let cluster = Cluster::shared();
+    let case = Case::of(Arc::clone(&cluster), TABLE);
+    let (role, name) = (case.role("CREATEDB NOINHERIT"), &case.name);
+    let owner = format!("{name}_owner");
+    case.ask("postgres", &format!("CREATE ROLE {owner}; GRANT {owner} TO {role}"));
+    case.ask("postgres", &format!("ALTER DATABASE {name} OWNER TO {owner}"));
+    case.ask(name, &format!("ALTER TABLE t OWNER TO {role}"));
+    case.ask("postgres", &format!("COMMENT ON DATABASE {name} IS 'of the source'"));
+    case.run(0, &["backup", &case.url("admin", name)]);
+    let copy = format!("{name}_copy");
+    let said = case.restore_to(2, &case.url(&role, &copy), &["--no-privileges"]);
+    assert!(said.contains("DATABASE"), "{said}");
+    let facts = format!(
+        "SELECT pg_get_userbyid(datdba), shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{copy}'"
+    );
+    assert_eq!(case.ask("postgres", &facts), format!("{role}|of the source"));
+    assert_eq!(case.ask(&copy, "SELECT count(*) FROM t"), "100");
+}
+
+/// As with libpq, a password file that others can read is passed by; only who needs it misses it.
+#[test]
+fn a_password_file_that_others_can_read_is_not_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(".pgpass");
+    std::fs::write(&file, "*:*:*:*:secret\n").unwrap();
+    let env = |name: &str| (name == "HOME").then(|| home.path().display().to_string());
+    let read = || wirevault::sources::postgres::ConnectOptions::from_url_with("postgres://u@h/d", None, &env).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(read().password.is_none());
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(read().password.is_some());
 }
 
 /// A verification that was killed leaves its scratch database, which the next one takes away; others' databases it does not.

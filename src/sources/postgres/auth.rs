@@ -96,7 +96,7 @@ fn password(options: &ConnectOptions) -> Result<&[u8]> {
                 ErrorKind::Denied,
                 format!("server asks for a password for \"{}\", and there is none", options.user),
             )
-            .with_hint("Set PGPASSWORD, password_file, or a line in ~/.pgpass.")
+            .with_hint("Set PGPASSWORD, password_file, or a line in ~/.pgpass, which others must not be able to read (chmod 0600).")
         })
 }
 

@@ -83,6 +83,12 @@ fn parse(line: &str, why: Why) -> Option<Mark> {
     serde_json::from_str(line.strip_prefix(why.word())?).ok()
 }
 
+/// Returns whether a database with this comment is being filled, or was left half.
+pub(super) fn is_filling(comment: &str, oid: u32) -> bool {
+    let mark = comment.lines().last().and_then(|line| parse(line, Why::Filling));
+    mark.is_some_and(|mark| mark.oid == oid)
+}
+
 /// Returns the statement that comments a database.
 pub(super) fn comment_sql(name: &str, comment: Option<&str>) -> String {
     let text = comment.map_or_else(|| "NULL".to_owned(), literal);

@@ -22,6 +22,7 @@ use super::look::look;
 use super::schema::quote_ident;
 use super::search_path::BUILT_IN;
 use super::selection::{Chosen, Needs, Selection, choose};
+use super::server_error::sqlstate;
 use super::snapshot::ServerFacts;
 use super::sql_rewrite::Rewrite;
 use super::sql_streams::{GLOBALS, TocLine};
@@ -394,8 +395,25 @@ impl PostgresRestore {
         }
         let mut connection = open_session(into).await?;
         connection.execute("BEGIN").await?;
-        let failed = run_on(&mut connection, contents, &lines).await?;
-        Target::mark(&mut connection, &self.target.database).await?;
+        let mut failed = run_on(&mut connection, contents, &lines).await?;
+        if let Err(error) = Target::mark(&mut connection, &self.target.database).await {
+            if connection.is_dead() || sqlstate(&error) != Some("42501") {
+                return Err(error);
+            }
+            // The role gave the database to one whose rights it has not by itself, and could not even rename it now.
+            connection.execute("ROLLBACK; BEGIN").await?;
+            let (mut own, mut texts) = (Vec::new(), contents.texts());
+            failed = Vec::new();
+            for line in lines {
+                if texts.get(line).await?.contains(" OWNER TO ") {
+                    failed.push(FailedItem::new(line, &error));
+                } else {
+                    own.push(line);
+                }
+            }
+            failed.extend(run_on(&mut connection, contents, &own).await?);
+            Target::mark(&mut connection, &self.target.database).await?;
+        }
         connection.execute("COMMIT").await?;
         connection.close().await;
         Ok(failed)

@@ -38,7 +38,7 @@ pub struct FailedItem {
 }
 
 impl FailedItem {
-    fn new(line: &TocLine, error: &Error) -> Self {
+    pub(super) fn new(line: &TocLine, error: &Error) -> Self {
         let name = match &line.item.schema {
             Some(schema) => format!("{schema}.{}", line.item.name),
             None => line.item.name.clone(),

@@ -4,6 +4,7 @@
 //! A rename needs the database for itself. While it waits it holds the lock behind which new sessions wait, and another
 //! session of ours ends those that are there.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -44,8 +45,8 @@ pub(super) struct Swap<'a> {
 /// What a swap did.
 #[derive(Debug, Default)]
 pub(super) struct Swapped {
-    /// Sessions of the old database that were ended.
-    pub(super) ended_sessions: u64,
+    /// Sessions of the old database that were ended, by their processes: one that takes its time is told more than once.
+    pub(super) ended: HashSet<String>,
     /// Properties of the database that could not be taken over.
     pub(super) failed: Vec<FailedItem>,
 }
@@ -114,7 +115,7 @@ impl Swap<'_> {
         (old, new): (u32, u32),
         done: &mut Swapped,
     ) -> Result<()> {
-        done.ended_sessions += terminate(admin, old).await?;
+        done.ended.extend(terminate(admin, old).await?);
         terminate(admin, new).await?;
         let sql = format!(
             "BEGIN; ALTER DATABASE {} RENAME TO {}; ALTER DATABASE {} RENAME TO {}",
@@ -131,8 +132,8 @@ impl Swap<'_> {
                 renamed = &mut renamed => return renamed,
                 () = tokio::time::sleep(BEAT) => {
                     if let Some(killer) = killer.as_mut().filter(|k| !k.is_dead()) {
-                        done.ended_sessions += terminate(killer, old).await.unwrap_or(0);
-                        terminate(killer, new).await.unwrap_or(0);
+                        done.ended.extend(terminate(killer, old).await.unwrap_or_default());
+                        let _ = terminate(killer, new).await;
                     }
                 }
             }
@@ -227,18 +228,27 @@ pub(super) async fn rename(admin: &mut Connection, from: &str, to: &str, timeout
     }
 }
 
-/// Ends the sessions of a database that the role may end; returns how many.
-async fn terminate(admin: &mut Connection, oid: u32) -> Result<u64> {
+/// Ends the sessions of a database that the role may end; returns their processes.
+async fn terminate(admin: &mut Connection, oid: u32) -> Result<Vec<String>> {
     let sql = format!(
-        "SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity \
-         WHERE datid = {oid} AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend'"
+        "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datid = {oid} AND pid <> pg_catalog.pg_backend_pid()"
     );
-    match admin.query(&sql).await {
-        Ok(ended) => Ok(ended.scalar().and_then(|n| n.parse().ok()).unwrap_or(0)),
-        // Sessions of a stronger role: the rename waits for them.
-        Err(error) if sqlstate(&error) == Some("42501") => Ok(0),
-        Err(error) => Err(error.context("end the sessions of the database")),
+    let found = admin.query(&sql).await.context("look for sessions of the database")?;
+    let mut ended = Vec::new();
+    for pid in found.rows.into_iter().filter_map(|mut row| row.get_mut(0)?.take()) {
+        let sql = format!(
+            "SELECT pg_catalog.pg_terminate_backend({})",
+            pid.parse::<i32>().unwrap_or(0)
+        );
+        match admin.query(&sql).await {
+            Ok(done) if done.scalar() == Some("t") => ended.push(pid),
+            Ok(_) => {}
+            // A session of a stronger role: whoever needs the database waits for its end.
+            Err(error) if sqlstate(&error) == Some("42501") => {}
+            Err(error) => return Err(error.context("end the sessions of the database")),
+        }
     }
+    Ok(ended)
 }
 
 /// Drops a database: its subscriptions' slots belong to the original and stay, a template is none any more.

@@ -189,7 +189,7 @@ impl Target {
         let swapped = swapped?;
         let mut finished = Finished {
             kept: Some(kept.clone()),
-            ended_sessions: swapped.ended_sessions,
+            ended_sessions: u64::try_from(swapped.ended.len()).unwrap_or(u64::MAX),
             failed: swapped.failed,
         };
         finished.failed.extend(left);

@@ -62,7 +62,7 @@ pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> 
         let swapped = swap.run(&mut apart.admin, wanted).await;
         let (after, left) = apart.end(wanted).await?;
         admin = after;
-        undone.ended_sessions = swapped?.ended_sessions;
+        undone.ended_sessions = u64::try_from(swapped?.ended.len()).unwrap_or(u64::MAX);
         if let Some(left) = left {
             tracing::warn!("database \"{}\" was not dropped: {}", left.name, left.error);
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use super::settings;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 
 /// A password: never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -369,11 +369,10 @@ fn from_pgpass(host: &Host, port: u16, user: &str, database: &str, env: Env<'_>)
     }
     let mode = std::os::unix::fs::MetadataExt::mode(&metadata);
     if mode & 0o077 != 0 {
-        return Err(Error::new(
-            ErrorKind::Denied,
-            format!("password file \"{}\" can be read by others", path.display()),
-        )
-        .with_hint(format!("Run chmod 0600 \"{}\".", path.display())));
+        // As libpq: a password that is needed then is missed at login.
+        let path = path.display();
+        tracing::warn!("password file \"{path}\" is not read, for others can read it: run chmod 0600 \"{path}\"");
+        return Ok(None);
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("read password file \"{}\"", path.display()))?;
     let host = match host {

@@ -87,9 +87,9 @@ async fn properties(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()>
         all.push(("DATABASE PROPERTIES", set.collect()));
     }
     for (kind, statements) in all {
-        let sql: String = statements.iter().map(|s| here(s)).collect();
-        if !sql.is_empty() {
-            sink.item(item(context, kind, &name), &sql).await?;
+        // Each alone: an owner that is missing where it is restored does not cost the comment.
+        for statement in statements {
+            sink.item(item(context, kind, &name), &here(&statement)).await?;
         }
     }
     Ok(())
