@@ -169,7 +169,7 @@ fn hold_exclusively(path: &Path, timeout: Duration) -> Result<Option<Connection>
     // Another hint than that of a lock in general: waiting longer for an application that runs is in vain.
     let used = |own: Error| {
         let seen = std::fs::metadata(path).map(|meta| inuse::who_has_open((meta.dev(), meta.ino())));
-        in_use(&seen.unwrap_or_default().holders).with_cause(own)
+        in_use(&seen.unwrap_or_default().holders).with_cause(own.chain())
     };
     match attempt() {
         Ok((db, false)) => Ok(Some(db)),
