@@ -246,7 +246,7 @@ async fn run_plans(session: &Session, options: &args::Backup, plans: &[Plan]) ->
         Err(error) => return plans.iter().map(|_| Err(error.duplicate())).collect(),
     };
     let (host, times) = (host_name(), run_options());
-    let id = SnapshotId::new(Timestamp::now(), &first.job, rand::random());
+    let id = SnapshotId::unique(Timestamp::now(), &first.job);
     let (targets, failed) = targets::prepare(session, plans, &id, &host, &times).await;
     let failed = failed.into_iter().map(|(at, error)| (at, Err(error)));
     let ended = read_and_commit(session, options, targets, sources, (id, host)).await;

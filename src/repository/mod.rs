@@ -267,7 +267,7 @@ impl Repository {
         options: RunOptions,
         cancel: CancellationToken,
     ) -> Result<(SnapshotId, Run)> {
-        let id = SnapshotId::new(Timestamp::now(), job, rand::random());
+        let id = SnapshotId::unique(Timestamp::now(), job);
         let run = Run::begin(self.store.clone(), id.clone(), job, host, options, cancel).await?;
         Ok((id, run))
     }

@@ -488,12 +488,19 @@ fn a_missing_owner_costs_only_the_ownership() {
 #[test]
 fn a_database_that_could_not_be_renamed_any_more_is_not_given_away() {
     let cluster = Cluster::shared();
-    let case = Case::of(Arc::clone(&cluster), TABLE);
+    let case = Case::of(Arc::clone(&cluster), "SELECT 1");
     let (role, name) = (case.role("CREATEDB NOINHERIT"), &case.name);
     let owner = format!("{name}_owner");
     case.ask("postgres", &format!("CREATE ROLE {owner}; GRANT {owner} TO {role}"));
     case.ask("postgres", &format!("ALTER DATABASE {name} OWNER TO {owner}"));
-    case.ask(name, &format!("ALTER TABLE t OWNER TO {role}"));
+    // In a schema of its own: as the owner of "public" it would need a right that it has by membership.
+    case.ask(
+        name,
+        &format!(
+            "CREATE SCHEMA own AUTHORIZATION {role}; CREATE TABLE own.t AS SELECT generate_series(1, 100) AS id; \
+             ALTER TABLE own.t OWNER TO {role}"
+        ),
+    );
     case.ask("postgres", &format!("COMMENT ON DATABASE {name} IS 'of the source'"));
     case.run(0, &["backup", &case.url("admin", name)]);
     let copy = format!("{name}_copy");
@@ -503,7 +510,7 @@ fn a_database_that_could_not_be_renamed_any_more_is_not_given_away() {
         "SELECT pg_get_userbyid(datdba), shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{copy}'"
     );
     assert_eq!(case.ask("postgres", &facts), format!("{role}|of the source"));
-    assert_eq!(case.ask(&copy, "SELECT count(*) FROM t"), "100");
+    assert_eq!(case.ask(&copy, "SELECT count(*) FROM own.t"), "100");
 }
 
 /// As with libpq, a password file that others can read is passed by; only who needs it misses it.
