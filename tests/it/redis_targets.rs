@@ -381,7 +381,7 @@ fn content_that_did_not_change_is_found_unchanged() {
             let program = Program::on_directory();
             let backup = |stored: usize| {
                 let said = program.expect(0, &["backup", &server.url(), "--if-changed"]);
-                assert_eq!(program.listed().len(), stored, "{kind:?}: {said}");
+                assert_eq!(program.listed().len(), stored, "{kind:?}, {change}: {said}");
             };
             backup(1);
             // When a key was used last is no content.

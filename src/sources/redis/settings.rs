@@ -107,8 +107,9 @@ fn lines(reply: &Reply) -> String {
         .collect()
 }
 
+/// Sorted: servers answer in the order of a hash table, which is another one each time.
 fn pairs(reply: &Reply) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for pair in reply.elements().chunks(2) {
         let [name, value] = pair else { continue };
         let (name, value) = (name.text().unwrap_or_default(), value.text().unwrap_or_default());
@@ -117,19 +118,22 @@ fn pairs(reply: &Reply) -> String {
         } else {
             value
         };
-        text.push_str(&format!("{name} {}\n", value.escape_default()));
+        lines.push(format!("{name} {}\n", value.escape_default()));
     }
-    text
+    lines.sort();
+    lines.concat()
 }
 
+/// Sorted, as the configuration.
 fn modules(reply: &Reply) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for module in reply.elements() {
         let words = module.elements().iter().map(|word| match word {
             Reply::Integer(number) => number.to_string(),
             other => other.text().unwrap_or_default(),
         });
-        text.push_str(&(words.collect::<Vec<_>>().join(" ") + "\n"));
+        lines.push(words.collect::<Vec<_>>().join(" ") + "\n");
     }
-    text
+    lines.sort();
+    lines.concat()
 }
