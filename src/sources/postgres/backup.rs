@@ -82,7 +82,8 @@ impl PostgresSource {
             mut lacks,
         } = defined;
         // Whoever restores must hear of it as well, and the manifest has only its count.
-        lacks.extend(leader.graph.notes().iter().filter(|n| n.code == "not-covered").cloned());
+        let lacking = |note: &&Note| ["not-covered", "unlogged-on-standby"].contains(&note.code.as_str());
+        lacks.extend(leader.graph.notes().iter().filter(lacking).cloned());
         lacks.truncate(MAX_LACKS);
         let facts = ServerFacts {
             lacks,

@@ -453,6 +453,9 @@ pub(super) const VIEWS_OF_THEMSELVES: &str = "SELECT DISTINCT r.ev_class FROM pg
 /// Indexes that a failed `CREATE INDEX CONCURRENTLY` left, or that is being made.
 pub(super) const INVALID_INDEXES: &str = "invalid indexes";
 
+/// Rows that a standby does not have: a crash of the primary would empty these tables as well.
+pub(super) const UNLOGGED_ON_STANDBY: &str = "rows of unlogged tables (a standby has none)";
+
 /// What this version of the program does not carry yet, one row per class: name, count.
 pub(super) fn not_covered() -> String {
     let parts = [
@@ -460,9 +463,10 @@ pub(super) fn not_covered() -> String {
          WHERE b.datname = pg_catalog.current_database() AND \
          NOT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')"
             .to_owned(),
-        "SELECT 'rows of unlogged tables (a standby has none)', count(*) FROM pg_catalog.pg_class c \
-         WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND c.oid >= 16384 AND pg_catalog.pg_is_in_recovery()"
-            .to_owned(),
+        format!(
+            "SELECT '{UNLOGGED_ON_STANDBY}', count(*) FROM pg_catalog.pg_class c \
+             WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND c.oid >= 16384 AND pg_catalog.pg_is_in_recovery()"
+        ),
         format!(
             "SELECT '{INVALID_INDEXES}', count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
              WHERE c.relkind = 'i' AND NOT (i.indisready AND i.indisvalid) AND c.oid >= 16384"

@@ -654,10 +654,10 @@ impl Graph {
             let (what, count): (String, i64) = (row.text(0)?, row.col(1)?);
             if count > 0 {
                 // No query uses such an index, and pg_dump leaves it out as well: its absence is no loss.
-                let (code, why) = if what == catalog::INVALID_INDEXES {
-                    ("invalid-index", "REINDEX or drop them")
-                } else {
-                    ("not-covered", "the class is not carried yet, or not for this role")
+                let (code, why) = match what.as_str() {
+                    catalog::INVALID_INDEXES => ("invalid-index", "REINDEX or drop them"),
+                    catalog::UNLOGGED_ON_STANDBY => ("unlogged-on-standby", "back the primary up if they matter"),
+                    _ => ("not-covered", "the class is not carried yet, or not for this role"),
                 };
                 let text = format!("{count} are not in this backup: {why}");
                 self.notes.push(Note::new(code, what, text));
