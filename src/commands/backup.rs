@@ -91,9 +91,12 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         }
         let found: u64 = manifests.iter().map(damaged).sum();
         if found > 0 {
+            let what = match found {
+                1 => "1 database was damaged before it was stored".to_owned(),
+                more => format!("{more} databases were damaged before they were stored"),
+            };
             text.push_str(&format!(
-                "\n{found} databases were damaged before they were stored; they are in the snapshot as they are, and the \
-                 log names the damage\n"
+                "\n{what}; the snapshot has it as it is, and the log names the damage\n"
             ));
         }
         text.push_str("\nfinished, but some sources failed or lost items\n");

@@ -224,6 +224,12 @@ impl Recovery<'_> {
         )
         .await?;
         self.take_errors();
+        if restore::is_damaged(self.last_proof()) {
+            self.failed.push(format!(
+                "{}: the database was damaged when it was stored, and came back as it was; another snapshot may hold it whole",
+                tree.name
+            ));
+        }
         Ok(())
     }
 
@@ -309,6 +315,13 @@ impl Recovery<'_> {
             };
             self.step(&format!("restore volume {}", volume.name), work, words)
                 .await?;
+            let lost = self.last_proof().get("lost").and_then(Value::as_u64).unwrap_or(0);
+            if lost > 0 {
+                self.failed.push(format!(
+                    "volume {}: owners, modes, attributes or device nodes of {lost} entries are not as they were; the log names them",
+                    volume.name
+                ));
+            }
         }
         Ok(())
     }
@@ -421,13 +434,14 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Returns what the last step said.
+    fn last_proof(&self) -> &Value {
+        self.proofs.last().map_or(&Value::Null, |proof| &proof.value)
+    }
+
     /// Takes what the last restore could not bring back.
     fn take_errors(&mut self) {
-        let errors = self
-            .proofs
-            .last()
-            .and_then(|proof| proof.value.get("errors"))
-            .and_then(Value::as_array);
+        let errors = self.last_proof().get("errors").and_then(Value::as_array);
         let errors: Vec<String> = errors
             .into_iter()
             .flatten()
@@ -494,11 +508,9 @@ fn restored(document: &Value) -> Result<Value> {
 
 /// Says what SQLite found in a database that came back.
 fn checked(value: &Value) -> &'static str {
-    let any = |kind: &str| {
-        let lines = value.pointer(&format!("/integrity/{kind}")).and_then(Value::as_array);
-        lines.is_some_and(|lines| !lines.is_empty())
-    };
-    match (any("damaged"), any("unchecked")) {
+    let unchecked = value.pointer("/integrity/unchecked").and_then(Value::as_array);
+    let unchecked = unchecked.is_some_and(|lines| !lines.is_empty());
+    match (restore::is_damaged(value), unchecked) {
         (true, _) => "DAMAGED as it was when it was stored",
         (false, true) => "checked by SQLite as far as it can without its application",
         (false, false) => "checked by SQLite",

@@ -428,7 +428,7 @@ fn planned(step: &Step<'_>) -> Value {
 }
 
 /// Returns whether what came back was damaged when it was stored.
-fn is_damaged(one: &Value) -> bool {
+pub(super) fn is_damaged(one: &Value) -> bool {
     let lines = one.pointer("/integrity/damaged").and_then(Value::as_array);
     lines.is_some_and(|lines| !lines.is_empty())
 }

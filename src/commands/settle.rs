@@ -126,7 +126,7 @@ fn told(name: &str, root: &Path, undone: bool, settled: &Settled) -> Done {
         origin => format!(" of snapshot {origin}"),
     };
     let (did, kept) = if undone {
-        ("is undone", "what stands no longer in place is kept in")
+        ("is undone", "what stood in its place is kept in")
     } else {
         ("is finished", "what was there before is kept in")
     };

@@ -144,11 +144,30 @@ fn damage_at_the_source_is_said_and_comes_back_as_it_is() {
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.write_all_at(&with, at).unwrap();
         let (backup, drill, restore) = there_and_back(&program, 2);
-        assert!(backup.contains("1 databases were damaged"), "{at}: {backup}");
+        assert!(backup.contains("1 database was damaged"), "{at}: {backup}");
         assert!(drill.contains("damaged before it was stored"), "{at}: {drill}");
         assert!(restore.contains("it was damaged when it was stored"), "{at}: {restore}");
         assert_eq!(notes(&program)["damaged"], 1);
     }
+}
+
+/// A recovery that brings damage back has not brought back everything.
+#[test]
+fn a_recovery_does_not_end_well_over_damage() {
+    let program = Program::on_directory();
+    let path = program.path("a.db");
+    make_large(&path, "DELETE");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[0xff; 200], 20 * 4096).unwrap();
+    program.expect(2, &["backup", &format!("sqlite:{}", path.display())]);
+    let damaged = image(&path);
+    fs::remove_file(&path).unwrap();
+    let said = program.expect(2, &["recover", "latest", "--containers", "manual"]);
+    assert!(
+        said.contains("failed: a: the database was damaged when it was stored"),
+        "{said}"
+    );
+    assert!(image(&path) == damaged);
 }
 
 #[test]
