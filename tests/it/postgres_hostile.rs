@@ -8,6 +8,9 @@ use crate::support::postgres::Cluster;
 use crate::support::program::Program;
 use crate::support::wait;
 
+/// Keeps a COPY in its middle for as long as what happens to it takes.
+const SLOW: &str = "--limit-rate=1MiB/s";
+
 struct Trouble {
     cluster: Arc<Cluster>,
     program: Program,
@@ -229,17 +232,22 @@ fn a_server_that_stops_in_the_middle_leaves_nothing_half() {
     let cluster = Arc::new(Cluster::start());
     let trouble = Trouble::new(
         Arc::clone(&cluster),
-        &["CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 40) AS v FROM generate_series(1, 400000) g"],
+        &["CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 10) AS v FROM generate_series(1, 400000) g"],
     );
     trouble.backup(0);
     let snapshots = trouble.program.listed();
-    let restore = trouble.start(&["restore", "latest", "--into", &trouble.url(&trouble.copy())]);
+    let into = trouble.url(&trouble.copy());
+    let restore = trouble.start(&["restore", "latest", SLOW, "--into", &into]);
     trouble.wait_for("pg_stat_activity WHERE query LIKE 'COPY %big%FROM STDIN%' AND state = 'active'");
     cluster.restart();
     let (code, said) = ended(restore);
-    assert!(code == 1 && said.contains("big"), "{said}");
+    // Whichever of its sessions notices first.
+    assert!(
+        code == 1 && said.contains("error") && said.contains(&trouble.copy()),
+        "{said}"
+    );
     // The server was gone, so the half database may stand; the next restore says so and --clean takes it away.
-    let backup = trouble.start(&["backup", &trouble.url(&trouble.name)]);
+    let backup = trouble.start(&["backup", SLOW, &trouble.url(&trouble.name)]);
     trouble.wait_for("pg_stat_activity WHERE query LIKE '%COPY %big%TO STDOUT%' AND state = 'active'");
     cluster.restart();
     let (code, said) = ended(backup);

@@ -116,6 +116,9 @@ fn ended(child: Child) -> (i32, String) {
 const TABLE: &str = "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'x' || g FROM generate_series(1, 100) g; \
     CREATE INDEX ON t (v)";
 
+/// Keeps a COPY of [`BIG`] in its middle for as long as what happens to it takes.
+const SLOW: &str = "--limit-rate=1MiB/s";
+
 /// Enough rows that a restore can be caught while it loads them.
 const BIG: &str = "CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 40) AS v FROM generate_series(1, 200000) g";
 
@@ -237,7 +240,7 @@ fn a_database_that_was_made_by_hand_stays_as_it_is_made() {
 fn a_killed_restore_leaves_no_half_database_under_the_wanted_name() {
     let case = Case::of(Cluster::shared(), BIG);
     let copy = format!("{}_copy", case.name);
-    let mut restore = case.start(&["restore", "latest", "--into", &case.url("admin", &copy)]);
+    let mut restore = case.start(&["restore", "latest", SLOW, "--into", &case.url("admin", &copy)]);
     let copying = format!(
         "pg_stat_activity WHERE starts_with(datname::text, '{}') AND query LIKE 'COPY %big%FROM STDIN%' AND state = 'active'",
         case.name
@@ -267,7 +270,7 @@ fn a_killed_restore_leaves_no_half_database_under_the_wanted_name() {
 fn a_restore_that_runs_is_left_alone_by_another_one() {
     let case = Case::of(Cluster::shared(), BIG);
     let copy = format!("{}_copy", case.name);
-    let first = case.start(&["restore", "latest", "--into", &case.url("admin", &copy)]);
+    let first = case.start(&["restore", "latest", SLOW, "--into", &case.url("admin", &copy)]);
     let copying = format!(
         "pg_stat_activity WHERE starts_with(datname::text, '{}') AND query LIKE 'COPY %big%FROM STDIN%' AND state = 'active'",
         case.name
@@ -413,7 +416,7 @@ fn half_databases_are_left_out_of_a_backup_of_the_whole_server() {
     let cluster = Arc::new(Cluster::start());
     let case = Case::of(Arc::clone(&cluster), BIG);
     let copy = format!("{}_copy", case.name);
-    let mut restore = case.start(&["restore", "latest", "--into", &case.url("admin", &copy)]);
+    let mut restore = case.start(&["restore", "latest", SLOW, "--into", &case.url("admin", &copy)]);
     case.wait_for("pg_stat_activity WHERE query LIKE 'COPY %big%FROM STDIN%' AND state = 'active'");
     restore.kill().unwrap();
     restore.wait().unwrap();
@@ -535,7 +538,8 @@ fn a_killed_verification_leaves_nothing_for_long() {
     let case = Case::of(Arc::clone(&cluster), BIG);
     let server = case.url("admin", "postgres");
     let verify = ["verify", "latest", "--level", "restored", "--into", &server];
-    let mut first = case.start(&verify);
+    let slow = [&verify[..], &[SLOW]].concat();
+    let mut first = case.start(&slow);
     case.wait_for("pg_stat_activity WHERE datname LIKE 'wv\\_verify\\_%' AND query LIKE 'COPY %big%FROM STDIN%' AND state = 'active'");
     first.kill().unwrap();
     first.wait().unwrap();
