@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::support::postgres::Cluster;
 use crate::support::program::Program;
+use crate::support::wait;
 
 struct Live {
     cluster: std::sync::Arc<Cluster>,
@@ -251,6 +252,42 @@ fn rows_alone_are_replaced_under_foreign_keys_and_triggers() {
     assert!(said.contains("ord_cust_fkey"), "{said}");
     assert_eq!(live.sql("SELECT count(*) FROM ord"), "0");
     assert_eq!(live.dump(), dump);
+}
+
+/// A row that another session deletes while rows that refer to it are loaded: whoever comes second has to see the other.
+#[test]
+fn a_row_that_is_being_deleted_is_waited_for() {
+    let live = Live::of(
+        "CREATE TABLE cust (id int PRIMARY KEY); CREATE TABLE ord (id int PRIMARY KEY, cust int REFERENCES cust); \
+         INSERT INTO cust VALUES (1), (2); INSERT INTO ord VALUES (10, 1), (20, 2)",
+    );
+    live.sql("DELETE FROM ord WHERE cust = 1");
+    let mut other = live.cluster.session(&live.name);
+    other.say("BEGIN; DELETE FROM cust WHERE id = 1;");
+    let database = format!(
+        "database = (SELECT oid FROM pg_database WHERE datname = '{}')",
+        live.name
+    );
+    let seen = |what: &str| {
+        live.psql(
+            "postgres",
+            &format!("SELECT count(*) > 0 FROM pg_locks WHERE {database} AND {what}"),
+        ) == "t"
+    };
+    wait::until("the row is deleted", || {
+        seen("mode = 'RowExclusiveLock' AND granted AND locktype = 'relation'")
+    });
+    let said = std::thread::scope(|scope| {
+        let restore = scope.spawn(|| live.again(1, &["--table", "ord", "--data-only", "--clean"]));
+        wait::until("the restore waits", || {
+            seen("mode = 'ShareRowExclusiveLock' AND NOT granted")
+        });
+        other.say("COMMIT;");
+        other.end();
+        restore.join().unwrap()
+    });
+    assert!(said.contains("would refer to rows of cust"), "{said}");
+    assert_eq!(live.sql("SELECT string_agg(id::text, ' ') FROM ord"), "20");
 }
 
 /// Views are made again as they were, each after those it reads from, with all that belongs to them.

@@ -204,6 +204,15 @@ impl Refill {
                 });
                 continue;
             }
+            // As ADD FOREIGN KEY does: a row that another session is deleting is not gone yet, and its delete saw none of ours.
+            let mut lock = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE");
+            if other != table {
+                lock = format!("{lock}; LOCK TABLE {other} IN SHARE ROW EXCLUSIVE MODE");
+            }
+            connection
+                .execute(&lock)
+                .await
+                .with_context(|| format!("lock the tables of foreign key {key} of table {table}"))?;
             let sql = format!(
                 "SELECT EXISTS (SELECT FROM {only}{table} f WHERE {present} AND NOT EXISTS (SELECT FROM {other_only}{other} r WHERE {equal}))"
             );
