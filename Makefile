@@ -34,7 +34,7 @@ audit:
 demo:
 	@demo/demo.sh
 
-SOAKS := majors regression kill damage redis_fuzz
+SOAKS := majors regression pg_dump_objects kill damage redis_fuzz
 
 soak:
 	@for script in $(SOAKS); do echo "== $$script"; benches/$$script.sh || exit 1; done
