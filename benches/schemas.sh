@@ -46,6 +46,12 @@ dump() {
         chroot "$root" env HOME=/tmp /usr/lib/postgresql/18/bin/pg_dump -h 127.0.0.1 -p "$PGPORT" -U postgres --restrict-key=x "$1"
     fi
 }
+# A subscription keeps its database; it has no slot here.
+drop() {
+    "$psql" -X -At -d "$1" -c "SELECT format('ALTER SUBSCRIPTION %1\$I SET (slot_name = NONE); DROP SUBSCRIPTION %1\$I;', subname) FROM pg_subscription s
+        JOIN pg_database d ON d.oid = s.subdbid WHERE datname = current_database()" | "$psql" -X -q -d "$1"
+    "$psql" -X -q -d postgres -c "DROP DATABASE \"$1\""
+}
 
 # Rows for whatever takes some: one row of defaults in each table, in as many passes as foreign keys need.
 fill="DO \$do\$ DECLARE t record; BEGIN
@@ -69,16 +75,17 @@ for file in "$directory"/*.sql; do
         (SELECT count(*) FROM pg_proc p WHERE p.oid >= 16384) || ' functions, ' || (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) || ' triggers, ' ||
         (SELECT count(*) FROM pg_extension) - 1 || ' extensions' FROM pg_class WHERE oid >= 16384 AND relkind <> 't' AND relnamespace <> 'pg_toast'::regnamespace")
     dump "$name" >"$stage/$name.sql"
-    "$psql" -X -q -d postgres -c "DROP DATABASE IF EXISTS peer" -c "CREATE DATABASE peer TEMPLATE template0" 2>/dev/null
-    "$psql" -X -q -d peer -f "$stage/$name.sql" >"$stage/$name.peer.load" 2>&1 || true
-    dump peer >"$stage/$name.peer.sql"
+    "$psql" -X -q -d postgres -c "CREATE DATABASE \"peer of $name\" TEMPLATE template0"
+    "$psql" -X -q -d "peer of $name" -f "$stage/$name.sql" >"$stage/$name.peer.load" 2>&1 || true
+    dump "peer of $name" >"$stage/$name.peer.sql"
+    drop "peer of $name"
     repository=file://$stage/repository-$name
-    measure backup "$WIREVAULT" backup "postgres://postgres@127.0.0.1:$PGPORT/$name" --to "$repository"
+    measure backup "$WIREVAULT" backup "postgres://postgres@127.0.0.1:$PGPORT/$name" --to "$repository" || [ "$status" = 2 ]
     differing=0 as_peer=0
     for n in $(seq "$times"); do
-        "$psql" -X -q -d postgres -c "DROP DATABASE IF EXISTS copy" 2>/dev/null
-        measure restore "$WIREVAULT" restore latest --into "postgres://postgres@127.0.0.1:$PGPORT/copy" --parallel "$parallel" --from "$repository" || differing=$((differing + 1))
-        dump copy >"$stage/$name.copy.$n.sql"
+        measure restore "$WIREVAULT" restore latest --into "postgres://postgres@127.0.0.1:$PGPORT/copy_$n" --parallel "$parallel" --from "$repository" || differing=$((differing + 1))
+        dump "copy_$n" >"$stage/$name.copy.$n.sql"
+        drop "copy_$n"
         if benches/compare_dumps.py "$stage/$name.sql" "$stage/$name.copy.$n.sql" >"$stage/$name.diff.$n"; then
             rm "$stage/$name.copy.$n.sql"
         elif benches/compare_dumps.py "$stage/$name.peer.sql" "$stage/$name.copy.$n.sql" >"$stage/$name.diff-peer.$n"; then

@@ -431,3 +431,17 @@ async fn a_server_without_the_roles_is_good_enough_for_a_drill() {
         "{plan}"
     );
 }
+
+/// Names of subscriptions are unique in a database only, while the server keeps them in one catalog.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_of_another_database_is_not_missed() {
+    let (cluster, program) = (Cluster::shared(), program());
+    let sql =
+        "CREATE SUBSCRIPTION same CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false, slot_name = NONE)";
+    let (name, copy) = database(&cluster, sql);
+    database(&cluster, sql);
+    program.expect(0, &["backup", &url(&cluster, "admin", &name)]);
+    program.expect(0, &["restore", "latest", "--into", &url(&cluster, "admin", &copy)]);
+    let here = "SELECT subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE datname = current_database()";
+    assert_eq!(cluster.psql(&copy, here).trim(), "same");
+}

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row};
 
-use super::graph::Graph;
+use super::graph::{Graph, reads_subscriptions};
 use super::large_objects::READABLE_SQL;
 use super::node::{Kind, NONE, class, flag};
 use super::rows::{Columns, failed, query};
@@ -91,6 +91,9 @@ impl Graph {
     pub async fn census(&self, client: &Client, readable_objects_only: bool) -> Result<()> {
         for (word, sql) in objects(self.version) {
             self.count_objects(client, word, &sql).await?;
+        }
+        if reads_subscriptions(client).await? {
+            self.count_objects(client, "SUBSCRIPTION", SUBSCRIPTIONS).await?;
         }
         self.count_rows(client).await?;
         self.count_comments(client).await?;
@@ -372,6 +375,10 @@ const PARTS: [(u32, &str, &str, &str, &str, &str); 4] = [
     ),
 ];
 
+/// Subscriptions of this database; names are unique in a database only, and the catalog is one for all.
+const SUBSCRIPTIONS: &str = "SELECT 6100::oid, o.oid, 0::oid, 0::oid, 0::oid, 0::oid, NULL::text, o.subname::text FROM pg_catalog.pg_subscription o \
+    JOIN pg_catalog.pg_database d ON d.oid = o.subdbid WHERE d.datname = pg_catalog.current_database()";
+
 /// Queries of all objects, each with its word. Rows: the object (class, oid), one whose SQL makes it as well, one of which it is a part,
 /// schema, name.
 fn objects(version: i32) -> Vec<(&'static str, String)> {
@@ -468,15 +475,6 @@ fn objects(version: i32) -> Vec<(&'static str, String)> {
             format!(
                 "SELECT 826::oid, o.oid, {nothing}, {nothing}, NULL::text, pg_catalog.pg_get_userbyid(o.defaclrole) || ' ' || o.defaclobjtype::text \
                  FROM pg_catalog.pg_default_acl o WHERE o.oid >= 16384"
-            ),
-        ),
-        (
-            "SUBSCRIPTION",
-            format!(
-                "SELECT 6100::oid, o.subid, {nothing}, {nothing}, NULL::text, o.subname::text FROM pg_catalog.pg_stat_subscription o \
-                 JOIN pg_catalog.pg_subscription s ON s.subname = o.subname JOIN pg_catalog.pg_database b ON b.oid = s.subdbid \
-                 WHERE b.datname = pg_catalog.current_database() \
-                 AND pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')"
             ),
         ),
     ]);

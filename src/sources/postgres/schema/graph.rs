@@ -764,7 +764,7 @@ async fn lock(client: &Client, batch: &mut String) -> Result<()> {
 }
 
 /// Returns whether connection strings of subscriptions may be read: without them nothing of a subscription can be made.
-async fn reads_subscriptions(client: &Client) -> Result<bool> {
+pub(super) async fn reads_subscriptions(client: &Client) -> Result<bool> {
     let sql = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')";
     let rows = query(client, "the role's rights", sql, &[]).await?;
     rows.first().map_or(Ok(false), |row| row.flag(0))
