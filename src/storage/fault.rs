@@ -46,6 +46,8 @@ pub enum Effect {
     FailAfter(ErrorKind),
     /// It is done after a pause.
     Delay(Duration),
+    /// Its bytes change on the way: those of a put, or those that are read.
+    Flip,
     /// It waits for a permit of the semaphore, then is done.
     Hang(Arc<Semaphore>),
 }
@@ -155,9 +157,19 @@ impl FaultStore {
         key: &str,
         done: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
+        let struck = self.strike(operation, key);
+        Self::carry_out(struck, operation, key, done).await
+    }
+
+    async fn carry_out<T: Send>(
+        struck: Option<Effect>,
+        operation: Operation,
+        key: &str,
+        done: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let injected = |kind, when| Error::new(kind, format!("injected fault {when} {operation:?} of \"{key}\""));
-        match self.strike(operation, key) {
-            None => done.await,
+        match struck {
+            None | Some(Effect::Flip) => done.await,
             Some(Effect::FailBefore(kind)) => Err(injected(kind, "before")),
             Some(Effect::FailAfter(kind)) => {
                 done.await?;
@@ -178,6 +190,15 @@ impl FaultStore {
     }
 }
 
+/// Returns the bytes with another one in the middle of those from `start` on.
+fn flipped(mut bytes: Vec<u8>, start: usize) -> Vec<u8> {
+    let at = start + bytes.len().saturating_sub(start) / 2;
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1;
+    }
+    bytes
+}
+
 #[async_trait]
 impl ObjectStore for FaultStore {
     fn location(&self) -> String {
@@ -189,23 +210,40 @@ impl ObjectStore for FaultStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
+        let struck = self.strike(Operation::Put, key.as_str());
+        let body = if matches!(struck, Some(Effect::Flip)) {
+            Bytes::from(flipped(body.to_vec(), 0))
+        } else {
+            body
+        };
         let done = self.inner.put(key, body, mode, options);
-        self.call(Operation::Put, key.as_str(), done).await
+        Self::carry_out(struck, Operation::Put, key.as_str(), done).await
     }
 
     async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         let before = buffer.len();
+        let struck = self.strike(Operation::ReadRange, key.as_str());
+        let flips = matches!(struck, Some(Effect::Flip));
         let done = self.inner.read_range(key, range, buffer);
-        let result = self.call(Operation::ReadRange, key.as_str(), done).await;
+        let result = Self::carry_out(struck, Operation::ReadRange, key.as_str(), done).await;
         if result.is_err() {
             buffer.truncate(before);
+        } else if flips {
+            *buffer = flipped(std::mem::take(buffer), before);
         }
         result
     }
 
     async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {
+        let struck = self.strike(Operation::Get, key.as_str());
+        let flips = matches!(struck, Some(Effect::Flip));
         let done = self.inner.get(key, max_bytes);
-        self.call(Operation::Get, key.as_str(), done).await
+        let bytes = Self::carry_out(struck, Operation::Get, key.as_str(), done).await?;
+        Ok(if flips {
+            Bytes::from(flipped(bytes.to_vec(), 0))
+        } else {
+            bytes
+        })
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {

@@ -129,8 +129,15 @@ impl ObjectStore for RetryStore {
     async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
         // The buffer is lent to one try at a time; a failed try has restored its length.
         let buffer = tokio::sync::Mutex::new(buffer);
-        self.retry(|| async { self.inner.read_range(key, range.clone(), *buffer.lock().await).await })
-            .await
+        let read = || self.retry(|| async { self.inner.read_range(key, range.clone(), *buffer.lock().await).await });
+        match read().await {
+            // An answer of another length may have been cut on the way; the object is what it is.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                REPEATED.fetch_add(1, Ordering::Relaxed);
+                read().await
+            }
+            done => done,
+        }
     }
 
     async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {

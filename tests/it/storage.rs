@@ -11,7 +11,7 @@ use wirevault::storage::fault::{Effect, Fault, FaultStore, Operation};
 use wirevault::storage::limit::{LimitOptions, LimitStore};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::retry::{RetryOptions, RetryStore};
-use wirevault::storage::s3::{S3Options, S3Store};
+use wirevault::storage::s3::{ChecksumMode, S3Options, S3Store};
 use wirevault::storage::upload::{ObjectWriter, UploadOptions};
 use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore, UploadId};
 
@@ -353,6 +353,36 @@ async fn moto_keeps_the_contract() {
     assert_eq!(store.probe(&key("probe")).await.unwrap().conditional_create, Some(true));
     // moto answers 500 to some writes of one key at once.
     contract(Arc::new(RetryStore::new(Arc::new(store), RetryOptions::default()))).await;
+}
+
+/// Such a bucket refuses a put without a checksum.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_locks_its_objects_takes_puts_and_parts() {
+    let moto = Moto::start();
+    moto.create_locked_bucket("locked");
+    for checksums in [ChecksumMode::Auto, ChecksumMode::Crc32, ChecksumMode::Sha256] {
+        let options = S3Options {
+            bucket: "locked".to_owned(),
+            prefix: format!("{checksums:?}"),
+            checksums,
+            ..s3_options(moto.endpoint().to_owned())
+        };
+        let store = S3Store::connect(options).await.unwrap();
+        let (small, large) = (key("small"), key("large"));
+        store
+            .put(&small, bytes(10, 1), PutMode::Create, &ObjectOptions::default())
+            .await
+            .unwrap();
+        let upload = store.create_upload(&large, &parts_of(PART)).await.unwrap();
+        let one = store.put_part(&large, &upload, 1, bytes(PART, 1)).await.unwrap();
+        let two = store.put_part(&large, &upload, 2, bytes(10, 2)).await.unwrap();
+        store
+            .complete_upload(&large, &upload, &[one, two], PutMode::Overwrite)
+            .await
+            .unwrap();
+        assert_eq!(read(&store, &small).await, bytes(10, 1));
+        assert_eq!(store.head(&large).await.unwrap().size_bytes, PART as u64 + 10);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

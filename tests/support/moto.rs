@@ -70,6 +70,19 @@ impl Moto {
         self.send("PUT", &format!("/{bucket}"), "");
     }
 
+    /// Makes a bucket whose objects are locked for a week, unless their put says something else.
+    pub(crate) fn create_locked_bucket(&self, bucket: &str) {
+        self.send_with(
+            "PUT",
+            &format!("/{bucket}"),
+            "x-amz-bucket-object-lock-enabled: true\r\n",
+            "",
+        );
+        let rule = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                    <Mode>COMPLIANCE</Mode><Days>7</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+        self.send("PUT", &format!("/{bucket}?object-lock"), rule);
+    }
+
     /// A thawed object can be read only after it was looked at so often.
     pub(crate) fn thaw_slowly(&self, looks: u32) {
         let body = format!(
@@ -79,10 +92,14 @@ impl Moto {
     }
 
     fn send(&self, method: &str, path: &str, body: &str) {
+        self.send_with(method, path, "", body);
+    }
+
+    fn send_with(&self, method: &str, path: &str, headers: &str, body: &str) {
         let address = self.endpoint.strip_prefix("http://").unwrap();
         let mut socket = TcpStream::connect(address).unwrap();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{body}",
             body.len()
         );

@@ -1,8 +1,8 @@
 //! S3 and everything that speaks like it.
 //!
 //! Bodies are always whole [`Bytes`]: a streaming body makes the SDK send `aws-chunked` framing with trailers, which
-//! several stores reject and one stored inside the object. Checksums are sent as plain headers, if at all
-//! ([`ChecksumMode`]); our own SHA-256 stands in the manifest either way. A lost reply to a completion is resolved by
+//! several stores reject and one stored inside the object. Checksums are sent as plain headers
+//! ([`ChecksumMode`]), so a store refuses what changed on the way; our own SHA-256 stands in the manifest either way. A lost reply to a completion is resolved by
 //! looking at the object. Retries are left to [`crate::storage::retry`], so that they are counted in one place.
 //!
 //! API: <https://docs.aws.amazon.com/AmazonS3/latest/API/>, limits:
@@ -10,6 +10,7 @@
 
 mod client;
 mod errors;
+mod md5;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use md5::Md5;
+
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
@@ -43,7 +46,7 @@ const MIN_PART_BYTES: usize = 5 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChecksumMode {
-    /// CRC-32 towards AWS itself, none towards other stores.
+    /// CRC-32 towards AWS itself, `Content-MD5` towards other stores, which all know that one.
     #[default]
     Auto,
     /// CRC-32 of each body, computed by the SDK and sent as `x-amz-checksum-crc32`.
@@ -109,6 +112,8 @@ pub struct S3Store {
     options: S3Options,
     /// Whether the store once refused If-None-Match itself: then it is not sent any more.
     unconditional: AtomicBool,
+    /// Whether the store's entity tags are something else than the MD5 of what it got.
+    other_tags: AtomicBool,
     clock: Arc<client::ServerClock>,
 }
 
@@ -121,6 +126,7 @@ impl S3Store {
             client,
             options,
             unconditional: AtomicBool::new(false),
+            other_tags: AtomicBool::new(false),
             clock,
         })
     }
@@ -144,7 +150,15 @@ impl S3Store {
         (mode == PutMode::Create && !self.unconditional.load(Ordering::Relaxed)).then(|| "*".to_owned())
     }
 
-    async fn put_once(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
+    /// Puts an object; returns the entity tag.
+    async fn put_once(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        mode: PutMode,
+        options: &ObjectOptions,
+        md5: Option<&Md5>,
+    ) -> Result<Option<String>> {
         let (encryption, kms_key) = self.encryption();
         let request = self
             .client
@@ -156,10 +170,62 @@ impl S3Store {
             .set_storage_class(storage_class(options));
         let request = request
             .set_server_side_encryption(encryption)
-            .set_ssekms_key_id(kms_key);
+            .set_ssekms_key_id(kms_key)
+            .set_checksum_algorithm(client::checksum_algorithm(&self.options))
+            .set_content_md5(md5.map(Md5::header));
         let sent = client::send!(self, request.body(ByteStream::from(body)));
-        sent.map(|_| ())
+        sent.map(|sent| sent.e_tag)
             .map_err(|error| self.failed("write", key.as_str(), error))
+    }
+
+    /// Returns the MD5 that goes with a body, where one does.
+    async fn md5(&self, body: &Bytes) -> Result<Option<Md5>> {
+        if self.options.endpoint.is_none() || self.options.checksums == ChecksumMode::None {
+            return Ok(None);
+        }
+        Md5::of(body.clone()).await.map(Some)
+    }
+
+    /// Whether the store's answer says that other bytes arrived. Stores mostly give the MD5 of what they got as its entity tag.
+    /// One that never does is known from the repetition, which has another tag, too.
+    fn got_others(&self, md5: Option<&Md5>, tag: Option<&str>) -> bool {
+        let encrypted = matches!(self.options.encryption, Some(Encryption::Kms(_)));
+        let known = !encrypted && !self.other_tags.load(Ordering::Relaxed);
+        known && md5.zip(tag).is_some_and(|(md5, tag)| md5.differs_from(tag))
+    }
+
+    async fn send_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        (number, body): (u32, Bytes),
+        md5: Option<&Md5>,
+    ) -> Result<PartReceipt> {
+        let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let part = i32::try_from(number).map_err(|_| Error::invalid(format!("part number {number}")))?;
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.options.bucket)
+            .key(self.key(key.as_str()));
+        let request = request
+            .upload_id(&upload.0)
+            .part_number(part)
+            .set_content_md5(md5.map(Md5::header))
+            .body(ByteStream::from(body));
+        let request = request.set_checksum_algorithm(client::checksum_algorithm(&self.options));
+        let sent = client::send!(self, request).map_err(|error| self.failed("upload part of", key.as_str(), error))?;
+        let etag = sent
+            .e_tag
+            .ok_or_else(|| Error::unsupported(format!("the store returned no ETag for part {number}")))?;
+        let crc32 = sent.checksum_crc32.map(|value| ("crc32".to_owned(), value));
+        let checksum = crc32.or(sent.checksum_sha256.map(|value| ("sha256".to_owned(), value)));
+        Ok(PartReceipt {
+            number,
+            etag,
+            size_bytes,
+            checksum,
+        })
     }
 
     fn failed<E, R>(&self, act: &str, key: &str, error: aws_sdk_s3::error::SdkError<E, R>) -> Error
@@ -237,14 +303,24 @@ impl ObjectStore for S3Store {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
-        match self.put_once(key, body.clone(), mode, options).await {
+        let md5 = self.md5(&body).await?;
+        let md5 = md5.as_ref();
+        let mut tag = match self.put_once(key, body.clone(), mode, options, md5).await {
             // Some stores answer "not implemented" to the condition itself.
             Err(error) if error.kind() == ErrorKind::Unsupported && self.if_none_match(mode).is_some() => {
                 self.unconditional.store(true, Ordering::Relaxed);
-                self.put_once(key, body, mode, options).await
+                self.put_once(key, body.clone(), mode, options, md5).await
             }
             done => done,
+        }?;
+        if self.got_others(md5, tag.as_deref()) {
+            // What is there now is ours, so the condition of a creation would meet itself.
+            tag = self.put_once(key, body, PutMode::Overwrite, options, md5).await?;
+            if self.got_others(md5, tag.as_deref()) {
+                self.other_tags.store(true, Ordering::Relaxed);
+            }
         }
+        Ok(())
     }
 
     async fn read_range(&self, key: &ObjectKey, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
@@ -429,30 +505,19 @@ impl ObjectStore for S3Store {
     }
 
     async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
-        let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        let part = i32::try_from(number).map_err(|_| Error::invalid(format!("part number {number}")))?;
-        let request = self
-            .client
-            .upload_part()
-            .bucket(&self.options.bucket)
-            .key(self.key(key.as_str()));
-        let request = request
-            .upload_id(&upload.0)
-            .part_number(part)
-            .body(ByteStream::from(body));
-        let request = request.set_checksum_algorithm(client::checksum_algorithm(&self.options));
-        let sent = client::send!(self, request).map_err(|error| self.failed("upload part of", key.as_str(), error))?;
-        let etag = sent
-            .e_tag
-            .ok_or_else(|| Error::unsupported(format!("the store returned no ETag for part {number}")))?;
-        let crc32 = sent.checksum_crc32.map(|value| ("crc32".to_owned(), value));
-        let checksum = crc32.or(sent.checksum_sha256.map(|value| ("sha256".to_owned(), value)));
-        Ok(PartReceipt {
-            number,
-            etag,
-            size_bytes,
-            checksum,
-        })
+        let md5 = self.md5(&body).await?;
+        let receipt = self
+            .send_part(key, upload, (number, body.clone()), md5.as_ref())
+            .await?;
+        if !self.got_others(md5.as_ref(), Some(&receipt.etag)) {
+            return Ok(receipt);
+        }
+        // The same number again replaces the part.
+        let receipt = self.send_part(key, upload, (number, body), md5.as_ref()).await?;
+        if self.got_others(md5.as_ref(), Some(&receipt.etag)) {
+            self.other_tags.store(true, Ordering::Relaxed);
+        }
+        Ok(receipt)
     }
 
     async fn complete_upload(
