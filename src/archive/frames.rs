@@ -115,12 +115,32 @@ impl Planned {
     }
 }
 
-type Slot = oneshot::Receiver<Result<DecodedFrame>>;
+type Slot = oneshot::Receiver<Result<DecodedFrame, Box<Failed>>>;
+
+/// A frame that could not be decoded.
+#[derive(Debug)]
+struct Failed {
+    error: Error,
+    /// What it takes to read it again, where its bytes were not what they must be.
+    again: Option<(Frame, Buffer, OwnedSemaphorePermit)>,
+}
+
+/// A frame to be decoded, and where it lies.
+#[derive(Debug)]
+struct Frame {
+    archive: u32,
+    about: FrameLines,
+    /// Where the bytes begin that were fetched for it.
+    base: u64,
+}
 
 /// Frames in the order planned, each digest checked.
 #[derive(Debug)]
 pub(crate) struct FrameStream {
     slots: mpsc::UnboundedReceiver<Slot>,
+    shared: Arc<Archives>,
+    pipeline: Pipeline,
+    inflate: bool,
     _planner: AbortOnDropHandle<()>,
     _fetcher: AbortOnDropHandle<()>,
 }
@@ -150,7 +170,7 @@ impl FrameStream {
             planned.finish(result).await;
         }));
         let decoder = Decoder {
-            shared,
+            shared: Arc::clone(&shared),
             pipeline: pipeline.clone(),
             quota: Arc::new(Semaphore::new(quota)),
             inflate,
@@ -159,6 +179,9 @@ impl FrameStream {
         let fetcher = AbortOnDropHandle::new(tokio::spawn(decoder.run(batch_in)));
         Self {
             slots,
+            shared,
+            pipeline: pipeline.clone(),
+            inflate,
             _planner: planner,
             _fetcher: fetcher,
         }
@@ -169,8 +192,77 @@ impl FrameStream {
         let Some(slot) = self.slots.recv().await else {
             return Ok(None);
         };
-        let lost = |_| Error::new(ErrorKind::Other, "a frame was not decoded");
-        slot.await.map_err(lost)?.map(Some)
+        let failed = match slot.await.map_err(lost)? {
+            Ok(frame) => return Ok(Some(frame)),
+            Err(failed) => failed,
+        };
+        match failed.again {
+            None => Err(failed.error),
+            Some((frame, buffer, quota)) => self.again(frame, buffer, quota).await.map(Some),
+        }
+    }
+
+    /// Reads a frame once more, alone: its bytes may have changed on their way, and only what differs twice is damaged.
+    async fn again(&self, mut frame: Frame, buffer: Buffer, quota: OwnedSemaphorePermit) -> Result<DecodedFrame> {
+        tracing::debug!(
+            "frame {} of archive {} is read again",
+            frame.about.frame.frame,
+            frame.archive
+        );
+        frame.base = frame.about.frame.offset;
+        let length = u64::from(frame.about.frame.length);
+        let range = frame.base..frame.base.saturating_add(length);
+        let bytes = fetch(&self.shared, frame.archive, range).await?;
+        let place = place(&self.shared, frame.archive)?;
+        let (done, slot) = oneshot::channel();
+        let inflate = self.inflate;
+        self.pipeline.run(move |worker| {
+            let _ = done.send(decode(worker, frame, &bytes, &place, inflate, (buffer, quota)));
+        });
+        slot.await.map_err(lost)?.map_err(|failed| failed.error)
+    }
+}
+
+fn lost(_: oneshot::error::RecvError) -> Error {
+    Error::new(ErrorKind::Other, "a frame was not decoded")
+}
+
+/// Key and compression of an archive.
+fn place(shared: &Archives, archive: u32) -> Result<(ObjectKey, Compression)> {
+    let info = &shared.archive(archive)?.info;
+    Ok((info.archive.key.clone(), info.compression))
+}
+
+/// Compares a frame's digest and decodes it, in a worker.
+fn decode(
+    worker: &mut crate::archive::pipeline::Worker,
+    frame: Frame,
+    bytes: &[u8],
+    (key, compression): &(ObjectKey, Compression),
+    inflate: bool,
+    (mut buffer, quota): (Buffer, OwnedSemaphorePermit),
+) -> Result<DecodedFrame, Box<Failed>> {
+    let about = &frame.about;
+    let checked = check(about, frame.base, bytes);
+    let differs = checked.is_err();
+    let decoded = checked.and_then(|stored| {
+        let raw = usize::try_from(about.frame.raw).unwrap_or(usize::MAX);
+        if inflate {
+            worker.decompress(stored, raw, &mut buffer, *compression)
+        } else {
+            Ok(())
+        }
+    });
+    match decoded.with_context(|| describe(key, about)) {
+        Ok(()) => Ok(DecodedFrame {
+            archive: frame.archive,
+            about: frame.about,
+            data: Arc::new(FrameData { buffer, _quota: quota }),
+        }),
+        Err(error) => Err(Box::new(Failed {
+            error,
+            again: differs.then_some((frame, buffer, quota)),
+        })),
     }
 }
 
@@ -202,7 +294,7 @@ impl Decoder {
                     Ok(batch) => {
                         let shared = Arc::clone(&shared);
                         tasks.spawn(async move {
-                            let bytes = fetch(&shared, &batch).await;
+                            let bytes = fetch(&shared, batch.archive, batch.range.clone()).await;
                             let _ = done.send((batch, permit, bytes));
                         });
                         fetch_out.send(Ok(fetched)).await
@@ -239,17 +331,18 @@ impl Decoder {
 
     fn fail(&self, error: Error) {
         let (done, slot) = oneshot::channel();
-        let _ = done.send(Err(error));
+        let _ = done.send(Err(Box::new(Failed { error, again: None })));
         let _ = self.out.send(slot);
     }
 
     /// Queues the frames of a batch; waits for this stream's quota only.
     async fn decode(&self, batch: Batch, bytes: Arc<(Vec<u8>, OwnedSemaphorePermit)>) -> bool {
-        let Ok(open) = cursor::Cursor::new(Arc::clone(&self.shared))
-            .archive(batch.archive)
-            .map(|a| (a.info.archive.key.clone(), a.info.compression))
-        else {
-            return false;
+        let place = match place(&self.shared, batch.archive) {
+            Ok(place) => Arc::new(place),
+            Err(error) => {
+                self.fail(error);
+                return false;
+            }
         };
         for about in batch.frames {
             let Ok(quota) = Arc::clone(&self.quota).acquire_owned().await else {
@@ -260,28 +353,16 @@ impl Decoder {
             if self.out.send(slot).is_err() {
                 return false;
             }
-            let (bytes, key, compression, archive, base) = (
-                Arc::clone(&bytes),
-                open.0.clone(),
-                open.1,
-                batch.archive,
-                batch.range.start,
-            );
-            let inflate = self.inflate;
+            let (bytes, place, inflate) = (Arc::clone(&bytes), Arc::clone(&place), self.inflate);
+            let frame = Frame {
+                archive: batch.archive,
+                about,
+                base: batch.range.start,
+            };
             self.pipeline.run(move |worker| {
-                let mut buffer = buffer;
-                let decoded = if inflate {
-                    check_and_inflate(worker, &about, base, &bytes.0, &mut buffer, compression)
-                } else {
-                    check(&about, base, &bytes.0).map(|_| ())
-                };
-                let decoded = decoded.with_context(|| describe(&key, &about));
+                let decoded = decode(worker, frame, &bytes.0, &place, inflate, (buffer, quota));
                 drop(bytes);
-                let _ = done.send(decoded.map(|()| DecodedFrame {
-                    archive,
-                    about,
-                    data: Arc::new(FrameData { buffer, _quota: quota }),
-                }));
+                let _ = done.send(decoded);
             });
         }
         true
@@ -315,42 +396,23 @@ fn check<'a>(about: &FrameLines, base: u64, bytes: &'a [u8]) -> Result<&'a [u8]>
     Ok(stored)
 }
 
-/// Compares the digest first: nothing undigested reaches the decompressor.
-fn check_and_inflate(
-    worker: &mut crate::archive::pipeline::Worker,
-    about: &FrameLines,
-    base: u64,
-    bytes: &[u8],
-    buffer: &mut Buffer,
-    compression: Compression,
-) -> Result<()> {
-    let stored = check(about, base, bytes)?;
-    worker.decompress(
-        stored,
-        usize::try_from(about.frame.raw).unwrap_or(usize::MAX),
-        buffer,
-        compression,
-    )
-}
-
-async fn fetch(shared: &Archives, batch: &Batch) -> Result<Vec<u8>> {
-    let open = usize::try_from(batch.archive).ok().and_then(|at| shared.list.get(at));
-    let open = open.ok_or_else(|| Error::corrupt(format!("the source has no archive {}", batch.archive)))?;
+async fn fetch(shared: &Archives, archive: u32, range: Range<u64>) -> Result<Vec<u8>> {
+    let open = shared.archive(archive)?;
     let info = &open.info;
-    if open.sealing.stored_range(batch.range.clone()).end > info.archive.size_bytes {
+    if open.sealing.stored_range(range.clone()).end > info.archive.size_bytes {
         let message = format!(
             "the index names bytes {}..{} of archive \"{}\", which has {}",
-            batch.range.start, batch.range.end, info.archive.key, info.archive.size_bytes
+            range.start, range.end, info.archive.key, info.archive.size_bytes
         );
         return Err(Error::corrupt(message));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(batch.range.end - batch.range.start).unwrap_or(0));
+    let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
     cursor::fetch(
         &shared.store,
         &shared.fetched,
         &info.archive.key,
         open.sealing,
-        batch.range.clone(),
+        range,
         &mut bytes,
     )
     .await?;

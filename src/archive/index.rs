@@ -31,6 +31,13 @@ pub struct StreamRecord {
     pub facts: serde_json::Value,
 }
 
+impl StreamRecord {
+    /// Returns about how much memory it takes, in bytes.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        serde_json::to_vec(self).map_or(u64::MAX, |line| super::lines::weight_bytes(&line))
+    }
+}
+
 /// Where one chunk member lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkRef {

@@ -20,6 +20,45 @@ pub(crate) struct Directory {
     pub(crate) parts: Vec<IndexPart>,
 }
 
+impl Directory {
+    /// Returns the memory that it takes, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let part = |part: &IndexPart| {
+            let first = match &part.first {
+                Some(Name::Text(name) | Name::Hex(name)) => name.capacity(),
+                None => 0,
+            };
+            size_of::<IndexPart>() + part.sha256.capacity() + first
+        };
+        self.parts.iter().map(part).sum()
+    }
+}
+
+/// Returns whether a text is a SHA-256 as this program writes one.
+pub(crate) fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Returns an upper bound of the memory that a line about a stream takes once it is parsed: an element of a list has the size of
+/// a JSON value, and a map takes room for eleven pairs however few it has.
+pub(crate) fn weight_bytes(line: &[u8]) -> u64 {
+    const ELEMENT_BYTES: u64 = 56;
+    const MAP_BYTES: u64 = 700;
+    let own_maps = 2;
+    let (mut elements, mut maps) = (0_u64, 0_u64);
+    for byte in line {
+        match byte {
+            b',' | b'[' => elements += 1,
+            b'{' => maps += 1,
+            _ => {}
+        }
+    }
+    let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+    length
+        .saturating_add(elements * ELEMENT_BYTES)
+        .saturating_add(maps.saturating_sub(own_maps) * MAP_BYTES)
+}
+
 /// One frame of the index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IndexPart {

@@ -11,6 +11,7 @@ mod entry_stream;
 mod frames;
 pub(crate) mod header;
 pub mod index;
+mod index_check;
 mod lines;
 mod ordered;
 pub mod pipeline;

@@ -7,11 +7,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::archive::cursor::{self, Archives, Cursor, FrameLines};
 use crate::archive::entry_stream::{self, EntryStream};
 use crate::archive::frames::{FrameData, FrameStream, Planned, Wanted};
+use crate::archive::index_check::Tally;
 use crate::archive::lines::{EntryLine, Line};
 use crate::archive::{ArchiveInfo, ChunkRef, EntryMeta, EntryRef, Pipeline, StreamRecord};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -103,21 +104,9 @@ impl ArchiveReader {
         archives: Vec<ArchiveInfo>,
         whole: bool,
     ) -> Result<Self> {
-        let fetched = AtomicU64::new(0);
-        let mut open = Vec::with_capacity(archives.len());
-        for info in archives {
-            let key = info.index.key.clone();
-            open.push(
-                cursor::open(&store, &fetched, info, whole)
-                    .await
-                    .map_err(|error| missing(error, key.as_str()))?,
-            );
-        }
-        let shared = Arc::new(Archives {
-            store,
-            list: open,
-            fetched,
-        });
+        // Parsed, they take about what they weigh; a restore keeps them, and has other things to keep.
+        let stream_limit = pipeline.plan.limit_bytes / 2;
+        let shared = Arc::new(cursor::open_all(store, archives, whole, stream_limit).await?);
         Ok(Self {
             shared,
             pipeline: pipeline.clone(),
@@ -141,10 +130,25 @@ impl ArchiveReader {
     /// Returns every completed stream.
     pub async fn streams(&self) -> Result<Vec<StreamRecord>> {
         let mut cursor = Cursor::new(Arc::clone(&self.shared));
-        let mut found = Vec::new();
+        let mut found: Vec<StreamRecord> = Vec::new();
+        let (mut weight, mut names) = (0_u64, HashSet::new());
         for archive in self.archive_numbers() {
             for part in 0..cursor.parts(archive)? {
-                found.extend(cursor.part(archive, part).await?.1.iter().cloned());
+                for record in cursor.part(archive, part).await?.1 {
+                    weight = weight.saturating_add(record.weight_bytes());
+                    if weight > self.shared.stream_limit {
+                        let message = format!("what the streams say of themselves takes more than {weight} bytes");
+                        return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise --memory-limit."));
+                    }
+                    // Two of one name would be loaded twice, or the wrong one of them.
+                    if !names.insert(record.stream.clone()) {
+                        return Err(Error::corrupt(format!(
+                            "the index names stream \"{}\" twice",
+                            record.stream
+                        )));
+                    }
+                    found.push(record.clone());
+                }
             }
         }
         Ok(found)
@@ -194,8 +198,10 @@ impl ArchiveReader {
     async fn for_each_line(&self, visit: &mut (dyn FnMut(u32, u32, &EntryLine) -> Result<()> + Send)) -> Result<()> {
         let mut cursor = Cursor::new(Arc::clone(&self.shared));
         for archive in self.archive_numbers() {
+            let mut tally = Tally::default();
             for part in 0..cursor.parts(archive)? {
                 for frame in cursor.part(archive, part).await?.0 {
+                    tally.add(frame);
                     for line in &frame.lines {
                         if let Line::Entry(line) = line {
                             visit(archive, frame.frame.frame, line)?;
@@ -203,6 +209,7 @@ impl ArchiveReader {
                     }
                 }
             }
+            tally.compare(cursor.directory(archive).await?.as_ref())?;
         }
         Ok(())
     }
@@ -211,7 +218,7 @@ impl ArchiveReader {
     pub async fn find(&self, path: &[u8]) -> Result<Option<EntryRef>> {
         let mut cursor = Cursor::new(Arc::clone(&self.shared));
         for archive in self.archive_numbers() {
-            let directory = &cursor.archive(archive)?.directory;
+            let directory = cursor.directory(archive).await?;
             let mut candidates = 0..directory.parts.len();
             if directory.sorted {
                 // The last part whose first name is not greater; parts in which no entry begins have none.
@@ -312,6 +319,11 @@ impl ArchiveReader {
         FrameStream::start(Arc::clone(&self.shared), &self.pipeline, self.share, inflate, plan)
     }
 
+    /// Returns the memory limit of the process, in bytes: what is read of a backup must fit.
+    pub fn memory_limit(&self) -> u64 {
+        self.pipeline.plan.limit_bytes
+    }
+
     /// Returns the bytes fetched from the store so far.
     pub fn fetched_bytes(&self) -> u64 {
         self.shared.fetched.load(Ordering::Relaxed)
@@ -319,7 +331,7 @@ impl ArchiveReader {
 }
 
 /// A missing object of a snapshot is damage, not just an absence.
-fn missing(error: Error, key: &str) -> Error {
+pub(crate) fn missing(error: Error, key: &str) -> Error {
     if error.kind() == crate::ErrorKind::NotFound {
         return Error::corrupt(format!("object \"{key}\" of the snapshot is missing")).with_cause(error);
     }
@@ -342,15 +354,18 @@ fn entry_ref(archive: u32, frame: u32, line: &EntryLine) -> Result<EntryRef> {
 async fn plan_all(mut cursor: Cursor, mut planned: Planned) -> (Planned, Result<()>) {
     let result = async {
         let mut archive = 0;
-        while cursor.archive(archive).is_ok() {
-            for part in 0..cursor.parts(archive)? {
+        while let Ok(parts) = cursor.parts(archive) {
+            let mut tally = Tally::default();
+            for part in 0..parts {
                 let frames = cursor.part(archive, part).await?.0.to_vec();
                 for about in frames {
+                    tally.add(&about);
                     if !planned.push(Wanted { archive, about }).await {
                         return Ok(());
                     }
                 }
             }
+            tally.compare(cursor.directory(archive).await?.as_ref())?;
             archive += 1;
         }
         Ok(())

@@ -1,11 +1,43 @@
 //! What people and programs read: one report on standard output, errors with a hint on standard error.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use crate::cli::args::Global;
 use crate::commands::run::Event;
 use crate::commands::{Report, Status};
 use crate::error::{Error, ErrorKind};
+
+/// Whether a character does something to a terminal instead of being shown: control characters, and those that turn the direction
+/// of what follows. Names and errors of a repository may hold any.
+fn acts(c: char) -> bool {
+    (c.is_control() && c != '\n')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Returns a text that is only shown. Everything for people passes here, once, on its way out.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains(acts) {
+        Cow::Owned(text.replace(acts, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// The same for JSON, in which such a character can only be part of a string: it is written as an escape and stays what it is.
+fn plain_json(text: String) -> String {
+    if !text.contains(acts) {
+        return text;
+    }
+    let escaped = |c: char| {
+        if acts(c) {
+            format!("\\u{:04x}", u32::from(c))
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escaped).collect()
+}
 
 /// Prints a finished report, as one JSON document or as text. Quiet means errors only, and damage that `verify` found is
 /// one. A reader that went away is no error.
@@ -16,11 +48,11 @@ pub(super) fn print_report(report: &dyn Report, global: &Global) {
     let text = if global.json {
         let mut text = serde_json::to_string_pretty(&report.document()).unwrap_or_default();
         text.push('\n');
-        text
+        plain_json(text)
     } else if global.quiet && report.status() == Status::Done {
         return;
     } else {
-        report.text()
+        plain(&report.text()).into_owned()
     };
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -34,11 +66,11 @@ pub(super) fn print_event(event: &Event, global: &Global) {
         if let Some(fields) = document.as_object_mut() {
             fields.insert("time".to_owned(), now.timestamp().to_string().into());
         }
-        format!("{document}\n")
+        plain_json(format!("{document}\n"))
     } else if global.quiet {
         return;
     } else {
-        format!("{} {event}", now.strftime("%Y-%m-%d %H:%M:%S %Z"))
+        plain(&format!("{} {event}", now.strftime("%Y-%m-%d %H:%M:%S %Z"))).into_owned()
     };
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
@@ -47,7 +79,7 @@ pub(super) fn print_event(event: &Event, global: &Global) {
 /// Prints what a long command is about to do on standard error, unless only errors are wanted.
 pub(super) fn print_progress(text: &str, global: &Global) {
     if !global.quiet {
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        let _ = std::io::stderr().lock().write_all(plain(text).as_bytes());
     }
 }
 
@@ -58,12 +90,12 @@ pub(super) fn print_error(error: &Error, json: bool) {
             "error": { "kind": kind_word(error.kind()), "message": error.chain(), "hint": error.hint() }
         });
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{document:#}");
+        let _ = writeln!(out, "{}", plain_json(format!("{document:#}")));
     }
     let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "error: {}", error.chain());
+    let _ = writeln!(err, "error: {}", plain(&error.chain()));
     if let Some(hint) = error.hint().or_else(|| default_hint(error.kind())) {
-        let _ = writeln!(err, "hint: {hint}");
+        let _ = writeln!(err, "hint: {}", plain(hint));
     }
 }
 
@@ -98,5 +130,23 @@ pub(super) fn kind_word(kind: ErrorKind) -> &'static str {
         ErrorKind::Cancelled => "cancelled",
         ErrorKind::Archived => "archived",
         ErrorKind::Other => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_acts_on_a_terminal() {
+        let odd = "a\u{1b}]0;x\u{7}b\rc\u{9b}d\u{202e}e\u{7f}\nf ü";
+        assert_eq!(
+            plain(odd),
+            "a\u{fffd}]0;x\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}\nf ü"
+        );
+        let json = plain_json(serde_json::json!({ "a": odd }).to_string());
+        assert!(!json.contains(acts), "{json}");
+        let back: serde_json::Value = serde_json::from_str(&json).expect("escapes are JSON");
+        assert_eq!(back, serde_json::json!({ "a": odd }));
     }
 }

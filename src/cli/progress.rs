@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::output::plain;
 use crate::report::{Note, Reporter, SharedReporter};
 
 /// Notes of one code that are printed one by one; the rest is counted.
@@ -65,7 +66,7 @@ impl Reporter for Bars {
             None => ProgressBar::new_spinner()
                 .with_style(style("{prefix:16} {spinner} {binary_bytes:>11} {binary_bytes_per_sec:>13} {elapsed} {msg}")),
         });
-        bar.set_prefix(task.to_owned());
+        bar.set_prefix(plain(task).into_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
         if let Ok(mut tasks) = self.tasks.lock() {
             tasks.insert(task.to_owned(), bar);
@@ -73,7 +74,7 @@ impl Reporter for Bars {
     }
 
     fn phase(&self, task: &str, phase: &str) {
-        self.with(task, |bar| bar.set_message(phase.to_owned()));
+        self.with(task, |bar| bar.set_message(plain(phase).into_owned()));
     }
 
     fn advance(&self, task: &str, raw_bytes: u64, _items: u64) {
@@ -84,7 +85,7 @@ impl Reporter for Bars {
         if shown(&self.shown, task, &note.code) {
             let _ = self
                 .all
-                .println(format!("note: {task}: {}: {}", note.object, note.message));
+                .println(plain(&format!("note: {task}: {}: {}", note.object, note.message)));
         }
     }
 

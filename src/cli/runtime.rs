@@ -1,5 +1,6 @@
 //! The process around a command: threads, signals, memory limit, log.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use tokio::runtime::{Builder, Runtime};
@@ -7,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::output::plain;
 use crate::error::Result;
 
 /// Blocking threads at most: sources, directory store and compression; a bound, so that memory has one too.
@@ -59,10 +61,42 @@ pub(super) fn start_log(verbose: u8, quiet: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(|| PlainLog)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(verbose > 1)
         .try_init();
+}
+
+/// Standard error for the log: a line at a time, and nothing of it acts on a terminal but the log's own colours.
+struct PlainLog;
+
+impl std::io::Write for PlainLog {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let mut out = String::with_capacity(text.len());
+        let mut rest: &str = &text;
+        while let Some((before, after)) = rest.split_once('\u{1b}') {
+            out.push_str(&plain(before));
+            let colour = after.split_inclusive('m').next().filter(|code| is_colour(code));
+            let (kept, later) = after.split_at(colour.map_or(0, str::len));
+            out.push_str(if kept.is_empty() { "\u{fffd}" } else { "\u{1b}" });
+            out.push_str(kept);
+            rest = later;
+        }
+        out.push_str(&plain(rest));
+        std::io::stderr().lock().write_all(out.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether what follows an escape character is `[…m`, and colours are written at all.
+fn is_colour(code: &str) -> bool {
+    let numbers = code.strip_prefix('[').and_then(|rest| rest.strip_suffix('m'));
+    numbers.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit() || b == b';')) && std::io::stderr().is_terminal()
 }
 
 /// Returns the memory limit of the container in bytes, if there is one (cgroup v2, then v1).

@@ -8,7 +8,7 @@ use crate::commands::{Outcome, Session, Status, cluster, open, probe};
 use crate::config::{Plan, format_bytes};
 use crate::error::{Error, ErrorKind};
 use crate::memory::MemoryPlan;
-use crate::repository::Repository;
+use crate::repository::{Gap, Repository};
 use crate::sources::{Finding, FindingLevel};
 
 /// Checks memory, then each plan's repository and sources; every finding is told, and any error fails the check.
@@ -59,7 +59,10 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     match session.or_cancelled(Repository::open(store.clone())).await {
-        Ok(repository) => findings.push(info(format!("holds repository {}", repository.id()))),
+        Ok(repository) => {
+            findings.push(info(format!("holds repository {}", repository.id())));
+            findings.extend(check_chain(session, &repository).await);
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             findings.push(info("holds no repository yet; the first backup creates it"));
         }
@@ -83,6 +86,34 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Looks whether every manifest is the one that its successor names, and whether what is gone was removed.
+async fn check_chain(session: &Session, repository: &Repository) -> Vec<Finding> {
+    match session.or_cancelled(repository.chain()).await {
+        Ok(gaps) => gaps.iter().map(gap).collect(),
+        // Credentials that can only add are enough for backups.
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            vec![info(
+                "snapshots cannot be read with these credentials; whether one is missing was not looked at",
+            )]
+        }
+        Err(error) => vec![failed(&error)],
+    }
+}
+
+fn gap(gap: &Gap) -> Finding {
+    Finding {
+        level: if gap.damage {
+            FindingLevel::Error
+        } else {
+            FindingLevel::Warning
+        },
+        message: gap.to_string(),
+        hint: gap
+            .damage
+            .then(|| "Who may write to the repository? Compare with a copy of it.".to_owned()),
+    }
 }
 
 fn memory_text(plan: &MemoryPlan) -> String {

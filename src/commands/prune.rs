@@ -74,10 +74,12 @@ async fn remove(session: &Session, repository: &Repository, plan: &mut PrunePlan
         if repository.is_pinned(&id).await? {
             plan.keep(&id, &Reason::Pinned(String::new()));
         } else {
-            repository.remove_snapshot(&id).await?;
+            repository
+                .remove_snapshot_by(&id, "expired: no keep rule keeps it")
+                .await?;
         }
     }
-    Ok(())
+    repository.forget_removals().await
 }
 
 /// Reads every manifest and applies the rules; returns also the snapshots that nothing may be concluded about.

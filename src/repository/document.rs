@@ -8,11 +8,13 @@
 //! The digest is over the bytes of the first line without its newline. Any flipped byte or missing tail is noticed:
 //! the second line must be exactly what the first one asks for, and nothing may follow.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ObjectKey, SharedStore};
 
 /// No document is larger, in bytes: manifests stay under 1 MiB whatever they describe.
 pub const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
@@ -34,7 +36,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
             "a document of {} bytes is over the bound of {MAX_DOCUMENT_BYTES}",
             bytes.len()
         );
-        return Err(Error::new(crate::ErrorKind::LimitExceeded, message).with_hint("Split the job into several."));
+        return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Split the job into several."));
     }
     Ok(bytes)
 }
@@ -76,6 +78,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(line).map_err(unreadable)
 }
 
+/// Reads and decodes a document; returns its bytes too. One that does not have its digest is read again before it is called
+/// damaged: the bytes may have changed on their way.
+pub async fn read<T>(store: &SharedStore, key: &ObjectKey, decode: impl Fn(&[u8]) -> Result<T>) -> Result<(T, Bytes)> {
+    let mut again = true;
+    loop {
+        let bytes = store.get(key, MAX_DOCUMENT_BYTES).await?;
+        match decode(&bytes) {
+            Err(error) if again && error.kind() == ErrorKind::Corrupt => again = false,
+            decoded => return decoded.map(|decoded| (decoded, bytes)),
+        }
+    }
+}
+
 /// Returns the lowercase hex SHA-256 of some bytes.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
@@ -98,7 +113,6 @@ fn trailer(line: &[u8]) -> String {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use serde_json::{Value, json};
 
     #[test]

@@ -16,6 +16,9 @@ pub const EVIDENCE: &str = "evidence/";
 /// Prefix of pins.
 pub const PINS: &str = "pins/";
 
+/// Prefix of records of removed snapshots.
+pub const REMOVED: &str = "removed/";
+
 /// `repository.json`.
 pub fn repository() -> Result<ObjectKey> {
     ObjectKey::new("repository.json")
@@ -29,6 +32,11 @@ pub fn manifest(id: &SnapshotId) -> Result<ObjectKey> {
 /// `pins/<id>.json`: keeps the snapshot from expiring.
 pub fn pin(id: &SnapshotId) -> Result<ObjectKey> {
     ObjectKey::new(format!("{PINS}{id}.json"))
+}
+
+/// `removed/<id>.json`: the snapshot was removed, and why.
+pub fn removal(id: &SnapshotId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{REMOVED}{id}.json"))
 }
 
 /// `data/<id>/`: everything a run stores.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
-use crate::repository::{SnapshotId, document, layout};
+use crate::repository::{SnapshotId, document, untrusted};
 use crate::sources::SourceOutcome;
 use crate::storage::upload::StoredObject;
 
@@ -96,16 +96,7 @@ impl Manifest {
                 manifest.id
             )));
         }
-        let home = layout::data(id);
-        if let Some(object) = manifest
-            .objects()
-            .find(|object| !object.key.as_str().starts_with(&home))
-        {
-            return Err(Error::corrupt(format!(
-                "the manifest names an object outside its data: \"{}\"",
-                object.key
-            )));
-        }
+        untrusted::check(&manifest)?;
         Ok(manifest)
     }
 }

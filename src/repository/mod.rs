@@ -4,6 +4,7 @@
 //! to restore: there is no other database. Everything read from it is untrusted until its digest has been compared.
 
 pub mod catalog;
+pub mod chain;
 pub mod document;
 pub mod id;
 pub mod layout;
@@ -12,12 +13,14 @@ pub mod manifest;
 pub mod pin;
 pub mod run;
 pub mod sweep;
+mod untrusted;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use catalog::Survey;
+pub use chain::{Gap, Removal};
 pub use id::{Selector, SnapshotId};
 pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
@@ -89,8 +92,7 @@ impl Repository {
 
     /// Opens a repository.
     pub async fn open(store: SharedStore) -> Result<Self> {
-        let bytes = store
-            .get(&layout::repository()?, document::MAX_DOCUMENT_BYTES)
+        let (document, _) = document::read(&store, &layout::repository()?, document::decode::<RepositoryDocument>)
             .await
             .map_err(|error| {
                 if error.kind() == ErrorKind::NotFound && error.hint().is_none() {
@@ -100,7 +102,6 @@ impl Repository {
                 }
                 error.context("read repository.json")
             })?;
-        let document: RepositoryDocument = document::decode(&bytes).context("read repository.json")?;
         if !document.recipients.is_empty() {
             return Err(
                 Error::unsupported("the repository is encrypted").with_hint("A newer version of wirevault reads it.")
@@ -165,11 +166,9 @@ impl Repository {
     /// Loads and checks one manifest; returns the SHA-256 of its object too.
     pub async fn load_with_digest(&self, id: &SnapshotId) -> Result<(Manifest, String)> {
         let act = || format!("read manifest of snapshot {id}");
-        let bytes = match self
-            .store
-            .get(&layout::manifest(id)?, document::MAX_DOCUMENT_BYTES)
-            .await
-        {
+        let decode = |bytes: &[u8]| Manifest::decode(bytes, self.id(), id);
+        let read = document::read(&self.store, &layout::manifest(id)?, decode).await;
+        let (manifest, bytes) = match read {
             // A manifest that grew past its bound is as wrong as one that was cut.
             Err(error) if error.kind() == ErrorKind::LimitExceeded => {
                 Err(Error::corrupt("the manifest is too large").with_cause(error))
@@ -177,7 +176,6 @@ impl Repository {
             other => other,
         }
         .with_context(act)?;
-        let manifest = Manifest::decode(&bytes, self.id(), id).with_context(act)?;
         Ok((manifest, document::sha256_hex(&bytes)))
     }
 
@@ -252,8 +250,8 @@ impl Repository {
 
     /// Reads the marker of a run, if there is one.
     pub async fn marker(&self, id: &SnapshotId) -> Result<Option<Marker>> {
-        match self.store.get(&layout::marker(id)?, document::MAX_DOCUMENT_BYTES).await {
-            Ok(bytes) => document::decode(&bytes).map(Some).context("read run marker"),
+        match document::read(&self.store, &layout::marker(id)?, document::decode).await {
+            Ok((marker, _)) => Ok(Some(marker)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.context("read run marker")),
         }

@@ -208,9 +208,15 @@ impl Run {
         self.check_standing(manifest, &mut notes)
             .await
             .context("check the run before the commit")?;
+        self.read_back(manifest, &mut notes)
+            .await
+            .context("read back what was stored")?;
         let body = Bytes::from(document::encode(manifest)?);
         hold_for_tests("manifest").await;
-        self.put_manifest(&key, body).await?;
+        self.put_manifest(&key, body.clone()).await?;
+        if let Err(error) = self.read_manifest_back(&key, &body).await {
+            return Err(self.take_back(&key, error.context("read the manifest back")).await);
+        }
         hold_for_tests("committed").await;
         if let Err(error) = self.check_standing(manifest, &mut Vec::new()).await {
             // Written last, removed first: without its manifest the snapshot is gone again.
@@ -219,6 +225,62 @@ impl Run {
         }
         self.remove_marker().await;
         Ok(notes)
+    }
+
+    /// Compares the directory of each index with what was written. Whoever may not read has the word of the store: it compares
+    /// the checksum that goes with each body.
+    async fn read_back(&self, manifest: &Manifest, notes: &mut Vec<String>) -> Result<()> {
+        let outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
+        for info in outcomes.flat_map(|outcome| &outcome.archives) {
+            let mut again = true;
+            loop {
+                let mut bytes = Vec::new();
+                let read = self
+                    .shared
+                    .store
+                    .read_range(&info.index.key, 0..info.directory_bytes, &mut bytes);
+                match read.await {
+                    Ok(()) => {}
+                    Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Archived) => {
+                        notes.push(
+                            "what was stored could not be read back: the checksum that was sent with it is the proof"
+                                .to_owned(),
+                        );
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                }
+                if document::sha256_hex(&bytes) == info.directory_sha256 {
+                    break;
+                }
+                if !again {
+                    return Err(Error::corrupt(format!(
+                        "the store does not hold what was sent as \"{}\"",
+                        info.index.key
+                    ))
+                    .with_hint("Run the backup again; if that repeats itself, do not use this store."));
+                }
+                again = false;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_manifest_back(&self, key: &ObjectKey, body: &Bytes) -> Result<()> {
+        for _ in 0..2 {
+            match self.shared.store.get(key, document::MAX_DOCUMENT_BYTES).await {
+                Ok(present) if present == *body => return Ok(()),
+                Ok(_) => {}
+                // Too long is other bytes, too.
+                Err(error) if error.kind() == ErrorKind::LimitExceeded => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Archived) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(
+            Error::corrupt(format!("the store does not hold what was sent as \"{key}\""))
+                .with_hint("Run the backup again; if that repeats itself, do not use this store."),
+        )
     }
 
     /// Ends the run without a snapshot.
@@ -246,8 +308,16 @@ impl Run {
             Err(denied) if denied.kind() == ErrorKind::Denied && error.kind() == ErrorKind::AlreadyExists => {
                 return Ok(());
             }
-            // Somebody else's object under our key is not ours to remove.
-            Ok(_) => return Err(error.context("write manifest")),
+            // Somebody else's object under our key is not ours to remove. What nobody can read is ours, changed on its way.
+            Ok(present) if document::decode::<serde_json::Value>(&present).is_ok() => {
+                return Err(error.context("write manifest"));
+            }
+            Ok(_) => {
+                let again = self.shared.store.put(key, body, PutMode::Overwrite, &options).await;
+                if again.is_ok() {
+                    return Ok(());
+                }
+            }
             Err(_) => {}
         }
         // A put whose outcome is not known may yet have made the manifest, and a run that fails leaves none.
