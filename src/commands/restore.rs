@@ -281,6 +281,7 @@ async fn restore_redis(
 ) -> Result<Value> {
     let verified = session.or_cancelled(restore.verify()).await?;
     let mut kept = None;
+    let powers = plan.powers.clone();
     if restore.options.clean && plan.removes_something() {
         let act = "take a snapshot of the target before it is emptied";
         let taken = backup::safety_snapshot(session, url).await.context(act)?;
@@ -297,7 +298,7 @@ async fn restore_redis(
     let bytes = source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
     Ok(
         json!({ "source": source.name, "into": crate::config::redact_url(url), "bytes": bytes, "previous": kept,
-        "report": done }),
+        "powers": powers, "report": done }),
     )
 }
 
@@ -542,6 +543,13 @@ fn redis_text(one: &Value) -> String {
             keys.join(", ")
         ));
     }
+    let powers = one
+        .pointer("/redis/powers")
+        .or(one.get("powers"))
+        .and_then(Value::as_array);
+    for line in powers.into_iter().flatten().filter_map(Value::as_str) {
+        text.push_str(&format!("  the backup brings {line}\n"));
+    }
     let warnings = one.pointer("/redis/warnings").and_then(Value::as_array);
     for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
         text.push_str(&format!("  warning: {warning}\n"));
@@ -576,6 +584,10 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
             .and_then(Value::as_u64)
             .unwrap_or(0);
         text.push_str(&ended_text(ended));
+        let powers = one.pointer("/report/powers").and_then(Value::as_array);
+        for line in powers.into_iter().flatten().filter_map(Value::as_str) {
+            text.push_str(&format!("  the backup made {line}\n"));
+        }
         let next = one.pointer("/report/next").and_then(Value::as_array);
         for line in next.into_iter().flatten().filter_map(Value::as_str) {
             text.push_str(&format!("  {line}\n"));

@@ -16,7 +16,7 @@ use crate::commands::snapshots::{open_reader, open_repository, outcome_of, store
 use crate::commands::{Outcome, Session, Status, open, stored, thaw};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{ManifestSource, Repository, SnapshotId};
-use crate::sources::postgres::{Scratch, verify_restored};
+use crate::sources::postgres::{Scratch, examine, verify_restored};
 use crate::sources::redis;
 use crate::sources::sqlite::restore as sqlite_restore;
 
@@ -56,7 +56,12 @@ pub async fn run(session: &Session, options: &args::Verify) -> Outcome {
         }
         results.push(verified);
     }
-    let status = if results.iter().any(|v| !v.damage.is_empty()) {
+    let gaps = if options.all {
+        session.or_cancelled(repository.chain()).await?
+    } else {
+        Vec::new()
+    };
+    let status = if results.iter().any(|v| !v.damage.is_empty()) || gaps.iter().any(|gap| gap.damage) {
         Status::Failed
     } else if results
         .iter()
@@ -66,8 +71,12 @@ pub async fn run(session: &Session, options: &args::Verify) -> Outcome {
     } else {
         Status::Done
     };
-    let text = results.iter().map(text_of).collect();
-    said(json!({ "verified": results }), text, status)
+    let mut text: String = results.iter().map(text_of).collect();
+    for gap in &gaps {
+        let word = if gap.damage { "damaged" } else { "note" };
+        text.push_str(&format!("{word}: {gap}\n"));
+    }
+    said(json!({ "verified": results, "chain": gaps }), text, status)
 }
 
 async fn wanted(session: &Session, repository: &Repository, options: &args::Verify) -> Result<Vec<SnapshotId>> {
@@ -158,6 +167,12 @@ async fn verify_source(
         keep_going(error, &mut verified.damage)?;
         return Ok(());
     }
+    if source.kind == "postgres"
+        && let Err(error) = judge_statements(session, repository, source).await
+    {
+        keep_going(error, &mut verified.damage)?;
+        return Ok(());
+    }
     if source.kind == "redis"
         && let Err(error) = walk_rdb(session, repository, source).await
     {
@@ -222,6 +237,13 @@ async fn read_everything(session: &Session, repository: &Repository, source: &Ma
             Some(EntryEvent::Data(_) | EntryEvent::End { .. }) => {}
         }
     }
+}
+
+/// Judges the statements of a database's backup: a restore refuses those that this program does not write.
+async fn judge_statements(session: &Session, repository: &Repository, source: &ManifestSource) -> Result<()> {
+    let reader = open_reader(session, repository.store(), source).await?;
+    let judged = session.or_cancelled(examine(&reader)).await;
+    judged.with_context(|| format!("read source \"{}\"", source.name))
 }
 
 /// Walks every key of the stored RDBs and compares their CRC64.

@@ -9,6 +9,7 @@
 pub mod definition;
 mod engine;
 mod http;
+pub mod powers;
 pub mod select;
 pub mod unused;
 

@@ -12,6 +12,7 @@ use crate::commands::snapshots::{open_reader, source_named};
 use crate::commands::{Session, volumes};
 use crate::config::{self, DockerSource, format_bytes, redact_url};
 use crate::docker::definition::container_name;
+use crate::docker::powers::powers;
 use crate::docker::{Engine, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository};
@@ -358,6 +359,9 @@ impl Plan {
             for line in &part.lines {
                 text.push_str(&format!("  {line}\n"));
             }
+            for line in part.powers() {
+                text.push_str(&format!("  may reach the host: {line}\n"));
+            }
         }
         for database in &self.databases {
             let home = database
@@ -405,7 +409,7 @@ impl Plan {
         });
         let docker = self.docker.iter().map(|part| {
             json!({ "source": part.name, "engine": part.engine.as_ref().map(Engine::version), "contents": part.contents,
-                "first": part.first, "left_empty": part.left_empty, "lines": part.lines })
+                "first": part.first, "left_empty": part.left_empty, "lines": part.lines, "powers": part.powers() })
         });
         json!({
             "trees": trees.collect::<Vec<_>>(), "databases": databases.collect::<Vec<_>>(),
@@ -416,6 +420,11 @@ impl Plan {
 }
 
 impl DockerPart {
+    /// Returns what its containers and volumes may do to the host.
+    fn powers(&self) -> Vec<String> {
+        powers(&self.definitions.containers, &self.definitions.volumes)
+    }
+
     /// Returns whether a volume stays empty.
     pub(super) fn leaves_empty(&self, volume: &str) -> bool {
         self.left_empty.iter().any(|(name, _)| name == volume)

@@ -19,6 +19,7 @@ use super::in_place::schemas;
 use super::keep_going::ways_on;
 use super::load::TableData;
 use super::look::look;
+use super::powers::Powers;
 use super::schema::quote_ident;
 use super::search_path::BUILT_IN;
 use super::selection::{Chosen, Needs, Selection, choose};
@@ -117,6 +118,8 @@ pub struct RestoreReport {
     pub ended_sessions: u64,
     /// What a person does next, as SQL with a word in front.
     pub next: Vec<String>,
+    /// What of the backup runs code with power: functions in C and in untrusted languages, event triggers.
+    pub powers: Vec<String>,
     /// Wall time in seconds.
     pub seconds: f64,
 }
@@ -144,6 +147,7 @@ impl PostgresRestore {
         self.target.search_path.clone_from(&self.options.search_path);
         let started = Instant::now();
         let (contents, toc, facts) = self.open().await?;
+        let powers = Powers::of(&contents, &toc).await?.lines();
         for lack in facts.iter().flat_map(|f| &f.lacks) {
             let note = Note::new("not-in-backup", lack.object.as_str(), lack.message.as_str());
             self.reporter.note(&self.task, note);
@@ -167,6 +171,7 @@ impl PostgresRestore {
                 done = Box::pin(self.in_place(&contents, chosen)) => done?,
             };
             report.seconds = started.elapsed().as_secs_f64();
+            report.powers = powers;
             return Ok(report);
         }
         let needs_known = facts.as_ref().is_some_and(|f| f.needs_known);
@@ -222,6 +227,7 @@ impl PostgresRestore {
         report.kept_old = finished.kept;
         report.database.clone_from(&self.target.database);
         report.seconds = started.elapsed().as_secs_f64();
+        report.powers = powers;
         Ok(report)
     }
 

@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::create_database::Made;
 use super::look::{Look, look};
 use super::marks::{self, Why};
+use super::powers::Powers;
 use super::restore::PostgresRestore;
 use super::schema::literal;
 use super::sql_streams::GLOBALS;
@@ -44,6 +45,9 @@ pub struct RestorePlan {
     pub missing_tablespaces: Vec<String>,
     /// Extensions that cannot be created on the server.
     pub missing_extensions: Vec<String>,
+    /// What of the backup runs code with power: functions in C and in untrusted languages, event triggers.
+    #[serde(default)]
+    pub powers: Vec<String>,
     /// What else to know.
     pub warnings: Vec<String>,
 }
@@ -96,6 +100,9 @@ impl RestorePlan {
                 self.missing_extensions.join(", ")
             ));
         }
+        for power in &self.powers {
+            text.push_str(&format!("  the backup makes {power}\n"));
+        }
         for warning in &self.warnings {
             text.push_str(&format!("  warning: {warning}\n"));
         }
@@ -108,6 +115,7 @@ impl PostgresRestore {
     pub async fn plan(&self) -> Result<RestorePlan> {
         let act = || format!("look at target \"{}\"", self.target.location());
         let (contents, toc, facts) = self.open().await?;
+        let powers = Powers::of(&contents, &toc).await?.lines();
         let (mut admin, look) = look(&self.target).await.with_context(act)?;
         self.refuse_target(&look)?;
         let in_use = self.goes_in_place(&look) && !look.empty;
@@ -124,6 +132,7 @@ impl PostgresRestore {
             bytes: chosen.tables.iter().map(|t| t.record.bytes).sum(),
             source_database_bytes: facts.database_bytes,
             present_bytes: look.bytes,
+            powers,
             ..RestorePlan::default()
         };
         let in_place = self.goes_in_place(&look);

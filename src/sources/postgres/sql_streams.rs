@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 
 use super::schema::{SqlSink, TocItem};
+use super::sql_guard::{self, Place};
 use super::table_stream::{TextResult, TextStream};
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::error::{Context as _, Result};
@@ -96,6 +97,15 @@ fn text_record(result: &TextResult) -> StreamRecord {
 #[async_trait]
 impl SqlSink for SqlStreams {
     async fn item(&mut self, mut item: TocItem, sql: &str) -> Result<()> {
+        let judged = sql_guard::judge(sql, Place::of_stream(self.current_name));
+        debug_assert!(judged.is_ok(), "a restore would refuse this: {judged:?}: {sql}");
+        if let Err(why) = judged {
+            tracing::warn!(
+                "the SQL of {} \"{}\" holds {why}, which a restore will refuse: please report this",
+                item.kind,
+                item.name
+            );
+        }
         item.sql_bytes = u64::try_from(sql.len()).unwrap_or(u64::MAX);
         let line = TocLine {
             stream: self.current_name.to_owned(),

@@ -10,8 +10,10 @@ use super::sql_streams::{TOC, TocLine};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
-/// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB.
+/// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB. Besides, it takes no more than a share of
+/// the memory limit.
 const MAX_ITEM_BYTES: u64 = 1 << 30;
+const SHARE_OF_LIMIT: u64 = 4;
 
 /// Longest line of the table of contents, in bytes.
 const MAX_LINE_BYTES: usize = 16 << 20;
@@ -114,7 +116,13 @@ impl Contents {
     pub(super) async fn toc(&self) -> Result<Vec<TocLine>> {
         let mut stream = self.reader.chunks(self.sql_chunks(TOC).to_vec());
         let (mut lines, mut partial) = (Vec::new(), Vec::new());
+        let (mut bytes, limit) = (0_u64, self.reader.memory_limit() / 2);
         while let Some((_, data)) = stream.next().await.context("read table of contents")? {
+            bytes = bytes.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            if bytes > limit {
+                let message = format!("the table of contents has more than {limit} bytes");
+                return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise --memory-limit."));
+            }
             for piece in data.split_inclusive(|&b| b == b'\n') {
                 partial.extend_from_slice(piece);
                 if partial.ends_with(b"\n") {
@@ -155,11 +163,15 @@ impl Texts<'_> {
     /// Returns the SQL of an item.
     pub(super) async fn get(&mut self, line: &TocLine) -> Result<String> {
         let length = line.item.sql_bytes;
-        if length > MAX_ITEM_BYTES {
+        if length > MAX_ITEM_BYTES.min(self.contents.reader.memory_limit() / SHARE_OF_LIMIT) {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("the SQL of \"{}\" is too long", line.item.name),
-            ));
+                format!(
+                    "the SQL of \"{}\" has {length} bytes, too many for the memory limit",
+                    line.item.name
+                ),
+            )
+            .with_hint("Raise --memory-limit."));
         }
         let (start, end) = (line.offset, line.offset.saturating_add(length));
         let chunks = self.contents.sql_chunks(&line.stream);

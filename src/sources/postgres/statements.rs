@@ -16,6 +16,7 @@ use super::search_path::{self, may_rely_on_it};
 use super::server_error::sqlstate;
 use super::sessions::{open_patiently, open_worker};
 use super::settings::{self, Session};
+use super::sql_rewrite::statements;
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
 use super::url::ConnectOptions;
@@ -284,12 +285,18 @@ async fn execute(connection: &mut Connection, sql: &str) -> Result<()> {
     done
 }
 
-/// Returns the statements without the lines that give an object to a role that does not exist, if there are any.
+/// Returns the text without the statements that give an object to a role that does not exist, if there are any. What lies within
+/// strings is none: without it the rest would be another text.
 fn without_owner(sql: &str, role: &str) -> Option<String> {
     let end = format!(" OWNER TO {};", super::schema::quote_ident(role));
-    let is_owner = |line: &&str| line.starts_with("ALTER ") && line.ends_with(&end);
-    let kept: Vec<&str> = sql.lines().filter(|line| !is_owner(line)).collect();
-    (kept.len() < sql.lines().count() && !kept.is_empty()).then(|| kept.join("\n"))
+    let is_owner = |text: &&str| text.trim_start().starts_with("ALTER ") && text.trim_end().ends_with(&end);
+    let ranges = statements(sql);
+    let all: Vec<&str> = ranges
+        .iter()
+        .map(|range| sql.get(range.clone()).unwrap_or_default())
+        .collect();
+    let kept: Vec<&str> = all.iter().copied().filter(|text| !is_owner(text)).collect();
+    (kept.len() < all.len() && !kept.is_empty()).then(|| kept.concat())
 }
 
 /// Runs failed items again as long as that helps; at last with the source's `search_path`, on which a function in an index or
@@ -440,7 +447,9 @@ mod tests {
     #[test]
     fn an_owner_that_is_missing_is_taken_out_line_by_line() {
         let sql = "CREATE TABLE \"a\" ();\nALTER TABLE \"a\" OWNER TO \"gone\";\n";
-        assert_eq!(without_owner(sql, "gone").unwrap(), "CREATE TABLE \"a\" ();");
+        assert_eq!(without_owner(sql, "gone").unwrap(), "CREATE TABLE \"a\" ();\n");
+        let within = "COMMENT ON TABLE a IS 'x\nALTER TABLE \"a\" OWNER TO \"gone\";\n';\n";
+        assert_eq!(without_owner(within, "gone"), None);
         assert_eq!(without_owner(sql, "other"), None);
     }
 }

@@ -85,6 +85,9 @@ pub struct RedisPlan {
     pub target_keys: Option<u64>,
     /// Function libraries the target holds now; nothing where they cannot be listed.
     pub target_functions: Option<usize>,
+    /// What of the backup runs code with power, or gives it: function libraries, users.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub powers: Vec<String>,
     /// What is to be feared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -109,6 +112,27 @@ pub struct RedisPlan {
     rdbs: Vec<Rdb>,
     #[serde(skip)]
     users: Vec<User>,
+}
+
+/// Returns a line for what runs code on the server, and one for who may do what there.
+fn powers(functions: u64, users: &[User]) -> Vec<String> {
+    /// Users that are named.
+    const NAMED: usize = 10;
+    let mut lines = Vec::new();
+    if functions > 0 {
+        lines.push(format!("{functions} function libraries, whose code runs in the server"));
+    }
+    let names: Vec<&str> = users.iter().take(NAMED).map(User::name).collect();
+    let more = users.len().saturating_sub(NAMED);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    if !names.is_empty() {
+        lines.push(format!("users with their rights: {}{more}", names.join(", ")));
+    }
+    lines
 }
 
 impl RedisRestore {
@@ -167,6 +191,7 @@ impl RedisRestore {
             databases,
             target_keys: said.iter().map(|said| said.keys.total()).sum(),
             target_functions: said_libraries.and_then(|counts| counts.into_iter().max()),
+            powers: powers(census.functions, &users),
             warnings: self.warnings(&said, &rdbs),
             libraries: if emptied {
                 HashSet::new()

@@ -22,6 +22,12 @@ pub(super) struct User {
     rules: Vec<String>,
 }
 
+impl User {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "User({:?})", self.name)
