@@ -16,7 +16,7 @@ use crate::commands::targets::{self, Target, Way};
 use crate::commands::{Outcome, Session, Status, cluster, emptied, hooks, open, show};
 use crate::config::{Plan, SourceConfig, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::{Manifest, ManifestSource, RunOptions, SnapshotId, document, layout};
+use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, RunOptions, SnapshotId, document, layout};
 use crate::sources::{BackupContext, Source, SourceOutcome};
 
 /// Archives roll over when their compressed index reaches this, in bytes.
@@ -142,9 +142,6 @@ async fn run_job<'a>(
     hooks::ended(&hooks, &told, &CancellationToken::new()).await;
     plans.iter().zip(results).collect()
 }
-
-/// Job of the snapshots that `restore --clean` takes of what it is about to remove.
-const PRE_RESTORE_JOB: &str = "pre-restore";
 
 /// Code of the note about a tree that had entries and has none.
 pub(super) const BECAME_EMPTY: &str = "became-empty";

@@ -5,13 +5,14 @@ use std::io::Write;
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, ChunkRef, EntryEvent, EntryKind, StreamRecord};
 use crate::cli::args;
+use crate::commands::choose::Purpose;
 use crate::commands::snapshots::{open_reader_lazily, open_snapshot, source_named};
-use crate::commands::{Outcome, Report, Session, thaw};
+use crate::commands::{Outcome, Report, Session, Status, thaw};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sources::files::spelling;
 
 /// Nothing more to say: the bytes have been said.
-struct Written;
+struct Written(Status);
 
 impl Report for Written {
     fn document(&self) -> serde_json::Value {
@@ -23,12 +24,16 @@ impl Report for Written {
     fn prints(&self) -> bool {
         false
     }
+    fn status(&self) -> Status {
+        self.0
+    }
 }
 
 /// Finds the entry or stream, then copies it out; every frame's digest is checked before its bytes are written.
 pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
-    let (repository, manifest) = open_snapshot(session, &options.snapshot, Some(&options.source)).await?;
-    let source = source_named(&manifest, &options.source)?;
+    let sources = std::slice::from_ref(&options.source);
+    let (repository, chosen) = open_snapshot(session, &options.snapshot, sources, Purpose::Read).await?;
+    let source = source_named(&chosen.manifest, &options.source)?;
     thaw::sources(session, repository.store(), &[source], &options.thaw).await?;
     let reader = open_reader_lazily(session, repository.store(), source).await?;
     let mut entry = reader.find(options.path.as_bytes()).await?;
@@ -55,7 +60,7 @@ pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
         }
     }
     blocking(std::io::Write::flush)?;
-    Ok(Box::new(Written))
+    Ok(Box::new(Written(chosen.status(Status::Done))))
 }
 
 fn write(data: &[u8]) -> Result<()> {

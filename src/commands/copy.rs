@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -300,7 +299,7 @@ async fn missing<S: std::borrow::Borrow<std::sync::Arc<Side>>>(
         Some(RetentionPolicy::from(keep))
     };
     all.sort_by(|a, b| a.id.cmp(&b.id));
-    let plan = decide(&all, policy, Timestamp::now(), &TimeZone::system());
+    let plan = decide(&all, policy, to.repository.clock().await, &TimeZone::system());
     let kept: BTreeSet<&SnapshotId> = plan.kept().collect();
     found.retain(|(id, _)| kept.contains(id));
     found.sort();

@@ -16,7 +16,8 @@ pub async fn run(session: &Session, options: &args::List) -> Outcome {
     let repository = open_repository(session).await?;
     let mut table = Table::new(&["snapshot", "job", "host", "finished", ">stored", "sources"]);
     let pins = session.or_cancelled(repository.pins()).await?;
-    let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
+    let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
+    let (mut snapshots, mut damaged, mut ahead) = (Vec::new(), Vec::new(), Vec::new());
     for id in session.or_cancelled(repository.list()).await? {
         match session.or_cancelled(repository.load(&id)).await {
             Ok(manifest) => {
@@ -38,10 +39,14 @@ pub async fn run(session: &Session, options: &args::List) -> Outcome {
                     format_bytes(stored),
                     sources_of(&manifest) + if pins.contains_key(&id) { " (pinned)" } else { "" },
                 ]);
+                let is_ahead = manifest.is_ahead(now);
+                if is_ahead {
+                    ahead.push(id.to_string());
+                }
                 snapshots.push(json!({
                     "id": id, "job": manifest.job, "host": manifest.host, "started": manifest.started,
                     "finished": manifest.finished, "stored_bytes": stored, "complete": manifest.is_complete(),
-                    "pinned": pins.get(&id),
+                    "pinned": pins.get(&id), "ahead": is_ahead,
                     "sources": manifest.sources.iter().map(|s| json!({
                         "name": s.name, "kind": s.kind, "ok": s.outcome.is_some()
                     })).collect::<Vec<_>>(),
@@ -61,11 +66,16 @@ pub async fn run(session: &Session, options: &args::List) -> Outcome {
             Err(error) => return Err(error),
         }
     }
-    let text = if table.is_empty() {
+    let mut text = if table.is_empty() {
         "no snapshots\n".to_owned()
     } else {
         table.render()
     };
+    for id in &ahead {
+        text.push_str(&format!(
+            "{id} is dated ahead of the store's clock, by a host whose clock was wrong: `latest` never means it\n"
+        ));
+    }
     let status = if damaged.is_empty() {
         Status::Done
     } else {

@@ -6,7 +6,9 @@
 pub mod backup;
 pub mod cat;
 pub mod check;
+mod choose;
 pub mod cleanup;
+mod clock;
 mod cluster;
 pub mod copy;
 mod destination;

@@ -5,7 +5,6 @@
 //! stand above the rules, and a plan that would leave a job nothing is refused.
 
 use futures_util::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, json};
 
@@ -16,7 +15,7 @@ use crate::commands::{Outcome, Session, Status};
 use crate::config::format_bytes;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::sweep::{SweepOptions, SweepPlan, SweepReport};
-use crate::repository::{Repository, SnapshotId, layout};
+use crate::repository::{PRE_RESTORE_JOB, Repository, SnapshotId, layout};
 use crate::retention::{PrunePlan, Reason, RetentionPolicy, SnapshotFacts, decide};
 
 /// Decides, prints or removes, then sweeps.
@@ -92,7 +91,9 @@ async fn plan(
         .or_cancelled(repository.survey(|manifest: &crate::repository::Manifest| SnapshotFacts::from(manifest)))
         .await?;
     let mut facts = survey.snapshots;
-    facts.retain(|snapshot| options.job.as_ref().is_none_or(|job| *job == snapshot.job));
+    // What restores have put aside goes along: no job of its own would ever prune it.
+    let wanted = |job: &str| options.job.as_ref().is_none_or(|wanted| wanted == job) || job == PRE_RESTORE_JOB;
+    facts.retain(|snapshot| wanted(&snapshot.job));
     let pins = session.or_cancelled(repository.pins()).await?;
     for snapshot in &mut facts {
         snapshot.pin = pins.get(&snapshot.id).cloned();
@@ -109,7 +110,7 @@ async fn plan(
             Some(RetentionPolicy { minimum, ..given })
         })
     };
-    let mut plan = decide(&facts, policy_of, Timestamp::now(), &TimeZone::system());
+    let mut plan = decide(&facts, policy_of, repository.clock().await, &TimeZone::system());
     session.or_cancelled(keep_locked(repository, &mut plan)).await?;
     let damaged = survey
         .damaged
@@ -223,6 +224,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use jiff::Timestamp;
 
     use super::*;
     use crate::retention::Decision;

@@ -5,6 +5,7 @@
 //! started and waited for until they answer their own protocol; databases and Redis; the rest is started and waited for.
 //! Each step is remembered in a state file, so an interrupted recovery goes on where it stopped, and says what it proved.
 
+mod choice;
 mod containers;
 mod health;
 mod plan;
@@ -19,15 +20,15 @@ use serde_json::{Value, json};
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::snapshots::open_snapshot;
+use crate::commands::snapshots::open_repository;
 use crate::commands::{Outcome, Session, Status, restore, thaw};
 use crate::config::redact_url;
 use crate::docker::Engine;
 use crate::docker::definition::container_name;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::repository::Manifest;
 use crate::sources::docker::Access;
 use crate::sources::docker::restore::{self as volumes, DockerRestoreOptions};
+use choice::Choice;
 use plan::{Database, DockerPart, Plan, Tree};
 use secrets::Secrets;
 use state::State;
@@ -39,15 +40,16 @@ pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);
 pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> Outcome {
     let started = Instant::now();
     plan::check_addresses(options)?;
-    let (repository, manifest) = open_snapshot(session, &options.snapshot, None).await?;
+    let repository = open_repository(session).await?;
+    let mut choice = choice::choose(session, &repository, &options.snapshot).await?;
+    choice.only(&options.only, &options.address)?;
     if !options.dry_run {
-        let all = manifest.sources.iter();
-        let only: Vec<_> = all
-            .filter(|source| options.only.is_empty() || options.only.contains(&source.name))
-            .collect();
-        thaw::sources(session, repository.store(), &only, &options.thaw).await?;
+        let all: Vec<_> = choice.pieces.iter().map(|piece| &piece.source).collect();
+        thaw::sources(session, repository.store(), &all, &options.thaw).await?;
     }
-    let plan = plan::look(session, &repository, &manifest, options).await?;
+    let plan = plan::look(session, &repository, &choice, options).await?;
+    let ids: Vec<String> = choice.snapshots().into_iter().map(ToString::to_string).collect();
+    let newest = ids.first().cloned().unwrap_or_default();
     if options.dry_run {
         let status = if plan.is_possible() {
             Status::Done
@@ -55,7 +57,8 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
             Status::Failed
         };
         return said(
-            json!({ "snapshot": manifest.id, "plan": plan.document() }),
+            json!({ "snapshot": newest, "sources": choice.document(), "skew_seconds": choice.skew_seconds(),
+                "plan": plan.document() }),
             plan.text(),
             status,
         );
@@ -63,15 +66,15 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
     tell(&plan.text());
     plan.refuse()?;
     let path = options.state.clone();
-    let path = path.unwrap_or_else(|| PathBuf::from(format!("wirevault-recover-{}.json", manifest.id)));
-    let state = State::open(&path, &manifest.id.to_string())?;
+    let path = path.unwrap_or_else(|| PathBuf::from(format!("wirevault-recover-{newest}.json")));
+    let state = State::open(&path, &ids.join(" "))?;
     if state.is_resumed() {
         tell("goes on with an earlier attempt\n");
     }
     let mut recovery = Recovery {
         session,
         options,
-        manifest: &manifest,
+        choice: &choice,
         tell,
         state,
         proofs: Vec::new(),
@@ -97,7 +100,8 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
         .map(|proof| json!({ "step": proof.step, "seconds": proof.seconds, "proof": proof.value }))
         .collect();
     said(
-        json!({ "snapshot": manifest.id, "seconds": seconds, "steps": steps, "failed": failed }),
+        json!({ "snapshot": newest, "sources": choice.document(), "skew_seconds": choice.skew_seconds(),
+            "seconds": seconds, "steps": steps, "failed": failed }),
         text,
         if failed.is_empty() {
             Status::Done
@@ -119,7 +123,7 @@ struct Proof {
 struct Recovery<'a> {
     session: &'a Session,
     options: &'a args::Recover,
-    manifest: &'a Manifest,
+    choice: &'a Choice,
     tell: Tell<'a>,
     state: State,
     proofs: Vec<Proof>,
@@ -186,7 +190,7 @@ impl Recovery<'_> {
 
     fn restore_flags(&self, source: &str) -> args::Restore {
         args::Restore {
-            snapshot: self.manifest.id.to_string(),
+            snapshot: self.choice.snapshot_of(source),
             source: vec![source.to_owned()],
             parallel: args::DEFAULT_PARALLEL,
             ..args::Restore::default()
@@ -331,7 +335,10 @@ impl Recovery<'_> {
             self.failed.push(format!(
                 "volume {} was not restored, for there is no Docker engine here: wirevault restore {} --source {} \
                  --volume {} --into DIRECTORY",
-                volume.name, self.manifest.id, part.name, volume.name
+                volume.name,
+                self.choice.snapshot_of(&part.name),
+                part.name,
+                volume.name
             ));
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::archive::ArchiveReader;
 use crate::cli::args;
+use crate::commands::choose::Purpose;
 use crate::commands::destination::{Target, location, refuse_if_occupied, select, target, volumes_target};
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot};
@@ -39,11 +40,8 @@ struct Step<'a> {
 
 /// Selects sources, opens and checks all of them, decides targets, and only then writes.
 pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
-    let only = match options.source.as_slice() {
-        [one] => Some(one.as_str()),
-        _ => None,
-    };
-    let (repository, manifest) = open_snapshot(session, &options.snapshot, only).await?;
+    let (repository, chosen) = open_snapshot(session, &options.snapshot, &options.source, Purpose::Write).await?;
+    let manifest = chosen.manifest;
     let selected = select(&manifest, options)?;
     if options.undo || options.resume {
         return settle::run(session, options, &repository, &manifest, &selected).await;
@@ -100,7 +98,7 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
     }
     if options.dry_run {
         return report(
-            &manifest,
+            (session, &manifest),
             &steps.iter().map(planned).collect::<Vec<_>>(),
             &[],
             "would restore",
@@ -128,7 +126,7 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
             Err(error) => errors.push(format!("{name}: {}", error.chain_and_hint())),
         }
     }
-    report(&manifest, &done, &errors, "restored")
+    report((session, &manifest), &done, &errors, "restored")
 }
 
 /// Says how a file tree comes back.
@@ -557,7 +555,7 @@ fn redis_text(one: &Value) -> String {
     text
 }
 
-fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) -> Outcome {
+fn report((session, manifest): (&Session, &Manifest), done: &[Value], errors: &[String], verb: &str) -> Outcome {
     let mut text = String::new();
     for one in done {
         let field = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -599,6 +597,17 @@ fn report(manifest: &Manifest, done: &[Value], errors: &[String], verb: &str) ->
             text.push_str(&plan.lines());
         }
     }
+    let names = done.iter().filter_map(|one| one.get("source").and_then(Value::as_str));
+    let again = names.fold(format!("wirevault restore {}", manifest.id), |line, name| {
+        format!("{line} --source {name}")
+    });
+    let from = session.repository.as_deref().map(crate::config::redact_url);
+    let from = from.map_or_else(String::new, |from| format!(" --from {from}"));
+    text.push_str(&format!(
+        "snapshot {} of {}; the same snapshot again: {again}{from}\n",
+        manifest.id,
+        super::show::local_time(manifest.finished)
+    ));
     for error in errors {
         text.push_str(&format!("failed: {error}\n"));
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cli::args;
 use crate::cli::table::Table;
+use crate::commands::choose::Purpose;
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_snapshot, stored_bytes};
 use crate::commands::{Outcome, Session, Status};
@@ -14,10 +15,15 @@ use crate::sources::SourceOutcome;
 
 /// Loads the manifest and prints it.
 pub async fn run(session: &Session, options: &args::Show) -> Outcome {
-    let (_, manifest) = open_snapshot(session, &options.snapshot, None).await?;
-    let document =
-        serde_json::to_value(&manifest).map_err(|e| Error::corrupt("write the manifest as JSON").with_cause(e))?;
-    said(json!({ "snapshot": document }), text(&manifest), Status::Done)
+    let (_, chosen) = open_snapshot(session, &options.snapshot, &[], Purpose::Read).await?;
+    let document = serde_json::to_value(&chosen.manifest)
+        .map_err(|e| Error::corrupt("write the manifest as JSON").with_cause(e))?;
+    let mut text = text(&chosen.manifest);
+    for line in &chosen.passed {
+        text.push_str(&format!("\n{line}\n"));
+    }
+    let document = json!({ "snapshot": document, "passed_over": chosen.passed });
+    said(document, text, chosen.status(Status::Done))
 }
 
 /// Writes a snapshot for people; `backup` ends with the same text.

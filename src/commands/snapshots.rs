@@ -1,6 +1,7 @@
 //! What the reading commands share: the repository, a snapshot by its name, a reader of one source.
 
 use crate::archive::ArchiveReader;
+use crate::commands::choose::{self, Chosen, Purpose};
 use crate::commands::{Session, open};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository};
@@ -38,17 +39,17 @@ pub(super) async fn open_or_init(session: &Session, store: SharedStore) -> Resul
     Ok(opened)
 }
 
-/// Opens the repository and loads the snapshot that `name` means. With a source, `latest` is the newest in which that
-/// source succeeded, whatever became of the others.
+/// Opens the repository and loads the snapshot that `name` means. With sources, `latest` is the newest in which those
+/// succeeded, whatever became of the others.
 pub(super) async fn open_snapshot(
     session: &Session,
     name: &str,
-    source: Option<&str>,
-) -> Result<(Repository, Manifest)> {
+    sources: &[String],
+    purpose: Purpose,
+) -> Result<(Repository, Chosen)> {
     let repository = open_repository(session).await?;
-    let id = session.or_cancelled(repository.resolve_for(name, source)).await?;
-    let manifest = session.or_cancelled(repository.load(&id)).await?;
-    Ok((repository, manifest))
+    let chosen = choose::snapshot(session, &repository, name, sources, purpose).await?;
+    Ok((repository, chosen))
 }
 
 /// Finds a source of a snapshot by name.

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::commands::clock;
 use crate::commands::lease::{self, HeldLease};
 use crate::commands::snapshots::open_or_init;
 use crate::commands::{Session, open};
@@ -83,6 +84,7 @@ async fn begin<'a>(
     times: &RunOptions,
 ) -> Result<Target<'a>> {
     let repository = open_or_create(session, plan).await?;
+    session.or_cancelled(clock::agree(&repository)).await?;
     let (store, cancel) = (repository.store().clone(), session.cancel.child_token());
     let run = session
         .or_cancelled(Run::begin(store, id.clone(), &plan.job, host, times.clone(), cancel))

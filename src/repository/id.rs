@@ -38,6 +38,12 @@ impl SnapshotId {
         &self.0
     }
 
+    /// Returns the job as it stands in the id: [`sanitised_job`] of its name.
+    pub fn job(&self) -> &str {
+        let rest = self.0.get(TIME_LENGTH + 1..).unwrap_or_default();
+        rest.rsplit_once('-').map_or("", |(job, _)| job)
+    }
+
     /// Returns when the run started, to the second.
     pub fn started(&self) -> Timestamp {
         parse_time(&self.0).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -143,6 +149,8 @@ mod tests {
         assert_eq!(first.as_str(), "20260201T020000Z-full-7f3a91c2d4e5b607");
         assert_eq!(first.as_str().parse::<SnapshotId>().unwrap(), first);
         assert_eq!(first.started(), at("2026-02-01T02:00:00Z"));
+        assert_eq!(first.job(), "full");
+        assert_eq!(SnapshotId::new(first.started(), "Pre-Restore", 1).job(), "pre-restore");
         assert!(first < SnapshotId::new(at("2026-02-01T02:00:01Z"), "a", 0));
         for wrong in [
             "",

@@ -64,9 +64,11 @@ pub fn lock(job: &str) -> Result<ObjectKey> {
     ObjectKey::new(format!("locks/{}.json", id::sanitised_job(job)))
 }
 
-/// `evidence/<id>/<time>.json`.
-pub fn evidence(id: &SnapshotId, time: jiff::Timestamp) -> Result<ObjectKey> {
-    ObjectKey::new(format!("{EVIDENCE}{id}/{}.json", time.strftime("%Y%m%dT%H%M%SZ")))
+/// `evidence/<id>/<time>-<16 hex>.json`: the time to the nanosecond, so that names sort by it, and random bits. Older versions
+/// wrote `evidence/<id>/<time to the second>.json`.
+pub fn evidence(id: &SnapshotId, time: jiff::Timestamp, random: u64) -> Result<ObjectKey> {
+    let time = time.strftime("%Y%m%dT%H%M%S.%9fZ");
+    ObjectKey::new(format!("{EVIDENCE}{id}/{time}-{random:016x}.json"))
 }
 
 /// Returns the snapshot id in `<prefix><id><suffix>` or `<prefix><id>/…`.

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod chain;
 pub mod document;
 pub mod id;
+pub mod latest;
 pub mod layout;
 pub mod lease;
 pub mod manifest;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use catalog::Survey;
 pub use chain::{Gap, Removal};
 pub use id::{Selector, SnapshotId};
+pub use latest::{CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, is_ahead};
 pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
 pub use run::{Marker, Run, RunOptions};
@@ -137,7 +139,14 @@ impl Repository {
 
     /// Returns the ids of all snapshots, oldest first.
     pub async fn list(&self) -> Result<Vec<SnapshotId>> {
-        let mut ids = Vec::new();
+        let listed = self.listed().await?;
+        Ok(listed.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Returns the ids of all snapshots, oldest first, each with the time by the store's clock at which its manifest was
+    /// written here.
+    async fn listed(&self) -> Result<Vec<(SnapshotId, Timestamp)>> {
+        let mut listed = Vec::new();
         let mut next = None;
         loop {
             let page = self
@@ -145,15 +154,14 @@ impl Repository {
                 .list(layout::SNAPSHOTS, next)
                 .await
                 .context("list snapshots")?;
-            ids.extend(
-                page.objects
-                    .iter()
-                    .filter_map(|object| layout::id_in(&object.key, layout::SNAPSHOTS, ".json")),
-            );
+            listed.extend(page.objects.iter().filter_map(|object| {
+                let id = layout::id_in(&object.key, layout::SNAPSHOTS, ".json")?;
+                Some((id, object.modified))
+            }));
             next = page.next;
             if next.is_none() {
-                ids.sort();
-                return Ok(ids);
+                listed.sort();
+                return Ok(listed);
             }
         }
     }
@@ -187,11 +195,11 @@ impl Repository {
     /// Like [`Repository::resolve`], but `latest` is the newest snapshot in which the named source succeeded; without a
     /// source, the newest in which all did. A failed source is never offered as the latest.
     pub async fn resolve_for(&self, name: &str, source: Option<&str>) -> Result<SnapshotId> {
-        let ids = self.list().await?;
         let none =
             |what: String| Error::new(ErrorKind::NotFound, what).with_hint("`wirevault list` shows what there is.");
         match Selector::parse(name) {
             Selector::Prefix(prefix) => {
+                let ids = self.list().await?;
                 if prefix.is_empty() {
                     return Err(
                         Error::invalid("the name of the snapshot is empty").with_hint("Write an id or `latest`.")
@@ -211,36 +219,41 @@ impl Repository {
                 }
             }
             Selector::Latest { host, job } => {
-                for id in ids.into_iter().rev() {
-                    let manifest = match self.load(&id).await {
-                        Ok(manifest) => manifest,
-                        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                            tracing::warn!("snapshot {id} is passed over: {}", error.chain());
-                            continue;
+                let sources: Vec<String> = source.into_iter().map(str::to_owned).collect();
+                let wanted = Latest {
+                    host: host.as_deref(),
+                    job: job.as_deref(),
+                    sources: &sources,
+                    here: None,
+                };
+                match self.latest(&wanted).await? {
+                    Ok(found) => {
+                        for (id, why) in &found.passed {
+                            tracing::warn!("snapshot {id} is passed over: {why}");
                         }
-                        Err(error) => return Err(error),
-                    };
-                    let ours = host.as_ref().is_none_or(|host| *host == manifest.host)
-                        && job.as_ref().is_none_or(|job| *job == manifest.job);
-                    let whole = source.map_or_else(|| manifest.is_complete(), |source| manifest.has(source));
-                    if ours && whole {
-                        return Ok(id);
+                        Ok(found.manifest.id)
                     }
+                    Err(_) => Err(none(format!(
+                        "no complete snapshot for \"{name}\" in {}",
+                        self.store.location()
+                    ))),
                 }
-                Err(none(format!(
-                    "no complete snapshot for \"{name}\" in {}",
-                    self.store.location()
-                )))
             }
         }
     }
 
-    /// Returns the newest readable snapshot of a host and job, for a manifest's `previous`.
+    /// Returns the newest readable snapshot of a host and job, for a manifest's `previous`. One that a wrong clock dated ahead
+    /// is not the one before anything.
     pub async fn previous(&self, host: &str, job: &str) -> Result<Option<Previous>> {
+        let now = self.clock().await;
         for id in self.list().await?.into_iter().rev() {
+            if is_ahead(id.started(), now) || id.job() != id::sanitised_job(job) {
+                continue;
+            }
             if let Ok((manifest, sha256)) = self.load_with_digest(&id).await
                 && manifest.host == host
                 && manifest.job == job
+                && !manifest.is_ahead(now)
             {
                 return Ok(Some(Previous { id, sha256 }));
             }
@@ -270,14 +283,15 @@ impl Repository {
         Ok((id, run))
     }
 
-    /// Keeps what a verification proved, as `evidence/<id>/<time>.json`.
+    /// Keeps what a verification proved, as `evidence/<id>/<time>-<16 hex>.json`: a name of its own, so that none replaces
+    /// another.
     pub async fn write_evidence(&self, id: &SnapshotId, proved: &serde_json::Value) -> Result<()> {
         let now = Timestamp::now();
         let document = serde_json::json!({ "format": document::FORMAT, "snapshot": id, "time": now, "proved": proved });
         let body = Bytes::from(document::encode(&document)?);
         self.store
             .put(
-                &layout::evidence(id, now)?,
+                &layout::evidence(id, now, rand::random())?,
                 body,
                 PutMode::Overwrite,
                 &ObjectOptions::default(),
@@ -298,7 +312,7 @@ impl Repository {
                 break;
             }
         }
-        // The last part of a key is the time.
+        // The last part of a key begins with the time.
         keys.sort_by(|a, b| b.as_str().rsplit('/').next().cmp(&a.as_str().rsplit('/').next()));
         let mut found = Vec::new();
         for key in keys.into_iter().take(limit) {
@@ -312,6 +326,8 @@ impl Repository {
                 Err(error) => tracing::warn!("evidence \"{key}\" is passed over: {}", error.chain()),
             }
         }
+        // Names of older versions have whole seconds.
+        found.sort_by_key(|evidence: &Evidence| std::cmp::Reverse(evidence.time));
         Ok(found)
     }
 

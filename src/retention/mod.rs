@@ -17,13 +17,13 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 pub use plan::{Decision, PrunePlan, Reason};
 
 use crate::config::{ADHOC_JOB, KeepConfig};
-use crate::repository::{Manifest, ManifestSource, SnapshotId};
+use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, SnapshotId, is_ahead};
 
 /// What a decision needs to know of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -136,7 +136,12 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Decides for every snapshot. `policy_of` gives the policy of a job on a host; jobs without one keep everything. Days and
+/// How long snapshots stay that a restore took of what it replaced, in days.
+const PRE_RESTORE_DAYS: u32 = 7;
+
+/// Decides for every snapshot. Those of [`PRE_RESTORE_JOB`] have a rule of their own, and no other; those that a wrong clock
+/// dated ahead of `now`, the time by the store's clock, stay and take nobody's place.
+/// `policy_of` gives the policy of a job on a host; jobs without one keep everything. Days and
 /// weeks are those of `zone`.
 pub fn decide(
     facts: &[SnapshotFacts],
@@ -145,10 +150,18 @@ pub fn decide(
     zone: &TimeZone,
 ) -> PrunePlan {
     let mut groups: BTreeMap<Group<'_>, Vec<&SnapshotFacts>> = BTreeMap::new();
-    for snapshot in facts {
-        groups.entry(Group::of(snapshot)).or_default().push(snapshot);
-    }
     let mut decisions = Vec::with_capacity(facts.len());
+    for snapshot in facts {
+        if is_ahead(snapshot.started, now) {
+            decisions.push(Decision::kept(snapshot, Some(Reason::Ahead)));
+        } else if snapshot.job == PRE_RESTORE_JOB {
+            let age = now.duration_since(snapshot.started);
+            let young = age <= SignedDuration::from_hours(i64::from(PRE_RESTORE_DAYS) * 24);
+            decisions.push(Decision::kept(snapshot, young.then_some(Reason::PreRestore)));
+        } else {
+            groups.entry(Group::of(snapshot)).or_default().push(snapshot);
+        }
+    }
     for (Group { host, job, .. }, mut snapshots) in groups {
         snapshots.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
         let policy = policy_of(host, job).unwrap_or_default();

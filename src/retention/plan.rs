@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::SnapshotId;
+use crate::repository::{PRE_RESTORE_JOB, SnapshotId};
 use crate::retention::SnapshotFacts;
 
 /// Why a snapshot stays.
@@ -35,6 +35,10 @@ pub enum Reason {
     Yearly(String),
     /// `minimum`: without it, too few would stay.
     Minimum,
+    /// A restore took it of what it replaced, less than seven days ago.
+    PreRestore,
+    /// A wrong clock dated it ahead of the store's: nothing is concluded from it.
+    Ahead,
     /// A person pinned it, with what they said.
     Pinned(String),
     /// The store keeps it until then (object lock).
@@ -55,6 +59,8 @@ impl fmt::Display for Reason {
             Self::Monthly(month) => write!(f, "monthly {month}"),
             Self::Yearly(year) => write!(f, "yearly {year}"),
             Self::Minimum => f.write_str("minimum"),
+            Self::PreRestore => f.write_str("taken before a restore, less than 7 days ago"),
+            Self::Ahead => f.write_str("dated ahead of the store's clock; remove it by hand once it is not needed"),
             Self::Pinned(why) if why.is_empty() => f.write_str("pinned"),
             Self::Pinned(why) => write!(f, "pinned: {why}"),
             Self::Locked(until) if *until == Timestamp::MAX => f.write_str("locked by the store (legal hold)"),
@@ -73,6 +79,15 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Makes the decision about a snapshot that no history counts; a pin keeps it all the same.
+    pub(super) fn kept(snapshot: &SnapshotFacts, reason: Option<Reason>) -> Self {
+        let pinned = snapshot.pin.clone().map(Reason::Pinned);
+        Self {
+            snapshot: snapshot.clone(),
+            reasons: reason.into_iter().chain(pinned).collect(),
+        }
+    }
+
     /// Returns whether the snapshot stays.
     pub fn keeps(&self) -> bool {
         !self.reasons.is_empty()
@@ -118,7 +133,12 @@ impl PrunePlan {
     /// that; if it comes to it, the facts or the decision are wrong.
     pub fn check(&self) -> Result<()> {
         let mut stays: BTreeMap<(&str, &str), bool> = BTreeMap::new();
-        for decision in self.decisions.iter().filter(|d| d.snapshot.has_something()) {
+        let counts = |decision: &&Decision| {
+            // What a restore replaced may all go, and what a wrong clock dated says nothing of a job.
+            let own = decision.snapshot.job != PRE_RESTORE_JOB && !decision.reasons.contains(&Reason::Ahead);
+            own && decision.snapshot.has_something()
+        };
+        for decision in self.decisions.iter().filter(counts) {
             let snapshot = &decision.snapshot;
             *stays.entry((&snapshot.host, &snapshot.job)).or_default() |= decision.keeps();
         }

@@ -29,7 +29,7 @@ pub(super) fn apply(
     }
     if policy.within_days > 0 {
         let span = SignedDuration::from_hours(i64::from(policy.within_days).saturating_mul(24));
-        // A snapshot from the future (a clock that was off) is within any span.
+        // One whose clock was a little fast is within any span.
         for (_, reasons) in history
             .iter_mut()
             .filter(|(s, _)| now.duration_since(s.started) <= span)

@@ -49,6 +49,13 @@ pub struct History {
 }
 
 impl History {
+    /// Makes a history of what lies ahead of `now` one that ends now: a clock was set back, or was wrong when a run began. A job
+    /// that has run, by a time that is not come yet, would not be due before it.
+    pub fn end_by(&mut self, now: Timestamp) {
+        self.last_start = self.last_start.min(now);
+        self.failed_at = self.failed_at.map(|at| at.min(now));
+    }
+
     /// When a run that failed is repeated, if nothing takes its place before.
     pub fn again(&self) -> Option<Timestamp> {
         let failed_at = self.failed_at?;
@@ -269,6 +276,19 @@ mod tests {
             missed: 0,
         };
         assert_eq!(next, Some(want));
+    }
+
+    /// The clock was a year ahead when the last run began, or was set back since.
+    #[test]
+    fn a_due_time_does_not_hang_on_a_clock_that_was_ahead() {
+        let (mut history, nightly) = (history("2027-01-01T02:00:00Z"), schedule("0 2 * * *"));
+        (history.failed_at, history.failures) = (Some(at("2027-01-01T02:10:00Z")), 9);
+        history.end_by(at("2026-01-01T12:00:00Z"));
+        for now in ["2026-01-02T01:59:00Z", "2026-01-02T02:00:01Z"] {
+            history.end_by(at(now));
+            let next = nightly.next(&history, at(now)).unwrap();
+            assert_eq!(next.at, at("2026-01-02T02:00:00Z"), "at {now}");
+        }
     }
 
     #[test]

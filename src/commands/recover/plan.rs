@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::choice::{Choice, Piece};
 use super::servers;
 use crate::archive::ArchiveReader;
 use crate::cli::args::{self, ContainersHow};
-use crate::commands::snapshots::{open_reader, source_named};
+use crate::commands::snapshots::{open_reader, outcome_of};
 use crate::commands::{Session, volumes};
 use crate::config::{self, DockerSource, format_bytes, redact_url};
 use crate::docker::definition::container_name;
@@ -88,7 +89,7 @@ struct Space {
 pub(super) async fn look(
     session: &Session,
     repository: &Repository,
-    manifest: &Manifest,
+    choice: &Choice,
     options: &args::Recover,
 ) -> Result<Plan> {
     let mut plan = Plan {
@@ -97,31 +98,12 @@ pub(super) async fn look(
         docker: Vec::new(),
         health: options.health.clone(),
         space: Vec::new(),
-        missing: Vec::new(),
+        missing: choice.missing.clone(),
         blockers: Vec::new(),
-        head: format!(
-            "snapshot {} of host {}, job {}, taken {}\n",
-            manifest.id, manifest.host, manifest.job, manifest.finished
-        ),
+        head: choice.text(),
     };
-    for name in &options.only {
-        source_named(manifest, name)?;
-    }
-    for (name, _) in &options.address {
-        source_named(manifest, name)?;
-    }
-    for source in &manifest.sources {
-        if !options.only.is_empty() && !options.only.contains(&source.name) {
-            continue;
-        }
-        let Some(outcome) = &source.outcome else {
-            plan.missing.push(format!(
-                "source {} failed in this snapshot and does not come back: {}",
-                source.name,
-                source.error.as_deref().unwrap_or("no reason was recorded")
-            ));
-            continue;
-        };
+    for Piece { manifest, source } in &choice.pieces {
+        let outcome = outcome_of(source)?;
         // Opening compares every index with its digest and looks for every archive.
         let reader = open_reader(session, repository.store(), source).await?;
         let place = place(manifest, source);

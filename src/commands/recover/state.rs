@@ -54,10 +54,14 @@ impl State {
                 path.display(),
                 document.snapshot
             ))
-            .with_hint(format!(
-                "Go on with that one (wirevault recover {}), or remove the file to begin anew.",
-                document.snapshot
-            )));
+            .with_hint(if document.snapshot.contains(' ') {
+                "Move the file away to begin anew; what that recovery did is restored over with --clean.".to_owned()
+            } else {
+                format!(
+                    "Go on with that one (wirevault recover {}), or remove the file to begin anew.",
+                    document.snapshot
+                )
+            }));
         }
         Ok(Self {
             path: path.to_owned(),

@@ -12,7 +12,7 @@ use crate::commands::snapshots::stored_bytes;
 use crate::commands::{Session, open};
 use crate::config::RepositoryConfig;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::repository::{Evidence, Manifest};
+use crate::repository::{Evidence, Manifest, is_ahead};
 use crate::retention::{RetentionPolicy, SnapshotFacts};
 
 /// A repository with very many snapshots takes a while; one that does not answer must not take as long.
@@ -110,7 +110,10 @@ async fn one(session: &Session, config: &RepositoryConfig) -> Result<(Vec<Line>,
             stored_bytes: outcomes().map(stored_bytes).sum(),
         }
     };
+    let now = repository.clock().await;
     let mut lines = session.or_cancelled(repository.survey(line)).await?.snapshots;
+    // What a wrong clock dated ahead says nothing of how fresh anything is.
+    lines.retain(|line| !is_ahead(line.facts.started.max(line.finished), now));
     let pins = session.or_cancelled(repository.pins()).await?;
     for line in &mut lines {
         line.facts.pin = pins.get(&line.facts.id).cloned();

@@ -36,7 +36,7 @@ use tell::Teller;
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Report, Session, Status, prune};
+use crate::commands::{Outcome, Report, Session, Status, clock, prune};
 use crate::config::Config;
 use crate::error::Result;
 use crate::schedule::{Next, Why};
@@ -91,6 +91,7 @@ pub async fn run(session: &Session, options: &args::Run, surroundings: Surroundi
         return said(serde_json::json!({ "jobs": planned }), text, Status::Done);
     }
     let mut hangup = signal(SignalKind::hangup())?;
+    scheduler.compare_clocks().await?;
     let _server = scheduler.serve(options).await?;
     scheduler.remember().await;
     for planned in scheduler.planned() {
@@ -192,6 +193,25 @@ impl<'a> Scheduler<'a> {
         (self.surroundings.tell)(event);
     }
 
+    /// Fails when a repository's clock is another than this host's. One that does not answer now is asked again by each run.
+    async fn compare_clocks(&self) -> Result<()> {
+        let session = with_config(self.session, &self.config);
+        let mut repositories = self.config.repositories.clone();
+        if session.repository.is_some() {
+            repositories = vec![session.repository_config()?];
+        }
+        for config in &repositories {
+            let opened = async {
+                let store = crate::commands::open::store(config, &session.cancel).await?;
+                task::if_there(&session, store).await
+            };
+            if let Ok(Ok(Some(repository))) = tokio::time::timeout(REACH, opened).await {
+                session.or_cancelled(clock::agree(&repository)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Looks for each task's last run. A repository that does not answer costs only the catching up.
     async fn remember(&mut self) {
         let session = with_config(self.session, &self.config);
@@ -239,8 +259,11 @@ impl<'a> Scheduler<'a> {
     }
 
     /// The task that has waited longest, if one is due.
-    fn due(&self) -> Option<(usize, Next)> {
+    fn due(&mut self) -> Option<(usize, Next)> {
         let now = now();
+        for task in &mut self.tasks {
+            task.history.end_by(now);
+        }
         let due = self
             .tasks
             .iter()
