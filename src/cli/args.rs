@@ -209,12 +209,12 @@ pub struct Verify {
     #[arg(long, conflicts_with = "snapshots")]
     pub all: bool,
 
-    /// How deep to look
+    /// How deep to look; a source that cannot be looked at so deeply makes exit code 2
     #[arg(long, value_enum, default_value_t = Level::Content)]
     pub level: Level,
 
     /// With level restored: the PostgreSQL server on which scratch databases wv_verify_… are made and dropped, or an empty
-    /// Redis server (redis://…), which is emptied afterwards; repeat for both
+    /// Redis server (redis://…), which is emptied afterwards; repeat for both. Other kinds go into the spool directory
     #[arg(long, value_name = "URL")]
     pub into: Vec<String>,
 
@@ -232,14 +232,14 @@ pub struct Verify {
 }
 
 /// Levels of `verify`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Digests of the stored objects
     Stored,
-    /// Also decompress, digest and parse every entry
+    /// Also decompress and parse every entry, and refuse what a restore would refuse
     Content,
-    /// Also restore into a scratch place and let the engine check it
+    /// Also restore into a scratch place and compare there
     Restored,
 }
 

@@ -110,8 +110,8 @@ pub struct DrillConfig {
     pub level: String,
     /// Snapshots, as `verify` takes them; the latest of each job when empty.
     pub snapshots: Vec<String>,
-    /// Server for scratch databases of level `restored`.
-    pub into: Option<Secret>,
+    /// Servers for scratch places of level `restored`, at most one of each engine.
+    pub into: Vec<Secret>,
     /// In which repository, if there are several.
     pub repository: Option<String>,
     /// A drill that takes longer is ended.
@@ -191,6 +191,26 @@ pub(super) struct RawNotify {
     on: Option<Vec<Occasion>>,
 }
 
+/// One URL, or one for each engine.
+#[derive(Deserialize, Default)]
+#[serde(untagged)]
+enum Places {
+    #[default]
+    None,
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Places {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(place) => vec![place],
+            Self::Several(places) => places,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct RawDrill {
     schedule: String,
@@ -200,7 +220,8 @@ pub(super) struct RawDrill {
     level: String,
     #[serde(default)]
     snapshots: Vec<String>,
-    into: Option<String>,
+    #[serde(default)]
+    into: Places,
     repository: Option<String>,
     timeout: Option<String>,
 }
@@ -362,11 +383,20 @@ pub(super) fn drill(name: String, raw: RawDrill, repositories: &[&str]) -> Resul
     if let Some(repository) = &raw.repository {
         super::file::defined(repository, "repository", repositories, &section)?;
     }
-    if raw.into.is_some() && raw.level != "restored" {
+    let into = raw.into.into_list();
+    if !into.is_empty() && raw.level != "restored" {
         return Err(
             Error::invalid(format!("{section} has \"into\", but level {}", raw.level))
                 .with_hint("Scratch databases belong to level = \"restored\"."),
         );
+    }
+    for redis in [true, false] {
+        if into.iter().filter(|url| super::is_redis_url(url) == redis).count() > 1 {
+            return Err(
+                Error::invalid(format!("{section} names several servers of one engine in \"into\""))
+                    .with_hint("Write one of each: into = [\"postgres://…\", \"redis://…\"]."),
+            );
+        }
     }
     Ok(DrillConfig {
         name,
@@ -377,7 +407,7 @@ pub(super) fn drill(name: String, raw: RawDrill, repositories: &[&str]) -> Resul
         },
         level: raw.level,
         snapshots: raw.snapshots,
-        into: raw.into.map(Secret::new),
+        into: into.into_iter().map(Secret::new).collect(),
         repository: raw.repository,
         timeout: duration(raw.timeout, "timeout")?,
     })

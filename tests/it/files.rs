@@ -11,8 +11,10 @@ use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
-use wirevault::archive::{EntryKind, EntryMeta, StreamRecord};
+use wirevault::ErrorKind;
+use wirevault::archive::{EntryEvent, EntryKind, EntryMeta, Selection, StreamRecord};
 use wirevault::sources::SourceOutcome;
+use wirevault::sources::files::judge::Judge;
 use wirevault::sources::files::restore::{self, FilesRestoreOptions, FilesRestoreReport};
 use wirevault::sources::files::{FilesOptions, FilesSource};
 use wirevault::sources::sqlite::registry;
@@ -672,6 +674,95 @@ async fn a_hostile_backup_writes_nothing_outside_and_nothing_at_all() {
         beside.sort();
         assert_eq!(beside, ["root", "secret"], "{what}");
         fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+/// Reads an archive as `verify` does at level content.
+async fn judged(vault: &Vault) -> wirevault::Result<()> {
+    let reader = vault.reader().await;
+    let mut judge = Judge::open(&reader, "files", Vec::new()).await?;
+    let mut entries = reader.entries(Selection::All);
+    while let Some(event) = entries.next().await? {
+        match event {
+            EntryEvent::Begin(meta) => judge.begin(&meta, &reader).await?,
+            EntryEvent::Data(data) => judge.data(&data)?,
+            EntryEvent::End { .. } => judge.end()?,
+        }
+    }
+    Ok(())
+}
+
+/// "ok" at level content means that a restore takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_refuses_is_no_proven_content() {
+    use EntryKind::{Directory, File, Hardlink, Symlink};
+    let sparse = |map: &str| {
+        let mut data = map.as_bytes().to_vec();
+        data.resize(512, 0);
+        data.extend_from_slice(b"owned");
+        let (mut meta, _) = entry("s", File, None);
+        meta.size_bytes = u64::try_from(data.len()).unwrap();
+        meta.pax = [("major", "1"), ("minor", "0"), ("name", "s"), ("realsize", "1000")]
+            .map(|(key, value)| (format!("GNU.sparse.{key}"), value.as_bytes().to_vec()))
+            .into();
+        (meta, data)
+    };
+    let cases: Vec<(&str, bool, Vec<_>)> = vec![
+        ("climbing", false, vec![entry("../file", File, None)]),
+        (
+            "through a link of its own",
+            false,
+            vec![entry("d", Symlink, Some("/etc")), entry("d/file", File, None)],
+        ),
+        ("twice", false, vec![entry("a", File, None), entry("a", File, None)]),
+        (
+            "out of order",
+            false,
+            vec![entry("b", File, None), entry("a", File, None)],
+        ),
+        (
+            "a further name of nothing",
+            false,
+            vec![entry("h", Hardlink, Some("a"))],
+        ),
+        (
+            "a further name of what follows",
+            false,
+            vec![entry("a", Hardlink, Some("b")), entry("b", File, None)],
+        ),
+        (
+            "a further name of a link",
+            false,
+            vec![entry("a", Symlink, Some("x")), entry("h", Hardlink, Some("a"))],
+        ),
+        ("data beyond the map", false, vec![sparse("1\n10\n2\n")]),
+        ("a map that is none", false, vec![sparse("1\n10\nx\n")]),
+        ("a segment behind the end", false, vec![sparse("1\n999\n5\n")]),
+        (
+            "a good tree",
+            true,
+            vec![
+                entry("d/", Directory, None),
+                entry("d/file", File, None),
+                entry("h", Hardlink, Some("d/file")),
+                entry("l", Symlink, Some("../anywhere")),
+                sparse("2\n10\n5\n1000\n0\n"),
+            ],
+        ),
+    ];
+    for (what, good, entries) in cases {
+        let Ok(vault) = hostile(entries).await else {
+            assert!(!good, "{what}");
+            continue;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let restored = put_back(&vault, &dir.path().join("root"), &FilesRestoreOptions::default()).await;
+        let judged = judged(&vault).await;
+        assert_eq!(restored.is_ok(), good, "{what}: {restored:?}");
+        match judged {
+            Ok(()) => assert!(good, "{what}"),
+            Err(error) => assert!(!good && error.kind() == ErrorKind::Corrupt, "{what}: {}", error.chain()),
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod files_restore;
 mod help;
 mod hostile_repository;
 mod kill;
+mod latest;
 mod packaging;
 mod postgres;
 mod postgres_completeness;

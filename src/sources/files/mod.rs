@@ -13,6 +13,7 @@ pub(crate) mod differing;
 mod extras;
 mod interrupted;
 mod journal;
+pub mod judge;
 pub(crate) mod links;
 pub(crate) mod listing;
 pub mod own;

@@ -19,10 +19,11 @@ use super::compare::Comparison;
 use super::differing::Differing;
 use super::extras::Extras;
 use super::journal::{Action, DirMeta, JournalWriter, Step};
+use super::judge::{self, PathOrder};
 use super::patterns::Patterns;
 use super::restore::{FilesRestoreOptions, FilesRestoreReport};
 use super::staged_file::StagedFile;
-use super::walk::{self, OWN_PREFIX, OWN_PREVIOUS_PREFIX, WalkOptions, Walker};
+use super::walk::{self, WalkOptions, Walker};
 use super::{TreeFacts, TreeOrder, sparse, spelling};
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta, EntryRef};
@@ -46,10 +47,8 @@ pub(super) struct Stager<'a> {
     pub(super) parent: Option<(Vec<u8>, Option<OwnedFd>)>,
     /// The last directory of the backup that takes the place of something else.
     pub(super) replaced: Option<Vec<u8>>,
-    /// Entries that are no directories and whose paths begin the present one.
-    pub(super) not_dirs: Vec<Vec<u8>>,
-    /// The last path, as it sorts.
-    pub(super) last: Vec<u8>,
+    /// The order of the backup's paths.
+    pub(super) paths: PathOrder,
     /// Targets of hard links that are not selected, and the path each was restored at instead.
     pub(super) alone: HashMap<Vec<u8>, Vec<u8>>,
     pub(super) alone_bytes: usize,
@@ -66,8 +65,6 @@ pub(super) struct Stager<'a> {
     above: Vec<(Vec<u8>, EntryMeta)>,
     /// Live files with several names that an entry of the backup is equal to: no other entry may be the same file.
     pub(super) taken: HashSet<(u64, u64)>,
-    /// The order of the backup's entries.
-    pub(super) order: TreeOrder,
 }
 
 /// Bytes of selected entries that are named one by one; beyond, the whole archive is read.
@@ -175,8 +172,7 @@ impl<'a> Stager<'a> {
             noted: BTreeSet::new(),
             parent: None,
             replaced: None,
-            not_dirs: Vec::new(),
-            last: Vec::new(),
+            paths: PathOrder::default(),
             alone: HashMap::new(),
             alone_bytes: 0,
             report: FilesRestoreReport::default(),
@@ -187,7 +183,6 @@ impl<'a> Stager<'a> {
             exact_specials: false,
             above: Vec::new(),
             taken: HashSet::new(),
-            order: TreeOrder::Paths,
         })
     }
 }
@@ -215,7 +210,7 @@ impl Stager<'_> {
                 leaving: Vec::new(),
             });
         }
-        self.order = facts.order;
+        self.paths.order = facts.order;
         // Through a Docker engine only file capabilities are seen.
         self.exact = facts.order == TreeOrder::Paths;
         self.exact_specials = self.exact && facts.attributes.is_some();
@@ -242,10 +237,12 @@ impl Stager<'_> {
             }
             match event {
                 EntryEvent::Begin(meta) => {
-                    let Some(meta) = self.within(meta)? else { continue };
-                    let path = self.judge(&meta)?;
+                    let Some(meta) = judge::within(meta, &self.options.prefix)? else {
+                        continue;
+                    };
+                    let path = self.paths.judge(&meta)?;
                     if let Some(live) = &mut live {
-                        self.remove_extras(live, Some(&self.last.clone()), &selection)?;
+                        self.remove_extras(live, Some(&self.paths.last.clone()), &selection)?;
                     }
                     let is_dir = meta.kind == EntryKind::Directory;
                     self.above.retain(|(above, _)| lies_in(&path, above));
@@ -392,69 +389,6 @@ impl Stager<'_> {
             self.alone.insert(target, path);
         }
         Ok(())
-    }
-
-    /// Takes the tree's prefix off an entry; `None` if it belongs to something else of the archive.
-    fn within(&self, mut meta: EntryMeta) -> Result<Option<EntryMeta>> {
-        let prefix = &self.options.prefix;
-        if prefix.is_empty() {
-            return Ok(Some(meta));
-        }
-        let Some(path) = below(&meta.path, prefix) else {
-            return Ok(None);
-        };
-        meta.path = path.to_vec();
-        if meta.kind == EntryKind::Hardlink {
-            let link = meta.link.as_deref().and_then(|link| below(link, prefix));
-            let link = link.ok_or_else(|| {
-                Error::corrupt(format!(
-                    "\"{}\" is a further name of a file outside its tree",
-                    show(&meta.path)
-                ))
-            })?;
-            meta.link = Some(link.to_vec());
-        }
-        Ok(Some(meta))
-    }
-
-    /// Checks an entry's path against everything before it, and returns it without a trailing slash.
-    fn judge(&mut self, meta: &EntryMeta) -> Result<Vec<u8>> {
-        let path = beneath::checked(&meta.path)?.to_vec();
-        let is_dir = meta.kind == EntryKind::Directory;
-        let sorted = self.order.key(&path, is_dir);
-        if sorted <= self.last {
-            return Err(Error::corrupt(format!(
-                "the backup's path \"{}\" is out of order or stands twice",
-                show(&path)
-            )));
-        }
-        if path.starts_with(OWN_PREFIX) || path.starts_with(OWN_PREVIOUS_PREFIX) {
-            return Err(Error::corrupt(format!(
-                "the backup's path \"{}\" is one of this program's own",
-                show(&path)
-            )));
-        }
-        while self.not_dirs.last().is_some_and(|above| !path.starts_with(above)) {
-            self.not_dirs.pop();
-        }
-        if self
-            .not_dirs
-            .iter()
-            .any(|above| path.get(above.len()).is_none_or(|b| *b == b'/'))
-        {
-            return Err(Error::corrupt(format!(
-                "the backup's path \"{}\" lies below something that is no directory",
-                show(&path)
-            ))
-            .with_hint(
-                "Nothing was written. Such a path was never written by this program; do not trust this backup.",
-            ));
-        }
-        if !is_dir {
-            self.not_dirs.push(path.clone());
-        }
-        self.last = sorted;
-        Ok(path)
     }
 
     pub(super) fn note_once(&mut self, code: &str, path: &[u8], message: String) {

@@ -9,9 +9,10 @@ use super::attrs::{self, Place};
 use super::beneath::{self, show};
 use super::compare::Layout;
 use super::journal::{Action, DirMeta, Step};
+use super::judge::{ends_in_map, link_target};
 use super::stage::Stager;
 use crate::archive::{EntryKind, EntryMeta};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 
 /// A file being staged.
 #[derive(Debug)]
@@ -70,9 +71,7 @@ impl Stager<'_> {
         let closed = Mode::from_raw_mode(0o600);
         match meta.kind {
             EntryKind::Symlink => {
-                let target = meta.link.as_deref().filter(|l| !l.is_empty() && !l.contains(&0));
-                let target = target
-                    .ok_or_else(|| Error::corrupt(format!("the symbolic link \"{}\" has no target", show(path))))?;
+                let target = link_target(meta, path)?;
                 rustix::fs::symlinkat(target, self.staged, &name)
             }
             EntryKind::Fifo => rustix::fs::mknodat(self.staged, &name, FileType::Fifo, closed, 0),
@@ -137,10 +136,7 @@ impl Stager<'_> {
             existed,
         } = staging;
         if layout.in_map() {
-            return Err(Error::corrupt(format!(
-                "the sparse member \"{}\" ends within its map",
-                show(&meta.path)
-            )));
+            return Err(ends_in_map(&meta.path));
         }
         file.set_len(layout.real_size())
             .context("set the length of a staged file")?;

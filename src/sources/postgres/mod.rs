@@ -73,7 +73,7 @@ pub use cluster::{Databases, databases};
 pub use compare::table_digest;
 pub use connection::Connection;
 pub use powers::examine;
-pub use restore::{PostgresRestore, RestoreOptions, RestoreReport};
+pub use restore::{PostgresRestore, RestoreOptions, RestoreReport, judge};
 pub use restore_plan::RestorePlan;
 pub use row_digest::RowDigest;
 pub use selection::Selection;

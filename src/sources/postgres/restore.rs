@@ -449,6 +449,16 @@ pub(super) fn is_of_database(line: &TocLine) -> bool {
     line.item.kind.starts_with("DATABASE")
 }
 
+/// Reads what a restore reads before its first write: the table of contents, the server's facts, those of every table.
+pub async fn judge(reader: &ArchiveReader) -> Result<()> {
+    let contents = Contents::open(reader.clone())
+        .await
+        .context("read the backup's index")?;
+    contents.toc().await?;
+    server_facts(&contents)?;
+    TableData::all(&contents).map(drop)
+}
+
 fn server_facts(contents: &Contents) -> Result<Option<ServerFacts>> {
     let Some(record) = contents.record(FACTS) else {
         return Ok(None);

@@ -177,6 +177,50 @@ pub async fn facts_of(reader: &ArchiveReader) -> Result<DatabaseFacts> {
     serde_json::from_value(record.facts).map_err(|e| Error::corrupt("the database's facts do not parse").with_cause(e))
 }
 
+/// How every SQLite database begins.
+///
+/// Format: <https://www.sqlite.org/fileformat2.html#the_database_header>
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Reads what SQLite must find before it opens a database: its length, its header and the page size there.
+pub async fn judge(reader: &ArchiveReader) -> Result<()> {
+    let facts = facts_of(reader).await?;
+    let found = reader.find(facts.member.as_bytes()).await?;
+    let found = found.ok_or_else(|| Error::corrupt("the archive lacks the database"))?;
+    let bytes = facts.page_size.saturating_mul(facts.page_count);
+    if found.size_bytes != bytes {
+        let stored = found.size_bytes;
+        return Err(Error::corrupt(format!(
+            "the stored database has {stored} bytes instead of {bytes}"
+        )));
+    }
+    if bytes == 0 {
+        return Ok(());
+    }
+    let mut head = Vec::with_capacity(18);
+    let mut entries = reader.entries(Selection::Entries(vec![found]));
+    while let Some(event) = entries.next().await? {
+        if let EntryEvent::Data(data) = event {
+            let wanted = data.len().min(18 - head.len());
+            head.extend_from_slice(data.get(..wanted).unwrap_or_default());
+        }
+        if head.len() == 18 {
+            break;
+        }
+    }
+    let page_size = match head.get(16..18) {
+        Some([0, 1]) => 65_536,
+        Some([high, low]) => u64::from(u16::from_be_bytes([*high, *low])),
+        _ => 0,
+    };
+    if !head.starts_with(MAGIC) || page_size != facts.page_size {
+        return Err(Error::corrupt(
+            "the stored file does not begin as its SQLite database did",
+        ));
+    }
+    Ok(())
+}
+
 async fn receive(
     reader: &ArchiveReader,
     facts: &DatabaseFacts,
