@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::Pipeline;
 use crate::cli::args::{Cli, Global, Verb};
 use crate::commands::session::Seen;
+use crate::commands::several::{self, Absent, each};
 use crate::commands::{self, Outcome, Session};
 use crate::config::{self, Config, Environment};
 use crate::error::Result;
@@ -78,19 +79,63 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         Verb::Init(options) => commands::init::run(session, options).await,
         Verb::Check(options) => commands::check::run(session, options).await,
         Verb::Backup(options) => commands::backup::run(session, options).await,
-        Verb::List(options) => commands::list::run(session, options).await,
-        Verb::Show(options) => commands::show::run(session, options).await,
-        Verb::Verify(options) => commands::verify::run(session, options).await,
-        Verb::Restore(options) => commands::restore::run(session, options).await,
+        Verb::List(options) => {
+            each(session, Absent::Fails, async |one| {
+                commands::list::run(one, options).await
+            })
+            .await
+        }
+        Verb::Show(options) => {
+            several::one(session, &options.snapshot, &[], async |one| {
+                commands::show::run(one, options).await
+            })
+            .await
+        }
+        Verb::Verify(options) => {
+            each(session, Absent::IsElsewhere, async |one| {
+                commands::verify::run(one, options).await
+            })
+            .await
+        }
+        Verb::Restore(options) => {
+            several::one(session, &options.snapshot, &options.source, async |one| {
+                Box::pin(commands::restore::run(one, options)).await
+            })
+            .await
+        }
         Verb::Recover(options) => {
             let tell = |text: &str| output::print_progress(text, &cli.global);
-            Box::pin(commands::recover::run(session, options, &tell)).await
+            several::one(session, &options.snapshot, &[], async |one| {
+                Box::pin(commands::recover::run(one, options, &tell)).await
+            })
+            .await
         }
-        Verb::Cat(options) => commands::cat::run(session, options).await,
-        Verb::Prune(options) => commands::prune::run(session, options).await,
+        Verb::Cat(options) => {
+            let sources = std::slice::from_ref(&options.source);
+            several::one(session, &options.snapshot, sources, async |one| {
+                commands::cat::run(one, options).await
+            })
+            .await
+        }
+        Verb::Prune(options) => {
+            each(session, Absent::Fails, async |one| {
+                commands::prune::run(one, options).await
+            })
+            .await
+        }
         Verb::Copy(options) => Box::pin(commands::copy::run(session, options)).await,
-        Verb::Pin(options) => commands::pin::pin(session, options).await,
-        Verb::Unpin(options) => commands::pin::unpin(session, options).await,
+        Verb::Pin(options) => {
+            each(session, Absent::IsElsewhere, async |one| {
+                commands::pin::pin(one, options).await
+            })
+            .await
+        }
+        Verb::Unpin(options) => {
+            each(session, Absent::IsElsewhere, async |one| {
+                commands::pin::unpin(one, options).await
+            })
+            .await
+        }
         Verb::Cleanup(options) => commands::cleanup::run(session, options).await,
         Verb::Completions(_) | Verb::Man(_) => Err(crate::error::Error::invalid("it needs no session")),
         Verb::Run(options) => {

@@ -27,6 +27,7 @@ pub mod run;
 mod said;
 pub mod session;
 mod settle;
+pub mod several;
 pub mod show;
 mod snapshots;
 mod stored;

@@ -61,6 +61,21 @@ pub(crate) fn process_environment(name: &str) -> Option<String> {
 }
 
 impl Session {
+    /// Returns the same session, for another repository.
+    pub(crate) fn of_repository(&self, repository: Option<String>) -> Self {
+        Self {
+            config: self.config.clone(),
+            repository,
+            endpoint: self.endpoint.clone(),
+            limit_rate: self.limit_rate,
+            pipeline: self.pipeline.clone(),
+            reporter: self.reporter.clone(),
+            cancel: self.cancel.clone(),
+            spool_dir: self.spool_dir.clone(),
+            seen: self.seen.clone(),
+        }
+    }
+
     /// Returns the memory plan.
     pub fn memory(&self) -> &MemoryPlan {
         &self.pipeline.plan

@@ -76,6 +76,62 @@ fn one_read_fills_both_repositories_with_the_same_bytes() {
     }
 }
 
+/// Where the answer is clear, no repository need be named: what looks at all of it goes through each, one snapshot comes from
+/// the repository that has the newest.
+#[test]
+fn every_verb_works_without_naming_a_repository() {
+    let program = two_repositories("keep = { last = 1 }");
+    program.expect(0, &["backup", "full"]);
+    let first = snapshots(&program, "near").remove(0);
+    program.expect(0, &["backup", "full", "--to", "far"]);
+    let second = snapshots(&program, "far").remove(1);
+
+    let listed = program.json(&["list"]);
+    let names: Vec<_> = listed["repositories"].as_array().unwrap().iter().collect();
+    assert_eq!(
+        (&names[0]["repository"], &names[1]["repository"]),
+        (&"near".into(), &"far".into())
+    );
+    assert_eq!(names[1]["snapshots"].as_array().unwrap().len(), 2);
+    let said = program.expect(0, &["list"]);
+    assert!(
+        said.contains("repository near\n") && said.contains("repository far\n"),
+        "{said}"
+    );
+
+    let said = program.expect(0, &["restore", "latest", "--into", "back"]);
+    assert!(
+        said.starts_with("repository far\n") && said.contains(&format!("{second} --source tree --from far")),
+        "{said}"
+    );
+    assert!(std::fs::read(program.path("back/file")).unwrap() == noise(3 << 20));
+    assert!(program.expect(0, &["show", &first]).starts_with("repository near\n"));
+    assert_eq!(program.json(&["show", "latest"])["repository"], "far");
+    assert!(program.run(&["cat", "latest", "tree", "file"]).stdout == noise(3 << 20));
+    assert_eq!(
+        program.json(&["verify", &second])["repositories"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert!(program.expect(0, &["pin", &first]).contains("repository far\n"));
+    program.expect(0, &["unpin", &first]);
+
+    program.expect(0, &["prune"]);
+    assert_eq!(
+        (snapshots(&program, "near"), snapshots(&program, "far")),
+        (vec![first], vec![second])
+    );
+
+    // One that does not answer is named, and the other does what can be done.
+    std::fs::rename(program.path("near"), program.path("away")).unwrap();
+    let said = program.expect(2, &["list"]);
+    assert!(said.contains("repository near\nfailed: "), "{said}");
+    program.expect(0, &["restore", "latest", "--into", "back", "--clean"]);
+    program.refused(&["show", "2001"], "no snapshot \"2001\"", "wirevault list");
+}
+
 #[test]
 fn a_repository_that_is_gone_is_left_behind_and_copy_brings_it_up_to_date() {
     let program = two_repositories("");
