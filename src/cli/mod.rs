@@ -159,7 +159,14 @@ fn configuration(global: &Global) -> Result<Config> {
     if default.exists() {
         return config::read(default);
     }
-    config::from_environment(&Environment::new(&commands::session::process_environment))
+    let config = config::from_environment(&Environment::new(&commands::session::process_environment))?;
+    let named = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.into_string().ok()?;
+        (!value.is_empty()).then_some(name)
+    };
+    let names: Vec<String> = std::env::vars_os().filter_map(named).collect();
+    config::refuse_unknown_names(names.iter().map(String::as_str), &config)?;
+    Ok(config)
 }
 
 fn memory_plan(global: &Global, config: &Config) -> Result<MemoryPlan> {

@@ -303,8 +303,12 @@ async fn read_and_commit(
         let none = || Error::invalid(format!("job \"{}\" has no sources", plan.job));
         return fail(targets, &first.unwrap_or_else(none)).await;
     }
-    for error in errors.iter().flatten() {
-        tracing::error!("{}", error.chain());
+    for (source, error) in sources.iter().zip(&errors) {
+        match error {
+            Some(error) if source.optional => tracing::warn!("{} (this source is optional)", error.chain()),
+            Some(error) => tracing::error!("{}", error.chain()),
+            None => {}
+        }
     }
     if let Some(target) = targets.first() {
         emptied::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
@@ -466,6 +470,7 @@ async fn back_up_source(
         finished: Timestamp::now(),
         outcome: None,
         error: None,
+        optional: config.optional,
     };
     match result {
         Ok(outcome) => {

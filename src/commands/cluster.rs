@@ -78,6 +78,7 @@ async fn members(source: &SourceConfig, names: &mut HashSet<String>) -> Result<O
             name,
             kind: SourceKind::Postgres(postgres),
             rate_limit_bytes: source.rate_limit_bytes,
+            optional: source.optional,
         });
     }
     Ok(Some(members))

@@ -255,6 +255,7 @@ mod tests {
                 job: "full".into(),
                 started,
                 sources: [("db".to_owned(), true)].into(),
+                optional: std::collections::BTreeSet::new(),
                 pin: None,
             };
             let reasons = std::collections::BTreeSet::new();

@@ -46,7 +46,8 @@ pub(super) fn text(manifest: &Manifest) -> String {
     text.push_str(&table.render());
     for source in &manifest.sources {
         if let Some(error) = &source.error {
-            text.push_str(&format!("\n{} failed: {error}\n", source.name));
+            let optional = if source.optional { " (it is optional)" } else { "" };
+            text.push_str(&format!("\n{} failed{optional}: {error}\n", source.name));
         }
         if source.kind == "redis"
             && let Some(outcome) = &source.outcome

@@ -6,7 +6,7 @@ use crate::config::types::{
     Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,
 };
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
-use crate::config::{Ping, Secret};
+use crate::config::{Ping, Secret, nearest};
 use crate::error::{Context, Error, Result};
 
 /// Where variables are looked up; tests pass their own.
@@ -28,6 +28,42 @@ impl<'a> Environment<'a> {
     fn get(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty())
     }
+}
+
+/// Names of our own that begin with `BACKUP_`.
+const BACKUP_NAMES: &[&str] = &[
+    "BACKUP_DIR",
+    "BACKUP_PATHS",
+    "BACKUP_PING_URL",
+    "BACKUP_RETENTION_DAYS",
+    "BACKUP_SCHEDULE",
+];
+
+/// Refuses names that begin with `BACKUP_` and mean nothing: a rule that is misspelled would keep, or remove, in silence.
+/// What is not near one of ours may be another program's, as long as the environment configures no job.
+pub fn refuse_unknown_names<'n>(names: impl IntoIterator<Item = &'n str>, config: &Config) -> Result<()> {
+    let unknown = |name: &&str| name.starts_with("BACKUP_") && !BACKUP_NAMES.contains(name);
+    for name in names.into_iter().filter(unknown) {
+        let what = || Error::invalid(format!("the environment has {name}, which means nothing here"));
+        // Without what they all begin with, which would make everything look alike.
+        let near = nearest(bare(name), BACKUP_NAMES.iter().map(|name| bare(name)));
+        match near {
+            Some(near) => return Err(what().with_hint(format!("Did you mean BACKUP_{near}?"))),
+            None if config.jobs.is_empty() => {}
+            None => {
+                let hint = format!(
+                    "The names are {}. Unset it, or use a configuration file: then the environment is not read.",
+                    BACKUP_NAMES.join(", ")
+                );
+                return Err(what().with_hint(hint));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bare(name: &str) -> &str {
+    name.trim_start_matches("BACKUP_")
 }
 
 /// Makes a configuration of the environment: one repository, one job `full` of everything that is named.
@@ -156,9 +192,10 @@ pub(super) fn s3_keys(env: &Environment<'_>) -> Option<(Secret, Secret)> {
 
 fn job(env: &Environment<'_>, sources: &[SourceConfig]) -> Result<JobConfig> {
     let days = env.get("BACKUP_RETENTION_DAYS").unwrap_or_else(|| "30".to_owned());
-    let within_days = days.parse().map_err(|_| {
-        Error::invalid(format!("BACKUP_RETENTION_DAYS is \"{days}\""))
-            .with_hint("Write a number of days, for example 30.")
+    let within_days = days.trim().parse().ok().filter(|days| *days > 0).ok_or_else(|| {
+        Error::invalid(format!("BACKUP_RETENTION_DAYS is \"{days}\"")).with_hint(
+            "Write a number of days from 1, for example 30. To keep every snapshot, use a configuration file without keep.",
+        )
     })?;
     Ok(JobConfig {
         name: "full".to_owned(),
@@ -235,5 +272,31 @@ mod tests {
                 .contains("S3_BACKUP_BUCKET")
         );
         assert!(config(&[("S3_BACKUP_ENABLED", "perhaps")]).is_err());
+    }
+
+    #[test]
+    fn a_retention_that_keeps_nothing_or_is_misspelled_is_refused() {
+        for days in ["0", "-1", "a week", "99999999999"] {
+            let error = config(&[("DB_PATH", "/a.db"), ("BACKUP_RETENTION_DAYS", days)]).unwrap_err();
+            assert!(error.hint().unwrap().contains("from 1"), "{days}: {error:?}");
+        }
+        let job = config(&[("DB_PATH", "/a.db")]).unwrap();
+        let none = config(&[]).unwrap();
+        for (name, meant) in [
+            ("BACKUP_RETENTION_DAY", "BACKUP_RETENTION_DAYS"),
+            ("BACKUP_RETENTION", "BACKUP_RETENTION_DAYS"),
+            ("BACKUP_SHEDULE", "BACKUP_SCHEDULE"),
+            ("BACKUP_PATH", "BACKUP_PATHS"),
+        ] {
+            for config in [&job, &none] {
+                let error = refuse_unknown_names(["PATH", name], config).unwrap_err();
+                assert!(error.chain().contains(name), "{error:?}");
+                assert!(error.hint().unwrap().contains(meant), "{name}: {error:?}");
+            }
+        }
+        // Another program's.
+        refuse_unknown_names(["BACKUP_XYZ", "BACKUP_DIR", "HOME"], &none).unwrap();
+        let error = refuse_unknown_names(["BACKUP_XYZ"], &job).unwrap_err();
+        assert!(error.hint().unwrap().contains("BACKUP_SCHEDULE"), "{error:?}");
     }
 }

@@ -105,6 +105,8 @@ struct RawSource {
     #[serde(default)]
     health: Vec<String>,
     rate_limit: Option<String>,
+    #[serde(default)]
+    optional: bool,
 }
 
 #[derive(Deserialize)]
@@ -272,6 +274,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
             .context(section())
     };
     let rate_limit = raw.rate_limit.as_deref().map(units::parse_rate).transpose();
+    let optional = raw.optional;
     let kind = match raw.kind.as_str() {
         "postgres" => {
             let url = raw
@@ -321,6 +324,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
         name: checked_name(name).with_context(section)?,
         kind,
         rate_limit_bytes: rate_limit.with_context(section)?,
+        optional,
     })
 }
 

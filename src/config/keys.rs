@@ -38,9 +38,10 @@ pub(super) const POSTGRES: &[&str] = &[
     "max_block",
     "no_role_passwords",
     "rate_limit",
+    "optional",
 ];
-pub(super) const SQLITE: &[&str] = &["kind", "path", "method", "rate_limit"];
-pub(super) const REDIS: &[&str] = &["kind", "url", "password_file", "rate_limit"];
+pub(super) const SQLITE: &[&str] = &["kind", "path", "method", "rate_limit", "optional"];
+pub(super) const REDIS: &[&str] = &["kind", "url", "password_file", "rate_limit", "optional"];
 pub(super) const FILES: &[&str] = &[
     "kind",
     "root",
@@ -52,6 +53,7 @@ pub(super) const FILES: &[&str] = &[
     "allow_empty",
     "devices",
     "rate_limit",
+    "optional",
 ];
 pub(super) const DOCKER: &[&str] = &[
     "kind",
@@ -68,6 +70,7 @@ pub(super) const DOCKER: &[&str] = &[
     "access",
     "health",
     "rate_limit",
+    "optional",
 ];
 pub(super) const JOB: &[&str] = &[
     "sources",

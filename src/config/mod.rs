@@ -13,7 +13,7 @@ mod types;
 mod units;
 mod url;
 
-pub use env::{Environment, from_environment};
+pub use env::{Environment, from_environment, refuse_unknown_names};
 pub use file::{parse, read};
 pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Reach, Timing};
 pub use plan::{ADHOC_JOB, Plan, plan_for_job, plan_for_urls, repository_for};

@@ -90,6 +90,9 @@ pub struct SourceConfig {
     /// Bytes per second that are read from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit_bytes: Option<u64>,
+    /// Whether its failure is only a warning.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// The kinds of sources.

@@ -40,6 +40,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             let name = derived_name(&postgres_database(&url), "postgres");
             Ok(SourceConfig {
                 rate_limit_bytes: None,
+                optional: false,
                 name,
                 kind: SourceKind::Postgres(PostgresSource {
                     url,
@@ -56,6 +57,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             let name = derived_name(&path.file_stem().unwrap_or_default().to_string_lossy(), "sqlite");
             Ok(SourceConfig {
                 rate_limit_bytes: None,
+                optional: false,
                 name,
                 kind: SourceKind::Sqlite(SqliteSource {
                     path,
@@ -74,12 +76,14 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                 name,
                 kind,
                 rate_limit_bytes: None,
+                optional: false,
             })
         }
         scheme if REDIS_SCHEMES.contains(&scheme) => {
             let (url, password) = split_redis_url(text)?;
             Ok(SourceConfig {
                 rate_limit_bytes: None,
+                optional: false,
                 name: "redis".to_owned(),
                 kind: SourceKind::Redis(RedisSource {
                     url,
@@ -96,6 +100,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             };
             Ok(SourceConfig {
                 rate_limit_bytes: None,
+                optional: false,
                 name,
                 kind: SourceKind::Docker(docker),
             })

@@ -60,12 +60,17 @@ pub struct ManifestSource {
     pub outcome: Option<SourceOutcome>,
     /// Why it failed.
     pub error: Option<String>,
+    /// Whether its failure is only a warning: the snapshot is complete without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 impl Manifest {
-    /// Returns whether every source succeeded.
+    /// Returns whether every source succeeded that is not optional.
     pub fn is_complete(&self) -> bool {
-        self.sources.iter().all(|source| source.outcome.is_some())
+        self.sources
+            .iter()
+            .all(|source| source.outcome.is_some() || source.optional)
     }
 
     /// Returns whether the named source is there and succeeded.

@@ -38,15 +38,19 @@ pub struct SnapshotFacts {
     pub started: Timestamp,
     /// Its sources by name; whether each succeeded.
     pub sources: BTreeMap<String, bool>,
+    /// Those of them whose failure is only a warning.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub optional: BTreeSet<String>,
     /// Why a person pinned it; not pinned when `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
 }
 
 impl SnapshotFacts {
-    /// Returns whether every source succeeded, and there is one.
+    /// Returns whether every source succeeded that is not optional, and there is one that did.
     pub fn is_complete(&self) -> bool {
-        !self.sources.is_empty() && self.sources.values().all(|ok| *ok)
+        let counts = |(name, ok): (&String, &bool)| *ok || self.optional.contains(name);
+        self.has_something() && self.sources.iter().all(counts)
     }
 
     /// Returns whether something of it can be restored.
@@ -58,12 +62,14 @@ impl SnapshotFacts {
 impl From<&Manifest> for SnapshotFacts {
     fn from(manifest: &Manifest) -> Self {
         let state = |source: &ManifestSource| (source.name.clone(), source.outcome.is_some());
+        let optional = manifest.sources.iter().filter(|source| source.optional);
         Self {
             id: manifest.id.clone(),
             host: manifest.host.clone(),
             job: manifest.job.clone(),
             started: manifest.started,
             sources: manifest.sources.iter().map(state).collect(),
+            optional: optional.map(|source| source.name.clone()).collect(),
             pin: None,
         }
     }

@@ -20,6 +20,7 @@ fn snapshot(started: Timestamp, job: &str, sources: &[(&str, bool)], random: u64
         job: job.to_owned(),
         started,
         sources: sources.iter().map(|(name, ok)| ((*name).to_owned(), *ok)).collect(),
+        optional: BTreeSet::new(),
         pin: None,
     }
 }
@@ -273,6 +274,7 @@ fn histories() -> impl Strategy<Value = Vec<SnapshotFacts>> {
                 job,
                 started: time,
                 sources,
+                optional: BTreeSet::new(),
                 pin: None,
             }
         };

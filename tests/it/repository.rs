@@ -114,6 +114,7 @@ fn source_record(name: &str, archives: Option<Vec<ArchiveInfo>>) -> ManifestSour
         finished: now,
         outcome,
         error,
+        optional: false,
     }
 }
 

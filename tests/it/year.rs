@@ -203,6 +203,7 @@ impl Year {
             finished: now,
             outcome: (bad != Some(index)).then(outcome),
             error: None,
+            optional: false,
         };
         let manifest = Manifest {
             format: document::FORMAT,
