@@ -13,6 +13,7 @@ pub mod commands;
 pub mod config;
 pub mod docker;
 pub mod error;
+pub mod health;
 pub mod memory;
 pub mod metrics;
 pub mod notify;

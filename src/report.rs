@@ -1,5 +1,7 @@
 //! How the library tells what it does. It never prints: terminal, log, JSON and tests each implement [`Reporter`].
 
+pub mod tail;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 

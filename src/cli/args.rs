@@ -86,6 +86,10 @@ pub enum Verb {
     List(List),
     /// Show one snapshot: its sources, sizes, times
     Show(Show),
+    /// Say of each source how old its newest good snapshot is and how it was proven; exit code 1 if not all is well
+    Status(StatusOptions),
+    /// Say in one line whether all is well, for container health checks; exit code 0 or 1
+    Health(Health),
     /// Read stored data back and compare digests
     Verify(Verify),
     /// Bring sources back
@@ -169,6 +173,10 @@ pub struct Backup {
     /// PostgreSQL: leave out the passwords of roles, for a role that may not read them
     #[arg(long)]
     pub no_role_passwords: bool,
+
+    /// The scheduler runs it, and keeps the record of the run.
+    #[arg(skip)]
+    pub scheduled: bool,
 }
 
 /// Flags of `list`.
@@ -182,6 +190,33 @@ pub struct List {
     /// Only snapshots of this host
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault status\n  wirevault status --from s3://bucket/app --json\n  wirevault status --host web1 --job full"
+)]
+pub struct StatusOptions {
+    /// Only this job
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
+
+    /// Only this host
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+}
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault health\n  HEALTHCHECK --interval=1m CMD [\"/wirevault\", \"health\"]\n  wirevault health --from s3://bucket/app"
+)]
+pub struct Health {
+    /// Where `run` listens; if it does not, or with a repository given, the repositories themselves are looked at
+    /// [default: 127.0.0.1:9188]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "WIREVAULT_LISTEN")]
+    pub listen: Option<String>,
 }
 
 /// Flags of `show`.

@@ -91,6 +91,8 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
             })
             .await
         }
+        Verb::Status(options) => commands::status::run(session, options).await,
+        Verb::Health(options) => commands::health::run(session, options).await,
         Verb::Verify(options) => {
             each(session, Absent::IsElsewhere, async |one| {
                 commands::verify::run(one, options).await

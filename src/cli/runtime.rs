@@ -6,7 +6,10 @@ use std::path::Path;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::cli::output::plain;
 use crate::error::Result;
@@ -59,11 +62,13 @@ pub(super) fn start_log(verbose: u8, quiet: bool) {
         (false, _) => "wirevault=trace,debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let printed = tracing_subscriber::fmt::layer()
         .with_writer(|| PlainLog)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(verbose > 1)
+        .with_target(verbose > 1);
+    let _ = tracing_subscriber::registry()
+        .with(printed.with_filter(filter))
+        .with(Tail.with_filter(LevelFilter::WARN))
         .try_init();
 }
 
@@ -97,6 +102,31 @@ impl std::io::Write for PlainLog {
 fn is_colour(code: &str) -> bool {
     let numbers = code.strip_prefix('[').and_then(|rest| rest.strip_suffix('m'));
     numbers.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit() || b == b';')) && std::io::stderr().is_terminal()
+}
+
+/// Remembers this program's own warnings and errors for the record of a run, whatever is printed.
+struct Tail;
+
+impl<S: tracing::Subscriber> Layer<S> for Tail {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if metadata.target().starts_with(env!("CARGO_PKG_NAME")) {
+            let mut message = Message(metadata.level().to_string());
+            event.record(&mut message);
+            crate::report::tail::push(jiff::Timestamp::now(), &message.0);
+        }
+    }
+}
+
+/// Takes the message of an event and leaves its other fields.
+struct Message(String);
+
+impl tracing::field::Visit for Message {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0.push_str(&format!(" {value:?}"));
+        }
+    }
 }
 
 /// Returns the memory limit of the container in bytes, if there is one (cgroup v2, then v1).

@@ -13,9 +13,10 @@ use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
 use crate::commands::targets::{self, Target, Way};
-use crate::commands::{Outcome, Session, Status, cluster, emptied, hooks, open, show};
-use crate::config::{Plan, SourceConfig, SourceKind};
+use crate::commands::{Outcome, Session, Status, clock, cluster, emptied, hooks, open, records, show};
+use crate::config::{ADHOC_JOB, Plan, SourceConfig, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
 use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, RunOptions, SnapshotId, document, layout};
 use crate::sources::{BackupContext, Source, SourceOutcome};
 
@@ -49,7 +50,12 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     let begun = Timestamp::now();
     let (mut manifests, mut errors) = (Vec::new(), Vec::new());
     for job in plans.chunk_by(|a, b| a.job == b.job) {
-        for (plan, result) in run_job(session, options, job).await {
+        let (started, log_from) = (clock::now(), Timestamp::now());
+        let results = run_job(session, options, job).await;
+        if !options.scheduled && !session.cancel.is_cancelled() {
+            record(session, &results, started, log_from).await;
+        }
+        for (plan, result) in results {
             match result {
                 Ok(manifest) => manifests.push(manifest),
                 Err(error) if plans.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
@@ -62,17 +68,7 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
             }
         }
     }
-    let status = match (
-        manifests.is_empty(),
-        errors.is_empty()
-            && manifests
-                .iter()
-                .all(|manifest| manifest.is_complete() && losses(manifest) == 0 && damaged(manifest) == 0),
-    ) {
-        (true, _) => Status::Failed,
-        (false, true) => Status::Done,
-        (false, false) => Status::Partial,
-    };
+    let status = status_of(&manifests.iter().collect::<Vec<_>>(), errors.is_empty());
     // What did not change is answered by the snapshot that was there.
     let unchanged = options.if_changed && !manifests.is_empty() && manifests.iter().all(|one| one.finished < begun);
     let mut text: String = manifests.iter().map(show::text).collect::<Vec<_>>().join("\n");
@@ -106,6 +102,58 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
         object.insert("unchanged".to_owned(), true.into());
     }
     said(document, text, status)
+}
+
+/// How a run ended that made these manifests, and in some repository none.
+fn status_of(manifests: &[&Manifest], everywhere: bool) -> Status {
+    let whole = |manifest: &&&Manifest| manifest.is_complete() && losses(manifest) == 0 && damaged(manifest) == 0;
+    match (
+        manifests.is_empty(),
+        everywhere && manifests.iter().filter(whole).count() == manifests.len(),
+    ) {
+        (true, _) => Status::Failed,
+        (false, true) => Status::Done,
+        (false, false) => Status::Partial,
+    }
+}
+
+/// Keeps the record of a job that was run by hand. Backups of sources that were given as URLs are no job.
+async fn record(session: &Session, results: &[(&Plan, Result<Manifest>)], started: Timestamp, log_from: Timestamp) {
+    let Some((plan, _)) = results.first().filter(|(plan, _)| plan.job != ADHOC_JOB) else {
+        return;
+    };
+    let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
+    let error = results.iter().find_map(|(_, result)| result.as_ref().err());
+    let mut failed = made
+        .iter()
+        .flat_map(|manifest| &manifest.sources)
+        .filter(|source| !source.optional);
+    let source = |source: &SourceConfig| RecordedSource {
+        name: source.name.clone(),
+        optional: source.optional,
+    };
+    let mut snapshots: Vec<SnapshotId> = made.iter().map(|manifest| manifest.id.clone()).collect();
+    snapshots.dedup();
+    let record = RunRecord {
+        format: document::FORMAT,
+        host: host_name(),
+        task: TaskKind::Backup,
+        name: plan.job.clone(),
+        started,
+        ended: clock::now().max(started),
+        outcome: status_of(&made, error.is_none()).into(),
+        error: error
+            .map(Error::chain)
+            .or_else(|| failed.find_map(|source| source.error.clone())),
+        hint: error.and_then(Error::hint).map(str::to_owned),
+        log: crate::report::tail::since(log_from),
+        snapshots,
+        sources: plan.sources.iter().map(source).collect(),
+        schedule: plan.schedule.clone(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let repositories: Vec<_> = results.iter().map(|(plan, _)| plan.repository.clone()).collect();
+    records::keep(session, &repositories, &record).await;
 }
 
 /// Runs the plans of one job between its hooks: its sources are read once, for all repositories. A hook `before` that fails
@@ -232,6 +280,7 @@ pub(super) async fn safety_snapshot(session: &Session, url: &str) -> Result<Mani
         level: None,
         max_block: None,
         no_role_passwords: false,
+        scheduled: false,
     };
     let result = run_plans(session, &options, std::slice::from_ref(&plan)).await.pop();
     result.unwrap_or_else(|| Err(cancelled()))

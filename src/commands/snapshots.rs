@@ -24,11 +24,7 @@ pub(super) async fn open_or_init(session: &Session, store: SharedStore) -> Resul
     let opened = if session.seen.knows(&location) {
         match session.or_cancelled(Repository::open(store)).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::new(
-                    ErrorKind::Unavailable,
-                    format!("the repository at {location} was there and is gone"),
-                )
-                .with_hint("Is its disk mounted? Nothing was written."));
+                return Err(gone(&location));
             }
             opened => (opened?, false),
         }
@@ -37,6 +33,12 @@ pub(super) async fn open_or_init(session: &Session, store: SharedStore) -> Resul
     };
     session.seen.note(&location);
     Ok(opened)
+}
+
+/// The error of a repository that this process has seen and that is there no more.
+pub(super) fn gone(location: &str) -> Error {
+    let message = format!("the repository at {location} was there and is gone");
+    Error::new(ErrorKind::Unavailable, message).with_hint("Is its disk mounted? Nothing was written.")
 }
 
 /// Opens the repository and loads the snapshot that `name` means. With sources, `latest` is the newest in which those

@@ -16,7 +16,7 @@ mod url;
 pub use env::{Environment, from_environment, refuse_unknown_names};
 pub use file::{parse, read};
 pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Reach, Timing};
-pub use plan::{ADHOC_JOB, Plan, plan_for_job, plan_for_urls, repository_for};
+pub use plan::{ADHOC_JOB, Plan, PlannedSchedule, plan_for_job, plan_for_urls, repository_for};
 pub use secret::Secret;
 pub use types::{
     Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,

@@ -1,7 +1,10 @@
 //! The validated plan of one run: what is read, where it goes, what is kept. It stands in the manifest.
 
+use jiff::tz::TimeZone;
+
 use crate::config::env::{Environment, s3_keys};
 use crate::config::nearest;
+use crate::config::outside::Timing;
 use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig, SourceKind};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::error::{Error, Result};
@@ -30,6 +33,54 @@ pub struct Plan {
     /// What `prune` keeps of this job here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
+    /// When the scheduler runs it: what the age of its newest snapshot is measured by, on whatever host.
+    #[serde(flatten)]
+    pub schedule: Option<PlannedSchedule>,
+}
+
+/// The schedule of a job, with what it takes to evaluate it elsewhere. Manifests and run records carry it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PlannedSchedule {
+    /// Five cron fields.
+    pub schedule: String,
+    /// IANA name of its time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Runs begin later by a part of this.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub jitter_seconds: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl PlannedSchedule {
+    /// Takes a time plan; `zone` is the time zone of those that name none. The system's is written by its name.
+    pub fn of(timing: &Timing, zone: Option<&str>) -> Self {
+        let system = || TimeZone::system().iana_name().map(str::to_owned);
+        let named = timing.timezone.as_deref().or(zone).map(str::to_owned);
+        Self {
+            schedule: timing.schedule.clone(),
+            timezone: named.or_else(system),
+            jitter_seconds: timing.jitter.as_secs(),
+        }
+    }
+
+    /// Reads the schedule in the plan of a manifest. Plans of older releases have none.
+    pub fn in_plan(plan: &serde_json::Value) -> Option<Self> {
+        serde_json::from_value(plan.clone()).ok()
+    }
+
+    /// Returns the time plan.
+    pub fn timing(&self) -> Timing {
+        Timing {
+            schedule: self.schedule.clone(),
+            timezone: self.timezone.clone(),
+            jitter: std::time::Duration::from_secs(self.jitter_seconds),
+        }
+    }
 }
 
 /// Plans a configured job: one plan for each repository it goes to, or for `only`.
@@ -58,6 +109,8 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
     if targets.is_empty() {
         return Err(no_repository(config));
     }
+    let schedule = job.timing();
+    let schedule = schedule.map(|timing| PlannedSchedule::of(&timing, config.timezone.as_deref()));
     Ok(targets
         .into_iter()
         .map(|repository| {
@@ -74,6 +127,7 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
                 compression_level,
                 max_stall: job.max_stall.unwrap_or(MAX_STALL),
                 keep,
+                schedule: schedule.clone(),
             }
         })
         .collect())
@@ -93,6 +147,7 @@ pub fn plan_for_urls(urls: &[String], repository: RepositoryConfig) -> Result<Pl
         compression_level: 1,
         max_stall: MAX_STALL,
         keep: None,
+        schedule: None,
     })
 }
 

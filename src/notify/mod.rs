@@ -4,8 +4,7 @@
 //! never answers delays no backup. Each message is tried three times; what cannot be delivered is logged and dropped.
 //!
 //! Of a job that keeps failing, the first failure is told, then one a day: the repetitions between would only teach people to
-//! look away. The memory of it is the process's: after a restart a failure is told once more, and a recovery from a failure
-//! before the restart is not.
+//! look away. What was told before a restart is known from the records of the runs.
 
 pub mod http;
 pub mod mail;

@@ -13,6 +13,9 @@ pub const RUNS: &str = "runs/";
 /// Prefix of verification evidence.
 pub const EVIDENCE: &str = "evidence/";
 
+/// Prefix of run records.
+pub const RECORDS: &str = "records/";
+
 /// Prefix of pins.
 pub const PINS: &str = "pins/";
 
@@ -69,6 +72,16 @@ pub fn lock(job: &str) -> Result<ObjectKey> {
 pub fn evidence(id: &SnapshotId, time: jiff::Timestamp, random: u64) -> Result<ObjectKey> {
     let time = time.strftime("%Y%m%dT%H%M%S.%9fZ");
     ObjectKey::new(format!("{EVIDENCE}{id}/{time}-{random:016x}.json"))
+}
+
+/// `records/<host>/<task>-<name>/`: the records of one job, drill or rule of a host. Names that look alike in a key are told
+/// apart by a part of their digest.
+pub fn records(host: &str, task: &str, name: &str) -> String {
+    let part = |name: &str| {
+        let digest = super::document::sha256_hex(name.as_bytes());
+        format!("{}-{}", id::sanitised_job(name), digest.get(..8).unwrap_or_default())
+    };
+    format!("{RECORDS}{}/{task}-{}/", part(host), part(name))
 }
 
 /// Returns the snapshot id in `<prefix><id><suffix>` or `<prefix><id>/…`.

@@ -6,12 +6,14 @@
 pub mod catalog;
 pub mod chain;
 pub mod document;
+mod evidence;
 pub mod id;
 pub mod latest;
 pub mod layout;
 pub mod lease;
 pub mod manifest;
 pub mod pin;
+pub mod record;
 pub mod run;
 pub mod sweep;
 mod untrusted;
@@ -26,6 +28,7 @@ pub use id::{Selector, SnapshotId};
 pub use latest::{CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, is_ahead};
 pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
+pub use record::{RunOutcome, RunRecord, TaskKind};
 pub use run::{Marker, Run, RunOptions};
 pub use sweep::{SweepOptions, SweepPlan, SweepReport};
 

@@ -172,6 +172,12 @@ impl Schedule {
         }
     }
 
+    /// Returns the latest moment at which the first occurrence after `time` begins, with all of the jitter.
+    pub fn latest_after(&self, time: Timestamp) -> Option<Timestamp> {
+        let jitter = SignedDuration::try_from(self.jitter).ok()?;
+        self.after(time)?.checked_add(jitter).ok()
+    }
+
     /// When an occurrence begins: later than the occurrence by a part of the jitter.
     fn begins(&self, occurrence: Timestamp) -> Timestamp {
         let seconds = self.jitter.as_secs();

@@ -11,6 +11,8 @@ fn help_of_every_verb() {
         "backup",
         "list",
         "show",
+        "status",
+        "health",
         "verify",
         "restore",
         "recover",

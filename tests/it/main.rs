@@ -34,6 +34,7 @@ mod files_interrupted;
 mod files_odd;
 mod files_patterns;
 mod files_restore;
+mod health;
 mod help;
 mod hostile_repository;
 mod kill;

@@ -13,7 +13,7 @@ use crate::support::wait::{self, PATIENCE};
 
 const JOB: &str = "[source.tree]\nkind = \"files\"\nroot = \"tree\"\n[job.full]\nsources = [\"tree\"]\n";
 
-fn configure(program: &Program, repository: &str, job: &str) {
+pub(crate) fn configure(program: &Program, repository: &str, job: &str) {
     let text = format!(
         "[repository]\nurl = \"file://{}\"\n{repository}\n{JOB}{job}\n",
         program.path("repo").display()
@@ -73,7 +73,7 @@ impl Scheduler {
     }
 }
 
-fn with_tree() -> Program {
+pub(crate) fn with_tree() -> Program {
     let program = Program::bare();
     std::fs::create_dir(program.path("tree")).unwrap();
     std::fs::write(program.path("tree/file"), noise(1000)).unwrap();
@@ -213,13 +213,13 @@ fn a_dry_run_names_the_next_time_and_wrong_schedules_are_refused_by_every_verb()
 }
 
 /// Takes HTTP requests and answers each with 200, or with 503 the first time it hears of a path that contains "flaky".
-struct Listener {
+pub(crate) struct Listener {
     address: String,
     heard: Receiver<(String, String)>,
 }
 
 impl Listener {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, heard) = channel();
@@ -256,12 +256,12 @@ impl Listener {
         Self { address, heard }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Waits for the next request and checks its path.
-    fn expect(&self, path: &str) -> String {
+    pub(crate) fn expect(&self, path: &str) -> String {
         let (heard, body) = self.heard.recv_timeout(PATIENCE).unwrap();
         assert_eq!(heard, path, "{body}");
         body
@@ -269,7 +269,7 @@ impl Listener {
 }
 
 /// One GET; returns status and body.
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
     let mut text = String::new();
@@ -440,7 +440,7 @@ fn a_drill_proves_the_last_snapshots_and_finds_damage() {
     drills.end();
 }
 
-fn walk(root: &std::path::Path, suffix: &str) -> std::path::PathBuf {
+pub(crate) fn walk(root: &std::path::Path, suffix: &str) -> std::path::PathBuf {
     let found = crate::support::program::files_below(root)
         .into_iter()
         .map(|(path, _)| path);

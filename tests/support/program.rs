@@ -75,6 +75,7 @@ impl Program {
             .current_dir(self.place.path())
             .env_clear()
             .env("PATH", path)
+            .env("XDG_STATE_HOME", self.path("state-home"))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
     }

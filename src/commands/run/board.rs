@@ -6,17 +6,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use crate::commands::Status;
 use crate::commands::run::{Event, What};
-use crate::metrics::{Kind, Text, memory_bytes};
-use crate::repository::Evidence;
+use crate::health::{self, Facts, Finding, Health, State as Verdict, TaskHealth};
+use crate::repository::{Evidence, RunRecord};
 use crate::retention::{RetentionPolicy, SnapshotFacts};
 
-/// A run that is this late without having begun is a finding of the health address.
-const OVERDUE: SignedDuration = SignedDuration::from_hours(1);
+/// Records of this process that are remembered beside those that are stored.
+const REMEMBERED: usize = 200;
 
 /// One snapshot of one repository.
 #[derive(Debug, Clone)]
@@ -28,24 +28,15 @@ pub(super) struct Line {
     pub(super) stored_bytes: u64,
 }
 
-/// How the last run of a task ended.
-#[derive(Debug, Clone)]
-pub(super) struct Last {
-    pub(super) status: Status,
-    pub(super) ended: Timestamp,
-    pub(super) seconds: f64,
-    pub(super) error: Option<String>,
-}
-
 /// What is known of a job, drill or rule.
 #[derive(Debug, Clone)]
 pub(super) struct TaskState {
     pub(super) what: What,
     pub(super) next: Option<Timestamp>,
     pub(super) running_since: Option<Timestamp>,
-    pub(super) last: Option<Last>,
+    /// Its last run and those before, by the records.
+    pub(super) known: Option<TaskHealth>,
     pub(super) last_success: Option<Timestamp>,
-    pub(super) failures: u32,
     pub(super) missed: u64,
     /// Runs by outcome: done, partial, failed.
     pub(super) runs: [u64; 3],
@@ -57,12 +48,15 @@ impl TaskState {
             what,
             next: None,
             running_since: None,
-            last: None,
+            known: None,
             last_success: None,
-            failures: 0,
             missed: 0,
             runs: [0; 3],
         }
+    }
+
+    pub(super) fn last(&self) -> Option<&RunRecord> {
+        self.known.as_ref().map(|known| &known.last)
     }
 }
 
@@ -77,9 +71,15 @@ pub(super) struct State {
     /// Keep rules by job and repository.
     pub(super) policies: BTreeMap<(String, String), RetentionPolicy>,
     pub(super) surveyed: Option<Timestamp>,
-    pub(super) survey_error: Option<String>,
-    expired: u64,
-    swept: u64,
+    /// What is known of each repository, by its name; nothing before the first look.
+    pub(super) facts: BTreeMap<String, Facts>,
+    /// Whether other hosts' jobs are judged too: by a process that has none of its own.
+    pub(super) judges_others: bool,
+    /// Which configuration this is.
+    pub(super) configuration: String,
+    made: Vec<RunRecord>,
+    pub(super) expired: u64,
+    pub(super) swept: u64,
 }
 
 /// The shared state.
@@ -105,32 +105,20 @@ impl Board {
                 what,
                 job,
                 status,
-                seconds,
-                error,
                 next,
                 ..
             } => {
                 let task = state.task(job, *what);
                 task.running_since = None;
                 task.next = *next;
-                let (at, well) = match status {
-                    Status::Done => (0, true),
-                    Status::Partial => (1, false),
-                    Status::Failed => (2, false),
+                let at = match status {
+                    Status::Done => 0,
+                    Status::Partial => 1,
+                    Status::Failed => 2,
                 };
                 if let Some(count) = task.runs.get_mut(at) {
                     *count += 1;
                 }
-                task.failures = if well { 0 } else { task.failures.saturating_add(1) };
-                if well {
-                    task.last_success = Some(now);
-                }
-                task.last = Some(Last {
-                    status: *status,
-                    ended: now,
-                    seconds: *seconds,
-                    error: error.clone(),
-                });
             }
             Event::Pruned { expired, swept, .. } => {
                 state.expired += expired;
@@ -145,63 +133,32 @@ impl Board {
         self.lock().tasks.retain(|name, _| names.contains(&name.as_str()));
     }
 
-    /// What is not well, in words; nothing when all is.
-    pub(super) fn complaints(&self, now: Timestamp) -> Vec<String> {
-        let state = self.lock();
-        let mut complaints = Vec::new();
-        for (name, task) in &state.tasks {
-            let failed = task.last.as_ref().is_some_and(|last| last.status != Status::Done);
-            let overdue = task.next.is_some_and(|next| now.duration_since(next) > OVERDUE);
-            if failed {
-                complaints.push(format!("{} {name}: the last run was not well", task.what.word()));
-            } else if overdue && task.running_since.is_none() {
-                complaints.push(format!("{} {name}: overdue", task.what.word()));
-            }
+    /// Remembers the record of a run, for the case that it can be stored nowhere.
+    pub(super) fn keep(&self, record: RunRecord, now: Timestamp) {
+        let mut state = self.lock();
+        if state.made.len() == REMEMBERED {
+            state.made.remove(0);
         }
-        complaints
+        state.made.push(record);
+        state.refresh(now);
     }
 
-    /// Renders the metrics.
-    pub(super) fn metrics(&self, now: Timestamp) -> String {
-        let state = self.lock();
-        let mut text = Text::default();
-        state.task_metrics(&mut text);
-        state.snapshot_metrics(&mut text, now);
-        let (resident, peak) = memory_bytes();
-        let gauge = Kind::Gauge;
-        text.single(
-            "wirevault_memory_bytes",
-            gauge,
-            "Resident memory of this process.",
-            resident,
-        );
-        text.single(
-            "wirevault_memory_peak_bytes",
-            gauge,
-            "Highest resident memory of this process.",
-            peak,
-        );
-        let repeated = crate::storage::retry::repeated_calls();
-        let (retries, help) = ("wirevault_store_retries_total", "Calls to stores that were repeated.");
-        text.single(retries, Kind::Counter, help, Some(number(repeated)));
-        let (expired, help) = (
-            "wirevault_expired_snapshots_total",
-            "Snapshots that the keep rules removed.",
-        );
-        text.single(expired, Kind::Counter, help, Some(number(state.expired)));
-        let (swept, help) = (
-            "wirevault_swept_objects_total",
-            "Objects that no snapshot needed any more.",
-        );
-        text.single(swept, Kind::Counter, help, Some(number(state.swept)));
-        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        text.family(
-            "wirevault_build_info",
-            gauge,
-            "The program's version.",
-            [(version, 1.0)],
-        );
-        text.finish()
+    /// Replaces what is known of the repositories.
+    pub(super) fn learn(&self, facts: BTreeMap<String, Facts>, now: Timestamp) {
+        let mut state = self.lock();
+        state.facts = facts;
+        state.surveyed = Some(now);
+        state.refresh(now);
+    }
+
+    /// Whether the last look did not reach a repository.
+    pub(super) fn misses_a_repository(&self) -> bool {
+        self.lock().facts.values().any(|facts| facts.away.is_some())
+    }
+
+    /// How things stand: the worst state, and what is not well.
+    pub(super) fn verdict(&self, now: Timestamp) -> (Verdict, Vec<String>) {
+        self.lock().verdict(now)
     }
 }
 
@@ -212,160 +169,69 @@ impl State {
             .or_insert_with(|| TaskState::new(what))
     }
 
+    /// Judges each repository now.
+    pub(super) fn healths(&self, now: Timestamp) -> Vec<Health> {
+        let ours =
+            |finding: &Finding| self.judges_others || finding.host.as_ref().is_none_or(|host| *host == self.host);
+        let judge = |facts: &Facts| {
+            let mut health = health::assess(facts, now);
+            health.findings.retain(ours);
+            health
+        };
+        self.facts.values().map(judge).collect()
+    }
+
+    /// The worst state, and what is not well, once for all repositories of which it is true.
+    pub(super) fn verdict(&self, now: Timestamp) -> (Verdict, Vec<String>) {
+        if self.facts.is_empty() {
+            return (
+                Verdict::Unknown,
+                vec!["the repositories were not looked at yet".to_owned()],
+            );
+        }
+        let healths = self.healths(now);
+        let mut said: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for health in &healths {
+            for finding in &health.findings {
+                said.entry(finding.to_string()).or_default().push(&health.repository);
+            }
+        }
+        let line = |(text, repositories): (String, Vec<&str>)| {
+            if repositories.len() == healths.len() || text.starts_with("repository ") {
+                text
+            } else {
+                format!("{text} (in repository {})", repositories.join(", "))
+            }
+        };
+        let worst = healths.iter().map(Health::state).max().unwrap_or(Verdict::Ok);
+        (worst, said.into_iter().map(line).collect())
+    }
+
+    /// Brings what the records say of each task up to date.
+    fn refresh(&mut self, now: Timestamp) {
+        for facts in self.facts.values_mut() {
+            for made in &self.made {
+                if !facts.runs.iter().any(|run| run.is_of_the_run(made)) {
+                    facts.runs.push(made.clone());
+                }
+            }
+        }
+        let healths = self.healths(now);
+        let tasks: Vec<TaskHealth> = healths.into_iter().flat_map(|health| health.tasks).collect();
+        for (name, state) in &mut self.tasks {
+            let of = tasks
+                .iter()
+                .filter(|task| task.last.host == self.host && task.last.task == state.what && task.last.name == *name);
+            // A repository that lags behind has older ones.
+            state.known = of.max_by_key(|task| task.last.ended).cloned();
+            let success = state.known.as_ref().and_then(|known| known.last_success);
+            state.last_success = state.last_success.max(success);
+        }
+    }
+
     /// Days are those of this zone.
     pub(super) fn zone(&self) -> TimeZone {
         self.zone.clone().unwrap_or_else(TimeZone::system)
-    }
-
-    fn task_metrics(&self, text: &mut Text) {
-        let labels =
-            |name: &String, task: &TaskState| vec![("job", name.clone()), ("what", task.what.word().to_owned())];
-        let mut family = |name: &str, kind, help: &str, value: &dyn Fn(&TaskState) -> Option<f64>| {
-            let samples = self
-                .tasks
-                .iter()
-                .filter_map(|(job, task)| Some((labels(job, task), value(task)?)));
-            text.family(name, kind, help, samples);
-        };
-        let gauge = Kind::Gauge;
-        family(
-            "wirevault_last_success_timestamp_seconds",
-            gauge,
-            "End of the last run that was well.",
-            &|t| t.last_success.map(seconds),
-        );
-        family(
-            "wirevault_last_run_timestamp_seconds",
-            gauge,
-            "End of the last run of this process.",
-            &|t| t.last.as_ref().map(|last| seconds(last.ended)),
-        );
-        family(
-            "wirevault_last_run_success",
-            gauge,
-            "Whether the last run was well: 1, or 0.",
-            &|t| {
-                t.last
-                    .as_ref()
-                    .map(|last| f64::from(u8::from(last.status == Status::Done)))
-            },
-        );
-        family(
-            "wirevault_last_run_duration_seconds",
-            gauge,
-            "Duration of the last run.",
-            &|t| t.last.as_ref().map(|last| last.seconds),
-        );
-        family(
-            "wirevault_next_run_timestamp_seconds",
-            gauge,
-            "When it runs next.",
-            &|t| t.next.map(seconds),
-        );
-        family("wirevault_running", gauge, "Whether it runs now.", &|t| {
-            Some(f64::from(u8::from(t.running_since.is_some())))
-        });
-        family(
-            "wirevault_failures_in_a_row",
-            gauge,
-            "Runs since the last one that was well.",
-            &|t| Some(f64::from(t.failures)),
-        );
-        family(
-            "wirevault_missed_runs_total",
-            Kind::Counter,
-            "Times that passed without a run.",
-            &|t| Some(number(t.missed)),
-        );
-        let runs = self.tasks.iter().flat_map(|(job, task)| {
-            ["done", "partial", "failed"]
-                .into_iter()
-                .zip(task.runs)
-                .map(move |(status, count)| {
-                    let mut labels = labels(job, task);
-                    labels.push(("status", status.to_owned()));
-                    (labels, number(count))
-                })
-        });
-        text.family(
-            "wirevault_runs_total",
-            Kind::Counter,
-            "Runs of this process by outcome.",
-            runs,
-        );
-    }
-
-    fn snapshot_metrics(&self, text: &mut Text, now: Timestamp) {
-        let mut groups: BTreeMap<(&str, &str, &str), Vec<&Line>> = BTreeMap::new();
-        for line in &self.snapshots {
-            let key = (
-                line.repository.as_str(),
-                line.facts.host.as_str(),
-                line.facts.job.as_str(),
-            );
-            groups.entry(key).or_default().push(line);
-        }
-        let mut family = |name: &str, help: &str, value: &dyn Fn(&[&Line]) -> Option<f64>| {
-            let samples = groups.iter().filter_map(|((repository, host, job), lines)| {
-                let labels = vec![
-                    ("repository", (*repository).to_owned()),
-                    ("host", (*host).to_owned()),
-                    ("job", (*job).to_owned()),
-                ];
-                Some((labels, value(lines)?))
-            });
-            text.family(name, Kind::Gauge, help, samples);
-        };
-        let newest = |lines: &[&Line]| {
-            lines
-                .iter()
-                .rev()
-                .find(|line| line.facts.is_complete())
-                .map(|line| (*line).clone())
-        };
-        family("wirevault_snapshots", "Snapshots in the repository.", &|lines| {
-            Some(number(u64::try_from(lines.len()).unwrap_or(u64::MAX)))
-        });
-        family("wirevault_stored_bytes", "Stored bytes of all snapshots.", &|lines| {
-            Some(number(lines.iter().map(|line| line.stored_bytes).sum()))
-        });
-        family(
-            "wirevault_newest_snapshot_timestamp_seconds",
-            "Start of the newest complete snapshot.",
-            &|lines| newest(lines).map(|line| seconds(line.facts.started)),
-        );
-        family(
-            "wirevault_newest_snapshot_age_seconds",
-            "Age of the newest complete snapshot.",
-            &|lines| newest(lines).map(|line| now.duration_since(line.facts.started).as_secs_f64()),
-        );
-        family(
-            "wirevault_newest_snapshot_stored_bytes",
-            "Stored bytes of the newest complete snapshot.",
-            &|lines| newest(lines).map(|line| number(line.stored_bytes)),
-        );
-        family(
-            "wirevault_newest_snapshot_raw_bytes",
-            "Bytes read for the newest complete snapshot.",
-            &|lines| newest(lines).map(|line| number(line.raw_bytes)),
-        );
-        family(
-            "wirevault_newest_snapshot_duration_seconds",
-            "Duration of the newest complete snapshot.",
-            &|lines| newest(lines).map(|line| line.finished.duration_since(line.facts.started).as_secs_f64()),
-        );
-        family(
-            "wirevault_verified_timestamp_seconds",
-            "When a snapshot was last proven undamaged.",
-            &|lines| {
-                let ours = |e: &&Evidence| lines.iter().any(|line| line.facts.id == e.snapshot) && is_well(e);
-                self.evidence
-                    .iter()
-                    .filter(ours)
-                    .map(|e| seconds(e.time))
-                    .reduce(f64::max)
-            },
-        );
     }
 }
 
@@ -381,24 +247,50 @@ pub(super) fn is_well(evidence: &Evidence) -> bool {
     empty("damage") && empty("refused")
 }
 
-fn seconds(time: Timestamp) -> f64 {
-    time.as_duration().as_secs_f64()
-}
-
-/// As Prometheus has numbers: exact up to 2^53.
-#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a sample is a double")]
-fn number(value: u64) -> f64 {
-    value as f64
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::repository::RunOutcome;
+
+    /// A board of one repository, without jobs.
+    pub(in crate::commands::run) fn board() -> Board {
+        let board = Board::default();
+        "web1".clone_into(&mut board.lock().host);
+        board.learn([("near".to_owned(), Facts::default())].into(), Timestamp::UNIX_EPOCH);
+        board
+    }
+
+    pub(in crate::commands::run) fn record(outcome: RunOutcome, error: Option<&str>, ended: Timestamp) -> RunRecord {
+        RunRecord {
+            format: 1,
+            host: "web1".into(),
+            task: What::Backup,
+            name: "full".into(),
+            started: Timestamp::UNIX_EPOCH,
+            ended,
+            outcome,
+            error: error.map(str::to_owned),
+            hint: None,
+            log: vec![],
+            snapshots: vec![],
+            sources: vec![],
+            schedule: None,
+            program: "test".into(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_claimed_before_the_first_look() {
+        let board = Board::default();
+        let (verdict, complaints) = board.verdict(Timestamp::UNIX_EPOCH);
+        assert_eq!((verdict, complaints.len()), (Verdict::Unknown, 1));
+        assert!(board.metrics(Timestamp::UNIX_EPOCH).contains("wirevault_ok 0\n"));
+    }
 
     #[test]
     fn a_failure_is_a_complaint_until_a_run_is_well() {
-        let board = Board::default();
-        let now = Timestamp::UNIX_EPOCH;
+        let board = board();
+        let at = |second| Timestamp::from_second(second).unwrap_or_default();
         let ended = |status| Event::Ended {
             what: What::Backup,
             job: "full".into(),
@@ -409,24 +301,26 @@ mod tests {
             next: None,
             repeats: false,
         };
-        board.observe(&ended(Status::Failed), now);
-        assert_eq!(board.complaints(now).len(), 1);
+        board.observe(&ended(Status::Failed), at(2));
+        board.keep(record(RunOutcome::Failed, None, at(2)), at(2));
+        assert_eq!(board.verdict(at(2)).1, ["job full: the last run failed"]);
         assert!(
             board
-                .metrics(now)
+                .metrics(at(2))
                 .contains("wirevault_failures_in_a_row{job=\"full\",what=\"backup\"} 1\n")
         );
-        board.observe(&ended(Status::Done), now);
-        assert_eq!(board.complaints(now).len(), 0);
-        let text = board.metrics(now);
-        assert!(
-            text.contains("wirevault_runs_total{job=\"full\",what=\"backup\",status=\"failed\"} 1\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("wirevault_last_run_duration_seconds{job=\"full\",what=\"backup\"} 2.5\n"),
-            "{text}"
-        );
+        board.observe(&ended(Status::Done), at(4));
+        board.keep(record(RunOutcome::Done, None, at(4)), at(4));
+        assert_eq!(board.verdict(at(4)), (Verdict::Ok, vec![]));
+        let text = board.metrics(at(4));
+        for line in [
+            "wirevault_ok 1",
+            "wirevault_runs_total{job=\"full\",what=\"backup\",status=\"failed\"} 1",
+            "wirevault_last_run_duration_seconds{job=\"full\",what=\"backup\"} 4",
+            "wirevault_last_success_timestamp_seconds{job=\"full\",what=\"backup\"} 4",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{text}");
+        }
         assert!(!text.contains("next_run"), "{text}");
     }
 }

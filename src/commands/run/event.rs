@@ -7,33 +7,8 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::commands::Status;
+pub use crate::repository::TaskKind as What;
 use crate::schedule::Why;
-
-/// What the scheduler runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum What {
-    /// A backup.
-    Backup,
-    /// A copy into a repository that was left behind.
-    Copy,
-    /// A verification.
-    Drill,
-    /// A rule for local files.
-    Cleanup,
-}
-
-impl What {
-    /// Returns the word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Copy => "copy",
-            Self::Drill => "drill",
-            Self::Cleanup => "cleanup",
-        }
-    }
-}
 
 /// Something that happened.
 #[derive(Debug, Clone, serde::Serialize)]

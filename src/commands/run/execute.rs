@@ -10,6 +10,7 @@ use crate::cli::args;
 use crate::commands::{Session, Status, backup, cleanup, copy, open, verify};
 use crate::config::{Config, DrillConfig, format_duration};
 use crate::error::{Error, ErrorKind, Result};
+use crate::repository::SnapshotId;
 use crate::schedule::Why;
 
 /// How a run ended, and what it has to say besides.
@@ -19,6 +20,8 @@ pub(super) struct Done {
     /// What was not well, for a run that ended all the same.
     pub(super) complaint: Option<String>,
     pub(super) events: Vec<Event>,
+    /// Snapshots that a backup made, or found to be up to date.
+    pub(super) snapshots: Vec<SnapshotId>,
     /// Whether there is more to do at once.
     pub(super) more: bool,
 }
@@ -29,6 +32,7 @@ impl Done {
             status,
             complaint,
             events,
+            snapshots: Vec::new(),
             more: false,
         }
     }
@@ -141,18 +145,23 @@ async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done
         dry_run: false,
         parallel: args::DEFAULT_PARALLEL,
         level: None,
+        scheduled: true,
     };
     let report = Box::pin(backup::run(session, &options)).await?;
-    let status = report.status();
-    let complaint = (status != Status::Done)
-        .then(|| complaint(&report.document()))
-        .flatten();
-    let unchanged = report.document().get("unchanged").and_then(serde_json::Value::as_bool);
+    let (status, document) = (report.status(), report.document());
+    let lost = || "data that was there is not in the snapshot; `wirevault show` names the notes".to_owned();
+    let complaint = (status != Status::Done).then(|| complaint(&document).unwrap_or_else(lost));
+    let unchanged = document.get("unchanged").and_then(serde_json::Value::as_bool);
     let events = match unchanged {
         Some(true) => vec![Event::Unchanged { job: name.to_owned() }],
         _ => vec![],
     };
-    Ok(Done::new(status, complaint, events))
+    let mut done = Done::new(status, complaint, events);
+    let made = document.get("snapshots").and_then(serde_json::Value::as_array);
+    let id = |snapshot: &serde_json::Value| snapshot.get("id")?.as_str()?.parse().ok();
+    done.snapshots = made.into_iter().flatten().filter_map(id).collect();
+    done.snapshots.dedup();
+    Ok(done)
 }
 
 /// Finds the first thing that was not well in what `backup` says of itself.
@@ -171,6 +180,8 @@ fn complaint(document: &serde_json::Value) -> Option<String> {
         let sources = snapshot.get("sources").and_then(serde_json::Value::as_array).cloned();
         sources.unwrap_or_default().into_iter()
     });
+    let is_optional = |source: &serde_json::Value| source.get("optional") == Some(&true.into());
+    let sources = sources.filter(|source| !is_optional(source));
     let failed = sources.filter_map(|source| source.get("error").and_then(|e| e.as_str()).map(str::to_owned));
     errors.chain(failed).next()
 }

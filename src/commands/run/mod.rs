@@ -13,9 +13,11 @@
 mod board;
 mod event;
 mod execute;
+mod figures;
+mod keeping;
 mod look;
 mod page;
-mod server;
+pub(super) mod server;
 mod task;
 mod tell;
 mod watch;
@@ -25,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -35,10 +37,12 @@ use task::{Task, Work};
 use tell::Teller;
 
 use crate::cli::args;
+use crate::commands::clock::now;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Report, Session, Status, clock, prune};
+use crate::commands::{Outcome, Report, Session, Status, clock, prune, records};
 use crate::config::Config;
 use crate::error::Result;
+use crate::repository::RunRecord;
 use crate::schedule::{Next, Why};
 
 /// The longest pause without a look at the clock.
@@ -56,7 +60,10 @@ const REACH: Duration = Duration::from_secs(10);
 
 /// Repositories are looked at for the status page at most, and at least, this often.
 const LOOK_AT_MOST: Duration = Duration::from_secs(10);
-const LOOK_AT_LEAST: Duration = Duration::from_secs(6 * 60 * 60);
+const LOOK_AT_LEAST: Duration = Duration::from_secs(30 * 60);
+
+/// One that could not be reached is looked for this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is told when it ends has so long to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -68,17 +75,6 @@ pub struct Surroundings<'a> {
     pub reload: &'a (dyn Fn() -> Result<Config> + Sync),
     /// Receives each event.
     pub tell: &'a (dyn Fn(&Event) + Sync),
-}
-
-/// Now, moved by `WIREVAULT_TEST_CLOCK_SECONDS`, or by what a file says at the moment, by which tests let days pass.
-fn now() -> Timestamp {
-    let moved = match std::env::var_os("WIREVAULT_TEST_CLOCK_FILE") {
-        Some(file) => std::fs::read_to_string(file).ok(),
-        None => std::env::var("WIREVAULT_TEST_CLOCK_SECONDS").ok(),
-    };
-    let moved = moved.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let now = Timestamp::now();
-    now.checked_add(SignedDuration::from_secs(moved)).unwrap_or(now)
 }
 
 /// Runs jobs until a signal ends it, or prints when each would run.
@@ -97,6 +93,12 @@ pub async fn run(session: &Session, options: &args::Run, surroundings: Surroundi
     for planned in scheduler.planned() {
         scheduler.tell(&planned);
     }
+    for repository in &scheduler.config.repositories {
+        records::bury(session, repository);
+    }
+    // What is stored is known before the first run, which may take hours.
+    scheduler.look_now().await;
+    scheduler.teller.remember(&scheduler.board.lock().facts);
     notify(sd_notify::NotifyState::Ready);
     scheduler.work(&mut hangup).await;
     notify(sd_notify::NotifyState::Stopping);
@@ -296,18 +298,31 @@ impl<'a> Scheduler<'a> {
         };
         // Whether a repository lacks something is asked far more often than it is so.
         let silent = matches!(work, Work::Copy { .. });
+        let log_from = Timestamp::now();
         if !silent {
             self.tell(&begun);
             self.teller.begun(&self.config, &name, &next, started);
         }
+        let repositories = self.repositories(&name, &work);
+        let begun_here = if silent {
+            records::Begun::default()
+        } else {
+            let mut killed = self.record(work.what(), &name, started);
+            killed.error = Some("the process ended in the middle of the run".to_owned());
+            records::begin(self.session, &repositories, &killed)
+        };
         let result = execute::execute(self.session, &self.config, &name, &work, next.why).await;
-        let more = result.as_ref().is_ok_and(|done| done.more);
-        let (status, error, hint, events) = match result {
-            Ok(done) => (done.status, done.complaint, None, done.events),
+        let (more, seconds) = (
+            result.as_ref().is_ok_and(|done| done.more),
+            clock.elapsed().as_secs_f64(),
+        );
+        let (status, error, hint, events, snapshots) = match result {
+            Ok(done) => (done.status, done.complaint, None, done.events, done.snapshots),
             Err(error) => (
                 Status::Failed,
                 Some(error.chain()),
                 error.hint().map(str::to_owned),
+                vec![],
                 vec![],
             ),
         };
@@ -328,12 +343,25 @@ impl<'a> Scheduler<'a> {
         if status != Status::Done && matches!(work, Work::Backup { .. }) {
             self.is_behind(&name);
         }
+        // Ended by us: that is nobody's failure.
+        if !self.session.cancel.is_cancelled() {
+            let record = RunRecord {
+                outcome: status.into(),
+                error: error.clone(),
+                hint: hint.clone(),
+                log: crate::report::tail::since(log_from),
+                snapshots,
+                ..self.record(work.what(), &name, started)
+            };
+            self.keep(&repositories, record).await;
+        }
+        drop(begun_here);
         let following = self.tasks.get(at).and_then(|task| task.next(now()));
         let ended = Event::Ended {
             what: work.what(),
             job: name.clone(),
             status,
-            seconds: clock.elapsed().as_secs_f64(),
+            seconds,
             error,
             hint,
             // What is due as soon as there is time has no time of its own.
@@ -345,7 +373,6 @@ impl<'a> Scheduler<'a> {
         if !self.session.cancel.is_cancelled() {
             self.teller.ended(&self.config, &ended, now());
         }
-        self.news |= page::is_news(&ended);
         if ran && matches!(work, Work::Backup { .. }) {
             self.prune(&name).await;
         }
@@ -364,14 +391,23 @@ impl<'a> Scheduler<'a> {
     /// Looks at the repositories for the status page, when something happened or it was long ago.
     async fn look(&mut self) -> bool {
         let ago = self.looked.map(|at| at.elapsed());
-        let least = if self.news { LOOK_AT_MOST } else { LOOK_AT_LEAST };
+        let least = match self.news {
+            true => LOOK_AT_MOST,
+            false if self.board.misses_a_repository() => LOOK_AGAIN,
+            false => LOOK_AT_LEAST,
+        };
         if ago.is_some_and(|ago| ago < least) {
             return false;
         }
-        let session = with_config(self.session, &self.config);
-        look::look(&session, &self.board, now()).await;
-        (self.looked, self.news) = (Some(Instant::now()), false);
+        self.look_now().await;
         true
+    }
+
+    async fn look_now(&mut self) {
+        let session = with_config(self.session, &self.config);
+        self.board.lock().configuration = server::fingerprint(&self.config);
+        look::look(&session, &self.board, self.drills_only, now()).await;
+        (self.looked, self.news) = (Some(Instant::now()), false);
     }
 
     /// Applies the keep rules of a job whose turn it is.

@@ -4,16 +4,18 @@
 //! text that comes from outside (names, errors, reasons) is escaped.
 
 mod plot;
+mod sources;
 
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::board::{Board, Last, Line, State, TaskState, is_well};
-use super::{Event, What};
-use crate::commands::Status;
+use super::What;
+use super::board::{Board, Line, State, TaskState, is_well};
 use crate::config::format_bytes;
+use crate::health::State as Verdict;
+use crate::repository::{RunOutcome, RunRecord};
 use crate::retention::decide;
 
 /// Days of the calendar.
@@ -42,11 +44,12 @@ summary{cursor:pointer}code{font-size:.85rem}.said td{white-space:normal;border-
 
 /// Renders the page.
 pub(super) fn render(board: &Board, now: Timestamp) -> String {
-    let complaints = board.complaints(now);
+    let (verdict, complaints) = board.verdict(now);
     let state = board.lock();
     let zone = state.zone();
-    let mut html = head(&state, &complaints, now, &zone);
+    let mut html = head(&state, verdict, &complaints, now, &zone);
     html.push_str(&tasks(&state, now, &zone));
+    html.push_str(&sources::table(&state, now, &zone));
     html.push_str(&calendar(&state, now, &zone));
     html.push_str(&plots(&state, &zone));
     html.push_str(&retention(&state, now, &zone));
@@ -97,28 +100,25 @@ fn short(span: SignedDuration) -> String {
     }
 }
 
-fn head(state: &State, complaints: &[String], now: Timestamp, zone: &TimeZone) -> String {
-    let verdict = if complaints.is_empty() {
-        "<p class=\"state good\">All is well.</p>".to_owned()
+fn head(state: &State, verdict: Verdict, complaints: &[String], now: Timestamp, zone: &TimeZone) -> String {
+    let words = verdict.verdict();
+    let verdict = if verdict.is_ok() {
+        format!("<p class=\"state good\">{words}</p>")
     } else {
         let items: Vec<String> = complaints
             .iter()
             .map(|text| format!("<li>{}</li>", escape(text)))
             .collect();
         let items = items.concat();
-        format!("<div class=\"state bad\">Not all is well.<ul>{items}</ul></div>")
+        format!("<div class=\"state bad\">{words}<ul>{items}</ul></div>")
     };
-    let mut notes = String::new();
-    if let Some(error) = &state.survey_error {
-        notes = format!("<p class=\"warn\">A repository did not answer: {}</p>", escape(error));
-    }
     let seen = state
         .surveyed
         .map_or_else(|| "not yet".to_owned(), |time| distance(time, now));
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>wirevault on {host}</title><style>{STYLE}</style></head><body><main><h1>wirevault on {host}</h1>\
-         <p class=\"dim\">{time} {zone} · version {version} · repositories looked at {seen}</p>{verdict}{notes}",
+         <p class=\"dim\">{time} {zone} · version {version} · repositories looked at {seen}</p>{verdict}",
         host = escape(&state.host),
         time = local(now, zone),
         zone = escape(zone.iana_name().unwrap_or("UTC")),
@@ -146,7 +146,7 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
             .iter()
             .filter(|line| task.what == What::Backup && line.facts.job == name)
     };
-    let (status, class) = match (&task.running_since, &task.last) {
+    let (status, class) = match (&task.running_since, task.last()) {
         (Some(since), _) => (format!("running for {}", short(now.duration_since(*since))), "warn"),
         (None, None) => ("no run yet".to_owned(), "dim"),
         (None, Some(last)) => ended(last, now),
@@ -171,11 +171,7 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
         What::Backup => (snapshots().count().to_string(), all),
         What::Copy | What::Drill | What::Cleanup => (String::new(), String::new()),
     };
-    let said = task
-        .last
-        .as_ref()
-        .and_then(|last| last.error.as_deref())
-        .unwrap_or_default();
+    let said = task.last().and_then(|last| last.error.as_deref()).unwrap_or_default();
     let (more, said) = match said {
         "" => ("", String::new()),
         said => {
@@ -202,14 +198,14 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
     )
 }
 
-fn ended(last: &Last, now: Timestamp) -> (String, &'static str) {
-    let (word, class) = match last.status {
-        Status::Done => ("well", "good"),
-        Status::Partial => ("partly failed", "warn"),
-        Status::Failed => ("failed", "bad"),
+fn ended(last: &RunRecord, now: Timestamp) -> (String, &'static str) {
+    let (word, class) = match last.outcome {
+        RunOutcome::Done => ("done", "good"),
+        RunOutcome::Partial => ("incomplete", "warn"),
+        RunOutcome::Failed => ("failed", "bad"),
     };
     (
-        format!("{word}, {:.1} s, {}", last.seconds, distance(last.ended, now)),
+        format!("{word}, {:.1} s, {}", last.seconds(), distance(last.ended, now)),
         class,
     )
 }
@@ -402,34 +398,20 @@ fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
     format!("<section><h2>What was proven</h2>{body}</section>")
 }
 
-/// Whether an event changes what the page shows of the repositories.
-pub(super) fn is_news(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::Ended { .. } | Event::Pruned { .. } | Event::Reloaded { .. }
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_comes_from_outside_is_escaped() {
-        let board = Board::default();
+        let board = super::super::board::tests::board();
         let now = Timestamp::UNIX_EPOCH;
-        let event = Event::Ended {
-            what: What::Backup,
-            job: "full".into(),
-            status: Status::Failed,
-            seconds: 1.0,
-            error: Some("<script>alert('x')</script>".into()),
-            hint: None,
-            next: None,
-            repeats: false,
-        };
-        board.observe(&event, now);
+        board.lock().task("full", What::Backup);
+        let mut record =
+            super::super::board::tests::record(RunOutcome::Failed, Some("<script>alert('x')</script>"), now);
+        record.host = "<host>".into();
         board.lock().host = "<host>".into();
+        board.keep(record, now);
         let page = render(&board, now);
         assert!(
             page.contains("&lt;script&gt;alert(&#39;x&#39;)") && page.contains("on &lt;host&gt;"),

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::board::Board;
 use super::page;
-use crate::config::Secret;
+use crate::config::{Config, Secret};
 use crate::error::{Context, Error, Result};
 use crate::metrics;
 
@@ -45,6 +45,31 @@ pub(super) struct Server {
     /// Where it listens.
     pub(super) address: SocketAddr,
     _accepting: AbortOnDropHandle<()>,
+}
+
+/// What `/health` answers.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(in crate::commands) struct Answer {
+    /// `ok` or `failing`.
+    pub(in crate::commands) status: String,
+    /// What is not well, for those who may know.
+    #[serde(default)]
+    pub(in crate::commands) complaints: Vec<String>,
+    /// Which configuration it is about; see [`fingerprint`].
+    #[serde(default)]
+    pub(in crate::commands) configuration: String,
+}
+
+/// Tells configurations apart, and nothing else of them: `health` asks whether the process that answers has its own.
+pub(in crate::commands) fn fingerprint(config: &Config) -> String {
+    let repositories = config.repositories.iter().map(|one| one.url.as_str());
+    let jobs = config.jobs.iter().map(|one| one.name.as_str());
+    let text: Vec<&str> = [config.origin.as_str()]
+        .into_iter()
+        .chain(repositories)
+        .chain(jobs)
+        .collect();
+    hex::encode(Sha256::digest(text.join("\n"))).chars().take(16).collect()
 }
 
 struct Shared {
@@ -156,16 +181,18 @@ impl Shared {
     }
 
     fn health(&self, known: bool, now: Timestamp) -> Response<Full<Bytes>> {
-        let complaints = self.board.complaints(now);
-        let (status, word) = if complaints.is_empty() {
-            (StatusCode::OK, "ok")
+        let (verdict, complaints) = self.board.verdict(now);
+        let status = if verdict.is_ok() {
+            StatusCode::OK
         } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "failing")
+            StatusCode::SERVICE_UNAVAILABLE
         };
-        let mut document = serde_json::json!({ "status": word });
-        if known {
-            document = serde_json::json!({ "status": word, "complaints": complaints });
-        }
+        let answer = Answer {
+            status: verdict.health_word().to_owned(),
+            complaints: if known { complaints } else { Vec::new() },
+            configuration: self.board.lock().configuration.clone(),
+        };
+        let document = serde_json::to_string(&answer).unwrap_or_default();
         said(status, "application/json", format!("{document}\n"))
     }
 
@@ -221,7 +248,7 @@ mod tests {
 
     fn shared(token: Option<&str>) -> Shared {
         Shared {
-            board: Arc::default(),
+            board: Arc::new(crate::commands::run::board::tests::board()),
             token: token.map(Secret::new),
             now: || Timestamp::UNIX_EPOCH,
         }

@@ -10,6 +10,7 @@ use super::watch::Watch;
 
 use crate::commands::backup::host_name;
 use crate::commands::run::What;
+use crate::commands::snapshots::gone;
 use crate::commands::{Session, open};
 use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig, RepositoryConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -225,13 +226,15 @@ fn well(last_start: Timestamp) -> History {
     }
 }
 
-/// Opens a repository; one that the first run will make is none yet.
+/// Opens a repository; one that the first run will make is none yet, but one that this process has seen is gone.
 pub(super) async fn if_there(session: &Session, store: crate::storage::SharedStore) -> Result<Option<Repository>> {
+    let location = store.location();
     match session.or_cancelled(Repository::open(store)).await {
         Ok(repository) => {
             session.seen.note(&repository.store().location());
             Ok(Some(repository))
         }
+        Err(error) if error.kind() == ErrorKind::NotFound && session.seen.knows(&location) => Err(gone(&location)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -1,5 +1,6 @@
 //! Tells channels and dead man's switches what became of a run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,9 @@ use super::Event;
 use crate::commands::Status;
 use crate::commands::backup::host_name;
 use crate::config::{Config, Occasion, Ping, Secret};
+use crate::health::Facts;
 use crate::notify::{Call, Delivery, Ending, Memory, Message, Sender};
+use crate::repository::{RunOutcome, RunRecord};
 use crate::schedule::Next;
 
 /// What was told, and the queue of what is to be told.
@@ -24,6 +27,22 @@ impl Teller {
         Self {
             memory: Memory::default(),
             sender: Some(Sender::start()),
+        }
+    }
+
+    /// Takes up what was told before this process, as the records say: a failure that was told is not told again the same day,
+    /// and its end is.
+    pub(super) fn remember(&mut self, facts: &BTreeMap<String, Facts>) {
+        let host = host_name();
+        let mut runs: Vec<&RunRecord> = facts.values().flat_map(|facts| &facts.runs).collect();
+        runs.retain(|run| run.host == host);
+        runs.sort_by_key(|run| run.ended);
+        for run in runs {
+            let ending = match run.outcome {
+                RunOutcome::Done => Ending::Well,
+                RunOutcome::Partial | RunOutcome::Failed => Ending::Failed,
+            };
+            let _ = self.memory.ended(&run.name, ending, run.ended);
         }
     }
 
