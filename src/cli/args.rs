@@ -129,6 +129,10 @@ pub struct Init {
     /// Store data as they are, readable by whoever reads the store (the only way in this version)
     #[arg(long)]
     pub no_encryption: bool,
+
+    /// Create nothing: take the repository that is there for the one that this host expects from now on
+    #[arg(long, conflicts_with = "no_encryption")]
+    pub adopt: bool,
 }
 
 /// Flags of `check`.
@@ -289,9 +293,9 @@ pub enum ContainersHow {
 }
 
 /// Flags of `recover`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault recover latest --from s3://bucket/app --dry-run\n  wirevault recover latest --from s3://bucket/app\n  wirevault recover latest --only config --only app\n  wirevault recover latest --containers manual --address app=postgres://app@10.0.0.7/app"
+    after_help = "Examples:\n  wirevault recover latest --from s3://bucket/app --accept-places --dry-run\n  wirevault recover latest --from s3://bucket/app --accept-places\n  wirevault recover latest --only config --only app\n  wirevault recover latest --containers manual --address app=postgres://app@10.0.0.7/app"
 )]
 pub struct Recover {
     /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
@@ -314,7 +318,11 @@ pub struct Recover {
     #[arg(long, value_enum, default_value_t = ContainersHow::Engine)]
     pub containers: ContainersHow,
 
-    /// Socket of the Docker engine [default: the snapshot's, or that of DOCKER_HOST]
+    /// Sources that no configuration here names go where the snapshot says they were; its sockets and health URLs are used
+    #[arg(long)]
+    pub accept_places: bool,
+
+    /// Socket of the Docker engine [default: the configuration's, or that of DOCKER_HOST]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,
 
@@ -326,7 +334,7 @@ pub struct Recover {
     #[arg(long, value_name = "SOURCE=URL", value_parser = pair)]
     pub address: Vec<(String, String)>,
 
-    /// A URL that answers when the application runs; the snapshot's own are waited for anyway
+    /// A URL that answers when the application runs; those of the configuration are waited for anyway
     #[arg(long, value_name = "URL")]
     pub health: Vec<String>,
 
@@ -350,7 +358,7 @@ fn named() -> impl clap::builder::TypedValueParser<Value = String> {
 }
 
 /// Flags of `restore`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(
     after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users\n  wirevault restore latest --source redis --into redis://cache2 --key 'session:*' --conflict skip"
 )]
@@ -363,10 +371,14 @@ pub struct Restore {
     #[arg(long, value_name = "NAME")]
     pub source: Vec<String>,
 
-    /// Database or server URL, file, or directory that takes every file tree and SQLite database [default: where it came
-    /// from]
+    /// Database or server URL, file, or directory that takes every file tree and SQLite database [default: where the
+    /// configuration has the source]
     #[arg(long, value_name = "URL or PATH")]
     pub into: Option<String>,
+
+    /// Sources that no configuration here names go where the snapshot says they were, with no password of this host
+    #[arg(long, conflicts_with = "into")]
+    pub into_original: bool,
 
     /// Replace what is there
     #[arg(long)]

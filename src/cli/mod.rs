@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Pipeline;
 use crate::cli::args::{Cli, Global, Verb};
+use crate::commands::local::LocalState;
 use crate::commands::session::Seen;
 use crate::commands::several::{self, Absent, each};
 use crate::commands::{self, Outcome, Session};
@@ -63,6 +64,9 @@ fn run(cli: &Cli) -> Result<u8> {
             cancel,
             spool_dir: spool_dir(&cli.global, &config),
             seen: Seen::default(),
+            state: LocalState::find(&commands::session::process_environment),
+            ask: output::asks(),
+            arguments: std::env::args().skip(1).collect(),
             config,
         };
         dispatch(&session, cli).await

@@ -1,7 +1,7 @@
 //! What people and programs read: one report on standard output, errors with a hint on standard error.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{BufRead, IsTerminal, Read, Write};
 
 use crate::cli::args::Global;
 use crate::commands::run::Event;
@@ -81,6 +81,22 @@ pub(super) fn print_progress(text: &str, global: &Global) {
     if !global.quiet {
         let _ = std::io::stderr().lock().write_all(plain(text).as_bytes());
     }
+}
+
+/// Returns how a person is asked, where standard input and standard error are a terminal.
+pub(super) fn asks() -> Option<fn(&str) -> bool> {
+    let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let ask: fn(&str) -> bool = ask;
+    terminal.then_some(ask)
+}
+
+/// Asks a question; anything but a yes is a no.
+fn ask(question: &str) -> bool {
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "{question} [y/N] ").and_then(|()| err.flush());
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().take(64).read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
 /// Prints the chain of an error once, with the innermost hint; as a JSON document too if one was asked for.

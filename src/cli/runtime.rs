@@ -6,7 +6,8 @@ use std::path::Path;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -67,7 +68,11 @@ pub(super) fn start_log(verbose: u8, quiet: bool) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(verbose > 1);
     let _ = tracing_subscriber::registry()
-        .with(printed.with_filter(filter))
+        .with(
+            printed
+                .with_filter(filter)
+                .with_filter(filter_fn(|meta| may_log(meta.target(), *meta.level()))),
+        )
         .with(Tail.with_filter(LevelFilter::WARN))
         .try_init();
 }
@@ -129,6 +134,12 @@ impl tracing::field::Visit for Message {
     }
 }
 
+/// Libraries write requests with their keys, and statements with their values, at their finer levels: whatever RUST_LOG
+/// says, those stay out of the log.
+fn may_log(target: &str, level: Level) -> bool {
+    target == "wirevault" || target.starts_with("wirevault::") || level <= Level::INFO
+}
+
 /// Returns the memory limit of the container in bytes, if there is one (cgroup v2, then v1).
 pub(super) fn cgroup_limit() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -169,6 +180,12 @@ fn smallest_limit(root: &Path, own: &str) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn libraries_log_no_more_than_what_they_tell() {
+        assert!(may_log("wirevault::storage", Level::TRACE) && may_log("aws_smithy_runtime", Level::INFO));
+        assert!(!may_log("aws_smithy_runtime::client", Level::DEBUG) && !may_log("wirevaultx", Level::DEBUG));
+    }
 
     #[test]
     fn the_smallest_limit_of_all_groups_counts() {

@@ -14,7 +14,7 @@ use crate::commands::said::said;
 use crate::commands::session::cancelled;
 use crate::commands::targets::{self, Target, Way};
 use crate::commands::{Outcome, Session, Status, clock, cluster, emptied, hooks, open, records, show};
-use crate::config::{ADHOC_JOB, Plan, SourceConfig, SourceKind};
+use crate::config::{ADHOC_JOB, Plan, RedisSource, SourceConfig, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
 use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, RunOptions, SnapshotId, document, layout};
@@ -269,8 +269,12 @@ fn run_options() -> RunOptions {
 }
 
 /// Takes a snapshot of a server that is about to be emptied, under the job `pre-restore`.
-pub(super) async fn safety_snapshot(session: &Session, url: &str) -> Result<Manifest> {
-    let mut plan = crate::config::plan_for_urls(&[url.to_owned()], session.repository_config()?)?;
+pub(super) async fn safety_snapshot(session: &Session, server: &RedisSource) -> Result<Manifest> {
+    let mut plan = crate::config::plan_for_urls(std::slice::from_ref(&server.url), session.repository_config()?)?;
+    // With the password that the restore has for it, and with none where it has none.
+    for source in &mut plan.sources {
+        source.kind = SourceKind::Redis(server.clone());
+    }
     PRE_RESTORE_JOB.clone_into(&mut plan.job);
     let options = args::Backup {
         if_changed: false,
@@ -298,6 +302,13 @@ async fn run_plans(session: &Session, options: &args::Backup, plans: &[Plan]) ->
     let id = SnapshotId::unique(Timestamp::now(), &first.job);
     let (targets, failed) = targets::prepare(session, plans, &id, &host, &times).await;
     let failed = failed.into_iter().map(|(at, error)| (at, Err(error)));
+    // What only a manifest named does not become the word of this host by being backed up.
+    let foreign = |source: &SourceConfig| matches!(&source.kind, SourceKind::Redis(redis) if redis.foreign);
+    if matches!(first.job.as_str(), ADHOC_JOB | PRE_RESTORE_JOB) && !first.sources.iter().any(foreign) {
+        for target in &targets {
+            session.state.remember_sources(target.repository.id(), &first.sources);
+        }
+    }
     let ended = read_and_commit(session, options, targets, sources, (id, host)).await;
     for (at, result) in failed.chain(ended) {
         if let Some(place) = results.get_mut(at) {
@@ -475,7 +486,7 @@ async fn manifest(target: &Target<'_>, facts: &Facts) -> Result<Manifest> {
     let (repository, job) = (&target.repository, &target.plan.job);
     Ok(Manifest {
         format: document::FORMAT,
-        repository: repository.id().to_owned(),
+        repository: target.repository_id().await?,
         id: facts.id.clone(),
         previous: repository.previous(&facts.host, job).await.unwrap_or_default(),
         host: facts.host.clone(),

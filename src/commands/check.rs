@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Session, Status, cluster, open, probe};
+use crate::commands::{Outcome, Session, Status, cluster, meant, open, probe};
 use crate::config::{Plan, format_bytes};
 use crate::error::{Error, ErrorKind};
 use crate::memory::MemoryPlan;
@@ -64,6 +64,10 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
             findings.extend(check_chain(session, &repository).await);
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Nothing is probed there: it may be the mount point of a disk that is not mounted.
+            if let Some(gone) = meant::gone(session, &plan.repository) {
+                return vec![failed(&gone)];
+            }
             findings.push(info("holds no repository yet; the first backup creates it"));
         }
         Err(error) => findings.push(failed(&error)),

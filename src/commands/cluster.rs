@@ -58,14 +58,7 @@ async fn members(source: &SourceConfig, names: &mut HashSet<String>) -> Result<O
     }
     let mut members = Vec::new();
     for database in found.names {
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        };
-        let base = format!("{}.{}", source.name, database.chars().map(plain).collect::<String>());
+        let base = format!("{}.{}", source.name, plain_name(&database));
         let mut name = base.clone();
         let mut number = 2;
         while !names.insert(name.clone()) {
@@ -82,6 +75,18 @@ async fn members(source: &SourceConfig, names: &mut HashSet<String>) -> Result<O
         });
     }
     Ok(Some(members))
+}
+
+/// Returns the name of a database as it stands in the name of its source.
+pub(super) fn plain_name(database: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    database.chars().map(plain).collect()
 }
 
 /// Returns whether a PostgreSQL URL says which database.

@@ -12,9 +12,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::cli::args;
+use crate::commands::meant::{self, Intent};
 use crate::commands::said::said;
-use crate::commands::snapshots::open_or_init;
-use crate::commands::{Outcome, Session, Status, open, thaw};
+use crate::commands::{Outcome, Session, Status, thaw};
 use crate::config::{self, Environment, RepositoryConfig, format_bytes};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, Previous, Repository, Run, RunOptions, SnapshotId, layout};
@@ -145,12 +145,16 @@ async fn within<T>(open: impl Future<Output = Result<T>>) -> Result<T> {
 
 async fn side(session: &Session, config: RepositoryConfig, create: bool) -> Result<std::sync::Arc<Side>> {
     let act = || format!("open repository \"{}\"", config.url);
-    let store = open::store(&config, &session.cancel).await.with_context(act)?;
-    let repository = if create {
-        open_or_init(session, store).await.with_context(act)?.0
-    } else {
-        session.or_cancelled(Repository::open(store)).await.with_context(act)?
+    // A repository that no configuration names may be a mistyped one.
+    let configured = session.config.repositories.iter().any(|one| one.url == config.url);
+    let repository = match (create, configured) {
+        (true, true) => meant::open_or_create(session, &config)
+            .await
+            .map(|(repository, _)| repository),
+        (true, false) => meant::open(session, &config, Intent::Write).await,
+        (false, _) => meant::open(session, &config, Intent::Read).await,
     };
+    let repository = repository.with_context(act)?;
     Ok(std::sync::Arc::new(Side { config, repository }))
 }
 

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::cli::args;
-use crate::commands::cluster;
+use crate::commands::places::{self, Place, Resolver};
 use crate::commands::snapshots::source_named;
-use crate::commands::volumes::{self, VolumesTarget};
+use crate::commands::volumes::VolumesTarget;
+use crate::commands::{Session, cluster};
+use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 
@@ -16,8 +16,8 @@ use crate::repository::{Manifest, ManifestSource};
 pub(super) enum Target {
     Tree(PathBuf),
     File(PathBuf),
-    Database(String),
-    Redis(String),
+    Database(PostgresSource),
+    Redis(RedisSource),
     RdbFile(PathBuf),
     Volumes(VolumesTarget),
 }
@@ -71,10 +71,102 @@ pub(super) fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Res
     Ok(selected)
 }
 
+/// Where one source goes, and what is known of it here.
+#[derive(Debug, Clone)]
+pub(super) struct Destination<'a> {
+    pub(super) source: &'a ManifestSource,
+    pub(super) target: Target,
+    /// How volumes are handled: by the word of this host.
+    pub(super) docker: DockerSource,
+    /// Of a single file, the pattern that means it alone.
+    pub(super) only: Vec<String>,
+}
+
+impl<'a> Destination<'a> {
+    /// A source that goes to a place which the caller has found.
+    pub(super) fn given(source: &'a ManifestSource, target: Target) -> Self {
+        Self {
+            source,
+            target,
+            docker: DockerSource::default(),
+            only: vec![],
+        }
+    }
+}
+
+/// Decides where each source goes: by `--into`, else back to where it belongs by the word of this host. What only the
+/// manifest says is followed if the operator says so.
+pub(super) fn destinations<'a>(
+    session: &Session,
+    manifest: &'a Manifest,
+    selected: &[&'a ManifestSource],
+    options: &args::Restore,
+) -> Result<Vec<Destination<'a>>> {
+    let mut resolver = Resolver {
+        session,
+        manifest,
+        accept: options.into_original,
+    };
+    let (mut found, unknown) = look(&resolver, selected, options)?;
+    if !unknown.is_empty() {
+        if !places::confirmed(session, manifest, &unknown) {
+            return Err(places::unknown(session, manifest, &unknown));
+        }
+        resolver.accept = true;
+        found = look(&resolver, selected, options)?.0;
+    }
+    Ok(found)
+}
+
+/// Returns the sources that have a place, and those that have none.
+fn look<'a>(
+    resolver: &Resolver<'_>,
+    selected: &[&'a ManifestSource],
+    options: &args::Restore,
+) -> Result<(Vec<Destination<'a>>, Vec<&'a ManifestSource>)> {
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for &source in selected {
+        let place = match &options.into {
+            // What is said here of the source is not asked for its place then.
+            Some(_) => resolver.place(source).unwrap_or_default(),
+            None => resolver.place(source)?,
+        };
+        let docker = places::docker(place.clone());
+        let only = match place.as_ref().map(|place| &place.kind) {
+            Some(SourceKind::Files(files)) if files.single_file && options.into.is_none() => files.include.clone(),
+            _ => vec![],
+        };
+        let target = match (source.kind.as_str(), options.into.is_some() || place.is_some()) {
+            (_, false) => None,
+            ("docker", true) => Some(volumes_target(source, &docker, options, selected.len())?),
+            (_, true) => {
+                let planned = places::planned(resolver.manifest, source);
+                Some(target(
+                    resolver.session,
+                    source,
+                    (place, planned),
+                    options,
+                    selected.len(),
+                )?)
+            }
+        };
+        match target {
+            Some(target) => found.push(Destination {
+                source,
+                target,
+                docker,
+                only,
+            }),
+            None => unknown.push(source),
+        }
+    }
+    Ok((found, unknown))
+}
+
 /// Decides where volumes go: a directory takes each source under its name, unless it is the only one.
-pub(super) fn volumes_target(
-    manifest: &Manifest,
+fn volumes_target(
     source: &ManifestSource,
+    docker: &DockerSource,
     options: &args::Restore,
     selected: usize,
 ) -> Result<Target> {
@@ -87,18 +179,18 @@ pub(super) fn volumes_target(
         ))
         .with_hint("Volumes go into a directory, or into docker:, docker:NAME or docker:///path/docker.sock."));
     }
-    Ok(Target::Volumes(
-        match VolumesTarget::parse(into, &volumes::planned(manifest, source))? {
-            VolumesTarget::Directory(path) if selected > 1 => VolumesTarget::Directory(path.join(&source.name)),
-            target => target,
-        },
-    ))
+    Ok(Target::Volumes(match VolumesTarget::parse(into, docker)? {
+        VolumesTarget::Directory(path) if selected > 1 => VolumesTarget::Directory(path.join(&source.name)),
+        target => target,
+    }))
 }
 
-/// Decides where a source goes: by `--into`, else where it came from.
-pub(super) fn target(
+/// Decides where a source goes: by `--into`, else to its place. Below a directory, or on a server, it keeps the name it has
+/// at its place, or had where it came from.
+fn target(
+    session: &Session,
     source: &ManifestSource,
-    location: &str,
+    (place, planned): (Option<Place>, Option<SourceKind>),
     options: &args::Restore,
     selected: usize,
 ) -> Result<Target> {
@@ -112,91 +204,113 @@ pub(super) fn target(
              SQLite databases into a path.",
         )
     };
-    let is_server = |into: &&str| crate::config::is_redis_url(into);
-    match (source.kind.as_str(), options.into.as_deref()) {
-        ("redis", None) => return Ok(Target::Redis(location.to_owned())),
-        ("redis", Some(into)) if is_server(&into) && selected == 1 => return Ok(Target::Redis(into.to_owned())),
-        ("redis", Some(into)) if !is_server(&into) && !into.starts_with("postgres") => {
+    let Some(into) = options.into.as_deref() else {
+        return back(source, place);
+    };
+    let shown = crate::config::redact_url(into);
+    refuse_unknown_scheme(into)?;
+    let is_server = crate::config::is_redis_url(into);
+    let is_database = into.starts_with("postgres://") || into.starts_with("postgresql://");
+    let known_as = place.map(|place| place.kind).or(planned);
+    match source.kind.as_str() {
+        "redis" if is_server && selected == 1 => match places::given(session, into)? {
+            SourceKind::Redis(server) => Ok(Target::Redis(server)),
+            _ => Err(wrong(&format!("\"{shown}\""))),
+        },
+        "redis" if !is_server && !into.starts_with("postgres") => {
             let path = PathBuf::from(into.strip_prefix("file:").unwrap_or(into));
-            return Ok(Target::RdbFile(
+            Ok(Target::RdbFile(
                 if selected > 1 || path.is_dir() || into.ends_with('/') {
                     path.join(&source.name).join("dump.rdb")
                 } else {
                     path
                 },
-            ));
+            ))
         }
-        (kind, Some(into)) if kind == "redis" || is_server(&into) => {
-            return Err(wrong(&format!("\"{}\"", crate::config::redact_url(into))));
-        }
-        _ => {}
-    }
-    let into = options.into.as_deref();
-    let database = into.filter(|into| into.starts_with("postgres://") || into.starts_with("postgresql://"));
-    let path = into.map(|into| {
-        PathBuf::from(
-            into.strip_prefix("files:")
-                .or_else(|| into.strip_prefix("sqlite:"))
-                .unwrap_or(into),
-        )
-    });
-    match (source.kind.as_str(), into, database) {
-        ("postgres", None, _) => Ok(Target::Database(location.to_owned())),
-        // A whole server takes every database under its own name.
-        ("postgres", Some(_), Some(url)) if !cluster::names_database(url) => match cluster::database_of(location) {
-            Some(database) => Ok(Target::Database(cluster::with_database(url, &database))),
-            None => Ok(Target::Database(url.to_owned())),
-        },
-        ("postgres", Some(_), Some(url)) if selected == 1 => Ok(Target::Database(url.to_owned())),
-        ("postgres", Some(into), Some(_)) => Err(wrong(&format!(
-            "\"{}\" together with others",
-            crate::config::redact_url(into)
-        ))),
-        ("postgres", Some(into), None) => Err(wrong(&format!("\"{into}\""))),
-        (_, Some(into), Some(_)) => Err(wrong(&format!("\"{}\"", crate::config::redact_url(into)))),
-        ("files", _, None) => Ok(Target::Tree(match path {
-            // A directory takes every source under its name; one tree alone may go into the directory itself.
-            Some(path) if selected > 1 => path.join(&source.name),
-            Some(path) => path,
-            None => PathBuf::from(location),
-        })),
-        ("sqlite", _, None) => Ok(Target::File(match path {
-            Some(path) if selected > 1 || path.is_dir() || into.is_some_and(|into| into.ends_with('/')) => {
-                path.join(&source.name).join(file_name(location))
+        "postgres" if is_database => {
+            // A whole server takes every database under its own name.
+            let name = match &known_as {
+                Some(SourceKind::Postgres(known)) if !cluster::names_database(into) => cluster::database_of(&known.url),
+                _ => None,
+            };
+            let url = match (name, cluster::names_database(into)) {
+                (Some(name), _) => cluster::with_database(into, &name),
+                (None, true) if selected > 1 => return Err(wrong(&format!("\"{shown}\" together with others"))),
+                (None, _) => into.to_owned(),
+            };
+            match places::given(session, &url)? {
+                SourceKind::Postgres(server) => Ok(Target::Database(server)),
+                _ => Err(wrong(&format!("\"{shown}\""))),
             }
-            Some(path) => path,
-            None => PathBuf::from(location),
-        })),
-        (kind, _, _) => Err(Error::unsupported(format!(
+        }
+        _ if is_server || is_database => Err(wrong(&format!("\"{shown}\""))),
+        "files" | "sqlite" => {
+            let path = into.strip_prefix("files:").or_else(|| into.strip_prefix("sqlite:"));
+            let path = PathBuf::from(path.unwrap_or(into));
+            if source.kind == "files" {
+                // A directory takes every source under its name; one tree alone may go into the directory itself.
+                let path = if selected > 1 { path.join(&source.name) } else { path };
+                return Ok(Target::Tree(path));
+            }
+            let below = selected > 1 || path.is_dir() || into.ends_with('/');
+            let name = match &known_as {
+                Some(SourceKind::Sqlite(known)) => file_name(&known.path),
+                _ => file_name(Path::new("")),
+            };
+            Ok(Target::File(if below {
+                path.join(&source.name).join(name)
+            } else {
+                path
+            }))
+        }
+        "postgres" | "redis" => Err(wrong(&format!("\"{shown}\""))),
+        kind => Err(Error::unsupported(format!(
             "this version cannot restore sources of kind \"{kind}\""
         ))),
     }
 }
 
-/// Where a source came from, by the plan that made the snapshot.
-pub(super) fn location(manifest: &Manifest, source: &ManifestSource) -> Result<String> {
-    let plans = manifest.plan.get("sources").and_then(Value::as_array);
-    let plan = plans
-        .into_iter()
-        .flatten()
-        .find(|plan| plan.get("name").and_then(Value::as_str) == Some(&source.name));
-    let place = |key| plan.and_then(|plan| plan.get(key)).and_then(Value::as_str);
-    place("url")
-        .or_else(|| place("path"))
-        .or_else(|| place("root"))
-        .map(str::to_owned)
-        .ok_or_else(|| {
-            Error::corrupt(format!(
-                "the manifest does not say where source \"{}\" came from",
-                source.name
-            ))
-            .with_hint("Say with --into where it goes.")
-        })
+/// Refuses what looks like a URL and is none that a source goes into: it would become the name of a directory.
+fn refuse_unknown_scheme(into: &str) -> Result<()> {
+    const KNOWN: &[&str] = &["postgres", "postgresql", "files", "sqlite", "file"];
+    const SERVERS: &[&str] = &["postgres", "postgresql", "redis", "rediss", "valkey", "valkeys"];
+    let Some((scheme, rest)) = into.split_once(':') else {
+        return Ok(());
+    };
+    let right = if rest.starts_with("//") {
+        scheme.contains(['/', '.']) || KNOWN.contains(&scheme) || crate::config::is_redis_url(into)
+    } else {
+        !SERVERS.contains(&scheme)
+    };
+    if right {
+        return Ok(());
+    }
+    let message = format!("nothing can be restored into \"{}\"", crate::config::redact_url(into));
+    let near = crate::config::nearest(scheme, KNOWN.iter().copied().chain(["redis", "valkey"]));
+    Err(Error::invalid(message).with_hint(format!(
+        "{}Databases go into postgres://…, Redis servers into redis://…, files and SQLite databases into a path.",
+        near.map_or_else(String::new, |near| format!("Did you mean \"{near}\"? "))
+    )))
 }
 
-fn file_name(location: &str) -> String {
-    Path::new(location)
-        .file_name()
+/// Returns the place of a source as a target.
+fn back(source: &ManifestSource, place: Option<Place>) -> Result<Target> {
+    Ok(match place.map(|place| place.kind) {
+        Some(SourceKind::Postgres(server)) => Target::Database(server),
+        Some(SourceKind::Redis(server)) => Target::Redis(server),
+        Some(SourceKind::Files(files)) => Target::Tree(files.root),
+        Some(SourceKind::Sqlite(sqlite)) => Target::File(sqlite.path),
+        Some(SourceKind::Docker(_)) | None => {
+            return Err(Error::unsupported(format!(
+                "this version cannot restore sources of kind \"{}\"",
+                source.kind
+            )));
+        }
+    })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
         .map_or_else(|| "database.db".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 

@@ -4,15 +4,20 @@ use serde_json::json;
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Session, Status, open, probe};
+use crate::commands::{Outcome, Session, Status, meant, open, probe};
+use crate::config::RepositoryConfig;
 use crate::error::{Context, Error, Result};
 use crate::repository::Repository;
 
 /// Probes the store, then writes `repository.json`.
 pub async fn run(session: &Session, options: &args::Init) -> Outcome {
-    encryption_decided(options)?;
     let config = session.repository_config()?;
+    if options.adopt {
+        return adopt(session, &config).await;
+    }
+    encryption_decided(options)?;
     let store = open::store(&config, &session.cancel).await?;
+    meant::may_lie_here(&config)?;
     let lacks = session
         .or_cancelled(probe::store(&store))
         .await
@@ -21,6 +26,7 @@ pub async fn run(session: &Session, options: &args::Init) -> Outcome {
         .or_cancelled(Repository::init(store))
         .await
         .with_context(|| format!("create repository \"{}\"", config.url))?;
+    meant::remember(session, &config, &repository);
     let mut text = format!(
         "created repository {} at {} (not encrypted)\n",
         repository.id(),
@@ -34,6 +40,21 @@ pub async fn run(session: &Session, options: &args::Init) -> Outcome {
         text,
         Status::Done,
     )
+}
+
+/// Takes the repository that is there for the one that is meant here.
+async fn adopt(session: &Session, config: &RepositoryConfig) -> Outcome {
+    let act = || format!("open repository \"{}\"", config.url);
+    let store = open::store(config, &session.cancel).await.with_context(act)?;
+    let repository = session.or_cancelled(Repository::open(store)).await.with_context(act)?;
+    meant::remember(session, config, &repository);
+    let text = format!(
+        "{} is repository {}: this host expects it there\n",
+        config.url,
+        repository.id()
+    );
+    let document = json!({ "repository": repository.id(), "url": config.url, "adopted": true });
+    said(document, text, Status::Done)
 }
 
 fn encryption_decided(options: &args::Init) -> Result<()> {

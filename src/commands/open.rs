@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::meant;
 use crate::commands::session::process_environment;
 use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
 use crate::docker::select::Wanted;
@@ -41,6 +42,7 @@ pub(super) async fn store(repository: &RepositoryConfig, cancel: &CancellationTo
         encryption,
         ..S3Options::default()
     };
+    meant::check_mount(repository)?;
     if let Some(path) = storage::open::local_path(&repository.url) {
         own::keep_out(&path);
     }
@@ -119,52 +121,38 @@ pub(super) fn docker_options(docker: &config::DockerSource) -> Result<DockerOpti
     })
 }
 
-/// Finds out how to log in: the configuration's password, its file, PGPASSWORD, `~/.pgpass`, in this order.
+/// Finds out how to log in: the configuration's password, its file, PGPASSWORD, `~/.pgpass`, in this order. A server that only
+/// a manifest names gets none of them that was not meant for it.
 pub(super) fn postgres(source: &config::PostgresSource) -> Result<ConnectOptions> {
-    let mut url = url::Url::parse(&source.url)
-        .map_err(|e| Error::invalid(format!("invalid PostgreSQL URL \"{}\"", source.url)).with_cause(e))?;
+    let wrong = || format!("invalid PostgreSQL URL \"{}\"", config::redact_url(&source.url));
+    let mut url = url::Url::parse(&source.url).map_err(|e| Error::invalid(wrong()).with_cause(e))?;
     if let Some(password) = &source.password {
-        url.set_password(Some(password.expose()))
-            .map_err(|()| Error::invalid(format!("\"{}\" names no host", source.url)))?;
+        let named = url.set_password(Some(password.expose()));
+        named.map_err(|()| Error::invalid(format!("{}: it names no host", wrong())))?;
     }
     let env = |name: &str| process_environment(name).filter(|value| !value.is_empty());
+    if source.foreign {
+        return ConnectOptions::from_foreign_url(url.as_str(), &env);
+    }
     ConnectOptions::from_url_with(url.as_str(), source.password_file.as_deref(), &env)
 }
 
-/// Finds out how to log in: the configuration's password, its file, REDISCLI_AUTH, in this order.
-fn redis(source: &config::RedisSource) -> Result<RedisAddress> {
-    let env = |name: &str| process_environment(name).filter(|value| !value.is_empty());
+/// Finds out how to log in: the configuration's password, its file, REDISCLI_AUTH, in this order. A server that only a
+/// manifest names gets none but a password that was found for it.
+pub(super) fn redis(source: &config::RedisSource) -> Result<RedisAddress> {
+    let env = |name: &str| process_environment(name).filter(|value| !value.is_empty() && !source.foreign);
     let password = source.password.as_ref().map(|password| password.expose().to_owned());
-    RedisAddress::from_url(&source.url, password, source.password_file.as_deref(), &env)
+    let file = source.password_file.as_deref().filter(|_| !source.foreign);
+    RedisAddress::from_url(&source.url, password, file, &env)
 }
 
-/// Reads where keys are restored to: a URL given by a person.
-pub(super) fn redis_target(url: &str) -> Result<RedisAddress> {
-    match config::parse_source_url(url)?.kind {
-        SourceKind::Redis(source) => {
-            let address = redis(&source)?;
-            if address.database != 0 {
-                return Err(
-                    Error::invalid(format!("\"{}\" names one database", config::redact_url(url)))
-                        .with_hint("Keys go back into the databases they came from; leave the number out of the URL."),
-                );
-            }
-            Ok(address)
-        }
-        _ => Err(Error::invalid(format!(
-            "\"{}\" is no Redis server",
-            config::redact_url(url)
-        ))),
+/// Finds out how to log in where keys are restored to.
+pub(super) fn redis_target(source: &config::RedisSource) -> Result<RedisAddress> {
+    let address = redis(source)?;
+    if address.database != 0 {
+        let message = format!("\"{}\" names one database", config::redact_url(&source.url));
+        return Err(Error::invalid(message)
+            .with_hint("Keys go back into the databases they came from; leave the number out of the URL."));
     }
-}
-
-/// Reads where a database is restored to: a URL given by a person.
-pub(super) fn postgres_target(url: &str) -> Result<ConnectOptions> {
-    match config::parse_source_url(url)?.kind {
-        SourceKind::Postgres(source) => postgres(&source),
-        _ => Err(Error::invalid(format!(
-            "\"{}\" is no database",
-            config::redact_url(url)
-        ))),
-    }
+    Ok(address)
 }

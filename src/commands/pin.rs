@@ -5,12 +5,12 @@ use serde_json::json;
 use crate::cli::args;
 use crate::commands::choose::{self, Purpose};
 use crate::commands::said::said;
-use crate::commands::snapshots::open_repository;
+use crate::commands::snapshots::open_to_change;
 use crate::commands::{Outcome, Session, Status};
 
 /// Pins a snapshot.
 pub async fn pin(session: &Session, options: &args::Pin) -> Outcome {
-    let repository = open_repository(session).await?;
+    let repository = open_to_change(session).await?;
     let (id, _) = choose::named(session, &repository, &options.snapshot, Purpose::Write).await?;
     repository.pin(&id, &options.reason).await?;
     let document = json!({ "snapshot": id, "pinned": true, "reason": options.reason });
@@ -19,7 +19,7 @@ pub async fn pin(session: &Session, options: &args::Pin) -> Outcome {
 
 /// Removes a pin.
 pub async fn unpin(session: &Session, options: &args::Unpin) -> Outcome {
-    let repository = open_repository(session).await?;
+    let repository = open_to_change(session).await?;
     let (id, _) = choose::named(session, &repository, &options.snapshot, Purpose::Write).await?;
     let was = repository.unpin(&id).await?;
     let text = if was {

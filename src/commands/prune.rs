@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::snapshots::open_repository;
+use crate::commands::snapshots::open_to_change;
 use crate::commands::{Outcome, Session, Status};
 use crate::config::format_bytes;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ use crate::retention::{PrunePlan, Reason, RetentionPolicy, SnapshotFacts, decide
 
 /// Decides, prints or removes, then sweeps.
 pub async fn run(session: &Session, options: &args::Prune) -> Outcome {
-    let repository = open_repository(session).await?;
+    let repository = open_to_change(session).await?;
     let (mut plan, damaged) = plan(session, &repository, options).await?;
     let mut text = plan.to_string();
     for (id, error) in &damaged {

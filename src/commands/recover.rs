@@ -19,10 +19,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cli::args;
+use crate::commands::destination::Target;
+use crate::commands::places::{self, Word};
 use crate::commands::said::said;
 use crate::commands::snapshots::open_repository;
 use crate::commands::{Outcome, Session, Status, restore, thaw};
-use crate::config::redact_url;
+use crate::config::{self, SourceKind, redact_url};
 use crate::docker::Engine;
 use crate::docker::definition::container_name;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -47,7 +49,18 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
         let all: Vec<_> = choice.pieces.iter().map(|piece| &piece.source).collect();
         thaw::sources(session, repository.store(), &all, &options.thaw).await?;
     }
-    let plan = plan::look(session, &repository, &choice, options).await?;
+    let mut plan = plan::look(session, &repository, &choice, options).await?;
+    let mut accepted = options.clone();
+    if !options.dry_run && !plan.unaccepted.is_empty() {
+        tell(&plan.text());
+        let question = "The places that nothing on this host names are the snapshot's. Follow it?";
+        if !session.ask.is_some_and(|ask| ask(question)) {
+            return Err(not_accepted(session, &plan));
+        }
+        accepted.accept_places = true;
+        plan = plan::look(session, &repository, &choice, &accepted).await?;
+    }
+    let options = &accepted;
     let ids: Vec<String> = choice.snapshots().into_iter().map(ToString::to_string).collect();
     let newest = ids.first().cloned().unwrap_or_default();
     if options.dry_run {
@@ -109,6 +122,16 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
             Status::Partial
         },
     )
+}
+
+/// The error for places that only the snapshot names, with the command line that goes on.
+fn not_accepted(session: &Session, plan: &Plan) -> Error {
+    let named = plan.unaccepted.join(", ");
+    Error::invalid(format!("nothing on this host says where {named} goes")).with_hint(format!(
+        "The plan above shows where the snapshot says it was. To follow it: {}. Or write [source.NAME] into wirevault.toml; \
+         for a server, --address NAME=URL.",
+        session.command_line(&["--accept-places"])
+    ))
 }
 
 /// What one step proved.
@@ -193,6 +216,7 @@ impl Recovery<'_> {
             snapshot: self.choice.snapshot_of(source),
             source: vec![source.to_owned()],
             parallel: args::DEFAULT_PARALLEL,
+            into_original: self.options.accept_places,
             ..args::Restore::default()
         }
     }
@@ -293,6 +317,7 @@ impl Recovery<'_> {
                 task: part.name.clone(),
                 volumes: vec![volume.name.clone()],
                 clean: self.options.clean,
+                keeps_equal: true,
                 access: if part.config.archive_api {
                     Access::Archive
                 } else {
@@ -346,18 +371,20 @@ impl Recovery<'_> {
     /// Returns whether every server answers already.
     async fn all_answer(&self, plan: &Plan) -> bool {
         for database in &plan.databases {
-            let url = self.url_of(plan, database).await;
-            if servers::wait(self.session, &url, Duration::ZERO).await.is_err() {
+            let server = self.server_of(plan, database).await;
+            if servers::wait(self.session, &server, Duration::ZERO).await.is_err() {
                 return false;
             }
         }
         true
     }
 
-    /// Where a database is reached, with its password.
-    async fn url_of(&self, plan: &Plan, database: &Database) -> String {
+    /// Where a database is reached, with its password. A place that is the snapshot's word gets no secret of this process.
+    async fn server_of(&self, plan: &Plan, database: &Database) -> SourceKind {
         let mut secrets = Secrets::default();
-        secrets.add_process();
+        if database.place.word != Word::Accepted {
+            secrets.add_process();
+        }
         for file in &self.options.env_file {
             if !secrets.add_file(file) {
                 tracing::warn!("\"{}\" cannot be read", file.display());
@@ -382,22 +409,43 @@ impl Recovery<'_> {
         for tree in plan.trees.iter().filter(|tree| tree.kind == "files") {
             secrets.add_file(&tree.into.join(".env"));
         }
-        let url = servers::reachable(&database.url, &database.kind, live.as_ref()).await;
-        secrets.with_password(&url, &database.kind)
+        let url = servers::reachable(database.url(), &database.kind, live.as_ref()).await;
+        let found = config::parse_source_url(&secrets.with_password(&url, &database.kind));
+        let mut kind = database.place.kind.clone();
+        match (&mut kind, found.map(|found| found.kind)) {
+            (SourceKind::Postgres(server), Ok(SourceKind::Postgres(found))) => {
+                server.url = found.url;
+                if server.password.is_none() && server.password_file.is_none() {
+                    server.password = found.password;
+                }
+            }
+            (SourceKind::Redis(server), Ok(SourceKind::Redis(found))) => {
+                server.url = found.url;
+                if server.password.is_none() && server.password_file.is_none() {
+                    server.password = found.password;
+                }
+            }
+            _ => {}
+        }
+        kind
     }
 
     async fn database(&mut self, plan: &Plan, database: &Database) -> Result<()> {
         let (name, kind) = (&database.name, &database.kind);
-        let url = self.url_of(plan, database).await;
+        let server = self.server_of(plan, database).await;
         let (session, options) = (self.session, self.options);
-        let wait = |_| async { Ok(json!(servers::wait(session, &url, options.wait).await?)) };
+        let wait = |_| async { Ok(json!(servers::wait(session, &server, options.wait).await?)) };
         let words = |value: &Value| format!("{kind} {name} answers: {}", value.as_str().unwrap_or_default());
         // A server that ran at the earlier attempt may not run now: it is always asked.
         let key = format!("wait for {kind} {name}");
         self.state.reopen(&key);
         self.step(&key, wait, words).await?;
         let mut flags = self.restore_flags(name);
-        flags.into = Some(url.clone());
+        let target = match &server {
+            SourceKind::Postgres(server) => Some(Target::Database(server.clone())),
+            SourceKind::Redis(server) => Some(Target::Redis(server.clone())),
+            _ => None,
+        };
         if kind == "postgres" {
             flags.database.verify_rows = true;
             flags.database.keep_going = true;
@@ -405,7 +453,7 @@ impl Recovery<'_> {
         }
         let work = |again: bool| async move {
             flags.clean = again || options.clean;
-            restored(&Box::pin(restore::run(session, &flags)).await?.document())
+            restored(&Box::pin(restore::run_into(session, &flags, target)).await?.document())
         };
         let words = |value: &Value| {
             let number = |key: &str| {
@@ -414,7 +462,7 @@ impl Recovery<'_> {
                     .and_then(Value::as_u64)
                     .unwrap_or(0)
             };
-            let at = redact_url(&url);
+            let at = places::text(&server);
             if kind == "postgres" {
                 let verified = value.pointer("/report/rows_verified") == Some(&Value::Bool(true));
                 let proof = if verified {

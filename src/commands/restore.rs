@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::archive::ArchiveReader;
 use crate::cli::args;
 use crate::commands::choose::Purpose;
-use crate::commands::destination::{Target, location, refuse_if_occupied, select, target, volumes_target};
+use crate::commands::destination::{Destination, Target, destinations, refuse_if_occupied, select};
 use crate::commands::said::said;
 use crate::commands::snapshots::{open_reader, open_snapshot};
 use crate::commands::{Outcome, Session, Status, backup, open, settle, thaw, volumes};
-use crate::config::SourceKind;
+use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
@@ -28,6 +28,10 @@ struct Step<'a> {
     source: &'a ManifestSource,
     reader: ArchiveReader,
     target: Target,
+    /// How volumes are handled.
+    docker: DockerSource,
+    /// What is chosen of it, where that is not all.
+    options: args::Restore,
     /// For a database, what was found out about its target.
     plan: Option<RestorePlan>,
     /// The same for a SQLite database, where it is looked at beforehand.
@@ -40,34 +44,50 @@ struct Step<'a> {
 
 /// Selects sources, opens and checks all of them, decides targets, and only then writes.
 pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
+    Box::pin(run_into(session, options, None)).await
+}
+
+/// The same; one source goes to `given`, wherever it would go by itself.
+pub(super) async fn run_into(session: &Session, options: &args::Restore, given: Option<Target>) -> Outcome {
     let (repository, chosen) = open_snapshot(session, &options.snapshot, &options.source, Purpose::Write).await?;
     let manifest = chosen.manifest;
     let selected = select(&manifest, options)?;
     if options.undo || options.resume {
         return settle::run(session, options, &repository, &manifest, &selected).await;
     }
+    let places = match (given, selected.as_slice()) {
+        (Some(target), [source]) => vec![Destination::given(source, target)],
+        _ => destinations(session, &manifest, &selected, options)?,
+    };
     if !options.dry_run {
         thaw::sources(session, repository.store(), &selected, &options.thaw).await?;
     }
     let mut steps = Vec::new();
-    for source in &selected {
-        let target = match source.kind.as_str() {
-            "docker" => volumes_target(&manifest, source, options, selected.len())?,
-            _ => target(source, &location(&manifest, source)?, options, selected.len())?,
+    for place in places {
+        let Destination {
+            source, target, docker, ..
+        } = place;
+        let options = &args::Restore {
+            path: if options.path.is_empty() {
+                place.only
+            } else {
+                options.path.clone()
+            },
+            ..options.clone()
         };
         refuse_if_occupied(&target, options)?;
         let reader = open_reader(session, repository.store(), source).await?;
         let plan = match &target {
-            Target::Database(url) => {
-                let restore = database_restore(session, options, source, &manifest, url, reader.clone())?;
+            Target::Database(server) => {
+                let restore = database_restore(session, options, source, &manifest, server, reader.clone())?;
                 let plan = session.or_cancelled(Box::pin(restore.plan())).await;
                 Some(plan.with_context(|| format!("plan the restore of source \"{}\"", source.name))?)
             }
             _ => None,
         };
         let redis = match &target {
-            Target::Redis(url) => {
-                let restore = redis_restore(session, options, source, url, reader.clone())?;
+            Target::Redis(server) => {
+                let restore = redis_restore(session, options, source, server, reader.clone())?;
                 let plan = session.or_cancelled(Box::pin(restore.plan())).await;
                 let plan = plan.with_context(|| format!("plan the restore of source \"{}\"", source.name))?;
                 Some((restore, plan))
@@ -90,6 +110,8 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
             source,
             reader,
             target,
+            docker,
+            options: options.clone(),
             plan,
             file,
             files,
@@ -112,7 +134,7 @@ pub async fn run(session: &Session, options: &args::Restore) -> Outcome {
         session
             .reporter
             .begin(&name, step.source.outcome.as_ref().map(|o| o.raw_bytes));
-        let result = Box::pin(restore_source(session, options, &manifest, step)).await;
+        let result = Box::pin(restore_source(session, &manifest, step)).await;
         session.reporter.end(&name, result.is_ok());
         match result {
             Ok(value) => {
@@ -209,14 +231,14 @@ fn database_restore(
     options: &args::Restore,
     source: &ManifestSource,
     manifest: &Manifest,
-    url: &str,
+    server: &PostgresSource,
     reader: ArchiveReader,
 ) -> Result<PostgresRestore> {
     let flags = &options.database;
     // Without a place of their own, tables come back beside the living ones.
     let beside = !flags.table.is_empty() && options.into.is_none() && !flags.data_only;
     Ok(PostgresRestore {
-        target: open::postgres_target(url)?,
+        target: open::postgres(server)?,
         reader,
         options: RestoreOptions {
             parallel: usize::from(options.parallel),
@@ -252,11 +274,11 @@ fn redis_restore(
     session: &Session,
     options: &args::Restore,
     source: &ManifestSource,
-    url: &str,
+    server: &RedisSource,
     reader: ArchiveReader,
 ) -> Result<RedisRestore> {
     Ok(RedisRestore {
-        address: open::redis_target(url)?,
+        address: open::redis_target(server)?,
         reader,
         options: RedisRestoreOptions {
             clean: options.clean,
@@ -274,7 +296,7 @@ fn redis_restore(
 async fn restore_redis(
     session: &Session,
     source: &ManifestSource,
-    url: &str,
+    server: &RedisSource,
     (restore, plan): (RedisRestore, RedisPlan),
 ) -> Result<Value> {
     let verified = session.or_cancelled(restore.verify()).await?;
@@ -282,7 +304,7 @@ async fn restore_redis(
     let powers = plan.powers.clone();
     if restore.options.clean && plan.removes_something() {
         let act = "take a snapshot of the target before it is emptied";
-        let taken = backup::safety_snapshot(session, url).await.context(act)?;
+        let taken = backup::safety_snapshot(session, server).await.context(act)?;
         backup::refuse_without_keys(&taken).context(act)?;
         kept = Some(format!("snapshot {}", taken.id));
     }
@@ -295,7 +317,7 @@ async fn restore_redis(
     })?;
     let bytes = source.outcome.as_ref().map(|outcome| outcome.raw_bytes);
     Ok(
-        json!({ "source": source.name, "into": crate::config::redact_url(url), "bytes": bytes, "previous": kept,
+        json!({ "source": source.name, "into": crate::config::redact_url(&server.url), "bytes": bytes, "previous": kept,
         "powers": powers, "report": done }),
     )
 }
@@ -339,19 +361,17 @@ pub(super) fn asks_for_devices(session: &Session, source: &str) -> bool {
     sources.any(|one| one.name == source && matches!(&one.kind, SourceKind::Files(files) if files.devices))
 }
 
-async fn restore_source(
-    session: &Session,
-    options: &args::Restore,
-    manifest: &Manifest,
-    step: Step<'_>,
-) -> Result<Value> {
+async fn restore_source(session: &Session, manifest: &Manifest, step: Step<'_>) -> Result<Value> {
     let Step {
         source,
         reader,
         target,
+        docker,
+        options,
         redis,
         ..
     } = step;
+    let options = &options;
     match target {
         Target::Tree(root) => {
             make_parents(&root)?;
@@ -379,13 +399,13 @@ async fn restore_source(
             )
         }
         Target::Volumes(target) => {
-            let mut how = volumes::options(session, source, &volumes::planned(manifest, source), options);
+            let mut how = volumes::options(session, source, &docker, options);
             how.origin = manifest.id.to_string();
             volumes::run(session, source, reader, &target, how).await
         }
-        Target::Redis(url) => {
+        Target::Redis(server) => {
             let redis = redis.ok_or_else(|| Error::invalid("a restore into a server has no plan"))?;
-            restore_redis(session, source, &url, redis).await
+            restore_redis(session, source, &server, redis).await
         }
         Target::RdbFile(path) => {
             make_parents(&path)?;
@@ -395,11 +415,11 @@ async fn restore_source(
                 "stop the server, put the file into its data directory as `dbfilename` names it, and start it; if \
                  appendonly is on, move appendonlydir away and start with appendonly no, for it wins over the RDB" }))
         }
-        Target::Database(url) => {
-            let restore = database_restore(session, options, source, manifest, &url, reader)?;
+        Target::Database(server) => {
+            let restore = database_restore(session, options, source, manifest, &server, reader)?;
             let done = Box::pin(restore.run()).await?;
             Ok(
-                json!({ "source": source.name, "into": crate::config::redact_url(&url), "bytes": done.bytes,
+                json!({ "source": source.name, "into": crate::config::redact_url(&server.url), "bytes": done.bytes,
                 "failed": done.failed.len(), "report": done }),
             )
         }
@@ -416,7 +436,8 @@ fn make_parents(path: &Path) -> Result<()> {
 fn planned(step: &Step<'_>) -> Value {
     let into = match &step.target {
         Target::Tree(path) | Target::File(path) | Target::RdbFile(path) => path.display().to_string(),
-        Target::Database(url) | Target::Redis(url) => crate::config::redact_url(url),
+        Target::Database(server) => crate::config::redact_url(&server.url),
+        Target::Redis(server) => crate::config::redact_url(&server.url),
         Target::Volumes(target) => target.text(),
     };
     let stored = step.source.outcome.as_ref().map(|outcome| outcome.raw_bytes);

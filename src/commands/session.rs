@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Pipeline;
+use crate::commands::local::LocalState;
 use crate::config::{self, Config, Environment, Plan, RepositoryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::MemoryPlan;
@@ -33,6 +34,12 @@ pub struct Session {
     pub spool_dir: PathBuf,
     /// Repositories in directories that this process has seen.
     pub seen: Seen,
+    /// What this host remembers between runs.
+    pub state: LocalState,
+    /// Asks a person on the terminal for a yes, if there is one.
+    pub ask: Option<fn(&str) -> bool>,
+    /// The arguments of this command line, without the program's name: advice is a command line that can be run.
+    pub arguments: Vec<String>,
 }
 
 /// Repositories in directories that were there: one that is gone later, with its disk, is not made anew in the mount point.
@@ -86,6 +93,14 @@ impl Session {
         let env = Environment::new(&process_environment);
         let found = config::repository_for(&self.config, self.repository.as_deref(), self.endpoint.as_deref(), &env);
         found.map(|repository| self.limited(repository))
+    }
+
+    /// Returns this command line with further arguments, for a shell; without passwords.
+    pub(crate) fn command_line(&self, more: &[&str]) -> String {
+        let given = self.arguments.iter().map(|word| config::redact_url(word));
+        let all = given.chain(more.iter().map(|word| (*word).to_owned()));
+        let words: Vec<String> = all.map(|word| quoted(&word)).collect();
+        format!("wirevault {}", words.join(" "))
     }
 
     fn limited(&self, mut repository: RepositoryConfig) -> RepositoryConfig {
@@ -158,6 +173,15 @@ impl Session {
             Ok(())
         }
     }
+}
+
+/// Writes a word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// The error of work that a signal ended.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::args;
-use crate::commands::destination::{Target, location, target, volumes_target};
+use crate::commands::destination::{Destination, Target, destinations};
 use crate::commands::said::said;
 use crate::commands::snapshots::open_reader;
 use crate::commands::{Outcome, Session, Status, open, volumes};
+use crate::config::PostgresSource;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository};
 use crate::sources::files::restore::{self as files, Settled};
@@ -28,9 +29,10 @@ pub(super) async fn run(
 ) -> Outcome {
     let (mut done, mut text, mut errors) = (Vec::new(), String::new(), Vec::new());
     let verb = if options.undo { "undo" } else { "finish" };
-    for source in selected {
+    for place in destinations(session, manifest, selected, options)? {
         session.check_cancelled()?;
-        let settled = one(session, options, repository, manifest, (source, selected.len())).await;
+        let source = place.source;
+        let settled = one(session, options, repository, place).await;
         match settled {
             Ok((value, lines)) => {
                 done.push(value);
@@ -62,23 +64,19 @@ async fn one(
     session: &Session,
     options: &args::Restore,
     repository: &Repository,
-    manifest: &Manifest,
-    (source, selected): (&ManifestSource, usize),
+    place: Destination<'_>,
 ) -> Result<Done> {
-    let place = match source.kind.as_str() {
-        "docker" => volumes_target(manifest, source, options, selected)?,
-        _ => target(source, &location(manifest, source)?, options, selected)?,
-    };
-    match place {
+    let source = place.source;
+    match place.target {
         Target::Tree(root) => {
             let settled = settle_tree(session, options, &source.name, &root).await?;
             Ok(told(&source.name, &root, options.undo, &settled))
         }
-        Target::Volumes(place) => {
+        Target::Volumes(target) => {
             let reader = open_reader(session, repository.store(), source).await?;
-            let mut how = volumes::options(session, source, &volumes::planned(manifest, source), options);
+            let mut how = volumes::options(session, source, &place.docker, options);
             how.task.clone_from(&source.name);
-            let roots = volumes::settle(session, &reader, &place, &how, |root| {
+            let roots = volumes::settle(session, &reader, &target, &how, |root| {
                 settle_tree_at(session, options, source.name.clone(), root)
             });
             let (mut values, mut text) = (Vec::new(), String::new());
@@ -95,7 +93,7 @@ async fn one(
                 "It never leaves anything half restored in place of the old: run it again without --resume.",
             ),
         ),
-        Target::Database(url) => undo_database(session, &source.name, &url).await,
+        Target::Database(server) => undo_database(session, &source.name, &server).await,
         Target::File(path) => undo_file(session, source, &path).await,
         Target::Redis(_) | Target::RdbFile(_) => Err(Error::unsupported(format!(
             "a restore of kind {} is not undone by --undo",
@@ -137,8 +135,8 @@ fn told(name: &str, root: &Path, undone: bool, settled: &Settled) -> Done {
     (json!({ "source": name, "into": root, "report": settled }), text)
 }
 
-async fn undo_database(session: &Session, name: &str, url: &str) -> Result<Done> {
-    let wanted = open::postgres_target(url)?;
+async fn undo_database(session: &Session, name: &str, server: &PostgresSource) -> Result<Done> {
+    let wanted = open::postgres(server)?;
     let timeout = RestoreOptions::default().swap_timeout;
     let undone = session.or_cancelled(postgres::undo(&wanted, timeout)).await?;
     let mut text = format!("{} is database {} again\n", undone.was_kept_as, undone.database);
@@ -146,7 +144,7 @@ async fn undo_database(session: &Session, name: &str, url: &str) -> Result<Done>
         text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
     }
     text.push_str(&super::restore::ended_text(undone.ended_sessions));
-    let value = json!({ "source": name, "into": crate::config::redact_url(url), "report": undone });
+    let value = json!({ "source": name, "into": crate::config::redact_url(&server.url), "report": undone });
     Ok((value, text))
 }
 

@@ -1,38 +1,28 @@
 //! What the reading commands share: the repository, a snapshot by its name, a reader of one source.
 
 use crate::archive::ArchiveReader;
+use crate::commands::Session;
 use crate::commands::choose::{self, Chosen, Purpose};
-use crate::commands::{Session, open};
+use crate::commands::meant::{self, Intent};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource, Repository};
 use crate::sources::SourceOutcome;
 use crate::storage::SharedStore;
 
-/// Opens the repository this command works on.
+/// Opens the repository this command reads.
 pub(super) async fn open_repository(session: &Session) -> Result<Repository> {
-    let config = session.repository_config()?;
-    let store = open::store(&config, &session.cancel).await?;
-    session
-        .or_cancelled(Repository::open(store))
-        .await
-        .with_context(|| format!("open repository \"{}\"", config.url))
+    open_for(session, Intent::Read).await
 }
 
-/// Opens a repository, or makes one where this process has not seen any; the flag tells which.
-pub(super) async fn open_or_init(session: &Session, store: SharedStore) -> Result<(Repository, bool)> {
-    let location = store.location();
-    let opened = if session.seen.knows(&location) {
-        match session.or_cancelled(Repository::open(store)).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(gone(&location));
-            }
-            opened => (opened?, false),
-        }
-    } else {
-        session.or_cancelled(Repository::open_or_init(store)).await?
-    };
-    session.seen.note(&location);
-    Ok(opened)
+/// Opens the repository this command changes: only the one that is meant.
+pub(super) async fn open_to_change(session: &Session) -> Result<Repository> {
+    open_for(session, Intent::Write).await
+}
+
+async fn open_for(session: &Session, intent: Intent) -> Result<Repository> {
+    let config = session.repository_config()?;
+    let act = || format!("open repository \"{}\"", config.url);
+    meant::open(session, &config, intent).await.with_context(act)
 }
 
 /// The error of a repository that this process has seen and that is there no more.

@@ -13,8 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::commands::clock;
 use crate::commands::lease::{self, HeldLease};
-use crate::commands::snapshots::open_or_init;
-use crate::commands::{Session, open};
+use crate::commands::{Session, meant};
 use crate::config::Plan;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, Repository, Run, RunOptions, SnapshotId, layout};
@@ -31,6 +30,8 @@ pub(super) struct Target<'a> {
     pub(super) at: usize,
     pub(super) plan: &'a Plan,
     pub(super) repository: Repository,
+    /// Whether this run made it.
+    created: bool,
     run: Arc<Run>,
     lease: Option<HeldLease>,
 }
@@ -83,7 +84,7 @@ async fn begin<'a>(
     host: &str,
     times: &RunOptions,
 ) -> Result<Target<'a>> {
-    let repository = open_or_create(session, plan).await?;
+    let (repository, created) = open_or_create(session, plan).await?;
     session.or_cancelled(clock::agree(&repository)).await?;
     let (store, cancel) = (repository.store().clone(), session.cancel.child_token());
     let run = session
@@ -94,6 +95,7 @@ async fn begin<'a>(
             at,
             plan,
             repository,
+            created,
             run: Arc::new(run),
             lease,
         }),
@@ -104,11 +106,11 @@ async fn begin<'a>(
     }
 }
 
-/// Opens the repository; a place that holds none becomes one, so that the first backup needs no other command.
-async fn open_or_create(session: &Session, plan: &Plan) -> Result<Repository> {
-    let store: SharedStore = open::store(&plan.repository, &session.cancel).await?;
+/// Opens the repository; a place that never held one becomes one, so that the first backup needs no other command.
+async fn open_or_create(session: &Session, plan: &Plan) -> Result<(Repository, bool)> {
     let act = || format!("open repository \"{}\"", plan.repository.url);
-    let (repository, created) = open_or_init(session, store).await.with_context(act)?;
+    let opened = meant::open_or_create(session, &plan.repository).await;
+    let (repository, created) = opened.with_context(act)?;
     if created {
         tracing::warn!(
             "created repository {} at {}, not encrypted",
@@ -116,13 +118,23 @@ async fn open_or_create(session: &Session, plan: &Plan) -> Result<Repository> {
             plan.repository.url
         );
     }
-    Ok(repository)
+    Ok((repository, created))
 }
 
 impl Target<'_> {
     /// Fails when the run has lost its lease here.
     pub(super) fn check_lease(&self) -> Result<()> {
         self.run.check_lease()
+    }
+
+    /// Returns the id that the manifest names. Two first backups that met on a store without conditional writes have both
+    /// made a repository, and the later one stands.
+    pub(super) async fn repository_id(&self) -> Result<String> {
+        if !self.created {
+            return Ok(self.repository.id().to_owned());
+        }
+        let there = Repository::open(self.repository.store().clone()).await;
+        there.map(|repository| repository.id().to_owned())
     }
 
     /// Makes the snapshot exist here.

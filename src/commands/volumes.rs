@@ -12,7 +12,7 @@ use crate::commands::session::process_environment;
 use crate::config::{self, SourceKind};
 use crate::docker::{Engine, socket_path};
 use crate::error::{Error, Result};
-use crate::repository::{Manifest, ManifestSource};
+use crate::repository::ManifestSource;
 use crate::sources::docker::Access;
 use crate::sources::docker::restore::{self, DockerRestoreOptions, VolumeReport};
 
@@ -73,17 +73,6 @@ impl VolumesTarget {
     }
 }
 
-/// Returns what the plan of a snapshot says of a docker source.
-pub(super) fn planned(manifest: &Manifest, source: &ManifestSource) -> config::DockerSource {
-    let plans = manifest.plan.get("sources").and_then(Value::as_array);
-    let plan = plans
-        .into_iter()
-        .flatten()
-        .find(|plan| plan.get("name").and_then(Value::as_str) == Some(&source.name));
-    plan.and_then(|plan| serde_json::from_value(plan.clone()).ok())
-        .unwrap_or_default()
-}
-
 /// Connects to the engine that a socket, or DOCKER_HOST, means.
 pub(super) async fn engine(session: &Session, socket: Option<&PathBuf>) -> Result<Engine> {
     let host = process_environment("DOCKER_HOST");
@@ -91,11 +80,11 @@ pub(super) async fn engine(session: &Session, socket: Option<&PathBuf>) -> Resul
     session.or_cancelled(Engine::connect(&socket)).await
 }
 
-/// Puts together how volumes go back, from the plan of the snapshot and the flags.
+/// Puts together how volumes go back, from what is known of the source here and the flags.
 pub(super) fn options(
     session: &Session,
     source: &ManifestSource,
-    planned: &config::DockerSource,
+    known: &config::DockerSource,
     flags: &args::Restore,
 ) -> DockerRestoreOptions {
     DockerRestoreOptions {
@@ -104,23 +93,24 @@ pub(super) fn options(
         rename: None,
         paths: flags.path.clone(),
         clean: flags.clean,
+        keeps_equal: false,
         delete: flags.delete,
         trust_times: flags.trust_times,
         devices: flags.devices,
-        access: if planned.archive_api {
+        access: if known.archive_api {
             Access::Archive
         } else {
             Access::Auto
         },
         quiesce: if flags.docker.quiesce.is_empty() {
-            planned.quiesce.clone()
+            known.quiesce.clone()
         } else {
             flags.docker.quiesce.clone()
         },
-        stop_timeout: planned
+        stop_timeout: known
             .stop_timeout_seconds
             .map_or(Duration::from_secs(30), Duration::from_secs),
-        kill: planned.kill,
+        kill: known.kill,
         spool_dir: session.spool_dir.clone(),
         origin: String::new(),
     }

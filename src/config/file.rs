@@ -11,10 +11,10 @@ use crate::config::outside::{self, Hooks, RawCleanup, RawDrill, RawHook, RawNoti
 use crate::config::parse_duration;
 use crate::config::types::{
     Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,
-    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    RequiredMount, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 use crate::config::url::{checked_name, parse_repository_url, split_postgres_url, split_redis_url};
-use crate::config::{Secret, nearest, units};
+use crate::config::{Secret, exposed, nearest, units};
 use crate::error::{Context, Error, Result};
 use crate::retention::RetentionPolicy;
 use crate::schedule::Schedule;
@@ -42,7 +42,7 @@ struct RawFile {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawRepositories {
-    One(RawRepository),
+    One(Box<RawRepository>),
     Several(BTreeMap<String, RawRepository>),
 }
 
@@ -55,8 +55,16 @@ struct RawRepository {
     sse: Option<String>,
     sse_kms_key: Option<String>,
     rate_limit: Option<String>,
+    require_mountpoint: Option<RawMount>,
     access_key: Option<String>,
     secret_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawMount {
+    Whether(bool),
+    At(PathBuf),
 }
 
 /// The keys of all kinds; which of them a kind may have was checked before.
@@ -136,7 +144,11 @@ pub fn read(path: &Path) -> Result<Config> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("read configuration \"{}\"", path.display()))
         .map_err(|e| e.with_hint("Give the right file with --config, or none to use the environment."))?;
-    parse(&path.display().to_string(), &text)
+    let config = parse(&path.display().to_string(), &text)?;
+    if let Ok(document) = DeTable::parse(&text) {
+        exposed::warn(path, document.get_ref());
+    }
+    Ok(config)
 }
 
 /// Checks the text of a configuration file; `file` is its name in messages.
@@ -156,7 +168,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config> {
 fn build(file: &str, raw: RawFile) -> Result<Config> {
     let repositories = match raw.repository {
         None => Vec::new(),
-        Some(RawRepositories::One(one)) => vec![repository("default", one)?],
+        Some(RawRepositories::One(one)) => vec![repository("default", *one)?],
         Some(RawRepositories::Several(several)) => several
             .into_iter()
             .map(|(name, one)| repository(&name, one))
@@ -262,6 +274,11 @@ fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
             .map(|text| units::parse_rate(&text))
             .transpose()
             .with_context(section)?,
+        require_mountpoint: match raw.require_mountpoint {
+            None | Some(RawMount::Whether(false)) => None,
+            Some(RawMount::Whether(true)) => Some(RequiredMount::Any),
+            Some(RawMount::At(path)) => Some(RequiredMount::At(path)),
+        },
         static_keys,
     })
 }
@@ -291,6 +308,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                     .max_block
                     .map(|text| parse_duration(&text).map(|d| d.as_secs().max(1)).with_context(section))
                     .transpose()?,
+                foreign: false,
             })
         }
         "redis" => {
@@ -300,6 +318,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                 url,
                 password,
                 password_file: raw.password_file,
+                foreign: false,
             })
         }
         "sqlite" => SourceKind::Sqlite(SqliteSource {

@@ -27,6 +27,7 @@ pub(super) const REPOSITORY: &[&str] = &[
     "sse",
     "sse_kms_key",
     "rate_limit",
+    "require_mountpoint",
     "access_key",
     "secret_key",
 ];

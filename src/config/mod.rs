@@ -4,10 +4,12 @@
 //! in [`Secret`], which neither prints nor serialises; a plan can therefore stand in a manifest as it is.
 
 mod env;
+mod exposed;
 mod file;
 mod keys;
 mod outside;
 mod plan;
+mod redact;
 mod secret;
 mod types;
 mod units;
@@ -17,13 +19,14 @@ pub use env::{Environment, from_environment, refuse_unknown_names};
 pub use file::{parse, read};
 pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Reach, Timing};
 pub use plan::{ADHOC_JOB, Plan, PlannedSchedule, plan_for_job, plan_for_urls, repository_for};
+pub use redact::redact_url;
 pub use secret::Secret;
 pub use types::{
     Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,
-    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    RequiredMount, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
-pub use url::{is_redis_url, parse_repository_url, parse_source_url, redact_url, unique_names};
+pub use url::{foreign_url, is_redis_url, parse_repository_url, parse_source_url, unique_names};
 
 /// Name of the configuration file that is read when it is there and none is given.
 pub const DEFAULT_FILE: &str = "wirevault.toml";

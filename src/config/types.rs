@@ -57,9 +57,21 @@ pub struct RepositoryConfig {
     /// Bytes per second at most, both ways.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit_bytes: Option<u64>,
+    /// What must be mounted for a directory to be the repository; of this host, so not stored.
+    #[serde(skip)]
+    pub require_mountpoint: Option<RequiredMount>,
     /// Static keys; the usual credential chain when there are none.
     #[serde(skip)]
     pub static_keys: Option<(Secret, Secret)>,
+}
+
+/// What must be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequiredMount {
+    /// The directory of the repository lies on a mounted disk, whichever.
+    Any,
+    /// This is a mount point.
+    At(PathBuf),
 }
 
 impl RepositoryConfig {
@@ -74,6 +86,7 @@ impl RepositoryConfig {
             sse: None,
             sse_kms_key: None,
             rate_limit_bytes: None,
+            require_mountpoint: None,
             static_keys: None,
         }
     }
@@ -125,7 +138,7 @@ impl SourceKind {
 }
 
 /// A PostgreSQL database.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PostgresSource {
     /// `postgres://user@host:port/database?options`, without a password.
     pub url: String,
@@ -144,10 +157,14 @@ pub struct PostgresSource {
     /// Leave out the passwords of roles.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_role_passwords: bool,
+    /// Whether this host does not answer for the place: only a manifest names it. No secret goes there that was not
+    /// meant for it.
+    #[serde(skip)]
+    pub foreign: bool,
 }
 
 /// A Redis or Valkey server.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RedisSource {
     /// `redis://user@host:port`, `rediss://…` for TLS, or `unix:///path/of/the.sock`, without a password.
     pub url: String,
@@ -157,6 +174,10 @@ pub struct RedisSource {
     /// A file whose first line is the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// Whether this host does not answer for the place: only a manifest names it. No secret goes there that was not
+    /// meant for it.
+    #[serde(skip)]
+    pub foreign: bool,
 }
 
 /// A SQLite database file.

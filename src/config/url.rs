@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::config::redact::redact_url;
 use crate::config::types::{
     DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
@@ -45,10 +46,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                 kind: SourceKind::Postgres(PostgresSource {
                     url,
                     password,
-                    password_file: None,
-                    parallel: None,
-                    max_block_seconds: None,
-                    no_role_passwords: false,
+                    ..PostgresSource::default()
                 }),
             })
         }
@@ -88,7 +86,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
                 kind: SourceKind::Redis(RedisSource {
                     url,
                     password,
-                    password_file: None,
+                    ..RedisSource::default()
                 }),
             })
         }
@@ -120,7 +118,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
 /// Reads `docker:`, `docker:VOLUME,VOLUME`, `docker:///run/docker.sock`, each with `?volume=…&label=…&container=…&quiesce=…`.
 fn parse_docker(text: &str, rest: &str) -> Result<DockerSource> {
     let wrong = |why: String| {
-        Error::invalid(format!("invalid URL of Docker volumes \"{text}\": {why}")).with_hint(
+        Error::invalid(format!("invalid URL of Docker volumes \"{}\": {why}", redact_url(text))).with_hint(
             "Write docker: for everything, docker:VOLUME,VOLUME, or docker:///run/docker.sock?volume=NAME&label=KEY=VALUE&quiesce=NAME.",
         )
     };
@@ -148,7 +146,8 @@ fn parse_docker(text: &str, rest: &str) -> Result<DockerSource> {
             "quiesce" => docker.quiesce.extend(words(&value)),
             "images" => docker.images = &*value != "false",
             "access" if &*value == "archive" => docker.archive_api = true,
-            _ => return Err(wrong(format!("\"{key}={value}\" is not known"))),
+            "access" => return Err(wrong(format!("\"{key}={value}\" is not known"))),
+            _ => return Err(wrong(format!("unknown parameter \"{key}\""))),
         }
     }
     Ok(docker)
@@ -164,8 +163,10 @@ pub fn parse_repository_url(text: &str) -> Result<String> {
         if let Some(path) = trimmed.strip_prefix("file:") {
             return directory_url(Path::new(path));
         }
-        return Err(Error::invalid(format!("\"{trimmed}\" is not the URL of a repository"))
-            .with_hint("Write s3://bucket/prefix, file:///path, or a path that begins with / or ./."));
+        return Err(
+            Error::invalid(format!("\"{}\" is not the URL of a repository", redact_url(trimmed)))
+                .with_hint("Write s3://bucket/prefix, file:///path, or a path that begins with / or ./."),
+        );
     };
     match scheme {
         "s3" => {
@@ -174,6 +175,13 @@ pub fn parse_repository_url(text: &str) -> Result<String> {
             if bucket.is_empty() || !bucket.chars().all(right) {
                 return Err(Error::invalid(format!("\"{}\" names no bucket", redact_url(trimmed)))
                     .with_hint("Write s3://bucket/prefix; keys come from the environment or the configuration, never from the URL."));
+            }
+            if rest
+                .split_once('?')
+                .is_some_and(|(_, parameters)| parameters.contains('='))
+            {
+                return Err(Error::invalid(format!("\"{}\" has parameters", redact_url(trimmed)))
+                    .with_hint("Write s3://bucket/prefix; endpoint, region and keys have options of their own."));
             }
             Ok(trimmed.trim_end_matches('/').to_owned())
         }
@@ -198,19 +206,11 @@ pub(super) fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)>
     if !matches!(url.scheme(), "postgres" | "postgresql") || url.cannot_be_a_base() {
         return Err(wrong("it does not begin with postgres://"));
     }
+    well_encoded(&url).map_err(wrong)?;
     if postgres_database(url.as_str()).is_empty() {
         return Err(wrong("it names no database"));
     }
-    let password = match url.password() {
-        None => None,
-        Some(encoded) => Some(Secret::new(
-            percent_encoding::percent_decode_str(encoded)
-                .decode_utf8()
-                .map_err(|_| wrong("the password is not UTF-8"))?
-                .into_owned(),
-        )),
-    };
-    url.set_password(None).map_err(|()| wrong("it names no host"))?;
+    let password = take_password(&mut url).map_err(wrong)?;
     Ok((url.into(), password))
 }
 
@@ -234,21 +234,14 @@ pub(super) fn split_redis_url(text: &str) -> Result<(String, Option<Secret>)> {
         if url.path().len() < 2 {
             return Err(wrong("it names no socket"));
         }
-        return Ok((url.into(), None));
+        let password = take_password(&mut url).map_err(wrong)?;
+        return Ok((url.into(), password));
     }
+    well_encoded(&url).map_err(wrong)?;
     if url.host_str().is_none_or(str::is_empty) {
         return Err(wrong("it names no host"));
     }
-    let password = match url.password() {
-        None => None,
-        Some(encoded) => Some(Secret::new(
-            percent_encoding::percent_decode_str(encoded)
-                .decode_utf8()
-                .map_err(|_| wrong("the password is not UTF-8"))?
-                .into_owned(),
-        )),
-    };
-    url.set_password(None).map_err(|()| wrong("it names no host"))?;
+    let password = take_password(&mut url).map_err(wrong)?;
     Ok((url.into(), password))
 }
 
@@ -262,20 +255,60 @@ pub(super) fn postgres_database(url: &str) -> String {
         .into_owned()
 }
 
-/// Returns a URL without its password, for messages.
-pub fn redact_url(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
+/// Refuses a URL in which a `/`, `?` or `#` of the password ended the user's part: what follows would be taken for a name,
+/// and names are stored and printed.
+fn well_encoded(url: &Url) -> std::result::Result<(), &'static str> {
+    let strange = url.path().contains('@') || url.fragment().is_some();
+    if strange || url.query_pairs().any(|(name, _)| name.contains('@')) {
+        return Err("write /, ?, # and @ in a password or name as %2F, %3F, %23 and %40");
+    }
+    Ok(())
+}
+
+/// Takes the password out of a URL, be it with the user or a parameter: what is left may be stored.
+fn take_password(url: &mut Url) -> std::result::Result<Option<Secret>, &'static str> {
+    let mut password = match url.password() {
+        None => None,
+        Some(encoded) => Some(Secret::new(
+            percent_encoding::percent_decode_str(encoded)
+                .decode_utf8()
+                .map_err(|_| "the password is not UTF-8")?
+                .into_owned(),
+        )),
     };
-    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-    match rest.get(..authority_end).and_then(|authority| authority.rfind('@')) {
-        None => text.to_owned(),
-        Some(at) => {
-            let (user, after) = rest.split_at(at);
-            let user = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}{after}")
+    if url.password().is_some() {
+        url.set_password(None).map_err(|()| "it names no host")?;
+    }
+    for (key, value) in url.query_pairs() {
+        if key == "password" {
+            password = Some(Secret::new(value));
         }
     }
+    without_parameters(url, &["password"]);
+    Ok(password)
+}
+
+/// Takes parameters out of a URL, and leaves the others as they are written.
+fn without_parameters(url: &mut Url, names: &[&str]) {
+    let Some(query) = url.query() else { return };
+    let is_one = |pair: &&str| {
+        let key = url::form_urlencoded::parse(pair.as_bytes()).next();
+        key.is_some_and(|(key, _)| names.contains(&&*key))
+    };
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_one(pair)).collect();
+    let kept = kept.join("&");
+    url.set_query(Some(kept.as_str()).filter(|query| !query.is_empty()));
+}
+
+/// Returns the URL of a server that only a manifest names, without what it may not ask for: a password, the file of one,
+/// and leave for the server to ask for it in clear text.
+pub fn foreign_url(text: &str) -> Option<String> {
+    let mut url = Url::parse(text).ok()?;
+    if url.password().is_some() {
+        url.set_password(None).ok()?;
+    }
+    without_parameters(&mut url, &["password", "password_file", "allow_cleartext_password"]);
+    Some(url.into())
 }
 
 /// Gives sources of the same name the endings `-2`, `-3`, …

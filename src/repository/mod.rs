@@ -124,7 +124,12 @@ impl Repository {
                 if error.kind() == ErrorKind::NotFound
                     && error.hint().is_some_and(|hint| hint.contains("wirevault init")) =>
             {
-                Ok((Self::init(store).await?, true))
+                match Self::init(store.clone()).await {
+                    Ok(repository) => Ok((repository, true)),
+                    // Another first backup was faster.
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok((Self::open(store).await?, false)),
+                    Err(error) => Err(error),
+                }
             }
             Err(error) => Err(error),
         }

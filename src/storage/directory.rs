@@ -36,10 +36,12 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// Opens the directory, making it if it does not exist.
+    /// Opens the directory. One that is not there is made by the first write: whoever only looks leaves nothing behind.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        make_dir(&root).with_context(|| format!("open repository directory \"{}\"", root.display()))?;
+        if root.exists() {
+            make_dir(&root).with_context(|| format!("open repository directory \"{}\"", root.display()))?;
+        }
         Ok(Self {
             root: Arc::new(root),
             ids: Arc::new(AtomicU64::new(1)),

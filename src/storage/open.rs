@@ -25,6 +25,11 @@ pub async fn open(url: &str, s3: S3Options, retry: RetryOptions) -> Result<Share
         let endpoint = endpoint
             .or_else(|| std::env::var("AWS_ENDPOINT_URL").ok())
             .filter(|text| !text.is_empty());
+        if endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@')) {
+            return Err(Error::invalid("the endpoint has a user or a password in it").with_hint(
+                "Write http://host:port; keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the configuration.",
+            ));
+        }
         let prefix = prefix.trim_matches('/').to_owned();
         Arc::new(
             S3Store::connect(S3Options {

@@ -75,7 +75,7 @@ impl Program {
             .current_dir(self.place.path())
             .env_clear()
             .env("PATH", path)
-            .env("XDG_STATE_HOME", self.path("state-home"))
+            .env("WIREVAULT_STATE_DIR", self.place.path().join("state"))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
     }

@@ -4,7 +4,7 @@
 
 mod docker;
 mod files;
-mod mounts;
+pub(super) mod mounts;
 mod walls;
 
 use jiff::Timestamp;

@@ -27,7 +27,7 @@ struct Mount {
 
 /// All mounts that this process sees.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Mounts(Vec<Mount>);
+pub(in crate::commands) struct Mounts(Vec<Mount>);
 
 /// A path within a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Within {
 
 impl Mounts {
     /// Asks the kernel.
-    pub(super) fn read() -> Result<Self> {
+    pub(in crate::commands) fn read() -> Result<Self> {
         let bytes = std::fs::read(MOUNTINFO).with_context(|| format!("read \"{MOUNTINFO}\""))?;
         Ok(Self(bytes.split(|byte| *byte == b'\n').filter_map(parse).collect()))
     }
@@ -68,7 +68,7 @@ impl Mounts {
     }
 
     /// Returns whether something is mounted at a path without links.
-    pub(super) fn is_mount(&self, path: &Path) -> bool {
+    pub(in crate::commands) fn is_mount(&self, path: &Path) -> bool {
         self.0.iter().any(|mount| mount.at == path)
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Piece {
 pub(super) struct Choice {
     /// In the order of the plans.
     pub(super) pieces: Vec<Piece>,
+    /// Those that were not chosen and stay as they are.
+    pub(super) left: Vec<Piece>,
     /// Sources of the plans that have no good copy, and why.
     pub(super) missing: Vec<String>,
     host: String,
@@ -177,6 +179,7 @@ async fn gather(
     }
     Ok(Choice {
         pieces,
+        left: Vec::new(),
         missing,
         host,
         now,
@@ -204,6 +207,7 @@ impl Choice {
         let host = manifest.host.clone();
         Self {
             pieces,
+            left: Vec::new(),
             missing,
             host,
             now,
@@ -223,7 +227,8 @@ impl Choice {
             }
         }
         if !names.is_empty() {
-            self.pieces.retain(|piece| names.contains(&piece.source.name));
+            let all = std::mem::take(&mut self.pieces).into_iter();
+            (self.pieces, self.left) = all.partition(|piece| names.contains(&piece.source.name));
             self.missing.clear();
         }
         Ok(())

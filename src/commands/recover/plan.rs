@@ -9,9 +9,10 @@ use super::choice::{Choice, Piece};
 use super::servers;
 use crate::archive::ArchiveReader;
 use crate::cli::args::{self, ContainersHow};
+use crate::commands::places::{self, Place, Resolver, Word};
 use crate::commands::snapshots::{open_reader, outcome_of};
 use crate::commands::{Session, volumes};
-use crate::config::{self, DockerSource, format_bytes, redact_url};
+use crate::config::{self, DockerSource, SourceKind, format_bytes};
 use crate::docker::definition::container_name;
 use crate::docker::powers::powers;
 use crate::docker::{Engine, text};
@@ -33,6 +34,10 @@ pub(super) struct Plan {
     pub(super) health: Vec<String>,
     /// Bytes that each file system needs and has.
     space: Vec<Space>,
+    /// Databases that stay as they are: only their volumes are kept out of this.
+    others: Vec<(String, String, String)>,
+    /// Sources that nobody on this host has a place for: the snapshot's is not accepted.
+    pub(super) unaccepted: Vec<String>,
     /// What is not as it should be and does not stop the recovery.
     pub(super) missing: Vec<String>,
     /// What stops it.
@@ -52,8 +57,8 @@ pub(super) struct Tree {
 pub(super) struct Database {
     pub(super) name: String,
     pub(super) kind: String,
-    /// Where it was, without a password; or where the operator says it is.
-    pub(super) url: String,
+    /// Where it is reached.
+    pub(super) place: Place,
     /// The container it lived in.
     pub(super) home: Option<String>,
     version: String,
@@ -63,6 +68,7 @@ pub(super) struct Database {
 #[derive(Debug)]
 pub(super) struct DockerPart {
     pub(super) name: String,
+    /// By the word of this host, or the snapshot's where that is accepted.
     pub(super) config: DockerSource,
     pub(super) reader: ArchiveReader,
     pub(super) contents: Contents,
@@ -98,69 +104,77 @@ pub(super) async fn look(
         docker: Vec::new(),
         health: options.health.clone(),
         space: Vec::new(),
+        others: Vec::new(),
+        unaccepted: Vec::new(),
         missing: choice.missing.clone(),
         blockers: Vec::new(),
         head: choice.text(),
     };
+    let resolver = |manifest| Resolver {
+        session,
+        manifest,
+        accept: options.accept_places,
+    };
+    for Piece { manifest, source } in &choice.left {
+        plan.leave(&resolver(manifest), source);
+    }
     for Piece { manifest, source } in &choice.pieces {
-        let outcome = outcome_of(source)?;
+        let (outcome, resolver) = (outcome_of(source)?, resolver(manifest));
         // Opening compares every index with its digest and looks for every archive.
         let reader = open_reader(session, repository.store(), source).await?;
-        let place = place(manifest, source);
-        match source.kind.as_str() {
-            "files" | "sqlite" => plan.trees.push(Tree {
+        if source.kind == "docker" {
+            let place = resolver.place(source)?;
+            plan.name_health(manifest, source, place.as_ref());
+            let part = docker_part(session, source, reader, (options, places::docker(place))).await?;
+            plan.docker.push(part);
+            continue;
+        }
+        let Some(place) = plan.place(&resolver, source, options)? else {
+            continue;
+        };
+        match &place.kind {
+            SourceKind::Files(files) => plan.trees.push(tree(source, &files.root, outcome.raw_bytes)),
+            SourceKind::Sqlite(sqlite) => plan.trees.push(tree(source, &sqlite.path, outcome.raw_bytes)),
+            SourceKind::Postgres(_) | SourceKind::Redis(_) => plan.databases.push(Database {
                 name: source.name.clone(),
                 kind: source.kind.clone(),
-                into: PathBuf::from(place),
+                place,
+                home: None,
+                version: outcome.versions.values().cloned().collect::<Vec<_>>().join(", "),
                 bytes: outcome.raw_bytes,
             }),
-            "postgres" | "redis" => {
-                let given = options.address.iter().find(|(name, _)| *name == source.name);
-                plan.databases.push(Database {
-                    name: source.name.clone(),
-                    kind: source.kind.clone(),
-                    url: given.map_or(place, |(_, url)| url.clone()),
-                    home: None,
-                    version: outcome.versions.values().cloned().collect::<Vec<_>>().join(", "),
-                    bytes: outcome.raw_bytes,
-                });
-            }
-            "docker" => {
-                let part = docker_part(session, manifest, source, reader, options).await?;
-                plan.docker.push(part);
-            }
-            other => plan
-                .missing
-                .push(format!("source {} of kind {other} is not known here", source.name)),
+            SourceKind::Docker(_) => {}
         }
     }
     // SQLite databases may lie within restored trees, so they come after them.
     plan.trees.sort_by_key(|tree| tree.kind == "sqlite");
+    if !plan.unaccepted.is_empty() {
+        plan.blockers.push(format!(
+            "nothing on this host says where {} goes, and the snapshot's word is not followed without --accept-places",
+            plan.unaccepted.join(", ")
+        ));
+    }
     plan.find_homes(options);
     plan.look_at_docker().await?;
     plan.measure().await;
     Ok(plan)
 }
 
-fn place(manifest: &Manifest, source: &ManifestSource) -> String {
-    let plans = manifest.plan.get("sources").and_then(Value::as_array);
-    let plan = plans
-        .into_iter()
-        .flatten()
-        .find(|plan| text(plan, "/name") == source.name);
-    let field = |key: &str| plan.map(|plan| text(plan, key)).filter(|text| !text.is_empty());
-    let found = field("/url").or_else(|| field("/path")).or_else(|| field("/root"));
-    found.unwrap_or_default().to_owned()
+fn tree(source: &ManifestSource, into: &Path, bytes: u64) -> Tree {
+    Tree {
+        name: source.name.clone(),
+        kind: source.kind.clone(),
+        into: into.to_owned(),
+        bytes,
+    }
 }
 
 async fn docker_part(
     session: &Session,
-    manifest: &Manifest,
     source: &ManifestSource,
     reader: ArchiveReader,
-    options: &args::Recover,
+    (options, mut config): (&args::Recover, DockerSource),
 ) -> Result<DockerPart> {
-    let mut config = volumes::planned(manifest, source);
     if options.docker_socket.is_some() {
         config.socket.clone_from(&options.docker_socket);
     }
@@ -191,13 +205,89 @@ async fn docker_part(
 }
 
 impl Plan {
+    /// Finds where a source goes. A place that only the snapshot names is shown; whether it is followed is decided later.
+    fn place(
+        &mut self,
+        resolver: &Resolver<'_>,
+        source: &ManifestSource,
+        options: &args::Recover,
+    ) -> Result<Option<Place>> {
+        if let Some((_, url)) = options.address.iter().find(|(name, _)| *name == source.name) {
+            let kind = places::given(resolver.session, url)?;
+            if kind.word() != source.kind {
+                let message = format!("--address {}={}", source.name, config::redact_url(url));
+                return Err(
+                    Error::invalid(format!("{message}: the source is of kind {}", source.kind))
+                        .with_hint("It takes the URL of a PostgreSQL or Redis server."),
+                );
+            }
+            let word = Word::Given;
+            return Ok(Some(Place { kind, word }));
+        }
+        if let Some(place) = resolver.place(source)? {
+            return Ok(Some(place));
+        }
+        let planned = places::planned(resolver.manifest, source);
+        match &planned {
+            Some(_) => self.unaccepted.push(source.name.clone()),
+            None if matches!(source.kind.as_str(), "postgres" | "redis") => self.blockers.push(format!(
+                "the snapshot does not say where {} was: --address {}=URL",
+                source.name, source.name
+            )),
+            None if matches!(source.kind.as_str(), "files" | "sqlite") => self.blockers.push(format!(
+                "the snapshot does not say where {} was: write [source.{}] into wirevault.toml",
+                source.name, source.name
+            )),
+            None => self.missing.push(format!(
+                "source {} of kind {} is not known here",
+                source.name, source.kind
+            )),
+        }
+        Ok(planned.map(|kind| Place {
+            kind,
+            word: Word::Accepted,
+        }))
+    }
+
+    /// A database that is not chosen stays as it is, and so do the volumes it lives in.
+    fn leave(&mut self, resolver: &Resolver<'_>, source: &ManifestSource) {
+        let place = resolver.place(source).ok().flatten().map(|place| place.kind);
+        let url = match place.or_else(|| places::planned(resolver.manifest, source)) {
+            Some(SourceKind::Postgres(server)) => server.url,
+            Some(SourceKind::Redis(server)) => server.url,
+            _ => return,
+        };
+        self.others.push((source.name.clone(), source.kind.clone(), url));
+    }
+
+    /// Health URLs that only the snapshot names are shown.
+    fn name_health(&mut self, manifest: &Manifest, source: &ManifestSource, place: Option<&Place>) {
+        let Some(SourceKind::Docker(planned)) = places::planned(manifest, source).filter(|_| place.is_none()) else {
+            return;
+        };
+        for url in planned.health {
+            self.not_asked(&url);
+        }
+    }
+
+    fn not_asked(&mut self, url: &str) {
+        self.missing.push(format!(
+            "health URL {} of the snapshot is not asked without --accept-places",
+            config::redact_url(url)
+        ));
+    }
+
     /// Finds the container of each database; its volumes stay empty, for the database brings the data.
     fn find_homes(&mut self, options: &args::Recover) {
+        let mut labelled: Vec<String> = Vec::new();
         for part in &mut self.docker {
             let containers = &part.definitions.containers;
             let mut homes = Vec::new();
-            for database in &mut self.databases {
-                let Some(home) = servers::home(&database.url, &database.kind, containers) else {
+            let chosen = self.databases.iter();
+            let chosen = chosen.map(|one| (one.name.clone(), one.kind.clone(), one.url().to_owned()));
+            let all: Vec<_> = chosen.chain(self.others.iter().cloned()).collect();
+            for (source, kind, url) in all {
+                let Some(home) = servers::home(&url, &kind, containers) else {
                     continue;
                 };
                 let name = container_name(home).to_owned();
@@ -213,10 +303,12 @@ impl Plan {
                         .count()
                         > 1;
                     if !(known || stored && shared) {
-                        part.left_empty.push((volume.volume, database.name.clone()));
+                        part.left_empty.push((volume.volume, source.clone()));
                     }
                 }
-                database.home = Some(name.clone());
+                if let Some(database) = self.databases.iter_mut().find(|database| database.name == source) {
+                    database.home = Some(name.clone());
+                }
                 homes.push(name);
             }
             let first = containers.iter().filter(|one| servers::is_infrastructure(one, &homes));
@@ -225,21 +317,24 @@ impl Plan {
             let labels = containers
                 .iter()
                 .filter_map(|one| one.pointer("/Config/Labels/wirevault.health"));
-            self.health.extend(labels.filter_map(Value::as_str).map(str::to_owned));
+            labelled.extend(labels.filter_map(Value::as_str).map(str::to_owned));
+        }
+        if options.accept_places {
+            self.health.extend(labelled);
+        } else {
+            labelled.retain(|url| !self.health.contains(url));
+            for url in labelled {
+                self.not_asked(&url);
+            }
         }
         self.health.dedup();
         for url in &self.health {
             if !url.starts_with("http://") {
-                self.blockers
-                    .push(format!("health URL \"{url}\" does not begin with http://"));
+                self.blockers.push(format!(
+                    "health URL \"{}\" does not begin with http://",
+                    config::redact_url(url)
+                ));
             }
-        }
-        let resolves_nowhere = |database: &&Database| database.url.is_empty();
-        for database in self.databases.iter().filter(resolves_nowhere) {
-            self.blockers.push(format!(
-                "the snapshot does not say where {} was: --address {}=URL",
-                database.name, database.name
-            ));
         }
         if options.containers == ContainersHow::Manual && self.docker.is_empty() && self.databases.is_empty() {
             self.missing.push("there are no containers to wait for".to_owned());
@@ -354,13 +449,13 @@ impl Plan {
                 "  {} {} at {} ({}, was {}{home})\n",
                 database.kind,
                 database.name,
-                redact_url(&database.url),
+                places::text(&database.place.kind),
                 format_bytes(database.bytes),
                 database.version,
             ));
         }
         for url in &self.health {
-            text.push_str(&format!("  health {url}\n"));
+            text.push_str(&format!("  health {}\n", config::redact_url(url)));
         }
         for space in &self.space {
             text.push_str(&format!(
@@ -386,7 +481,7 @@ impl Plan {
             .iter()
             .map(|tree| json!({ "source": tree.name, "kind": tree.kind, "into": tree.into, "bytes": tree.bytes }));
         let databases = self.databases.iter().map(|one| {
-            json!({ "source": one.name, "kind": one.kind, "at": redact_url(&one.url), "container": one.home, "bytes": one.bytes,
+            json!({ "source": one.name, "kind": one.kind, "at": places::text(&one.place.kind), "by": one.place.word, "container": one.home, "bytes": one.bytes,
                 "version": one.version })
         });
         let docker = self.docker.iter().map(|part| {
@@ -395,9 +490,21 @@ impl Plan {
         });
         json!({
             "trees": trees.collect::<Vec<_>>(), "databases": databases.collect::<Vec<_>>(),
-            "docker": docker.collect::<Vec<_>>(), "health": self.health, "space": self.space,
+            "docker": docker.collect::<Vec<_>>(), "unaccepted": self.unaccepted,
+            "health": self.health.iter().map(|url| config::redact_url(url)).collect::<Vec<_>>(), "space": self.space,
             "missing": self.missing, "blockers": self.blockers,
         })
+    }
+}
+
+impl Database {
+    /// Returns where it is reached, without a password.
+    pub(super) fn url(&self) -> &str {
+        match &self.place.kind {
+            SourceKind::Postgres(server) => &server.url,
+            SourceKind::Redis(server) => &server.url,
+            _ => "",
+        }
     }
 }
 

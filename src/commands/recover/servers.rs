@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use url::Url;
 
-use crate::commands::{Session, open};
-use crate::config::{SourceKind, parse_source_url};
+use crate::commands::{Session, open, places};
+use crate::config::{SourceConfig, SourceKind};
 use crate::docker::definition::{compose_service, container_name};
 use crate::docker::text;
 use crate::error::{Error, ErrorKind, Result};
@@ -161,28 +161,24 @@ pub(super) async fn reachable(url: &str, kind: &str, container: Option<&Value>) 
 }
 
 /// Waits until a server answers its own protocol and lets us in; returns what it says of itself.
-pub(super) async fn wait(session: &Session, url: &str, within: Duration) -> Result<String> {
+pub(super) async fn wait(session: &Session, server: &SourceKind, within: Duration) -> Result<String> {
     let from = Instant::now();
     loop {
         session.check_cancelled()?;
-        match session.or_cancelled(ask(url)).await {
+        match session.or_cancelled(ask(server)).await {
             Ok(said) => return Ok(said),
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             // A wrong password is wrong after a minute too; but an image's entry point sets it only while it starts.
             Err(error) if error.kind() == ErrorKind::Denied && from.elapsed() > within.min(Duration::from_secs(30)) => {
                 return Err(plain(&error).with_hint(
-                    "Give the password: PGPASSWORD or REDISCLI_AUTH in the environment, or a file of NAME=value lines \
-                     with --env-file.",
+                    "Give the password: a file of NAME=value lines with --env-file. PGPASSWORD and REDISCLI_AUTH go to places \
+                     of the configuration and of --address SOURCE=URL, not to those that only the snapshot names.",
                 ));
             }
             Err(error) if from.elapsed() >= within => {
                 return Err(Error::new(
                     ErrorKind::TimedOut,
-                    format!(
-                        "{} did not answer within {} s",
-                        crate::config::redact_url(url),
-                        within.as_secs()
-                    ),
+                    format!("{} did not answer within {} s", places::text(server), within.as_secs()),
                 )
                 .with_cause(plain(&error))
                 .with_hint(
@@ -201,9 +197,8 @@ pub(super) fn plain(error: &Error) -> Error {
     Error::new(error.kind(), error.chain())
 }
 
-async fn ask(url: &str) -> Result<String> {
-    let mut config = parse_source_url(url)?;
-    if let SourceKind::Postgres(postgres) = &mut config.kind {
+async fn ask(server: &SourceKind) -> Result<String> {
+    if let SourceKind::Postgres(postgres) = server {
         // The database itself may be what is to be restored: any one will do.
         let mut options = open::postgres(postgres)?;
         let wanted = options.database.clone();
@@ -224,7 +219,11 @@ async fn ask(url: &str) -> Result<String> {
         }
         return Err(last);
     }
-    let source = open::source(&config)?;
+    let source = open::source(&SourceConfig {
+        name: server.word().to_owned(),
+        kind: server.clone(),
+        rate_limit_bytes: None,
+    })?;
     let findings = source.check().await?;
     if let Some(bad) = findings.iter().find(|finding| finding.level == FindingLevel::Error) {
         return Err(Error::new(ErrorKind::Unavailable, bad.message.clone()));

@@ -522,5 +522,8 @@ fn with_config(session: &Session, config: &Config) -> Session {
         cancel: session.cancel.child_token(),
         spool_dir: session.spool_dir.clone(),
         seen: session.seen.clone(),
+        state: session.state.clone(),
+        ask: session.ask,
+        arguments: session.arguments.clone(),
     }
 }

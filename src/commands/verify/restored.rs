@@ -14,14 +14,14 @@ use super::report::Verified;
 use crate::archive::ArchiveReader;
 use crate::cli::args;
 use crate::commands::snapshots::open_reader;
-use crate::commands::{Session, open};
-use crate::config::{is_redis_url, redact_url};
+use crate::commands::{Session, open, places};
+use crate::config::{SourceKind, is_redis_url, redact_url};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{ManifestSource, Repository};
 use crate::sources::docker::restore as docker;
 use crate::sources::files::restore::{self as files, FilesRestoreOptions};
 use crate::sources::files::survey::survey;
-use crate::sources::postgres::{Scratch, verify_restored};
+use crate::sources::postgres::{ConnectOptions, Scratch, verify_restored};
 use crate::sources::redis;
 use crate::sources::sqlite::restore as sqlite;
 
@@ -216,6 +216,28 @@ async fn sqlite_file(
     Ok(damaged.then(|| "SQLite finds damage that was there when it was stored; content was checked".to_owned()))
 }
 
+/// Reads where scratch databases are made: a URL given by a person.
+fn scratch_postgres(session: &Session, url: &str) -> Result<ConnectOptions> {
+    match places::given(session, url)? {
+        SourceKind::Postgres(server) => open::postgres(&server),
+        _ => Err(no_server(url, "PostgreSQL")),
+    }
+}
+
+/// The same for keys.
+fn scratch_redis(session: &Session, url: &str) -> Result<redis::RedisAddress> {
+    match places::given(session, url)? {
+        SourceKind::Redis(server) => open::redis_target(&server),
+        _ => Err(no_server(url, "Redis")),
+    }
+}
+
+fn no_server(url: &str, what: &str) -> Error {
+    let shown = redact_url(url);
+    Error::invalid(format!("\"{shown}\" is no {what} server"))
+        .with_hint("Scratch servers are postgres://user@host and redis://host.")
+}
+
 /// Restores into a scratch database and compares every table.
 async fn database(
     session: &Session,
@@ -225,7 +247,7 @@ async fn database(
     verified: &mut Verified,
 ) -> Result<Option<String>> {
     let report = verify_restored(Scratch {
-        server: open::postgres_target(url)?,
+        server: scratch_postgres(session, url)?,
         reader,
         snapshot: verified.snapshot.to_string(),
         parallel: 2,
@@ -266,7 +288,7 @@ async fn keys(
     verified: &mut Verified,
 ) -> Result<Option<String>> {
     let report = redis::verify_restored(redis::RedisScratch {
-        address: open::redis_target(url)?,
+        address: scratch_redis(session, url)?,
         reader,
         task: source.name.clone(),
         reporter: session.reporter.clone(),

@@ -26,6 +26,7 @@ use crate::sources::files::differing::Differing;
 use crate::sources::files::patterns::Patterns;
 use crate::sources::files::restore::{self as files, FilesRestoreOptions};
 use crate::sources::files::spelling;
+use crate::sources::files::survey::survey;
 
 /// Definitions of one kind are at most this long, in bytes.
 const MAX_DEFINITIONS: usize = 32 << 20;
@@ -43,6 +44,8 @@ pub struct DockerRestoreOptions {
     pub paths: Vec<String>,
     /// Writes into volumes that hold files already.
     pub clean: bool,
+    /// A volume that holds files already is no obstacle if all of the backup is among them, as it was.
+    pub keeps_equal: bool,
     /// Moves away what the backup does not know.
     pub delete: bool,
     /// Takes files for unchanged by size and time.
@@ -71,6 +74,7 @@ impl Default for DockerRestoreOptions {
             rename: None,
             paths: Vec::new(),
             clean: false,
+            keeps_equal: false,
             delete: false,
             trust_times: false,
             devices: false,
@@ -189,16 +193,9 @@ pub async fn into_directory(
     Ok(reports)
 }
 
-async fn into_tree(
-    reader: &ArchiveReader,
-    volume: &StoredVolume,
-    name: &str,
-    target: &Path,
-    options: &DockerRestoreOptions,
-    reporter: &SharedReporter,
-    cancel: &CancellationToken,
-) -> Result<VolumeReport> {
-    let how = FilesRestoreOptions {
+/// Says how the tree of a volume comes back.
+fn tree_options(volume: &StoredVolume, options: &DockerRestoreOptions) -> FilesRestoreOptions {
+    FilesRestoreOptions {
         task: options.task.clone(),
         paths: options.paths.clone(),
         clean: options.clean,
@@ -208,7 +205,19 @@ async fn into_tree(
         stream: volume.stream(),
         prefix: format!("{}/", volume.stream()).into_bytes(),
         origin: options.origin.clone(),
-    };
+    }
+}
+
+async fn into_tree(
+    reader: &ArchiveReader,
+    volume: &StoredVolume,
+    name: &str,
+    target: &Path,
+    options: &DockerRestoreOptions,
+    reporter: &SharedReporter,
+    cancel: &CancellationToken,
+) -> Result<VolumeReport> {
+    let how = tree_options(volume, options);
     let done = files::restore(reader.clone(), target, &how, reporter.clone(), cancel.clone()).await?;
     Ok(VolumeReport {
         volume: name.to_owned(),
@@ -337,6 +346,23 @@ pub async fn standing_still(
 }
 
 /// Where one volume goes.
+/// Returns whether a tree holds everything that the backup has of a volume, as it was.
+async fn holds_all(
+    reader: &ArchiveReader,
+    volume: &StoredVolume,
+    path: &Path,
+    options: &DockerRestoreOptions,
+    (reporter, cancel): (&SharedReporter, &CancellationToken),
+) -> Result<bool> {
+    // What differs is counted, not refused; nothing is written.
+    let how = FilesRestoreOptions {
+        clean: true,
+        ..tree_options(volume, options)
+    };
+    let plan = survey(reader.clone(), path, &how, reporter.clone(), cancel.clone()).await?;
+    Ok(plan.new == 0 && plan.replaced == 0)
+}
+
 struct Place<'a> {
     engine: &'a Engine,
     containers: &'a [Value],
@@ -356,7 +382,9 @@ impl Place<'_> {
         let (live, created) = self.find_or_create().await?;
         let at = read::mount_point(self.engine, &live, self.containers, options.access).await;
         let mut report = if let Ok(path) = at {
-            if !options.clean && options.paths.is_empty() && !created {
+            let whole = options.keeps_equal && !options.clean && !created;
+            let whole = whole && holds_all(reader, volume, &path, options, (reporter, cancel)).await?;
+            if !options.clean && options.paths.is_empty() && !created && !whole {
                 self.refuse_if_occupied(&path).await?;
             }
             into_tree(reader, volume, self.name, &path, options, reporter, cancel).await?

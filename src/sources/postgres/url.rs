@@ -110,6 +110,18 @@ impl ConnectOptions {
         raw.finish(password_file, env)
     }
 
+    /// As [`Self::from_url_with`], for a URL that nobody on this host wrote. It gets no secret that was not meant for it:
+    /// `PGPASSWORD` belongs to the server of `PGHOST` and `PGPORT`, and a line of the password file has to name host and
+    /// port itself. A password in the URL was put there by the caller.
+    pub fn from_foreign_url(text: &str, env: Env<'_>) -> Result<Self> {
+        let mut raw = Raw::from_url(&parse(text)?)?;
+        raw.foreign = true;
+        raw.password_file = None;
+        raw.allow_cleartext = false;
+        raw.fill_from(env);
+        raw.finish(None, env)
+    }
+
     /// Returns the same server and role with another database.
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {
@@ -170,6 +182,8 @@ struct Raw {
     connect_timeout: Option<String>,
     read_timeout: Option<String>,
     allow_cleartext: bool,
+    /// Nobody on this host wrote the URL.
+    foreign: bool,
 }
 
 fn decode(text: &str, what: &str) -> Result<String> {
@@ -268,11 +282,12 @@ impl Raw {
         {
             password = Some(read_password_file(&file)?);
         }
-        if password.is_none() {
+        let meant = !self.foreign || is_of_environment(&host, port, env);
+        if password.is_none() && meant {
             password = env("PGPASSWORD").map(Secret::new);
         }
         if password.is_none() {
-            password = from_pgpass(&host, port, &user, &database, env)?;
+            password = from_pgpass(&host, port, &user, &database, (env, !meant))?;
         }
         Ok(ConnectOptions {
             host,
@@ -290,6 +305,16 @@ impl Raw {
             context: settings::Context::none(),
         })
     }
+}
+
+/// Returns whether the environment names this server itself.
+fn is_of_environment(host: &Host, port: u16, env: Env<'_>) -> bool {
+    let host = match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    };
+    let named = env("PGPORT").map_or(Some(5432), |text| text.parse().ok());
+    env("PGHOST").is_some_and(|name| name == host) && named == Some(port)
 }
 
 fn unknown_parameter(key: &str) -> Error {
@@ -356,7 +381,14 @@ fn read_password_file(path: &Path) -> Result<Secret> {
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
 }
 
-fn from_pgpass(host: &Host, port: u16, user: &str, database: &str, env: Env<'_>) -> Result<Option<Secret>> {
+/// Looks into the password file; `exact` leaves lines aside that do not name host and port.
+fn from_pgpass(
+    host: &Host,
+    port: u16,
+    user: &str,
+    database: &str,
+    (env, exact): (Env<'_>, bool),
+) -> Result<Option<Secret>> {
     let named = env("PGPASSFILE").map(PathBuf::from);
     let Some(path) = named.or_else(|| env("HOME").map(|home| Path::new(&home).join(".pgpass"))) else {
         return Ok(None);
@@ -381,15 +413,17 @@ fn from_pgpass(host: &Host, port: u16, user: &str, database: &str, env: Env<'_>)
         Host::Unix(path) if matches!(path.to_str(), Some("/tmp" | "/var/run/postgresql")) => "localhost".to_owned(),
         Host::Unix(path) => path.display().to_string(),
     };
-    Ok(lookup_pgpass(&text, &[&host, &port.to_string(), database, user]).map(Secret::new))
+    Ok(lookup_pgpass(&text, &[&host, &port.to_string(), database, user], exact).map(Secret::new))
 }
 
 /// Finds the password of the first matching line `host:port:database:user:password`; `\` escapes `:` and `\`.
-fn lookup_pgpass(text: &str, wanted: &[&str; 4]) -> Option<String> {
+fn lookup_pgpass(text: &str, wanted: &[&str; 4], exact: bool) -> Option<String> {
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let fields = split_pgpass(line);
         let (password, keys) = fields.split_last()?;
+        let named = keys.iter().take(2).all(|field| field != "*");
         let matches = keys.len() == 4
+            && (named || !exact)
             && keys
                 .iter()
                 .zip(wanted)
@@ -455,6 +489,33 @@ mod tests {
     }
 
     #[test]
+    fn a_url_of_somebody_else_gets_no_password_that_was_not_meant_for_it() {
+        let foreign = |text: &str, vars: &[(&str, &str)]| {
+            let env = |name: &str| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+            ConnectOptions::from_foreign_url(text, &env).unwrap()
+        };
+        let secret = ("PGPASSWORD", "top secret");
+        let file =
+            "postgres://app@evil/app?sslmode=disable&password_file=/proc/self/environ&allow_cleartext_password=1";
+        let options = foreign(file, &[secret]);
+        assert!(options.password.is_none() && !options.allow_cleartext_password);
+        assert!(
+            foreign("postgres://app@evil/app", &[secret, ("PGHOST", "db")])
+                .password
+                .is_none()
+        );
+        assert!(
+            foreign("postgres://app@db:99/app", &[secret, ("PGHOST", "db")])
+                .password
+                .is_none()
+        );
+        let meant = foreign("postgres://app@db/app", &[secret, ("PGHOST", "db")]);
+        assert_eq!(meant.password.unwrap().expose(), b"top secret");
+        let own = foreign("postgres://app:own@evil/app", &[secret]);
+        assert_eq!(own.password.unwrap().expose(), b"own");
+    }
+
+    #[test]
     fn strangers_must_prove_who_they_are_by_default() {
         assert_eq!(read("postgres://db/x", &[]).unwrap().ssl_mode, SslMode::VerifyFull);
         assert_eq!(read("postgres://127.0.0.1/x", &[]).unwrap().ssl_mode, SslMode::Prefer);
@@ -487,8 +548,12 @@ mod tests {
     #[test]
     fn pgpass_lines_match_in_order_with_wildcards_and_escapes() {
         let text = "# comment\nother:5432:*:*:no\n*:5432:my\\:db:u:p\\\\w:rest\n*:*:*:*:last\n";
-        assert_eq!(lookup_pgpass(text, &["h", "5432", "my:db", "u"]).unwrap(), "p\\w:rest");
-        assert_eq!(lookup_pgpass(text, &["h", "1", "x", "u"]).unwrap(), "last");
-        assert_eq!(lookup_pgpass("bad line", &["h", "1", "x", "u"]), None);
+        assert_eq!(
+            lookup_pgpass(text, &["h", "5432", "my:db", "u"], false).unwrap(),
+            "p\\w:rest"
+        );
+        assert_eq!(lookup_pgpass(text, &["h", "1", "x", "u"], false).unwrap(), "last");
+        assert_eq!(lookup_pgpass("bad line", &["h", "1", "x", "u"], false), None);
+        assert_eq!(lookup_pgpass(text, &["h", "5432", "my:db", "u"], true), None);
     }
 }

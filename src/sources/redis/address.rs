@@ -81,6 +81,21 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Returns whether a parameter of this name can be set.
+    fn is_known(name: &str) -> bool {
+        let names = [
+            "method",
+            "sentinel",
+            "replica",
+            "cluster",
+            "settings",
+            "scan_rate",
+            "max_hold",
+            "spool_limit",
+        ];
+        names.contains(&name)
+    }
+
     /// Takes a parameter; returns whether it is one and has a value that can be.
     fn set(&mut self, name: &str, value: &str) -> bool {
         let number = value.parse::<u64>().ok();
@@ -130,7 +145,9 @@ impl RedisAddress {
                 "cacert" => ca_file = Some(PathBuf::from(&*value)),
                 "user" => user = value.into_owned(),
                 name if reading.set(name, &value) => {}
-                other => return Err(wrong(format!("unknown parameter \"{other}={value}\""))),
+                other if Reading::is_known(other) => return Err(wrong(format!("\"{other}={value}\" is not known"))),
+                // The value may be a secret whose name is misspelt.
+                other => return Err(wrong(format!("unknown parameter \"{other}\""))),
             }
         }
         let place = if url.scheme().ends_with("unix") {
@@ -140,7 +157,7 @@ impl RedisAddress {
             if !path.is_empty() {
                 database = path
                     .parse()
-                    .map_err(|_| wrong(format!("\"{path}\" is no number of a database")))?;
+                    .map_err(|_| wrong("its path is no number of a database".to_owned()))?;
             }
             Place::Tcp {
                 host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),

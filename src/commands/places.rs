@@ -1,0 +1,373 @@
+//! Where a source is, and by whose word: one resolver for restore, undo, recover and drills.
+//!
+//! A place is the operator's: `--into` and `--address`, the configuration or the environment of this host, a source that was
+//! given on the command line of a backup here. What a manifest says is the word of whoever could write into the repository.
+//! It is shown, and followed only by `--into-original`, `--accept-places` or a yes on the terminal; then with no secret of
+//! this host that was not meant for that place.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::commands::backup::PRE_RESTORE_JOB;
+use crate::commands::{Session, cluster};
+use crate::config::{
+    self, ADHOC_JOB, DockerSource, FilesSource, PostgresSource, SourceConfig, SourceKind, SqliteSource,
+};
+use crate::error::{Error, Result};
+use crate::repository::{Manifest, ManifestSource};
+use crate::sources::files::single_file;
+
+/// By whose word a place is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Word {
+    /// The command line's: `--into`, `--address`.
+    Given,
+    /// The configuration's, or the environment's.
+    Configured,
+    /// That of the command line of a backup on this host.
+    Remembered,
+    /// The manifest's, and the operator accepts it.
+    Accepted,
+}
+
+/// Where a source goes back to.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) kind: SourceKind,
+    pub(super) word: Word,
+}
+
+/// Finds places for the sources of one snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resolver<'a> {
+    pub(super) session: &'a Session,
+    pub(super) manifest: &'a Manifest,
+    /// Whether the operator accepts what the manifest says.
+    pub(super) accept: bool,
+}
+
+impl Resolver<'_> {
+    /// Returns where a source goes back to; `None` where nobody but the manifest says it, and that is not accepted.
+    pub(super) fn place(&self, source: &ManifestSource) -> Result<Option<Place>> {
+        let planned = planned(self.manifest, source);
+        let remembered = self.remembered(source);
+        if let Some(kind) = configured(&self.session.config.sources, source, planned.as_ref())? {
+            // A source of the same name that was given by hand may be quite another one.
+            let by_hand = matches!(self.manifest.job.as_str(), ADHOC_JOB | PRE_RESTORE_JOB);
+            if by_hand && remembered.as_ref().is_some_and(|other| text(other) != text(&kind)) {
+                return Err(self.ambiguous(source, &kind, remembered.as_ref()));
+            }
+            return Ok(Some(Place {
+                kind,
+                word: Word::Configured,
+            }));
+        }
+        if let Some(kind) = remembered {
+            return Ok(Some(Place {
+                kind,
+                word: Word::Remembered,
+            }));
+        }
+        let accepted = planned.filter(|_| self.accept);
+        Ok(accepted.map(|kind| Place {
+            kind,
+            word: Word::Accepted,
+        }))
+    }
+
+    fn remembered(&self, source: &ManifestSource) -> Option<SourceKind> {
+        let plan = plan_of(self.manifest, source)?;
+        let known = self.session.state.knows_source(&self.manifest.repository, plan);
+        known.then(|| read(source, plan, |url| Some(url.to_owned()))).flatten()
+    }
+
+    fn ambiguous(&self, source: &ManifestSource, configured: &SourceKind, remembered: Option<&SourceKind>) -> Error {
+        let given = remembered.map(text).unwrap_or_default();
+        let message = format!(
+            "source \"{}\" of this snapshot was given by hand as \"{given}\", but {} has a source of this name at \"{}\"",
+            source.name,
+            self.session.config.origin,
+            text(configured)
+        );
+        Error::invalid(message).with_hint("Say with --into which of them it is.")
+    }
+}
+
+/// Returns what a server is that was given on the command line; a password that is configured for the same server and user
+/// goes with it.
+pub(super) fn given(session: &Session, url: &str) -> Result<SourceKind> {
+    let mut kind = config::parse_source_url(url)?.kind;
+    let all = session.config.sources.iter();
+    match &mut kind {
+        SourceKind::Postgres(wanted) if wanted.password.is_none() && !has_password_file(&wanted.url) => {
+            let same = all.filter_map(|source| match &source.kind {
+                SourceKind::Postgres(known) if same_login(&known.url, &wanted.url, 5432) => Some(known),
+                _ => None,
+            });
+            if let Some(known) = same.into_iter().next() {
+                wanted.password.clone_from(&known.password);
+                wanted.password_file.clone_from(&known.password_file);
+            }
+        }
+        SourceKind::Redis(wanted) if wanted.password.is_none() => {
+            let same = all.filter_map(|source| match &source.kind {
+                SourceKind::Redis(known) if same_login(&known.url, &wanted.url, 6379) => Some(known),
+                _ => None,
+            });
+            if let Some(known) = same.into_iter().next() {
+                wanted.password.clone_from(&known.password);
+                wanted.password_file.clone_from(&known.password_file);
+            }
+        }
+        _ => {}
+    }
+    Ok(kind)
+}
+
+fn has_password_file(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == "password_file"))
+}
+
+/// Returns whether two URLs mean the same user of the same server.
+fn same_login(one: &str, other: &str, default_port: u16) -> bool {
+    let login = |text: &str| {
+        let url = url::Url::parse(text).ok()?;
+        let parameter = |wanted: &str| {
+            let mut pairs = url.query_pairs();
+            pairs
+                .find(|(name, _)| name == wanted)
+                .map(|(_, value)| value.into_owned())
+        };
+        let socket = url.scheme().ends_with("unix").then(|| url.path().to_owned());
+        let host = parameter("host")
+            .or(socket)
+            .or_else(|| url.host_str().map(str::to_owned));
+        let port = parameter("port").or_else(|| url.port().map(|port| port.to_string()));
+        let user = parameter("user").unwrap_or_else(|| url.username().to_owned());
+        Some((
+            host.filter(|host| !host.is_empty())?,
+            port.unwrap_or(default_port.to_string()),
+            user,
+        ))
+    };
+    login(one).is_some_and(|one| login(other) == Some(one))
+}
+
+/// Returns the place of a source for people, without secrets.
+pub(super) fn text(kind: &SourceKind) -> String {
+    match kind {
+        SourceKind::Postgres(source) => config::redact_url(&source.url),
+        SourceKind::Redis(source) => config::redact_url(&source.url),
+        SourceKind::Sqlite(source) => source.path.display().to_string(),
+        SourceKind::Files(source) => source.root.display().to_string(),
+        SourceKind::Docker(source) => match &source.socket {
+            Some(socket) => format!("docker://{}", socket.display()),
+            None => "docker:".to_owned(),
+        },
+    }
+}
+
+/// What the plan that made a snapshot says of a source, as it was written.
+fn plan_of<'a>(manifest: &'a Manifest, source: &ManifestSource) -> Option<&'a Value> {
+    let plans = manifest.plan.get("sources").and_then(Value::as_array);
+    let field = |plan: &Value, name: &str, wanted: &str| plan.get(name).and_then(Value::as_str) == Some(wanted);
+    let mut plans = plans.into_iter().flatten();
+    plans.find(|plan| field(plan, "name", &source.name) && field(plan, "kind", &source.kind))
+}
+
+/// Returns where a source was by the word of the manifest: for names, for people, and for whoever accepts it.
+pub(super) fn planned(manifest: &Manifest, source: &ManifestSource) -> Option<SourceKind> {
+    let mut kind = read(source, plan_of(manifest, source)?, config::foreign_url)?;
+    match &mut kind {
+        SourceKind::Postgres(source) => source.foreign = true,
+        SourceKind::Redis(source) => source.foreign = true,
+        _ => {}
+    }
+    Some(kind)
+}
+
+/// Reads a source out of a plan. Files of passwords that it names are left aside: they are in the configuration or nowhere.
+fn read(source: &ManifestSource, plan: &Value, url: impl Fn(&str) -> Option<String>) -> Option<SourceKind> {
+    let word = |name: &str| plan.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let path = |name: &str| word(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    Some(match source.kind.as_str() {
+        "postgres" | "redis" => {
+            let kind = config::parse_source_url(&url(word("url")?)?).ok()?.kind;
+            if kind.word() != source.kind {
+                return None;
+            }
+            kind
+        }
+        "sqlite" => SourceKind::Sqlite(SqliteSource {
+            path: path("path")?,
+            method: config::SqliteMethod::Auto,
+        }),
+        "files" => SourceKind::Files(FilesSource {
+            root: path("root")?,
+            include: words(plan, "include"),
+            single_file: plan.get("single_file").and_then(Value::as_bool).unwrap_or(false),
+            ..FilesSource::default()
+        }),
+        "docker" => SourceKind::Docker(serde_json::from_value(plan.clone()).ok()?),
+        _ => return None,
+    })
+}
+
+fn words(plan: &Value, name: &str) -> Vec<String> {
+    let list = plan.get(name).and_then(Value::as_array);
+    let list = list.into_iter().flatten().filter_map(Value::as_str);
+    list.map(str::to_owned).collect()
+}
+
+/// Finds a source among those of this host: by its name and kind, or as a database of a configured server.
+fn configured(
+    sources: &[SourceConfig],
+    source: &ManifestSource,
+    planned: Option<&SourceKind>,
+) -> Result<Option<SourceKind>> {
+    let named = sources
+        .iter()
+        .find(|one| one.name == source.name && one.kind.word() == source.kind);
+    match named.map(|one| one.kind.clone()) {
+        // A server as a whole stands for its databases, which have names of their own.
+        Some(SourceKind::Postgres(server)) if !cluster::names_database(&server.url) => {
+            Ok(database_of(&server, planned)
+                .map(SourceKind::Postgres)
+                .or(Some(SourceKind::Postgres(server))))
+        }
+        Some(SourceKind::Files(files)) => Ok(Some(SourceKind::Files(tree(files, planned)?))),
+        Some(SourceKind::Sqlite(mut sqlite)) => {
+            sqlite.path = std::path::absolute(&sqlite.path)?;
+            Ok(Some(SourceKind::Sqlite(sqlite)))
+        }
+        Some(kind) => Ok(Some(kind)),
+        None => Ok(member(sources, source, planned)),
+    }
+}
+
+/// Returns a database of a server that is configured as a whole: `server.database`.
+fn member(sources: &[SourceConfig], source: &ManifestSource, planned: Option<&SourceKind>) -> Option<SourceKind> {
+    sources.iter().find_map(|one| {
+        let SourceKind::Postgres(server) = &one.kind else {
+            return None;
+        };
+        let suffix = source.name.strip_prefix(&one.name)?.strip_prefix('.')?;
+        if source.kind != "postgres" || cluster::names_database(&server.url) {
+            return None;
+        }
+        let found = database_of(server, planned)?;
+        let plain = cluster::plain_name(&cluster::database_of(&found.url)?);
+        let rest = suffix.strip_prefix(&plain)?;
+        let numbered = rest
+            .strip_prefix('-')
+            .is_some_and(|number| number.parse::<u32>().is_ok());
+        (rest.is_empty() || numbered).then_some(SourceKind::Postgres(found))
+    })
+}
+
+/// Returns the database of a configured server that bears the name it had.
+fn database_of(server: &PostgresSource, planned: Option<&SourceKind>) -> Option<PostgresSource> {
+    let Some(SourceKind::Postgres(planned)) = planned else {
+        return None;
+    };
+    let database = cluster::database_of(&planned.url)?;
+    Some(PostgresSource {
+        url: cluster::with_database(&server.url, &database),
+        ..server.clone()
+    })
+}
+
+/// Returns the directory of a tree. A single file goes back into the directory it lies in, also when it is gone.
+fn tree(mut files: FilesSource, planned: Option<&SourceKind>) -> Result<FilesSource> {
+    files.root = std::path::absolute(&files.root)?;
+    if !(files.include.is_empty() && files.exclude.is_empty()) {
+        return Ok(files);
+    }
+    if let Some((directory, pattern)) = single_file(&files.root)? {
+        (files.root, files.include, files.single_file) = (directory, vec![pattern], true);
+        return Ok(files);
+    }
+    let was_single = |name: &str| match planned {
+        Some(SourceKind::Files(planned)) => planned.single_file && planned.include == [name],
+        _ => false,
+    };
+    let name = files.root.file_name().map(crate::sources::files::spelling::literal);
+    let parent = files.root.parent().map(Path::to_path_buf);
+    if let (Some(parent), Some(name)) = (parent, name.filter(|name| was_single(name)))
+        && files.root.symlink_metadata().is_err()
+    {
+        (files.root, files.include, files.single_file) = (parent, vec![name], true);
+    }
+    Ok(files)
+}
+
+/// Returns what is known of a docker source: the configuration's word, or with accepted places the manifest's. Else nothing
+/// but the engine of this host is meant.
+pub(super) fn docker(place: Option<Place>) -> DockerSource {
+    match place.map(|place| place.kind) {
+        Some(SourceKind::Docker(docker)) => docker,
+        _ => DockerSource::default(),
+    }
+}
+
+/// Asks on the terminal whether the snapshot's word is to be followed; no without a terminal.
+pub(super) fn confirmed(session: &Session, manifest: &Manifest, unknown: &[&ManifestSource]) -> bool {
+    let Some(ask) = session.ask else { return false };
+    if unknown.iter().any(|source| planned(manifest, source).is_none()) {
+        return false;
+    }
+    let mut question = format!("snapshot {} says where these sources were:\n", manifest.id);
+    for line in lines(manifest, unknown) {
+        question.push_str(&format!("  {line}\n"));
+    }
+    ask(&format!("{question}Nothing on this host says so. Go there?"))
+}
+
+/// The error for sources that have no place here, with the command line that goes on.
+pub(super) fn unknown(session: &Session, manifest: &Manifest, unknown: &[&ManifestSource]) -> Error {
+    let names: Vec<String> = unknown.iter().map(|source| format!("\"{}\"", source.name)).collect();
+    let message = match names.as_slice() {
+        [one] => format!("nothing on this host says where source {one} goes"),
+        several => format!("nothing on this host says where sources {} go", several.join(", ")),
+    };
+    let known: Vec<&ManifestSource> = unknown
+        .iter()
+        .copied()
+        .filter(|s| planned(manifest, s).is_some())
+        .collect();
+    if known.len() < unknown.len() {
+        return Error::invalid(message).with_hint(
+            "The snapshot does not say either where it came from. Say it with --into, or write [source.NAME] into \
+             wirevault.toml.",
+        );
+    }
+    let mut hint = format!(
+        "The snapshot says {}. To go there: {}",
+        lines(manifest, &known).join(", "),
+        { session.command_line(&["--into-original"]) }
+    );
+    let place = match known.as_slice() {
+        [one] => planned(manifest, one).map(|kind| text(&kind)),
+        _ => None,
+    };
+    match place.filter(|place| !place.contains(char::is_control)) {
+        Some(place) => hint.push_str(&format!(
+            " (with no password of this host), or {} (with it). ",
+            session.command_line(&["--into", &place])
+        )),
+        None => hint.push_str(". "),
+    }
+    hint.push_str("Elsewhere: --into URL or PATH, or [source.NAME] in wirevault.toml.");
+    Error::invalid(message).with_hint(hint)
+}
+
+/// Names each source with the place the manifest says.
+fn lines(manifest: &Manifest, sources: &[&ManifestSource]) -> Vec<String> {
+    let line = |source: &&ManifestSource| {
+        let place = planned(manifest, source).map_or_else(|| "nothing".to_owned(), |kind| text(&kind));
+        format!("{} at {}", source.name, place.replace(char::is_control, "?"))
+    };
+    sources.iter().map(line).collect()
+}

@@ -1,0 +1,131 @@
+//! URLs for messages: whatever was typed, however wrong, its password does not print.
+
+/// Schemes whose rest is a path or a name: there is no user in them, and an `@` is one.
+const LOCAL: &[&str] = &["files", "sqlite", "docker", "file"];
+
+/// Parameters whose values are no secrets. The value of any other is not printed: it may be one, with its name misspelt.
+const PLAIN: &[&str] = &[
+    "host",
+    "port",
+    "user",
+    "dbname",
+    "password_file",
+    "sslmode",
+    "sslrootcert",
+    "application_name",
+    "connect_timeout",
+    "read_timeout",
+    "allow_cleartext_password",
+    "cacert",
+    "sentinel",
+    "replica",
+    "cluster",
+    "settings",
+    "method",
+    "scan_rate",
+    "max_hold",
+    "spool_limit",
+    "volume",
+    "exclude",
+    "label",
+    "container",
+    "quiesce",
+    "images",
+    "access",
+];
+
+/// Returns a URL without its password. Everything between the scheme and the last `@` may be one, for characters that ought
+/// to be percent-encoded put its end anywhere; only a plain user's name is left.
+pub fn redact_url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return text.to_owned();
+    };
+    if LOCAL.contains(&scheme) || scheme.contains('/') {
+        return redact_query(text);
+    }
+    let (slashes, rest) = match rest.strip_prefix("//") {
+        Some(rest) => ("//", rest),
+        None => ("", rest),
+    };
+    let Some((user, rest)) = rest.rsplit_once('@') else {
+        return redact_query(text);
+    };
+    let rest = redact_query(rest);
+    let (name, password) = match user.split_once(':') {
+        Some((name, _)) => (name, true),
+        None => (user, false),
+    };
+    let plain = |name: &str| !name.is_empty() && !name.contains(['/', '?', '#', '@']);
+    // Without slashes it is no URL, and the user's place may be the password's: `app:password@host`.
+    match (plain(name) && !slashes.is_empty(), password) {
+        (true, _) => format!("{scheme}:{slashes}{name}@{rest}"),
+        (false, _) if name.is_empty() && password && !user.contains(['/', '?', '#', '@']) => {
+            format!("{scheme}:{slashes}{rest}")
+        }
+        (false, _) => format!("{scheme}:{slashes}***@{rest}"),
+    }
+}
+
+/// Hides the values of parameters that are not known to be harmless, and of what follows a `#`.
+fn redact_query(text: &str) -> String {
+    let (text, fragment) = match text.split_once('#') {
+        Some((text, _)) => (text, "#***"),
+        None => (text, ""),
+    };
+    let Some((place, query)) = text.split_once('?') else {
+        return format!("{text}{fragment}");
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if PLAIN.contains(&name) => pair.to_owned(),
+        Some((name, _)) => format!("{name}=***"),
+        None => pair.to_owned(),
+    });
+    let pairs: Vec<String> = pairs.collect();
+    format!("{place}?{}{fragment}", pairs.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_typed_its_password_does_not_print() {
+        for text in [
+            "postgres://app:pa/geheim@127.0.0.1:1/app",
+            "postgres://app:pa?geheim@127.0.0.1:1/app",
+            "postgres://app:pa#geheim@127.0.0.1:1/app",
+            "postgres://app:a@geheim@127.0.0.1/app",
+            "postgres://app:1/geheim@127.0.0.1/app",
+            "postgres://127.0.0.1/app?user=app&password=geheim",
+            "postgres://127.0.0.1/app?pasword=geheim",
+            "postgres:app:geheim@127.0.0.1/app",
+            "app:geheim@127.0.0.1/app",
+            "redis:geheim@127.0.0.1",
+            "redis://:pa#geheim@127.0.0.1:1",
+            "redis://127.0.0.1#geheim",
+            "unix://:geheim@/tmp/x.sock",
+            "s3://AKIA:pa/geheim@bucket/x",
+            "s3://bucket/x?secret=geheim",
+            "https://AKIA:geheim@host/bucket",
+        ] {
+            assert!(!redact_url(text).contains("geheim"), "{text}: {}", redact_url(text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_still_read() {
+        for (text, shown) in [
+            ("postgres://app:pw@db:5432/app", "postgres://app@db:5432/app"),
+            ("redis://:pw@cache:6379", "redis://cache:6379"),
+            (
+                "postgres:///x?host=/run/pg&sslmode=require",
+                "postgres:///x?host=/run/pg&sslmode=require",
+            ),
+            ("s3://bucket/app", "s3://bucket/app"),
+            ("/srv/a@b:c", "/srv/a@b:c"),
+            ("files:/home/me@work", "files:/home/me@work"),
+        ] {
+            assert_eq!(redact_url(text), shown);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The repository that is there is the one that was meant, and a lease is that of a process that runs.
+
+use std::process::Stdio;
+
+use crate::support::program::{Program, files_below};
+use crate::support::wait;
+
+fn with_jobs(jobs: &[&str]) -> Program {
+    let program = Program::bare();
+    std::fs::create_dir(program.path("src")).unwrap();
+    std::fs::write(program.path("src/f"), "kept").unwrap();
+    configure(&program, "repo", "", jobs);
+    program
+}
+
+fn configure(program: &Program, repository: &str, more: &str, jobs: &[&str]) {
+    let mut text = format!(
+        "[repository]\nurl = \"file://{}\"\n{more}\n[source.t]\nkind = \"files\"\nroot = {:?}\n",
+        program.path(repository).display(),
+        program.path("src")
+    );
+    for job in jobs {
+        text.push_str(&format!("[job.{job}]\nsources = [\"t\"]\n"));
+    }
+    std::fs::write(program.path("wirevault.toml"), text).unwrap();
+}
+
+#[test]
+fn an_empty_place_where_a_repository_is_expected_is_an_error() {
+    let program = with_jobs(&["j"]);
+    program.expect(0, &["backup", "j"]);
+    // The disk is not mounted: another process finds the empty mount point.
+    std::fs::rename(program.path("repo"), program.path("disk")).unwrap();
+    program.refused(&["backup", "j"], "was there and is gone", "Is its disk mounted?");
+    program.refused(&["list"], "was there and is gone", "Is its disk mounted?");
+    std::fs::create_dir(program.path("repo")).unwrap();
+    program.refused(&["backup", "j"], "was there and is gone", "Is its disk mounted?");
+    assert_eq!(files_below(&program.path("repo")).len(), 0);
+    std::fs::remove_dir(program.path("repo")).unwrap();
+    std::fs::rename(program.path("disk"), program.path("repo")).unwrap();
+    program.expect(0, &["backup", "j"]);
+    assert_eq!(program.listed().len(), 2);
+    // Who means it says so.
+    std::fs::rename(program.path("repo"), program.path("disk")).unwrap();
+    program.expect(0, &["init", "--no-encryption"]);
+    program.expect(0, &["backup", "j"]);
+    assert_eq!(program.listed().len(), 1);
+}
+
+#[test]
+fn another_repository_in_the_place_is_read_and_not_written_to() {
+    let program = with_jobs(&["j"]);
+    program.expect(0, &["backup", "j"]);
+    let other = with_jobs(&["j"]);
+    other.expect(0, &["backup", "j"]);
+    std::fs::rename(program.path("repo"), program.path("first")).unwrap();
+    std::fs::rename(other.path("repo"), program.path("repo")).unwrap();
+    program.refused(&["backup", "j"], "before", "init --adopt");
+    program.refused(&["prune", "--keep-last", "1"], "before", "init --adopt");
+    assert_eq!(program.listed().len(), 1);
+    program.expect(0, &["init", "--adopt"]);
+    program.expect(0, &["backup", "j"]);
+    // Disks that take turns are both known now.
+    std::fs::rename(program.path("repo"), program.path("second")).unwrap();
+    std::fs::rename(program.path("first"), program.path("repo")).unwrap();
+    program.expect(0, &["backup", "j"]);
+}
+
+#[test]
+fn a_mistyped_place_is_no_new_repository() {
+    let program = with_jobs(&["j"]);
+    program.expect(0, &["backup", "j"]);
+    for verb in [
+        &["list"][..],
+        &["verify", "latest"],
+        &["restore", "latest", "--into", "out"],
+        &["prune", "--keep-last", "1"],
+    ] {
+        let mistyped = program.path("reop").display().to_string();
+        let verb = [verb, &["--from", &mistyped]].concat();
+        program.refused(&verb, "holds no repository", "init");
+        assert!(!program.path("reop").exists(), "{verb:?}");
+    }
+    let mistyped = program.path("reop").display().to_string();
+    program.refused(&["copy", "--into", &mistyped], "holds no repository", "init");
+    assert!(!program.path("reop").exists());
+    // The same in the configuration, whose repository is known by its name.
+    configure(&program, "reop", "", &["j"]);
+    program.refused(&["backup", "j"], "repository \"default\" was at", "Correct the URL");
+    assert!(!program.path("reop").exists());
+}
+
+#[test]
+fn a_repository_that_is_to_lie_on_a_mounted_disk_lies_nowhere_else() {
+    let program = with_jobs(&["j"]);
+    let mount = format!("require_mountpoint = {:?}", program.place.path());
+    for required in ["require_mountpoint = true", &mount] {
+        configure(&program, "repo", required, &["j"]);
+        program.refused(&["backup", "j"], "is not on a mounted disk", "mounted");
+        program.refused(&["init", "--no-encryption"], "is not on a mounted disk", "mounted");
+        assert!(!program.path("repo").exists());
+    }
+    configure(&program, "repo", "require_mountpoint = \"/proc\"", &["j"]);
+    program.expect(0, &["backup", "j"]);
+}
+
+#[test]
+fn first_backups_of_three_jobs_at_once_all_succeed() {
+    for _ in 0..5 {
+        let jobs = ["a", "b", "c"];
+        let program = with_jobs(&jobs);
+        let running: Vec<_> = jobs
+            .iter()
+            .map(|job| {
+                program
+                    .command(&["backup", job])
+                    .stderr(Stdio::piped())
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for child in running {
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        assert_eq!(program.listed().len(), 3);
+        program.expect(0, &["verify", "--all"]);
+    }
+}
+
+#[test]
+fn the_lease_of_a_killed_run_is_taken_over_at_once_and_that_of_a_live_one_is_not() {
+    let program = with_jobs(&["j"]);
+    program.expect(0, &["init", "--no-encryption"]);
+    let noise: Vec<u8> = (0..8_u32 << 20)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    std::fs::write(program.path("src/large"), noise).unwrap();
+    let mut slow = program.command(&["backup", "j", "--limit-rate", "1KiB/s"]);
+    let mut slow = slow.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    wait::until("the lease is taken", || program.path("repo/locks/j.json").exists());
+    program.refused(&["backup", "j"], "is running on", "Wait for it to end");
+    slow.kill().unwrap();
+    slow.wait().unwrap();
+    assert!(program.path("repo/locks/j.json").exists());
+    program.expect(0, &["backup", "j"]);
+    assert!(!program.path("repo/locks/j.json").exists());
+}
