@@ -59,6 +59,11 @@ impl LocalState {
         }
     }
 
+    /// Returns the state directory, if there is one.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
     /// Returns the ids of the repositories that were seen at a place, the last one last.
     pub(super) fn repositories_at(&self, place: &str) -> Vec<String> {
         let known: Option<Known> = self.read("repositories", place);

@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::commands::backup::PRE_RESTORE_JOB;
 use crate::commands::{Session, cluster};
 use crate::config::{
     self, ADHOC_JOB, DockerSource, FilesSource, PostgresSource, SourceConfig, SourceKind, SqliteSource,
 };
 use crate::error::{Error, Result};
-use crate::repository::{Manifest, ManifestSource};
+use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB};
 use crate::sources::files::single_file;
 
 /// By whose word a place is what it is.

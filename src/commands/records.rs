@@ -8,7 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::commands::session::process_environment;
 use crate::commands::{Session, Status, open};
 use crate::config::{Config, JobConfig, PlannedSchedule, RepositoryConfig};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -29,18 +28,10 @@ impl From<Status> for RunOutcome {
     }
 }
 
-/// What this process keeps between its lives: what systemd gives the service, else what the user has for that, else the
-/// spool directory.
+/// Where what waits is kept: the state directory, or the spool directory of a host that has none.
 fn state_directory(session: &Session) -> PathBuf {
-    let absolute = |name: &str| {
-        let value = process_environment(name)?;
-        let first = value.split(':').next()?;
-        first.starts_with('/').then(|| PathBuf::from(first))
-    };
-    let of_user = || absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    absolute("STATE_DIRECTORY")
-        .or_else(|| Some(of_user()?.join("wirevault")))
-        .unwrap_or_else(|| session.spool_dir.join("wirevault-state"))
+    let own = session.state.directory().map(Path::to_path_buf);
+    own.unwrap_or_else(|| session.spool_dir.join("wirevault-state"))
 }
 
 /// Where records wait for a repository.

@@ -80,6 +80,9 @@ impl Session {
             cancel: self.cancel.clone(),
             spool_dir: self.spool_dir.clone(),
             seen: self.seen.clone(),
+            state: self.state.clone(),
+            ask: self.ask,
+            arguments: self.arguments.clone(),
         }
     }
 

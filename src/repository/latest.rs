@@ -220,6 +220,7 @@ mod tests {
             finished: at,
             outcome: ok.then_some(outcome),
             error: None,
+            optional: false,
         }
     }
 

@@ -224,9 +224,7 @@ fn records_below(root: &Path) -> usize {
 /// The record of a run waits in the state directory while the repository is away, which is itself not well.
 #[test]
 fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
-    let mut program = with_tree();
-    let state = program.path("state").display().to_string();
-    program.set("STATE_DIRECTORY", &state);
+    let program = with_tree();
     configure(&program, "", "on_change = \"1s\"");
     let scheduler = Scheduler::start(&program);
     let address = address(&scheduler);
@@ -235,7 +233,7 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
     assert_eq!(
         (
             records_below(&program.path("repo/records")),
-            records_below(&program.path("state"))
+            records_below(&program.path("state/records"))
         ),
         (1, 0)
     );
@@ -247,7 +245,7 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
     assert_says(&address, "the last run failed");
     scheduler.end();
     // The run may have been repeated meanwhile.
-    let waiting = records_below(&program.path("state"));
+    let waiting = records_below(&program.path("state/records"));
     assert!(waiting > 0);
 
     // Another process knows of it, and stores it once it can.
@@ -255,7 +253,10 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
     let scheduler = Scheduler::start(&program);
     assert_eq!(scheduler.event("ended")["status"], "done");
     let stored = records_below(&program.path("repo/records"));
-    assert_eq!((stored, records_below(&program.path("state"))), (waiting + 2, 0));
+    assert_eq!(
+        (stored, records_below(&program.path("state/records"))),
+        (waiting + 2, 0)
+    );
     scheduler.end();
 }
 
@@ -263,8 +264,6 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
 #[test]
 fn a_run_that_was_killed_is_known_to_the_next_process() {
     let mut program = with_tree();
-    let state = program.path("state").display().to_string();
-    program.set("STATE_DIRECTORY", &state);
     configure(&program, "", NIGHTLY);
     program.expect(0, &["backup", "full"]);
     std::fs::write(program.path("tree/file"), noise(12 << 20)).unwrap();
@@ -272,7 +271,7 @@ fn a_run_that_was_killed_is_known_to_the_next_process() {
     let scheduler = Scheduler::start(&program);
     scheduler.event("begun");
     wait::until("the note of the run", || {
-        files_below(&program.path("state"))
+        files_below(&program.path("state/records"))
             .iter()
             .any(|(path, _)| path.to_string_lossy().ends_with(".begun"))
     });
@@ -280,7 +279,7 @@ fn a_run_that_was_killed_is_known_to_the_next_process() {
     configure(&program, "", "schedule = \"0 2 29 2 *\"");
     let scheduler = Scheduler::start(&program);
     assert_says(&address(&scheduler), "the process ended in the middle of the run");
-    assert_eq!(files_below(&program.path("state")).len(), 0);
+    assert_eq!(files_below(&program.path("state/records")).len(), 0);
     scheduler.end();
 }
 

@@ -103,6 +103,7 @@ fn manifest(repository: &Repository, run: &wirevault::repository::SnapshotId, ar
             finished: now,
             outcome: Some(outcome),
             error: None,
+            optional: false,
         }],
         plan: serde_json::json!({}),
         program: "test".to_owned(),

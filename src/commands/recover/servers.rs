@@ -222,6 +222,7 @@ async fn ask(server: &SourceKind) -> Result<String> {
     let source = open::source(&SourceConfig {
         name: server.word().to_owned(),
         kind: server.clone(),
+        optional: false,
         rate_limit_bytes: None,
     })?;
     let findings = source.check().await?;
