@@ -263,7 +263,7 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
 /// What was killed left no record; the next process finds the note of its beginning.
 #[test]
 fn a_run_that_was_killed_is_known_to_the_next_process() {
-    let mut program = with_tree();
+    let program = with_tree();
     configure(&program, "", NIGHTLY);
     program.expect(0, &["backup", "full"]);
     std::fs::write(program.path("tree/file"), noise(12 << 20)).unwrap();

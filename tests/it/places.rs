@@ -269,7 +269,7 @@ fn a_redis_server_that_only_a_manifest_names_gets_no_password() {
     let listener = Listener::start(false);
     let url = format!("redis://127.0.0.1:{}", listener.port);
     forge(&program, |manifest| {
-        manifest["plan"]["sources"][0]["url"] = url.as_str().into()
+        manifest["plan"]["sources"][0]["url"] = url.as_str().into();
     });
     program.set("REDISCLI_AUTH", "top-secret");
     program.expect(1, &["restore", "latest", "--clean"]);
@@ -371,7 +371,7 @@ fn a_forged_directory_is_not_written_to() {
     program.expect(0, &["backup", &source]);
     let victim = program.path("victim").display().to_string();
     forge(&program, |manifest| {
-        manifest["plan"]["sources"][0]["root"] = victim.as_str().into()
+        manifest["plan"]["sources"][0]["root"] = victim.as_str().into();
     });
     program.refused(&["restore", "latest"], "where source \"src\" goes", &victim);
     assert!(!program.path("victim").exists());

@@ -28,7 +28,7 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use md5::Md5;
+use self::md5::Md5;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{
