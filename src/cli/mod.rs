@@ -66,7 +66,10 @@ fn run(cli: &Cli) -> Result<u8> {
             seen: Seen::default(),
             state: LocalState::find(&commands::session::process_environment),
             ask: output::asks(),
-            arguments: std::env::args().skip(1).collect(),
+            arguments: std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             config,
         };
         dispatch(&session, cli).await

@@ -342,23 +342,26 @@ pub(super) fn unknown(session: &Session, manifest: &Manifest, unknown: &[&Manife
              wirevault.toml.",
         );
     }
-    let mut hint = format!(
-        "The snapshot says {}. To go there: {}",
-        lines(manifest, &known).join(", "),
-        { session.command_line(&["--into-original"]) }
-    );
+    let original = session.command_line(&["--into-original"]);
     let place = match known.as_slice() {
-        [one] => planned(manifest, one).map(|kind| text(&kind)),
+        [one] => planned(manifest, one),
         _ => None,
     };
-    match place.filter(|place| !place.contains(char::is_control)) {
-        Some(place) => hint.push_str(&format!(
-            " (with no password of this host), or {} (with it). ",
+    let server = matches!(place, Some(SourceKind::Postgres(_) | SourceKind::Redis(_)));
+    let place = place
+        .map(|kind| text(&kind))
+        .filter(|place| !place.contains(char::is_control));
+    let how = match place.filter(|_| server) {
+        Some(place) => format!(
+            "{original} (with no password of this host), or {} (with it)",
             session.command_line(&["--into", &place])
-        )),
-        None => hint.push_str(". "),
-    }
-    hint.push_str("Elsewhere: --into URL or PATH, or [source.NAME] in wirevault.toml.");
+        ),
+        None => original,
+    };
+    let hint = format!(
+        "The snapshot says {}. To go there: {how}. Elsewhere: --into URL or PATH, or [source.NAME] in wirevault.toml.",
+        lines(manifest, &known).join(", ")
+    );
     Error::invalid(message).with_hint(hint)
 }
 

@@ -198,7 +198,15 @@ impl Recovery<'_> {
             let again = self.state.begun(key);
             self.state.begin(key)?;
             (self.tell)(&format!("{key}\n"));
-            let value = work(again).await.with_context(|| key.to_owned())?;
+            let value = match work(again).await {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && !again => {
+                    // It was refused over what is there, and left nothing: the next attempt must not take that for its own.
+                    self.state.withdraw(key)?;
+                    Err(error)
+                }
+                done => done,
+            };
+            let value = value.with_context(|| key.to_owned())?;
             self.state.end(key, value.clone())?;
             value
         };

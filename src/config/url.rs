@@ -10,6 +10,8 @@ use crate::config::types::{
 };
 use crate::config::{Secret, nearest};
 use crate::error::{Error, Result};
+use crate::sources::postgres::ConnectOptions;
+use crate::sources::redis::RedisAddress;
 
 const SOURCE_SCHEMES: &[&str] = &[
     "postgres",
@@ -211,6 +213,7 @@ pub(super) fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)>
         return Err(wrong("it names no database"));
     }
     let password = take_password(&mut url).map_err(wrong)?;
+    ConnectOptions::check_parameters(&url)?;
     Ok((url.into(), password))
 }
 
@@ -234,14 +237,14 @@ pub(super) fn split_redis_url(text: &str) -> Result<(String, Option<Secret>)> {
         if url.path().len() < 2 {
             return Err(wrong("it names no socket"));
         }
-        let password = take_password(&mut url).map_err(wrong)?;
-        return Ok((url.into(), password));
-    }
-    well_encoded(&url).map_err(wrong)?;
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("it names no host"));
+    } else {
+        well_encoded(&url).map_err(wrong)?;
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(wrong("it names no host"));
+        }
     }
     let password = take_password(&mut url).map_err(wrong)?;
+    RedisAddress::from_url(url.as_str(), None, None, &|_| None)?;
     Ok((url.into(), password))
 }
 

@@ -237,7 +237,8 @@ impl Stack {
             "--endpoint",
             &self.endpoint,
         ];
-        arguments.extend(["--docker-socket", &socket]);
+        // A blank host has no configuration: the places are the snapshot's.
+        arguments.extend(["--docker-socket", &socket, "--accept-places"]);
         arguments.extend(more);
         let mut command = command_as_root(&self.program, &arguments);
         command
@@ -429,4 +430,43 @@ fn without_docker_it_waits_for_servers_that_a_person_starts() {
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{text}{said}");
     assert!(text.contains("1 keys restored"), "{text}");
+}
+
+/// The application's container is lost and its volume damaged; the databases live on and are not touched.
+#[test]
+fn a_restored_volume_and_a_recovery_of_its_stack_agree() {
+    let Some(stack) = Stack::start() else { return };
+    stack.back_up();
+    let before = stack.picture();
+    stack.engine.delete("/containers/shop-api-1?force=1");
+    std::fs::write(stack.engine.volume("shop_uploads").join("photo"), "damaged").unwrap();
+    let run = |code: i32, arguments: &[&str]| {
+        let mut command = command_as_root(&stack.program, arguments);
+        let output = command.current_dir(stack.directory()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        said
+    };
+    // Over other files it is refused, the second time too.
+    for _ in 0..2 {
+        let said = run(1, &["recover", "latest", "--only", "stack"]);
+        assert!(said.contains("holds files already"), "{said}");
+    }
+    run(
+        0,
+        &[
+            "restore",
+            "latest",
+            "--source",
+            "stack",
+            "--volume",
+            "shop_uploads",
+            "--clean",
+        ],
+    );
+    let said = run(0, &["recover", "latest", "--only", "stack"]);
+    assert!(said.contains("volume shop_uploads: 0 written"), "{said}");
+    assert!(stack.engine.is_running("shop-api-1"));
+    assert_eq!(stack.picture(), before);
 }

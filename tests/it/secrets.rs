@@ -11,7 +11,7 @@ fn said(program: &Program, arguments: &[&str]) -> String {
 }
 
 fn assert_not_stored(program: &Program) {
-    let places = ["repo", "state"].map(|name| files_below(&program.path(name)));
+    let places = [program.path("repo"), program.state.path().to_owned()].map(|place| files_below(&place));
     for (path, _) in places.into_iter().flatten() {
         let bytes = std::fs::read(&path).unwrap();
         assert!(

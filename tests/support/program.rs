@@ -10,6 +10,8 @@ use super::s3::S3Server;
 /// A directory, a repository, and the environment that reaches both.
 pub(crate) struct Program {
     pub(crate) place: tempfile::TempDir,
+    /// What this host remembers.
+    pub(crate) state: tempfile::TempDir,
     environment: Vec<(String, String)>,
 }
 
@@ -39,6 +41,7 @@ impl Program {
     pub(crate) fn bare() -> Self {
         Self {
             place: tempfile::tempdir().unwrap(),
+            state: tempfile::tempdir().unwrap(),
             environment: Vec::new(),
         }
     }
@@ -75,7 +78,7 @@ impl Program {
             .current_dir(self.place.path())
             .env_clear()
             .env("PATH", path)
-            .env("WIREVAULT_STATE_DIR", self.place.path().join("state"))
+            .env("WIREVAULT_STATE_DIR", self.state.path())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
     }

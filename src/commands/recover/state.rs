@@ -90,6 +90,12 @@ impl State {
         self.document.steps.remove(key);
     }
 
+    /// Takes back that a step was begun: it changed nothing.
+    pub(super) fn withdraw(&mut self, key: &str) -> Result<()> {
+        self.reopen(key);
+        self.write()
+    }
+
     /// Remembers that a step begins.
     pub(super) fn begin(&mut self, key: &str) -> Result<()> {
         let step = self.document.steps.entry(key.to_owned()).or_default();
@@ -134,7 +140,10 @@ mod tests {
         state.begin("a").unwrap();
         state.end("a", Value::from(7)).unwrap();
         state.begin("b").unwrap();
+        state.begin("c").unwrap();
+        state.withdraw("c").unwrap();
         let state = State::open(&path, "one").unwrap();
+        assert!(!state.begun("c"), "a refused step was never begun");
         assert_eq!(state.done("a"), Some(&Value::from(7)));
         assert!(state.is_resumed() && state.begun("b") && state.done("b").is_none());
         let error = State::open(&path, "two").unwrap_err();

@@ -110,6 +110,12 @@ impl ConnectOptions {
         raw.finish(password_file, env)
     }
 
+    /// Checks the parameters of a URL: one that is not known may hold a secret under a name that is misspelt, so it must not
+    /// come as far as a plan, which is stored and printed.
+    pub fn check_parameters(url: &url::Url) -> Result<()> {
+        Raw::from_url(url).map(drop)
+    }
+
     /// As [`Self::from_url_with`], for a URL that nobody on this host wrote. It gets no secret that was not meant for it:
     /// `PGPASSWORD` belongs to the server of `PGHOST` and `PGPORT`, and a line of the password file has to name host and
     /// port itself. A password in the URL was put there by the caller.
