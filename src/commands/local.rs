@@ -149,7 +149,8 @@ impl LocalState {
 fn make_directory(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path)?;
+    // No password is in it, and what root remembers by hand the service's user is to know too.
+    builder.recursive(true).mode(0o755).create(path)?;
     Ok(())
 }
 

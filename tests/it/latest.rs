@@ -206,11 +206,12 @@ fn a_recovery_takes_each_source_from_its_newest_copy() {
     };
     assert_eq!((from("a"), from("b")), (ids[1].clone(), ids[0].clone()), "{planned}");
     assert!(planned["skew_seconds"].as_f64().unwrap() > 0.0);
+    let said = program.expect(0, &["recover", "--dry-run"]);
+    assert!(said.contains("ago: snapshot") && said.contains("apart"), "{said}");
     for name in ["a", "b"] {
         fs::remove_dir_all(program.path(name)).unwrap();
     }
-    let said = program.expect(0, &["recover"]);
-    assert!(said.contains("ago: snapshot") && said.contains("apart"), "{said}");
+    program.expect(0, &["recover"]);
     assert_eq!(fs::read_to_string(program.path("a/file")).unwrap(), "two");
     assert_eq!(fs::read_to_string(program.path("b/file")).unwrap(), "one");
 }

@@ -90,9 +90,9 @@ fn every_verb_works_without_naming_a_repository() {
     let names: Vec<_> = listed["repositories"].as_array().unwrap().iter().collect();
     assert_eq!(
         (&names[0]["repository"], &names[1]["repository"]),
-        (&"near".into(), &"far".into())
+        (&"far".into(), &"near".into())
     );
-    assert_eq!(names[1]["snapshots"].as_array().unwrap().len(), 2);
+    assert_eq!(names[0]["snapshots"].as_array().unwrap().len(), 2);
     let said = program.expect(0, &["list"]);
     assert!(
         said.contains("repository near\n") && said.contains("repository far\n"),
@@ -105,7 +105,7 @@ fn every_verb_works_without_naming_a_repository() {
         "{said}"
     );
     assert!(std::fs::read(program.path("back/file")).unwrap() == noise(3 << 20));
-    assert!(program.expect(0, &["show", &first]).starts_with("repository near\n"));
+    assert!(program.expect(0, &["show", &first]).starts_with("repository far\n"));
     assert_eq!(program.json(&["show", "latest"])["repository"], "far");
     assert!(program.run(&["cat", "latest", "tree", "file"]).stdout == noise(3 << 20));
     assert_eq!(
@@ -121,8 +121,10 @@ fn every_verb_works_without_naming_a_repository() {
     program.expect(0, &["prune"]);
     assert_eq!(
         (snapshots(&program, "near"), snapshots(&program, "far")),
-        (vec![first], vec![second])
+        (vec![first.clone()], vec![second])
     );
+
+    assert!(program.expect(0, &["show", &first]).starts_with("repository near\n"));
 
     // One that does not answer is named, and the other does what can be done.
     std::fs::rename(program.path("near"), program.path("away")).unwrap();
