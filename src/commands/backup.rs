@@ -203,6 +203,7 @@ const LOSSES: &[&str] = &[
     "large-objects-skipped",
     // PostgreSQL: what cannot be carried, or not seen.
     "not-covered",
+    "not-restorable",
     "not-stored",
     "unknown-option",
     "hidden-options",

@@ -211,7 +211,7 @@ async fn write_sql(
     mut streams: SqlStreams,
     objects: Option<&large_objects::Plan>,
 ) -> Result<(Vec<TextResult>, Vec<Note>)> {
-    let hidden = schema::write_globals(&leader.client, passwords, &mut streams)
+    let mut hidden = schema::write_globals(&leader.client, passwords, &mut streams)
         .await
         .context("read roles and settings of the server")?;
     for (name, section) in [
@@ -244,5 +244,6 @@ async fn write_sql(
     schema::write_statistics(&leader.graph, &leader.client, &mut streams)
         .await
         .context("write planner statistics")?;
+    hidden.extend(streams.take_refused());
     Ok((streams.finish().await?, hidden))
 }

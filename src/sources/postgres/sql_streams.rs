@@ -8,6 +8,7 @@ use super::sql_guard::{self, Place};
 use super::table_stream::{TextResult, TextStream};
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::error::{Context as _, Result};
+use crate::report::Note;
 
 /// Name of the table of contents.
 pub(super) const TOC: &str = "toc.jsonl";
@@ -43,7 +44,12 @@ pub(super) struct SqlStreams {
     pub(super) done: Vec<TextResult>,
     /// Items written.
     pub(super) items: u64,
+    /// Items that a restore would refuse.
+    refused: Vec<Note>,
 }
+
+/// Items that are named at most.
+const NAMED: usize = 100;
 
 impl SqlStreams {
     /// Begins an attempt, counted from 1. What an attempt wrote cannot be taken back, so each writes under its own names, and
@@ -59,7 +65,13 @@ impl SqlStreams {
             current_name: GLOBALS,
             done: Vec::new(),
             items: 0,
+            refused: Vec::new(),
         }
+    }
+
+    /// Returns a note on each item that a restore would refuse.
+    pub(super) fn take_refused(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Ends the current stream and begins the next.
@@ -99,12 +111,15 @@ impl SqlSink for SqlStreams {
     async fn item(&mut self, mut item: TocItem, sql: &str) -> Result<()> {
         let judged = sql_guard::judge(sql, Place::of_stream(self.current_name));
         debug_assert!(judged.is_ok(), "a restore would refuse this: {judged:?}: {sql}");
-        if let Err(why) = judged {
-            tracing::warn!(
-                "the SQL of {} \"{}\" holds {why}, which a restore will refuse: please report this",
-                item.kind,
-                item.name
-            );
+        if let Err(why) = judged
+            && self.refused.len() < NAMED
+        {
+            let text = format!("its SQL holds {why}, which a restore refuses: please report this");
+            self.refused.push(Note::new(
+                "not-restorable",
+                format!("{} {}", item.kind, item.name),
+                text,
+            ));
         }
         item.sql_bytes = u64::try_from(sql.len()).unwrap_or(u64::MAX);
         let line = TocLine {
