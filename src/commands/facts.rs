@@ -101,18 +101,20 @@ fn decides(evidence: &Evidence) -> bool {
     })
 }
 
-/// What the configuration of this host expects in a repository.
-pub(super) fn expected(session: &Session, repository: &RepositoryConfig) -> Expected {
+/// What the configuration of this host expects in a repository. Whoever `runs_here` sends everything into the repository that
+/// was given on the command line, if one was.
+pub(super) fn expected(session: &Session, repository: &RepositoryConfig, runs_here: bool) -> Expected {
     let config = &session.config;
-    let goes_there = |names: &[String]| names.is_empty() || names.contains(&repository.name);
-    let here = config.repositories.iter().any(|one| one.url == repository.url);
+    let given = runs_here && session.repository.is_some();
+    let goes_there = |names: &[String]| given || names.is_empty() || names.contains(&repository.name);
+    let here = given || config.repositories.iter().any(|one| one.url == repository.url);
     let jobs = config.jobs.iter().filter(|job| here && goes_there(&job.repositories));
     let jobs: Vec<_> = jobs.map(|job| records::expected_job(config, job)).collect();
     let zone = config.timezone.as_deref();
     let drills = config
         .drills
         .iter()
-        .filter(|drill| drill.repository.as_ref().is_none_or(|name| *name == repository.name));
+        .filter(|drill| goes_there(drill.repository.as_slice()));
     let drills = drills.map(|drill| {
         (
             TaskKind::Drill,
@@ -128,7 +130,7 @@ pub(super) fn expected(session: &Session, repository: &RepositoryConfig) -> Expe
         host: host_name(),
         // A configuration of another repository says nothing of this one.
         jobs: (here && !config.jobs.is_empty()).then_some(jobs),
-        runs_here: false,
+        runs_here,
         tasks: drills.chain(rules).filter(|_| here).collect(),
     }
 }

@@ -107,8 +107,7 @@ async fn look(session: &Session) -> Outcome {
     let (now, host) = (clock::now(), host_name());
     let mut healths: Vec<Health> = Vec::new();
     for config in &repositories {
-        let mut expected = expected(session, config);
-        expected.runs_here = session.repository.is_none();
+        let expected = expected(session, config, session.repository.is_none());
         let has_jobs = expected.jobs.is_some();
         let looked = health_of(session, config, expected.clone(), now).await;
         let mut health = match looked {

@@ -38,7 +38,7 @@ async fn look(session: &Session) -> Result<Vec<Health>> {
     };
     let mut healths = Vec::new();
     for config in &repositories {
-        let expected = expected(session, config);
+        let expected = expected(session, config, false);
         match health_of(session, config, expected.clone(), now).await {
             Ok(health) => healths.push(health),
             Err(error) if repositories.len() == 1 => return Err(error),

@@ -36,8 +36,7 @@ pub(super) async fn look(session: &Session, board: &Board, drills_only: bool, no
     };
     let (mut snapshots, mut evidence, mut facts) = (Vec::new(), Vec::new(), BTreeMap::new());
     for repository in &repositories {
-        let mut expected = expected(session, repository);
-        expected.runs_here = true;
+        let mut expected = expected(session, repository, true);
         if drills_only {
             expected.jobs = None;
             expected.tasks.retain(|(kind, ..)| *kind == TaskKind::Drill);
