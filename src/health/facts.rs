@@ -192,7 +192,9 @@ impl Proof {
     /// read off the lines about what was skipped.
     pub fn of(evidence: &Evidence) -> Option<Self> {
         let proved = &evidence.proved;
-        let asked = Level::parse(proved.get("level")?.as_str()?)?;
+        // Older documents say under `level` what was asked for; newer ones what every source reached.
+        let asked = proved.get("asked").or_else(|| proved.get("level"));
+        let asked = Level::parse(asked?.as_str()?)?;
         let skipped = texts(proved, "skipped");
         let reached = match proved.get("levels").and_then(Value::as_array) {
             Some(levels) => levels.iter().filter_map(reached).collect(),

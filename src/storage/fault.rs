@@ -190,9 +190,9 @@ impl FaultStore {
     }
 }
 
-/// Returns the bytes with another one in the middle of those from `start` on.
+/// Returns the bytes with another one after a quarter of those from `start` on: within an index, in its directory.
 fn flipped(mut bytes: Vec<u8>, start: usize) -> Vec<u8> {
-    let at = start + bytes.len().saturating_sub(start) / 2;
+    let at = start + bytes.len().saturating_sub(start) / 4;
     if let Some(byte) = bytes.get_mut(at) {
         *byte ^= 1;
     }

@@ -387,7 +387,7 @@ fn a_manifest_that_was_replaced_or_is_gone_is_noticed() {
     std::fs::write(manifest(1), document::encode(&other).unwrap()).unwrap();
     let said = program.expect(1, &["verify", "--all", "--no-evidence"]);
     assert!(said.contains(&ids[1]) && said.contains("it was replaced"), "{said}");
-    let said = program.expect(1, &["check"]);
+    let said = program.expect(1, &["check", "files:tree"]);
     assert!(said.contains(&ids[1]) && said.contains("it was replaced"), "{said}");
     std::fs::remove_file(manifest(1)).unwrap();
     let said = program.expect(1, &["verify", "--all", "--no-evidence"]);

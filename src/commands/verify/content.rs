@@ -49,6 +49,8 @@ pub(super) async fn prove(
 ) -> Result<Option<String>> {
     let act = || format!("read source \"{}\"", source.name);
     let reader = open_reader(session, repository.store(), source).await?;
+    // A restore reads what streams say of themselves, so that must be readable and said once.
+    session.or_cancelled(reader.streams()).await.with_context(act)?;
     let mut judges = Vec::new();
     for tree in trees(&reader, source).await.with_context(act)? {
         let judge = Judge::open(&reader, &tree.stream, tree.prefix).await;
