@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Context, ErrorKind, Result};
+use crate::repository::holder::Holder;
 use crate::repository::{Repository, SnapshotId, document, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore};
 
@@ -26,6 +27,16 @@ pub struct LeaseDocument {
     pub pid: u32,
     /// The run that holds it.
     pub run: SnapshotId,
+    /// Which process that is; older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+}
+
+impl LeaseDocument {
+    /// Returns whether its process, one of this host, has ended without giving it back.
+    fn is_dead(&self) -> bool {
+        self.holder.as_ref().is_some_and(|holder| holder.is_gone(self.pid))
+    }
 }
 
 /// A lease that was asked for.
@@ -65,6 +76,7 @@ impl Repository {
             host: host.to_owned(),
             pid: std::process::id(),
             run: run.clone(),
+            holder: Holder::this(),
         };
         let body = Bytes::from(document::encode(&wanted)?);
         let lease = Lease {
@@ -74,6 +86,14 @@ impl Repository {
         };
         match lease.present(ttl, now).await {
             Ok(Present::Free(mode)) => lease.take(mode).await,
+            Ok(Present::Held(other)) if other.host == host && other.is_dead() => {
+                tracing::info!(
+                    "process {} of run {} is gone; its lease is taken over",
+                    other.pid,
+                    other.run
+                );
+                lease.take(PutMode::Overwrite).await
+            }
             Ok(Present::Held(other)) if other.host == host && other.job == job => Ok(LeaseAttempt::Busy(other)),
             Ok(Present::Held(other)) => Ok(LeaseAttempt::Without(format!(
                 "the lease of job \"{job}\" is held by host \"{}\"",
@@ -226,6 +246,40 @@ mod tests {
         assert!(!old.renew().await.unwrap());
         old.release().await.unwrap();
         assert!(new.renew().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_lease_whose_process_is_gone_is_taken_over_at_once_and_a_strangers_is_not() {
+        let bench = Bench::new().await;
+        let run = SnapshotId::new(bench.memory.now().await.unwrap(), "full", 7);
+        let mut dead = LeaseDocument {
+            format: document::FORMAT,
+            job: "full".to_owned(),
+            host: "web1".to_owned(),
+            // In a container both processes are number 1; here both are this one.
+            pid: std::process::id(),
+            run,
+            holder: Holder::this(),
+        };
+        let write = async |lease: &LeaseDocument| {
+            let (key, body) = (layout::lock("full").unwrap(), document::encode(lease).unwrap());
+            let options = ObjectOptions::default();
+            let put = bench.memory.put(&key, body.into(), PutMode::Overwrite, &options);
+            put.await.unwrap();
+        };
+        write(&dead).await;
+        assert!(matches!(bench.ask("web1", 2).await, LeaseAttempt::Busy(_)), "it runs");
+        dead.holder.as_mut().unwrap().started -= 1;
+        write(&dead).await;
+        assert!(
+            matches!(bench.ask("web2", 3).await, LeaseAttempt::Without(_)),
+            "another host cannot know"
+        );
+        bench.hold("web1", 4).await;
+        // What an older version wrote does not say which process it was.
+        dead.holder = None;
+        write(&dead).await;
+        assert!(matches!(bench.ask("web1", 5).await, LeaseAttempt::Busy(_)));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod chain;
 pub mod document;
 mod evidence;
+pub mod holder;
 pub mod id;
 pub mod latest;
 pub mod layout;
