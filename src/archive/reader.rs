@@ -131,7 +131,7 @@ impl ArchiveReader {
     pub async fn streams(&self) -> Result<Vec<StreamRecord>> {
         let mut cursor = Cursor::new(Arc::clone(&self.shared));
         let mut found: Vec<StreamRecord> = Vec::new();
-        let (mut weight, mut names) = (0_u64, HashSet::new());
+        let (mut weight, mut names, mut prefixes) = (0_u64, HashSet::new(), HashSet::new());
         for archive in self.archive_numbers() {
             for part in 0..cursor.parts(archive)? {
                 for record in cursor.part(archive, part).await?.1 {
@@ -140,8 +140,11 @@ impl ArchiveReader {
                         let message = format!("what the streams say of themselves takes more than {weight} bytes");
                         return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise --memory-limit."));
                     }
-                    // Two of one name would be loaded twice, or the wrong one of them.
-                    if !names.insert(record.stream.clone()) {
+                    // Two of one name would be loaded twice. Text alone, which says nothing of itself, is written again when its
+                    // backup begins again, under another prefix: the last one counts.
+                    let again = !record.facts.is_null() && !names.insert(record.stream.clone());
+                    let twice = again || !record.prefixes.iter().all(|prefix| prefixes.insert(prefix.clone()));
+                    if twice {
                         return Err(Error::corrupt(format!(
                             "the index names stream \"{}\" twice",
                             record.stream
