@@ -7,6 +7,7 @@ use assert_cmd::Command;
 fn wirevault(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("wirevault").unwrap();
     command.current_dir(directory).env_clear();
+    command.env("WIREVAULT_STATE_DIR", directory.join("state"));
     command
 }
 

@@ -22,7 +22,7 @@ fn beside(program: &Program) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(program.place.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "repo" && name != "state")
+        .filter(|name| name != "repo")
         .collect();
     names.sort();
     names

@@ -233,7 +233,7 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
     assert_eq!(
         (
             records_below(&program.path("repo/records")),
-            records_below(&program.path("state/records"))
+            records_below(program.state.path().join("records").as_path())
         ),
         (1, 0)
     );
@@ -245,7 +245,7 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
     assert_says(&address, "the last run failed");
     scheduler.end();
     // The run may have been repeated meanwhile.
-    let waiting = records_below(&program.path("state/records"));
+    let waiting = records_below(program.state.path().join("records").as_path());
     assert!(waiting > 0);
 
     // Another process knows of it, and stores it once it can.
@@ -254,7 +254,7 @@ fn a_repository_that_is_away_is_not_well_and_gets_its_records_later() {
     assert_eq!(scheduler.event("ended")["status"], "done");
     let stored = records_below(&program.path("repo/records"));
     assert_eq!(
-        (stored, records_below(&program.path("state/records"))),
+        (stored, records_below(program.state.path().join("records").as_path())),
         (waiting + 2, 0)
     );
     scheduler.end();
@@ -271,7 +271,7 @@ fn a_run_that_was_killed_is_known_to_the_next_process() {
     let scheduler = Scheduler::start(&program);
     scheduler.event("begun");
     wait::until("the note of the run", || {
-        files_below(&program.path("state/records"))
+        files_below(program.state.path().join("records").as_path())
             .iter()
             .any(|(path, _)| path.to_string_lossy().ends_with(".begun"))
     });
@@ -279,7 +279,7 @@ fn a_run_that_was_killed_is_known_to_the_next_process() {
     configure(&program, "", "schedule = \"0 2 29 2 *\"");
     let scheduler = Scheduler::start(&program);
     assert_says(&address(&scheduler), "the process ended in the middle of the run");
-    assert_eq!(files_below(&program.path("state/records")).len(), 0);
+    assert_eq!(files_below(program.state.path().join("records").as_path()).len(), 0);
     scheduler.end();
 }
 

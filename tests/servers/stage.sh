@@ -9,6 +9,8 @@ stage_open() {
     command -v /usr/bin/time >/dev/null || apt_install time
     stage=$(mktemp -d "${STAGE_DIR:-${TMPDIR:-/tmp}}/wirevault-stage.XXXXXX")
     chmod 755 "$stage"
+    # What this host remembers of the places that go with the stage goes with it.
+    export WIREVAULT_STATE_DIR=$stage/state
     stage_pids=()
     stage_clusters=()
     trap stage_close EXIT
