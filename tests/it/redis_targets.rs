@@ -424,6 +424,9 @@ fn keys_before_an_unknown_type_go_into_a_server() {
     target.client().say("FLUSHALL");
     let verify = ["verify", "latest", "--level", "restored", "--into", &target.url()];
     let said = program.expect(2, &verify);
-    assert!(said.contains("type or opcode 99") && said.contains("as a file only"), "{said}");
+    assert!(
+        said.contains("type or opcode 99") && said.contains("as a file only"),
+        "{said}"
+    );
     assert_eq!(target.client().integer("DBSIZE"), 0);
 }
