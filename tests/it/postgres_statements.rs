@@ -101,7 +101,7 @@ async fn a_plan_and_a_report_name_what_runs_with_power() {
         .unwrap();
     assert_eq!(plan.powers, ["functions in C, which run as the server's user: t"]);
     assert!(
-        plan.lines().contains("the backup makes functions in C"),
+        plan.lines().contains("the backup holds functions in C"),
         "{}",
         plan.lines()
     );

@@ -79,7 +79,7 @@ impl Powers {
                 }
                 _ => {}
             }
-            if one.begins.starts_with("CREATE LANGUAGE") {
+            if one.begins.starts_with("CREATE LANGUAGE") || one.begins.starts_with("CREATE TRUSTED LANGUAGE") {
                 self.languages.add(name());
             } else if one.begins.starts_with("CREATE EVENT TRIGGER") {
                 self.event_triggers.add(name());
@@ -93,7 +93,7 @@ impl Powers {
             self.compiled.line("functions in C, which run as the server's user"),
             self.untrusted
                 .line("functions in untrusted languages, which run as the server's user"),
-            self.languages.line("untrusted languages"),
+            self.languages.line("languages"),
             self.event_triggers
                 .line("event triggers, which run for everybody's statements"),
         ];

@@ -101,7 +101,7 @@ impl RestorePlan {
             ));
         }
         for power in &self.powers {
-            text.push_str(&format!("  the backup makes {power}\n"));
+            text.push_str(&format!("  the backup holds {power}\n"));
         }
         for warning in &self.warnings {
             text.push_str(&format!("  warning: {warning}\n"));

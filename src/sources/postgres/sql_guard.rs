@@ -56,7 +56,7 @@ pub(super) fn judge(sql: &str, place: Place) -> Result<Vec<Judged>, Refusal> {
     let mut judged = Vec::new();
     while let Some(first) = lexer.next()? {
         let statement = Statement::read(first, &mut lexer, place == Place::Block)?;
-        statement.judge(place)?;
+        judged.extend(statement.judge(place)?);
         judged.push(Judged {
             begins: statement.begins(),
             language: statement.language.map(|name| unquote(name, '"')),
@@ -155,7 +155,10 @@ impl<'a> Statement<'a> {
 
     fn take(&mut self, token: Tok<'a>, depth: u32) {
         let [before2, before1, last] = self.tail;
+        // The alias of a list, `unnest(…) t(o)`, is no call: nothing but an alias may stand behind a bracket.
+        let is_alias = before1 == Some(Tok::Mark(b')')) && last == Some(Tok::Word("t"));
         if token == Tok::Mark(b'(')
+            && !is_alias
             && let Some(Tok::Word(name) | Tok::Name(name)) = last
         {
             let own = before1 == Some(Tok::Mark(b'.')) && before2.is_some_and(|t| t.is("pg_catalog"));
@@ -163,7 +166,7 @@ impl<'a> Statement<'a> {
                 self.calls.push((own, name));
             }
         }
-        if let Tok::Word(name) | Tok::Name(name) = token
+        if let Tok::Word(name) | Tok::Name(name) | Tok::Text(name) = token
             && depth == 0
             && last.is_some_and(|t| t.is("LANGUAGE"))
             && self.is_routine()
@@ -206,7 +209,8 @@ impl<'a> Statement<'a> {
         self.top.len() >= KEPT || self.top.iter().any(|w| w.eq_ignore_ascii_case(word))
     }
 
-    fn judge(&self, place: Place) -> Result<(), Refusal> {
+    /// Returns what is known of the statements within it, where it holds some.
+    fn judge(&self, place: Place) -> Result<Vec<Judged>, Refusal> {
         let begins = self.begins();
         let refused = || Err(format!("a statement that begins with {}", shown(&begins, &self.head)));
         let among = |list: &[&str]| {
@@ -228,7 +232,9 @@ impl<'a> Statement<'a> {
         let fits = match self.head.get(..2) {
             Some([first, second]) if first.is("CREATE") => self.is_plain_create(*second, &begins),
             // Memberships are of the whole server.
-            Some([first, _]) if first.is("GRANT") || first.is("REVOKE") => place == Place::Server || self.has("ON"),
+            Some([first, _]) if first.is("GRANT") || first.is("REVOKE") => {
+                place == Place::Server || (self.top.len() < KEPT && self.has("ON"))
+            }
             Some([first, second]) if first.is("ALTER") && second.is("SUBSCRIPTION") => {
                 self.is_plain_subscription_change()
             }
@@ -236,7 +242,7 @@ impl<'a> Statement<'a> {
             Some([first, _]) if first.is("SELECT") => self.calls_known_functions(),
             _ => true,
         };
-        if fits { Ok(()) } else { refused() }
+        if fits { Ok(Vec::new()) } else { refused() }
     }
 
     /// Whether something is made, and nothing filled or reached in the same breath.
@@ -284,17 +290,13 @@ impl<'a> Statement<'a> {
     }
 
     fn calls_known_functions(&self) -> bool {
-        let known = |(own, name): &(bool, &str)| {
-            let of_list = *own && CALLED.iter().any(|c| c.eq_ignore_ascii_case(name));
-            // The alias of a list: `unnest(…) t(o)`.
-            of_list || (!own && *name == "t" && self.has("FROM"))
-        };
+        let known = |(own, name): &(bool, &str)| *own && CALLED.iter().any(|c| c.eq_ignore_ascii_case(name));
         !self.calls.is_empty() && self.calls.len() < KEPT && self.calls.iter().all(known) && !self.has("INTO")
     }
 
     /// The blocks that are written: about the database itself; only where a part of an extension's table is missing; only from
     /// PostgreSQL 16 on.
-    fn judge_block(&self) -> Result<(), Refusal> {
+    fn judge_block(&self) -> Result<Vec<Judged>, Refusal> {
         let unknown = || "a DO block that this program does not write".to_owned();
         let [_, language, name, Tok::Text(body)] = self.head.as_slice() else {
             return Err(unknown());
@@ -304,7 +306,7 @@ impl<'a> Statement<'a> {
         }
         let body = unliteral(body).ok_or_else(unknown)?;
         if let Some(statement) = of_database(&body) {
-            return judge(&statement, Place::Block).map(drop);
+            return judge(&statement, Place::Block);
         }
         let inner = if_missing(&body).or_else(|| from_16_on(&body)).ok_or_else(unknown)?;
         // One block within another is never written.
@@ -312,7 +314,7 @@ impl<'a> Statement<'a> {
         if judged.iter().any(|one| one.begins.starts_with("DO ")) {
             Err(unknown())
         } else {
-            Ok(())
+            Ok(judged)
         }
     }
 }

@@ -285,11 +285,11 @@ fn scan(sql: &str, found: &mut dyn FnMut(Token, usize)) {
             b'-' if byte(at + 1) == b'-' => at = until(at, "\n"),
             b'/' if byte(at + 1) == b'*' => at = until(at + 2, "*/"),
             quote @ (b'\'' | b'"') => {
-                // `E'…'` has backslash escapes: its E was the word before.
+                // `E'…'` has backslash escapes: its E was the word before, all of it (a name may end in `$E`).
                 let escapes = quote == b'\''
                     && start > 0
                     && matches!(byte(start - 1), b'E' | b'e')
-                    && !(start > 1 && is_word(byte(start - 2)));
+                    && !(start > 1 && (is_word(byte(start - 2)) || byte(start - 2) == b'$'));
                 at += 1;
                 while at < bytes.len() {
                     if escapes && byte(at) == b'\\' {

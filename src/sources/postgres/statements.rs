@@ -16,6 +16,7 @@ use super::search_path::{self, may_rely_on_it};
 use super::server_error::sqlstate;
 use super::sessions::{open_patiently, open_worker};
 use super::settings::{self, Session};
+use super::sql_guard::{self, Place};
 use super::sql_rewrite::statements;
 use super::sql_streams::TocLine;
 use super::sql_text::{Contents, Texts};
@@ -257,7 +258,10 @@ async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &Toc
             return Ok(Outcome::Done);
         }
         // The object without its owner is worth more than no object. Each turn takes a line away, so this ends.
-        match missing_role(&error).and_then(|role| without_owner(&sql, &role)) {
+        let without = missing_role(&error).and_then(|role| without_owner(&sql, &role));
+        // What is sent has been judged, also where it was cut.
+        let place = Place::of_stream(&line.stream);
+        match without.filter(|sql| sql_guard::judge(sql, place).is_ok()) {
             Some(without) => sql = without,
             None => return Ok(Outcome::Failed(first.unwrap_or(error))),
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures_util::TryStreamExt;
 use tokio_postgres::Client;
 
+use super::super::sql_guard::judge_condition;
 use super::catalog::{self, NodeQuery};
 use super::node::{Kind, NONE, Node, class, flag};
 use super::rows::{Columns, failed, query};
@@ -630,6 +631,12 @@ impl Graph {
             WHERE c.relkind = 'r' ORDER BY 2, 3";
         let rows = query(client, "configuration tables of extensions", sql, &[]).await?;
         for row in referred_first(client, rows).await? {
+            if let Err(why) = judge_condition(&row.text(3)?) {
+                let text =
+                    format!("its extension's condition holds {why}, which a restore refuses: please report this");
+                let name = format!("TABLE {}.{}", row.text(1)?, row.text(2)?);
+                self.notes.push(Note::new("not-restorable", name, text));
+            }
             let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
             self.lock_numbers.push((row.oid(0)?, number));
             self.tables.push(DataTable {

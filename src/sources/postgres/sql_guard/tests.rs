@@ -61,6 +61,9 @@ fn everything_else_is_refused() {
         "SELECT pg_catalog.lo_export(1, '/x');",
         "SELECT pg_catalog.setval('s', pg_read_file('x')::int);",
         "SELECT pg_catalog.setval('s', 1) INTO t;",
+        "SELECT pg_catalog.count(*) FROM t(1);",
+        "SELECT pg_catalog.count(*) FROM evil.t(1);",
+        "SELECT pg_catalog.count(*) OPERATOR(evil.+) 1;",
         "INSERT INTO t VALUES (1);",
         "DROP TABLE t;",
         "TRUNCATE t;",
@@ -118,4 +121,33 @@ fn a_condition_ends_nothing() {
     ] {
         assert!(judge_condition(sql).is_err(), "{sql}");
     }
+}
+
+/// However many spellings of one role stand there.
+#[test]
+fn a_long_list_of_memberships_is_no_grant_on_something() {
+    let spellings: Vec<String> = (0..400_u32)
+        .map(|n| {
+            let letters = "pg_execute_server".chars().enumerate();
+            let spelled = letters.map(|(at, c)| if n >> at & 1 == 1 { c.to_ascii_uppercase() } else { c });
+            spelled.collect()
+        })
+        .collect();
+    let sql = format!("GRANT {} TO app;", spellings.join(", "));
+    assert!(judge(&sql, Place::Database).is_err());
+    assert!(judge("GRANT SELECT ON TABLE t TO app;", Place::Database).is_ok());
+}
+
+/// Languages in quotes, and what stands in blocks, are seen.
+#[test]
+fn the_language_of_a_function_is_seen_wherever_it_stands() {
+    let of = |sql: &str| judge(sql, Place::Database).unwrap()[0].language.clone();
+    assert_eq!(
+        of("CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'x', 'y';").as_deref(),
+        Some("c")
+    );
+    assert_eq!(
+        of("CREATE FUNCTION f() RETURNS int LANGUAGE 'c' AS 'x', 'y';").as_deref(),
+        Some("'c'")
+    );
 }
