@@ -21,9 +21,9 @@ fn from_variables(variables: &[(String, String)]) -> config::Config {
         found.map(|(_, value)| value.clone())
     };
     let read = config::from_environment(&Environment::new(&lookup)).unwrap();
-    // The zone of the process, and what the command line reads itself.
+    // The zone of the process, what the command line reads itself, and what a login to PostgreSQL does.
     for (name, _) in variables {
-        let known = asked.borrow().contains(name) || ["TZ", "WIREVAULT_LISTEN"].contains(&name.as_str());
+        let known = asked.borrow().contains(name) || ["TZ", "WIREVAULT_LISTEN", "PGSSLMODE"].contains(&name.as_str());
         assert!(known, "nobody asks for {name}");
     }
     read

@@ -42,7 +42,7 @@ async fn open_tcp(options: &ConnectOptions, host: &str) -> Result<Transport> {
         }
         return Err(
             Error::new(ErrorKind::Denied, format!("server \"{place}\" does not offer TLS")).with_hint(
-                "Turn on ssl in postgresql.conf; in a network you trust, add ?sslmode=disable (or prefer) to the URL.",
+                "Turn on ssl in postgresql.conf; in a network you trust, add ?sslmode=disable (or prefer) to the URL, or set PGSSLMODE.",
             ),
         );
     }
