@@ -23,6 +23,7 @@ pub mod writer;
 pub use entry::{EntryKind, EntryMeta};
 pub use entry_stream::EntryStream;
 pub use index::{ChunkFacts, ChunkRef, EntryRef, StreamRecord};
+pub(crate) use lines::is_sha256;
 pub use pipeline::{Compression, Pipeline};
 pub use reader::{ArchiveReader, ChunkStream, DataSlice, EntryEvent, Selection};
 pub use sealing::Sealing;

@@ -22,6 +22,7 @@ use crate::commands::{self, Outcome, Session};
 use crate::config::{self, Config, Environment};
 use crate::error::Result;
 use crate::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
+use crate::repository::Selector;
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 2 finished but some sources failed.
 pub fn main() -> ExitCode {
@@ -101,10 +102,14 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         Verb::Status(options) => commands::status::run(session, options).await,
         Verb::Health(options) => commands::health::run(session, options).await,
         Verb::Verify(options) => {
-            each(session, Absent::IsElsewhere, async |one| {
-                commands::verify::run(one, options).await
-            })
-            .await
+            // Only what is named by its id may be in another repository.
+            let by_id = |name: &String| matches!(Selector::parse(name), Selector::Prefix(_));
+            let absent = if !options.all && options.snapshots.iter().all(by_id) {
+                Absent::IsElsewhere
+            } else {
+                Absent::Fails
+            };
+            each(session, absent, async |one| commands::verify::run(one, options).await).await
         }
         Verb::Restore(options) => {
             several::one(session, &options.snapshot, &options.source, async |one| {

@@ -47,28 +47,22 @@ pub(super) async fn snapshot(
     sources: &[String],
     purpose: Purpose,
 ) -> Result<Chosen> {
-    let Selector::Latest { host, job } = Selector::parse(name) else {
-        let id = session.or_cancelled(repository.resolve(name)).await?;
-        let manifest = session.or_cancelled(repository.load(&id)).await?;
-        return Ok(Chosen {
-            manifest,
-            passed: Vec::new(),
-        });
-    };
-    let here = host_name();
-    let wanted = Latest {
-        host: host.as_deref(),
-        job: job.as_deref(),
-        sources,
-        here: Some(&here),
-    };
-    let found = match session.or_cancelled(repository.latest(&wanted)).await? {
-        Ok(found) => found,
-        Err(unreadable) => return Err(nothing(repository, name, &unreadable)),
+    let found = match latest(session, repository, name, sources).await? {
+        Some(Ok(found)) => found,
+        Some(Err(unreadable)) => return Err(nothing(repository, name, &unreadable)),
+        None => {
+            let id = session.or_cancelled(repository.resolve(name)).await?;
+            let manifest = session.or_cancelled(repository.load(&id)).await?;
+            return Ok(Chosen {
+                manifest,
+                passed: Vec::new(),
+            });
+        }
     };
     if purpose == Purpose::Write {
         refuse_to_guess(&found)?;
-        if job.is_none() && sources.is_empty() {
+        let any_job = matches!(Selector::parse(name), Selector::Latest { job: None, .. });
+        if any_job && sources.is_empty() {
             session
                 .or_cancelled(refuse_other_jobs(repository, &found.manifest))
                 .await?;
@@ -83,6 +77,26 @@ pub(super) async fn snapshot(
         manifest: found.manifest,
         passed,
     })
+}
+
+/// Finds the newest snapshot that `name` means here, or returns the unreadable ones; nothing for a name that is no `latest`.
+pub(super) async fn latest(
+    session: &Session,
+    repository: &Repository,
+    name: &str,
+    sources: &[String],
+) -> Result<Option<std::result::Result<Found, Vec<(SnapshotId, String)>>>> {
+    let Selector::Latest { host, job } = Selector::parse(name) else {
+        return Ok(None);
+    };
+    let here = host_name();
+    let wanted = Latest {
+        host: host.as_deref(),
+        job: job.as_deref(),
+        sources,
+        here: Some(&here),
+    };
+    session.or_cancelled(repository.latest(&wanted)).await.map(Some)
 }
 
 /// Finds the id that `name` means, and what was passed over; one that is named need not be readable.
@@ -101,7 +115,8 @@ pub(super) async fn named(
     }
 }
 
-fn nothing(repository: &Repository, name: &str, unreadable: &[(SnapshotId, String)]) -> Error {
+/// The error where there is no such snapshot; [`ErrorKind::Corrupt`] where one that cannot be read may be it.
+pub(super) fn nothing(repository: &Repository, name: &str, unreadable: &[(SnapshotId, String)]) -> Error {
     let mut message = format!(
         "no complete snapshot for \"{name}\" in {}",
         repository.store().location()
@@ -109,7 +124,12 @@ fn nothing(repository: &Repository, name: &str, unreadable: &[(SnapshotId, Strin
     if let Some((id, why)) = unreadable.last() {
         message.push_str(&format!("; {} cannot be read, as {id}: {why}", unreadable.len()));
     }
-    Error::new(ErrorKind::NotFound, message).with_hint("`wirevault list` shows what there is.")
+    let kind = if unreadable.is_empty() {
+        ErrorKind::NotFound
+    } else {
+        ErrorKind::Corrupt
+    };
+    Error::new(kind, message).with_hint("`wirevault list` shows what there is.")
 }
 
 /// Refuses what only a person can decide: past a snapshot that cannot be read, or between hosts.

@@ -107,6 +107,10 @@ pub(super) fn with_database(url: &str, database: &str) -> String {
 /// Returns the database that the URL of a backed-up source names.
 pub(super) fn database_of(url: &str) -> Option<String> {
     let url = url::Url::parse(url).ok()?;
+    let parameter = url.query_pairs().find(|(key, _)| key == "dbname");
+    if let Some((_, name)) = parameter.filter(|(_, name)| !name.is_empty()) {
+        return Some(name.into_owned());
+    }
     let path = url.path().trim_matches('/');
     let name = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
     (!name.is_empty()).then(|| name.into_owned())

@@ -245,7 +245,8 @@ fn target(
         }
         _ if is_server || is_database => Err(wrong(&format!("\"{shown}\""))),
         "files" | "sqlite" => {
-            let path = into.strip_prefix("files:").or_else(|| into.strip_prefix("sqlite:"));
+            let schemes = ["files:", "sqlite:", "file://", "file:"];
+            let path = schemes.iter().find_map(|scheme| into.strip_prefix(scheme));
             let path = PathBuf::from(path.unwrap_or(into));
             if source.kind == "files" {
                 // A directory takes every source under its name; one tree alone may go into the directory itself.

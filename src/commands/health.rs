@@ -100,10 +100,7 @@ async fn ask(session: &Session, address: &str) -> Result<Option<Answer>> {
 
 /// Looks at the repositories: of this host, if its configuration has jobs, otherwise of all.
 async fn look(session: &Session) -> Outcome {
-    let repositories = match &session.repository {
-        None if !session.config.repositories.is_empty() => session.config.repositories.clone(),
-        _ => vec![session.repository_config()?],
-    };
+    let repositories = session.repositories()?;
     let (now, host) = (clock::now(), host_name());
     let mut healths: Vec<Health> = Vec::new();
     for config in &repositories {

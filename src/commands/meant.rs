@@ -112,13 +112,13 @@ fn recognize(session: &Session, config: &RepositoryConfig, repository: &Reposito
     match (stranger, intent, known.last()) {
         (true, Intent::Write, Some(last)) => Err(Error::new(
             ErrorKind::PreconditionFailed,
-            format!("{} holds repository {}, and it was {last} before", config.url, repository.id()),
+            format!("repository at {} has id {}, expected {last}", config.url, repository.id()),
         )
         .with_hint(
             "Is the right disk mounted? Nothing was written. If this is the one that is meant: `wirevault init --adopt`.",
         )),
         (true, Intent::Read, Some(last)) => {
-            tracing::warn!("{} holds repository {}, and it was {last} before", config.url, repository.id());
+            tracing::warn!("repository at {} has id {}, expected {last}", config.url, repository.id());
             Ok(())
         }
         _ => {
@@ -192,7 +192,17 @@ pub(super) fn check_mount(config: &RepositoryConfig) -> Result<()> {
     let hint = "Is the disk mounted? Nothing was written.";
     match required {
         RequiredMount::At(place) if !is_mount_point(place)? => Err(not_mounted(place).with_hint(hint)),
-        RequiredMount::At(_) => Ok(()),
+        // A letter that is missing in the URL leads beside the disk that is mounted.
+        RequiredMount::At(place) => {
+            let below = std::fs::canonicalize(place).is_ok_and(|place| nearest_directory(&path).starts_with(place));
+            if below {
+                Ok(())
+            } else {
+                let message = format!("\"{}\" does not lie on \"{}\"", path.display(), place.display());
+                Err(Error::new(ErrorKind::PreconditionFailed, message)
+                    .with_hint("Nothing was written. See require_mountpoint and the repository's URL."))
+            }
+        }
         RequiredMount::Any => {
             let there = nearest_directory(&path);
             let mounts = Mounts::read()?;

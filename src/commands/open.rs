@@ -127,8 +127,10 @@ pub(super) fn postgres(source: &config::PostgresSource) -> Result<ConnectOptions
     let wrong = || format!("invalid PostgreSQL URL \"{}\"", config::redact_url(&source.url));
     let mut url = url::Url::parse(&source.url).map_err(|e| Error::invalid(wrong()).with_cause(e))?;
     if let Some(password) = &source.password {
-        let named = url.set_password(Some(password.expose()));
-        named.map_err(|()| Error::invalid(format!("{}: it names no host", wrong())))?;
+        // A URL of a socket has no place for it before the path.
+        if url.set_password(Some(password.expose())).is_err() {
+            url.query_pairs_mut().append_pair("password", password.expose());
+        }
     }
     let env = |name: &str| process_environment(name).filter(|value| !value.is_empty());
     if source.foreign {

@@ -98,24 +98,24 @@ impl Resolver<'_> {
 /// goes with it.
 pub(super) fn given(session: &Session, url: &str) -> Result<SourceKind> {
     let mut kind = config::parse_source_url(url)?.kind;
-    let all = session.config.sources.iter();
+    let mut all = session.config.sources.iter();
     match &mut kind {
         SourceKind::Postgres(wanted) if wanted.password.is_none() && !has_password_file(&wanted.url) => {
-            let same = all.filter_map(|source| match &source.kind {
+            let known = all.find_map(|source| match &source.kind {
                 SourceKind::Postgres(known) if same_login(&known.url, &wanted.url, 5432) => Some(known),
                 _ => None,
             });
-            if let Some(known) = same.into_iter().next() {
+            if let Some(known) = known {
                 wanted.password.clone_from(&known.password);
                 wanted.password_file.clone_from(&known.password_file);
             }
         }
         SourceKind::Redis(wanted) if wanted.password.is_none() => {
-            let same = all.filter_map(|source| match &source.kind {
+            let known = all.find_map(|source| match &source.kind {
                 SourceKind::Redis(known) if same_login(&known.url, &wanted.url, 6379) => Some(known),
                 _ => None,
             });
-            if let Some(known) = same.into_iter().next() {
+            if let Some(known) = known {
                 wanted.password.clone_from(&known.password);
                 wanted.password_file.clone_from(&known.password_file);
             }
@@ -232,9 +232,8 @@ fn configured(
     match named.map(|one| one.kind.clone()) {
         // A server as a whole stands for its databases, which have names of their own.
         Some(SourceKind::Postgres(server)) if !cluster::names_database(&server.url) => {
-            Ok(database_of(&server, planned)
-                .map(SourceKind::Postgres)
-                .or(Some(SourceKind::Postgres(server))))
+            // Which of them the manifest does not say: then nobody does.
+            Ok(database_of(&server, planned).map(SourceKind::Postgres))
         }
         Some(SourceKind::Files(files)) => Ok(Some(SourceKind::Files(tree(files, planned)?))),
         Some(SourceKind::Sqlite(mut sqlite)) => {

@@ -110,7 +110,10 @@ async fn plan(
             Some(RetentionPolicy { minimum, ..given })
         })
     };
-    let mut plan = decide(&facts, policy_of, repository.clock().await, &TimeZone::system());
+    // Never by this host's clock, which may be wrong: it would expire what is young.
+    let now = session.or_cancelled(repository.store().now()).await;
+    let now = now.context("ask the store for the time")?;
+    let mut plan = decide(&facts, policy_of, now, &TimeZone::system());
     session.or_cancelled(keep_locked(repository, &mut plan)).await?;
     let damaged = survey
         .damaged
@@ -254,6 +257,7 @@ mod tests {
                 host: "h".into(),
                 job: "full".into(),
                 started,
+                finished: started,
                 sources: [("db".to_owned(), true)].into(),
                 optional: std::collections::BTreeSet::new(),
                 pin: None,

@@ -8,12 +8,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::commands::{Session, Status, open};
+use crate::commands::meant::{self, Intent};
+use crate::commands::{Session, Status};
 use crate::config::{Config, JobConfig, PlannedSchedule, RepositoryConfig};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::health::ExpectedJob;
 use crate::repository::record::{KEPT, RecordedSource};
-use crate::repository::{Repository, RunOutcome, RunRecord, document};
+use crate::repository::{Repository, RunOutcome, RunRecord, document, holder};
 
 /// A repository gets the record within this, or later.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -117,27 +118,19 @@ pub(super) fn bury(session: &Session, config: &RepositoryConfig) {
 /// Names this process for as long as the machine runs: in containers every process is number 1, but begins at another time.
 fn this_process() -> String {
     let id = std::process::id();
-    format!("{id}-{}", began(id).unwrap_or_default())
+    format!("{id}-{}", holder::started(id).unwrap_or_default())
 }
 
 fn is_alive(process: &str) -> bool {
-    let parts = process.split_once('-');
-    parts.is_some_and(|(id, begun)| id.parse().ok().and_then(began).is_some_and(|found| found == begun))
-}
-
-/// When a process began that is not dead, in ticks since the machine did (proc_pid_stat(5), field 22).
-fn began(id: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let dead = matches!(fields.first(), None | Some(&("Z" | "X")));
-    fields.get(19).filter(|_| !dead).map(|begun| (*begun).to_owned())
+    let number = |(id, begun): (&str, &str)| Some((id.parse().ok()?, begun.parse().ok()?));
+    let known: Option<(u32, u64)> = process.split_once('-').and_then(number);
+    known.is_some_and(|(id, begun)| holder::started(id) == Some(begun))
 }
 
 async fn keep_in(session: &Session, config: &RepositoryConfig, record: &RunRecord, name: &str) {
     let work = async {
-        let repository = Repository::open(open::store(config, &session.cancel).await?).await?;
+        // Nothing goes into a repository that another run refused.
+        let repository = meant::open(session, config, Intent::Write).await?;
         repository.write_record(record, name).await?;
         hand_in(session, config, &repository).await;
         Ok(())

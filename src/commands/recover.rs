@@ -82,7 +82,7 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
     let path = path.unwrap_or_else(|| PathBuf::from(format!("wirevault-recover-{newest}.json")));
     let state = State::open(&path, &ids.join(" "))?;
     if state.is_resumed() {
-        tell("goes on with an earlier attempt\n");
+        tell("resuming an earlier recovery\n");
     }
     let mut recovery = Recovery {
         session,
@@ -95,11 +95,16 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
     };
     recovery.follow(&plan).await?;
     let Recovery {
-        state, proofs, failed, ..
+        state,
+        proofs,
+        mut failed,
+        ..
     } = recovery;
     if failed.is_empty() {
         state.forget();
     }
+    // What has no good copy does not come with another attempt either, so the state need not wait for it.
+    failed.extend(choice.missing.iter().cloned());
     let seconds = started.elapsed().as_secs_f64();
     let mut text = format!("recovered in {seconds:.1} s; proven:\n");
     for proof in &proofs {

@@ -10,6 +10,7 @@ use crate::cli::args;
 use crate::commands::choose::Purpose;
 use crate::commands::destination::{Destination, Target, destinations, refuse_if_occupied, select};
 use crate::commands::said::said;
+use crate::commands::session::quoted;
 use crate::commands::snapshots::{open_reader, open_snapshot};
 use crate::commands::{Outcome, Session, Status, backup, open, settle, thaw, volumes};
 use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
@@ -120,7 +121,7 @@ pub(super) async fn run_into(session: &Session, options: &args::Restore, given: 
     }
     if options.dry_run {
         return report(
-            (session, &manifest),
+            (session, options, &manifest),
             &steps.iter().map(planned).collect::<Vec<_>>(),
             &[],
             "would restore",
@@ -148,7 +149,7 @@ pub(super) async fn run_into(session: &Session, options: &args::Restore, given: 
             Err(error) => errors.push(format!("{name}: {}", error.chain_and_hint())),
         }
     }
-    report((session, &manifest), &done, &errors, "restored")
+    report((session, options, &manifest), &done, &errors, "restored")
 }
 
 /// Says how a file tree comes back.
@@ -576,7 +577,12 @@ fn redis_text(one: &Value) -> String {
     text
 }
 
-fn report((session, manifest): (&Session, &Manifest), done: &[Value], errors: &[String], verb: &str) -> Outcome {
+fn report(
+    (session, options, manifest): (&Session, &args::Restore, &Manifest),
+    done: &[Value],
+    errors: &[String],
+    verb: &str,
+) -> Outcome {
     let mut text = String::new();
     for one in done {
         let field = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -605,7 +611,7 @@ fn report((session, manifest): (&Session, &Manifest), done: &[Value], errors: &[
         text.push_str(&ended_text(ended));
         let powers = one.pointer("/report/powers").and_then(Value::as_array);
         for line in powers.into_iter().flatten().filter_map(Value::as_str) {
-            text.push_str(&format!("  the backup made {line}\n"));
+            text.push_str(&format!("  the backup holds {line}\n"));
         }
         let next = one.pointer("/report/next").and_then(Value::as_array);
         for line in next.into_iter().flatten().filter_map(Value::as_str) {
@@ -622,13 +628,23 @@ fn report((session, manifest): (&Session, &Manifest), done: &[Value], errors: &[
     let again = names.fold(format!("wirevault restore {}", manifest.id), |line, name| {
         format!("{line} --source {name}")
     });
-    let from = session.repository.as_deref().map(crate::config::redact_url);
-    let from = from.map_or_else(String::new, |from| format!(" --from {from}"));
-    text.push_str(&format!(
-        "snapshot {} of {}; the same snapshot again: {again}{from}\n",
-        manifest.id,
-        super::show::local_time(manifest.finished)
-    ));
+    if !done.is_empty() {
+        let flag = |name: &str, value: Option<&String>| {
+            value.map_or_else(String::new, |value| {
+                format!(" --{name} {}", quoted(&crate::config::redact_url(value)))
+            })
+        };
+        let (into, from) = (
+            flag("into", options.into.as_ref()),
+            flag("from", session.repository.as_ref()),
+        );
+        let original = if options.into_original { " --into-original" } else { "" };
+        text.push_str(&format!(
+            "snapshot {} of {}; the same snapshot again: {again}{into}{original}{from}\n",
+            manifest.id,
+            super::show::local_time(manifest.finished)
+        ));
+    }
     for error in errors {
         text.push_str(&format!("failed: {error}\n"));
     }

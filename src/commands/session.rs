@@ -98,6 +98,14 @@ impl Session {
         found.map(|repository| self.limited(repository))
     }
 
+    /// Returns the repositories that are meant where a verb is about all of them: the given one, else those of the configuration.
+    pub(crate) fn repositories(&self) -> Result<Vec<RepositoryConfig>> {
+        if self.repository.is_some() || self.config.repositories.is_empty() {
+            return self.repository_config().map(|one| vec![one]);
+        }
+        Ok(self.config.repositories.clone())
+    }
+
     /// Returns this command line with further arguments, for a shell; without passwords.
     pub(crate) fn command_line(&self, more: &[&str]) -> String {
         let given = self.arguments.iter().map(|word| config::redact_url(word));
@@ -179,7 +187,7 @@ impl Session {
 }
 
 /// Writes a word as a shell reads it.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -3,12 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::backup::host_name;
 use crate::commands::said::said;
 use crate::commands::snapshots::open_repository;
-use crate::commands::{Outcome, Session, Status};
+use crate::commands::{Outcome, Session, Status, choose};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::{Latest, Selector};
 
 /// What it means that one of several repositories does not have what a verb asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,23 +73,26 @@ pub async fn one(
     said(headed(&repository, report.document()), text, report.status())
 }
 
+/// Whether a snapshot is of the host that is meant, and when it finished; nothing for one that is named by its id.
+type Rank = Option<(bool, jiff::Timestamp)>;
+
 /// Finds the repository that a snapshot comes from. One that does not answer is told and passed over.
 async fn holding(session: &Session, name: &str, sources: &[String]) -> Result<Option<(String, Session)>> {
     let sessions = each_repository(session);
     if sessions.is_empty() {
         return Ok(None);
     }
-    let mut newest: Option<(Option<jiff::Timestamp>, String, Session)> = None;
+    let mut newest: Option<(Rank, String, Session)> = None;
     let mut first_error = None;
     for (repository, session) in sessions {
         match Box::pin(look(&session, name, sources)).await {
-            Ok(finished) => {
+            Ok(found) => {
                 // A name that is no `latest` has no date: the first repository that has it is as good as any.
-                let better = newest.as_ref().is_none_or(|(best, ..)| finished > *best);
+                let better = newest.as_ref().is_none_or(|(best, ..)| found > *best);
                 if better {
-                    newest = Some((finished, repository, session));
+                    newest = Some((found, repository, session));
                 }
-                if finished.is_none() {
+                if found.is_none() {
                     break;
                 }
             }
@@ -111,27 +112,13 @@ async fn holding(session: &Session, name: &str, sources: &[String]) -> Result<Op
     }
 }
 
-/// Looks for a snapshot in one repository. Returns when the newest finished; nothing for a snapshot that is named by its id.
-async fn look(session: &Session, name: &str, sources: &[String]) -> Result<Option<jiff::Timestamp>> {
+/// Looks for a snapshot in one repository. As within one, another host's counts only where there is none of this one.
+async fn look(session: &Session, name: &str, sources: &[String]) -> Result<Rank> {
     let repository = open_repository(session).await?;
-    let Selector::Latest { host, job } = Selector::parse(name) else {
-        session.or_cancelled(repository.resolve(name)).await?;
-        return Ok(None);
-    };
-    let here = host_name();
-    let wanted = Latest {
-        host: host.as_deref(),
-        job: job.as_deref(),
-        sources,
-        here: Some(&here),
-    };
-    match session.or_cancelled(repository.latest(&wanted)).await? {
-        Ok(found) => Ok(Some(found.manifest.finished)),
-        Err(_) => Err(Error::new(
-            ErrorKind::NotFound,
-            format!("no complete snapshot for \"{name}\" in any repository"),
-        )
-        .with_hint("`wirevault list` shows what there is.")),
+    match choose::latest(session, &repository, name, sources).await? {
+        None => session.or_cancelled(repository.resolve(name)).await.map(|_| None),
+        Some(Ok(found)) => Ok(Some((found.hosts.is_empty(), found.manifest.finished))),
+        Some(Err(unreadable)) => Err(choose::nothing(&repository, name, &unreadable)),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::commands::facts::{away, expected, health_of};
 use crate::commands::said::said;
 use crate::commands::{Outcome, Session, Status, clock};
 use crate::config::format_bytes;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::health::{Finding, Health, SourceHealth, State};
 
 /// Looks at every repository, and fails unless all is well.
@@ -32,16 +32,13 @@ pub async fn run(session: &Session, options: &args::StatusOptions) -> Outcome {
 
 async fn look(session: &Session) -> Result<Vec<Health>> {
     let now = clock::now();
-    let repositories = match (&session.repository, session.config.repositories.as_slice()) {
-        (None, several) if several.len() > 1 => several.to_vec(),
-        _ => vec![session.repository_config()?],
-    };
+    let repositories = session.repositories()?;
     let mut healths = Vec::new();
     for config in &repositories {
         let expected = expected(session, config, false);
         match health_of(session, config, expected.clone(), now).await {
             Ok(health) => healths.push(health),
-            Err(error) if repositories.len() == 1 => return Err(error),
+            Err(error) if repositories.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => healths.push(away(session, config, expected, &error, now)),
         }
     }

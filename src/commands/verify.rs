@@ -74,7 +74,13 @@ async fn wanted(
     options: &args::Verify,
 ) -> Result<(Vec<SnapshotId>, Vec<String>)> {
     if options.all {
-        return Ok((session.or_cancelled(repository.list()).await?, Vec::new()));
+        let ids = session.or_cancelled(repository.list()).await?;
+        if ids.is_empty() {
+            let place = repository.store().location();
+            let message = format!("there is no snapshot in {place} to verify");
+            return Err(Error::new(ErrorKind::NotFound, message).with_hint("The first backup makes one."));
+        }
+        return Ok((ids, Vec::new()));
     }
     let (mut ids, mut passed) = (Vec::new(), Vec::new());
     for name in &options.snapshots {

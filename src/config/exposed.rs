@@ -44,11 +44,16 @@ fn secrets(table: &DeTable<'_>, section: &str) -> Vec<String> {
         let hook = HOOKS.iter().any(|hook| section.starts_with(hook)) && key == "url";
         match value.get_ref() {
             DeValue::String(text) if SECRETS.contains(&key) || hook || has_password(text) => found.push(name),
+            DeValue::Array(items) if items.iter().any(|item| is_secret(item.get_ref())) => found.push(name),
             DeValue::Table(inner) => found.extend(secrets(inner, &name)),
             _ => {}
         }
     }
     found
+}
+
+fn is_secret(item: &DeValue<'_>) -> bool {
+    matches!(item, DeValue::String(text) if has_password(text))
 }
 
 fn has_password(text: &str) -> bool {

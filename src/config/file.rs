@@ -14,8 +14,10 @@ use crate::config::types::{
     RequiredMount, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 use crate::config::url::{checked_name, parse_repository_url, split_postgres_url, split_redis_url};
-use crate::config::{Secret, exposed, nearest, units};
+use crate::config::{ADHOC_JOB, Secret, exposed, nearest, units};
 use crate::error::{Context, Error, Result};
+use crate::repository::PRE_RESTORE_JOB;
+use crate::repository::id::sanitised_job;
 use crate::retention::RetentionPolicy;
 use crate::schedule::Schedule;
 
@@ -379,6 +381,11 @@ fn docker(raw: RawSource) -> Result<DockerSource> {
 fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[RepositoryConfig]) -> Result<JobConfig> {
     let section = format!("[job.{name}]");
     checked_name(&name).context(section.clone())?;
+    if [ADHOC_JOB, PRE_RESTORE_JOB].contains(&sanitised_job(&name).as_str()) {
+        return Err(Error::invalid(format!("{section}: the name is reserved")).with_hint(
+            "Backups of URLs, and what restores replace, are kept under it by rules of their own. Choose another name.",
+        ));
+    }
     if raw.sources.is_empty() {
         return Err(Error::invalid(format!("{section} has no sources")).with_hint("Name at least one [source.NAME]."));
     }
@@ -537,6 +544,17 @@ keep_in.default = { monthly = 12, storage_class = "GLACIER" }
             assert!(error.chain().contains(message), "{to}: {error:?}");
             assert!(error.hint().unwrap().contains(hint), "{to}: {error:?}");
             assert!(error.chain().starts_with("wirevault.toml"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_jobs_that_have_rules_of_their_own_are_reserved() {
+        for name in ["adhoc", "pre-restore", "Pre-Restore"] {
+            let text = format!(
+                "[repository]\nurl = \"file:///b\"\n[source.s]\nkind = \"files\"\nroot = \"/x\"\n[job.{name}]\nsources = [\"s\"]\n"
+            );
+            let error = parse("f", &text).unwrap_err();
+            assert!(error.chain().contains("reserved"), "{error:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::PlannedSchedule;
 use crate::repository::record::RecordedSource;
-use crate::repository::{Evidence, Manifest, RunRecord, SnapshotId, TaskKind};
+use crate::repository::{Evidence, Manifest, RunRecord, SnapshotId, TaskKind, is_ahead};
 
 /// Everything that is known of one repository.
 #[derive(Debug, Clone, Default)]
@@ -116,6 +116,11 @@ impl SnapshotFact {
         self.source(source).is_some_and(|source| source.good)
     }
 
+    /// Returns whether its dates lie ahead of `now`: its host's clock was wrong.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        is_ahead(self.started.max(self.finished), now)
+    }
+
     /// Returns whether every source succeeded that is not optional.
     pub fn is_complete(&self) -> bool {
         self.sources.iter().all(|source| source.good || source.optional)
@@ -211,6 +216,12 @@ impl Proof {
             reached,
             damage: texts(proved, "damage"),
         })
+    }
+
+    /// Returns whether every source is undamaged and reached what was asked for.
+    pub fn is_reached(&self) -> bool {
+        let reached = |one: &Reached| one.level >= Some(self.asked);
+        !self.is_damaged() && !self.reached.is_empty() && self.reached.iter().all(reached)
     }
 
     /// Returns whether something is damaged.

@@ -7,18 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AHEAD, ExpectedJob, Facts, Finding, Health, Level, Proof, SnapshotFact, SourceFact, SourceHealth, State, TaskHealth,
+    ExpectedJob, Facts, Finding, Health, Level, Proof, SnapshotFact, SourceFact, SourceHealth, State, TaskHealth,
 };
 use crate::config::{ADHOC_JOB, PlannedSchedule};
 use crate::repository::record::RecordedSource;
-use crate::repository::{RunOutcome, RunRecord, SnapshotId, TaskKind};
+use crate::repository::{PRE_RESTORE_JOB, RunOutcome, RunRecord, SnapshotId, TaskKind, is_ahead};
 use crate::schedule::Schedule;
 
 /// A snapshot may be late by this, and by as long as the last good one took.
 const GRACE: SignedDuration = SignedDuration::from_hours(1);
-
-/// Job of the snapshots that `restore --clean` takes of what it is about to remove.
-const PRE_RESTORE_JOB: &str = "pre-restore";
 
 /// The facts that count, and the moment.
 pub(super) struct Judge<'a> {
@@ -50,15 +47,12 @@ struct Wanted {
 
 impl<'a> Judge<'a> {
     pub(super) fn new(facts: &'a Facts, now: Timestamp) -> Self {
-        let limit = now.checked_add(AHEAD).unwrap_or(now);
-        let counts = |snapshot: &&SnapshotFact| {
-            snapshot.job != PRE_RESTORE_JOB && snapshot.started <= limit && snapshot.finished <= limit
-        };
+        let counts = |snapshot: &&SnapshotFact| snapshot.job != PRE_RESTORE_JOB && !snapshot.is_ahead(now);
         let mut snapshots: Vec<_> = facts.snapshots.iter().filter(counts).collect();
         snapshots.sort_by(|a, b| (a.finished, &a.id).cmp(&(b.finished, &b.id)));
-        let mut runs: Vec<_> = facts.runs.iter().filter(|run| run.ended <= limit).collect();
+        let mut runs: Vec<_> = facts.runs.iter().filter(|run| !is_ahead(run.ended, now)).collect();
         runs.sort_by_key(|run| std::cmp::Reverse((run.ended, run.started)));
-        let mut proofs: Vec<_> = facts.proofs.iter().filter(|proof| proof.time <= limit).collect();
+        let mut proofs: Vec<_> = facts.proofs.iter().filter(|proof| !is_ahead(proof.time, now)).collect();
         proofs.sort_by_key(|proof| std::cmp::Reverse(proof.time));
         let mut proofs_by_snapshot: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for proof in &proofs {
@@ -75,13 +69,11 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn ahead(&self) -> Vec<SnapshotId> {
-        let limit = self.now.checked_add(AHEAD).unwrap_or(self.now);
-        let ahead = |snapshot: &&SnapshotFact| snapshot.started > limit || snapshot.finished > limit;
         let mut ids: Vec<_> = self
             .facts
             .snapshots
             .iter()
-            .filter(ahead)
+            .filter(|snapshot| snapshot.is_ahead(self.now))
             .map(|one| one.id.clone())
             .collect();
         ids.sort();
@@ -262,7 +254,11 @@ impl<'a> Judge<'a> {
             stored_bytes: newest
                 .and_then(|one| one.source(name))
                 .map_or(0, |source| source.stored_bytes),
-            state: State::Ok,
+            state: if newest.is_some() {
+                State::Ok
+            } else {
+                State::NeverBackedUp
+            },
             optional: source.optional,
         }
     }

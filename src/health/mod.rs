@@ -16,16 +16,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 pub use facts::{Expected, ExpectedJob, Facts, Level, Proof, Reached, SnapshotFact, SourceFact};
 pub use state::State;
 
 use crate::repository::{RunRecord, SnapshotId};
 use judge::Judge;
-
-/// What is dated further ahead than this was written by a wrong clock.
-const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// How one repository stands.
 #[derive(Debug, Clone, Default)]

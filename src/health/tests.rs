@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;

@@ -97,24 +97,11 @@ impl Repository {
 
     /// Returns the records of removed snapshots that can be read.
     pub async fn removals(&self) -> Result<BTreeMap<SnapshotId, Removal>> {
-        let mut ids = Vec::new();
-        let mut next = None;
-        loop {
-            let page = self
-                .store()
-                .list(layout::REMOVED, next)
-                .await
-                .context("list removals")?;
-            let found = page
-                .objects
-                .iter()
-                .filter_map(|o| layout::id_in(&o.key, layout::REMOVED, ".json"));
-            ids.extend(found);
-            next = page.next;
-            if next.is_none() {
-                break;
-            }
-        }
+        let keys = self.keys_below(layout::REMOVED).await?;
+        let ids = keys
+            .iter()
+            .filter_map(|key| layout::id_in(key, layout::REMOVED, ".json"));
+        let ids: Vec<SnapshotId> = ids.collect();
         let read = |id: SnapshotId| async move {
             match document::read::<Removal>(self.store(), &layout::removal(&id)?, document::decode).await {
                 Ok((removal, _)) if removal.id == id => Ok(Some((id, removal))),
@@ -136,8 +123,9 @@ impl Repository {
 
     /// Walks from each manifest to the one before it, over those that were removed, and returns what is not as it must be.
     pub async fn chain(&self) -> Result<Vec<Gap>> {
-        let removals = self.removals().await?;
+        // A removal is recorded before its manifest goes, so that manifests are read first.
         let links = self.links().await?;
+        let removals = self.removals().await?;
         let recorded_since = removals.values().map(|removal| removal.removed).min();
         let mut gaps = Vec::new();
         for (id, link) in &links {
@@ -151,6 +139,10 @@ impl Repository {
     pub async fn forget_removals(&self) -> Result<()> {
         let removals = self.removals().await?;
         let links = self.links().await?;
+        // What cannot be read now may lead to any of them.
+        if links.values().any(Option::is_none) {
+            return Ok(());
+        }
         let mut needed = std::collections::BTreeSet::new();
         for link in links.values().flatten() {
             let mut next = link.previous.as_ref();
@@ -232,7 +224,14 @@ fn gap_behind(
             }
             // Damaged: that is named by itself.
             (Some(None), _) => return None,
-            (None, Some(removal)) if removal.sha256 == previous.sha256 => next = removal.previous.as_ref(),
+            // Records of what lies before the oldest that is left are forgotten.
+            (None, Some(removal)) if removal.sha256 == previous.sha256 => {
+                let oldest = links.keys().next();
+                next = removal
+                    .previous
+                    .as_ref()
+                    .filter(|p| oldest.is_some_and(|oldest| *oldest <= p.id));
+            }
             (None, Some(_)) => return gap(previous, "its removal is recorded with another digest", true),
             (None, None) => {
                 // From the first record on each removal has one.

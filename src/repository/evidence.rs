@@ -8,8 +8,9 @@ use crate::error::{ErrorKind, Result};
 use crate::repository::{Evidence, Repository, SnapshotId, document, layout};
 use crate::storage::ObjectKey;
 
-/// Documents of one snapshot that are read at most.
-const OF_ONE: usize = 8;
+/// Documents of one snapshot that are read at most. Damage that was found deep is not taken back by shallower looks after it,
+/// of which there may be one an hour.
+const OF_ONE: usize = 200;
 
 /// Documents of snapshots that are gone that are read at most: they say when something was proven last.
 const OF_GONE: usize = 20;

@@ -3,7 +3,8 @@
 //! A process id says little: it is used again, and in a container every process is number 1. With the time at which the
 //! process began and the boot it belongs to, it is one process.
 
-use std::path::Path;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 /// One process of one boot of a host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -30,10 +31,15 @@ impl Holder {
             Some(boot) if boot != self.boot => true,
             Some(_) => match started(pid) {
                 Some(since) => since != self.started,
-                None => !Path::new(&format!("/proc/{pid}")).exists(),
+                // Where others' processes are hidden (hidepid), the kernel still says that it may not be signalled.
+                None => process(pid).is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH)),
             },
         }
     }
+}
+
+fn process(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 fn boot() -> Option<String> {
@@ -41,8 +47,9 @@ fn boot() -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// Reads field 22 of `/proc/PID/stat`; the second, the name in brackets, may hold anything.
-fn started(pid: u32) -> Option<u64> {
+/// Returns when a process began, in clock ticks since the boot (proc_pid_stat(5), field 22); for one that is dead and not yet
+/// reaped a number that is no time. The second field, the name in brackets, may hold anything.
+pub(crate) fn started(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();

@@ -88,9 +88,9 @@ impl Repository {
             Ok(Present::Free(mode)) => lease.take(mode).await,
             Ok(Present::Held(other)) if other.host == host && other.is_dead() => {
                 tracing::info!(
-                    "process {} of run {} is gone; its lease is taken over",
-                    other.pid,
-                    other.run
+                    "the lease of run {} is taken over: its process {} is not running on this host",
+                    other.run,
+                    other.pid
                 );
                 lease.take(PutMode::Overwrite).await
             }

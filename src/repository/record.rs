@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::PlannedSchedule;
 use crate::error::{Context, ErrorKind, Result};
-use crate::repository::{Repository, SnapshotId, document, layout};
+use crate::repository::{Repository, SnapshotId, document, is_ahead, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode};
 
 /// Records of one task that stay.
@@ -167,8 +167,10 @@ impl Repository {
         put.await.context("write the record of the run")?;
         // Credentials that can only add keep them all; reading takes the newest.
         if let Ok(mut keys) = self.keys_below(&directory).await {
+            // The new one stays, also beside older ones that a wrong clock dated after it.
+            keys.retain(|one| *one != key);
             keys.sort();
-            let old = keys.len().saturating_sub(KEPT);
+            let old = (keys.len() + 1).saturating_sub(KEPT);
             for key in keys.iter().take(old) {
                 if let Err(error) = self.store().delete(key).await {
                     tracing::debug!("an old record stays: {}", error.chain());
@@ -182,6 +184,7 @@ impl Repository {
     /// Returns the records that tell how things stand: of each task the newest, back to the last run that was well. Newest
     /// first. What cannot be read is passed over.
     pub async fn records(&self) -> Result<Vec<RunRecord>> {
+        let now = self.clock().await;
         let mut keys = self.keys_below(layout::RECORDS).await?;
         keys.sort();
         let directory = |key: &ObjectKey| key.as_str().rsplit_once('/').map(|(directory, _)| directory.to_owned());
@@ -194,7 +197,7 @@ impl Repository {
             let mut found = Vec::new();
             for key in keys.iter().take(each) {
                 if let Some(record) = self.record(key).await? {
-                    let well = record.outcome == RunOutcome::Done;
+                    let well = record.outcome == RunOutcome::Done && !is_ahead(record.ended, now);
                     found.push(record);
                     if well {
                         break;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::archive::ArchiveInfo;
+use crate::archive::{ArchiveInfo, is_sha256};
 use crate::error::{Error, Result};
 use crate::repository::{Manifest, ManifestSource, layout};
 use crate::sources::SourceOutcome;
@@ -130,10 +130,6 @@ fn is_name(text: &str) -> bool {
 
 fn is_text(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_TEXT_BYTES && !text.contains(char::is_control)
-}
-
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 fn bad(what: &str, which: &str) -> Error {

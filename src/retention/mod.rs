@@ -36,6 +36,8 @@ pub struct SnapshotFacts {
     pub job: String,
     /// When it was begun.
     pub started: Timestamp,
+    /// When its last source was finished.
+    pub finished: Timestamp,
     /// Its sources by name; whether each succeeded.
     pub sources: BTreeMap<String, bool>,
     /// Those of them whose failure is only a warning.
@@ -68,6 +70,7 @@ impl From<&Manifest> for SnapshotFacts {
             host: manifest.host.clone(),
             job: manifest.job.clone(),
             started: manifest.started,
+            finished: manifest.finished,
             sources: manifest.sources.iter().map(state).collect(),
             optional: optional.map(|source| source.name.clone()).collect(),
             pin: None,
@@ -158,7 +161,7 @@ pub fn decide(
     let mut groups: BTreeMap<Group<'_>, Vec<&SnapshotFacts>> = BTreeMap::new();
     let mut decisions = Vec::with_capacity(facts.len());
     for snapshot in facts {
-        if is_ahead(snapshot.started, now) {
+        if is_ahead(snapshot.started.max(snapshot.finished), now) {
             decisions.push(Decision::kept(snapshot, Some(Reason::Ahead)));
         } else if snapshot.job == PRE_RESTORE_JOB {
             let age = now.duration_since(snapshot.started);

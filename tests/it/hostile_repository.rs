@@ -402,4 +402,8 @@ fn a_manifest_that_was_replaced_or_is_gone_is_noticed() {
     let removed = files_below(&program.path("repo/removed"));
     assert_eq!(removed.len(), 1, "{removed:?}");
     assert!(removed[0].0.display().to_string().contains(&ids[1]), "{removed:?}");
+    let said = program.expect(0, &["verify", "--all", "--no-evidence"]);
+    assert!(!said.contains("no removal"), "{said}");
+    let said = program.expect(0, &["check", "files:tree"]);
+    assert!(!said.contains("no removal"), "{said}");
 }

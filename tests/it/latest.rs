@@ -30,6 +30,7 @@ fn restored(program: &Program, code: i32, arguments: &[&str]) -> String {
     let _ = fs::remove_dir_all(program.path("back"));
     let said = program.expect(code, &[&["restore"], arguments, &["--into", "back"]].concat());
     assert!(said.contains("the same snapshot again: wirevault restore 2"), "{said}");
+    assert!(said.contains(" --into back"), "{said}");
     fs::read_to_string(program.path("back/file")).unwrap()
 }
 

@@ -55,9 +55,12 @@ fn another_repository_in_the_place_is_read_and_not_written_to() {
     other.expect(0, &["backup", "j"]);
     std::fs::rename(program.path("repo"), program.path("first")).unwrap();
     std::fs::rename(other.path("repo"), program.path("repo")).unwrap();
-    program.refused(&["backup", "j"], "before", "init --adopt");
-    program.refused(&["prune", "--keep-last", "1"], "before", "init --adopt");
+    let before = files_below(&program.path("repo")).len();
+    program.refused(&["backup", "j"], "expected", "init --adopt");
+    program.refused(&["prune", "--keep-last", "1"], "expected", "init --adopt");
     assert_eq!(program.listed().len(), 1);
+    // Not even the record of the run that was refused.
+    assert_eq!(files_below(&program.path("repo")).len(), before);
     program.expect(0, &["init", "--adopt"]);
     program.expect(0, &["backup", "j"]);
     // Disks that take turns are both known now.
@@ -100,7 +103,13 @@ fn a_repository_that_is_to_lie_on_a_mounted_disk_lies_nowhere_else() {
         program.refused(&["init", "--no-encryption"], "is not on a mounted disk", "mounted");
         assert!(!program.path("repo").exists());
     }
+    // A disk that is mounted, and a repository beside it.
     configure(&program, "repo", "require_mountpoint = \"/proc\"", &["j"]);
+    program.refused(&["backup", "j"], "does not lie on \"/proc\"", "require_mountpoint");
+    let disk = tempfile::tempdir_in("/dev/shm").unwrap();
+    let on_disk = disk.path().join("repo").display().to_string();
+    configure(&program, &on_disk, "require_mountpoint = \"/dev/shm\"", &["j"]);
+    program.expect(0, &["init", "--no-encryption"]);
     program.expect(0, &["backup", "j"]);
 }
 

@@ -102,8 +102,11 @@ pub(super) async fn choose(session: &Session, repository: &Repository, name: &st
                 .with_hint("`wirevault list` shows what there is."),
         );
     }
-    refuse_unreadable(&survey, now)?;
-    gather(session, repository, &survey.snapshots, (host, now)).await
+    let mut lost = refuse_unreadable(&survey, now)?;
+    lost.retain(|lost, _| job.as_ref().is_none_or(|job| id::sanitised_job(job) == *lost));
+    let mut choice = gather(session, repository, &survey.snapshots, (host, now)).await?;
+    choice.missing.extend(lost.into_values());
+    Ok(choice)
 }
 
 /// The host whose server comes back: this one, or the only one there is.
@@ -125,11 +128,21 @@ fn host_of(snapshots: &[Facts]) -> Result<String> {
     }
 }
 
-/// Refuses to pass over what may be the newest of a job.
-fn refuse_unreadable(survey: &Survey<Facts>, now: Timestamp) -> Result<()> {
+/// Refuses to pass over what may be the newest of a job. Returns a line for each job of which nothing can be read.
+fn refuse_unreadable(survey: &Survey<Facts>, now: Timestamp) -> Result<BTreeMap<String, String>> {
+    let mut lost = BTreeMap::new();
     for (damaged, error) in &survey.damaged {
         let same = |facts: &&Facts| id::sanitised_job(&facts.job) == damaged.job();
         let newest = survey.snapshots.iter().filter(same).map(|facts| &facts.id).max();
+        let beside = [PRE_RESTORE_JOB, ADHOC_JOB].contains(&damaged.job());
+        if newest.is_none() && !beside {
+            let line = format!(
+                "job {} has no snapshot that can be read: {damaged}: {}",
+                damaged.job(),
+                error.chain()
+            );
+            lost.insert(damaged.job().to_owned(), line);
+        }
         if newest.is_some_and(|newest| damaged > newest) && !is_ahead(damaged.started(), now) {
             return Err(Error::corrupt(format!(
                 "the newest snapshot cannot be read: {damaged}: {}",
@@ -141,7 +154,7 @@ fn refuse_unreadable(survey: &Survey<Facts>, now: Timestamp) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// Finds the newest good copy of each source of the newest plan of each job.
@@ -230,6 +243,10 @@ impl Choice {
             let all = std::mem::take(&mut self.pieces).into_iter();
             (self.pieces, self.left) = all.partition(|piece| names.contains(&piece.source.name));
             self.missing.clear();
+        }
+        if self.pieces.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "there is no good copy of any source")
+                .with_hint("`wirevault list` shows what there is."));
         }
         Ok(())
     }

@@ -235,16 +235,11 @@ impl State {
     }
 }
 
-/// Whether evidence found no damage.
+/// Whether evidence proves what it was to prove, of every source.
 pub(super) fn is_well(evidence: &Evidence) -> bool {
-    let empty = |key| {
-        evidence
-            .proved
-            .get(key)
-            .and_then(serde_json::Value::as_array)
-            .is_none_or(Vec::is_empty)
-    };
-    empty("damage") && empty("refused")
+    let refused = evidence.proved.get("refused").and_then(serde_json::Value::as_array);
+    let proof = crate::health::Proof::of(evidence);
+    refused.is_none_or(Vec::is_empty) && proof.is_some_and(|proof| proof.is_reached())
 }
 
 #[cfg(test)]

@@ -92,8 +92,10 @@ pub enum Event {
         job: String,
         /// The snapshot.
         snapshot: String,
-        /// How deep it looked.
+        /// The level that every source reached; empty if one reached none.
         level: String,
+        /// The level that was asked for.
+        asked: String,
         /// What is damaged or was refused.
         damage: Vec<String>,
         /// What could not be looked at that deep.
@@ -146,6 +148,7 @@ impl Event {
             job: drill.to_owned(),
             snapshot: word(one, "snapshot"),
             level: word(one, "level"),
+            asked: word(one, "asked"),
             damage: [texts(one, "damage"), texts(one, "refused")].concat(),
             skipped: texts(one, "skipped"),
         };
@@ -262,11 +265,17 @@ impl fmt::Display for Event {
                 job,
                 snapshot,
                 level,
+                asked,
                 damage,
                 skipped,
             } => {
-                let state = if damage.is_empty() { "ok" } else { "DAMAGED" };
-                write!(f, "{job}: {snapshot} {state} at level {level}")?;
+                let state = match (damage.is_empty(), level == asked) {
+                    (false, _) => "DAMAGED",
+                    (true, true) => "ok",
+                    (true, false) => "not proven as asked",
+                };
+                let level = if level.is_empty() { "none" } else { level };
+                write!(f, "{job}: {snapshot} {state}, level {level}")?;
                 for line in damage.iter().chain(skipped) {
                     write!(f, "; {line}")?;
                 }

@@ -7,10 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::board::{Board, Line, State, TaskState, is_well};
 use crate::health::{SourceHealth, State as Verdict};
 use crate::metrics::{Kind, Text, memory_bytes};
-use crate::repository::{Evidence, RunOutcome, RunRecord};
-
-/// What is dated further ahead of the clock is in no figure.
-const AHEAD: SignedDuration = SignedDuration::from_mins(10);
+use crate::repository::{Evidence, RunOutcome, RunRecord, is_ahead};
 
 impl Board {
     /// Renders the metrics.
@@ -135,8 +132,8 @@ impl State {
 
     fn snapshot_metrics(&self, text: &mut Text, now: Timestamp) {
         let mut groups: BTreeMap<(&str, &str, &str), Vec<&Line>> = BTreeMap::new();
-        let limit = now.checked_add(AHEAD).unwrap_or(now);
-        for line in self.snapshots.iter().filter(|line| line.facts.started <= limit) {
+        let counts = |line: &&Line| !is_ahead(line.facts.started.max(line.finished), now);
+        for line in self.snapshots.iter().filter(counts) {
             let key = (
                 line.repository.as_str(),
                 line.facts.host.as_str(),

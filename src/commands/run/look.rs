@@ -10,6 +10,7 @@ use super::board::{Board, Line};
 use super::task::if_there;
 use crate::commands::backup::host_name;
 use crate::commands::facts::{Gathered, expected, gather};
+use crate::commands::meant::{self, Intent};
 use crate::commands::snapshots::stored_bytes;
 use crate::commands::{Session, open, records};
 use crate::config::RepositoryConfig;
@@ -30,10 +31,7 @@ const EVIDENCE: usize = 100;
 /// Replaces what the board knows of the repositories. One that does not answer keeps what was known of it. A process that
 /// runs drills alone expects no snapshots of its own host, and judges those of all.
 pub(super) async fn look(session: &Session, board: &Board, drills_only: bool, now: Timestamp) {
-    let repositories = match &session.repository {
-        Some(_) => session.repository_config().into_iter().collect(),
-        None => session.config.repositories.clone(),
-    };
+    let repositories = session.repositories().unwrap_or_default();
     let (mut snapshots, mut evidence, mut facts) = (Vec::new(), Vec::new(), BTreeMap::new());
     for repository in &repositories {
         let mut expected = expected(session, repository, true);
@@ -130,8 +128,10 @@ async fn one(session: &Session, config: &RepositoryConfig, expected: Expected) -
     let opening = async {
         let store = open::store(config, &session.cancel).await?;
         let repository = if_there(session, store).await.context("open it")?;
-        if let Some(repository) = &repository {
-            records::hand_in(session, config, repository).await;
+        if repository.is_some()
+            && let Ok(meant) = meant::open(session, config, Intent::Write).await
+        {
+            records::hand_in(session, config, &meant).await;
         }
         Ok(repository)
     };

@@ -93,8 +93,8 @@ pub async fn run(session: &Session, options: &args::Run, surroundings: Surroundi
     for planned in scheduler.planned() {
         scheduler.tell(&planned);
     }
-    for repository in &scheduler.config.repositories {
-        records::bury(session, repository);
+    for repository in with_config(session, &scheduler.config).repositories()? {
+        records::bury(session, &repository);
     }
     // What is stored is known before the first run, which may take hours.
     scheduler.look_now().await;
@@ -198,11 +198,7 @@ impl<'a> Scheduler<'a> {
     /// Fails when a repository's clock is another than this host's. One that does not answer now is asked again by each run.
     async fn compare_clocks(&self) -> Result<()> {
         let session = with_config(self.session, &self.config);
-        let mut repositories = self.config.repositories.clone();
-        if session.repository.is_some() {
-            repositories = vec![session.repository_config()?];
-        }
-        for config in &repositories {
+        for config in &session.repositories()? {
             let opened = async {
                 let store = crate::commands::open::store(config, &session.cancel).await?;
                 task::if_there(&session, store).await

@@ -372,7 +372,11 @@ fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         .take(EVIDENCE)
         .map(|one| {
             let found = [list(one.proved.get("damage")), list(one.proved.get("refused"))].concat();
-            let (word, class) = if is_well(one) { ("proven", "good") } else { ("DAMAGED", "bad") };
+            let (word, class) = match (is_well(one), found.is_empty()) {
+                (true, _) => ("proven", "good"),
+                (false, true) => ("not proven", "bad"),
+                (false, false) => ("DAMAGED", "bad"),
+            };
             let found = [found, list(one.proved.get("skipped"))].concat().join("<br>");
             format!(
                 "<tr><td>{} <span class=\"dim\">{}</span></td><td><code>{}</code></td><td>{}</td><td class=\"state {class}\">{word}</td>\

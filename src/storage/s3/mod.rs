@@ -180,7 +180,7 @@ impl S3Store {
 
     /// Returns the MD5 that goes with a body, where one does.
     async fn md5(&self, body: &Bytes) -> Result<Option<Md5>> {
-        if self.options.endpoint.is_none() || self.options.checksums == ChecksumMode::None {
+        if self.options.endpoint.is_none() || self.options.checksums != ChecksumMode::Auto {
             return Ok(None);
         }
         Md5::of(body.clone()).await.map(Some)
