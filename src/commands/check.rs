@@ -7,6 +7,7 @@ use crate::commands::said::said;
 use crate::commands::{Outcome, Session, Status, cluster, meant, open, probe};
 use crate::config::{Plan, format_bytes};
 use crate::error::{Error, ErrorKind};
+use crate::health::Claim;
 use crate::memory::MemoryPlan;
 use crate::repository::{Gap, Repository};
 use crate::sources::{Finding, FindingLevel};
@@ -158,7 +159,7 @@ fn section_text(name: &str, findings: &[Finding]) -> String {
     let mut text = format!("{name}\n");
     for finding in findings {
         let word = match finding.level {
-            FindingLevel::Info => "ok",
+            FindingLevel::Info => Claim::Holds.words(),
             FindingLevel::Warning => "warning",
             FindingLevel::Error => "error",
         };

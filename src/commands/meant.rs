@@ -37,6 +37,15 @@ pub(super) async fn open(session: &Session, config: &RepositoryConfig, intent: I
     }
 }
 
+/// Opens the repository that is meant; `None` where there is none yet and a first run will make it.
+pub(super) async fn if_there(session: &Session, config: &RepositoryConfig) -> Result<Option<Repository>> {
+    match open(session, config, Intent::Write).await {
+        Ok(repository) => Ok(Some(repository)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens a repository, or makes one in a place that never held any; the flag tells which.
 pub(super) async fn open_or_create(session: &Session, config: &RepositoryConfig) -> Result<(Repository, bool)> {
     let store = open::store(config, &session.cancel).await?;

@@ -28,6 +28,7 @@ use crate::config::{self, SourceKind, redact_url};
 use crate::docker::Engine;
 use crate::docker::definition::container_name;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::health::Claim;
 use crate::sources::docker::Access;
 use crate::sources::docker::restore::{self as volumes, DockerRestoreOptions};
 use choice::Choice;
@@ -106,7 +107,8 @@ pub async fn run(session: &Session, options: &args::Recover, tell: Tell<'_>) -> 
     // What has no good copy does not come with another attempt either, so the state need not wait for it.
     failed.extend(choice.missing.iter().cloned());
     let seconds = started.elapsed().as_secs_f64();
-    let mut text = format!("recovered in {seconds:.1} s; proven:\n");
+    let whole = if failed.is_empty() { "" } else { " in part" };
+    let mut text = format!("recovered{whole} in {seconds:.1} s:\n");
     for proof in &proofs {
         text.push_str(&format!("  {}\n", proof.text));
     }
@@ -479,7 +481,7 @@ impl Recovery<'_> {
             if kind == "postgres" {
                 let verified = value.pointer("/report/rows_verified") == Some(&Value::Bool(true));
                 let proof = if verified {
-                    "every table's row digest equal to the snapshot's"
+                    Claim::EveryDigest.words()
                 } else {
                     "rows not read again"
                 };
@@ -527,8 +529,9 @@ impl Recovery<'_> {
             .await?;
         let words = |value: &Value| {
             format!(
-                "containers: {} run, healthy by their own check: {}",
+                "containers: {} run, {}: {}",
                 value["running"],
+                Claim::ContainersHealthy.words(),
                 list(value, "healthy")
             )
         };

@@ -25,12 +25,6 @@ async fn open_for(session: &Session, intent: Intent) -> Result<Repository> {
     meant::open(session, &config, intent).await.with_context(act)
 }
 
-/// The error of a repository that this process has seen and that is there no more.
-pub(super) fn gone(location: &str) -> Error {
-    let message = format!("the repository at {location} was there and is gone");
-    Error::new(ErrorKind::Unavailable, message).with_hint("Is its disk mounted? Nothing was written.")
-}
-
 /// Opens the repository and loads the snapshot that `name` means. With sources, `latest` is the newest in which those
 /// succeeded, whatever became of the others.
 pub(super) async fn open_snapshot(

@@ -10,6 +10,7 @@
 //!
 //! Nothing here reads a clock or a store.
 
+mod claim;
 mod facts;
 mod judge;
 mod state;
@@ -18,6 +19,7 @@ mod tests;
 
 use jiff::Timestamp;
 
+pub use claim::Claim;
 pub use facts::{Expected, ExpectedJob, Facts, Level, Proof, Reached, SnapshotFact, SourceFact};
 pub use state::State;
 

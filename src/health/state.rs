@@ -1,5 +1,7 @@
 //! The one vocabulary of how things stand.
 
+use super::Claim;
+
 /// How something stands. Only [`State::Ok`] claims that all is well; page, health address, metrics, `status` and `health` say
 /// it in no other way. In the order of weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -45,7 +47,7 @@ impl State {
     /// Returns the words for it.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Ok => "ok",
+            Self::Ok => Claim::Ok.words(),
             Self::NotJudged => "no longer configured",
             Self::Unknown => "not known yet",
             Self::LevelNotReached => "level not reached",
@@ -65,13 +67,13 @@ impl State {
 
     /// Returns the word of the health address.
     pub fn health_word(self) -> &'static str {
-        if self.is_ok() { "ok" } else { "failing" }
+        if self.is_ok() { Claim::Ok.words() } else { "failing" }
     }
 
     /// Returns the sentence above everything else.
     pub fn verdict(self) -> &'static str {
         if self.is_ok() {
-            "All is well."
+            Claim::AllWell.words()
         } else {
             "Not all is well."
         }

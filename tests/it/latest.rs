@@ -35,7 +35,7 @@ fn restored(program: &Program, code: i32, arguments: &[&str]) -> String {
 }
 
 /// Stores a copy of a snapshot's manifest as if its run had begun at another time.
-fn redate(program: &Program, id: &str, started: Timestamp) -> String {
+pub(crate) fn redate(program: &Program, id: &str, started: Timestamp) -> String {
     let read = fs::read(program.path(&format!("repo/snapshots/{id}.json"))).unwrap();
     let mut manifest: Manifest = document::decode(&read).unwrap();
     manifest.id = SnapshotId::unique(started, &manifest.job);

@@ -20,6 +20,7 @@ mod support;
 
 mod archive;
 mod bad_input;
+mod claims;
 mod cleanup_walls;
 mod cli;
 mod damage;

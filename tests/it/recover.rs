@@ -365,7 +365,7 @@ fn an_interrupted_recovery_goes_on_where_it_stopped() {
     let said = String::from_utf8_lossy(&never.stderr).into_owned();
     assert_eq!(never.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("goes on with an earlier attempt") && said.contains("run the same command again"),
+        said.contains("resuming an earlier recovery") && said.contains("run the same command again"),
         "{said}"
     );
     let done = stack.recover(&[]).output().unwrap();

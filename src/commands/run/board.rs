@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use crate::commands::Status;
 use crate::commands::run::{Event, What};
-use crate::health::{self, Facts, Finding, Health, State as Verdict, TaskHealth};
+use crate::health::{self, Claim, Facts, Finding, Health, State as Verdict, TaskHealth};
 use crate::repository::{Evidence, RunRecord};
 use crate::retention::{RetentionPolicy, SnapshotFacts};
 
@@ -237,9 +237,7 @@ impl State {
 
 /// Whether evidence proves what it was to prove, of every source.
 pub(super) fn is_well(evidence: &Evidence) -> bool {
-    let refused = evidence.proved.get("refused").and_then(serde_json::Value::as_array);
-    let proof = crate::health::Proof::of(evidence);
-    refused.is_none_or(Vec::is_empty) && proof.is_some_and(|proof| proof.is_reached())
+    Claim::of_evidence(evidence).is_some()
 }
 
 #[cfg(test)]

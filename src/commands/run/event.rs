@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::commands::Status;
+use crate::health::Claim;
 pub use crate::repository::TaskKind as What;
 use crate::schedule::Why;
 
@@ -271,7 +272,7 @@ impl fmt::Display for Event {
             } => {
                 let state = match (damage.is_empty(), level == asked) {
                     (false, _) => "DAMAGED",
-                    (true, true) => "ok",
+                    (true, true) => Claim::Ok.words(),
                     (true, false) => "not proven as asked",
                 };
                 let level = if level.is_empty() { "none" } else { level };

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::task::{Work, if_there};
+use super::task::Work;
 use super::watched::Watched;
 use super::{Event, with_config};
 use crate::cli::args;
-use crate::commands::{Session, Status, backup, cleanup, copy, open, verify};
+use crate::commands::{Session, Status, backup, cleanup, copy, meant, verify};
 use crate::config::{Config, DrillConfig, format_duration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::SnapshotId;
@@ -242,12 +242,7 @@ async fn wanted(session: &Session, drill: &DrillConfig) -> Result<Vec<String>> {
     if !drill.snapshots.is_empty() {
         return Ok(drill.snapshots.clone());
     }
-    let Some(repository) = if_there(
-        session,
-        open::store(&session.repository_config()?, &session.cancel).await?,
-    )
-    .await?
-    else {
+    let Some(repository) = meant::if_there(session, &session.repository_config()?).await? else {
         return Ok(Vec::new());
     };
     let mut latest = Vec::new();

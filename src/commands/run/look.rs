@@ -7,12 +7,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::board::{Board, Line};
-use super::task::if_there;
 use crate::commands::backup::host_name;
 use crate::commands::facts::{Gathered, expected, gather};
-use crate::commands::meant::{self, Intent};
 use crate::commands::snapshots::stored_bytes;
-use crate::commands::{Session, open, records};
+use crate::commands::{Session, meant, records};
 use crate::config::RepositoryConfig;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::health::{Expected, Facts};
@@ -126,12 +124,9 @@ fn policies(session: &Session, repositories: &[RepositoryConfig]) -> BTreeMap<(S
 
 async fn one(session: &Session, config: &RepositoryConfig, expected: Expected) -> Result<Gathered<Line>> {
     let opening = async {
-        let store = open::store(config, &session.cancel).await?;
-        let repository = if_there(session, store).await.context("open it")?;
-        if repository.is_some()
-            && let Ok(meant) = meant::open(session, config, Intent::Write).await
-        {
-            records::hand_in(session, config, &meant).await;
+        let repository = meant::if_there(session, config).await.context("open it")?;
+        if let Some(repository) = &repository {
+            records::hand_in(session, config, repository).await;
         }
         Ok(repository)
     };

@@ -199,10 +199,7 @@ impl<'a> Scheduler<'a> {
     async fn compare_clocks(&self) -> Result<()> {
         let session = with_config(self.session, &self.config);
         for config in &session.repositories()? {
-            let opened = async {
-                let store = crate::commands::open::store(config, &session.cancel).await?;
-                task::if_there(&session, store).await
-            };
+            let opened = crate::commands::meant::if_there(&session, config);
             if let Ok(Ok(Some(repository))) = tokio::time::timeout(REACH, opened).await {
                 session.or_cancelled(clock::agree(&repository)).await?;
             }

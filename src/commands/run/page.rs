@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::What;
 use super::board::{Board, Line, State, TaskState, is_well};
 use crate::config::format_bytes;
-use crate::health::State as Verdict;
+use crate::health::{Claim, State as Verdict};
 use crate::repository::{RunOutcome, RunRecord};
 use crate::retention::decide;
 
@@ -373,7 +373,7 @@ fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         .map(|one| {
             let found = [list(one.proved.get("damage")), list(one.proved.get("refused"))].concat();
             let (word, class) = match (is_well(one), found.is_empty()) {
-                (true, _) => ("proven", "good"),
+                (true, _) => (Claim::Proven.words(), "good"),
                 (false, true) => ("not proven", "bad"),
                 (false, false) => ("DAMAGED", "bad"),
             };

@@ -10,11 +10,9 @@ use super::watch::Watch;
 
 use crate::commands::backup::host_name;
 use crate::commands::run::What;
-use crate::commands::snapshots::gone;
-use crate::commands::{Session, open};
+use crate::commands::{Session, meant};
 use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig, RepositoryConfig};
-use crate::error::{Error, ErrorKind, Result};
-use crate::repository::Repository;
+use crate::error::{Error, Result};
 use crate::schedule::{History, Next, Schedule, Why};
 
 /// What is to be done.
@@ -193,7 +191,7 @@ impl Task {
                     .iter()
                     .find(|r| wanted.is_none_or(|name| r.name == name));
                 let Some(config) = first else { return Ok(None) };
-                let Some(repository) = if_there(session, open::store(config, &session.cancel).await?).await? else {
+                let Some(repository) = meant::if_there(session, config).await? else {
                     return Ok(None);
                 };
                 let evidence = session.or_cancelled(repository.evidence(100)).await?;
@@ -208,7 +206,7 @@ impl Task {
 
 /// When this host's last snapshot of a job in a repository was begun.
 async fn last_in(session: &Session, config: &RepositoryConfig, job: &str) -> Result<Option<Timestamp>> {
-    let Some(repository) = if_there(session, open::store(config, &session.cancel).await?).await? else {
+    let Some(repository) = meant::if_there(session, config).await? else {
         return Ok(None);
     };
     let last = session.or_cancelled(repository.previous(&host_name(), job)).await?;
@@ -223,19 +221,5 @@ fn well(last_start: Timestamp) -> History {
         last_start,
         failed_at: None,
         failures: 0,
-    }
-}
-
-/// Opens a repository; one that the first run will make is none yet, but one that this process has seen is gone.
-pub(super) async fn if_there(session: &Session, store: crate::storage::SharedStore) -> Result<Option<Repository>> {
-    let location = store.location();
-    match session.or_cancelled(Repository::open(store)).await {
-        Ok(repository) => {
-            session.seen.note(&repository.store().location());
-            Ok(Some(repository))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound && session.seen.knows(&location) => Err(gone(&location)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

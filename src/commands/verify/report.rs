@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::cli::args::Level;
+use crate::health::Claim;
 use crate::repository::SnapshotId;
 
 /// How far one source was proven.
@@ -106,8 +107,12 @@ impl Verified {
         if !self.damage.is_empty() {
             return format!("DAMAGED ({})", self.by_level());
         }
+        let wrong = !self.refused.is_empty() || !self.integrity.is_empty();
+        if let Some(claim) = Claim::of_verification(wrong, self.is_reached()) {
+            return format!("{} ({})", claim.words(), self.by_level());
+        }
         if self.is_reached() {
-            return format!("ok ({})", self.by_level());
+            return format!("INCOMPLETE ({})", self.by_level());
         }
         let all = self.levels.iter().all(|one| one.level.is_none());
         if all && self.archived {
@@ -156,14 +161,16 @@ fn restored_text(one: &Value) -> String {
     }
     if one.get("entries").is_some() {
         return format!(
-            "  restored into a scratch directory: {} entries, every byte equal\n",
-            number("entries")
+            "  restored into a scratch directory: {} entries, {}\n",
+            number("entries"),
+            Claim::EveryByte.words()
         );
     }
     format!(
-        "  restored into a scratch database: {} tables, {} rows, every digest equal\n",
+        "  restored into a scratch database: {} tables, {} rows, {}\n",
         number("tables"),
-        number("rows")
+        number("rows"),
+        Claim::EveryDigest.words()
     )
 }
 
