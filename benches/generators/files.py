@@ -93,7 +93,7 @@ class Files(Generator):
             b"-rf", b"--delete", b" lead", b"trail ", b"new\nline", b"tab\there", b"cr\r", b"quo\"te", b"apos'", b"back\\slash", b"star*", b"quest?", b"br[ack]et", b"{a,b}", b"!bang", b"#hash",
             b"$HOME", b"`id`", b"semi;colon", b"pipe|", b"caf\xe9", b"\xff\xfe", b"\x80", "é".encode(), "e\u0301".encode(), "日本".encode(), "😀".encode(), b"\xed\xa0\x80", b"\xc0\xaf", b"\x01\x02", b"\x7f",
             b"\x1b[31m", b"...", b"..x", b".hidden", b"~", b"%41", b"a%00b", b"CON", b"n" * 255, ("ü" * 127).encode(), b"x" * 100, b"y" * 101, b"z" * 156, b"PaxHeaders.0", b"GNUSparseFile.0", b"@", b"=", b"a=b", b":",
-            b"a\\x41", b"\\", b"**", b"[a-z]", b".wirevault-restore-x", b"x.pre-restore-y", b"\xe2\x80\xae", b"a.", b"10 path=x",
+            b"a\\x41", b"\\", b"**", b"[a-z]", b"x.pre-restore-y", b"\xe2\x80\xae", b"a.", b"10 path=x",
         ]
         return os.fsdecode(rng.choice(odd))
 
@@ -288,8 +288,6 @@ class Files(Generator):
             shutil.rmtree(target, ignore_errors=True)
         if "path" in history["ways"] and before and not moving:
             self.path(history, before, repository)
-        if "patterns" in history["ways"] and not moving:
-            self.patterns(history, top, before, repository)
         if "verify" in history["ways"]:
             self.wire("verify", "latest", "--level", "restored", "--from", repository, kind="verify --level restored")
         if "file" in history["ways"] and not moving:
@@ -303,6 +301,8 @@ class Files(Generator):
                     raise Failure("cat: exit code 1", done.said())
         if "clean" in history["ways"] and not moving:
             self.clean(history, top, before, repository, umask)
+        if "patterns" in history["ways"] and not moving:
+            self.patterns(history, top, facts(top), repository)
 
     def config(self, top, repository, more):
         lines = [f"[repository]\nurl = {toml(repository)}\n[source.tree]\nkind = \"files\"\nroot = {toml(top)}\ndevices = true"]
@@ -325,8 +325,7 @@ class Files(Generator):
         above = {"/".join(chosen.split("/")[:i]) for i in range(1, chosen.count("/") + 1)}
         got = {k: v for k, v in facts(target).items() if k}
         # Names of one file that were not chosen do not come.
-        for entry in [*inside.values(), *got.values()]:
-            entry = entry.pop("links", None)
+        inside, got = ({k: {key: x for key, x in v.items() if key != "links"} for k, v in one.items()} for one in (inside, got))
         text = differences(inside, {k: v for k, v in got.items() if k not in above})
         text += differences({k: before[k] for k in above}, {k: v for k, v in got.items() if k in above})
         if text:
