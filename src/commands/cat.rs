@@ -1,4 +1,4 @@
-//! `cat`: writes one stored entry, or all chunks of a stream, to standard output.
+//! `cat`: writes one stored entry, holes as zeros, or all chunks of a stream, to standard output.
 
 use std::io::Write;
 
@@ -9,6 +9,7 @@ use crate::commands::choose::Purpose;
 use crate::commands::snapshots::{open_reader_lazily, open_snapshot, source_named};
 use crate::commands::{Outcome, Report, Session, Status, thaw};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sources::files::filled::Filled;
 use crate::sources::files::spelling;
 
 /// Nothing more to say: the bytes have been said.
@@ -47,10 +48,16 @@ pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
                 .with_hint("Restore it with `wirevault restore --path`."));
         }
         let mut entries = reader.entries(Selection::Entries(vec![entry]));
+        let mut filled = None;
         while let Some(event) = session.or_cancelled(entries.next()).await? {
-            if let EntryEvent::Data(data) = event {
-                write(&data)?;
+            match (event, &mut filled) {
+                (EntryEvent::Begin(meta), filled) => *filled = Some(Filled::new(&meta)?),
+                (EntryEvent::Data(data), Some(filled)) => filled.take(&data, &mut write)?,
+                _ => {}
             }
+        }
+        if let Some(filled) = filled {
+            filled.finish(&mut write)?;
         }
     } else {
         let record = stream_named(&reader, &options.path).await?;

@@ -143,7 +143,7 @@ struct RawJob {
 
 /// Reads and checks a configuration file.
 pub fn read(path: &Path) -> Result<Config> {
-    let text = std::fs::read_to_string(path)
+    let text = crate::config::read_small(path)
         .with_context(|| format!("read configuration \"{}\"", path.display()))
         .map_err(|e| e.with_hint("Give the right file with --config, or none to use the environment."))?;
     let config = parse(&path.display().to_string(), &text)?;

@@ -295,7 +295,7 @@ fn people(is_mail: bool, from: Option<&str>, to: &[String]) -> Result<()> {
 }
 
 pub(super) fn from_file(path: &std::path::Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read \"{}\"", path.display()))?;
+    let text = crate::config::read_small(path).with_context(|| format!("read \"{}\"", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 

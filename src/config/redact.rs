@@ -66,6 +66,36 @@ pub fn redact_url(text: &str) -> String {
     }
 }
 
+/// Returns a message with every URL of a server in it as [`redact_url`] shows it.
+pub fn redact_urls(message: &str) -> String {
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(slashes) = rest.find("://") {
+        let (before, after) = rest.split_at(slashes);
+        let scheme = before.rfind(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
+        let (before, scheme) = before.split_at(scheme.map_or(0, |at| at + before.get(at..).map_or(1, first_len)));
+        let end = after
+            .find(|c: char| c.is_whitespace() || c == '"')
+            .unwrap_or(after.len());
+        let (place, next) = after.split_at(end);
+        shown.push_str(before);
+        let user = !LOCAL.contains(&scheme) && place.contains('@');
+        if user {
+            shown.push_str(&redact_url(&format!("{scheme}{place}")));
+        } else {
+            shown.push_str(scheme);
+            shown.push_str(place);
+        }
+        rest = next;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+fn first_len(text: &str) -> usize {
+    text.chars().next().map_or(0, char::len_utf8)
+}
+
 /// Hides the values of parameters that are not known to be harmless, and of what follows a `#`.
 fn redact_query(text: &str) -> String {
     let (text, fragment) = match text.split_once('#') {
@@ -87,6 +117,25 @@ fn redact_query(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_shows_no_password_of_any_url_in_it() {
+        for (said, shown) in [
+            (
+                "BACKUP_RETENTION_DAYS is \"postgres://app:geheim@db/app\": a number",
+                "BACKUP_RETENTION_DAYS is \"postgres://app@db/app\": a number",
+            ),
+            (
+                "é=redis://:geheim@a and s3://bucket/x, https://u:geheim@h/p?a=b",
+                "é=redis://a and s3://bucket/x, https://u@h/p?a=***",
+            ),
+            ("file:///srv/a@b:c/d: no such file", "file:///srv/a@b:c/d: no such file"),
+            ("://:a@b", "://b"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(redact_urls(said), shown);
+        }
+    }
 
     #[test]
     fn whatever_is_typed_its_password_does_not_print() {

@@ -13,6 +13,7 @@ use wirevault::sources::files::{FilesOptions, FilesSource};
 use wirevault::sources::{BackupContext, Source, SourceOutcome};
 
 use crate::support::archives::Vault;
+use crate::support::program::Program;
 
 fn source(root: &Path, include: &[&str]) -> FilesSource {
     FilesSource::new(FilesOptions {
@@ -176,5 +177,24 @@ async fn many_extended_attributes_are_no_end() {
     assert_eq!(
         xattr::get(out.join("many"), format!("{space}.x07")).unwrap().unwrap(),
         vec![7; 65_000]
+    );
+}
+
+/// What `cat` writes is the file, not what the archive keeps of it.
+#[test]
+fn a_sparse_file_is_written_to_standard_output_with_its_holes() {
+    let program = Program::on_directory();
+    let root = program.path("tree");
+    fs::create_dir(&root).unwrap();
+    let sparse = fs::File::create(root.join("sparse")).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    sparse.write_all_at(b"island", 1 << 20).unwrap();
+    program.expect(0, &["backup", &format!("files:{}", root.display())]);
+    let said = program.run(&["cat", "latest", "tree", "sparse"]);
+    assert!(said.status.success());
+    assert!(
+        said.stdout == fs::read(root.join("sparse")).unwrap(),
+        "{} bytes",
+        said.stdout.len()
     );
 }

@@ -238,6 +238,34 @@ async fn a_schema_that_is_renamed_behind_the_snapshot_is_read_on() {
     assert_eq!(told, Some(&1), "{:?}", vault.reporter.notes());
 }
 
+/// A TRUNCATE that waits for the backup stands between its locks: whoever has them reads the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_for_which_a_truncate_waits_is_read_by_the_session_with_the_locks() {
+    let moment = Moment::new(
+        "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 100); CREATE TABLE u (id int); INSERT INTO u VALUES (7)",
+    );
+    let (cluster, name) = (Arc::clone(&moment.cluster), moment.name.clone());
+    let once = std::sync::Once::new();
+    let port = hooked(moment.cluster.port, "COPY \"public\".\"t\"", move || {
+        once.call_once(|| {
+            let (other, database) = (Arc::clone(&cluster), name.clone());
+            std::thread::spawn(move || other.psql(&database, "TRUNCATE t"));
+            let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
+            while cluster.psql(&name, waits).trim() != "1" {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+    })
+    .await;
+    let mut options = moment.cluster.options(&moment.name);
+    options.port = port;
+    let (vault, outcome) = start(options).await.unwrap();
+    let told = outcome.unwrap().note_counts;
+    assert!(told.is_empty(), "{told:?}");
+    let question = "SELECT count(*), sum(id), (SELECT id FROM u) FROM t";
+    assert_eq!(moment.restored(&vault, question).await, "100|5050|7");
+}
+
 /// Beginning again has an end: what never stands still is backed up with a warning, what is gone each time ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_that_never_stands_still_is_told() {

@@ -112,6 +112,51 @@ fn a_partitioned_table_comes_with_its_partitions_wherever_it_goes() {
     assert_eq!(live.psql(&copy, "SELECT count(*) FROM ev"), "0");
 }
 
+/// Rights to a schema come with a table in it; rights to other things in that schema do not.
+#[test]
+fn rights_to_what_was_not_chosen_stay_away() {
+    let live = Live::of(
+        "CREATE TABLE t (id int); INSERT INTO t VALUES (7); CREATE VIEW v AS SELECT t AS whole FROM t; \
+         GRANT SELECT (id) ON t TO pg_monitor; GRANT ALL ON SCHEMA public TO pg_monitor WITH GRANT OPTION; GRANT ALL ON v TO pg_monitor",
+    );
+    let copy = live.new_name("new");
+    live.restore(0, &copy, &["--table", "public.t", "--with-dependencies"]);
+    let rights = "SELECT has_schema_privilege('pg_monitor', 'public', 'CREATE WITH GRANT OPTION'), has_column_privilege('pg_monitor', 't', 'id', 'SELECT'), \
+                  (SELECT id FROM t), to_regclass('v') IS NULL";
+    assert_eq!(live.psql(&copy, rights), "t|t|7|t");
+}
+
+#[test]
+fn settings_with_an_empty_element_stay_with_the_name() {
+    let live = Live::of("CREATE TABLE t (id int)");
+    let name = &live.name;
+    live.psql(
+        "postgres",
+        &format!(
+            "ALTER DATABASE {name} SET temp_tablespaces = ''; ALTER DATABASE {name} SET search_path = 'a \"\"b', '', public; \
+             ALTER ROLE admin IN DATABASE {name} SET search_path = ''"
+        ),
+    );
+    let settings = format!(
+        "SELECT string_agg(setconfig::text, ' ' ORDER BY setrole) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase WHERE datname = '{name}'"
+    );
+    let before = live.psql("postgres", &settings);
+    assert!(before.contains("temp_tablespaces="), "{before}");
+    live.again(0, &["--clean", "--drop-old"]);
+    assert_eq!(live.psql("postgres", &settings), before);
+}
+
+#[test]
+fn a_subscription_does_not_keep_a_scratch_database() {
+    let live = Live::of(
+        "CREATE TABLE t (id int); CREATE SUBSCRIPTION s CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)",
+    );
+    let server = live.url("postgres");
+    live.program
+        .expect(0, &["verify", "latest", "--level", "restored", "--into", &server]);
+    live.sql("ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s");
+}
+
 #[test]
 fn a_partitioned_table_is_replaced_and_nothing_around_it_changes() {
     let live = Live::of(EVENTS);

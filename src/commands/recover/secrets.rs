@@ -51,7 +51,7 @@ impl Secrets {
 
     /// Adds the lines of a `.env` file, if it is there.
     pub(super) fn add_file(&mut self, path: &Path) -> bool {
-        let Ok(text) = std::fs::read_to_string(path) else {
+        let Ok(text) = crate::config::read_small(path) else {
             return false;
         };
         for (name, value) in variables(&text) {

@@ -11,6 +11,7 @@ pub(crate) mod beneath;
 mod compare;
 pub(crate) mod differing;
 mod extras;
+pub(crate) mod filled;
 mod interrupted;
 mod journal;
 pub mod judge;

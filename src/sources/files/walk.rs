@@ -205,6 +205,14 @@ impl<'a> Walker<'a> {
             return Ok(None);
         }
         if at_root && (name.starts_with(OWN_PREFIX) || name.starts_with(OWN_PREVIOUS_PREFIX)) {
+            // Ours are directories.
+            if !listed_as_dir {
+                note(Note::new(
+                    "left-out-own",
+                    show(name),
+                    "is not in the backup: its name is one of this program's own",
+                ));
+            }
             return Ok(None);
         }
         if !at_root {

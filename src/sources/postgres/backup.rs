@@ -98,7 +98,7 @@ impl PostgresSource {
         let (facts, graph_tables) = (leader.facts.clone(), leader.graph.tables().len());
         // Without a session to spare the leader's own reads the tables.
         let (leader, only) = if room == Some(0) {
-            (None, Some(leader.into_reader().await?))
+            (None, Some(leader.part().await?.0))
         } else {
             (Some(leader), None)
         };
@@ -113,9 +113,21 @@ impl PostgresSource {
             cancel,
         });
         let watch = waiting::watch(&self.options, facts.process_id, self.max_block, &notes);
-        let results = tokio::select! {
+        let read = async {
+            let reading = read_all(&readers, &tables, parallel).await?;
+            let leader = match leader {
+                Some(leader) if reading.is_held_up() => {
+                    let (connection, rest) = leader.part().await?;
+                    let connection = reading.read_rest(&readers, connection).await?;
+                    Some(Leader::join(connection, rest, &self.options).await?)
+                }
+                leader => leader,
+            };
+            Ok::<_, Error>((reading.results()?, leader))
+        };
+        let (results, leader) = tokio::select! {
             biased;
-            read = read_all(Arc::clone(&readers), &tables, parallel) => read?,
+            read = read => read?,
             waited = watch => return Err(waited),
         };
         drop(readers);

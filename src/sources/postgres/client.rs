@@ -35,7 +35,7 @@ pub(super) async fn open_reading_client(options: &ConnectOptions) -> Result<(Cli
 }
 
 /// Puts a client on a connection that is at rest.
-async fn lend(connection: Connection, options: &ConnectOptions) -> Result<(Client, Lent)> {
+pub(super) async fn lend(connection: Connection, options: &ConnectOptions) -> Result<(Client, Lent)> {
     let parameters = connection.parameters().clone();
     let key = connection.key();
     let (transport, husk) = connection.lend();

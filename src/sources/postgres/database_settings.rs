@@ -8,6 +8,8 @@ use crate::error::{Context as _, Result};
 /// the server, so that names and values are quoted by its own rules; the owner comes last.
 pub(super) async fn statements(admin: &mut Connection, name: &str) -> Result<Vec<String>> {
     let (source, target) = (literal(name), literal(&quote_ident(name)));
+    // An empty element of a list is stored as "", which SQL refuses as a name: it is written as a string.
+    let empty = r#"E'(^|,\\s*)""(?=\\s*(,|$))', E'\\1'''''"#;
     let sql = format!(
         "SELECT 1, pg_catalog.format('ALTER DATABASE %s CONNECTION LIMIT %s', {target}, datconnlimit) \
            FROM pg_catalog.pg_database WHERE datname = {source} AND datconnlimit >= -1 \
@@ -22,7 +24,7 @@ pub(super) async fn statements(admin: &mut Connection, name: &str) -> Result<Vec
          UNION ALL SELECT 6, pg_catalog.format(CASE WHEN s.setrole = 0 THEN 'ALTER DATABASE %2$s SET %3$I TO %4$s' ELSE 'ALTER ROLE %1$I IN DATABASE %2$s SET %3$I TO %4$s' END, \
              pg_catalog.pg_get_userbyid(s.setrole), {target}, pg_catalog.split_part(c, '=', 1), \
              CASE WHEN pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) IN ('search_path', 'temp_tablespaces', 'session_preload_libraries', 'local_preload_libraries', 'shared_preload_libraries', 'unix_socket_directories') \
-               THEN pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END) \
+               THEN pg_catalog.regexp_replace(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1), {empty}, 'g') ELSE pg_catalog.quote_literal(pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1)) END) \
            FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase, pg_catalog.unnest(s.setconfig) c \
            WHERE d.datname = {source} \
          UNION ALL SELECT 9, pg_catalog.format('ALTER DATABASE %s OWNER TO %I', {target}, pg_catalog.pg_get_userbyid(datdba)) \

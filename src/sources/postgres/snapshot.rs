@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::client::{Lent, client_error, open_reading_client};
+use super::client::{Lent, client_error, lend, open_reading_client};
 use super::connection::Connection;
 use super::schema::{Graph, SchemaOptions, named_roles};
 use super::server_error::sqlstate;
@@ -29,6 +29,13 @@ pub(super) struct Leader {
     lent: Lent,
     pub(super) graph: Graph,
     pub(super) facts: ServerFacts,
+}
+
+/// A leader without its session.
+#[derive(Debug)]
+pub(super) struct Parted {
+    graph: Graph,
+    facts: ServerFacts,
 }
 
 /// What the leader's session says of server, database and snapshot.
@@ -200,9 +207,27 @@ impl Leader {
         ended.map_err(client_error).context("end the snapshot")
     }
 
-    /// Returns the leader's own session, within its transaction, as one that reads.
-    pub(super) async fn into_reader(self) -> Result<Connection> {
-        self.lent.give_back(self.client).await
+    /// Returns the leader's own session, within its transaction, as one that reads, and what else it was.
+    pub(super) async fn part(self) -> Result<(Connection, Parted)> {
+        let Self {
+            client,
+            lent,
+            graph,
+            facts,
+        } = self;
+        Ok((lent.give_back(client).await?, Parted { graph, facts }))
+    }
+
+    /// Makes a leader of its parts again.
+    pub(super) async fn join(connection: Connection, parted: Parted, options: &ConnectOptions) -> Result<Self> {
+        let (client, lent) = lend(connection, options).await?;
+        let Parted { graph, facts } = parted;
+        Ok(Self {
+            client,
+            lent,
+            graph,
+            facts,
+        })
     }
 }
 

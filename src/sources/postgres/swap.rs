@@ -288,7 +288,7 @@ pub(super) async fn drop_database(
 
 /// Drops the subscriptions of a database that a restore made. Their slots belong to the original: they are let go first, so
 /// that no publisher is asked to drop them.
-async fn drop_subscriptions(database: &ConnectOptions) -> Result<()> {
+pub(super) async fn drop_subscriptions(database: &ConnectOptions) -> Result<()> {
     let mut connection = settings::open(database, Session::Asking).await?;
     let sql = "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
                WHERE d.datname = pg_catalog.current_database()";

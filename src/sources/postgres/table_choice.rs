@@ -276,9 +276,11 @@ impl<'a, 'o> Picker<'a, 'o> {
             let mut ends = ends.filter(|e| matches!(e.item.kind.as_str(), "INDEX" | "CONSTRAINT"));
             l.item.kind == "INDEX ATTACH" && ends.clone().next().is_some() && ends.all(|e| kept(e))
         };
-        // Rights to what is needed: the items of tables are known by their statements.
+        // Rights to what is needed: the items of tables are known by their statements. Rights also come after those to their
+        // schema, which says nothing of what they are rights to.
         let is_right = |l: &TocLine| {
-            let of_needed = |id: &u32| self.needed.get(id).is_some_and(Option::is_none);
+            let rights = |id: &u32| self.by_id.get(id).is_some_and(|l| l.item.kind == "ACL");
+            let of_needed = |id: &u32| self.needed.get(id).is_some_and(Option::is_none) && !rights(id);
             l.item.kind == "ACL" && !self.beside && l.item.depends_on.iter().any(of_needed)
         };
         let mut attach = Vec::new();

@@ -3,6 +3,9 @@
 //! The largest tables come first. A large table is cut into ctid ranges (the last without an end, so that no row is
 //! missed whatever the page counts say). What an attempt wrote cannot be taken back, so each attempt writes under its own
 //! name, and only the table's record says which attempt counts. A lost connection costs the part it was reading.
+//!
+//! A statement that waits for a table stands between the leader's lock and that of a reader. Such a table is left to the
+//! leader's own session, which holds the lock and waits for nobody.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -33,12 +36,15 @@ const PART_BYTES: u64 = 64 << 20;
 /// Attempts at one part.
 const ATTEMPTS: u32 = 4;
 
+/// SQLSTATE of `NOWAIT` where somebody waits, or has what conflicts.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// What all readers share.
 #[derive(Debug)]
 pub(super) struct TableReaders {
     pub(super) options: ConnectOptions,
     pub(super) facts: ServerFacts,
-    /// The one session there is, where the role may have no other.
+    /// The one session there is, where the role may have no other; it has the locks.
     pub(super) only: Mutex<Option<Connection>>,
     pub(super) writer: ArchiveWriter,
     pub(super) reporter: SharedReporter,
@@ -61,21 +67,28 @@ struct Part {
     of: u32,
     /// What is read of it; all, if none.
     range: Option<Range>,
+    /// Attempts that were made.
+    tried: u32,
 }
 
 #[derive(Debug)]
 struct Queue {
     parts: Mutex<VecDeque<Part>>,
+    /// Parts of tables that only the session with the snapshot's locks can read.
+    held_up: Mutex<VecDeque<Part>>,
     /// Per table the parts done, by part number.
     done: Mutex<Vec<Vec<Option<PartResult>>>>,
 }
 
-/// Reads every table with `parallel` connections; returns them in the order of their numbers.
-pub(super) async fn read_all(
-    shared: Arc<TableReaders>,
-    tables: &[CopyTable],
-    parallel: usize,
-) -> Result<Vec<TableResult>> {
+/// What was read of the tables.
+#[derive(Debug)]
+pub(super) struct Reading {
+    tables: Arc<[CopyTable]>,
+    queue: Arc<Queue>,
+}
+
+/// Reads the tables with `parallel` connections, all but those for which a statement of somebody else waits.
+pub(super) async fn read_all(shared: &Arc<TableReaders>, tables: &[CopyTable], parallel: usize) -> Result<Reading> {
     let tables: Arc<[CopyTable]> = tables.into();
     let parts = plan(&tables, shared.facts.version_num >= 140_000);
     let mut slots: Vec<Vec<Option<PartResult>>> = vec![Vec::new(); tables.len()];
@@ -87,23 +100,28 @@ pub(super) async fn read_all(
     let workers = parallel.clamp(1, parts.len().max(1));
     let queue = Arc::new(Queue {
         parts: Mutex::new(parts.into()),
+        held_up: Mutex::default(),
         done: Mutex::new(slots),
     });
     let stop = shared.cancel.child_token();
     let mut set = JoinSet::new();
     for number in 0..workers {
         let (shared, queue, tables, stop) = (
-            Arc::clone(&shared),
+            Arc::clone(shared),
             Arc::clone(&queue),
             Arc::clone(&tables),
             stop.clone(),
         );
         set.spawn(async move {
-            tokio::select! {
+            let connection = tokio::select! {
                 biased;
-                () = stop.cancelled() => Err(cancelled()),
-                done = work(&shared, &queue, &tables, number) => done,
+                () = stop.cancelled() => return Err(cancelled()),
+                done = work(&shared, &queue, &tables, number) => done?,
+            };
+            if let Some(connection) = connection {
+                connection.close().await;
             }
+            Ok(())
         });
     }
     let mut first: Option<Error> = None;
@@ -118,17 +136,43 @@ pub(super) async fn read_all(
     if let Some(error) = first {
         return Err(error);
     }
-    let slots = std::mem::take(&mut *queue.done.lock().expect("no panic happens under this lock"));
-    let mut results = Vec::with_capacity(slots.len());
-    for (table, parts) in tables.iter().zip(slots) {
-        let parts: Option<Vec<PartResult>> = parts.into_iter().collect();
-        let parts = parts.ok_or_else(|| Error::corrupt("a part of a table was not read"))?;
-        results.push(TableResult {
-            number: table.table.number,
-            parts,
-        });
+    Ok(Reading { tables, queue })
+}
+
+impl Reading {
+    /// Whether there are tables that only the session with the snapshot's locks can read.
+    pub(super) fn is_held_up(&self) -> bool {
+        let held_up = self.queue.held_up.lock().expect("no panic happens under this lock");
+        !held_up.is_empty()
     }
-    Ok(results)
+
+    /// Reads those by the session that has the locks; returns it.
+    pub(super) async fn read_rest(&self, shared: &TableReaders, leader: Connection) -> Result<Connection> {
+        let rest = std::mem::take(&mut *self.queue.held_up.lock().expect("no panic happens under this lock"));
+        *self.queue.parts.lock().expect("no panic happens under this lock") = rest;
+        *shared.only.lock().expect("no panic happens under this lock") = Some(leader);
+        let connection = tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return Err(cancelled()),
+            done = work(shared, &self.queue, &self.tables, 0) => done?,
+        };
+        connection.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the first connection of the backup was lost"))
+    }
+
+    /// Returns what was read, in the order of the tables' numbers.
+    pub(super) fn results(self) -> Result<Vec<TableResult>> {
+        let slots = std::mem::take(&mut *self.queue.done.lock().expect("no panic happens under this lock"));
+        let mut results = Vec::with_capacity(slots.len());
+        for (table, parts) in self.tables.iter().zip(slots) {
+            let parts: Option<Vec<PartResult>> = parts.into_iter().collect();
+            let parts = parts.ok_or_else(|| Error::corrupt("a part of a table was not read"))?;
+            results.push(TableResult {
+                number: table.table.number,
+                parts,
+            });
+        }
+        Ok(results)
+    }
 }
 
 fn cancelled() -> Error {
@@ -152,6 +196,7 @@ fn plan(tables: &[CopyTable], ranges_work: bool) -> Vec<Part> {
             number,
             of,
             range,
+            tried: 0,
         };
         if ranges.is_empty() {
             parts.push(part(0, None));
@@ -161,13 +206,15 @@ fn plan(tables: &[CopyTable], ranges_work: bool) -> Vec<Part> {
     parts
 }
 
-async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable], number: usize) -> Result<()> {
+/// Reads parts until there are none; returns the connection.
+async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable], number: usize) -> Result<Option<Connection>> {
     let mut connection = shared.only.lock().expect("no panic happens under this lock").take();
+    let has_locks = connection.is_some();
     // Readers beside the first are optional: whoever gets no session leaves its work to the others.
     if number > 0 {
         match open_reader_at_once(&shared.options, &shared.facts).await {
             Ok(reader) => connection = Some(reader),
-            Err(error) if sqlstate(&error) == Some(TOO_MANY) => return Ok(()),
+            Err(error) if sqlstate(&error) == Some(TOO_MANY) => return Ok(None),
             // Whoever reads a part says it, and tries again.
             Err(_) => {}
         }
@@ -178,9 +225,14 @@ async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable], number
             .lock()
             .expect("no panic happens under this lock")
             .pop_front();
-        let Some(part) = next else { break };
+        let Some(mut part) = next else { break };
         let Some(table) = tables.get(part.table) else { continue };
-        let result = read_part(shared, &mut connection, table, &part).await?;
+        let Some(result) = read_part(shared, &mut connection, table, &mut part, has_locks).await? else {
+            tracing::debug!("{} is left to the session that has its lock", table.label());
+            let mut held_up = queue.held_up.lock().expect("no panic happens under this lock");
+            held_up.push_back(part);
+            continue;
+        };
         let complete = {
             let mut done = queue.done.lock().expect("no panic happens under this lock");
             let slots = done.get_mut(part.table).map(Vec::as_mut_slice).unwrap_or_default();
@@ -194,10 +246,7 @@ async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable], number
             shared.reporter.advance(&shared.task, 0, 1);
         }
     }
-    if let Some(connection) = connection {
-        connection.close().await;
-    }
-    Ok(())
+    Ok(connection)
 }
 
 fn record(table: &CopyTable, parts: &[PartResult]) -> StreamRecord {
@@ -216,29 +265,34 @@ fn record(table: &CopyTable, parts: &[PartResult]) -> StreamRecord {
     }
 }
 
+/// Reads a part; returns nothing where a statement waits for its table, unless the session has the lock already.
 async fn read_part(
     shared: &TableReaders,
     connection: &mut Option<Connection>,
     table: &CopyTable,
-    part: &Part,
-) -> Result<PartResult> {
+    part: &mut Part,
+    has_locks: bool,
+) -> Result<Option<PartResult>> {
     if table.table.empty {
         let prefix = table.stream_name();
-        return RowStream::new(shared.writer.clone(), prefix, (0, 1), table.format)
-            .finish()
-            .await;
+        let stream = RowStream::new(shared.writer.clone(), prefix, (0, 1), table.format);
+        return stream.finish().await.map(Some);
     }
     let act = || format!("copy {}", table.label());
     let mut table = Cow::Borrowed(table);
     let mut first: Option<Error> = None;
     for attempt in 1..=ATTEMPTS {
         let mut read = 0;
-        let error = match try_part(shared, connection, &table, part, attempt, &mut read).await {
-            Ok(result) => return Ok(result),
+        part.tried += 1;
+        let error = match try_part(shared, connection, &table, part, &mut read).await {
+            Ok(result) => return Ok(Some(result)),
             Err(error) => error,
         };
         // After any failure the transaction is spoilt or the connection dead: the next attempt has a new one.
         *connection = None;
+        if sqlstate(&error) == Some(LOCK_NOT_AVAILABLE) && !has_locks {
+            return Ok(None);
+        }
         // Nobody can rename a locked table, but its schema.
         if matches!(sqlstate(&error), Some("42P01" | "3F000"))
             && attempt < ATTEMPTS
@@ -285,7 +339,6 @@ async fn try_part(
     connection: &mut Option<Connection>,
     table: &CopyTable,
     part: &Part,
-    attempt: u32,
     read: &mut u64,
 ) -> Result<PartResult> {
     let connection = match connection {
@@ -300,8 +353,8 @@ async fn try_part(
     if part.of > 1 {
         prefix.push_str(&format!(".p{:04}", part.number));
     }
-    if attempt > 1 {
-        prefix.push_str(&format!(".try{attempt}"));
+    if part.tried > 1 {
+        prefix.push_str(&format!(".try{}", part.tried));
     }
     let mut stream = RowStream::new(shared.writer.clone(), prefix, (part.number, part.of), table.format);
     let mut images = RowImages::new(table.format);

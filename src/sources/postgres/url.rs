@@ -383,7 +383,7 @@ fn parse_ssl_mode(text: &str) -> Result<SslMode> {
 }
 
 fn read_password_file(path: &Path) -> Result<Secret> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read password file \"{}\"", path.display()))?;
+    let text = crate::config::read_small(path).with_context(|| format!("read password file \"{}\"", path.display()))?;
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
 }
 
@@ -412,7 +412,8 @@ fn from_pgpass(
         tracing::warn!("password file \"{path}\" is not read, for others can read it: run chmod 0600 \"{path}\"");
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read password file \"{}\"", path.display()))?;
+    let text =
+        crate::config::read_small(&path).with_context(|| format!("read password file \"{}\"", path.display()))?;
     let host = match host {
         Host::Tcp(name) => name.clone(),
         // libpq matches the default socket directory as "localhost".

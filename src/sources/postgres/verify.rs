@@ -11,7 +11,7 @@ use super::restore::{PostgresRestore, RestoreOptions, RestoreReport};
 use super::restore_plan::LEAVE_TIMEOUT;
 use super::schema::{literal, quote_ident};
 use super::server_error::sqlstate;
-use super::swap::drop_database;
+use super::swap::{drop_database, drop_subscriptions};
 use super::url::ConnectOptions;
 use crate::archive::ArchiveReader;
 use crate::error::{Context as _, Error, Result};
@@ -128,6 +128,10 @@ async fn drop_scratch(server: &ConnectOptions, name: &str) -> Result<()> {
         return Err(Error::invalid(format!(
             "database \"{name}\" is no scratch database of a verification: it is not dropped"
         )));
+    }
+    // A subscription would keep the database.
+    if let Err(error) = drop_subscriptions(&server.with_database(name)).await {
+        tracing::debug!("subscriptions of \"{name}\": {}", error.chain());
     }
     let deadline = tokio::time::Instant::now() + LEAVE_TIMEOUT;
     loop {

@@ -171,7 +171,7 @@ impl RedisAddress {
             (Some(password), _, _) => Some(password),
             (None, Some(password), _) => Some(decode(password)?),
             (None, None, Some(file)) => {
-                let text = std::fs::read_to_string(file).with_context(|| format!("read \"{}\"", file.display()))?;
+                let text = crate::config::read_small(file).with_context(|| format!("read \"{}\"", file.display()))?;
                 Some(text.lines().next().unwrap_or_default().to_owned())
             }
             (None, None, None) => env("REDISCLI_AUTH"),

@@ -271,11 +271,13 @@ async fn columns(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec
          JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped \
          WHERE i.inhrelid = a.attrelid AND p.attnotnull))), ",
     );
-    // The name is said when it is not the usual one, or has a comment.
+    // The name is said when it is not the usual one, has a comment, or is that of another constraint in the schema: whichever
+    // is made later would be called otherwise.
     let constraint = context.since(
         18,
         "k.conname::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0), k.conname <> c.relname || '_' || a.attname || '_not_null' \
-         OR (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0) IS NOT NULL, k.connoinherit, a.attfdwoptions ",
+         OR (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = k.oid AND ds.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND ds.objsubid = 0) IS NOT NULL \
+         OR EXISTS (SELECT 1 FROM pg_catalog.pg_constraint o WHERE o.conname = k.conname AND o.connamespace = k.connamespace AND o.oid <> k.oid), k.connoinherit, a.attfdwoptions ",
         "NULL::text, NULL::text, false, false, a.attfdwoptions ",
     );
     let join = context.since(18, "LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] ", "");
