@@ -214,7 +214,7 @@ class Redis(Generator):
             if source == "redis8" and rng.random() < 0.01:
                 commands.append(["VADD", "vec", "VALUES", 3, 0.1, 0.2, 0.3, "element"])
         for n in range(rng.choice([0, 0, 1, 3])):
-            commands.append(["FUNCTION", "LOAD", f"#!lua name=lib{n}\nredis.register_function('f{n}', function() return '{word()[:20].encode('ascii', 'ignore').decode()}' end)"])
+            commands.append(["FUNCTION", "LOAD", f"#!lua name=lib{n}\nredis.register_function('f{n}', function() return '{word()[:20].encode('ascii', 'ignore').decode().replace(chr(0), '')}' end)"])
         return {"source": source, "target": target, "commands": commands, "method": rng.choice(["psync", "psync", "scan", "acl"]), "ways": [w for w, p in WAYS.items() if (rng.random() < p if not self.args.way else w == self.args.way)],
                 "other": [["SET", "other", "1"], ["RPUSH", "k1", "theirs"], ["SET", "k0", "theirs"], ["SELECT", 3], ["SADD", "far", "x"], ["SELECT", 0]], "parallel": rng.randint(1, 4)}
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::archive::reader::Selection;
-use crate::archive::{ArchiveReader, ChunkRef, EntryEvent, EntryKind, StreamRecord};
+use crate::archive::{ArchiveReader, ChunkRef, EntryEvent, EntryKind, EntryRef, StreamRecord};
 use crate::cli::args;
 use crate::commands::choose::Purpose;
 use crate::commands::snapshots::{open_reader_lazily, open_snapshot, source_named};
@@ -42,6 +42,11 @@ pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
         // A name as notes and errors show it.
         entry = reader.find(&spelling::unescaped(&options.path)).await?;
     }
+    if let Some(link) = entry.as_ref().filter(|e| e.kind == EntryKind::Hardlink) {
+        // The data stand under the file's first name.
+        let first = link_of(session, &reader, link.clone()).await?;
+        entry = reader.find(&first).await?;
+    }
     if let Some(entry) = entry {
         if entry.kind != EntryKind::File {
             return Err(Error::invalid(format!("\"{}\" is no regular file", options.path))
@@ -68,6 +73,20 @@ pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
     }
     blocking(std::io::Write::flush)?;
     Ok(Box::new(Written(chosen.status(Status::Done))))
+}
+
+/// Returns what a link names.
+async fn link_of(session: &Session, reader: &ArchiveReader, link: EntryRef) -> Result<Vec<u8>> {
+    let name = String::from_utf8_lossy(&link.path).into_owned();
+    let mut entries = reader.entries(Selection::Entries(vec![link]));
+    while let Some(event) = session.or_cancelled(entries.next()).await? {
+        if let EntryEvent::Begin(meta) = event
+            && let Some(first) = meta.link
+        {
+            return Ok(first);
+        }
+    }
+    Err(Error::corrupt(format!("the link \"{name}\" names nothing")))
 }
 
 fn write(data: &[u8]) -> Result<()> {

@@ -182,19 +182,19 @@ async fn many_extended_attributes_are_no_end() {
 
 /// What `cat` writes is the file, not what the archive keeps of it.
 #[test]
-fn a_sparse_file_is_written_to_standard_output_with_its_holes() {
+fn a_file_is_written_to_standard_output_with_its_holes_and_by_any_of_its_names() {
     let program = Program::on_directory();
     let root = program.path("tree");
     fs::create_dir(&root).unwrap();
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     sparse.set_len(3 << 20).unwrap();
     sparse.write_all_at(b"island", 1 << 20).unwrap();
+    fs::hard_link(root.join("sparse"), root.join("also")).unwrap();
     program.expect(0, &["backup", &format!("files:{}", root.display())]);
-    let said = program.run(&["cat", "latest", "tree", "sparse"]);
-    assert!(said.status.success());
-    assert!(
-        said.stdout == fs::read(root.join("sparse")).unwrap(),
-        "{} bytes",
-        said.stdout.len()
-    );
+    for name in ["sparse", "also"] {
+        let said = program.run(&["cat", "latest", "tree", name]);
+        assert!(said.status.success(), "{said:?}");
+        let wanted = fs::read(root.join("sparse")).unwrap();
+        assert!(said.stdout == wanted, "{name}: {} bytes", said.stdout.len());
+    }
 }
