@@ -9,7 +9,7 @@ use crate::commands::session::process_environment;
 use crate::commands::{Session, open};
 use crate::config::{Plan, SourceConfig, SourceKind};
 use crate::error::Result;
-use crate::sources::postgres::databases;
+use crate::sources::postgres::{ConnectOptions, Params, databases};
 
 /// Replaces whole servers by their databases. A server that cannot be asked stays: it will fail as a source, alone.
 pub(super) async fn expand(session: &Session, plans: &mut [Plan]) -> Result<()> {
@@ -48,11 +48,15 @@ async fn members(source: &SourceConfig, names: &mut HashSet<String>) -> Result<O
     let SourceKind::Postgres(postgres) = &source.kind else {
         return Ok(None);
     };
-    let given = process_environment("PGDATABASE").is_some_and(|name| !name.is_empty());
-    if given || names_database(&postgres.url) {
+    if names_database(&postgres.url) {
         return Ok(None);
     }
-    let found = databases(&open::postgres(postgres)?).await?;
+    // The environment, or a service, may name it as well.
+    let options = open::postgres(postgres)?;
+    if options.names_database {
+        return Ok(None);
+    }
+    let found = databases(&options).await?;
     for (name, why) in &found.skipped {
         tracing::warn!("database \"{name}\" is not backed up: {why}");
     }
@@ -89,31 +93,34 @@ pub(super) fn plain_name(database: &str) -> String {
     database.chars().map(plain).collect()
 }
 
-/// Returns whether a PostgreSQL URL says which database.
+/// Returns whether a connection string of this host says which database: itself, or by the service that it names.
 pub(super) fn names_database(url: &str) -> bool {
-    url::Url::parse(url)
-        .is_ok_and(|url| !url.path().trim_matches('/').is_empty() || url.query_pairs().any(|(key, _)| key == "dbname"))
+    let env = |name: &str| process_environment(name).filter(|value| !value.is_empty() && name != "PGDATABASE");
+    match Params::parse(url) {
+        Ok(params) if params.has("dbname") => true,
+        Ok(params) if params.has("service") => {
+            ConnectOptions::from_params(params, None, &env).is_ok_and(|options| options.names_database)
+        }
+        _ => false,
+    }
 }
 
 /// Returns the URL of a database of the same server.
 pub(super) fn with_database(url: &str, database: &str) -> String {
-    let Ok(mut parsed) = url::Url::parse(url) else {
-        return url.to_owned();
-    };
-    parsed.set_path(&format!("/{}", utf8_percent_encode(database, NON_ALPHANUMERIC)));
-    parsed.into()
+    if let Ok(mut parsed) = url::Url::parse(url) {
+        parsed.set_path(&format!("/{}", utf8_percent_encode(database, NON_ALPHANUMERIC)));
+        return parsed.into();
+    }
+    let named = Params::parse(url).and_then(|mut params| {
+        params.set("dbname", database.to_owned())?;
+        Ok(params.to_url())
+    });
+    named.unwrap_or_else(|_| url.to_owned())
 }
 
 /// Returns the database that the URL of a backed-up source names.
 pub(super) fn database_of(url: &str) -> Option<String> {
-    let url = url::Url::parse(url).ok()?;
-    let parameter = url.query_pairs().find(|(key, _)| key == "dbname");
-    if let Some((_, name)) = parameter.filter(|(_, name)| !name.is_empty()) {
-        return Some(name.into_owned());
-    }
-    let path = url.path().trim_matches('/');
-    let name = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
-    (!name.is_empty()).then(|| name.into_owned())
+    Params::parse(url).ok()?.take("dbname")
 }
 
 #[cfg(test)]
@@ -130,5 +137,7 @@ mod tests {
             assert_eq!(database_of(&url).as_deref(), Some(name));
         }
         assert_eq!(database_of("postgres://app@db"), None);
+        let several = with_database("host=a,b user=u", "x y");
+        assert_eq!(several, "postgres:///x%20y?host=a,b&user=u");
     }
 }

@@ -10,6 +10,7 @@ use crate::commands::{Session, cluster};
 use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
+use crate::sources::postgres::is_connection_string;
 
 /// Where a source goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,9 +209,11 @@ fn target(
         return back(source, place);
     };
     let shown = crate::config::redact_url(into);
+    let is_database = is_connection_string(into);
+    let into = crate::config::postgres_url(into)?;
+    let into = into.as_str();
     refuse_unknown_scheme(into)?;
     let is_server = crate::config::is_redis_url(into);
-    let is_database = into.starts_with("postgres://") || into.starts_with("postgresql://");
     let known_as = place.map(|place| place.kind).or(planned);
     match source.kind.as_str() {
         "redis" if is_server && selected == 1 => match places::given(session, into)? {

@@ -9,11 +9,11 @@ use crate::commands::meant;
 use crate::commands::session::process_environment;
 use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
 use crate::docker::select::Wanted;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::sources::Source;
 use crate::sources::docker::{Access, DockerOptions, DockerSource};
 use crate::sources::files::{FilesOptions, FilesSource, own};
-use crate::sources::postgres::{ConnectOptions, PostgresSource};
+use crate::sources::postgres::{ConnectOptions, Params, PostgresSource};
 use crate::sources::redis::{RedisAddress, RedisOptions, RedisSource};
 use crate::sources::sqlite::{Method, SqliteOptions, SqliteSource};
 use crate::storage::limit::{LimitOptions, LimitStore};
@@ -125,18 +125,15 @@ pub(super) fn docker_options(docker: &config::DockerSource) -> Result<DockerOpti
 /// a manifest names gets none of them that was not meant for it.
 pub(super) fn postgres(source: &config::PostgresSource) -> Result<ConnectOptions> {
     let wrong = || format!("invalid PostgreSQL URL \"{}\"", config::redact_url(&source.url));
-    let mut url = url::Url::parse(&source.url).map_err(|e| Error::invalid(wrong()).with_cause(e))?;
+    let mut params = Params::parse(&source.url).with_context(wrong)?;
     if let Some(password) = &source.password {
-        // A URL of a socket has no place for it before the path.
-        if url.set_password(Some(password.expose())).is_err() {
-            url.query_pairs_mut().append_pair("password", password.expose());
-        }
+        params.set("password", password.expose().to_owned())?;
     }
     let env = |name: &str| process_environment(name).filter(|value| !value.is_empty());
     if source.foreign {
-        return ConnectOptions::from_foreign_url(url.as_str(), &env);
+        return ConnectOptions::from_foreign_params(params, &env);
     }
-    ConnectOptions::from_url_with(url.as_str(), source.password_file.as_deref(), &env)
+    ConnectOptions::from_params(params, source.password_file.as_deref(), &env)
 }
 
 /// Finds out how to log in: the configuration's password, its file, REDISCLI_AUTH, in this order. A server that only a

@@ -16,6 +16,7 @@ use crate::config::{
 use crate::error::{Error, Result};
 use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB};
 use crate::sources::files::single_file;
+use crate::sources::postgres::{Params, is_connection_string};
 
 /// By whose word a place is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -126,30 +127,35 @@ pub(super) fn given(session: &Session, url: &str) -> Result<SourceKind> {
 }
 
 fn has_password_file(url: &str) -> bool {
-    url::Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == "password_file"))
+    Params::parse(url).is_ok_and(|params| params.has("password_file"))
 }
 
 /// Returns whether two URLs mean the same user of the same server.
 fn same_login(one: &str, other: &str, default_port: u16) -> bool {
-    let login = |text: &str| {
-        let url = url::Url::parse(text).ok()?;
-        let parameter = |wanted: &str| {
-            let mut pairs = url.query_pairs();
-            pairs
-                .find(|(name, _)| name == wanted)
-                .map(|(_, value)| value.into_owned())
-        };
-        let socket = url.scheme().ends_with("unix").then(|| url.path().to_owned());
-        let host = parameter("host")
-            .or(socket)
-            .or_else(|| url.host_str().map(str::to_owned));
-        let port = parameter("port").or_else(|| url.port().map(|port| port.to_string()));
-        let user = parameter("user").unwrap_or_else(|| url.username().to_owned());
+    type Login = (String, String, String, Option<String>);
+    let of_postgres = |text: &str| -> Option<Login> {
+        let mut params = Params::parse(text).ok()?;
         Some((
-            host.filter(|host| !host.is_empty())?,
-            port.unwrap_or(default_port.to_string()),
-            user,
+            params.take("host")?,
+            params.take("port").unwrap_or_else(|| default_port.to_string()),
+            params.take("user").unwrap_or_default(),
+            params.take("hostaddr"),
         ))
+    };
+    let login = |text: &str| -> Option<Login> {
+        if is_connection_string(text) {
+            return of_postgres(text);
+        }
+        let url = url::Url::parse(text).ok()?;
+        let socket = url.scheme().ends_with("unix").then(|| url.path().to_owned());
+        let host = socket.or_else(|| url.host_str().map(str::to_owned));
+        let port = url.port().unwrap_or(default_port).to_string();
+        let user = url
+            .query_pairs()
+            .find(|(name, _)| name == "user")
+            .map(|(_, user)| user.into_owned());
+        let user = user.unwrap_or_else(|| url.username().to_owned());
+        Some((host.filter(|host| !host.is_empty())?, port, user, None))
     };
     login(one).is_some_and(|one| login(other) == Some(one))
 }
@@ -232,8 +238,12 @@ fn configured(
     match named.map(|one| one.kind.clone()) {
         // A server as a whole stands for its databases, which have names of their own.
         Some(SourceKind::Postgres(server)) if !cluster::names_database(&server.url) => {
-            // Which of them the manifest does not say: then nobody does.
-            Ok(database_of(&server, planned).map(SourceKind::Postgres))
+            // Which of them the manifest may not say, nor the environment: then nobody does.
+            let here = || crate::commands::open::postgres(&server).is_ok_and(|options| options.names_database);
+            let found = database_of(&server, planned);
+            Ok(found
+                .or_else(|| here().then(|| server.clone()))
+                .map(SourceKind::Postgres))
         }
         Some(SourceKind::Files(files)) => Ok(Some(SourceKind::Files(tree(files, planned)?))),
         Some(SourceKind::Sqlite(mut sqlite)) => {

@@ -12,6 +12,7 @@ use crate::config::{self, Config, Environment, Plan, RepositoryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::MemoryPlan;
 use crate::report::SharedReporter;
+use crate::sources::postgres::is_connection_string;
 
 /// The state of one invocation.
 #[derive(Debug)]
@@ -125,7 +126,10 @@ impl Session {
             Some(_) => Some(self.repository_config()?),
             None => None,
         };
-        let (urls, names): (Vec<_>, Vec<_>) = targets.iter().cloned().partition(|target| target.contains(':'));
+        let (urls, names): (Vec<_>, Vec<_>) = targets
+            .iter()
+            .cloned()
+            .partition(|target| target.contains(':') || is_connection_string(target));
         let mut plans = Vec::new();
         if targets.is_empty() {
             if self.config.jobs.is_empty() {

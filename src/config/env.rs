@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::config::types::{
-    Config, FilesSource, JobConfig, KeepConfig, PostgresSource, RepositoryConfig, SourceConfig, SourceKind,
-};
+use crate::config::types::{Config, FilesSource, JobConfig, KeepConfig, RepositoryConfig, SourceConfig, SourceKind};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::config::{Ping, Secret, nearest};
 use crate::error::{Context, Error, Result};
+use crate::sources::postgres::Params;
 
 /// Where variables are looked up; tests pass their own.
 pub struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
@@ -106,28 +105,33 @@ fn postgres(env: &Environment<'_>) -> Result<Option<SourceConfig>> {
         return parse_source_url(&url).context("DATABASE_URL").map(Some);
     }
     let pick = |first: &str, second: &str| env.get(first).or_else(|| env.get(second));
-    let Some(host) = pick("POSTGRES_HOST", "PGHOST") else {
-        return Ok(None);
+    // A service comes before PG* variables, as in libpq, and is read when it is connected to.
+    let service = env.get("PGSERVICE").filter(|_| env.get("POSTGRES_HOST").is_none());
+    // It may hold the password, which comes before PGPASSWORD.
+    let password = match service {
+        Some(_) => env.get("POSTGRES_PASSWORD"),
+        None => pick("POSTGRES_PASSWORD", "PGPASSWORD"),
     };
-    let user = pick("POSTGRES_USER", "PGUSER").unwrap_or_else(|| "postgres".to_owned());
-    let database = pick("POSTGRES_DB", "PGDATABASE").unwrap_or_else(|| user.clone());
-    let port = pick("POSTGRES_PORT", "PGPORT").unwrap_or_else(|| "5432".to_owned());
-    let encode =
-        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    // A socket directory goes into a parameter, as in libpq's URLs.
-    let url = if host.starts_with('/') {
-        format!(
-            "postgres://{}@localhost:{port}/{}?host={}",
-            encode(&user),
-            encode(&database),
-            encode(&host)
-        )
+    let mut params = Params::default();
+    if let Some(service) = service {
+        params.set("service", service)?;
     } else {
-        format!("postgres://{}@{host}:{port}/{}", encode(&user), encode(&database))
-    };
+        let (host, address) = (pick("POSTGRES_HOST", "PGHOST"), env.get("PGHOSTADDR"));
+        if host.is_none() && address.is_none() {
+            return Ok(None);
+        }
+        let user = pick("POSTGRES_USER", "PGUSER").unwrap_or_else(|| "postgres".to_owned());
+        let database = pick("POSTGRES_DB", "PGDATABASE").unwrap_or_else(|| user.clone());
+        let port = pick("POSTGRES_PORT", "PGPORT").unwrap_or_else(|| "5432".to_owned());
+        for (name, value) in [("user", user), ("dbname", database), ("port", port)] {
+            params.set(name, value)?;
+        }
+        params.set("host", host.unwrap_or_default())?;
+    }
+    let url = params.to_url();
     let mut source = parse_source_url(&url).context("POSTGRES_HOST, POSTGRES_USER, POSTGRES_DB")?;
-    if let SourceKind::Postgres(PostgresSource { password, .. }) = &mut source.kind {
-        *password = pick("POSTGRES_PASSWORD", "PGPASSWORD").map(Secret::new);
+    if let SourceKind::Postgres(postgres) = &mut source.kind {
+        postgres.password = password.map(Secret::new);
     }
     Ok(Some(source))
 }
@@ -249,6 +253,38 @@ mod tests {
         assert_eq!(config.repositories[0].url, "s3://backups");
         assert!(config.repositories[0].static_keys.is_some());
         assert!(!format!("{config:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn servers_of_the_environment_are_read_as_libpq_reads_them() {
+        let url = |pairs: &[(&str, &str)]| match &config(pairs).unwrap().sources[0].kind {
+            SourceKind::Postgres(source) => source.url.clone(),
+            other => other.word().to_owned(),
+        };
+        assert_eq!(
+            url(&[("PGHOST", "db"), ("PGUSER", "a b")]),
+            "postgres://a%20b@db:5432/a%20b"
+        );
+        assert_eq!(
+            url(&[("PGHOST", "/run/pg"), ("PGPORT", "6")]),
+            "postgres:///postgres?host=/run/pg&port=6&user=postgres"
+        );
+        assert_eq!(
+            url(&[("PGHOST", "a,b"), ("PGPORT", "1,2"), ("PGDATABASE", "x")]),
+            "postgres:///x?host=a,b&port=1,2&user=postgres"
+        );
+        assert_eq!(url(&[("PGSERVICE", "wv"), ("PGHOST", "db")]), "postgres:///?service=wv");
+        assert_eq!(
+            url(&[("PGHOSTADDR", "10.0.0.1"), ("PGUSER", "u")]),
+            "postgres:///u?port=5432&user=u"
+        );
+        let strings = [
+            ("DATABASE_URL", "host=db user=app dbname=x password='a b'"),
+            ("DATABASE_URL", "postgres://app:a%20b@db/x"),
+        ];
+        for string in strings {
+            assert_eq!(url(&[string]), "postgres://app@db/x");
+        }
     }
 
     #[test]

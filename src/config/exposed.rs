@@ -5,6 +5,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::sources::postgres::Params;
+
 /// Keys whose values are secrets, wherever they stand.
 const SECRETS: &[&str] = &["access_key", "secret_key", "token", "status_token", "password"];
 
@@ -58,7 +60,10 @@ fn is_secret(item: &DeValue<'_>) -> bool {
 
 fn has_password(text: &str) -> bool {
     let of_user = text.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
-    of_user.is_some_and(|(user, _)| user.contains(':')) || text.contains("://") && text.contains("password=")
+    let of_keywords = Params::parse(text).is_ok_and(|params| params.has("password") || params.has("sslpassword"));
+    of_user.is_some_and(|(user, _)| user.contains(':'))
+        || text.contains("://") && text.contains("password=")
+        || of_keywords
 }
 
 #[cfg(test)]
@@ -69,7 +74,7 @@ mod tests {
     #[test]
     fn keys_with_secrets_are_found_and_files_of_secrets_are_none() {
         let text = "status_token = \"t\"\n[source.app]\nurl = \"postgres://app:pw@db/app\"\n[source.b]\nurl = \"postgres://b@db/b\"\n\
-                    password_file = \"/x\"\n[notify.chat]\nurl = \"https://hooks.example/T0\"\n[repository]\nsecret_key = \"s\"\n";
+                    password_file = \"/x\"\n[source.c]\nurl = \"host=db password = x\"\n[source.d]\nurl = \"host=db\"\n[notify.chat]\nurl = \"https://hooks.example/T0\"\n[repository]\nsecret_key = \"s\"\n";
         let document = DeTable::parse(text).unwrap();
         let mut found = secrets(document.get_ref(), "");
         found.sort();
@@ -79,6 +84,7 @@ mod tests {
                 "notify.chat.url",
                 "repository.secret_key",
                 "source.app.url",
+                "source.c.url",
                 "status_token"
             ]
         );

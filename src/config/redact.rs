@@ -1,21 +1,13 @@
 //! URLs for messages: whatever was typed, however wrong, its password does not print.
 
+use crate::sources::postgres::conninfo;
+
 /// Schemes whose rest is a path or a name: there is no user in them, and an `@` is one.
 const LOCAL: &[&str] = &["files", "sqlite", "docker", "file"];
 
-/// Parameters whose values are no secrets. The value of any other is not printed: it may be one, with its name misspelt.
+/// Parameters whose values are no secrets, beside those of PostgreSQL. The value of any other is not printed: it may be one,
+/// with its name misspelt.
 const PLAIN: &[&str] = &[
-    "host",
-    "port",
-    "user",
-    "dbname",
-    "password_file",
-    "sslmode",
-    "sslrootcert",
-    "application_name",
-    "connect_timeout",
-    "read_timeout",
-    "allow_cleartext_password",
     "cacert",
     "sentinel",
     "replica",
@@ -37,6 +29,9 @@ const PLAIN: &[&str] = &[
 /// Returns a URL without its password. Everything between the scheme and the last `@` may be one, for characters that ought
 /// to be percent-encoded put its end anywhere; only a plain user's name is left.
 pub fn redact_url(text: &str) -> String {
+    if let Some(shown) = redact_keywords(text) {
+        return shown;
+    }
     let Some((scheme, rest)) = text.split_once(':') else {
         return text.to_owned();
     };
@@ -96,6 +91,46 @@ fn first_len(text: &str) -> usize {
     text.chars().next().map_or(0, char::len_utf8)
 }
 
+/// Returns whether the value of a parameter may be printed.
+fn is_plain(name: &str) -> bool {
+    PLAIN.contains(&name) || conninfo::parameter(name).is_some_and(|known| known.value == conninfo::Value::Plain)
+}
+
+/// Hides values in `host=… password=…`; nothing if a text is something else. It may follow the name of a flag, or of a source.
+fn redact_keywords(text: &str) -> Option<String> {
+    let flagged = |text: &str| {
+        let (flag, rest) = text.split_once('=')?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        // A flag, or the name of a source that no parameter has.
+        let is_flag = flag.starts_with('-') || !conninfo::is_keywords(text) || conninfo::parameter(flag).is_none();
+        (is_flag && !flag.is_empty() && flag.chars().all(is_name) && conninfo::is_keywords(rest))
+            .then(|| (flag.to_owned(), rest.to_owned()))
+    };
+    if let Some((flag, rest)) = flagged(text) {
+        return Some(format!("{flag}={}", redact_keywords(&rest)?));
+    }
+    if !conninfo::is_keywords(text) {
+        // A single word that looks like a password's.
+        let (name, _) = text.split_once('=')?;
+        let near = crate::config::nearest(name, ["password", "sslpassword"]).is_some();
+        return (near && !name.contains(['/', ':', '?'])).then(|| format!("{name}=***"));
+    }
+    let quote = |c: char| c.is_whitespace() || c == '\'' || c == '\\';
+    let shown = |(name, value): (String, String)| {
+        if !is_plain(&name) {
+            format!("{name}=***")
+        } else if value.contains("://") {
+            format!("{name}={}", redact_url(&value))
+        } else if value.is_empty() || value.contains(quote) {
+            format!("{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+        } else {
+            format!("{name}={value}")
+        }
+    };
+    let pairs: Vec<String> = conninfo::lenient_pairs(text).into_iter().map(shown).collect();
+    Some(pairs.join(" "))
+}
+
 /// Hides the values of parameters that are not known to be harmless, and of what follows a `#`.
 fn redact_query(text: &str) -> String {
     let (text, fragment) = match text.split_once('#') {
@@ -106,7 +141,7 @@ fn redact_query(text: &str) -> String {
         return format!("{text}{fragment}");
     };
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) if PLAIN.contains(&name) => pair.to_owned(),
+        Some((name, _)) if is_plain(name) => pair.to_owned(),
         Some((name, _)) => format!("{name}=***"),
         None => pair.to_owned(),
     });
@@ -156,6 +191,16 @@ mod tests {
             "s3://AKIA:pa/geheim@bucket/x",
             "s3://bucket/x?secret=geheim",
             "https://AKIA:geheim@host/bucket",
+            "host=db password=geheim",
+            "host=db password = 'a geheim'",
+            "host=db pasword=geheim",
+            "host=db options='-c a.b=geheim'",
+            "pasword=geheim",
+            "--into=host=db password=geheim",
+            "app=host=db password=geheim",
+            "host=postgres://app:geheim@db/x",
+            "postgres://a:geheim@h1:1,h2:2/x",
+            "postgres://h/x?sslpassword=geheim&options=geheim",
         ] {
             assert!(!redact_url(text).contains("geheim"), "{text}: {}", redact_url(text));
         }
@@ -171,6 +216,14 @@ mod tests {
                 "postgres:///x?host=/run/pg&sslmode=require",
             ),
             ("s3://bucket/app", "s3://bucket/app"),
+            (
+                "host=db user=app password=x dbname='a b'",
+                "host=db user=app password=*** dbname='a b'",
+            ),
+            ("--into=host=db password=x", "--into=host=db password=***"),
+            ("postgres://u@/x?hostaddr=10.0.0.1", "postgres://u@/x?hostaddr=10.0.0.1"),
+            ("tag=a=b", "tag=a=b"),
+            ("--repository=nas", "--repository=nas"),
             ("/srv/a@b:c", "/srv/a@b:c"),
             ("files:/home/me@work", "files:/home/me@work"),
         ] {

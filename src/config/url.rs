@@ -9,8 +9,9 @@ use crate::config::types::{
     DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 use crate::config::{Secret, nearest};
-use crate::error::{Error, Result};
-use crate::sources::postgres::ConnectOptions;
+use crate::error::{Context as _, Error, Result};
+use crate::sources::postgres::conninfo::is_keywords;
+use crate::sources::postgres::{Params, is_connection_string};
 use crate::sources::redis::RedisAddress;
 
 const SOURCE_SCHEMES: &[&str] = &[
@@ -30,27 +31,24 @@ const REPOSITORY_SCHEMES: &[&str] = &["s3", "file"];
 
 /// Reads the URL of a source; its name is derived: database, file stem, last path segment.
 pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
+    if is_keywords(text) {
+        return postgres_source(text);
+    }
     let Some((scheme, rest)) = text.split_once(':') else {
+        let shown = redact_url(text);
         return Err(
-            Error::invalid(format!("\"{text}\" is neither a job nor the URL of a source")).with_hint(format!(
-                "Write a URL such as files:{text}, sqlite:{text} or postgres://user@host/database."
+            Error::invalid(format!("\"{shown}\" is neither a job nor the URL of a source")).with_hint(format!(
+                "Write a URL such as files:{shown}, sqlite:{shown} or postgres://user@host/database."
             )),
         );
     };
     match scheme {
-        "postgres" | "postgresql" => {
-            let (url, password) = split_postgres_url(text)?;
-            let name = derived_name(&postgres_database(&url), "postgres");
-            Ok(SourceConfig {
-                rate_limit_bytes: None,
-                optional: false,
-                name,
-                kind: SourceKind::Postgres(PostgresSource {
-                    url,
-                    password,
-                    ..PostgresSource::default()
-                }),
-            })
+        scheme
+            if ["postgres", "postgresql"]
+                .iter()
+                .any(|one| scheme.eq_ignore_ascii_case(one)) =>
+        {
+            postgres_source(text)
         }
         "sqlite" => {
             let path = local_path(text, rest)?;
@@ -115,6 +113,21 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             "Sources are postgres://…, redis://…, sqlite:PATH, files:PATH and docker:VOLUME.",
         ))),
     }
+}
+
+fn postgres_source(text: &str) -> Result<SourceConfig> {
+    let (url, password) = split_postgres_url(text)?;
+    let name = derived_name(&postgres_name(&url), "postgres");
+    Ok(SourceConfig {
+        rate_limit_bytes: None,
+        optional: false,
+        name,
+        kind: SourceKind::Postgres(PostgresSource {
+            url,
+            password,
+            ..PostgresSource::default()
+        }),
+    })
 }
 
 /// Reads `docker:`, `docker:VOLUME,VOLUME`, `docker:///run/docker.sock`, each with `?volume=…&label=…&container=…&quiesce=…`.
@@ -198,23 +211,43 @@ pub fn parse_repository_url(text: &str) -> Result<String> {
     }
 }
 
-/// Splits the password off a PostgreSQL URL and checks its form.
+/// Splits the password off the connection string of a PostgreSQL server and checks its form. What is returned is a URL that may
+/// be stored: the one that was given, where it is one that every reader understands.
 pub(super) fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)> {
-    let wrong = |why: &str| {
-        Error::invalid(format!("invalid PostgreSQL URL \"{}\": {why}", redact_url(text)))
-            .with_hint("Write postgres://user@host:5432/database.")
+    let params = Params::parse(text).with_context(|| format!("invalid PostgreSQL URL \"{}\"", redact_url(text)))?;
+    let password = params.get("password").map(Secret::new);
+    Ok((spelled(text, &params.without_secrets()), password))
+}
+
+/// Returns the connection string of a PostgreSQL server as a URL that every reader understands, with its password; any other
+/// text as it is.
+pub fn postgres_url(text: &str) -> Result<String> {
+    if !is_connection_string(text) {
+        return Ok(text.to_owned());
+    }
+    let params = Params::parse(text).with_context(|| format!("invalid PostgreSQL URL \"{}\"", redact_url(text)))?;
+    Ok(spelled(text, &params))
+}
+
+/// Writes parameters as a URL; as they were written, if that says the same.
+fn spelled(text: &str, wanted: &Params) -> String {
+    let as_written = || {
+        let mut url = Url::parse(text.trim()).ok()?;
+        if !wanted.has("password") && url.password().is_some() {
+            url.set_password(None).ok()?;
+        }
+        let names: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        let gone: Vec<&str> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !wanted.has(name))
+            .collect();
+        without_parameters(&mut url, &gone);
+        Params::parse(url.as_str())
+            .is_ok_and(|read| read == *wanted)
+            .then(|| url.into())
     };
-    let mut url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") || url.cannot_be_a_base() {
-        return Err(wrong("it does not begin with postgres://"));
-    }
-    well_encoded(&url).map_err(wrong)?;
-    if postgres_database(url.as_str()).is_empty() {
-        return Err(wrong("it names no database"));
-    }
-    let password = take_password(&mut url).map_err(wrong)?;
-    ConnectOptions::check_parameters(&url)?;
-    Ok((url.into(), password))
+    as_written().unwrap_or_else(|| wanted.to_url())
 }
 
 /// Returns whether a text is the URL of a Redis or Valkey server.
@@ -248,14 +281,11 @@ pub(super) fn split_redis_url(text: &str) -> Result<(String, Option<Secret>)> {
     Ok((url.into(), password))
 }
 
-/// Returns the database a PostgreSQL URL names: its path, or else its user.
-pub(super) fn postgres_database(url: &str) -> String {
-    let Ok(url) = Url::parse(url) else { return String::new() };
-    let path = url.path().trim_matches('/');
-    let name = if path.is_empty() { url.username() } else { path };
-    percent_encoding::percent_decode_str(name)
-        .decode_utf8_lossy()
-        .into_owned()
+/// Returns what a source is called after: its database, or else its service, or its user.
+pub(super) fn postgres_name(url: &str) -> String {
+    let params = Params::parse(url).unwrap_or_default();
+    let mut names = ["dbname", "service", "user"].into_iter();
+    names.find_map(|name| params.get(name)).unwrap_or_default().to_owned()
 }
 
 /// Refuses a URL in which a `/`, `?` or `#` of the password ended the user's part: what follows would be taken for a name,
@@ -303,9 +333,14 @@ fn without_parameters(url: &mut Url, names: &[&str]) {
     url.set_query(Some(kept.as_str()).filter(|query| !query.is_empty()));
 }
 
-/// Returns the URL of a server that only a manifest names, without what it may not ask for: a password, the file of one,
-/// and leave for the server to ask for it in clear text.
+/// Returns the URL of a server that only a manifest names, without what it may not ask for: a password, files of this host, an
+/// address in place of the host's, and leave for the server to ask for a password in clear text.
 pub fn foreign_url(text: &str) -> Option<String> {
+    if is_connection_string(text) {
+        let mut params = Params::parse(text).ok()?;
+        params.keep_foreign();
+        return Some(spelled(text, &params.without_secrets()));
+    }
     let mut url = Url::parse(text).ok()?;
     if url.password().is_some() {
         url.set_password(None).ok()?;
@@ -421,18 +456,30 @@ mod tests {
             "files:/",
             "redis://:pw@cache/0",
             "unix:///run/redis.sock",
+            "host=/cloudsql/p:r:i user=u dbname=shop",
+            "postgres:///?service=wv",
+            "postgres://",
         ];
         let mut sources: Vec<_> = urls.iter().map(|u| parse_source_url(u).unwrap()).collect();
         unique_names(&mut sources);
         let names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();
-        assert_eq!(names, ["app", "app-2", "app-3", "nginx", "files", "redis", "redis-2"]);
+        assert_eq!(
+            names,
+            [
+                "app", "app-2", "app-3", "nginx", "files", "redis", "redis-2", "shop", "wv", "postgres"
+            ]
+        );
     }
 
     #[test]
     fn wrong_urls_have_a_hint_and_show_no_password() {
         for (text, hint) in [
             ("postgre://a:geheim@b/c", "postgres"),
-            ("postgres://", "postgres://user@host"),
+            ("postgres:app:geheim@b/c", "postgres://user@host"),
+            ("postgres://a:geheim/x@b/c", "percent-encoded"),
+            ("pasword=geheim", "files:"),
+            ("host=b pasword=geheim", "password"),
+            ("host=b password=top geheim", "single quotes"),
             ("/etc/app", "files:/etc/app"),
             ("redis://", "redis://user@host"),
             ("unix:", "unix:///path"),
@@ -442,6 +489,65 @@ mod tests {
             assert!(error.hint().unwrap().contains(hint), "{error:?}");
             assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
         }
+    }
+
+    /// What is stored is a URL that every reader understands, without secrets; a plain one stays as it was written.
+    #[test]
+    fn connection_strings_are_stored_as_urls() {
+        for (text, stored) in [
+            (
+                "postgres://app:geheim@db:5433/app?sslmode=require",
+                "postgres://app@db:5433/app?sslmode=require",
+            ),
+            (
+                "postgres://app@db/app?password=geheim&sslmode=require",
+                "postgres://app@db/app?sslmode=require",
+            ),
+            (
+                "postgres://app@db/app?sslkey=k&sslpassword=geheim",
+                "postgres://app@db/app?sslkey=k",
+            ),
+            ("postgres://%2Fvar%2Frun%2Fpg/db", "postgres://%2Fvar%2Frun%2Fpg/db"),
+            ("host=db user=app password='a geheim' dbname=x", "postgres://app@db/x"),
+            (
+                "postgres://u:geheim@a:1,b:2/x",
+                "postgres:///x?host=a,b&port=1,2&user=u",
+            ),
+            (
+                "postgresql://u:geheim@/x?host=/run/pg",
+                "postgres:///x?host=/run/pg&user=u",
+            ),
+        ] {
+            let (url, password) = split_postgres_url(text).unwrap();
+            assert_eq!(url, stored, "{text}");
+            assert!(password.is_none_or(|password| password.expose().contains("geheim")));
+            Url::parse(&url).unwrap();
+        }
+        let whole = postgres_url("host=db password=geheim").unwrap();
+        assert_eq!(whole, "postgres://db/?password=geheim");
+        assert_eq!(postgres_url("/srv/a=b").unwrap(), "/srv/a=b");
+    }
+
+    #[test]
+    fn a_manifest_names_no_file_of_this_host() {
+        for (text, left) in [
+            (
+                "postgres://app:geheim@db/app?sslmode=require&sslrootcert=/etc/x&service=y",
+                "postgres://app@db/app?sslmode=require",
+            ),
+            (
+                "postgres://db/app?hostaddr=10.0.0.1&options=-c%20a%3Db",
+                "postgres://db/app",
+            ),
+            (
+                "postgres:///app?host=a,b&passfile=/etc/shadow&sslcert=/c&sslkey=/k",
+                "postgres:///app?host=a,b",
+            ),
+            ("redis://:geheim@cache:1?password_file=/etc/shadow", "redis://cache:1"),
+        ] {
+            assert_eq!(foreign_url(text).unwrap(), left);
+        }
+        assert!(foreign_url("postgres://db/app?nonsense=1").is_none());
     }
 
     #[test]

@@ -19,22 +19,59 @@ pub(super) enum Transport {
     Unix(UnixStream),
 }
 
+/// How a peer that vanished without a word is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Whether an idle connection is probed.
+    pub is_on: bool,
+    /// Silence until the first probe.
+    pub idle: Duration,
+    /// Pause between probes.
+    pub interval: Duration,
+    /// Probes without an answer that end the connection.
+    pub count: u32,
+    /// How long sent data may stay unacknowledged; the system's bound if none. It is none by default, because a server that
+    /// waits for a lock in the middle of COPY IN may rightly not read for long.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for Keepalive {
+    /// Notices within 60 s.
+    fn default() -> Self {
+        Self {
+            is_on: true,
+            idle: Duration::from_secs(30),
+            interval: Duration::from_secs(10),
+            count: 3,
+            user_timeout: None,
+        }
+    }
+}
+
 /// Dials by TCP; `server` is what errors call it.
-///
-/// A peer that vanishes without a word is noticed after 60 s. There is no timeout on unsent data, because a server that
-/// waits for a lock in the middle of COPY IN may rightly not read for long.
 pub(super) async fn dial(host: &str, port: u16, server: &str) -> Result<TcpStream> {
+    dial_with(host, port, server, &Keepalive::default()).await
+}
+
+/// As [`dial`], with a keepalive of the caller's.
+pub(super) async fn dial_with(host: &str, port: u16, server: &str, keepalive: &Keepalive) -> Result<TcpStream> {
     let stream = TcpStream::connect((host, port))
         .await
         .map_err(|e| refused(e, server, &format!("{host}:{port}")))?;
     stream.set_nodelay(true).context("set TCP_NODELAY")?;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    socket2::SockRef::from(&stream)
-        .set_tcp_keepalive(&keepalive)
-        .context("set TCP keepalive")?;
+    let socket = socket2::SockRef::from(&stream);
+    if keepalive.is_on {
+        let probes = socket2::TcpKeepalive::new()
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.count);
+        socket.set_tcp_keepalive(&probes).context("set TCP keepalive")?;
+    }
+    if let Some(timeout) = keepalive.user_timeout {
+        socket
+            .set_tcp_user_timeout(Some(timeout))
+            .context("set TCP_USER_TIMEOUT")?;
+    }
     Ok(stream)
 }
 

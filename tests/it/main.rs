@@ -45,6 +45,7 @@ mod packaging;
 mod places;
 mod postgres;
 mod postgres_completeness;
+mod postgres_connect;
 mod postgres_hostile;
 mod postgres_keep_going;
 mod postgres_moment;

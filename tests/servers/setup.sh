@@ -7,6 +7,7 @@
 # WIREVAULT_TEST_REDIS7     the distribution's redis-server (7.0 on Debian 12)
 # WIREVAULT_TEST_REDIS_ROOT the same chroot, with Redis 8 and Valkey 9 (as root only)
 # WIREVAULT_TEST_DOCKER     an unpacked Docker engine, with a static busybox (as root only)
+# WIREVAULT_TEST_PGBOUNCER  the distribution's pgbouncer
 # WIREVAULT_TEST_MOTO       the program moto_server (an S3 server)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -71,6 +72,11 @@ if ! command -v redis-server >/dev/null; then
     as_root sh -c 'service redis-server stop; update-rc.d redis-server disable; systemctl disable --now redis-server' >/dev/null 2>&1 || true
 fi
 
+if [ ! -x /usr/sbin/pgbouncer ]; then
+    apt_install pgbouncer
+    as_root sh -c 'service pgbouncer stop; update-rc.d pgbouncer disable; systemctl disable --now pgbouncer' >/dev/null 2>&1 || true
+fi
+
 # Servers of newer majors than the distribution's run from a chroot, which root alone can enter.
 forky= docker=
 if [ "$(id -u)" = 0 ]; then
@@ -82,6 +88,7 @@ fi
 
 {
     echo "export WIREVAULT_TEST_PG15_BIN='$pg' PG_BIN='$pg'"
+    echo "export WIREVAULT_TEST_PGBOUNCER='/usr/sbin/pgbouncer'"
     echo "export WIREVAULT_TEST_MOTO='$moto/bin/moto_server'"
     echo "export WIREVAULT_TEST_REDIS7='$(command -v redis-server)'"
     if [ -n "$forky" ]; then echo "export WIREVAULT_TEST_REDIS_ROOT='$forky'"; fi

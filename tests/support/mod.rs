@@ -4,6 +4,7 @@ pub(crate) mod archives;
 pub(crate) mod docker;
 pub(crate) mod images;
 pub(crate) mod moto;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;

@@ -69,36 +69,7 @@ impl Cluster {
             "--pwfile",
         ]);
         run(initdb.arg(&password).arg("-D").arg(&data));
-        for _ in 0..5 {
-            let port = std::net::TcpListener::bind(("127.0.0.1", 0))
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
-            let options = format!(
-                "-p {port} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60 -c max_wal_size=2GB",
-                directory.path().display()
-            );
-            let log = directory.path().join("log");
-            let mut start = as_server_user(&bin.join("pg_ctl"));
-            start
-                .args(["-w", "-t", "240", "-o", &options, "-l"])
-                .arg(&log)
-                .arg("-D")
-                .arg(&data)
-                .arg("start");
-            start
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null());
-            start.envs(environment.iter().copied());
-            if start.status().is_ok_and(|s| s.success()) {
-                return Self { directory, bin, port };
-            }
-        }
-        panic!(
-            "PostgreSQL does not start: {:?}",
-            std::fs::read_to_string(directory.path().join("log"))
-        );
+        start_server(bin, directory, environment)
     }
 
     /// Stops the server at once, as a crash does, and starts it again.
@@ -121,6 +92,40 @@ impl Cluster {
         ConnectOptions::from_url_with(&url, None, &|_| None)
             .unwrap()
             .with_database(database)
+    }
+
+    /// Returns the directory of the server's socket, and lets everybody in.
+    pub(crate) fn socket(&self) -> &Path {
+        let path = self.directory.path();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// Writes a file into the data directory, as the server's own.
+    pub(crate) fn place_file(&self, name: &str, content: &[u8]) {
+        let path = self.directory.path().join("data").join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&path));
+        }
+    }
+
+    /// Starts a standby that follows this cluster.
+    pub(crate) fn standby(&self) -> Self {
+        let directory = tempfile::Builder::new().prefix("wirevault-pg").tempdir().unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(directory.path()));
+        }
+        let data = directory.path().join("data");
+        let mut copy = as_server_user(&self.bin.join("pg_basebackup"));
+        copy.env("PGPASSWORD", "secret")
+            .args(["-R", "-c", "fast", "-X", "stream", "-h", "127.0.0.1", "-U", "admin"])
+            .args(["-p", &self.port.to_string()])
+            .arg("-D")
+            .arg(&data);
+        run(&mut copy);
+        start_server(self.bin.clone(), directory, &[])
     }
 
     /// Returns a database name that no other test uses.
@@ -233,6 +238,41 @@ impl Drop for Cluster {
     }
 }
 
+/// Starts the server of a data directory on a free port.
+fn start_server(bin: PathBuf, directory: tempfile::TempDir, environment: &[(&str, &Path)]) -> Cluster {
+    let data = directory.path().join("data");
+    for _ in 0..5 {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let options = format!(
+            "-p {port} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60 -c max_wal_size=2GB",
+            directory.path().display()
+        );
+        let log = directory.path().join("log");
+        let mut start = as_server_user(&bin.join("pg_ctl"));
+        start
+            .args(["-w", "-t", "240", "-o", &options, "-l"])
+            .arg(&log)
+            .arg("-D")
+            .arg(&data)
+            .arg("start");
+        start
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        start.envs(environment.iter().copied());
+        if start.status().is_ok_and(|s| s.success()) {
+            return Cluster { directory, bin, port };
+        }
+    }
+    panic!(
+        "PostgreSQL does not start: {:?}",
+        std::fs::read_to_string(directory.path().join("log"))
+    );
+}
+
 fn find_bin() -> PathBuf {
     if let Some(bin) = std::env::var_os("PG_BIN") {
         return bin.into();
@@ -247,7 +287,7 @@ fn find_bin() -> PathBuf {
         .expect("PostgreSQL's initdb is installed, or PG_BIN names its directory")
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

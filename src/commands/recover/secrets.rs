@@ -6,6 +6,8 @@ use std::path::Path;
 
 use url::Url;
 
+use crate::sources::postgres::Params;
+
 /// Variables found, first come first kept.
 #[derive(Default)]
 pub(super) struct Secrets {
@@ -87,23 +89,19 @@ impl Secrets {
 
     /// Returns the URL of a server with a password, if one is known for it.
     pub(super) fn with_password(&self, url: &str, kind: &str) -> String {
+        if kind == "postgres" {
+            return self.with_password_of_postgres(url);
+        }
         let Ok(mut parsed) = Url::parse(url) else {
             return url.to_owned();
         };
         if parsed.password().is_some() {
             return url.to_owned();
         }
-        let family = |scheme: &str| match scheme {
-            "postgres" | "postgresql" => "postgres",
-            "redis" | "rediss" | "valkey" | "valkeys" => "redis",
-            _ => "",
-        };
-        let of_url = self.urls.iter().filter(|known| {
-            family(known.scheme()) == kind && (kind == "redis" || known.username() == parsed.username())
-        });
-        let of_url = of_url.into_iter().find_map(|known| known.password().map(str::to_owned));
-        let names = if kind == "postgres" { POSTGRES } else { REDIS };
-        let plain = names.iter().find_map(|name| self.found.get(*name)).cloned();
+        let is_redis = |url: &&Url| ["redis", "rediss", "valkey", "valkeys"].contains(&url.scheme());
+        let mut of_url = self.urls.iter().filter(is_redis);
+        let of_url = of_url.find_map(|known| known.password().map(str::to_owned));
+        let plain = REDIS.iter().find_map(|name| self.found.get(*name)).cloned();
         let encoded = |plain: String| {
             percent_encoding::utf8_percent_encode(&plain, percent_encoding::NON_ALPHANUMERIC).to_string()
         };
@@ -113,6 +111,27 @@ impl Secrets {
         match parsed.set_password(Some(&password)) {
             Ok(()) => parsed.into(),
             Err(()) => url.to_owned(),
+        }
+    }
+
+    fn with_password_of_postgres(&self, url: &str) -> String {
+        let Ok(mut params) = Params::parse(url) else {
+            return url.to_owned();
+        };
+        if params.has("password") {
+            return url.to_owned();
+        }
+        let user = params.get("user").map(str::to_owned);
+        let of_url = || {
+            let known = self.urls.iter().filter_map(|known| Params::parse(known.as_str()).ok());
+            let mut known = known.filter(|known| known.get("user") == user.as_deref());
+            known.find_map(|mut known| known.take("password"))
+        };
+        let plain = POSTGRES.iter().find_map(|name| self.found.get(*name)).cloned();
+        let set = plain.or_else(of_url).map(|password| params.set("password", password));
+        match set {
+            Some(Ok(())) => params.to_url(),
+            _ => url.to_owned(),
         }
     }
 }
@@ -157,6 +176,10 @@ mod tests {
         assert_eq!(
             secrets.with_password("postgres://app@db:5432/app", "postgres"),
             "postgres://app:a%20b%2Fc%23d@db:5432/app"
+        );
+        assert_eq!(
+            secrets.with_password("postgres:///app?host=/run/pg&user=app", "postgres"),
+            "postgres:///app?host=/run/pg&password=a%20b/c%23d&user=app"
         );
         assert_eq!(
             secrets.with_password("redis://cache:6379", "redis"),

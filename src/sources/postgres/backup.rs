@@ -72,7 +72,8 @@ impl PostgresSource {
         } = context;
         let notes = Arc::new(Notes::new(&name, Arc::clone(&reporter)));
         reporter.phase(&name, "schema");
-        pooler::refuse(&self.options).await?;
+        let lent = pooler::refuse(&self.options).await?;
+        let parallel = lent.map_or(parallel, |lent| parallel.min(lent));
         let passwords = !self.no_role_passwords;
         let defined = Defined::new(&self.options, &writer, (parallel, passwords), &notes).await?;
         let Defined {

@@ -1,6 +1,7 @@
 //! What `check` says of a database: whether it can be read, what would end or hurt a backup. No row is read.
 
 use super::connection::Connection;
+use super::hosts::Server;
 use super::pooler::{self, Pooler};
 use super::schema;
 use super::server_error::sqlstate;
@@ -12,11 +13,16 @@ use crate::sources::{Finding, FindingLevel};
 /// Looks at a database without reading data.
 pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
     let stands = pooler::look(options).await?;
-    let mut connection = Connection::open(options).await?;
-    // What is set in a session of somebody else's would stay there.
-    if stands != Pooler::Transaction {
-        settings::set(&mut connection, Session::Asking, &options.context).await?;
+    if let Some(refusal) = pooler::refusal(stands, options) {
+        // What is set in a session of somebody else's would stay there, and nothing else is worth a look.
+        return Ok(vec![Finding {
+            level: FindingLevel::Error,
+            message: refusal.chain(),
+            hint: refusal.hint().map(str::to_owned),
+        }]);
     }
+    let mut connection = Connection::open(options).await?;
+    settings::set(&mut connection, Session::Asking, &options.context).await?;
     let finding = |level, message: String, hint: Option<&str>| Finding {
         level,
         message,
@@ -41,9 +47,13 @@ pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
     };
     let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
     let tls = if connection.is_tls() { "TLS" } else { "no TLS" };
+    // Of several servers, the one that was taken.
+    let taken = options.servers().first().map(Server::place);
+    let at = taken.filter(|_| !options.others.is_empty());
+    let at = at.map_or_else(String::new, |place| format!(", at {place}"));
     findings.push(finding(
         FindingLevel::Info,
-        format!("PostgreSQL {}, {}, {} tables, {tls}", text(0), text(2), number(4)),
+        format!("PostgreSQL {}, {}, {} tables, {tls}{at}", text(0), text(2), number(4)),
         None,
     ));
     if number(1) < 130_000 {
@@ -241,18 +251,14 @@ async fn pooled(connection: &mut Connection, options: &ConnectOptions, stands: P
         })
     };
     match stands {
-        Pooler::Transaction => {
-            let refusal = pooler::refusal();
-            return Ok(finding(FindingLevel::Error, refusal.chain(), refusal.hint()));
-        }
-        Pooler::Session => {
+        Pooler::Session(_) => {
             return Ok(finding(
                 FindingLevel::Info,
                 "a connection pooler stands between, in session mode".into(),
                 None,
             ));
         }
-        Pooler::None => {}
+        Pooler::Transaction | Pooler::Statement | Pooler::None => {}
     }
     connection
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -13,9 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::auth::{self, unexpected};
 use super::copy_out::{CopyDecoder, Event};
-use super::server_error::ServerError;
+use super::hosts;
+use super::server_error::{ServerError, sqlstate};
 use super::transport::{self, Transport};
-use super::url::ConnectOptions;
+use super::url::{ConnectOptions, Host, SslMode};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
 /// Size of the read buffer in bytes: above it the server's 8 KiB writes gain nothing (engine measurement).
@@ -26,6 +27,9 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Bound on the rows of one simple query together, in bytes.
 const MAX_RESULT_BYTES: usize = 32 << 20;
+
+/// SQLSTATE of a server whose pg_hba.conf lets this login in by no line.
+const NOT_LET_IN: &str = "28000";
 
 /// What a simple query returned: the last statement's rows as text, and its command tag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,14 +119,39 @@ impl Husk {
 }
 
 impl Connection {
-    /// Dials and logs in.
+    /// Dials and logs in, on the first of several servers that is what is wanted.
     pub async fn open(options: &ConnectOptions) -> Result<Self> {
+        Box::pin(hosts::open(options)).await
+    }
+
+    /// Dials one server and logs in.
+    pub(super) async fn open_one(options: &ConnectOptions) -> Result<Self> {
         let act = || format!("connect to \"{}\"", options.location());
-        let work = Self::open_unbounded(options);
+        let work = Self::open_encrypted_or_not(options);
         let opened = tokio::time::timeout(options.connect_timeout, work).await;
         opened
             .map_err(|_| timed_out(&act()).with_hint("Check host, port and firewalls, or raise connect_timeout."))?
             .with_context(act)
+    }
+
+    /// Where the mode leaves it open, a server that lets nobody in one way is asked the other way: `hostssl` and `hostnossl`
+    /// lines of pg_hba.conf.
+    async fn open_encrypted_or_not(options: &ConnectOptions) -> Result<Self> {
+        let other = match options.ssl_mode {
+            SslMode::Allow => SslMode::Require,
+            SslMode::Prefer => SslMode::Disable,
+            _ => return Self::open_unbounded(options).await,
+        };
+        match Self::open_unbounded(options).await {
+            Err(error) if sqlstate(&error) == Some(NOT_LET_IN) && matches!(options.host, Host::Tcp(_)) => {
+                let mut options = options.clone();
+                options.ssl_mode = other;
+                // Without proof who it is, as the mode says.
+                options.ssl_root_cert = None;
+                Self::open_unbounded(&options).await.map_err(|_| error)
+            }
+            opened => opened,
+        }
     }
 
     async fn open_unbounded(options: &ConnectOptions) -> Result<Self> {
@@ -147,6 +176,8 @@ impl Connection {
             ("application_name", options.application_name.as_str()),
             ("client_encoding", "UTF8"),
         ];
+        let settings = options.startup_options.as_deref().map(|value| ("options", value));
+        let parameters = parameters.into_iter().chain(settings);
         frontend::startup_message(parameters, &mut startup).context("write startup message")?;
         connection.write_all(&startup).await?;
         auth::log_in(&mut connection, options).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::create_database::{COLUMNS, Made};
+use super::pooler;
 use super::server_error::sqlstate;
 use super::sessions::{self, Role, TOO_MANY, open_within};
 use super::settings::{self, Session};
@@ -46,6 +47,7 @@ pub(super) async fn look(wanted: &ConnectOptions) -> Result<(Connection, Look)> 
         Err(error) => return Err(error),
     }
     let mut admin = open_admin(wanted).await?;
+    pooler::refuse_lent(&mut admin, wanted).await?;
     look.role = sessions::role(&mut admin).await?;
     Ok((admin, look))
 }

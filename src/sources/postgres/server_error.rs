@@ -145,6 +145,10 @@ fn classify(code: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
         "42P04" | "42P06" | "42P07" | "42710" | "42723" => (K::AlreadyExists, None),
         "42P01" | "42704" | "42883" | "3F000" => (K::NotFound, None),
         "0A000" => (K::Unsupported, None),
+        "08P01" if message.contains("startup parameter") => (
+            K::Denied,
+            Some("A connection pooler stands between that takes no settings at login: leave options (PGOPTIONS) out."),
+        ),
         _ => match code.get(..2) {
             Some("08") => (K::Unavailable, None),
             Some("53") => (K::LimitExceeded, None),

@@ -13,7 +13,7 @@ use super::url::ConnectOptions;
 use crate::error::{Context as _, Result};
 
 /// How long a session that is needed is asked for.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// SQLSTATE of a role, a database or a server that has as many sessions as it may.
 pub(super) const TOO_MANY: &str = "53300";

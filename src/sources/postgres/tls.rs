@@ -3,29 +3,96 @@
 //! Roots are `sslrootcert`, else the system's, else Mozilla's list (an empty container has no system roots). A
 //! self-signed server certificate may itself stand in `sslrootcert`, as with libpq.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-use super::url::{ConnectOptions, SslMode};
-use crate::error::{Error, ErrorKind, Result};
+use super::client_certificate::ClientCertificate;
+use super::url::{ConnectOptions, SslMode, one_of};
+use crate::error::{Context as _, Error, ErrorKind, Result};
 
-/// Makes the TLS configuration of a connection.
-pub(super) fn client_config(options: &ConnectOptions) -> Result<Arc<ClientConfig>> {
+/// Name of the protocol within TLS (ALPN), by which direct TLS is told from other protocols.
+pub(super) const ALPN: &[u8] = b"postgresql";
+
+/// When a client certificate is sent: `sslcertmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateMode {
+    /// Never.
+    Disable,
+    /// If the server asks for one and there is one.
+    Allow,
+    /// And the server has to ask.
+    Require,
+}
+
+/// A version of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// TLS 1.0, which is not spoken.
+    V1_0,
+    /// TLS 1.1, which is not spoken.
+    V1_1,
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+impl Version {
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self> {
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "tlsv1" => Self::V1_0,
+            "tlsv1.1" => Self::V1_1,
+            "tlsv1.2" => Self::V1_2,
+            "tlsv1.3" => Self::V1_3,
+            _ => return Err(one_of(name, text, "TLSv1.2 or TLSv1.3")),
+        })
+    }
+}
+
+/// What a connection string says of TLS beside the mode and the trusted authorities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// PEM file of the client's certificate and what leads to its authority.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub key: Option<PathBuf>,
+    /// Whether a password was given for the key.
+    pub has_key_password: bool,
+    /// When it is sent.
+    pub certificate_mode: CertificateMode,
+    /// PEM file of revoked certificates.
+    pub crl: Option<PathBuf>,
+    /// Directory of such files.
+    pub crl_directory: Option<PathBuf>,
+    /// Whether TLS begins at once, without asking the server for it.
+    pub is_direct: bool,
+    /// Whether the handshake names the server (SNI).
+    pub names_server: bool,
+    /// Oldest version.
+    pub least: Version,
+    /// Newest version.
+    pub most: Version,
+}
+
+/// Makes the TLS configuration of a connection, and what becomes of the client's certificate.
+pub(super) fn client_config(options: &ConnectOptions) -> Result<(Arc<ClientConfig>, Arc<ClientCertificate>)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let root_file = options.ssl_root_cert.as_deref();
     let verify = match options.ssl_mode {
         SslMode::VerifyFull | SslMode::VerifyCa => true,
         SslMode::Require => root_file.is_some(),
-        SslMode::Prefer | SslMode::Disable => false,
+        SslMode::Allow | SslMode::Prefer | SslMode::Disable => false,
     };
     let mut verifier = Verifier {
         chain: None,
@@ -45,17 +112,61 @@ pub(super) fn client_config(options: &ConnectOptions) -> Result<Arc<ClientConfig
             }
         }
         verifier.pinned = pinned.unwrap_or_default();
-        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+        let mut chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let revoked = read_revoked(&options.tls)?;
+        if !revoked.is_empty() {
+            // As OpenSSL: every certificate of the chain needs a list, and a list that has expired is none.
+            chain = chain.with_crls(revoked).enforce_revocation_expiration();
+        }
+        let chain = chain.build();
         verifier.chain =
             Some(chain.map_err(|e| Error::invalid("unable to use the trusted certificates").with_cause(e))?);
     }
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let certificate = Arc::new(ClientCertificate::read(&options.tls, &provider)?);
+    let versions: &[&SupportedProtocolVersion] = match (options.tls.least, options.tls.most) {
+        (_, Version::V1_2) => &[&rustls::version::TLS12],
+        (Version::V1_3, _) => &[&rustls::version::TLS13],
+        _ => &[&rustls::version::TLS12, &rustls::version::TLS13],
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
         .map_err(|e| Error::unsupported("unable to set up TLS").with_cause(e))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_client_cert_resolver(Arc::<ClientCertificate>::clone(&certificate));
+    config.enable_sni = options.tls.names_server;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok((Arc::new(config), certificate))
+}
+
+/// Reads lists of revoked certificates: a file, or all files of a directory.
+fn read_revoked(options: &TlsOptions) -> Result<Vec<CertificateRevocationListDer<'static>>> {
+    let mut files: Vec<PathBuf> = options.crl.iter().cloned().collect();
+    if let Some(directory) = &options.crl_directory {
+        let act = || format!("read sslcrldir \"{}\"", directory.display());
+        for entry in std::fs::read_dir(directory).with_context(act)? {
+            let path = entry.with_context(act)?.path();
+            if path.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    let mut lists = Vec::new();
+    for file in &files {
+        let act = || format!("unable to read revoked certificates \"{}\"", file.display());
+        let found: Vec<_> = CertificateRevocationListDer::pem_file_iter(file)
+            .and_then(Iterator::collect)
+            .map_err(|e| {
+                Error::invalid(act())
+                    .with_cause(e)
+                    .with_hint("Name a PEM file with sslcrl (PGSSLCRL), or a directory of them with sslcrldir.")
+            })?;
+        if found.is_empty() {
+            return Err(Error::invalid(act()).with_hint("The file holds no list of revoked certificates."));
+        }
+        lists.extend(found);
+    }
+    Ok(lists)
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -74,18 +185,31 @@ fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 /// Turns a failed handshake into an error with a hint.
-pub(super) fn handshake_error(error: std::io::Error) -> Error {
+pub(super) fn handshake_error(error: std::io::Error, options: &ConnectOptions) -> Error {
     let certificate = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let is_proof = matches!(certificate, Some(rustls::Error::InvalidCertificate(_)));
+    let is_revocation = matches!(
+        certificate,
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::Revoked
+                | CertificateError::UnknownRevocationStatus
+                | CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. }
+        ))
+    );
     let kind = if is_proof {
         ErrorKind::Denied
     } else {
         ErrorKind::Unavailable
     };
-    let hint = if is_proof {
+    let hint = if is_revocation {
+        "Lists of revoked certificates are those of sslcrl, sslcrldir or ~/.postgresql/root.crl: each authority needs one that has not expired."
+    } else if is_proof {
         "Name the authority with sslrootcert=FILE, check the host name, or accept any server with sslmode=require."
+    } else if options.tls.is_direct {
+        "Servers take direct TLS from 17 on; write sslnegotiation=postgres."
     } else {
-        "Check that the server speaks TLS 1.2 or newer."
+        "Check that the server speaks TLS 1.2 or newer, and takes the client's certificate (sslcert)."
     };
     Error::new(kind, "TLS handshake failed")
         .with_cause(error)

@@ -9,22 +9,17 @@ use super::tls;
 use super::url::{ConnectOptions, Host, SslMode};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 pub(super) use crate::sources::transport::Transport;
-use crate::sources::transport::{dial, dial_unix};
+use crate::sources::transport::{dial_unix, dial_with};
 
 /// What errors call the server.
 const SERVER: &str = "PostgreSQL";
 
-/// Dials and, as the mode asks, starts TLS.
+/// Dials and, as the mode asks, starts TLS. As libpq, a Unix socket goes without TLS whatever the mode.
 pub(super) async fn open(options: &ConnectOptions) -> Result<Transport> {
     match &options.host {
         Host::Unix(directory) => {
             let path = directory.join(format!(".s.PGSQL.{}", options.port));
-            let stream = dial_unix(&path, SERVER).await?;
-            if !matches!(options.ssl_mode, SslMode::Disable | SslMode::Prefer) {
-                return Err(Error::unsupported("TLS over a Unix socket is not possible")
-                    .with_hint("Remove sslmode from the URL."));
-            }
-            Ok(Transport::Unix(stream))
+            Ok(Transport::Unix(dial_unix(&path, SERVER).await?))
         }
         Host::Tcp(host) => open_tcp(options, host).await,
     }
@@ -32,11 +27,14 @@ pub(super) async fn open(options: &ConnectOptions) -> Result<Transport> {
 
 async fn open_tcp(options: &ConnectOptions, host: &str) -> Result<Transport> {
     let place = format!("{host}:{}", options.port);
-    let mut stream = dial(host, options.port, SERVER).await?;
-    if options.ssl_mode == SslMode::Disable {
+    let address = options.host_address.map(|address| address.to_string());
+    let dialled = address.as_deref().unwrap_or(host);
+    let mut stream = dial_with(dialled, options.port, SERVER, &options.keepalive).await?;
+    if matches!(options.ssl_mode, SslMode::Disable | SslMode::Allow) {
         return Ok(Transport::Tcp(stream));
     }
-    if !offers_tls(&mut stream).await? {
+    // Direct TLS begins at once, and its protocol is named within.
+    if !options.tls.is_direct && !offers_tls(&mut stream).await? {
         if options.ssl_mode == SslMode::Prefer {
             return Ok(Transport::Tcp(stream));
         }
@@ -46,13 +44,20 @@ async fn open_tcp(options: &ConnectOptions, host: &str) -> Result<Transport> {
             ),
         );
     }
-    let config = tls::client_config(options)?;
+    let (config, certificate) = tls::client_config(options)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|e| Error::invalid(format!("host \"{host}\" cannot be a TLS server name")).with_cause(e))?;
     let stream = TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(tls::handshake_error)?;
+        .map_err(|error| tls::handshake_error(error, options))?;
+    if options.tls.is_direct && stream.get_ref().1.alpn_protocol() != Some(tls::ALPN) {
+        return Err(
+            Error::unsupported(format!("server \"{place}\" does not take direct TLS"))
+                .with_hint("Servers do from 17 on; write sslnegotiation=postgres."),
+        );
+    }
+    certificate.check_asked(options)?;
     Ok(Transport::Tls(Box::new(stream)))
 }
 

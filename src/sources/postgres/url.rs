@@ -1,21 +1,26 @@
-//! Where a database is and how to log in: URL, `PG*` environment, password file, `~/.pgpass`.
+//! Where a database is and how to log in: connection string, service file, `PG*` environment, password files.
 //!
-//! Order of precedence as in libpq: the URL, then the environment, then defaults; for the password the URL, then
-//! `password_file`, then `PGPASSWORD`, then the password file. A password is wrapped in [`Secret`], which has no
-//! readable `Debug` and no `Display`, so it cannot enter a message.
+//! Order of precedence as in libpq: the connection string, then the service, then the environment, then defaults; for the
+//! password the connection string, then `password_file`, the service, `PGPASSWORD`, and the password file. A password is wrapped
+//! in [`Secret`], which has no readable `Debug` and no `Display`, so it cannot enter a message.
 //!
-//! `sslmode` defaults to `prefer` for Unix sockets and loopback addresses and to `verify-full` for every other host:
-//! a backup carries the whole database, so an unverified peer must be asked for by name.
+//! `sslmode` defaults to `prefer` for loopback addresses and to `verify-full` for every other host: a backup carries the whole
+//! database, so an unverified peer must be asked for by name. Unix sockets never use TLS.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
+use super::auth::{ChannelBindingMode, RequireAuth};
+use super::conninfo::{PARAMETERS, Params};
+use super::hosts::{Chosen, Server, Wanted};
+use super::password_file::{self, Pgpass};
 use super::settings;
-use crate::error::{Context, Error, Result};
+use super::tls::{CertificateMode, TlsOptions, Version};
+use super::{hosts, service_file};
+use crate::error::{Error, Result};
+use crate::sources::transport::Keepalive;
 
 /// A password: never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub enum Host {
 pub enum SslMode {
     /// No TLS.
     Disable,
+    /// TLS if the server refuses to go on without, and no proof of who it is.
+    Allow,
     /// TLS if the server offers it, without proof of who it is.
     Prefer,
     /// TLS without proof of who it is (with `sslrootcert`: as `verify-ca`).
@@ -66,26 +73,48 @@ pub enum SslMode {
 /// Everything that is needed to connect.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// Server.
+    /// Server; the first one, if there are [`others`](Self::others).
     pub host: Host,
+    /// Address that is dialled in place of the host's name.
+    pub host_address: Option<IpAddr>,
     /// Port.
     pub port: u16,
-    /// Role.
-    pub user: String,
-    /// Database.
-    pub database: String,
     /// Password, if one was found.
     pub password: Option<Secret>,
     /// TLS mode.
     pub ssl_mode: SslMode,
+    /// Servers that are tried after the first.
+    pub others: Vec<Server>,
+    /// Whether servers are tried in random order.
+    pub is_balanced: bool,
+    /// What the session of a server must be able to do for the server to be taken.
+    pub wanted: Wanted,
+    /// The server that was taken: all sessions of one piece of work go to it.
+    pub chosen: Chosen,
+    /// Role.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// Whether anything named the database; otherwise it is called as the role.
+    pub names_database: bool,
     /// PEM file of trusted authorities; the system's when `None`.
     pub ssl_root_cert: Option<PathBuf>,
+    /// Everything else about TLS.
+    pub tls: TlsOptions,
+    /// Whether the login is bound to the TLS session.
+    pub channel_binding: ChannelBindingMode,
+    /// Ways of login that the server may ask for.
+    pub require_auth: RequireAuth,
+    /// Settings that the server is given at login, as its command line has them: `-c name=value`.
+    pub startup_options: Option<String>,
     /// Shown in `pg_stat_activity`.
     pub application_name: String,
-    /// Bound on dialling, TLS and login together.
+    /// Bound on dialling, TLS and login together, for each server.
     pub connect_timeout: Duration,
     /// Bound on the server's silence while it owes us an answer.
     pub read_timeout: Duration,
+    /// How a peer that vanished is noticed.
+    pub keepalive: Keepalive,
     /// Allows the server to ask for the password in clear text over an unencrypted connection.
     pub allow_cleartext_password: bool,
     /// Schemas in which a session that restores looks for names without one; none, unless a restore says so.
@@ -94,38 +123,61 @@ pub struct ConnectOptions {
     pub context: settings::Context,
 }
 
-type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Where variables are looked up.
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl ConnectOptions {
-    /// Reads a URL, filling what it leaves open from the process environment and the password file.
+    /// Reads a connection string, filling what it leaves open from the process environment and files of this host.
     pub fn from_url(text: &str) -> Result<Self> {
         Self::from_url_with(text, None, &|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
     }
 
     /// As [`Self::from_url`], with a file whose first line is the password, and an environment given by the caller.
     pub fn from_url_with(text: &str, password_file: Option<&Path>, env: Env<'_>) -> Result<Self> {
-        let url = parse(text)?;
-        let mut raw = Raw::from_url(&url)?;
-        raw.fill_from(env);
-        raw.finish(password_file, env)
+        Self::from_params(Params::parse(text)?, password_file, env)
     }
 
-    /// Checks the parameters of a URL: one that is not known may hold a secret under a name that is misspelt, so it must not
-    /// come as far as a plan, which is stored and printed.
-    pub fn check_parameters(url: &url::Url) -> Result<()> {
-        Raw::from_url(url).map(drop)
+    /// As [`Self::from_url_with`], for parameters that are read already.
+    pub fn from_params(mut params: Params, password_file: Option<&Path>, env: Env<'_>) -> Result<Self> {
+        let password_file = password_file.map(Path::to_owned);
+        let password_file = password_file.or_else(|| params.get("password_file").map(PathBuf::from));
+        // A file of this host that is named with the place comes before what a service says.
+        if !params.has("password")
+            && let Some(file) = password_file
+        {
+            let password = password_file::first_line(&file)?;
+            params.set("password", password.0)?;
+        }
+        let service = params.get("service").map(str::to_owned).or_else(|| env("PGSERVICE"));
+        if let Some(service) = service {
+            let file = params.get("servicefile").map(str::to_owned);
+            let file = file.or_else(|| env("PGSERVICEFILE"));
+            params.fill(&service_file::look_up(&service, file.as_deref(), env)?);
+        }
+        finish(params, false, env)
     }
 
     /// As [`Self::from_url_with`], for a URL that nobody on this host wrote. It gets no secret that was not meant for it:
-    /// `PGPASSWORD` belongs to the server of `PGHOST` and `PGPORT`, and a line of the password file has to name host and
-    /// port itself. A password in the URL was put there by the caller.
+    /// `PGPASSWORD` belongs to the servers of `PGHOST` and `PGPORT`, and so do client certificates and `PGOPTIONS`; a line of the
+    /// password file has to name host and port itself. It names no file of this host and no service. A password in the URL was
+    /// put there by the caller.
     pub fn from_foreign_url(text: &str, env: Env<'_>) -> Result<Self> {
-        let mut raw = Raw::from_url(&parse(text)?)?;
-        raw.foreign = true;
-        raw.password_file = None;
-        raw.allow_cleartext = false;
-        raw.fill_from(env);
-        raw.finish(None, env)
+        Self::from_foreign_params(Params::parse(text)?, env)
+    }
+
+    /// As [`Self::from_foreign_url`], for parameters that are read already.
+    pub fn from_foreign_params(mut params: Params, env: Env<'_>) -> Result<Self> {
+        params.keep_foreign();
+        // What this host demands of a login is not loosened by a stranger.
+        for (name, variable) in [
+            ("require_auth", "PGREQUIREAUTH"),
+            ("channel_binding", "PGCHANNELBINDING"),
+        ] {
+            if let Some(value) = env(variable) {
+                params.set(name, value)?;
+            }
+        }
+        finish(params, true, env)
     }
 
     /// Returns the same server and role with another database.
@@ -139,228 +191,289 @@ impl ConnectOptions {
 
     /// Returns the location for people: no password.
     pub fn location(&self) -> String {
-        match &self.host {
-            Host::Tcp(host) if host.contains(':') => {
-                format!("postgres://{}@[{host}]:{}/{}", self.user, self.port, self.database)
-            }
-            Host::Tcp(host) => format!("postgres://{}@{host}:{}/{}", self.user, self.port, self.database),
-            Host::Unix(path) => {
-                format!(
-                    "postgres://{}@/{}?host={}&port={}",
-                    self.user,
-                    self.database,
-                    path.display(),
-                    self.port
-                )
-            }
+        let servers = self.servers();
+        if let [
+            Server {
+                host: Host::Unix(path),
+                port,
+                ..
+            },
+        ] = servers.as_slice()
+        {
+            return format!(
+                "postgres://{}@/{}?host={}&port={port}",
+                self.user,
+                self.database,
+                path.display()
+            );
         }
+        let places: Vec<String> = servers.iter().map(Server::place).collect();
+        format!("postgres://{}@{}/{}", self.user, places.join(","), self.database)
     }
 }
 
-fn parse(text: &str) -> Result<url::Url> {
-    let url = url::Url::parse(text).map_err(|e| {
-        // The text may hold a password, so it is not repeated.
-        Error::invalid("unable to read the database URL").with_cause(e).with_hint(
-            "Write postgres://user@host:port/database; percent-encode special characters, or leave the password to PGPASSWORD or ~/.pgpass.",
-        )
-    })?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
+/// Variables that belong to the servers of the environment, and go to no other that a stranger names.
+const OF_ENVIRONMENT: &[&str] = &["hostaddr", "options", "sslcert", "sslkey", "sslcertmode"];
+
+/// Fills what is not given from the environment, and makes options of it.
+fn finish(mut params: Params, foreign: bool, env: Env<'_>) -> Result<ConnectOptions> {
+    for (name, variable) in [("host", "PGHOST"), ("port", "PGPORT")] {
+        if !params.has(name)
+            && let Some(value) = env(variable)
+        {
+            params.set(name, value)?;
+        }
+    }
+    let is_meant = |server: &Server| !foreign || of_environment(server, env);
+    let all_meant = hosts::listed(&params)?.iter().all(is_meant);
+    for known in PARAMETERS {
+        let skip = ["password", "passfile", "service", "servicefile"].contains(&known.name)
+            || (OF_ENVIRONMENT.contains(&known.name) && !all_meant);
+        if !skip
+            && !known.variable.is_empty()
+            && !params.has(known.name)
+            && let Some(value) = env(known.variable)
+        {
+            params.set(known.name, value)?;
+        }
+    }
+    let user = params.take("user").or_else(|| env("USER"));
+    let user = user.unwrap_or_else(|| "postgres".to_owned());
+    let names_database = params.has("dbname");
+    let database = params.take("dbname").unwrap_or_else(|| user.clone());
+    refuse_gss(&params)?;
+
+    let system_roots = params.get("sslrootcert") == Some("system");
+    let ssl_mode = params.get("sslmode").map(parse_ssl_mode).transpose()?;
+    if let Some(mode) = ssl_mode.filter(|mode| system_roots && *mode != SslMode::VerifyFull) {
         return Err(
-            Error::invalid(format!("\"{}\" is not a PostgreSQL URL scheme", url.scheme()))
-                .with_hint("Write postgres://user@host:port/database."),
+            Error::invalid(format!("sslrootcert=system does not go with sslmode={}", mode.word())).with_hint(
+                "Everybody gets a certificate of the system's authorities for some name: write sslmode=verify-full.",
+            ),
         );
     }
-    Ok(url)
-}
-
-/// Settings as text, before defaults.
-#[derive(Default)]
-struct Raw {
-    host: Option<String>,
-    port: Option<String>,
-    user: Option<String>,
-    database: Option<String>,
-    password: Option<Secret>,
-    password_file: Option<PathBuf>,
-    ssl_mode: Option<String>,
-    ssl_root_cert: Option<String>,
-    application_name: Option<String>,
-    connect_timeout: Option<String>,
-    read_timeout: Option<String>,
-    allow_cleartext: bool,
-    /// Nobody on this host wrote the URL.
-    foreign: bool,
-}
-
-fn decode(text: &str, what: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| Error::invalid(format!("{what} in the database URL is not UTF-8")))
-}
-
-impl Raw {
-    fn from_url(url: &url::Url) -> Result<Self> {
-        let mut raw = Self::default();
-        if let Some(host) = url.host_str().filter(|h| !h.is_empty()) {
-            raw.host = Some(decode(host.trim_start_matches('[').trim_end_matches(']'), "the host")?);
+    let given = params.take("password").map(Secret::new);
+    let mut servers = hosts::listed(&params)?;
+    let mut pgpass: Option<Pgpass> = None;
+    for server in &mut servers {
+        server.ssl_mode = match ssl_mode {
+            Some(mode) => mode,
+            None if system_roots => SslMode::VerifyFull,
+            None => default_ssl_mode(server),
+        };
+        let meant = is_meant(server);
+        server.password.clone_from(&given);
+        if server.password.is_none() && meant {
+            server.password = env("PGPASSWORD").map(Secret::new);
         }
-        raw.port = url.port().map(|p| p.to_string());
-        if !url.username().is_empty() {
-            raw.user = Some(decode(url.username(), "the user")?);
-        }
-        if let Some(password) = url.password() {
-            raw.password = Some(Secret::new(decode(password, "the password")?));
-        }
-        let path = url.path().trim_start_matches('/');
-        if !path.is_empty() {
-            raw.database = Some(decode(path, "the database")?);
-        }
-        for (key, value) in url.query_pairs() {
-            raw.set(&key, value.into_owned())?;
-        }
-        Ok(raw)
-    }
-
-    fn set(&mut self, key: &str, value: String) -> Result<()> {
-        match key {
-            "host" => self.host = Some(value),
-            "port" => self.port = Some(value),
-            "user" => self.user = Some(value),
-            "dbname" => self.database = Some(value),
-            "password" => self.password = Some(Secret::new(value)),
-            "password_file" => self.password_file = Some(value.into()),
-            "sslmode" => self.ssl_mode = Some(value),
-            "sslrootcert" => self.ssl_root_cert = Some(value),
-            "application_name" => self.application_name = Some(value),
-            "connect_timeout" => self.connect_timeout = Some(value),
-            "read_timeout" => self.read_timeout = Some(value),
-            "allow_cleartext_password" => self.allow_cleartext = matches!(value.as_str(), "1" | "true" | "yes" | "on"),
-            _ => return Err(unknown_parameter(key)),
-        }
-        Ok(())
-    }
-
-    fn fill_from(&mut self, env: Env<'_>) {
-        let fill = |slot: &mut Option<String>, name: &str| {
-            if slot.is_none() {
-                *slot = env(name);
+        if server.password.is_none() {
+            if pgpass.is_none() {
+                pgpass = Some(Pgpass::read(params.get("passfile"), env)?);
             }
-        };
-        fill(&mut self.host, "PGHOST");
-        fill(&mut self.port, "PGPORT");
-        fill(&mut self.user, "PGUSER");
-        fill(&mut self.database, "PGDATABASE");
-        fill(&mut self.ssl_mode, "PGSSLMODE");
-        fill(&mut self.ssl_root_cert, "PGSSLROOTCERT");
-        fill(&mut self.connect_timeout, "PGCONNECT_TIMEOUT");
+            let called = password_file::called(&server.host);
+            let found = |file: &Pgpass| file.find(&called, server.port, (&user, &database), !meant);
+            server.password = pgpass.as_ref().and_then(found);
+        }
     }
+    let mut servers = servers.into_iter();
+    let first = servers
+        .next()
+        .ok_or_else(|| Error::invalid("the connection string names no host"))?;
+    let tls = tls_options(&params, env, all_meant)?;
+    let is_weak = matches!(first.ssl_mode, SslMode::Disable | SslMode::Allow | SslMode::Prefer);
+    if tls.is_direct && is_weak && matches!(first.host, Host::Tcp(_)) {
+        return Err(Error::invalid(format!(
+            "sslnegotiation=direct does not go with sslmode={}",
+            first.ssl_mode.word()
+        ))
+        .with_hint("Write sslmode=require, verify-ca or verify-full."));
+    }
+    let home_root = || home_file(env, "root.crt").filter(|_| !system_roots);
+    let root = params.get("sslrootcert").filter(|_| !system_roots).map(PathBuf::from);
+    let application_name = params.take("application_name");
+    let application_name = application_name.or_else(|| params.take("fallback_application_name"));
+    Ok(ConnectOptions {
+        host: first.host,
+        host_address: first.address,
+        port: first.port,
+        password: first.password,
+        ssl_mode: first.ssl_mode,
+        others: servers.collect(),
+        is_balanced: match params.get("load_balance_hosts") {
+            None | Some("disable") => false,
+            Some("random") => true,
+            Some(other) => return Err(one_of("load_balance_hosts", other, "disable or random")),
+        },
+        wanted: params
+            .get("target_session_attrs")
+            .map_or(Ok(Wanted::Any), Wanted::parse)?,
+        chosen: Chosen::default(),
+        user,
+        database,
+        names_database,
+        ssl_root_cert: root.or_else(home_root),
+        tls,
+        channel_binding: match params.get("channel_binding") {
+            None | Some("prefer") => ChannelBindingMode::Prefer,
+            Some("disable") => ChannelBindingMode::Disable,
+            Some("require") => ChannelBindingMode::Require,
+            Some(other) => return Err(one_of("channel_binding", other, "disable, prefer or require")),
+        },
+        require_auth: params
+            .get("require_auth")
+            .map_or_else(|| Ok(RequireAuth::default()), RequireAuth::parse)?,
+        startup_options: params.take("options"),
+        application_name: application_name.unwrap_or_else(|| "wirevault".to_owned()),
+        connect_timeout: seconds(&params, "connect_timeout", 30)?,
+        read_timeout: seconds(&params, "read_timeout", 3600)?,
+        keepalive: keepalive(&params)?,
+        allow_cleartext_password: is_true(params.get("allow_cleartext_password")),
+        search_path: Vec::new(),
+        context: settings::Context::none(),
+    })
+}
 
-    fn finish(self, password_file: Option<&Path>, env: Env<'_>) -> Result<ConnectOptions> {
-        let host = match self.host {
-            Some(h) if h.starts_with('/') => Host::Unix(h.into()),
-            Some(h) => Host::Tcp(h),
-            None => Host::Tcp("localhost".to_owned()),
-        };
-        let port = match self.port {
-            None => 5432,
-            Some(text) => text
-                .parse()
-                .map_err(|e| Error::invalid(format!("\"{text}\" is not a port")).with_cause(e))?,
-        };
-        let user = self
-            .user
-            .or_else(|| env("USER"))
-            .unwrap_or_else(|| "postgres".to_owned());
-        let database = self.database.unwrap_or_else(|| user.clone());
-        if [&user, &database].iter().any(|s| s.contains('\0')) {
-            return Err(Error::invalid(
-                "a NUL character is not allowed in a user or database name",
-            ));
-        }
-        let ssl_mode = match self.ssl_mode.as_deref() {
-            None => default_ssl_mode(&host),
-            Some(text) => parse_ssl_mode(text)?,
-        };
-        let mut password = self.password;
-        if password.is_none()
-            && let Some(file) = password_file.map(Path::to_owned).or(self.password_file)
-        {
-            password = Some(read_password_file(&file)?);
-        }
-        let meant = !self.foreign || is_of_environment(&host, port, env);
-        if password.is_none() && meant {
-            password = env("PGPASSWORD").map(Secret::new);
-        }
-        if password.is_none() {
-            password = from_pgpass(&host, port, &user, &database, (env, !meant))?;
-        }
-        Ok(ConnectOptions {
-            host,
-            port,
-            user,
-            database,
-            password,
-            ssl_mode,
-            ssl_root_cert: self.ssl_root_cert.filter(|p| p != "system").map(PathBuf::from),
-            application_name: self.application_name.unwrap_or_else(|| "wirevault".to_owned()),
-            connect_timeout: seconds(self.connect_timeout, "connect_timeout", 30)?,
-            read_timeout: seconds(self.read_timeout, "read_timeout", 3600)?,
-            allow_cleartext_password: self.allow_cleartext,
-            search_path: Vec::new(),
-            context: settings::Context::none(),
-        })
-    }
+fn is_true(value: Option<&str>) -> bool {
+    matches!(value, Some("1" | "true" | "yes" | "on"))
 }
 
 /// Returns whether the environment names this server itself.
-fn is_of_environment(host: &Host, port: u16, env: Env<'_>) -> bool {
-    let host = match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
+fn of_environment(server: &Server, env: Env<'_>) -> bool {
+    let mut named = Params::default();
+    for (name, variable) in [("host", "PGHOST"), ("port", "PGPORT")] {
+        let set = named.set(name, env(variable).unwrap_or_default());
+        if set.is_err() {
+            return false;
+        }
+    }
+    let same = |one: &Server| one.host == server.host && one.port == server.port;
+    named.has("host") && hosts::listed(&named).is_ok_and(|all| all.iter().any(same))
+}
+
+fn refuse_gss(params: &Params) -> Result<()> {
+    match params.get("gssencmode") {
+        // Without credentials libpq goes on without GSSAPI, too.
+        None | Some("disable" | "prefer") => {}
+        Some("require") => {
+            return Err(Error::unsupported("encryption by GSSAPI is not supported")
+                .with_hint("Write gssencmode=disable, and encrypt by TLS with sslmode."));
+        }
+        Some(other) => return Err(one_of("gssencmode", other, "disable")),
+    }
+    match params.get("min_protocol_version") {
+        None | Some("3.0") => {}
+        Some(other) => {
+            return Err(
+                Error::unsupported(format!("min_protocol_version {other:?} is not supported"))
+                    .with_hint("Sessions speak protocol 3.0, which every server does; leave it out."),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The error for a value that is none of the words of its parameter.
+pub(super) fn one_of(name: &str, value: &str, words: &str) -> Error {
+    Error::invalid(format!("unknown {name} {value:?}")).with_hint(format!("Use {words}."))
+}
+
+fn seconds(params: &Params, name: &str, default: u64) -> Result<Duration> {
+    Ok(match number(params, name)? {
+        None => Duration::from_secs(default),
+        // As in libpq no bound; a year is as good as none.
+        Some(value) if value <= 0 => Duration::from_secs(31_536_000),
+        Some(value) => Duration::from_secs(value.unsigned_abs()),
+    })
+}
+
+fn number(params: &Params, name: &str) -> Result<Option<i64>> {
+    let Some(text) = params.get(name) else { return Ok(None) };
+    let value = text.trim().parse::<i32>();
+    value
+        .map(|value| Some(value.into()))
+        .map_err(|e| Error::invalid(format!("{name} {text:?} is not a number")).with_cause(e))
+}
+
+fn keepalive(params: &Params) -> Result<Keepalive> {
+    // As in libpq, what is not positive leaves it to the system; to us, that is our own default.
+    let positive = |name: &str| -> Result<Option<u64>> {
+        let value = number(params, name)?;
+        Ok(value.filter(|value| *value > 0).map(i64::unsigned_abs))
     };
-    let named = env("PGPORT").map_or(Some(5432), |text| text.parse().ok());
-    env("PGHOST").is_some_and(|name| name == host) && named == Some(port)
+    let default = Keepalive::default();
+    let count = positive("keepalives_count")?.and_then(|count| u32::try_from(count).ok());
+    Ok(Keepalive {
+        is_on: number(params, "keepalives")? != Some(0),
+        // Bounds of Linux.
+        idle: positive("keepalives_idle")?.map_or(default.idle, |idle| Duration::from_secs(idle.min(32_767))),
+        interval: positive("keepalives_interval")?
+            .map_or(default.interval, |interval| Duration::from_secs(interval.min(32_767))),
+        count: count.unwrap_or(default.count).min(127),
+        user_timeout: positive("tcp_user_timeout")?.map(Duration::from_millis),
+    })
 }
 
-fn unknown_parameter(key: &str) -> Error {
-    const KNOWN: [&str; 12] = [
-        "host",
-        "port",
-        "user",
-        "dbname",
-        "password",
-        "password_file",
-        "sslmode",
-        "sslrootcert",
-        "application_name",
-        "connect_timeout",
-        "read_timeout",
-        "allow_cleartext_password",
-    ];
-    let near = KNOWN
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-    Error::invalid(format!("unknown parameter \"{key}\" in the database URL"))
-        .with_hint(format!("Did you mean \"{}\"?", near.unwrap_or(&"sslmode")))
+/// Returns a file that libpq looks for in the user's home directory, if it is there.
+fn home_file(env: Env<'_>, name: &str) -> Option<PathBuf> {
+    let path = Path::new(&env("HOME")?).join(".postgresql").join(name);
+    path.metadata().is_ok().then_some(path)
 }
 
-fn seconds(text: Option<String>, name: &str, default: u64) -> Result<Duration> {
-    let Some(text) = text else {
-        return Ok(Duration::from_secs(default));
-    };
-    let value: u64 = text
-        .parse()
-        .map_err(|e| Error::invalid(format!("{name} \"{text}\" is not a number of seconds")).with_cause(e))?;
-    // As in libpq, 0 means no bound; a year is as good as none.
-    Ok(Duration::from_secs(if value == 0 { 31_536_000 } else { value }))
+fn tls_options(params: &Params, env: Env<'_>, meant: bool) -> Result<TlsOptions> {
+    let path = |name: &str| params.get(name).map(PathBuf::from);
+    let own = |name: &str| home_file(env, name).filter(|_| meant);
+    let version = |name: &str| params.get(name).map(|text| Version::parse(name, text)).transpose();
+    let (least, most) = (
+        version("ssl_min_protocol_version")?,
+        version("ssl_max_protocol_version")?,
+    );
+    if most.is_some_and(|most| most < Version::V1_2) {
+        return Err(
+            Error::unsupported("ssl_max_protocol_version is older than TLS 1.2, which is not supported")
+                .with_hint("Leave it out, or write TLSv1.2."),
+        );
+    }
+    if let (Some(least), Some(most)) = (least, most)
+        && least > most
+    {
+        return Err(Error::invalid(
+            "ssl_min_protocol_version is above ssl_max_protocol_version",
+        ));
+    }
+    let given_crl = path("sslcrl").is_some() || path("sslcrldir").is_some();
+    Ok(TlsOptions {
+        certificate: path("sslcert").or_else(|| own("postgresql.crt")),
+        key: path("sslkey").or_else(|| own("postgresql.key")),
+        has_key_password: params.has("sslpassword"),
+        certificate_mode: match params.get("sslcertmode") {
+            None | Some("allow") => CertificateMode::Allow,
+            Some("disable") => CertificateMode::Disable,
+            Some("require") => CertificateMode::Require,
+            Some(other) => return Err(one_of("sslcertmode", other, "disable, allow or require")),
+        },
+        crl: path("sslcrl").or_else(|| home_file(env, "root.crl").filter(|_| !given_crl)),
+        crl_directory: path("sslcrldir"),
+        is_direct: match params.get("sslnegotiation") {
+            None | Some("postgres") => false,
+            Some("direct") => true,
+            Some(other) => return Err(one_of("sslnegotiation", other, "postgres or direct")),
+        },
+        names_server: match params.get("sslsni") {
+            None | Some("1") => true,
+            Some("0") => false,
+            Some(other) => return Err(one_of("sslsni", other, "1 or 0")),
+        },
+        least: least.unwrap_or(Version::V1_2).max(Version::V1_2),
+        most: most.unwrap_or(Version::V1_3),
+    })
 }
 
-fn default_ssl_mode(host: &Host) -> SslMode {
-    match host {
-        Host::Unix(_) => SslMode::Disable,
-        Host::Tcp(name) if is_loopback(name) => SslMode::Prefer,
-        Host::Tcp(_) => SslMode::VerifyFull,
+fn default_ssl_mode(server: &Server) -> SslMode {
+    match (&server.host, server.address) {
+        (Host::Unix(_), _) => SslMode::Disable,
+        (Host::Tcp(_), Some(address)) if address.is_loopback() => SslMode::Prefer,
+        (Host::Tcp(name), None) if is_loopback(name) => SslMode::Prefer,
+        (Host::Tcp(_), _) => SslMode::VerifyFull,
     }
 }
 
@@ -371,93 +484,30 @@ fn is_loopback(name: &str) -> bool {
 fn parse_ssl_mode(text: &str) -> Result<SslMode> {
     Ok(match text {
         "disable" => SslMode::Disable,
-        "allow" | "prefer" => SslMode::Prefer,
+        "allow" => SslMode::Allow,
+        "prefer" => SslMode::Prefer,
         "require" => SslMode::Require,
         "verify-ca" => SslMode::VerifyCa,
         "verify-full" => SslMode::VerifyFull,
         other => {
-            return Err(Error::invalid(format!("unknown sslmode \"{other}\""))
-                .with_hint("Use disable, prefer, require, verify-ca or verify-full."));
+            let words = "disable, allow, prefer, require, verify-ca or verify-full";
+            return Err(one_of("sslmode", other, words));
         }
     })
 }
 
-fn read_password_file(path: &Path) -> Result<Secret> {
-    let text = crate::config::read_small(path).with_context(|| format!("read password file \"{}\"", path.display()))?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default()))
-}
-
-/// Looks into the password file; `exact` leaves lines aside that do not name host and port.
-fn from_pgpass(
-    host: &Host,
-    port: u16,
-    user: &str,
-    database: &str,
-    (env, exact): (Env<'_>, bool),
-) -> Result<Option<Secret>> {
-    let named = env("PGPASSFILE").map(PathBuf::from);
-    let Some(path) = named.or_else(|| env("HOME").map(|home| Path::new(&home).join(".pgpass"))) else {
-        return Ok(None);
-    };
-    let Ok(metadata) = std::fs::metadata(&path) else {
-        return Ok(None);
-    };
-    if !metadata.is_file() {
-        return Ok(None);
-    }
-    let mode = std::os::unix::fs::MetadataExt::mode(&metadata);
-    if mode & 0o077 != 0 {
-        // As libpq: a password that is needed then is missed at login.
-        let path = path.display();
-        tracing::warn!("password file \"{path}\" is not read, for others can read it: run chmod 0600 \"{path}\"");
-        return Ok(None);
-    }
-    let text =
-        crate::config::read_small(&path).with_context(|| format!("read password file \"{}\"", path.display()))?;
-    let host = match host {
-        Host::Tcp(name) => name.clone(),
-        // libpq matches the default socket directory as "localhost".
-        Host::Unix(path) if matches!(path.to_str(), Some("/tmp" | "/var/run/postgresql")) => "localhost".to_owned(),
-        Host::Unix(path) => path.display().to_string(),
-    };
-    Ok(lookup_pgpass(&text, &[&host, &port.to_string(), database, user], exact).map(Secret::new))
-}
-
-/// Finds the password of the first matching line `host:port:database:user:password`; `\` escapes `:` and `\`.
-fn lookup_pgpass(text: &str, wanted: &[&str; 4], exact: bool) -> Option<String> {
-    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let fields = split_pgpass(line);
-        let (password, keys) = fields.split_last()?;
-        let named = keys.iter().take(2).all(|field| field != "*");
-        let matches = keys.len() == 4
-            && (named || !exact)
-            && keys
-                .iter()
-                .zip(wanted)
-                .all(|(field, want)| field == "*" || field == want);
-        matches.then(|| password.clone())
-    })
-}
-
-fn split_pgpass(line: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        let literal = match c {
-            '\\' => chars.next(),
-            ':' if fields.len() < 5 => None,
-            other => Some(other),
-        };
-        match literal {
-            Some(c) => {
-                if let Some(last) = fields.last_mut() {
-                    last.push(c);
-                }
-            }
-            None => fields.push(String::new()),
+impl SslMode {
+    /// Returns its word in a connection string.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
         }
     }
-    fields
 }
 
 #[cfg(test)]
@@ -550,17 +600,5 @@ mod tests {
     fn an_unknown_parameter_is_named_with_the_nearest_right_one() {
         let error = read("postgres://h/x?sslmod=require", &[]).unwrap_err();
         assert!(error.hint().unwrap().contains("sslmode"), "{error:?}");
-    }
-
-    #[test]
-    fn pgpass_lines_match_in_order_with_wildcards_and_escapes() {
-        let text = "# comment\nother:5432:*:*:no\n*:5432:my\\:db:u:p\\\\w:rest\n*:*:*:*:last\n";
-        assert_eq!(
-            lookup_pgpass(text, &["h", "5432", "my:db", "u"], false).unwrap(),
-            "p\\w:rest"
-        );
-        assert_eq!(lookup_pgpass(text, &["h", "1", "x", "u"], false).unwrap(), "last");
-        assert_eq!(lookup_pgpass("bad line", &["h", "1", "x", "u"], false), None);
-        assert_eq!(lookup_pgpass(text, &["h", "5432", "my:db", "u"], true), None);
     }
 }
