@@ -5,10 +5,11 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wirevault::sources::redis::{RedisAddress, RedisOptions, RedisSource, stored};
 use wirevault::sources::{BackupContext, Source};
-use wirevault::storage::limit::{LimitOptions, LimitStore};
+use wirevault::storage::fault::{Effect, Fault, FaultStore, Operation};
 
 use crate::support::archives::Vault;
 use crate::support::program::{Program, noise};
@@ -222,7 +223,8 @@ fn servers_that_misbehave_are_errors_and_leave_no_snapshot() {
     }
 }
 
-/// A store that takes 12 MiB/s: what the archive cannot take goes through the spool file, and the server keeps nothing.
+/// A store that takes nothing until the server has sent everything: what the archive cannot take goes through the spool file,
+/// and the server keeps nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_store_does_not_hold_the_server() {
     let server = RedisServer::start(Kind::Redis7, &[]);
@@ -232,11 +234,13 @@ async fn a_slow_store_does_not_hold_the_server() {
     }
     for (spool_limit, fits) in [(1 << 30, true), (1 << 20, false)] {
         let mut vault = Vault::new();
-        let limit = LimitOptions {
-            upload_bytes_per_second: Some(12 << 20),
-            download_bytes_per_second: None,
-        };
-        let store = Arc::new(LimitStore::new(vault.store.clone(), limit));
+        let (store, gate) = (FaultStore::new(vault.store.clone()), Arc::new(Semaphore::new(0)));
+        store.inject(Fault {
+            count: usize::MAX,
+            ..Fault::once(Operation::PutPart, "", Effect::Hang(gate.clone()))
+        });
+        let store = Arc::new(store);
+        client.say("CONFIG RESETSTAT");
         let spool = tempfile::tempdir().unwrap();
         let address = RedisAddress::from_url(&server.url(), None, None, &|_| None).unwrap();
         let source = RedisSource::new(RedisOptions {
@@ -259,6 +263,12 @@ async fn a_slow_store_does_not_hold_the_server() {
             let info = client.text(&[b"INFO", b"memory"]);
             let line = info.lines().find_map(|line| line.strip_prefix("mem_clients_slaves:"));
             peak = peak.max(line.unwrap().trim().parse::<u64>().unwrap());
+            // The child that sends the RDB has come to its end, one way or the other.
+            let info = client.text(&[b"INFO", b"persistence"]);
+            let forked = client.text(&[b"INFO", b"stats"]).contains("total_forks:1");
+            if forked && info.contains("rdb_bgsave_in_progress:0") {
+                gate.close();
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(peak, 0);
