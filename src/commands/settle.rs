@@ -138,7 +138,7 @@ fn told(name: &str, root: &Path, undone: bool, settled: &Settled) -> Done {
 async fn undo_database(session: &Session, name: &str, server: &PostgresSource) -> Result<Done> {
     let wanted = open::postgres(server)?;
     let timeout = RestoreOptions::default().swap_timeout;
-    let undone = session.or_cancelled(postgres::undo(&wanted, timeout)).await?;
+    let undone = session.or_cancelled(Box::pin(postgres::undo(&wanted, timeout))).await?;
     let mut text = format!("{} is database {} again\n", undone.was_kept_as, undone.database);
     if let Some(restored) = &undone.restored_kept_as {
         text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));

@@ -57,6 +57,7 @@ impl Authority {
         authority.issue("client", "app", "extendedKeyUsage=clientAuth");
         std::fs::write(authority.path("ca.conf"), CONFIGURATION).unwrap();
         std::fs::write(authority.path("index.txt"), "").unwrap();
+        std::fs::write(authority.path("crlnumber"), "01\n").unwrap();
         authority.openssl(&["ca", "-config", "ca.conf", "-gencrl", "-out", "none.crl"]);
         authority.openssl(&["ca", "-config", "ca.conf", "-revoke", "server.pem"]);
         authority.openssl(&["ca", "-config", "ca.conf", "-gencrl", "-out", "server.crl"]);
@@ -126,7 +127,7 @@ impl Authority {
 }
 
 const CONFIGURATION: &str = "[ca]\ndefault_ca = own\n[own]\ndatabase = index.txt\nprivate_key = ca.key\ncertificate = ca.pem\ndefault_md = sha256\n\
-    default_crl_days = 2\n";
+    default_crl_days = 2\ncrlnumber = crlnumber\ncrl_extensions = of_list\n[of_list]\nauthorityKeyIdentifier = keyid:always\n";
 
 /// Lines of pg_hba.conf: one database for each way in.
 const WAYS: &str = "local all all trust\nhostssl by_certificate all 127.0.0.1/32 cert\nhostssl encrypted all 127.0.0.1/32 scram-sha-256\n\
@@ -390,7 +391,7 @@ fn keywords_services_and_sockets_are_taken_wherever_a_url_is() {
         assert_eq!(cluster.psql(&into, "SELECT count(*) FROM t"), "100\n");
     }
     // The place of a source that was given as a service is remembered as such.
-    program.expect(0, &["restore", "latest", "--clean", "--yes"]);
+    program.expect(0, &["restore", "latest", "--clean"]);
     assert!(
         !holds(program.path("repo").as_path(), b"secret"),
         "the repository has the password"
@@ -424,6 +425,7 @@ fn poolers_are_named_by_what_they_lend() {
     let name = cluster.fresh_name();
     cluster.psql("postgres", &format!("CREATE DATABASE {name}"));
     cluster.psql(&name, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    cluster.psql("postgres", &format!("CREATE DATABASE {name}_copy"));
     let stored = Program::on_directory();
     stored.expect(
         0,

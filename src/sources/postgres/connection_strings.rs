@@ -329,6 +329,8 @@ fn what_belongs_to_the_environments_servers_goes_nowhere_else() {
         loose.require_auth,
         super::auth::RequireAuth::parse("scram-sha-256").unwrap()
     );
+    let whole = foreign("postgres:///x?host=db,standby&user=u");
+    assert!(loose.host_address.is_none() && whole.host_address.is_some() && whole.password.is_some());
     // The operator's own string gets everything.
     let own = ConnectOptions::from_url_with("postgres://u@db,standby/x", None, &env).unwrap();
     assert!(own.password.is_some() && own.tls.certificate.is_some() && own.startup_options.is_some());

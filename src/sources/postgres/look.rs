@@ -47,7 +47,7 @@ pub(super) async fn look(wanted: &ConnectOptions) -> Result<(Connection, Look)> 
         Err(error) => return Err(error),
     }
     let mut admin = open_admin(wanted).await?;
-    pooler::refuse_lent(&mut admin, wanted).await?;
+    Box::pin(pooler::refuse_lent(&mut admin, wanted)).await?;
     look.role = sessions::role(&mut admin).await?;
     Ok((admin, look))
 }

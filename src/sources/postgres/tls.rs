@@ -118,9 +118,16 @@ pub(super) fn client_config(options: &ConnectOptions) -> Result<(Arc<ClientConfi
             // As OpenSSL: every certificate of the chain needs a list, and a list that has expired is none.
             chain = chain.with_crls(revoked).enforce_revocation_expiration();
         }
-        let chain = chain.build();
-        verifier.chain =
-            Some(chain.map_err(|e| Error::invalid("unable to use the trusted certificates").with_cause(e))?);
+        let chain = chain.build().map_err(|e| {
+            let crl = matches!(e, rustls::client::VerifierBuilderError::InvalidCrl(_));
+            let error = Error::invalid("unable to use the trusted certificates").with_cause(e);
+            if crl {
+                return error
+                    .with_hint("Lists of revoked certificates have to be of version 2, with a number (RFC 5280).");
+            }
+            error
+        })?;
+        verifier.chain = Some(chain);
     }
     let certificate = Arc::new(ClientCertificate::read(&options.tls, &provider)?);
     let versions: &[&SupportedProtocolVersion] = match (options.tls.least, options.tls.most) {

@@ -226,9 +226,12 @@ fn finish(mut params: Params, foreign: bool, env: Env<'_>) -> Result<ConnectOpti
     }
     let is_meant = |server: &Server| !foreign || of_environment(server, env);
     let all_meant = hosts::listed(&params)?.iter().all(is_meant);
+    // Addresses go with the list of hosts that they were written for.
+    let is_same_list = params.get("host") == env("PGHOST").as_deref();
     for known in PARAMETERS {
         let skip = ["password", "passfile", "service", "servicefile"].contains(&known.name)
-            || (OF_ENVIRONMENT.contains(&known.name) && !all_meant);
+            || (OF_ENVIRONMENT.contains(&known.name) && !all_meant)
+            || (known.name == "hostaddr" && foreign && !is_same_list);
         if !skip
             && !known.variable.is_empty()
             && !params.has(known.name)
