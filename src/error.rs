@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::raw_text::printable;
+
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -63,7 +65,7 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
-            message: message.into(),
+            message: printable(message.into()),
             hint: None,
             cause: None,
         }))
@@ -94,14 +96,14 @@ impl Error {
     /// Says what the reader can do. The innermost hint of a chain wins when it is printed.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(printable(hint.into()));
         self
     }
 
     /// Says what the reader can do, in place of what the causes say: for whoever knows a way around the failure.
     #[must_use]
     pub fn with_hint_instead(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(printable(hint.into()));
         let mut next = self.0.cause.as_mut();
         while let Some(error) = next.and_then(|cause| cause.downcast_mut::<Self>()) {
             error.0.hint = None;

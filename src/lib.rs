@@ -17,6 +17,7 @@ pub mod health;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
+pub mod raw_text;
 pub mod report;
 pub mod repository;
 pub mod retention;

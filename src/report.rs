@@ -5,6 +5,8 @@ pub mod tail;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::raw_text::printable;
+
 /// Something worth telling that does not end the work: a file that vanished, a degraded privilege.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Note {
@@ -21,8 +23,8 @@ impl Note {
     pub fn new(code: impl Into<String>, object: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             code: code.into(),
-            object: object.into(),
-            message: message.into(),
+            object: printable(object.into()),
+            message: printable(message.into()),
         }
     }
 }

@@ -178,9 +178,52 @@ pub struct Backup {
     #[arg(long)]
     pub no_role_passwords: bool,
 
+    /// What of PostgreSQL databases is left out.
+    #[command(flatten)]
+    pub exclude: Exclude,
+
     /// The scheduler runs it, and keeps the record of the run.
     #[arg(skip)]
     pub scheduled: bool,
+}
+
+/// Flags of `backup` for what is left out of PostgreSQL databases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "PostgreSQL: what is left out (patterns as of psql: schema.table, *, ?, \"Name\")")]
+pub struct Exclude {
+    /// Tables, views, sequences, with partitions and children and what depends on them
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude_table: Vec<String>,
+
+    /// Schemas with all that lies in them
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude_schema: Vec<String>,
+
+    /// Rows of tables and of their partitions, values of sequences; the definitions come
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude_table_data: Vec<String>,
+
+    /// Extensions
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude_extension: Vec<String>,
+
+    /// Large objects
+    #[arg(long)]
+    pub exclude_large_objects: bool,
+}
+
+impl Exclude {
+    /// Adds the flags to what a source leaves out by its configuration.
+    pub fn add_to(&self, source: &mut crate::config::PostgresSource) -> crate::Result<()> {
+        source.exclude_tables.extend(self.exclude_table.iter().cloned());
+        source.exclude_schemas.extend(self.exclude_schema.iter().cloned());
+        source
+            .exclude_table_data
+            .extend(self.exclude_table_data.iter().cloned());
+        source.exclude_extensions.extend(self.exclude_extension.iter().cloned());
+        source.exclude_large_objects |= self.exclude_large_objects;
+        source.exclusion().check()
+    }
 }
 
 /// Flags of `list`.
@@ -508,6 +551,22 @@ pub struct RestoreDatabase {
     /// A tablespace of the backup by its name here; an empty NEW is the database's own
     #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
     pub tablespace_map: Vec<(String, String)>,
+
+    /// Encoding of the database that is made, as UTF8; what is stored is converted [default: the source's]
+    #[arg(long, value_name = "NAME")]
+    pub encoding: Option<String>,
+
+    /// Locale of the database that is made, as C.UTF-8 [default: the source's]
+    #[arg(long, value_name = "LOCALE")]
+    pub locale: Option<String>,
+
+    /// Where the locale comes from: libc, icu (with --icu-locale) or builtin
+    #[arg(long, value_name = "PROVIDER")]
+    pub locale_provider: Option<String>,
+
+    /// With --locale-provider icu: its locale
+    #[arg(long, value_name = "LOCALE")]
+    pub icu_locale: Option<String>,
 
     /// Create roles that are missing
     #[arg(long, conflicts_with = "no_owner")]

@@ -38,6 +38,7 @@ pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
             if let Some(limit) = options.max_block {
                 postgres.max_block_seconds = Some(limit.as_secs().max(1));
             }
+            options.exclude.add_to(postgres)?;
         }
     }
     if options.dry_run {
@@ -219,6 +220,8 @@ const LOSSES: &[&str] = &[
     // PostgreSQL: what changed while it was read.
     "changed-types",
     "changed-definitions",
+    // PostgreSQL: tables that were not named, and need something that the user leaves out.
+    "excluded-rows",
 ];
 
 /// Notes of a snapshot of a Redis server that is not all of its keys, so that the server is not emptied after it.
@@ -285,6 +288,7 @@ pub(super) async fn safety_snapshot(session: &Session, server: &RedisSource) -> 
         level: None,
         max_block: None,
         no_role_passwords: false,
+        exclude: args::Exclude::default(),
         scheduled: false,
     };
     let result = run_plans(session, &options, std::slice::from_ref(&plan)).await.pop();

@@ -65,7 +65,8 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
         SourceKind::Postgres(source) => {
             let limit = source.max_block_seconds.map(Duration::from_secs);
             let opened = PostgresSource::new(postgres(source)?).with_max_block(limit);
-            Ok(Arc::new(opened.without_role_passwords(source.no_role_passwords)))
+            let opened = opened.without_role_passwords(source.no_role_passwords);
+            Ok(Arc::new(opened.without(source.exclusion())))
         }
         SourceKind::Redis(source) => Ok(Arc::new(RedisSource::new(RedisOptions::new(redis(source)?)))),
         SourceKind::Sqlite(sqlite) => {

@@ -15,10 +15,11 @@ use crate::commands::snapshots::{open_reader, open_snapshot};
 use crate::commands::{Outcome, Session, Status, backup, open, settle, thaw, volumes};
 use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::raw_text::printable;
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::files::restore as files;
 use crate::sources::files::survey::{self, FilesPlan};
-use crate::sources::postgres::{PostgresRestore, RestoreOptions, RestorePlan, Selection};
+use crate::sources::postgres::{PostgresRestore, RestoreOptions, RestorePlan, Selection, Wishes};
 use crate::sources::redis::{RedisPlan, RedisRestore, RedisRestoreOptions, stored};
 use crate::sources::sqlite::plan::{self, SqlitePlan};
 use crate::sources::sqlite::restore as sqlite;
@@ -262,6 +263,12 @@ fn database_restore(
             role_map: flags.role_map.clone(),
             tablespace_map: flags.tablespace_map.clone(),
             beside: beside.then(|| format!("restored_{}", manifest.id)),
+            wishes: Wishes {
+                encoding: flags.encoding.clone(),
+                locale: flags.locale.clone(),
+                provider: flags.locale_provider.clone(),
+                icu_locale: flags.icu_locale.clone(),
+            },
             ..RestoreOptions::default()
         },
         reporter: session.reporter.clone(),
@@ -327,7 +334,8 @@ async fn restore_redis(
 fn failed_items(value: &Value) -> Vec<String> {
     let list = |place: &str| value.pointer(place).and_then(Value::as_array).into_iter().flatten();
     let line = |item: &Value| {
-        let field = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let field = |name: &str| printable(text(name));
         let (kind, name, error, advice) = (field("kind"), field("name"), field("error"), field("advice"));
         format!("{kind} {name}: {error}. {advice}")
     };

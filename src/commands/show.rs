@@ -54,6 +54,9 @@ pub(super) fn text(manifest: &Manifest) -> String {
         {
             text.push_str(&redis_text(&source.name, outcome));
         }
+        if let Some(left_out) = left_out(&manifest.plan, &source.name) {
+            text.push_str(&format!("\n{} leaves out {left_out}\n", source.name));
+        }
         let notes = source
             .outcome
             .iter()
@@ -65,6 +68,31 @@ pub(super) fn text(manifest: &Manifest) -> String {
         }
     }
     text
+}
+
+/// Says what the plan has a database leave out.
+fn left_out(plan: &serde_json::Value, name: &str) -> Option<String> {
+    let sources = plan.get("sources")?.as_array()?;
+    let of_name = |s: &&serde_json::Value| s.get("name").and_then(serde_json::Value::as_str) == Some(name);
+    let source = sources.iter().find(of_name)?;
+    let words = [
+        ("exclude_tables", "tables"),
+        ("exclude_schemas", "schemas"),
+        ("exclude_table_data", "rows of"),
+        ("exclude_extensions", "extensions"),
+    ];
+    let mut parts: Vec<String> = words
+        .iter()
+        .filter_map(|(key, word)| {
+            let patterns = source.get(*key)?.as_array()?.iter();
+            let patterns: Vec<&str> = patterns.filter_map(serde_json::Value::as_str).collect();
+            (!patterns.is_empty()).then(|| format!("{word} {}", patterns.join(", ")))
+        })
+        .collect();
+    if source.get("exclude_large_objects").and_then(serde_json::Value::as_bool) == Some(true) {
+        parts.push("large objects".to_owned());
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Says what an RDB holds.

@@ -79,6 +79,16 @@ struct RawSource {
     max_block: Option<String>,
     #[serde(default)]
     no_role_passwords: bool,
+    #[serde(default)]
+    exclude_tables: Vec<String>,
+    #[serde(default)]
+    exclude_schemas: Vec<String>,
+    #[serde(default)]
+    exclude_table_data: Vec<String>,
+    #[serde(default)]
+    exclude_extensions: Vec<String>,
+    #[serde(default)]
+    exclude_large_objects: bool,
     path: Option<PathBuf>,
     method: Option<SqliteMethod>,
     root: Option<PathBuf>,
@@ -300,7 +310,7 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                 .url
                 .ok_or_else(|| missing("url", "postgres://user@host:5432/database"))?;
             let (url, password) = split_postgres_url(&url).with_context(section)?;
-            SourceKind::Postgres(PostgresSource {
+            let postgres = PostgresSource {
                 url,
                 password,
                 password_file: raw.password_file,
@@ -310,8 +320,15 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                     .max_block
                     .map(|text| parse_duration(&text).map(|d| d.as_secs().max(1)).with_context(section))
                     .transpose()?,
+                exclude_tables: raw.exclude_tables,
+                exclude_schemas: raw.exclude_schemas,
+                exclude_table_data: raw.exclude_table_data,
+                exclude_extensions: raw.exclude_extensions,
+                exclude_large_objects: raw.exclude_large_objects,
                 foreign: false,
-            })
+            };
+            postgres.exclusion().check().with_context(section)?;
+            SourceKind::Postgres(postgres)
         }
         "redis" => {
             let url = raw.url.ok_or_else(|| missing("url", "redis://user@host:6379"))?;

@@ -38,6 +38,11 @@ pub(super) const POSTGRES: &[&str] = &[
     "parallel",
     "max_block",
     "no_role_passwords",
+    "exclude_tables",
+    "exclude_schemas",
+    "exclude_table_data",
+    "exclude_extensions",
+    "exclude_large_objects",
     "rate_limit",
     "optional",
 ];

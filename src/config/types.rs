@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Secret;
 use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping, Timing};
+use crate::sources::postgres::Exclusion;
 
 /// Everything that is configured.
 #[derive(Debug, Clone, Default)]
@@ -157,10 +158,38 @@ pub struct PostgresSource {
     /// Leave out the passwords of roles.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_role_passwords: bool,
+    /// Patterns of tables, views and sequences that are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_tables: Vec<String>,
+    /// Patterns of schemas that are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_schemas: Vec<String>,
+    /// Patterns of tables and sequences whose rows and values are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_table_data: Vec<String>,
+    /// Patterns of extensions that are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_extensions: Vec<String>,
+    /// Leave out large objects.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exclude_large_objects: bool,
     /// Whether this host does not answer for the place: only a manifest names it. No secret goes there that was not
     /// meant for it.
     #[serde(skip)]
     pub foreign: bool,
+}
+
+impl PostgresSource {
+    /// Returns what is left out.
+    pub fn exclusion(&self) -> Exclusion {
+        Exclusion {
+            tables: self.exclude_tables.clone(),
+            schemas: self.exclude_schemas.clone(),
+            table_data: self.exclude_table_data.clone(),
+            extensions: self.exclude_extensions.clone(),
+            large_objects: self.exclude_large_objects,
+        }
+    }
 }
 
 /// A Redis or Valkey server.

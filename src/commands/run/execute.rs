@@ -141,6 +141,7 @@ async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done
         if_changed,
         max_block: None,
         no_role_passwords: false,
+        exclude: args::Exclude::default(),
         targets: vec![name.to_owned()],
         dry_run: false,
         parallel: args::DEFAULT_PARALLEL,

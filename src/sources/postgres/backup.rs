@@ -10,6 +10,7 @@ use super::catalog_moves::moved;
 use super::check;
 use super::copy_table::CopyTable;
 use super::definitions::Defined;
+use super::exclusion::Exclusion;
 use super::pooler;
 use super::restore_script;
 use super::settings::{self, Session};
@@ -20,6 +21,7 @@ use super::url::ConnectOptions;
 use super::waiting;
 use crate::archive::{ArchiveWriter, EntryMeta, StreamRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::raw_text::to_bytes;
 use crate::report::Note;
 use crate::sources::{BackupContext, Finding, Notes, Source, SourceOutcome};
 
@@ -35,6 +37,7 @@ pub struct PostgresSource {
     options: ConnectOptions,
     max_block: Option<Duration>,
     no_role_passwords: bool,
+    exclusion: Exclusion,
 }
 
 impl PostgresSource {
@@ -44,6 +47,7 @@ impl PostgresSource {
             options,
             max_block: None,
             no_role_passwords: false,
+            exclusion: Exclusion::default(),
         }
     }
 
@@ -61,6 +65,13 @@ impl PostgresSource {
         self
     }
 
+    /// Leaves out what the patterns name, and what cannot be made without it.
+    #[must_use]
+    pub fn without(mut self, exclusion: Exclusion) -> Self {
+        self.exclusion = exclusion;
+        self
+    }
+
     async fn run(&self, context: BackupContext) -> Result<SourceOutcome> {
         let BackupContext {
             name,
@@ -75,7 +86,7 @@ impl PostgresSource {
         let lent = pooler::refuse(&self.options).await?;
         let parallel = lent.map_or(parallel, |lent| parallel.min(lent));
         let passwords = !self.no_role_passwords;
-        let defined = Defined::new(&self.options, &writer, (parallel, passwords), &notes).await?;
+        let defined = Defined::new(&self.options, &writer, (parallel, passwords), &self.exclusion, &notes).await?;
         let Defined {
             leader,
             tables,
@@ -165,7 +176,7 @@ impl Source for PostgresSource {
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        check::check(&self.options).await
+        check::check(&self.options, &self.exclusion).await
     }
 
     async fn backup(&self, context: BackupContext) -> Result<SourceOutcome> {
@@ -248,7 +259,7 @@ async fn write_scripts(
     let objects = objects.and_then(|t| Some((t, results.iter().find(|r| r.number == t.table.number)?)));
     let objects = objects.map(|(table, result)| restore_script::large_object_lines(table, &result.parts));
     let main = restore_script::main_script(sql, joins.number, data.number, objects.as_deref(), &facts.context);
-    write_entry(writer, "restore.sql", main.as_bytes(), now).await
+    write_entry(writer, "restore.sql", &to_bytes(&main), now).await
 }
 
 /// A script in pieces: `restore/0000.sql`, `restore/join-0000.sh`.
@@ -277,7 +288,7 @@ impl Script<'_> {
             return Ok(());
         }
         let name = format!("restore/{}{:04}.{}", self.kind.0, self.number, self.kind.1);
-        write_entry(self.writer, &name, self.text.as_bytes(), self.now).await?;
+        write_entry(self.writer, &name, &to_bytes(&self.text), self.now).await?;
         self.number += 1;
         self.text.clear();
         Ok(())

@@ -1,6 +1,7 @@
 //! What `check` says of a database: whether it can be read, what would end or hurt a backup. No row is read.
 
 use super::connection::Connection;
+use super::exclusion::Exclusion;
 use super::hosts::Server;
 use super::pooler::{self, Pooler};
 use super::schema;
@@ -8,10 +9,12 @@ use super::server_error::sqlstate;
 use super::settings::{self, Session};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Result};
+use crate::raw_text::printable;
 use crate::sources::{Finding, FindingLevel};
 
 /// Looks at a database without reading data.
-pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
+pub(super) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Result<Vec<Finding>> {
+    exclusion.check()?;
     let stands = pooler::look(options).await?;
     if let Some(refusal) = pooler::refusal(stands, options) {
         // What is set in a session of somebody else's would stay there, and nothing else is worth a look.
@@ -23,6 +26,7 @@ pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
     }
     let mut connection = Connection::open(options).await?;
     settings::set(&mut connection, Session::Asking, &options.context).await?;
+    settings::in_own_encoding(&mut connection).await?;
     let finding = |level, message: String, hint: Option<&str>| Finding {
         level,
         message,
@@ -95,7 +99,8 @@ pub(super) async fn check(options: &ConnectOptions) -> Result<Vec<Finding>> {
         }
     }
     findings.extend(long_snapshot(&mut connection, text(7) == "t").await?);
-    findings.extend(unreadable(&mut connection).await?);
+    let wanted = exclusion.wanted(&mut connection).await?;
+    findings.extend(unreadable(&mut connection, &wanted).await?);
     findings.extend(pooled(&mut connection, options, stands).await?);
     connection.close().await;
     Ok(findings)
@@ -212,14 +217,16 @@ async fn long_snapshot(connection: &mut Connection, standby: bool) -> Result<Vec
     Ok(findings)
 }
 
-async fn unreadable(connection: &mut Connection) -> Result<Vec<Finding>> {
-    let sql = "SELECT c.oid::pg_catalog.regclass::text, \
+async fn unreadable(connection: &mut Connection, wanted: &str) -> Result<Vec<Finding>> {
+    let sql = format!(
+        "SELECT c.oid::pg_catalog.regclass::text, \
         pg_catalog.row_security_active(c.oid) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-        AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)) LIMIT 20";
-    let result = connection.query(sql).await.context("look at privileges")?;
+        AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)) AND {wanted} LIMIT 20"
+    );
+    let result = connection.query(&sql).await.context("look at privileges")?;
     let make = |row: &Vec<Option<String>>| {
-        let name = row.first().cloned().flatten().unwrap_or_default();
+        let name = printable(row.first().cloned().flatten().unwrap_or_default());
         let hidden = row.get(1).cloned().flatten().as_deref() == Some("t");
         let (message, hint) = if hidden {
             (

@@ -3,7 +3,7 @@
 //! tokio-postgres is given a stream on which login has already happened: its startup message is swallowed and
 //! answered from memory. So TLS, SCRAM, channel binding and the clear-text rule exist once, in this crate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ use super::settings::{self, Session};
 use super::transport::Transport;
 use super::url::ConnectOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::raw_text::to_bytes;
 
 /// Opens a connection and puts a client on it. The client's task ends when the client is dropped.
 pub async fn open_client(options: &ConnectOptions) -> Result<Client> {
@@ -47,6 +48,7 @@ pub(super) async fn lend(connection: Connection, options: &ConnectOptions) -> Re
         answered: 0,
         header: Vec::new(),
         swallow: None,
+        outgoing: Outgoing::default(),
     };
     let mut config = Config::new();
     config
@@ -151,12 +153,101 @@ struct LoggedIn {
     header: Vec<u8>,
     /// Bytes of the startup message still to swallow, once known.
     swallow: Option<usize>,
+    outgoing: Outgoing,
+}
+
+/// Messages on their way to the server. What SQL holds as characters for bytes goes as those bytes, see [`crate::raw_text`].
+#[derive(Default)]
+struct Outgoing {
+    /// The message that is arriving: its header, and its body if that is SQL.
+    message: Vec<u8>,
+    /// Bytes that are still missing of a message that passes as it is.
+    passing: usize,
+    /// What the transport has not taken yet.
+    ready: VecDeque<u8>,
+}
+
+impl Outgoing {
+    /// Takes bytes that a client wrote.
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.passing > 0 {
+                let (now, later) = bytes.split_at(self.passing.min(bytes.len()));
+                self.ready.extend(now);
+                self.passing -= now.len();
+                bytes = later;
+                continue;
+            }
+            // Tag and length, and all the rest of what is SQL.
+            let wanted = match self.message.split_first_chunk::<5>() {
+                Some((&[_, a, b, c, d], _)) => length_of([a, b, c, d]) + 1,
+                None => 5,
+            };
+            let (now, later) = bytes.split_at((wanted - self.message.len()).min(bytes.len()));
+            self.message.extend_from_slice(now);
+            bytes = later;
+            self.pass();
+        }
+    }
+
+    /// Lets the message go that is complete, or needs no change.
+    fn pass(&mut self) {
+        let Some((&[tag, a, b, c, d], body)) = self.message.split_first_chunk::<5>() else {
+            return;
+        };
+        let rest = length_of([a, b, c, d]) - 4;
+        if !matches!(tag, b'Q' | b'P') {
+            self.passing = rest.saturating_sub(body.len());
+            self.ready.extend(self.message.drain(..));
+        } else if body.len() >= rest {
+            let body = with_raw_sql(tag, body);
+            let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+            self.ready.push_back(tag);
+            self.ready.extend(length.to_be_bytes());
+            self.ready.extend(body);
+            self.message.clear();
+        }
+    }
+}
+
+/// Returns the body of a Query or Parse message with its SQL as bytes.
+fn with_raw_sql(tag: u8, body: &[u8]) -> Vec<u8> {
+    // The name of a statement comes before the SQL of Parse, types of parameters come after it.
+    let end_of = |bytes: &[u8]| bytes.iter().position(|&b| b == 0).map_or(bytes.len(), |at| at + 1);
+    let (name, rest) = body.split_at(if tag == b'P' { end_of(body) } else { 0 });
+    let (sql, types) = rest.split_at(end_of(rest));
+    match std::str::from_utf8(sql) {
+        Ok(sql) => [name, &to_bytes(sql), types].concat(),
+        Err(_) => body.to_vec(),
+    }
+}
+
+/// Returns what a message's length says, its own four bytes included.
+fn length_of(bytes: [u8; 4]) -> usize {
+    usize::try_from(u32::from_be_bytes(bytes)).unwrap_or(usize::MAX).max(4)
 }
 
 impl LoggedIn {
     fn inner(&mut self) -> io::Result<Pin<&mut Transport>> {
         let inner = self.inner.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         Ok(Pin::new(inner))
+    }
+
+    /// Writes what is ready.
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.ready.is_empty() {
+            let inner = self.inner.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            let (bytes, _) = self.outgoing.ready.as_slices();
+            let written = match Pin::new(inner).poll_write(cx, bytes) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => return Poll::Pending,
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.ready.drain(..written);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -185,7 +276,14 @@ impl AsyncWrite for LoggedIn {
         match self.swallow {
             // The session goes on: its end is not told to the server.
             Some(0) if buf == TERMINATE && self.returned.is_wanted.load(Ordering::SeqCst) => Poll::Ready(Ok(buf.len())),
-            Some(0) => self.inner()?.poll_write(cx, buf),
+            Some(0) => {
+                // No more is taken before the last is gone.
+                if self.as_mut().poll_outgoing(cx)?.is_pending() {
+                    return Poll::Pending;
+                }
+                self.outgoing.take(buf);
+                Poll::Ready(Ok(buf.len()))
+            }
             Some(left) => {
                 let count = left.min(buf.len());
                 self.swallow = Some(left - count);
@@ -204,6 +302,9 @@ impl AsyncWrite for LoggedIn {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.inner.is_some() && self.as_mut().poll_outgoing(cx)?.is_pending() {
+            return Poll::Pending;
+        }
         match self.inner() {
             Ok(inner) => inner.poll_flush(cx),
             Err(_) => Poll::Ready(Ok(())),
@@ -224,9 +325,48 @@ impl AsyncWrite for LoggedIn {
             }
             return Poll::Ready(Ok(()));
         }
+        if self.inner.is_some() && self.as_mut().poll_outgoing(cx)?.is_pending() {
+            return Poll::Pending;
+        }
         match self.inner() {
             Ok(inner) => inner.poll_shutdown(cx),
             Err(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap_or(0);
+        [&[tag][..], &length.to_be_bytes(), body].concat()
+    }
+
+    #[test]
+    fn sql_goes_as_bytes_however_it_is_cut() {
+        let name = crate::raw_text::from_bytes(b"caf\xE9").into_owned();
+        let sql = format!("SELECT \"{name}\"\0");
+        let parse = [b"s1\0", sql.as_bytes(), b"\0\x01\xF4\x8F\xBA\x81"].concat();
+        let written = [
+            message(b'Q', sql.as_bytes()),
+            message(b'B', b"\xF4\x8F\xBA\x81"),
+            message(b'P', &parse),
+            message(b'S', b""),
+        ]
+        .concat();
+        let wanted = [
+            message(b'Q', b"SELECT \"caf\xE9\"\0"),
+            message(b'B', b"\xF4\x8F\xBA\x81"),
+            message(b'P', b"s1\0SELECT \"caf\xE9\"\0\0\x01\xF4\x8F\xBA\x81"),
+            message(b'S', b""),
+        ]
+        .concat();
+        for size in 1..=written.len() {
+            let mut outgoing = Outgoing::default();
+            written.chunks(size).for_each(|piece| outgoing.take(piece));
+            assert_eq!(outgoing.ready.make_contiguous(), wanted, "{size}");
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -18,6 +18,7 @@ use super::server_error::{ServerError, sqlstate};
 use super::transport::{self, Transport};
 use super::url::{ConnectOptions, Host, SslMode};
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::raw_text::{from_bytes, to_bytes};
 
 /// Size of the read buffer in bytes: above it the server's 8 KiB writes gain nothing (engine measurement).
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -140,21 +141,29 @@ impl Connection {
         let other = match options.ssl_mode {
             SslMode::Allow => SslMode::Require,
             SslMode::Prefer => SslMode::Disable,
-            _ => return Self::open_unbounded(options).await,
+            _ => return Self::open_in_any_encoding(options).await,
         };
-        match Self::open_unbounded(options).await {
+        match Self::open_in_any_encoding(options).await {
             Err(error) if sqlstate(&error) == Some(NOT_LET_IN) && matches!(options.host, Host::Tcp(_)) => {
                 let mut options = options.clone();
                 options.ssl_mode = other;
                 // Without proof who it is, as the mode says.
                 options.ssl_root_cert = None;
-                Self::open_unbounded(&options).await.map_err(|_| error)
+                Self::open_in_any_encoding(&options).await.map_err(|_| error)
             }
             opened => opened,
         }
     }
 
-    async fn open_unbounded(options: &ConnectOptions) -> Result<Self> {
+    async fn open_in_any_encoding(options: &ConnectOptions) -> Result<Self> {
+        match Self::open_unbounded(options, "UTF8").await {
+            // There are no conversions between UTF8 and MULE_INTERNAL; none at all are needed for SQL_ASCII.
+            Err(error) if sqlstate(&error) == Some("0A000") => Self::open_unbounded(options, "SQL_ASCII").await,
+            opened => opened,
+        }
+    }
+
+    async fn open_unbounded(options: &ConnectOptions, encoding: &str) -> Result<Self> {
         let transport = transport::open(options).await?;
         let mut connection = Self {
             transport,
@@ -174,7 +183,7 @@ impl Connection {
             ("user", options.user.as_str()),
             ("database", options.database.as_str()),
             ("application_name", options.application_name.as_str()),
-            ("client_encoding", "UTF8"),
+            ("client_encoding", encoding),
         ];
         let settings = options.startup_options.as_deref().map(|value| ("options", value));
         let parameters = parameters.into_iter().chain(settings);
@@ -284,8 +293,7 @@ impl Connection {
 
     async fn send_query(&mut self, sql: &str) -> Result<()> {
         let mut message = BytesMut::new();
-        frontend::query(sql, &mut message)
-            .map_err(|e| Error::invalid("a statement holds a NUL character").with_cause(e))?;
+        put_query(sql, &mut message)?;
         self.write_all(&message).await
     }
 
@@ -612,6 +620,21 @@ fn timed_out(act: &str) -> Error {
     Error::new(ErrorKind::TimedOut, format!("{act}: no answer in time"))
 }
 
+/// Writes a Query message: bytes that are no UTF-8 go as they came.
+fn put_query(sql: &str, message: &mut BytesMut) -> Result<()> {
+    let sql = to_bytes(sql);
+    if sql.contains(&0) {
+        return Err(Error::invalid("a statement holds a NUL character"));
+    }
+    let length = i32::try_from(sql.len().saturating_add(5));
+    let length = length.map_err(|e| Error::invalid("a statement is too long").with_cause(e))?;
+    message.put_u8(b'Q');
+    message.put_i32(length);
+    message.put_slice(&sql);
+    message.put_u8(0);
+    Ok(())
+}
+
 fn cstr(body: &[u8]) -> String {
     String::from_utf8_lossy(body.split(|&b| b == 0).next().unwrap_or_default()).into_owned()
 }
@@ -628,7 +651,7 @@ fn data_row(body: &[u8]) -> Result<Vec<Option<String>>> {
             continue;
         };
         let (value, tail) = rest.split_at_checked(length).ok_or_else(broken)?;
-        row.push(Some(String::from_utf8_lossy(value).into_owned()));
+        row.push(Some(from_bytes(value).into_owned()));
         rest = tail;
     }
     Ok(row)

@@ -155,8 +155,9 @@ impl CopyTable {
     }
 
     /// Returns what the record of the stream keeps: enough to load it and to read it again in the same way.
-    pub(super) fn facts(&self) -> serde_json::Value {
-        let mut facts = serde_json::json!({ "format": self.format, "settings": settings::row_settings() });
+    /// `encoding` is the database's.
+    pub(super) fn facts(&self, encoding: &str) -> serde_json::Value {
+        let mut facts = serde_json::json!({ "format": self.format, "settings": settings::row_settings(encoding) });
         let more = match &self.pieces {
             Some(pieces) => serde_json::json!({ "pieces": pieces.name() }),
             None => serde_json::json!({

@@ -127,7 +127,7 @@ fn explain(error: Error, name: &str) -> Error {
             "The role needs CREATEDB; without it a restore goes into an empty database that is there, and that the role may write to.",
         ),
         Some("22023" | "42809") => Some(
-            "The server lacks the locale of the source: install it, or create the database by hand and restore into it.",
+            "The server lacks the locale, or it does not fit to the encoding: install it, or give --locale (C.UTF-8, C), and --encoding.",
         ),
         _ => None,
     };

@@ -12,6 +12,7 @@ use super::catalog_moves::moved;
 use super::client::open_reading_client;
 use super::connection::Connection;
 use super::copy_table::CopyTable;
+use super::exclusion::Exclusion;
 use super::large_objects;
 use super::schema::{self, Section};
 use super::server_error::sqlstate;
@@ -52,13 +53,14 @@ impl Defined {
         options: &ConnectOptions,
         writer: &ArchiveWriter,
         (parallel, passwords): (usize, bool),
+        exclusion: &Exclusion,
         notes: &Notes,
     ) -> Result<Self> {
         let (mut waits, mut beginnings) = (0, 0);
         loop {
             let attempt = waits + beginnings + 1;
             let last = beginnings + 1 == BEGINNINGS;
-            let (error, moved) = match begin(options, writer, (parallel, passwords), (attempt, last)).await {
+            let (error, moved) = match begin(options, writer, (parallel, passwords), exclusion, (attempt, last)).await {
                 Ok(Some((defined, found))) => {
                     for note in found {
                         notes.add(note);
@@ -107,18 +109,23 @@ async fn begin(
     options: &ConnectOptions,
     writer: &ArchiveWriter,
     (parallel, passwords): (usize, bool),
+    exclusion: &Exclusion,
     (attempt, last): (u32, bool),
 ) -> Result<Option<(Defined, Vec<Note>)>> {
     let client = open_reading_client(options).await?;
     let mut scout = scout(options).await?;
-    let Some(leader) = Leader::open(client, scout.as_mut()).await? else {
+    let Some(leader) = Leader::open(client, scout.as_mut(), exclusion).await? else {
         return Ok(None);
     };
     let mut notes = leader.graph.notes().to_vec();
+    notes.extend(leader.unmatched.iter().cloned());
     notes.extend(leader.unpinned().await?);
-    let objects = large_objects::Plan::read(&leader.client, &mut notes)
-        .await
-        .context("look for large objects")?;
+    let objects = if exclusion.large_objects {
+        None
+    } else {
+        let read = large_objects::Plan::read(&leader.client, &mut notes).await;
+        read.context("look for large objects")?
+    };
     let helpers = leader.helpers(options, parallel).await;
     let (sql, mut lacks) = write_sql(
         passwords,

@@ -10,6 +10,7 @@ use super::search_path::{self, may_rely_on_it};
 use super::server_error::sqlstate;
 use super::sql_text::Contents;
 use super::statements::FailedItem;
+use super::wishes::is_untranslatable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
 
@@ -158,6 +159,9 @@ pub(super) fn ways_on(error: Error, failed: &[FailedItem]) -> Error {
     let mut hint = "--keep-going restores everything else and ends with exit code 2; --exclude-table-data TABLE leaves its rows out.".to_owned();
     if may_rely_on_it(&error) {
         hint.push_str(" Where a function relies on search_path: --search-path SCHEMA,…");
+    }
+    if is_untranslatable(sqlstate(&error)) {
+        hint.push_str(" A database in the source's encoding takes every row.");
     }
     if let Some(first) = failed.first() {
         let (count, kind, name, why) = (failed.len(), &first.kind, &first.name, &first.error);

@@ -15,8 +15,10 @@ use super::copy_table::filtered;
 use super::keep_going::load_rows;
 use super::large_objects::{self, Pieces};
 use super::schema::{qualified, quote_ident};
+use super::server_error::{server_error, sqlstate};
 use super::sql_text::Contents;
 use super::statements::FailedItem;
+use super::wishes::is_untranslatable;
 use crate::archive::{ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, Result};
 use crate::report::SharedReporter;
@@ -158,12 +160,32 @@ pub(super) struct Unit {
     /// From 0 within the table.
     pub(super) number: usize,
     chunks: Vec<ChunkRef>,
+    /// Rows of the table before it.
+    rows_before: u64,
     /// Whether the first is the table's first, and the last its last.
     first: bool,
     last: bool,
 }
 
 impl Unit {
+    /// Says of a row that has no equivalent in the target's encoding which one of the table it is.
+    fn locate(&self, error: Error) -> Error {
+        if !is_untranslatable(sqlstate(&error)) {
+            return error;
+        }
+        // `COPY t, line 3, column v: "…"`: a line of this COPY. A server that speaks another language keeps its row to itself.
+        let context = server_error(&error).and_then(|e| e.context.clone()).unwrap_or_default();
+        let line: Option<u64> = context.rsplit_once(", line ").and_then(|(_, rest)| {
+            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            rest.get(..end)?.parse().ok()
+        });
+        let row = line.map_or_else(
+            || "a row ".to_owned(),
+            |line| format!("row {} ", self.rows_before.saturating_add(line)),
+        );
+        error.context(format!("{row}cannot be converted into the target's encoding"))
+    }
+
     /// Returns whether it is the whole table.
     fn whole(&self) -> bool {
         self.first && self.last
@@ -200,7 +222,7 @@ impl Loaded {
 /// Cuts a table into units that begin and end at row ends.
 pub(super) fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<Vec<Unit>> {
     let mut units: Vec<Unit> = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut rows) = (0, 0);
     for prefix in &table.record.prefixes {
         for (position, chunk) in contents.chunks(prefix).iter().enumerate() {
             if position == 0 && !chunk.facts.starts_row {
@@ -216,6 +238,7 @@ pub(super) fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<V
                     units.push(Unit {
                         table: at,
                         number: units.len(),
+                        rows_before: rows,
                         first: units.is_empty(),
                         chunks: vec![chunk.clone()],
                         last: false,
@@ -223,6 +246,7 @@ pub(super) fn cut(at: usize, table: &TableData, contents: &Contents) -> Result<V
                     bytes = chunk.size_bytes;
                 }
             }
+            rows += chunk.facts.rows;
         }
     }
     if let Some(unit) = units.last_mut() {
@@ -327,7 +351,7 @@ pub(super) async fn load(
     if binary && !unit.last {
         connection.copy_data(&TRAILER).await?;
     }
-    let rows = connection.copy_end().await?;
+    let rows = connection.copy_end().await.map_err(|e| unit.locate(e))?;
     let expected: u64 = unit.chunks.iter().map(|c| c.facts.rows).sum();
     if rows != expected {
         return Err(Error::corrupt(format!(

@@ -9,6 +9,8 @@
 
 use super::connection::Connection;
 use super::schema::{literal, quote_ident};
+use super::settings::{self, Session};
+use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
 
 /// First key of the advisory locks of restores; the second is the database's OID.
@@ -95,6 +97,15 @@ pub(super) fn comment_sql(name: &str, comment: Option<&str>) -> String {
     format!("COMMENT ON DATABASE {} IS {text}", quote_ident(name))
 }
 
+/// Comments a database from within, in its own encoding: another database may have no way to say the comment.
+pub(super) async fn comment_within(database: &ConnectOptions, comment: Option<&str>) -> Result<()> {
+    let mut connection = settings::open(database, Session::Asking).await?;
+    settings::in_own_encoding(&mut connection).await?;
+    let done = connection.execute(&comment_sql(&database.database, comment)).await;
+    connection.close().await;
+    done
+}
+
 /// Returns OID and comment of a database.
 pub(super) async fn comment_of(admin: &mut Connection, name: &str) -> Result<(u32, Option<String>)> {
     let sql = format!(
@@ -114,8 +125,9 @@ pub(super) async fn comment_of(admin: &mut Connection, name: &str) -> Result<(u3
 
 /// Finds what is marked for a database, the newest first.
 pub(super) async fn find(admin: &mut Connection, why: Why, database: &str) -> Result<Vec<Marked>> {
-    let sql = "SELECT oid, datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database \
-               WHERE pg_catalog.strpos(pg_catalog.shobj_description(oid, 'pg_database'), 'wirevault ') > 0";
+    // Comments are in the encodings of their databases: functions of text refuse what is none of this one's.
+    let sql = "SELECT d.oid, d.datname, c.description FROM pg_catalog.pg_database d JOIN pg_catalog.pg_shdescription c \
+               ON c.objoid = d.oid AND c.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass";
     let found = admin.query(sql).await.context("look for databases of restores")?;
     let mut all: Vec<Marked> = Vec::new();
     for row in found.rows {

@@ -31,6 +31,7 @@ use super::sql_text::Contents;
 use super::statements::{Ended, FailedItem, open_session, retry_failed, run_free, run_in_order, run_on, run_pre_data};
 use super::target::Target;
 use super::url::ConnectOptions;
+use super::wishes::{Wishes, refuse_conversion};
 use crate::archive::ArchiveReader;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
@@ -69,6 +70,8 @@ pub struct RestoreOptions {
     pub beside: Option<String>,
     /// Comment that the new database carries from its creation on.
     pub comment: Option<String>,
+    /// Encoding and locale of the new database, where they are not the source's.
+    pub wishes: Wishes,
 }
 
 impl Default for RestoreOptions {
@@ -89,6 +92,7 @@ impl Default for RestoreOptions {
             tablespace_map: Vec::new(),
             beside: None,
             comment: None,
+            wishes: Wishes::default(),
         }
     }
 }
@@ -154,9 +158,13 @@ impl PostgresRestore {
         }
         self.target.context = facts.as_ref().map(|f| f.context.clone()).unwrap_or_default();
         let looked = look(&self.target).await;
-        let (admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
+        let (mut admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
         self.refuse_target(&look)?;
         let in_place = self.goes_in_place(&look);
+        if let Some(facts) = &facts {
+            let made = self.makes(in_place, &look, facts);
+            refuse_conversion(&mut admin, &facts.encoding, &made.encoding).await?;
+        }
         let chosen = Box::pin(self.choose(in_place && !look.empty, &contents, &toc)).await?;
         let mut contents = self.rewriting(contents, &chosen.relations);
         if self.options.search_path.is_empty() {

@@ -12,11 +12,14 @@ use super::look::{Look, look};
 use super::marks::{self, Why};
 use super::powers::Powers;
 use super::restore::PostgresRestore;
-use super::schema::literal;
+use super::schema::is_named;
+use super::snapshot::ServerFacts;
 use super::sql_streams::GLOBALS;
 use super::statements::open_session;
 use super::target::made;
+use super::wishes::refuse_conversion;
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::raw_text::printable;
 
 /// A restore before its first write.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -106,7 +109,7 @@ impl RestorePlan {
         for warning in &self.warnings {
             text.push_str(&format!("  warning: {warning}\n"));
         }
-        text
+        printable(text)
     }
 }
 
@@ -136,14 +139,19 @@ impl PostgresRestore {
             ..RestorePlan::default()
         };
         let in_place = self.goes_in_place(&look);
+        let made = self.makes(in_place, &look, &facts);
+        refuse_conversion(&mut admin, &facts.encoding, &made.encoding).await?;
+        if !self.options.wishes.is_empty() {
+            let source = Made::of_facts(&facts).words();
+            plan.warnings.push(format!(
+                "the database is made in {}; the backup has {source}: a row that cannot be converted ends the restore, unless --keep-going",
+                made.words()
+            ));
+        }
         if look.exists && !self.options.selection.is_partial() {
             let source = Made::of_facts(&facts);
-            let made = if in_place {
-                look.made.clone()
-            } else {
-                made(&look, &source)
-            };
-            if !made.is_like(&source) {
+            let made = self.makes(in_place, &look, &facts);
+            if !made.is_like(&source) && self.options.wishes.is_empty() {
                 let (made, source) = (made.words(), source.words());
                 plan.warnings.push(format!(
                     "the database stays as it is made, {made}; the backup has {source}"
@@ -208,7 +216,9 @@ impl PostgresRestore {
             && !selection.data_only
             && !selection.tables.is_empty()
         {
-            let mut connection = open_session(&self.target).await.with_context(act)?;
+            let mut target = self.target.clone();
+            target.context = facts.context.clone();
+            let mut connection = open_session(&target).await.with_context(act)?;
             let replaced = self
                 .look_at_replaced(&mut connection, &chosen, false)
                 .await
@@ -220,6 +230,14 @@ impl PostgresRestore {
             plan.warnings.extend(again);
         }
         Ok(plan)
+    }
+
+    /// Returns how the database is made into which the restore goes.
+    pub(super) fn makes(&self, in_place: bool, look: &Look, facts: &ServerFacts) -> Made {
+        if in_place {
+            return look.made.clone();
+        }
+        self.options.wishes.applied(made(look, &Made::of_facts(facts)))
     }
 
     fn way(&self, look: &Look) -> &'static str {
@@ -244,6 +262,7 @@ impl PostgresRestore {
     /// Refuses a target into which this restore cannot go.
     pub(super) fn refuse_target(&self, look: &Look) -> Result<()> {
         let name = &self.target.database;
+        self.options.wishes.refuse(name, self.goes_in_place(look), look)?;
         if self.goes_in_place(look) && !look.exists {
             return Err(
                 Error::new(ErrorKind::NotFound, format!("database \"{name}\" does not exist")).with_hint(
@@ -294,10 +313,10 @@ fn major(version: &str) -> u32 {
 async fn absent(admin: &mut Connection, catalog: &str, column: &str, names: Vec<String>) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     for page in names.chunks(1000) {
-        let list: Vec<String> = page.iter().map(|n| literal(n)).collect();
+        let list: Vec<String> = page.iter().map(|n| is_named(column, n)).collect();
         let sql = format!(
-            "SELECT {column}::text FROM pg_catalog.{catalog} WHERE {column} IN ({})",
-            list.join(", ")
+            "SELECT {column}::text FROM pg_catalog.{catalog} WHERE {}",
+            list.join(" OR ")
         );
         let found = admin.query(&sql).await?;
         let found: HashSet<&str> = found.rows.iter().filter_map(|r| r.first()?.as_deref()).collect();

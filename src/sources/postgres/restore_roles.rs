@@ -1,7 +1,7 @@
 //! Roles that own what comes back: which the server lacks, and making them.
 
 use super::restore::PostgresRestore;
-use super::schema::literal;
+use super::schema::is_named;
 use super::sql_streams::TocLine;
 use super::sql_text::Contents;
 use super::statements::{open_session, run_in_order};
@@ -17,7 +17,7 @@ impl PostgresRestore {
         for &line in globals.iter().filter(|l| l.item.kind == "ROLE") {
             let mapped = self.options.role_map.iter().find(|(old, _)| *old == line.item.name);
             let name = mapped.map_or(&line.item.name, |(_, new)| new);
-            let sql = format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", literal(name));
+            let sql = format!("SELECT 1 FROM pg_catalog.pg_roles WHERE {}", is_named("rolname", name));
             if connection.query(&sql).await?.scalar().is_none() {
                 missing.push(line);
             }

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
+use crate::raw_text::{from_bytes, printable};
 
 /// The fields of an ErrorResponse.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl ServerError {
             };
             let (text, next) = tail.split_at(end);
             // Before login is complete the server does not know our encoding, so text may be anything.
-            let text = || String::from_utf8_lossy(text).into_owned();
+            let text = || from_bytes(text).into_owned();
             match kind {
                 0 => break,
                 b'C' => error.code = text(),
@@ -61,14 +62,14 @@ impl ServerError {
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&printable(self.message.clone()))?;
         if let Some(detail) = &self.detail {
-            write!(f, " ({detail})")?;
+            write!(f, " ({})", printable(detail.clone()))?;
         }
         if let Some(context) = &self.context {
             // The context of a COPY error quotes the line, which can be long: its head names the place.
             let head: String = context.lines().next().unwrap_or_default().chars().take(200).collect();
-            write!(f, ", {head}")?;
+            write!(f, ", {}", printable(head))?;
         }
         Ok(())
     }

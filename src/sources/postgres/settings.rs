@@ -87,10 +87,10 @@ const fn row_pin(name: &'static str, value: &'static str, who: Who) -> Pin {
 /// The oldest supported major version.
 const ALWAYS: u32 = 13;
 
-/// Name of the setting whose value depends on the database: see [`sql`].
+/// Name of the setting whose value depends on the database: see [`encoding`].
 const CLIENT_ENCODING: &str = "client_encoding";
 
-/// Every setting that is pinned. Values of [`CLIENT_ENCODING`] are those of all databases but `SQL_ASCII` ones.
+/// Every setting that is pinned. For the value of [`CLIENT_ENCODING`] see [`encoding`].
 ///
 /// `pg_dump` and `pg_restore` pin: `setup_connection` in `pg_dump.c`, `_doSetFixedOutputState` in `pg_backup_archiver.c`.
 pub const PINS: &[Pin] = &[
@@ -191,7 +191,14 @@ pub struct Context {
     /// which they do not say.
     #[serde(default)]
     pub lc_monetary: Option<String>,
+    /// `client_encoding` of the sessions that read rows and definitions: the encoding of the source's database. [`OF_SERVER`] where there
+    /// is no backup to follow. None in backups of older versions of this program: UTF8, or `SQL_ASCII` of such a database.
+    #[serde(default)]
+    pub client_encoding: Option<String>,
 }
+
+/// Stands for the encoding of whatever database a session is in.
+const OF_SERVER: &str = "";
 
 impl Context {
     /// Returns the context of sessions that have no backup to follow.
@@ -199,6 +206,7 @@ impl Context {
         Self {
             settings: Vec::new(),
             lc_monetary: Some(pinned(LC_MONETARY).to_owned()),
+            client_encoding: Some(OF_SERVER.to_owned()),
         }
     }
 
@@ -237,11 +245,7 @@ pub fn sql(session: Session, context: &Context) -> String {
     let values: Vec<String> = pins(session, context)
         .map(|p| {
             let value = match p.name {
-                // Bytes of an SQL_ASCII database have no encoding to convert from.
-                CLIENT_ENCODING => format!(
-                    "CASE pg_catalog.current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE {} END",
-                    literal(p.value)
-                ),
+                CLIENT_ENCODING => encoding(session, context),
                 LC_MONETARY => literal(context.lc_monetary.as_deref().unwrap_or(p.value)),
                 _ => literal(p.value),
             };
@@ -265,6 +269,23 @@ pub fn sql(session: Session, context: &Context) -> String {
     )
 }
 
+/// Returns the expression of the `client_encoding` of a session.
+///
+/// Whoever reads a database does so in its own encoding, as `pg_dump` does: some of what a server holds has no equivalent in UTF8.
+/// A restore says in which encoding the backup is, and the server converts where the target's is another one. Whoever only asks has names
+/// in UTF8; bytes of an `SQL_ASCII` database have no encoding to convert from, and MULE_INTERNAL has no conversion.
+fn encoding(session: Session, context: &Context) -> String {
+    let own = "pg_catalog.current_setting('server_encoding')";
+    match (session, context.client_encoding.as_deref()) {
+        (Session::Reading, Some(OF_SERVER)) => own.to_owned(),
+        (Session::Reading | Session::Writing, Some(encoding)) if encoding != OF_SERVER => literal(encoding),
+        _ => format!(
+            "CASE WHEN {own} IN ('SQL_ASCII', 'MULE_INTERNAL') THEN {own} ELSE {} END",
+            literal(pinned(CLIENT_ENCODING))
+        ),
+    }
+}
+
 /// Returns the statements that give a restore's session what the source's expressions found, one each: a target may lack a locale,
 /// or what an extension would know.
 pub fn context_sql(context: &Context) -> Vec<String> {
@@ -278,10 +299,11 @@ pub fn context_sql(context: &Context) -> Vec<String> {
     context.evaluated().map(set).collect()
 }
 
-/// Returns the values that the text of stored rows rests on.
-pub(super) fn row_settings() -> serde_json::Value {
+/// Returns the values that the text of stored rows rests on; `encoding` is the database's.
+pub(super) fn row_settings(encoding: &str) -> serde_json::Value {
     let pairs = PINS.iter().filter(|p| p.rows);
-    let pairs = pairs.map(|p| (p.name.to_owned(), serde_json::Value::from(p.value)));
+    let value = |p: &Pin| if p.name == CLIENT_ENCODING { encoding } else { p.value }.to_owned();
+    let pairs = pairs.map(|p| (p.name.to_owned(), serde_json::Value::from(value(p))));
     serde_json::Value::Object(pairs.collect())
 }
 
@@ -327,6 +349,13 @@ pub(super) async fn open(options: &ConnectOptions, session: Session) -> Result<C
         .await
         .context("set up the session")?;
     Ok(connection)
+}
+
+/// Has a session that asks read names, and statements of others, in the database's own encoding: one that has no equivalent in UTF8 would
+/// be an error.
+pub(super) async fn in_own_encoding(connection: &mut Connection) -> Result<()> {
+    let sql = "SELECT pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'), false)";
+    connection.execute(sql).await
 }
 
 /// Attempts at pinning where a limit of a millisecond ends the very statement that lifts it.

@@ -9,6 +9,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::client::{Lent, client_error, lend, open_reading_client};
 use super::connection::Connection;
+use super::exclusion::Exclusion;
+use super::raw_text::RawText;
 use super::schema::{Graph, SchemaOptions, named_roles};
 use super::server_error::sqlstate;
 use super::sessions::open_patiently;
@@ -29,6 +31,8 @@ pub(super) struct Leader {
     lent: Lent,
     pub(super) graph: Graph,
     pub(super) facts: ServerFacts,
+    /// Patterns of exclusions that mean nothing here.
+    pub(super) unmatched: Vec<Note>,
 }
 
 /// A leader without its session.
@@ -108,13 +112,20 @@ impl ServerFacts {
 impl Leader {
     /// Locks the tables, takes the snapshot and reads the graph; none if a table was changed between snapshot and lock. The
     /// scout is a session without a snapshot of its own, if there is room for one.
-    pub(super) async fn open((client, lent): (Client, Lent), scout: Option<&mut Connection>) -> Result<Option<Self>> {
+    /// What is excluded is not locked.
+    pub(super) async fn open(
+        (client, lent): (Client, Lent),
+        scout: Option<&mut Connection>,
+        exclusion: &Exclusion,
+    ) -> Result<Option<Self>> {
         let process = one_row(&client, "SELECT pg_catalog.pg_backend_pid()").await?;
         let process_id: i32 = process.first().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+        let prepared = exclusion.prepare(&client).await?;
+        let wanted = prepared.wanted();
         // A look before the transaction, for whoever has no scout.
         let seen = match scout {
             Some(_) => Vec::new(),
-            None => table_locks::tables(&client).await?,
+            None => table_locks::tables(&client, &wanted).await?,
         };
         // From here to the facts nothing may run that takes a snapshot.
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET lock_timeout = '{LOCK_TIMEOUT_S}s'");
@@ -124,6 +135,7 @@ impl Leader {
             client: &client,
             process_id,
             scout,
+            wanted: &wanted,
         };
         let locked = locking.lock_all(&seen).await?;
         let mut facts = read_facts(&client).await.context("export the snapshot")?;
@@ -131,8 +143,10 @@ impl Leader {
             Some(locked) => locked,
             None => locking.own_locks().await?,
         };
+        let (excluded, unmatched) = prepared.resolve(&client).await?;
         let options = SchemaOptions {
             locked,
+            excluded,
             ..SchemaOptions::default()
         };
         let graph = Graph::read(&client, &options).await.context("read the schema")?;
@@ -144,6 +158,7 @@ impl Leader {
             lent,
             graph,
             facts,
+            unmatched,
         }))
     }
 }
@@ -243,27 +258,51 @@ async fn one_row(client: &Client, sql: &str) -> Result<Vec<String>> {
         .collect())
 }
 
+/// As [`one_row`], for what may be text in any encoding: every expression's value as text.
+async fn one_list(client: &Client, expressions: &[&str], from: &str) -> Result<Vec<String>> {
+    let cast: Vec<String> = expressions.iter().map(|e| format!("({e})::text")).collect();
+    let sql = format!("SELECT ARRAY[{}] {from}", cast.join(", "));
+    let row = client.query_one(&sql, &[]).await.map_err(client_error)?;
+    let list: Vec<Option<RawText>> = row.try_get(0).map_err(client_error)?;
+    Ok(list
+        .into_iter()
+        .map(|text| text.map_or_else(String::new, |t| t.0))
+        .collect())
+}
+
 async fn read_facts(client: &Client) -> Result<ServerFacts> {
-    let sql = "SELECT pg_catalog.pg_export_snapshot(), current_setting('server_version'), current_setting('server_version_num'), \
-        d.datname, pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, \
-        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
-        pg_catalog.pg_is_in_recovery(), (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata), \
-        pg_catalog.pg_database_size(d.oid), \
-        pg_catalog.to_char(pg_catalog.transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-        pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
-        COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), pg_catalog.to_jsonb(d) ->> 'daticurules', \
-        pg_catalog.pg_backend_pid(), (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'), \
-        (SELECT spcname FROM pg_catalog.pg_tablespace WHERE oid = d.dattablespace) \
-        FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
-    let row = one_row(client, sql).await?;
+    let expressions = [
+        "pg_catalog.pg_export_snapshot()",
+        "pg_catalog.current_setting('server_version')",
+        "pg_catalog.current_setting('server_version_num')",
+        "d.datname",
+        "pg_catalog.pg_encoding_to_char(d.encoding)",
+        "d.datcollate",
+        "d.datctype",
+        "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END",
+        "CASE WHEN pg_catalog.pg_is_in_recovery() THEN 't' ELSE 'f' END",
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata",
+        "pg_catalog.pg_database_size(d.oid)",
+        // Not to_char: it needs a conversion from UTF8, which MULE_INTERNAL has not.
+        "pg_catalog.replace(pg_catalog.replace(pg_catalog.transaction_timestamp()::text, ' ', 'T'), '+00', 'Z')",
+        "pg_catalog.to_jsonb(d) ->> 'datlocprovider'",
+        "COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')",
+        "pg_catalog.to_jsonb(d) ->> 'daticurules'",
+        "pg_catalog.pg_backend_pid()",
+        "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'",
+        "SELECT spcname FROM pg_catalog.pg_tablespace WHERE oid = d.dattablespace",
+    ];
+    let from = "FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+    let row = one_list(client, &expressions, from).await?;
     let text = |at: usize| row.get(at).cloned().unwrap_or_default();
     let files = one_row(client, settings::FILES_READABLE_SQL).await?;
     let files = files.first().is_some_and(|value| value == "t");
-    let context = one_row(client, &settings::context_query(files)).await?;
+    let context = one_list(client, &[&settings::context_query(files)], "").await?;
     let context = serde_json::from_str(context.first().map_or("[]", String::as_str));
     Ok(ServerFacts {
         context: settings::Context {
             settings: context.map_err(|e| Error::corrupt("settings are no list").with_cause(e))?,
+            client_encoding: Some(text(4)),
             ..settings::Context::none()
         },
         snapshot: text(0),
@@ -293,6 +332,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
 /// Names the sessions that hold a lock that ours would wait for.
 pub(super) async fn blockers(options: &ConnectOptions) -> Result<String> {
     let mut connection = settings::open(options, Session::Asking).await?;
+    settings::in_own_encoding(&mut connection).await?;
     let sql = "SELECT DISTINCT a.pid, a.usename, a.application_name, l.relation::pg_catalog.regclass::text \
         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
         WHERE l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' AND a.pid <> pg_catalog.pg_backend_pid() \

@@ -8,6 +8,7 @@ use super::sql_guard::{self, Place};
 use super::table_stream::{TextResult, TextStream};
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::error::{Context as _, Result};
+use crate::raw_text::to_bytes;
 use crate::report::Note;
 
 /// Name of the table of contents.
@@ -121,6 +122,7 @@ impl SqlSink for SqlStreams {
                 text,
             ));
         }
+        let sql = to_bytes(sql);
         item.sql_bytes = u64::try_from(sql.len()).unwrap_or(u64::MAX);
         let line = TocLine {
             stream: self.current_name.to_owned(),
@@ -133,7 +135,7 @@ impl SqlSink for SqlStreams {
         self.toc.push(&text).await.context("write table of contents")?;
         self.items += 1;
         self.current
-            .push(sql.as_bytes())
+            .push(&sql)
             .await
             .with_context(|| format!("write {}", self.current_name))
     }

@@ -9,6 +9,7 @@ use super::sql_rewrite::Rewrite;
 use super::sql_streams::{TOC, TocLine};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::raw_text::from_vec;
 
 /// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB. Besides, it takes no more than a share of
 /// the memory limit.
@@ -194,9 +195,8 @@ impl Texts<'_> {
                 line.item.name, line.stream
             )));
         }
-        let text = String::from_utf8(text)
-            .map_err(|e| Error::corrupt(format!("the SQL of \"{}\" is not UTF-8", line.item.name)).with_cause(e))?;
-        Ok(self.contents.rewrite.apply(clean(text, self.contents.source_version)))
+        let text = clean(from_vec(text), self.contents.source_version);
+        Ok(self.contents.rewrite.apply(text))
     }
 
     async fn chunk(&mut self, stream: &str, chunk: &ChunkRef) -> Result<&[u8]> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::create_database::Made;
 use super::database_settings;
-use super::marks::{self, Why, comment_of, comment_sql, unmarked};
+use super::marks::{self, Why, comment_of, comment_sql, comment_within, unmarked};
 use super::restore_plan::LEAVE_TIMEOUT;
 use super::schema::{literal, quote_ident};
 use super::server_error::sqlstate;
@@ -18,6 +18,7 @@ use super::settings::{self, Session};
 use super::statements::FailedItem;
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
+use crate::raw_text::has_bytes;
 
 /// Longest identifier in bytes.
 const NAME_BYTES: usize = 63;
@@ -95,12 +96,22 @@ impl Swap<'_> {
                 });
             }
         }
-        for (name, comment) in [(self.kept, kept_comment), (self.old, new_comment)] {
+        let comments = [(self.kept, kept_comment), (self.old, new_comment)];
+        let raw = |comment: &Option<String>| comment.as_deref().is_some_and(has_bytes);
+        let unset = |name: &str, error: &Error| {
+            tracing::warn!("the comment of database \"{name}\" was not set: {}", error.chain());
+        };
+        for (name, comment) in comments.iter().filter(|(_, comment)| !raw(comment)) {
             if let Err(error) = behind_savepoint(admin, &comment_sql(name, comment.as_deref())).await? {
-                tracing::warn!("the comment of database \"{name}\" was not set: {}", error.chain());
+                unset(name, &error);
             }
         }
         admin.execute("COMMIT").await.context("swap the databases")?;
+        for (name, comment) in comments.iter().filter(|(_, comment)| raw(comment)) {
+            if let Err(error) = comment_within(&server.with_database(name), comment.as_deref()).await {
+                unset(name, &error);
+            }
+        }
         if let Some(killer) = killer {
             killer.close().await;
         }
@@ -206,10 +217,14 @@ async fn behind_savepoint(admin: &mut Connection, sql: &str) -> Result<std::resu
 pub(super) async fn rename(admin: &mut Connection, from: &str, to: &str, timeout: Duration) -> Result<()> {
     let deadline = tokio::time::Instant::now() + timeout;
     let (oid, comment) = comment_of(admin, from).await?;
-    let comment = comment.as_deref().and_then(unmarked);
+    let own = comment.as_deref().and_then(unmarked);
+    let commented = if own == comment {
+        String::new()
+    } else {
+        format!("{}; ", comment_sql(from, own.as_deref()))
+    };
     let sql = format!(
-        "BEGIN; {}; ALTER DATABASE {} RENAME TO {}; COMMIT",
-        comment_sql(from, comment.as_deref()),
+        "BEGIN; {commented}ALTER DATABASE {} RENAME TO {}; COMMIT",
         quote_ident(from),
         quote_ident(to)
     );

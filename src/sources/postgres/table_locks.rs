@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 
 use super::client::client_error;
 use super::connection::Connection;
+use super::raw_text::RawText;
 use super::schema::qualified;
 use super::server_error::sqlstate;
 use crate::error::{Context as _, Error, Result};
@@ -39,6 +40,8 @@ pub(super) struct Locking<'a> {
     pub(super) process_id: i32,
     /// The session that sees what is there now; none where the server has room for one session only.
     pub(super) scout: Option<&'a mut Connection>,
+    /// Condition on the relations `c` that are wanted.
+    pub(super) wanted: &'a str,
 }
 
 impl Locking<'_> {
@@ -90,7 +93,7 @@ impl Locking<'_> {
 
     /// Returns tables that are there now and not locked.
     async fn open(&mut self) -> Result<Vec<Table>> {
-        let found = self.ask(&tables_sql(self.process_id, LOOK_TABLES)).await?;
+        let found = self.ask(&tables_sql(self.process_id, self.wanted, LOOK_TABLES)).await?;
         found.iter().map(|row| Table::of_row(row)).collect()
     }
 
@@ -143,14 +146,14 @@ impl Locking<'_> {
 }
 
 /// Returns the query of tables that are there now and not locked by the session.
-fn tables_sql(process_id: i32, limit: usize) -> String {
+fn tables_sql(process_id: i32, wanted: &str, limit: usize) -> String {
     // Members of extensions have no rows in a backup, unless the extension asks for them.
     format!(
         "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
          AND (c.oid IN (SELECT pg_catalog.unnest(e.extconfig) FROM pg_catalog.pg_extension e) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d \
          WHERE d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')) \
-         AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') \
+         AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND {wanted} \
          AND NOT EXISTS (SELECT FROM ({}) l WHERE l.relation = c.oid) ORDER BY c.oid LIMIT {limit}",
         held(process_id)
     )
@@ -165,17 +168,17 @@ fn held(process_id: i32) -> String {
 }
 
 /// Looks for tables outside of any transaction.
-pub(super) async fn tables(client: &Client) -> Result<Vec<Table>> {
-    let sql = tables_sql(0, usize::MAX >> 1);
+pub(super) async fn tables(client: &Client, wanted: &str) -> Result<Vec<Table>> {
+    let sql = tables_sql(0, wanted, usize::MAX >> 1);
     let rows = client.query(&sql, &[]).await.map_err(client_error)?;
     let table = |row: &tokio_postgres::Row| {
-        let (schema, name): (&str, &str) = (
+        let (schema, name): (RawText, RawText) = (
             row.try_get(1).map_err(client_error)?,
             row.try_get(2).map_err(client_error)?,
         );
         Ok(Table {
             oid: row.try_get(0).map_err(client_error)?,
-            name: qualified(schema, name),
+            name: qualified(&schema.0, &name.0),
         })
     };
     rows.iter().map(table).collect()

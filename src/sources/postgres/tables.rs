@@ -242,14 +242,17 @@ async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable], number
             slots.iter().cloned().collect::<Option<Vec<PartResult>>>()
         };
         if let Some(parts) = complete {
-            shared.writer.finish_stream(record(table, &parts)).await?;
+            shared
+                .writer
+                .finish_stream(record(table, &parts, &shared.facts.encoding))
+                .await?;
             shared.reporter.advance(&shared.task, 0, 1);
         }
     }
     Ok(connection)
 }
 
-fn record(table: &CopyTable, parts: &[PartResult]) -> StreamRecord {
+fn record(table: &CopyTable, parts: &[PartResult], encoding: &str) -> StreamRecord {
     let mut digest = RowDigest::default();
     for part in parts {
         digest.merge(&part.digest);
@@ -261,7 +264,7 @@ fn record(table: &CopyTable, parts: &[PartResult]) -> StreamRecord {
         bytes: parts.iter().map(|p| p.bytes).sum(),
         rows: Some(digest.rows),
         row_digest: Some(digest.hex()),
-        facts: table.facts(),
+        facts: table.facts(encoding),
     }
 }
 

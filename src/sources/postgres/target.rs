@@ -10,15 +10,17 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::create_database::{Made, may_use_tablespace};
 use super::look::{Look, open_admin};
-use super::marks::{self, Why, comment_of, comment_sql, unmarked};
+use super::marks::{self, Why, comment_of, comment_sql, comment_within, unmarked};
 use super::restore::RestoreOptions;
 use super::restore_plan::LEAVE_TIMEOUT;
-use super::schema::quote_ident;
+use super::schema::{literal, quote_ident};
+use super::settings;
 use super::snapshot::ServerFacts;
 use super::statements::FailedItem;
 use super::swap::{Apart, Swap, drop_database, free_name, rename};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
+use crate::raw_text::has_bytes;
 use crate::report::Note;
 
 /// Where a restore writes.
@@ -103,10 +105,19 @@ impl Target {
     /// Says again whose the database is, after its comment was set; within a transaction of the caller.
     pub(super) async fn mark(connection: &mut Connection, wanted: &str) -> Result<()> {
         let name = connection.database().to_owned();
+        // Names of databases are the user's, in UTF-8, and nothing is to be converted.
+        let encoding = connection
+            .query("SELECT pg_catalog.current_setting('client_encoding')")
+            .await?;
+        let encoding = encoding.scalar().unwrap_or("UTF8").to_owned();
+        settings::in_own_encoding(connection).await?;
         let (oid, comment) = comment_of(connection, &name).await?;
         let comment = comment.as_deref().and_then(unmarked);
         let comment = marks::marked(comment.as_deref(), Why::Filling, oid, wanted, &now());
-        connection.execute(&comment_sql(&name, Some(&comment))).await
+        connection.execute(&comment_sql(&name, Some(&comment))).await?;
+        connection
+            .execute(&format!("SET client_encoding TO {}", literal(&encoding)))
+            .await
     }
 
     async fn admin(&mut self) -> Result<&mut Connection> {
@@ -137,7 +148,13 @@ impl Target {
             let drop_old = drop_old || look.empty;
             self.swap(drop_old, timeout).await
         } else {
+            let filling = self.filling.clone();
             let admin = self.admin().await?;
+            let (_, comment) = comment_of(admin, &new).await?;
+            let comment = comment.as_deref().and_then(unmarked);
+            if comment.as_deref().is_some_and(has_bytes) {
+                comment_within(&filling, comment.as_deref()).await?;
+            }
             rename(admin, &new, &old, timeout).await.map(|()| Finished::default())
         };
         match done {
@@ -225,8 +242,8 @@ async fn how(
     notes: &mut Vec<Note>,
 ) -> Result<Made> {
     let source = facts.map(Made::of_facts).unwrap_or_default();
-    let mut made = made(look, &source);
-    if look.exists && !made.is_like(&source) && !source.encoding.is_empty() {
+    let mut made = options.wishes.applied(made(look, &source));
+    if look.exists && options.wishes.is_empty() && !made.is_like(&source) && !source.encoding.is_empty() {
         let text = format!(
             "stays as it is made, {}; the backup has {}",
             made.words(),

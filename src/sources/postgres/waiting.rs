@@ -70,6 +70,7 @@ async fn waiters(connection: &mut Option<Connection>, options: &ConnectOptions, 
         Some(open) => open,
         none => {
             let mut new = settings::open(options, Session::Asking).await?;
+            settings::in_own_encoding(&mut new).await?;
             new.execute("SET statement_timeout = '30s'").await?;
             none.insert(new)
         }

@@ -362,6 +362,7 @@ async fn default_privileges(context: &Context<'_>, sink: &mut dyn SqlSink) -> Re
             .graph
             .find(class::DEFAULT_ACL, oid)
             .and_then(|i| context.graph.node(i))
+            .filter(|n| !n.has(flag::EXCLUDED))
         else {
             continue;
         };

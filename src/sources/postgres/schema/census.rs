@@ -104,7 +104,9 @@ impl Graph {
     fn is_stored(&self, written: &Written, index: u32) -> bool {
         let Some(node) = self.node(index) else { return false };
         let (word, bit) = place(index);
-        node.kind.is_member()
+        // What the user leaves out is named elsewhere.
+        node.has(flag::EXCLUDED)
+            || node.kind.is_member()
             || written.nodes.get(word).is_some_and(|bits| bits & bit != 0)
             || (node.has(flag::INLINE) && node.parent != NONE && self.is_stored(written, node.parent))
     }
@@ -155,7 +157,9 @@ impl Graph {
         let rows = client.query_raw(&sql, no_params).await.map_err(|e| failed(act, e))?;
         tokio::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
-            if !copied.contains(&row.oid(0)?) {
+            let oid = row.oid(0)?;
+            let left_out = self.excludes(class::RELATION, oid) || self.options.excluded.rows.contains(&oid);
+            if !left_out && !copied.contains(&oid) {
                 let name = super::qualified(&row.text(1)?, &row.text(2)?);
                 self.told
                     .add(CODE, "its rows are not in this backup", format!("TABLE {name}"));
@@ -185,7 +189,9 @@ impl Graph {
             let node = self.find(class, oid).or_else(|| self.find(class::RELATION, table));
             let node = node.map(|index| self.printed_by(index));
             // A comment of something that nothing is known of: temporary, or named above.
-            let Some(index) = node else { continue };
+            let Some(index) = node.filter(|&i| !self.is_excluded(i)) else {
+                continue;
+            };
             match left.get_mut(&index) {
                 Some(count) if *count > 0 => *count -= 1,
                 _ if late > 0 => late -= 1,
@@ -224,7 +230,8 @@ impl Graph {
             ("large objects", count(0)?, objects),
             ("security labels", count(1)?, labels),
         ] {
-            if there > stored {
+            let left_out = what == "large objects" && self.options.excluded.large_objects;
+            if there > stored && !left_out {
                 let message = format!("{} of {there} are not in this backup", there - stored);
                 self.told.add(CODE, message, what);
             }

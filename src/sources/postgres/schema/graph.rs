@@ -76,12 +76,14 @@ impl Graph {
         graph.lookup.sort_unstable();
         members::read_owners(&mut graph, client).await?;
         graph.read_aliases(client).await?;
-        if !options.no_lock {
-            graph.lock_tables(client).await?;
-        }
         graph.read_dependencies(client).await?;
         graph.read_trigger_roots(client).await?;
         graph.need_casts();
+        graph.exclude(client).await?;
+        // What is left out need not be readable.
+        if !options.no_lock {
+            graph.lock_tables(client).await?;
+        }
         graph.read_attachments(client).await?;
         graph.read_tables(client).await?;
         graph.split_keys(client).await?;
@@ -100,7 +102,11 @@ impl Graph {
 
     /// Returns the OIDs of every table that is in the backup, with rows or without.
     pub fn table_oids(&self) -> impl Iterator<Item = u32> {
-        let defined = self.nodes.iter().filter(|n| n.kind == Kind::Table).map(|n| n.oid);
+        let defined = self
+            .nodes
+            .iter()
+            .filter(|n| n.kind == Kind::Table && !n.has(flag::EXCLUDED));
+        let defined = defined.map(|n| n.oid);
         defined.chain(self.tables.iter().map(|t| t.oid))
     }
 
@@ -199,7 +205,7 @@ impl Graph {
         self.nodes.push(Node {
             kind,
             parent: of,
-            flags: source.flags & (flag::PARTITIONED | flag::PARTITION),
+            flags: source.flags & (flag::PARTITIONED | flag::PARTITION | flag::EXCLUDED),
             ..source
         });
         let index = u32::try_from(self.nodes.len() - 1).ok()?;
@@ -218,10 +224,10 @@ impl Graph {
         self.lookup.sort_unstable();
         let mut added = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(|e| failed(query.act, e))? {
-            let Some(kind) = catalog::kind_of(row.col(1)?) else {
+            let Some(kind) = catalog::kind_of(&row.text(1)?) else {
                 continue;
             };
-            let (oid, namespace, name): (u32, u32, &str) = (row.oid(0)?, row.oid(2)?, row.col(3)?);
+            let (oid, namespace, name) = (row.oid(0)?, row.oid(2)?, row.text(3)?);
             let parent_oid = row.oid(4)?;
             let parent = if parent_oid == 0 {
                 NONE
@@ -260,9 +266,9 @@ impl Graph {
             if kind.is_schema() {
                 // A schema's own `schema` is the number of its name; `schema()` of the node itself is not asked.
                 node.schema = u32::try_from(self.schemas.len()).unwrap_or(NONE);
-                self.schemas.push(name.to_owned());
+                self.schemas.push(name.clone());
             }
-            let index = self.push_node(node, name);
+            let index = self.push_node(node, &name);
             added.push((query.class, oid, index));
             if let Some(schema_node) = schema_node {
                 self.edges.push((index, schema_node));
@@ -310,7 +316,10 @@ impl Graph {
     /// Locks every table against changes of its definition, in batches, unless the caller did.
     async fn lock_tables(&self, client: &Client) -> Result<()> {
         let mut batch = String::new();
-        let tables = self.nodes.iter().filter(|n| n.kind == Kind::Table);
+        let tables = self
+            .nodes
+            .iter()
+            .filter(|n| n.kind == Kind::Table && !n.has(flag::EXCLUDED));
         for node in tables.filter(|n| !self.options.locked.contains(&n.oid)) {
             batch.push_str(if batch.is_empty() {
                 "LOCK TABLE ONLY "
@@ -425,6 +434,9 @@ impl Graph {
             let (Some(child), Some(parent)) = (child, parent) else {
                 continue;
             };
+            if self.is_excluded(child) || self.is_excluded(parent) {
+                continue;
+            }
             let Some(kind) = self.node(child).map(|n| n.kind).filter(|k| !k.is_member()) else {
                 continue;
             };
@@ -476,7 +488,10 @@ impl Graph {
 
     async fn read_tables(&mut self, client: &Client) -> Result<()> {
         let mut chosen: Vec<u32> = (0..u32::try_from(self.nodes.len()).unwrap_or(NONE))
-            .filter(|&i| self.node(i).is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA)))
+            .filter(|&i| {
+                self.node(i)
+                    .is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA) && !n.has(flag::EXCLUDED))
+            })
             .collect();
         chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
         let (size, toast, exact) = sizes(client, chosen.len()).await?;
@@ -631,6 +646,10 @@ impl Graph {
             WHERE c.relkind = 'r' ORDER BY 2, 3";
         let rows = query(client, "configuration tables of extensions", sql, &[]).await?;
         for row in referred_first(client, rows).await? {
+            let oid = row.oid(0)?;
+            if self.excludes(class::RELATION, oid) || self.options.excluded.rows.contains(&oid) {
+                continue;
+            }
             if let Err(why) = judge_condition(&row.text(3)?) {
                 let text =
                     format!("its extension's condition holds {why}, which a restore refuses: please report this");

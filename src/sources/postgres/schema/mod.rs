@@ -13,6 +13,7 @@ mod census;
 mod comments;
 mod constraints;
 mod database;
+mod excluded;
 mod extensions;
 mod foreign;
 mod functions;
@@ -49,11 +50,12 @@ use async_trait::async_trait;
 use crate::error::Result;
 
 pub(super) use database::change_here;
+pub use excluded::Excluded;
 pub use globals::write_globals;
 pub use graph::Graph;
 pub use large_objects::{READABLE_SQL, write_large_object_rights, write_large_objects};
 pub(super) use options::COLUMN_OPTIONS;
-pub use quote::{literal, qualified, quote_ident};
+pub use quote::{is_named, literal, qualified, quote_ident};
 pub use roles::named_roles;
 pub use statistics::write_statistics;
 
@@ -68,6 +70,8 @@ pub struct SchemaOptions {
     pub no_lock: bool,
     /// OIDs of tables that the caller locked before the transaction had its snapshot.
     pub locked: HashSet<u32>,
+    /// What the user leaves out.
+    pub excluded: Excluded,
 }
 
 /// Which part of a restore a statement belongs to.

@@ -262,6 +262,8 @@ pub(super) mod flag {
     pub(crate) const PARTITION: u8 = 32;
     /// Rows, or a populated materialized view.
     pub(crate) const DATA: u8 = 64;
+    /// Left out: nothing of it is written.
+    pub(crate) const EXCLUDED: u8 = 128;
 }
 
 /// No node, no schema.

@@ -331,7 +331,7 @@ impl Tarjan {
 fn sorted(graph: &Graph, edges: &[(u32, u32)]) -> Vec<u32> {
     let mut ranked: Vec<u32> = (0u32..)
         .zip(&graph.nodes)
-        .filter(|(_, n)| !n.has(flag::INLINE))
+        .filter(|(_, n)| !n.has(flag::INLINE | flag::EXCLUDED))
         .map(|(i, _)| i)
         .collect();
     let key = |i: u32| {

@@ -1,5 +1,7 @@
 //! Names and literals as SQL text. Everything is quoted, so no keyword list of any version matters.
 
+use crate::raw_text::{has_bytes, to_bytes};
+
 /// Returns a name as a quoted identifier.
 pub fn quote_ident(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 2);
@@ -35,6 +37,18 @@ pub fn literal(text: &str) -> String {
     }
     out.push('\'');
     out
+}
+
+/// Returns the condition that a column of type `name` is this name. Names of what all databases share may be in any encoding, and a
+/// literal must be in the session's.
+pub fn is_named(column: &str, name: &str) -> String {
+    if !has_bytes(name) {
+        return format!("{column} = {}", literal(name));
+    }
+    format!(
+        "pg_catalog.replace({column}::text, E'\\\\', E'\\\\\\\\')::bytea = '\\x{}'::bytea",
+        hex::encode(to_bytes(name))
+    )
 }
 
 /// Returns `name = value` settings (`reloptions`, `attoptions`) as a list with literal values.

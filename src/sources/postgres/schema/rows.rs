@@ -4,6 +4,7 @@ use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Row};
 
 use super::super::client::client_error;
+use super::super::raw_text::RawText;
 use super::super::server_error::server_error;
 use crate::error::{Error, Result};
 
@@ -31,12 +32,12 @@ pub(super) trait Columns {
 
     /// Returns a text column that is never null.
     fn text(&self, at: usize) -> Result<String> {
-        self.col(at)
+        Ok(self.col::<RawText>(at)?.0)
     }
 
     /// Returns a text column.
     fn opt(&self, at: usize) -> Result<Option<String>> {
-        self.col(at)
+        Ok(self.col::<Option<RawText>>(at)?.map(|text| text.0))
     }
 
     /// Returns an oid column.
@@ -51,7 +52,8 @@ pub(super) trait Columns {
 
     /// Returns a text array; null is empty.
     fn list(&self, at: usize) -> Result<Vec<String>> {
-        Ok(self.col::<Option<Vec<String>>>(at)?.unwrap_or_default())
+        let list = self.col::<Option<Vec<RawText>>>(at)?.unwrap_or_default();
+        Ok(list.into_iter().map(|text| text.0).collect())
     }
 }
 

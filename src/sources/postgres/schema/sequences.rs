@@ -1,7 +1,7 @@
 //! Sequences: definition before the data, values with the data (they are read outside the snapshot, as in any dump).
 
 use super::comments::comment;
-use super::node::{Kind, Node};
+use super::node::{Kind, Node, class};
 use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
@@ -93,7 +93,7 @@ pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) 
         .order
         .iter()
         .filter_map(|&i| graph.node(i))
-        .filter(|n| n.kind == Kind::Sequence)
+        .filter(|n| n.kind == Kind::Sequence && !graph.options.excluded.rows.contains(&n.oid))
         .collect();
     for page in all.chunks(VALUES_PAGE) {
         let selects: Vec<String> = page
@@ -129,12 +129,15 @@ pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) 
 
 /// Writes the values of sequences that extensions ask to be dumped; the extensions make the sequences.
 async fn configuration_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
-    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) u(oid) \
+    let sql = "SELECT n.nspname::text, c.relname::text, c.oid FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) u(oid) \
                JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                WHERE c.relkind = 'S' ORDER BY 1, 2";
     let act = "configuration sequences of extensions";
     for row in query(context.client, act, sql, &[]).await? {
-        let (schema, name) = (row.text(0)?, row.text(1)?);
+        let (schema, name, oid) = (row.text(0)?, row.text(1)?, row.oid(2)?);
+        if context.graph.excludes(class::RELATION, oid) || context.graph.options.excluded.rows.contains(&oid) {
+            continue;
+        }
         let sequence = qualified(&schema, &name);
         let value = format!("SELECT last_value, is_called FROM {sequence}");
         for row in query(context.client, act, &value, &[]).await? {

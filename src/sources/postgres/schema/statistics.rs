@@ -60,7 +60,8 @@ pub async fn write_statistics(graph: &Graph, client: &Client, sink: &mut dyn Sql
     let parents = graph
         .nodes
         .iter()
-        .filter(|n| n.kind == Kind::Table && !n.has(flag::DATA));
+        .filter(|n| n.kind == Kind::Table && !n.has(flag::DATA | flag::EXCLUDED))
+        .filter(|n| !graph.options.excluded.rows.contains(&n.oid));
     oids.extend(parents.map(|n| n.oid));
     for page in oids.chunks(PAGE) {
         write_page(graph, client, page, sink).await?;

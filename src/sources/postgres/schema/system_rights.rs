@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::acl::{All, EXPLODED, Entry, add, difference};
+use super::node::class;
 use super::quote::literal;
 use super::rows::{Columns, query};
 use super::write::Context;
@@ -139,9 +140,13 @@ fn queries() -> Vec<String> {
 pub(super) async fn write(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut objects: Vec<(String, String)> = Vec::new();
-    for sql in queries() {
+    let classes = CATALOGS.iter().map(|c| c.0).chain([class::RELATION]);
+    for (class, sql) in classes.zip(queries()) {
         let mut changed: BTreeMap<(u32, i32), Changed> = BTreeMap::new();
         for row in query(context.client, "rights of built-in objects", &sql, &[]).await? {
+            if context.graph.excludes(class, row.oid(0)?) {
+                continue;
+            }
             let object = changed.entry((row.oid(0)?, row.col(8)?)).or_default();
             object.owner = row.text(1)?;
             object.on = row.text(2)?;
@@ -187,9 +192,13 @@ pub(super) async fn write(context: &Context<'_>, sink: &mut dyn SqlSink) -> Resu
 
 /// Security labels of this database's objects (those of roles are with the globals).
 pub(super) async fn labels(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
-    let sql = "SELECT l.objtype, l.objname, l.provider, l.label FROM pg_catalog.pg_seclabels l \
+    let sql = "SELECT l.objtype, l.objname, l.provider, l.label, l.classoid, l.objoid FROM pg_catalog.pg_seclabels l \
                WHERE l.classoid NOT IN (1213, 1260, 1262) ORDER BY l.classoid, l.objoid, l.objsubid, l.provider";
     for row in query(context.client, "security labels", sql, &[]).await? {
+        context.graph.note_labels(1);
+        if context.graph.excludes(row.oid(4)?, row.oid(5)?) {
+            continue;
+        }
         let on = format!("{} {}", row.text(0)?.to_uppercase(), row.text(1)?);
         let sql = format!(
             "SECURITY LABEL FOR {} ON {on} IS {};\n",
@@ -197,7 +206,6 @@ pub(super) async fn labels(context: &Context<'_>, sink: &mut dyn SqlSink) -> Res
             literal(&row.text(3)?)
         );
         sink.item(item(context, "SECURITY LABEL", on), &sql).await?;
-        context.graph.note_labels(1);
     }
     Ok(())
 }
