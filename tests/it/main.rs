@@ -46,6 +46,8 @@ mod places;
 mod postgres;
 mod postgres_completeness;
 mod postgres_connect;
+mod postgres_encodings;
+mod postgres_exclusion;
 mod postgres_hostile;
 mod postgres_keep_going;
 mod postgres_moment;

@@ -28,11 +28,11 @@ const PROPERTIES: &str = "SELECT pg_get_userbyid(d.datdba) || (SELECT string_agg
     LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = d.oid) FROM pg_database d WHERE d.datname = $1";
 
 /// A cluster of its own on a free port, stopped when dropped. `root` is the chroot that holds its programs, if any.
-struct Cluster {
+pub(crate) struct Cluster {
     bin: PathBuf,
     root: Option<PathBuf>,
     dir: tempfile::TempDir,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 fn is_root() -> bool {
@@ -41,7 +41,7 @@ fn is_root() -> bool {
 
 impl Cluster {
     /// Runs a server program; the server refuses to run as root, so root steps down.
-    fn program(&self, name: &str) -> Command {
+    pub(crate) fn program(&self, name: &str) -> Command {
         let path = self.bin.join(name);
         let mut command = match (&self.root, is_root()) {
             (Some(root), _) => {
@@ -71,7 +71,7 @@ impl Cluster {
 
     /// Starts PostgreSQL 18 from the chroot that `tests/servers/pg18.sh` makes: `pg_dump` is the judge, so the server alone
     /// is not enough. None for a user who cannot enter a chroot.
-    fn start_18() -> Option<Self> {
+    pub(crate) fn start_18() -> Option<Self> {
         if !is_root() {
             eprintln!("not root: PostgreSQL 18 is skipped");
             return None;
@@ -80,7 +80,7 @@ impl Cluster {
         Some(Self::start_in("/usr/lib/postgresql/18/bin", Some(root.into())))
     }
 
-    fn start(bin: &str) -> Self {
+    pub(crate) fn start(bin: &str) -> Self {
         Self::start_in(bin, None)
     }
 
