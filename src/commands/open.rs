@@ -145,14 +145,3 @@ pub(super) fn redis(source: &config::RedisSource) -> Result<RedisAddress> {
     let file = source.password_file.as_deref().filter(|_| !source.foreign);
     RedisAddress::from_url(&source.url, password, file, &env)
 }
-
-/// Finds out how to log in where keys are restored to.
-pub(super) fn redis_target(source: &config::RedisSource) -> Result<RedisAddress> {
-    let address = redis(source)?;
-    if address.database != 0 {
-        let message = format!("\"{}\" names one database", config::redact_url(&source.url));
-        return Err(Error::invalid(message)
-            .with_hint("Keys go back into the databases they came from; leave the number out of the URL."));
-    }
-    Ok(address)
-}

@@ -111,14 +111,28 @@ pub(super) fn given(session: &Session, url: &str) -> Result<SourceKind> {
                 wanted.password_file.clone_from(&known.password_file);
             }
         }
-        SourceKind::Redis(wanted) if wanted.password.is_none() => {
+        SourceKind::Redis(wanted) => {
             let known = all.find_map(|source| match &source.kind {
                 SourceKind::Redis(known) if same_login(&known.url, &wanted.url, 6379) => Some(known),
                 _ => None,
             });
             if let Some(known) = known {
-                wanted.password.clone_from(&known.password);
-                wanted.password_file.clone_from(&known.password_file);
+                if wanted.password.is_none() {
+                    wanted.password.clone_from(&known.password);
+                    wanted.password_file.clone_from(&known.password_file);
+                }
+                if wanted.url.starts_with("rediss:") || wanted.url.starts_with("valkeys:") {
+                    let mut files = config::tls_files(&known.url);
+                    // A certificate and its key belong together.
+                    if config::tls_files(&wanted.url).iter().any(|(name, _)| name != "cacert") {
+                        files.retain(|(name, _)| name == "cacert");
+                    }
+                    let files: Vec<_> = files
+                        .iter()
+                        .map(|(name, file)| (name.as_str(), file.as_str()))
+                        .collect();
+                    wanted.url = config::with_tls_files(&wanted.url, &files);
+                }
             }
         }
         _ => {}

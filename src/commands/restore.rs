@@ -286,7 +286,7 @@ fn redis_restore(
     reader: ArchiveReader,
 ) -> Result<RedisRestore> {
     Ok(RedisRestore {
-        address: open::redis_target(server)?,
+        address: open::redis(server)?,
         reader,
         options: RedisRestoreOptions {
             clean: options.clean,

@@ -13,7 +13,9 @@ use crate::config::types::{
     Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,
     RequiredMount, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
-use crate::config::url::{checked_name, parse_repository_url, split_postgres_url, split_redis_url};
+use crate::config::url::{
+    checked_name, parse_repository_url, split_postgres_url, split_redis_url, tls_files, with_tls_files,
+};
 use crate::config::{ADHOC_JOB, Secret, exposed, nearest, units};
 use crate::error::{Context, Error, Result};
 use crate::repository::PRE_RESTORE_JOB;
@@ -75,6 +77,9 @@ struct RawSource {
     kind: String,
     url: Option<String>,
     password_file: Option<PathBuf>,
+    cert: Option<String>,
+    key: Option<String>,
+    cacert: Option<String>,
     parallel: Option<usize>,
     max_block: Option<String>,
     #[serde(default)]
@@ -332,6 +337,8 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
         }
         "redis" => {
             let url = raw.url.ok_or_else(|| missing("url", "redis://user@host:6379"))?;
+            let files = [("cacert", &raw.cacert), ("cert", &raw.cert), ("key", &raw.key)];
+            let url = with_keys(&url, &files).with_context(section)?;
             let (url, password) = split_redis_url(&url).with_context(section)?;
             SourceKind::Redis(RedisSource {
                 url,
@@ -485,6 +492,26 @@ pub(super) fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> 
             },
         ),
     )
+}
+
+/// Adds keys that name files for TLS to the URL of a Redis server; each is said once.
+fn with_keys(url: &str, files: &[(&str, &Option<String>)]) -> Result<String> {
+    let given = files.iter().filter_map(|(name, file)| Some((*name, file.as_deref()?)));
+    let given: Vec<(&str, &str)> = given.collect();
+    let named = tls_files(url);
+    if let Some((twice, _)) = given
+        .iter()
+        .find(|(name, _)| named.iter().any(|(known, _)| known == name))
+    {
+        return Err(
+            Error::invalid(format!("\"{twice}\" stands in the URL and as a key")).with_hint("Leave one of them out.")
+        );
+    }
+    Ok(if given.is_empty() {
+        url.to_owned()
+    } else {
+        with_tls_files(url, &given)
+    })
 }
 
 #[cfg(test)]

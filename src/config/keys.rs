@@ -47,7 +47,16 @@ pub(super) const POSTGRES: &[&str] = &[
     "optional",
 ];
 pub(super) const SQLITE: &[&str] = &["kind", "path", "method", "rate_limit", "optional"];
-pub(super) const REDIS: &[&str] = &["kind", "url", "password_file", "rate_limit", "optional"];
+pub(super) const REDIS: &[&str] = &[
+    "kind",
+    "url",
+    "password_file",
+    "cert",
+    "key",
+    "cacert",
+    "rate_limit",
+    "optional",
+];
 pub(super) const FILES: &[&str] = &[
     "kind",
     "root",

@@ -250,6 +250,29 @@ fn spelled(text: &str, wanted: &Params) -> String {
     as_written().unwrap_or_else(|| wanted.to_url())
 }
 
+/// Parameters of the URL of a Redis server, and keys of its source, that name files for TLS.
+pub(super) const TLS_FILES: &[&str] = &["cacert", "cert", "key"];
+
+/// Adds files for TLS to the URL of a Redis server, where it does not name them itself.
+pub fn with_tls_files(url: &str, files: &[(&str, &str)]) -> String {
+    let Ok(mut parsed) = Url::parse(url) else {
+        return url.to_owned();
+    };
+    for (name, file) in files {
+        if parsed.query_pairs().all(|(known, _)| known != *name) {
+            parsed.query_pairs_mut().append_pair(name, file);
+        }
+    }
+    parsed.into()
+}
+
+/// Returns the files for TLS that the URL of a Redis server names.
+pub fn tls_files(url: &str) -> Vec<(String, String)> {
+    let Ok(parsed) = Url::parse(url) else { return Vec::new() };
+    let pairs = parsed.query_pairs().into_owned();
+    pairs.filter(|(name, _)| TLS_FILES.contains(&name.as_str())).collect()
+}
+
 /// Returns whether a text is the URL of a Redis or Valkey server.
 pub fn is_redis_url(text: &str) -> bool {
     text.split_once("://")
@@ -346,6 +369,10 @@ pub fn foreign_url(text: &str) -> Option<String> {
         url.set_password(None).ok()?;
     }
     without_parameters(&mut url, &["password", "password_file", "allow_cleartext_password"]);
+    if is_redis_url(text) {
+        // Files of this host, which the word of a manifest does not choose.
+        without_parameters(&mut url, TLS_FILES);
+    }
     Some(url.into())
 }
 
@@ -548,6 +575,22 @@ mod tests {
             assert_eq!(foreign_url(text).unwrap(), left);
         }
         assert!(foreign_url("postgres://db/app?nonsense=1").is_none());
+    }
+
+    #[test]
+    fn a_manifest_chooses_no_files_of_this_host() {
+        let url = "rediss://h:1?cacert=/a&cert=/b&key=/c&db=3";
+        assert_eq!(foreign_url(url).unwrap(), "rediss://h:1?db=3");
+        let files = tls_files(url);
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, file)| (name.as_str(), file.as_str()))
+            .collect();
+        assert_eq!(files, [("cacert", "/a"), ("cert", "/b"), ("key", "/c")]);
+        assert_eq!(
+            with_tls_files("rediss://h?cert=/x", &files),
+            "rediss://h?cert=/x&cacert=%2Fa&key=%2Fc"
+        );
     }
 
     #[test]

@@ -116,16 +116,17 @@ async fn read_everything(
 
 /// Walks every key of the stored RDBs, compares their CRC64, and decodes each value.
 async fn rdb(session: &Session, reader: &ArchiveReader) -> Result<Option<String>> {
-    let walked = redis::stored::verify(reader, &session.cancel).await?;
-    let rdbs = redis::stored::rdbs(reader).await?;
-    if let Some(unknown) = rdbs.iter().find_map(|rdb| rdb.facts.unknown.as_ref()) {
+    redis::stored::verify(reader, &session.cancel).await?;
+    let rdbs = redis::stored::server_rdbs(reader).await?;
+    let in_part = |rdb: &&redis::stored::Rdb| rdb.facts.unknown.is_some() && rdb.facts.payloads == 0;
+    if let Some(unknown) = rdbs.iter().filter(in_part).find_map(|rdb| rdb.facts.unknown.as_ref()) {
         return Ok(Some(format!(
             "its RDB holds {unknown}, so it goes back as a file only (--into file:dump.rdb), to a server of its own version"
         )));
     }
     let decoded = redis::decode_all(reader, &session.cancel).await?;
-    if decoded != walked.keys() {
-        let counted = walked.keys();
+    let counted: u64 = rdbs.iter().map(|rdb| rdb.facts.census.keys()).sum();
+    if decoded != counted {
         return Err(Error::corrupt(format!("{decoded} of {counted} keys were decoded")));
     }
     Ok(None)

@@ -227,7 +227,7 @@ fn scratch_postgres(session: &Session, url: &str) -> Result<ConnectOptions> {
 /// The same for keys.
 fn scratch_redis(session: &Session, url: &str) -> Result<redis::RedisAddress> {
     match places::given(session, url)? {
-        SourceKind::Redis(server) => open::redis_target(&server),
+        SourceKind::Redis(server) => open::redis(&server),
         _ => Err(no_server(url, "Redis")),
     }
 }

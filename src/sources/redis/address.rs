@@ -26,6 +26,15 @@ pub enum Place {
     Unix(PathBuf),
 }
 
+/// A client certificate; both are PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, with those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key; the same file may hold both.
+    pub key: PathBuf,
+}
+
 /// Everything that is needed to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisAddress {
@@ -35,10 +44,12 @@ pub struct RedisAddress {
     pub user: Option<String>,
     /// Password, if one was found.
     pub password: Option<Secret>,
-    /// Database of the URL's path.
-    pub database: u32,
+    /// Database of the URL's path: it alone is meant. Without one, all of the server.
+    pub database: Option<u32>,
     /// PEM file of trusted authorities; the system's when `None`.
     pub ca_file: Option<PathBuf>,
+    /// What proves to the server who we are, where it asks for that.
+    pub identity: Option<Identity>,
     /// How it is read for a backup.
     pub reading: Reading,
     /// Bound on dialling, TLS and login together.
@@ -76,6 +87,8 @@ pub struct Reading {
     pub keys_per_second: Option<u64>,
     /// `max_hold`: seconds that the server may wait for a store that has stalled.
     pub max_hold: Option<Duration>,
+    /// `failover_wait`: seconds that a primary is waited for while a Sentinel names none that answers as one.
+    pub failover_wait: Option<Duration>,
     /// `spool_limit`: MiB that go through a spool file after that.
     pub spool_limit: Option<u64>,
 }
@@ -91,6 +104,7 @@ impl Reading {
             "settings",
             "scan_rate",
             "max_hold",
+            "failover_wait",
             "spool_limit",
         ];
         names.contains(&name)
@@ -112,6 +126,7 @@ impl Reading {
             ("settings", "no", _) => self.no_settings = true,
             ("scan_rate", _, Some(rate)) if rate > 0 => self.keys_per_second = Some(rate),
             ("max_hold", _, Some(seconds)) => self.max_hold = Some(Duration::from_secs(seconds)),
+            ("failover_wait", _, Some(seconds)) => self.failover_wait = Some(Duration::from_secs(seconds)),
             ("spool_limit", _, Some(mib)) => self.spool_limit = Some(mib.saturating_mul(1 << 20)),
             _ => return false,
         }
@@ -138,11 +153,18 @@ impl RedisAddress {
                 .map(std::borrow::Cow::into_owned)
                 .map_err(|_| wrong("it is not UTF-8".to_owned()))
         };
-        let (mut ca_file, mut user, mut database) = (None, decode(url.username())?, 0);
+        let (mut ca_file, mut user, mut database) = (None, decode(url.username())?, None);
+        let (mut certificate, mut key) = (None, None);
         let mut reading = Reading::default();
         for (name, value) in url.query_pairs() {
             match &*name {
                 "cacert" => ca_file = Some(PathBuf::from(&*value)),
+                "cert" => certificate = Some(PathBuf::from(&*value)),
+                "key" => key = Some(PathBuf::from(&*value)),
+                "db" => {
+                    let number = value.parse();
+                    database = Some(number.map_err(|_| wrong(format!("\"db={value}\" is no number of a database")))?);
+                }
                 "user" => user = value.into_owned(),
                 name if reading.set(name, &value) => {}
                 other if Reading::is_known(other) => return Err(wrong(format!("\"{other}={value}\" is not known"))),
@@ -154,10 +176,12 @@ impl RedisAddress {
             Place::Unix(PathBuf::from(decode(url.path())?))
         } else {
             let path = url.path().trim_matches('/');
+            if !path.is_empty() && database.is_some() {
+                return Err(wrong("it names a database twice".to_owned()));
+            }
             if !path.is_empty() {
-                database = path
-                    .parse()
-                    .map_err(|_| wrong("its path is no number of a database".to_owned()))?;
+                let number = path.parse();
+                database = Some(number.map_err(|_| wrong("its path is no number of a database".to_owned()))?);
             }
             Place::Tcp {
                 host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
@@ -167,6 +191,17 @@ impl RedisAddress {
                 tls: matches!(url.scheme(), "rediss" | "valkeys"),
             }
         };
+        let identity = match (certificate, key) {
+            (None, None) => None,
+            (None, Some(_)) => return Err(wrong("it has a key, but no cert".to_owned())),
+            (Some(certificate), key) => Some(Identity {
+                key: key.unwrap_or_else(|| certificate.clone()),
+                certificate,
+            }),
+        };
+        if identity.is_some() && !matches!(place, Place::Tcp { tls: true, .. }) {
+            return Err(wrong("a client certificate needs TLS, which is rediss://".to_owned()));
+        }
         let password = match (password, url.password(), password_file) {
             (Some(password), _, _) => Some(password),
             (None, Some(password), _) => Some(decode(password)?),
@@ -182,17 +217,26 @@ impl RedisAddress {
             password: password.map(Secret::new),
             database,
             ca_file,
+            identity,
             reading,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),
         })
     }
 
+    /// Returns whether users, configuration and modules are stored: they are of a whole server.
+    pub(super) fn wants_settings(&self) -> bool {
+        !self.reading.no_settings && self.database.is_none()
+    }
+
     /// Returns the location for people: no password.
     pub fn location(&self) -> String {
         let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
         match &self.place {
-            Place::Unix(path) => format!("unix://{}", path.display()),
+            Place::Unix(path) => {
+                let database = self.database.map(|number| format!("?db={number}")).unwrap_or_default();
+                format!("unix://{}{database}", path.display())
+            }
             Place::Tcp { host, port, tls } => {
                 let scheme = if *tls { "rediss" } else { "redis" };
                 let host = if host.contains(':') {
@@ -200,7 +244,8 @@ impl RedisAddress {
                 } else {
                     host.clone()
                 };
-                format!("{scheme}://{user}{host}:{port}")
+                let database = self.database.map(|number| format!("/{number}")).unwrap_or_default();
+                format!("{scheme}://{user}{host}:{port}{database}")
             }
         }
     }
@@ -225,12 +270,19 @@ mod tests {
             port: 7000,
             tls: true,
         };
-        assert_eq!((address.place.clone(), address.database), (place, 3));
+        assert_eq!((address.place.clone(), address.database), (place, Some(3)));
         assert_eq!(address.password.as_ref().unwrap().expose(), "ge@heim");
-        assert_eq!(address.location(), "rediss://backup@[::1]:7000");
+        assert_eq!(address.location(), "rediss://backup@[::1]:7000/3");
+        assert_eq!(address.identity, None);
+        let identity = |text: &str| read(text).unwrap().identity.map(|i| (i.certificate, i.key)).unwrap();
+        let both = (PathBuf::from("/c.pem"), PathBuf::from("/k.pem"));
+        assert_eq!(identity("rediss://h?cert=/c.pem&key=/k.pem"), both);
+        assert_eq!(identity("rediss://h?cert=/c.pem"), (both.0.clone(), both.0));
         let address = read("unix:///run/redis.sock?user=x").unwrap();
         assert_eq!(address.place, Place::Unix("/run/redis.sock".into()));
         assert_eq!(address.password.unwrap().expose(), "env");
+        assert_eq!(read("redis://h").unwrap().database, None);
+        assert_eq!(read("unix:///run/redis.sock?db=2").unwrap().database, Some(2));
         let reading = read("redis://h?method=scan&scan_rate=500&max_hold=5&spool_limit=0&settings=no")
             .unwrap()
             .reading;
@@ -245,6 +297,10 @@ mod tests {
             "redis://h?a=b",
             "redis://h?method=x",
             "redis://h?scan_rate=0",
+            "redis://h/3?db=3",
+            "redis://h?db=x",
+            "redis://h?cert=/c.pem",
+            "rediss://h?key=/k.pem",
             "redis:",
         ] {
             assert!(read(wrong).is_err() || wrong == "redis:", "{wrong}");

@@ -12,10 +12,11 @@ use tokio::sync::Semaphore;
 use super::address::{Method, RedisAddress};
 use super::cluster::Topology;
 use super::connection::Connection;
-use super::holdings::refuse_unknown_cluster;
+use super::holdings::{is_end, refuse_unknown_cluster};
 use super::rdb::{self, Census};
 use super::receive::{self, Bounds};
-use super::scan::Scanned;
+use super::resp::Reply;
+use super::scan::{Payloads, Scanned};
 use super::server::Server;
 use super::{RdbFacts, RedisOptions, STREAM, ShardFacts, nodes, psync, psync_method, scan, settings, stored};
 use crate::archive::StreamRecord;
@@ -130,17 +131,52 @@ pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
     }
     for (place, connection) in places.all.iter().zip(&mut places.connections) {
         findings.extend(place.findings());
+        findings.extend(place.one_database(connection).await?);
         if let Err(error) = place.server.refuse_backup() {
             findings.push(failed(&error));
         }
-        if !options.address.reading.no_settings {
+        if options.address.wants_settings() {
             findings.extend(settings::findings(connection).await?);
         }
+        findings.extend(newer(connection, &place.server).await?);
         if options.address.reading.method != Method::Scan {
             findings.extend(rights(connection, options.address.reading.method).await?);
         }
     }
     Ok(findings)
+}
+
+/// Fails if there is no database of this number. Whoever may not choose one may read it all the same.
+async fn refuse_no_database(connection: &mut Connection, number: u32) -> Result<()> {
+    let reply = connection.ask(&[b"SELECT", number.to_string().as_bytes()]).await?;
+    let missing = match reply {
+        Reply::Error(text) if number > 0 && is_end(&text) => Some(text),
+        _ => None,
+    };
+    connection.ask(&[b"SELECT", b"0"]).await?;
+    match missing {
+        None => Ok(()),
+        Some(text) => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("the server has no database {number}: {text}"),
+        )
+        .with_hint("CONFIG GET databases tells how many it has; a cluster has database 0 only, before Valkey 9.")),
+    }
+}
+
+/// Warns of a server whose RDB may hold types that are not known.
+async fn newer(connection: &mut Connection, server: &Server) -> Result<Option<Finding>> {
+    let version = scan::version(connection, server, &[]).await?;
+    let (redis, valkey) = rdb::types::NEWEST;
+    let newest = if version >= 80 { valkey } else { redis };
+    Ok((version > newest).then(|| Finding {
+        level: FindingLevel::Warning,
+        message: format!(
+            "the server writes RDB version {version}, and this version of wirevault knows the types up to {newest}: keys of \
+             others are stored, and go back as DUMP gives them, into a server of this version or later"
+        ),
+        hint: Some("Give the user +scan +dump too, and look for a later version of wirevault.".to_owned()),
+    }))
 }
 
 fn failed(error: &Error) -> Finding {
@@ -158,6 +194,18 @@ impl Place {
             let message = "it cannot be found out whether this is a node of a cluster: keys of other shards may be missing \
                            (?cluster=no says that this node alone is meant)";
             notes.add(Note::new("cluster-not-known", self.address.location(), message));
+        }
+    }
+
+    /// Notes that the server holds more than the database that alone is wanted.
+    fn note_others(&self, keys: u64, notes: &Notes) {
+        if let Some(number) = self.address.database
+            && keys > 0
+        {
+            let message = format!(
+                "database {number} alone is backed up, as the URL says; {keys} keys of other databases are not"
+            );
+            notes.add(Note::new("one-database", self.address.location(), message));
         }
     }
 
@@ -194,6 +242,34 @@ impl Place {
             notes.add(Note::new("module-data-not-stored", at("modules"), message));
         }
         Ok(())
+    }
+
+    /// Tells that one database alone is meant, and what else there is. Fails if there is no such database.
+    async fn one_database(&self, connection: &mut Connection) -> Result<Option<Finding>> {
+        let Some(number) = self.address.database else {
+            return Ok(None);
+        };
+        refuse_no_database(connection, number).await?;
+        let others = self.server.keyspace().map(|databases| {
+            let others = databases
+                .into_iter()
+                .filter(|(other, keys)| *other != number && *keys > 0);
+            others.map(|(other, _)| other.to_string()).collect::<Vec<_>>()
+        });
+        let (level, message) = match others {
+            Some(others) if others.is_empty() => (FindingLevel::Info, String::new()),
+            Some(others) => (
+                FindingLevel::Warning,
+                format!("; keys of the databases {} are not", others.join(", ")),
+            ),
+            None => (FindingLevel::Info, "; what others hold is not known".to_owned()),
+        };
+        Ok(Some(Finding {
+            level,
+            message: format!("database {number} alone is backed up, without function libraries and users{message}"),
+            hint: (level == FindingLevel::Warning)
+                .then(|| "Leave the number out of the URL: then the whole server is backed up.".to_owned()),
+        }))
     }
 
     fn findings(&self) -> Vec<Finding> {
@@ -262,8 +338,11 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
                 notes.add(Note::new("server", place.address.location(), message));
             }
         }
+        if let Some(number) = place.address.database {
+            refuse_no_database(connection, number).await?;
+        }
         place.note_unknown(&notes);
-        if !options.address.reading.no_settings {
+        if options.address.wants_settings() {
             let stored = settings::store(connection, &context.writer, &place.directory, &notes).await?;
             content = content.wrapping_add(stored);
         }
@@ -283,14 +362,19 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
             Ok(found) => data = Some(found),
             // Where some shard has begun, what it sent is in the archive already.
             Err(error)
-                if method == Method::Auto && psync::is_refusal(&error) && reading.begun.available_permits() == 0 =>
+                if method == Method::Auto
+                    && psync::is_refusal(&error)
+                    && (reading.begun.available_permits() == 0 || options.address.database.is_some()) =>
             {
                 refusal = Some(error);
             }
             Err(error) => return Err(error),
         }
     }
-    let data = if let Some(data) = data {
+    let data = if let Some(mut data) = data {
+        for (place, one) in places.all.iter().zip(&mut data) {
+            reading.by_key(place, one).await?;
+        }
         data
     } else {
         let data = reading.scanned(&places.all, refusal).await?;
@@ -313,43 +397,24 @@ async fn finish(
     }
     let consistent_at = data.iter().map(|one| one.at).max().unwrap_or_else(Timestamp::now);
     let (mut versions, mut raw_bytes, mut items) = (BTreeMap::new(), 0_u64, 0_u64);
-    for Data {
-        bytes,
-        chunks,
-        stream,
-        facts,
-        ..
-    } in data
-    {
-        if let Some(unknown) = &facts.unknown {
-            let message = format!("{unknown}: stored as it is, but it goes back as a file only");
-            notes.add(Note::new("rdb-not-understood", stream.clone(), message));
-        }
+    for one in data {
+        let (facts, best) = (&one.facts, one.best());
         if let Some(types) = facts.census.module_data.as_ref().filter(|types| !types.is_empty()) {
             let types: Vec<_> = types.iter().map(String::as_str).collect();
             let message = format!(
                 "modules keep data beside the keys (types {}): it goes back as a file only",
                 types.join(", ")
             );
-            notes.add(Note::new("module-data", stream.clone(), message));
+            notes.add(Note::new("module-data", one.stream.clone(), message));
         }
         versions.insert(facts.product.clone(), facts.server_version.clone());
         versions.insert("rdb".to_owned(), facts.rdb_version.to_string());
-        raw_bytes = raw_bytes.saturating_add(bytes);
-        items = items.saturating_add(facts.census.keys());
-        context
-            .writer
-            .finish_stream(StreamRecord {
-                prefixes: vec![stream.clone()],
-                stream,
-                chunks: chunks.into(),
-                bytes,
-                rows: None,
-                row_digest: None,
-                facts: serde_json::to_value(&facts)
-                    .map_err(|e| Error::new(ErrorKind::Other, "write the facts of the RDB").with_cause(e))?,
-            })
-            .await?;
+        raw_bytes = raw_bytes.saturating_add(one.bytes);
+        items = items.saturating_add(best.census.keys()).saturating_add(best.payloads);
+        let mut next = Some(Box::new(one));
+        while let Some(one) = next {
+            next = one.record(&context).await?;
+        }
     }
     Ok(SourceOutcome {
         versions,
@@ -418,12 +483,21 @@ impl Reading<'_> {
         let stream = place.stream();
         let task = (context.name.as_str(), &context.reporter);
         let (writer, cancel) = (&context.writer, &context.cancel);
-        let received = receive::receive(connection, sync.framing, writer, &stream, &hold, task, cancel).await;
+        let into = (stream.as_str(), place.address.database);
+        let received = receive::receive(connection, sync.framing, writer, into, &hold, task, cancel).await;
         let received = received.map_err(|error| of_shard(error, place.shard.as_ref()))?;
+        place.note_others(received.others, self.notes);
+        if received.left_module_data {
+            let message = "what modules keep beside the keys is not in the backup of one database";
+            let at = format!("{}modules", place.directory);
+            self.notes.add(Note::new("module-data-not-stored", at, message));
+        }
         if received.spooled > 0 {
             tracing::info!("{} bytes of {stream} went through the spool file", received.spooled);
         }
         Ok(Data {
+            beside: None,
+            payloads: None,
             stream,
             node: place.address.location(),
             bytes: received.bytes,
@@ -441,21 +515,59 @@ impl Reading<'_> {
                 census: received.census,
                 method: psync_method(),
                 unknown: received.unknown,
+                payloads: 0,
+                database: place.address.database,
                 shard: place.shard.clone(),
             },
         })
     }
 
+    /// Reads the keys of a server one by one too, where its RDB is not understood to the end.
+    async fn by_key(&self, place: &Place, data: &mut Data) -> Result<()> {
+        let Some(unknown) = data.facts.unknown.clone() else {
+            return Ok(());
+        };
+        let stream = format!("{}{}{STREAM}", place.directory, stored::BY_KEY);
+        let at = data.stream.clone();
+        match self.scan(place, stream, &mut None).await {
+            Ok(beside) => {
+                let message = format!(
+                    "{unknown}: stored as it is for a file; the keys were read once more, one by one and each at its own \
+                     moment, for a live server"
+                );
+                self.notes.add(Note::new("rdb-not-understood", at, message));
+                data.beside = Some(Box::new(beside));
+                Ok(())
+            }
+            Err(error) if psync::is_refusal(&error) => {
+                let message = format!(
+                    "{unknown}: stored as it is, but it goes back as a file only, for its keys cannot be read one by one: {}",
+                    error.chain()
+                );
+                self.notes.add(Note::new("rdb-not-understood", at, message));
+                Ok(())
+            }
+            Err(error) => Err(error.context("read the keys of an RDB that is not understood one by one")),
+        }
+    }
+
     /// Reads key by key, one server after another; `refusal` says why there is no full synchronisation.
     async fn scanned(&self, places: &[Place], mut refusal: Option<Error>) -> Result<Vec<Data>> {
         let mut data = Vec::new();
+        // What a synchronisation began has the name already.
+        let begun = self.begun.available_permits() > 0;
         for place in places {
-            data.push(self.scan(place, &mut refusal).await?);
+            let stream = if begun {
+                format!("{}{}{STREAM}", place.directory, stored::BY_KEY)
+            } else {
+                place.stream()
+            };
+            data.push(self.scan(place, stream, &mut refusal).await?);
         }
         Ok(data)
     }
 
-    async fn scan(&self, place: &Place, refusal: &mut Option<Error>) -> Result<Data> {
+    async fn scan(&self, place: &Place, stream: String, refusal: &mut Option<Error>) -> Result<Data> {
         let (context, notes) = (self.context, self.notes);
         let mut connection = Connection::open(&place.address).await?;
         if place.shard.is_some() && place.server.replica() != Some(false) {
@@ -463,10 +575,10 @@ impl Reading<'_> {
             connection.call(&[b"READONLY"]).await?;
         }
         context.reporter.phase(&context.name, "keys");
-        let stream = place.stream();
         let how = scan::How {
             writer: &context.writer,
             prefix: &stream,
+            only: place.address.database,
             keys_per_second: self.options.address.reading.keys_per_second,
             spool_dir: &context.spool_dir,
             task: &context.name,
@@ -490,8 +602,23 @@ impl Reading<'_> {
             }
         };
         place.note_scanned(&mut connection, &scanned, notes).await?;
+        place.note_others(scanned.others, notes);
+        if let Some(payloads) = &scanned.payloads {
+            let mut message = format!(
+                "{} keys have a form that this version does not know: they go back as DUMP gave them, into a server that \
+                 knows it",
+                payloads.records
+            );
+            if payloads.beside > 0 {
+                message.push_str(&format!("; {} of them are not in the RDB", payloads.beside));
+            }
+            notes.add(Note::new("keys-as-payloads", payloads.stream.clone(), message));
+        }
         let server = &place.server;
+        let kept = scanned.payloads.as_ref().map_or(0, |payloads| payloads.records);
         Ok(Data {
+            beside: None,
+            payloads: scanned.payloads,
             stream,
             node: place.address.location(),
             bytes: scanned.bytes,
@@ -517,6 +644,8 @@ impl Reading<'_> {
                 census: scanned.census,
                 method: "scan".to_owned(),
                 unknown: scanned.unknown,
+                payloads: kept,
+                database: place.address.database,
                 shard: place.shard.clone(),
             },
         })
@@ -559,18 +688,57 @@ struct Data {
     has_crc: bool,
     position: BTreeMap<String, String>,
     facts: RdbFacts,
+    payloads: Option<Payloads>,
+    /// What was read key by key, because the RDB is not understood.
+    beside: Option<Box<Data>>,
+}
+
+impl Data {
+    /// Declares its streams complete. Returns what was read beside it.
+    async fn record(self, context: &BackupContext) -> Result<Option<Box<Self>>> {
+        let written = |e| Error::new(ErrorKind::Other, "write the facts of the RDB").with_cause(e);
+        if let Some(payloads) = self.payloads {
+            let record = StreamRecord {
+                prefixes: vec![payloads.stream.clone()],
+                stream: payloads.stream,
+                chunks: payloads.chunks.into(),
+                bytes: payloads.bytes,
+                rows: None,
+                row_digest: None,
+                facts: serde_json::json!({ "keys": payloads.records }),
+            };
+            context.writer.finish_stream(record).await?;
+        }
+        let record = StreamRecord {
+            prefixes: vec![self.stream.clone()],
+            stream: self.stream,
+            chunks: self.chunks.into(),
+            bytes: self.bytes,
+            rows: None,
+            row_digest: None,
+            facts: serde_json::to_value(&self.facts).map_err(written)?,
+        };
+        context.writer.finish_stream(record).await?;
+        Ok(self.beside)
+    }
+
+    /// Returns what tells most of the keys.
+    fn best(&self) -> &RdbFacts {
+        self.beside.as_ref().map_or(&self.facts, |beside| &beside.facts)
+    }
 }
 
 /// What the manifest says: counts and positions, no name of a key.
 fn position(options: &RedisOptions, data: &[Data]) -> BTreeMap<String, String> {
     let mut census = Census::of_none();
     for one in data {
-        census.merge(&one.facts.census);
+        census.merge(&one.best().census);
     }
+    let payloads: u64 = data.iter().map(|one| one.best().payloads).sum();
     let has_crc = data.iter().all(|one| one.has_crc);
     let known = data.iter().all(|one| one.facts.unknown.is_none());
     let mut position = BTreeMap::from([
-        ("keys".to_owned(), census.keys().to_string()),
+        ("keys".to_owned(), (census.keys() + payloads).to_string()),
         ("keys_expiring".to_owned(), census.expiring().to_string()),
         ("functions".to_owned(), census.functions.to_string()),
         (
@@ -594,6 +762,9 @@ fn position(options: &RedisOptions, data: &[Data]) -> BTreeMap<String, String> {
         "keys_by_database".to_owned(),
         databases.take(64).collect::<Vec<_>>().join(" "),
     );
+    if let Some(number) = options.address.database {
+        position.insert("database".to_owned(), number.to_string());
+    }
     if let Some(one) = data.first() {
         position.insert("method".to_owned(), one.facts.method.clone());
     }

@@ -157,7 +157,14 @@ impl Connection {
             Err(_) => Err(silent(self.read_timeout)),
             Ok(Ok(0)) => Err(closed()),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error).context("read from the server"),
+            Ok(Err(error)) => {
+                let hint = transport::wants_certificate(&error);
+                let error = Error::from(error).context("read from the server");
+                Err(match hint {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                })
+            }
         }
     }
 

@@ -222,6 +222,10 @@ impl Elements for Of<'_> {
             Element::Owned(id) => digest.owned(id),
             Element::TooLong => digest.opaque = Some("an element of more than 32 MiB"),
             Element::Module => digest.opaque = Some("the value of a module"),
+            Element::Array => digest.opaque = Some("an array"),
+            Element::GivenBack(_) => digest.opaque = Some("a stream with entries that consumers gave back"),
+            // No command shows them.
+            Element::Producers(_) => {}
         }
         Ok(())
     }

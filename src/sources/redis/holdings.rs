@@ -54,6 +54,26 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Counts the keys of one database, or of all. Database 0 is chosen afterwards.
+    pub(super) async fn count_in(connection: &mut Connection, server: &Server, only: Option<u32>) -> Result<Self> {
+        let Some(number) = only else {
+            return Self::count(connection, server).await;
+        };
+        let mut keys = Self::default();
+        connection.select(number).await?;
+        let size = connection.ask(&[b"DBSIZE"]).await?;
+        keys.open.push(number);
+        keys.size(number, size);
+        connection.ask(&[b"SELECT", b"0"]).await?;
+        if let Some(databases) = server.keyspace() {
+            keys.told = true;
+            let told = databases.get(&number).copied().unwrap_or(0);
+            let counted = keys.counted.entry(number).or_default();
+            *counted = told.max(*counted);
+        }
+        Ok(keys)
+    }
+
     /// Asks for some databases. Returns whether there may be more.
     async fn ask(&mut self, connection: &mut Connection, first: u32) -> Result<bool> {
         let mut out = Vec::new();
@@ -105,6 +125,12 @@ impl Keys {
         self.counted.values().sum()
     }
 
+    /// Returns how many keys other databases hold, at least.
+    pub(super) fn beside(&self, only: u32) -> u64 {
+        let others = self.counted.iter().filter(|(number, _)| **number != only);
+        others.map(|(_, keys)| keys).sum()
+    }
+
     /// Returns how many keys there are, if that is known.
     pub(super) fn total(&self) -> Option<u64> {
         self.unknown().is_none().then(|| self.least())
@@ -120,7 +146,7 @@ impl Keys {
 }
 
 /// Returns whether there is no database of this number, and so none of a higher one.
-fn is_end(text: &str) -> bool {
+pub(super) fn is_end(text: &str) -> bool {
     ["out of range", "invalid DB index", "not allowed in cluster mode"]
         .iter()
         .any(|words| text.contains(words))

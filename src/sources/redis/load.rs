@@ -4,13 +4,13 @@
 //! decoded. It is stamped with the lowest version that knows its type, so every server that can read it takes it. Small
 //! values are collected; a large one is sent while it is read, for the backup noted its length. Into an empty target short strings go many at a time, by MSETNX.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::glob;
 use super::rdb::types::ValueType;
-use super::rdb::walk::{KeyHeader, Sink};
+use super::rdb::walk::{KeyHeader, Sink, Template};
 use super::rdb::{Crc64, Flavour, lzf, module, walk};
 use super::resp;
 use super::route::Routes;
@@ -162,6 +162,9 @@ pub struct Tally {
     /// Those of all files: number of the file, number of the key.
     #[serde(skip)]
     pub(super) foreign: HashSet<(usize, u64)>,
+    /// Keys that went as payloads of DUMP, because their form is not known here: the first of them.
+    #[serde(skip)]
+    pub(super) by_payload: Vec<(u32, Vec<u8>)>,
     /// Types of modules that keep data beside the keys.
     #[serde(skip)]
     pub(super) module_data: BTreeSet<String>,
@@ -201,8 +204,15 @@ impl Tally {
         }
     }
 
+    /// Names it, unless it was named already.
+    pub(super) fn lose_once(&mut self, kind: &str, name: &str, error: &str, advice: &str) {
+        if self.losses.iter().all(|loss| loss.kind != kind || loss.name != name) {
+            self.lose(kind, name, error.to_owned(), advice);
+        }
+    }
+
     /// Notes when a key expires; see [`Tally::due_by`].
-    fn expires(&mut self, at_ms: i64, now_ms: i64) {
+    pub(super) fn expires(&mut self, at_ms: i64, now_ms: i64) {
         if at_ms.saturating_sub(now_ms) < DAY_MS {
             *self.due.entry(at_ms / MINUTE_MS).or_default() += 1;
         }
@@ -288,6 +298,8 @@ pub(super) struct How {
     pub(super) source: Flavour,
     /// Whether function libraries are loaded too.
     pub(super) functions: bool,
+    /// The database that all keys go into, if not each into the one of its number.
+    pub(super) into: Option<u32>,
     /// Hashes of the libraries that every server of the target has as they are.
     pub(super) libraries: HashSet<u128>,
     /// Types of modules that keep data beside the keys, which does not come back: keys that belong to it stay out.
@@ -340,6 +352,8 @@ pub(super) struct Loader {
     group: Group,
     arguments: Vec<u8>,
     plain: Vec<u8>,
+    /// Names of the fields of hashes that refer to them.
+    templates: HashMap<u64, Template>,
     /// Commands to be sent.
     pub(super) out: Vec<u8>,
     /// What their replies belong to.
@@ -368,6 +382,7 @@ impl Loader {
             group: Group::default(),
             arguments: Vec::new(),
             plain: Vec::new(),
+            templates: HashMap::new(),
             out: Vec::new(),
             sent: Vec::new(),
             cuts: Vec::new(),
@@ -433,7 +448,8 @@ impl Loader {
             return Mode::Pass;
         }
         let patterns = &self.how.patterns;
-        if !patterns.is_empty() && !patterns.iter().any(|pattern| glob::matches(pattern, &self.header.key)) {
+        let matches = |pattern: &Vec<u8>| glob::matches(pattern, &self.header.key);
+        if !patterns.is_empty() && !self.header.too_long && !patterns.iter().any(matches) {
             self.tally.not_selected += 1;
             return Mode::Pass;
         }
@@ -442,14 +458,22 @@ impl Loader {
             return Mode::Pass;
         }
         if self.header.too_long {
-            self.fail(
-                "the key is longer than 4 MiB",
-                "Restore into a file: --into file:dump.rdb.",
-            );
+            // It is not held here, but by whoever decodes the RDB once more.
+            if !self.how.by_commands && !self.tally.again(self.ordinal) {
+                self.fail(
+                    "the key is longer than 4 MiB, and too many keys go by commands",
+                    "Restore into a file: --into file:dump.rdb.",
+                );
+            }
             return Mode::Pass;
         }
         if let Some(at) = self.header.expires_ms {
             self.tally.expires(at, self.how.now_ms);
+        }
+        let keeps_meta = self.how.target.keeps_meta() && !self.how.by_commands;
+        if self.header.meta_too_long || (!self.header.meta.is_empty() && !keeps_meta) {
+            self.header.meta.clear();
+            self.tally.lose_once("metadata", "of keys", WITHOUT_META, META_ADVICE);
         }
         if self.how.by_commands {
             return Mode::Pass;
@@ -507,7 +531,7 @@ impl Loader {
         }
         self.begin(bytes.saturating_add(FRAME_BYTES));
         let mut crc = Crc64::new();
-        self.push(&[self.header.type_number], &mut crc);
+        self.push_type(self.header.type_number, &mut crc);
         Mode::Stream(Box::new(crc))
     }
 
@@ -516,8 +540,18 @@ impl Loader {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Appends a command up to the payload, whose length is given.
+    /// Appends the metadata of the key and the type of its value.
+    fn push_type(&mut self, number: u8, crc: &mut Crc64) {
+        let from = self.out.len();
+        self.out.extend_from_slice(&self.header.meta);
+        self.out.push(number);
+        crc.update(self.out.get(from..).unwrap_or_default());
+    }
+
+    /// Appends a command up to the payload, whose length is given but for the metadata of the key.
     fn begin(&mut self, payload_bytes: u64) {
+        let meta_bytes = u64::try_from(self.header.meta.len()).unwrap_or(u64::MAX);
+        let payload_bytes = payload_bytes.saturating_add(meta_bytes);
         self.select();
         if self.asking {
             resp::encode(&[b"ASKING"], &mut self.out);
@@ -559,6 +593,7 @@ impl Loader {
     /// and no reply of its own, which together cost a server more than the string.
     fn grouped(&mut self, value: &[u8]) -> bool {
         let fits = self.how.grouped && self.header.expires_ms.is_none() && self.used().is_none();
+        let fits = fits && self.header.meta.is_empty();
         // A string that cannot be decoded is left to the server, which refuses that one key.
         if !fits || !self.decode_short(value).unwrap_or(false) {
             return false;
@@ -621,6 +656,11 @@ impl Loader {
 
     /// Appends what follows the value: version, CRC64, the other arguments.
     fn end(&mut self, since: u16, crc: &mut Crc64) {
+        let since = if self.header.meta.is_empty() {
+            since
+        } else {
+            since.max(transcode::META_SINCE)
+        };
         self.push(&since.to_le_bytes(), crc);
         let crc = crc.value().to_le_bytes();
         self.out.extend_from_slice(&crc);
@@ -644,13 +684,21 @@ impl Loader {
         } else if self.how.target.knows(self.how.source, value_type) {
             self.send(self.header.type_number, &value, value_type.since);
         } else {
-            match transcode::transcode(self.how.source, self.header.type_number, &value, self.how.target) {
-                Ok((number, since, other)) => {
+            let from = (self.how.source, self.header.type_number);
+            match transcode::transcode(from, &value, self.how.target, &self.templates) {
+                Ok(other) => {
                     self.tally.transcoded += 1;
-                    self.send(number, &other, since);
+                    if other.without_producers {
+                        let stream = format!("of stream {}", self.name());
+                        self.tally
+                            .lose("producers", &stream, WITHOUT_PRODUCERS.to_owned(), META_ADVICE);
+                    }
+                    self.send(other.number, &other.value, other.since);
                 }
-                // The decoder may know better.
-                Err(error) if error.kind() == ErrorKind::Corrupt && self.tally.again(self.ordinal) => {}
+                // The decoder may know better; so do commands that bring all of a stream but what was given back.
+                Err(error)
+                    if (error.kind() == ErrorKind::Corrupt || value_type.name == "stream")
+                        && self.tally.again(self.ordinal) => {}
                 Err(error) => {
                     let advice = "Restore into a server of the version of the backup or later.";
                     self.fail(&error.chain(), advice);
@@ -668,13 +716,18 @@ impl Loader {
                 .saturating_add(FRAME_BYTES),
         );
         let mut crc = Crc64::new();
-        let from = self.out.len();
-        self.out.push(type_number);
-        self.out.extend_from_slice(value);
-        crc.update(self.out.get(from..).unwrap_or_default());
+        self.push_type(type_number, &mut crc);
+        self.push(value, &mut crc);
         self.end(since, &mut crc);
     }
 }
+
+/// What is said of metadata and producers that do not come back, and what to do about it.
+pub(super) const WITHOUT_META: &str =
+    "modules attach it to keys, and the target does not take it: the keys come back without";
+pub(super) const WITHOUT_PRODUCERS: &str =
+    "the target does not take what it knows of its producers: what one of them sends again is added again";
+pub(super) const META_ADVICE: &str = "Restore into a server of the version of the backup, with the same modules.";
 
 /// What to do about keys and data that no command brings back.
 pub(super) const FILE_ADVICE: &str = "Restore into a file: --into file:dump.rdb, for a server with the same modules.";
@@ -711,6 +764,7 @@ pub(super) fn name(database: u32, key: &[u8]) -> String {
 impl Sink for Loader {
     fn key(&mut self, header: &KeyHeader, value: ValueType) -> Result<()> {
         self.header.clone_from(header);
+        self.header.database = self.how.into.unwrap_or(header.database);
         self.value_type = Some(value);
         self.value.clear();
         self.mode = self.decide(value);
@@ -750,6 +804,11 @@ impl Sink for Loader {
             Mode::Stream(mut crc) => self.end(value_type.since, &mut crc),
         }
         self.ordinal += 1;
+        Ok(())
+    }
+
+    fn template(&mut self, number: u64, names: &Template) -> Result<()> {
+        self.templates.insert(number, Template::clone(names));
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod incoming;
 mod live;
 mod load;
 mod nodes;
+mod payloads;
 mod pipeline;
 mod psync;
 pub mod rdb;
@@ -30,6 +31,7 @@ mod scratch;
 mod seen;
 mod server;
 mod settings;
+mod sieve;
 pub mod stored;
 mod target;
 mod transcode;
@@ -40,7 +42,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use address::{Method, Place, Reading, RedisAddress};
+pub use address::{Identity, Method, Place, Reading, RedisAddress};
 pub use compare::{RedisScratch, RestoredReport, decode_all, verify_restored};
 pub use load::{Conflict, FailedKey, Tally};
 pub use restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
@@ -97,9 +99,22 @@ pub struct RdbFacts {
     /// What was not understood. Such an RDB goes back as a file only.
     #[serde(default)]
     pub unknown: Option<String>,
+    /// The database whose keys alone it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<u32>,
+    /// Keys that are stored as payloads beside it; see [`payloads`].
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub payloads: u64,
     /// Of a cluster, the shard whose keys it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<ShardFacts>,
+}
+
+impl RdbFacts {
+    /// Returns how many keys are understood, if not all of them are.
+    pub fn understood(&self) -> Option<u64> {
+        self.unknown.as_ref().map(|_| self.census.keys())
+    }
 }
 
 /// What the archive says of a shard of a cluster.
@@ -111,6 +126,11 @@ pub struct ShardFacts {
     pub slots: String,
     /// The node that was read.
     pub node: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 fn psync_method() -> String {

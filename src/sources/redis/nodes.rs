@@ -2,24 +2,105 @@
 //!
 //! A backup takes a replica that is in sync where there is one; everything else goes to the primary.
 
+use std::time::{Duration, Instant};
+
 use super::address::{Place, RedisAddress};
 use super::connection::Connection;
 use super::resp::Reply;
 use super::server::Server;
 use crate::error::{Context, Error, ErrorKind, Result};
 
+/// How long a primary is waited for, unless the URL says so, and the pause between two questions.
+const FAILOVER_WAIT: Duration = Duration::from_secs(60);
+const FAILOVER_PAUSE: Duration = Duration::from_millis(500);
+
 /// Returns the address of the primary. Without a Sentinel it is the address itself.
+///
+/// While a failover goes on, the Sentinel still names the old primary, which is down, cut off from the others, or a replica
+/// by now: it is not taken, and the new one is waited for.
 pub(super) async fn primary(address: &RedisAddress) -> Result<RedisAddress> {
     let Some(name) = &address.reading.sentinel else {
         return Ok(address.clone());
     };
+    let bound = address.reading.failover_wait.unwrap_or(FAILOVER_WAIT);
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        let found = named_primary(address, name).await?;
+        let why = match found {
+            Ok(found) => return Ok(found),
+            Err(why) => why,
+        };
+        if began.elapsed() >= bound {
+            let message = format!(
+                "the Sentinel names no primary \"{name}\" that answers as one: {}",
+                why.chain()
+            );
+            return Err(Error::new(ErrorKind::Unavailable, message).with_hint(
+                "Try again when the failover is over (SENTINEL MASTER shows its flags); ?failover_wait=SECONDS waits longer.",
+            ));
+        }
+        if !told {
+            told = true;
+            tracing::warn!(
+                "{}; waiting up to {} s for the Sentinel to name another primary \"{name}\"",
+                why.chain(),
+                bound.as_secs()
+            );
+        }
+        tokio::time::sleep(FAILOVER_PAUSE).await;
+    }
+}
+
+/// Asks the Sentinel for the primary, and that server whether it is one. The inner error is why it is not taken now.
+async fn named_primary(address: &RedisAddress, name: &str) -> Result<Result<RedisAddress>> {
     let mut sentinel = connect(address).await?;
     let ask = [&b"SENTINEL"[..], b"GET-MASTER-ADDR-BY-NAME", name.as_bytes()];
     let reply = sentinel.call(&ask).await.with_context(|| act(name))?;
-    match reply.elements() {
-        [host, port] => at(address, host, port).ok_or_else(|| odd(name)),
-        _ => Err(unknown(name)),
+    let found = match reply.elements() {
+        [host, port] => at(address, host, port).ok_or_else(|| odd(name))?,
+        _ => return Err(unknown(name)),
+    };
+    // Whoever may not ask this learns by the role alone.
+    let facts = sentinel.ask(&[b"SENTINEL", b"MASTER", name.as_bytes()]).await?;
+    let flags = named(&facts, "flags").and_then(Reply::text).unwrap_or_default();
+    let fails = ["o_down", "failover_in_progress"];
+    if flags.split(',').any(|flag| fails.contains(&flag)) {
+        let message = format!(
+            "the primary \"{}\" is down, as the Sentinel says ({flags})",
+            found.location()
+        );
+        return Ok(Err(Error::new(ErrorKind::Unavailable, message)));
     }
+    Ok(match state(&found).await {
+        Err(error) if error.kind() == ErrorKind::Denied => return Err(error),
+        Err(error) => Err(error),
+        Ok(Some(State::Replica { .. })) => {
+            let message = format!("\"{}\" is named as the primary, but is a replica", found.location());
+            Err(Error::new(ErrorKind::Unavailable, message))
+        }
+        Ok(Some(State::Primary) | None) => Ok(found),
+    })
+}
+
+/// What a server says of its role.
+enum State {
+    Primary,
+    Replica { in_sync: bool },
+}
+
+/// Asks a server for its role; nothing where it keeps that to itself.
+async fn state(address: &RedisAddress) -> Result<Option<State>> {
+    let server = Server::ask(&mut Connection::open(address).await?).await?;
+    Ok(server.replica().map(|replica| {
+        if replica {
+            State::Replica {
+                in_sync: server.is_in_sync(),
+            }
+        } else {
+            State::Primary
+        }
+    }))
 }
 
 /// Returns the address to back up: of a replica in sync, where one is asked for and there.
@@ -36,13 +117,25 @@ pub(super) async fn for_backup(address: &RedisAddress) -> Result<RedisAddress> {
             }
             reply => reply.checked().with_context(|| act(name))?,
         };
-        let best = replicas.elements().iter().filter(|replica| is_usable(replica));
-        let best = best.max_by_key(|replica| number(replica, "slave-repl-offset"));
-        let found = best.and_then(|replica| at(address, named(replica, "ip")?, named(replica, "port")?));
-        return match found {
-            Some(found) => Ok(found),
-            None => primary(address).await,
-        };
+        let mut usable: Vec<&Reply> = replicas.elements().iter().filter(|one| is_usable(one)).collect();
+        usable.sort_by_key(|replica| std::cmp::Reverse(number(replica, "slave-repl-offset")));
+        for replica in usable {
+            let found = named(replica, "ip").zip(named(replica, "port"));
+            let Some(found) = found.and_then(|(host, port)| at(address, host, port)) else {
+                continue;
+            };
+            // What the Sentinel knows may be some seconds old.
+            match state(&found).await {
+                Ok(Some(State::Replica { in_sync: true })) => return Ok(found),
+                Ok(_) => tracing::warn!(
+                    "replica \"{}\" is not in sync by now, and is not read",
+                    found.location()
+                ),
+                Err(error) if error.kind() == ErrorKind::Denied => return Err(error),
+                Err(error) => tracing::warn!("replica \"{}\" is not read: {}", found.location(), error.chain()),
+            }
+        }
+        return primary(address).await;
     }
     replica_of(address).await
 }

@@ -16,6 +16,7 @@ use super::connection::{Connection, closed};
 use super::psync::Framing;
 use super::rdb::walk::State;
 use super::rdb::{Census, Counter, Flavour, Walker};
+use super::sieve::Sieve;
 use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
@@ -48,6 +49,9 @@ pub(super) struct Received {
     pub(super) has_crc: bool,
     /// Bytes that went through the spool file.
     pub(super) spooled: u64,
+    /// Keys of other databases, where one alone is wanted, and whether modules keep data beside the keys, which stayed out.
+    pub(super) others: u64,
+    pub(super) left_module_data: bool,
 }
 
 /// Fills chunks of one stream.
@@ -175,24 +179,34 @@ pub(super) fn unnamed_file(directory: &Path) -> Result<std::fs::File> {
 struct Ender {
     walker: Walker,
     counter: Counter,
+    /// Takes the place of the counter where one database alone is wanted.
+    sieve: Option<Sieve>,
     framing: Framing,
+    /// Bytes of the RDB that came.
     bytes: u64,
+    /// Bytes of it that are stored.
+    stored: u64,
     /// Bytes of the mark that came, once the RDB is over.
     mark: Vec<u8>,
     over: bool,
+    /// The end of what the sieve leaves is written.
+    cut: bool,
     /// Where the bytes are not understood: the last ones, in which the mark may have begun.
     held: Vec<u8>,
 }
 
 impl Ender {
-    fn new(framing: Framing) -> Self {
+    fn new(framing: Framing, only: Option<u32>) -> Self {
         Self {
             walker: Walker::new(),
             counter: Counter::default(),
+            sieve: only.map(Sieve::new),
             framing,
             bytes: 0,
+            stored: 0,
             mark: Vec::new(),
             over: false,
+            cut: false,
             held: Vec::new(),
         }
     }
@@ -206,7 +220,10 @@ impl Ender {
                 piece.get(..left.min(piece.len())).unwrap_or_default()
             }
         };
-        let used = self.walker.feed(limited, &mut self.counter)?;
+        let used = match &mut self.sieve {
+            Some(sieve) => self.walker.feed(limited, sieve)?,
+            None => self.walker.feed(limited, &mut self.counter)?,
+        };
         let sure = match self.walker.state() {
             State::Opaque => self.opaque(limited),
             State::Walking => Cow::Borrowed(limited),
@@ -227,9 +244,36 @@ impl Ender {
             self.over = self.bytes == length;
         }
         if self.over {
-            self.walker.finish()?;
+            match &mut self.sieve {
+                Some(sieve) => self.walker.end(sieve)?,
+                None => self.walker.end(&mut self.counter)?,
+            }
         }
+        let sure = match &mut self.sieve {
+            None => sure,
+            Some(_) if self.walker.state() == State::Opaque => {
+                let unknown = self.walker.unknown().unwrap_or("something unknown");
+                return Err(not_cut(unknown));
+            }
+            Some(sieve) => {
+                // The walk is done once, and so is the end written.
+                let over = self.walker.state() == State::Done && !std::mem::replace(&mut self.cut, true);
+                self.cut = self.walker.state() == State::Done;
+                Cow::Owned(sieve.ready(self.walker.flavour(), self.walker.version(), over))
+            }
+        };
+        self.stored = self
+            .stored
+            .saturating_add(u64::try_from(sure.len()).unwrap_or(u64::MAX));
         Ok(sure)
+    }
+
+    /// Returns the keys so far.
+    fn keys(&self) -> u64 {
+        match &self.sieve {
+            Some(sieve) => sieve.counter.keys(),
+            None => self.counter.keys(),
+        }
     }
 
     /// Compares what follows the RDB with the mark.
@@ -269,12 +313,12 @@ pub(super) async fn receive(
     connection: Connection,
     framing: Framing,
     writer: &ArchiveWriter,
-    prefix: &str,
+    (prefix, only): (&str, Option<u32>),
     hold: &Bounds,
     (task, reporter): (&str, &SharedReporter),
     cancel: &CancellationToken,
 ) -> Result<Received> {
-    let mut ender = Ender::new(framing);
+    let mut ender = Ender::new(framing, only);
     let mut chunks = Chunks::new(writer, prefix);
     let mut spool: Option<Spool> = None;
     let mut spooled = 0;
@@ -295,12 +339,8 @@ pub(super) async fn receive(
             return Err(ended(&ender));
         }
         let sure = ender.take(&piece)?;
-        reporter.advance(
-            task,
-            u64::try_from(sure.len()).unwrap_or(0),
-            ender.counter.keys() - counted,
-        );
-        counted = ender.counter.keys();
+        reporter.advance(task, u64::try_from(sure.len()).unwrap_or(0), ender.keys() - counted);
+        counted = ender.keys();
         let mut rest: &[u8] = &sure;
         while !rest.is_empty() {
             let waits = spool.as_ref().is_some_and(|spool| !spool.is_empty());
@@ -343,16 +383,32 @@ pub(super) async fn receive(
         drain(&mut chunks, spool.as_mut()).await?;
     }
     chunks.submit().await?;
+    let (others, left_module_data) = match &ender.sieve {
+        Some(sieve) => (sieve.others, sieve.module_data),
+        None => (0, false),
+    };
     Ok(Received {
-        bytes: ender.bytes,
+        others,
+        left_module_data,
+        bytes: ender.stored,
         chunks: chunks.number,
         version: ender.walker.version(),
         valkey: ender.walker.flavour() == Flavour::Valkey,
         unknown: ender.walker.unknown().map(str::to_owned),
         has_crc: ender.walker.stored_crc() != 0,
-        census: ender.counter.finish(),
+        census: match ender.sieve {
+            Some(sieve) => sieve.counter.finish(),
+            None => ender.counter.finish(),
+        },
         spooled,
     })
+}
+
+/// The error of an RDB that one database cannot be cut out of.
+fn not_cut(unknown: &str) -> Error {
+    Error::unsupported(format!("one database cannot be cut out of an RDB that holds {unknown}")).with_hint(
+        "?method=scan reads its keys one by one; without the number in the URL the whole server is backed up.",
+    )
 }
 
 /// Fills the open chunk from the spool file.

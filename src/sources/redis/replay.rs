@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::glob;
-use super::load::{Conflict, Tally, name};
+use super::load::{Conflict, META_ADVICE, Tally, WITHOUT_META, WITHOUT_PRODUCERS, name};
 use super::pipeline::MOVED;
 use super::rdb::decode::{Decoder, Element, Elements, Next, StreamId};
-use super::rdb::walk::KeyHeader;
+use super::rdb::walk::{self, KeyHeader};
 use super::resp::{self, Reply};
 use super::route::Nodes;
 use super::stored::stop_if;
@@ -28,6 +28,9 @@ const ARGUMENTS: usize = 512;
 /// Bytes of one command, and of commands that are sent at once.
 const COMMAND_BYTES: usize = 64 << 10;
 const BATCH_BYTES: usize = 256 << 10;
+
+/// A key that is longer than this is not held by a walk, in bytes.
+const LONG_BYTES: usize = walk::MAX_COLLECTED_BYTES;
 
 /// How long a temporary key stays after the last batch, in milliseconds.
 const TEMPORARY_MS: &[u8] = b"600000";
@@ -44,14 +47,21 @@ pub(super) struct How<'a> {
     pub(super) patterns: Vec<Vec<u8>>,
     pub(super) conflict: Option<Conflict>,
     pub(super) target: Target,
+    /// The database that all keys go into, if not each into the one of its number.
+    pub(super) into: Option<u32>,
     /// Fields that expired before this are left out, in milliseconds since the epoch.
     pub(super) now_ms: i64,
     pub(super) cancel: &'a CancellationToken,
 }
 
 /// Decodes a stored RDB once more and writes the keys that are wanted.
-pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<'_>, tally: &mut Tally) -> Result<()> {
-    let mut decoder = Decoder::new(chunks);
+pub(super) async fn replay(
+    nodes: &mut Nodes,
+    (chunks, most): (ChunkStream, Option<u64>),
+    mut how: How<'_>,
+    tally: &mut Tally,
+) -> Result<()> {
+    let mut decoder = Decoder::new(chunks, most);
     let random = rand::random::<u64>();
     let mut ordinal = 0;
     while how.ordinals.as_ref().is_none_or(|left| !left.is_empty()) {
@@ -67,11 +77,26 @@ pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<
         };
         let number = ordinal;
         ordinal += 1;
-        if !wanted {
+        // A long key could not be compared with the patterns before.
+        let long = decoder.header.too_long || decoder.header.key.len() > LONG_BYTES;
+        if !wanted || (long && !decoder.header.too_long && !matched(&how, &decoder.header)) {
+            tally.not_selected += u64::from(wanted);
             decoder.pass(value).await?;
             continue;
         }
-        let header = decoder.header.clone();
+        if decoder.header.too_long {
+            let shown = format!("number {number} of the RDB");
+            tally.fail(
+                "key",
+                shown,
+                "it is longer than 32 MiB".to_owned(),
+                "Restore into a file: --into file:dump.rdb.",
+            );
+            decoder.pass(value).await?;
+            continue;
+        }
+        let mut header = decoder.header.clone();
+        header.database = how.into.unwrap_or(header.database);
         let temporary = nodes.temporary(&header.key, random);
         let connection = nodes.for_key(header.database, &header.key).await?;
         let shown = name(header.database, &header.key);
@@ -82,9 +107,20 @@ pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<
             decoder.pass(value).await?;
             continue;
         }
+        if header.meta_too_long {
+            tally.lose_once("metadata", "of keys", WITHOUT_META, META_ADVICE);
+        }
         let mut writing = Writing::new(connection, &how, &temporary, value.name);
         let decoded = decoder.value(value, &mut writing).await;
         decoded.with_context(|| format!("decode key {shown}"))?;
+        if writing.producers {
+            tally.lose(
+                "producers",
+                &format!("of stream {shown}"),
+                WITHOUT_PRODUCERS.to_owned(),
+                META_ADVICE,
+            );
+        }
         match writing.finish(&header.key, header.expires_ms).await? {
             Written::Whole => {
                 tally.restored += 1;
@@ -104,7 +140,9 @@ pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<
             Written::Without(entries) => {
                 tally.restored += 1;
                 tally.replayed += 1;
-                let why = format!("{entries} pending entries are no longer in the stream, and were left out");
+                let why = format!(
+                    "{entries} pending entries are no longer in the stream, or pending with nobody, and were left out"
+                );
                 tally.fail("pending entries of", shown, why, "The rest of the key is there.");
             }
         }
@@ -114,9 +152,14 @@ pub(super) async fn replay(nodes: &mut Nodes, chunks: ChunkStream, mut how: How<
 
 /// Returns whether a key is to be written. Those that are not were counted before.
 fn selected(how: &How<'_>, header: &KeyHeader) -> bool {
+    let live = header.expires_ms.is_none_or(|at| at > how.now_ms);
+    live && (header.too_long || header.key.len() > LONG_BYTES || matched(how, header))
+}
+
+/// Returns whether a key matches what is asked for.
+fn matched(how: &How<'_>, header: &KeyHeader) -> bool {
     let matches = |pattern: &Vec<u8>| glob::matches(pattern, &header.key);
-    let matched = how.patterns.is_empty() || how.patterns.iter().any(matches);
-    matched && !header.too_long && header.expires_ms.is_none_or(|at| at > how.now_ms)
+    how.patterns.is_empty() || how.patterns.iter().any(matches)
 }
 
 /// Counts a key that the target has.
@@ -188,6 +231,8 @@ struct Writing<'a> {
     consumer: Vec<u8>,
     pending: HashMap<StreamId, (u64, u64)>,
     gone: u64,
+    /// The stream knows producers, which no command brings back.
+    producers: bool,
 }
 
 fn argument(bytes: &[u8], out: &mut Vec<u8>) {
@@ -225,6 +270,7 @@ impl<'a> Writing<'a> {
             consumer: Vec::new(),
             pending: HashMap::new(),
             gone: 0,
+            producers: false,
         }
     }
 
@@ -502,6 +548,10 @@ impl Elements for Writing<'_> {
             Element::Owned(id) => self.owned(id),
             Element::TooLong => self.refuse("it holds an element of more than 32 MiB"),
             Element::Module => self.refuse("it is the value of a module, which the target does not take"),
+            Element::Array => self.refuse("it is an array, which the target does not take"),
+            // It stays among the pending ones that nobody claims.
+            Element::GivenBack(_) => self.gone += 1,
+            Element::Producers(_) => self.producers = true,
         }
         self.send_if_full().await
     }

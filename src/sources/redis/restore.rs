@@ -18,6 +18,8 @@ use super::cluster::Topology;
 use super::connection::Connection;
 use super::holdings::refuse_unknown_cluster;
 use super::load::{self, Conflict, How, Loader, Sent, Tally};
+use super::nodes;
+use super::payloads;
 use super::pipeline::{Batch, Meaning, Pipeline};
 use super::rdb::walk::State;
 use super::rdb::{Census, Flavour, Walker};
@@ -144,8 +146,9 @@ impl RedisRestore {
                     .with_hint("Use --conflict replace with --key: other keys stay as they are."),
             );
         }
-        let rdbs = stored::rdbs(&self.reader).await?;
-        let unknown = rdbs.iter().find_map(|rdb| rdb.facts.unknown.as_ref());
+        let rdbs = stored::server_rdbs(&self.reader).await?;
+        let not_whole_ones = rdbs.iter().filter(|rdb| !rdb.is_whole());
+        let unknown = not_whole_ones.filter_map(|rdb| rdb.facts.unknown.as_ref()).next();
         if let Some(unknown) = unknown.filter(|_| self.options.clean) {
             return Err(not_whole(unknown));
         }
@@ -162,17 +165,25 @@ impl RedisRestore {
             .iter()
             .map(|(number, database)| (*number, database.types.values().map(|counts| counts.keys).sum()))
             .collect();
-        let mut connection = Connection::open(&self.address).await?;
+        // Once for all: a failover meanwhile must not cut the keys in two.
+        let address = nodes::primary(&self.address).await?;
+        let mut connection = Connection::open(&address).await?;
         let server = Server::ask(&mut connection).await?;
         if !self.address.reading.only_node {
             refuse_unknown_cluster(&server, "the target")?;
         }
-        let topology = Topology::of(&self.address, &server, &mut connection).await?;
+        let topology = Topology::of(&address, &server, &mut connection).await?;
         let routes = match &topology {
             Some(topology) => Routes::cluster(topology),
-            None => Routes::single(self.address.clone()),
+            None => Routes::single(address.clone()),
         };
-        let said = try_join_all(routes.nodes().iter().map(|node| target::ask(node, &databases))).await?;
+        let into = address.database;
+        let wanted: Vec<u32> = match into {
+            Some(number) => vec![number],
+            None => databases.keys().copied().collect(),
+        };
+        self.refuse_several(&databases)?;
+        let said = try_join_all(routes.nodes().iter().map(|node| target::ask(node, &wanted))).await?;
         self.refuse_keys(&said)?;
         let by_commands = said.iter().any(|said| said.by_commands);
         if let Some(unknown) = unknown.filter(|_| by_commands) {
@@ -190,7 +201,10 @@ impl RedisRestore {
             shards: topology.map(|topology| topology.shards.len()),
             databases,
             target_keys: said.iter().map(|said| said.keys.total()).sum(),
-            target_functions: said_libraries.and_then(|counts| counts.into_iter().max()),
+            // Where one database is meant, they are nothing to us.
+            target_functions: said_libraries
+                .filter(|_| into.is_none())
+                .and_then(|counts| counts.into_iter().max()),
             powers: powers(census.functions, &users),
             warnings: self.warnings(&said, &rdbs),
             libraries: if emptied {
@@ -211,10 +225,18 @@ impl RedisRestore {
 
     /// Warns where the keys find no room.
     fn warnings(&self, said: &[Said], rdbs: &[Rdb]) -> Vec<String> {
-        let unknown = rdbs.iter().filter_map(|rdb| rdb.facts.unknown.as_ref());
+        let unknown = rdbs.iter().filter(|rdb| !rdb.is_whole());
+        let unknown = unknown.filter_map(|rdb| rdb.facts.unknown.as_ref());
         let mut warnings: Vec<_> = unknown
             .map(|unknown| format!("keys behind {unknown} in the stored RDB go into a file only"))
             .collect();
+        let functions: u64 = rdbs.iter().map(|rdb| rdb.facts.census.functions).max().unwrap_or(0);
+        if self.address.database.is_some() && functions > 0 {
+            warnings.push(format!(
+                "{functions} function libraries of the backup stay out: they are of a whole server, and the URL names one \
+                 database"
+            ));
+        }
         if !self.options.keys.is_empty() {
             return warnings;
         }
@@ -225,6 +247,26 @@ impl RedisRestore {
                 .filter_map(|said| said.memory.warning(each, self.options.clean)),
         );
         warnings
+    }
+
+    /// Keys of several databases do not go into one: those of the same name would replace each other.
+    fn refuse_several(&self, databases: &BTreeMap<u32, u64>) -> Result<()> {
+        let filled: Vec<String> = databases
+            .iter()
+            .filter(|(_, keys)| **keys > 0)
+            .map(|(n, _)| n.to_string())
+            .collect();
+        match self.address.database {
+            Some(into) if filled.len() > 1 => Err(Error::invalid(format!(
+                "the backup holds keys of the databases {}, and the URL names database {into} alone",
+                filled.join(", ")
+            ))
+            .with_hint(
+                "Leave the number out of the URL: then each goes back into the database of its number. A backup of one \
+                 database goes into any other.",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// What nobody could count is not nothing.
@@ -259,7 +301,7 @@ impl RedisRestore {
     pub async fn verify(&self) -> Result<Vec<Verified>> {
         self.reporter.phase(&self.task, "verification");
         let mut verified = Vec::new();
-        for rdb in stored::rdbs(&self.reader).await? {
+        for rdb in stored::server_rdbs(&self.reader).await? {
             let proven = stored::prove(&self.reader, &rdb, &self.cancel).await;
             verified.push(proven.with_context(|| format!("verify \"{}\"", rdb.stream))?);
         }
@@ -294,6 +336,9 @@ impl RedisRestore {
             if plan.by_commands || !tally.again.is_empty() {
                 Box::pin(self.replay(&plan, rdb, conflict, &routes, &mut tally)).await?;
             }
+            if rdb.facts.payloads > 0 {
+                Box::pin(self.payloads(&plan, rdb, conflict, &routes, &mut tally)).await?;
+            }
             let taken = std::mem::take(&mut tally.taken);
             tally.foreign.extend(taken.into_iter().map(|ordinal| (number, ordinal)));
         }
@@ -319,6 +364,14 @@ impl RedisRestore {
                 error.to_owned(),
                 load::FILE_ADVICE,
             );
+        }
+        if self.address.reading.sentinel.is_some() {
+            let now = nodes::primary(&self.address).await;
+            if now.as_ref().ok().is_none_or(|now| !plan.routes.nodes().contains(now)) {
+                let error = "another server became the primary while it was loaded, which may lack keys";
+                let advice = "Restore again with --conflict skip, into the new primary.";
+                tally.lose("server", "of the target", error.to_owned(), advice);
+            }
         }
         if !plan.is_primary {
             let error = "it cannot be found out whether it is a replica, which its primary would overwrite";
@@ -356,7 +409,8 @@ impl RedisRestore {
                 } else {
                     Flavour::Redis
                 },
-                functions: self.options.keys.is_empty() && pass == 0,
+                functions: self.options.keys.is_empty() && pass == 0 && self.address.database.is_none(),
+                into: self.address.database,
                 libraries: plan.libraries.clone(),
                 module_data: module_data.clone(),
                 now_ms: jiff::Timestamp::now().as_millisecond(),
@@ -389,7 +443,7 @@ impl RedisRestore {
             conflict: loader.conflict(),
             redirects,
         };
-        let mut walker = Walker::new();
+        let mut walker = Walker::trusting(rdb.facts.understood());
         let mut chunks = stored::open(&self.reader, rdb).await?;
         while let Some((_, data)) = chunks.next().await? {
             for slice in data.chunks(SLICE_BYTES) {
@@ -403,8 +457,10 @@ impl RedisRestore {
                 }
             }
         }
-        if walker.state() == State::Opaque
-            && let Some(unknown) = walker.unknown()
+        if walker.state() == State::Opaque && rdb.is_whole() {
+            // The rest is there as payloads.
+        } else if walker.state() == State::Opaque
+            && let Some(unknown) = rdb.facts.unknown.as_deref().or(walker.unknown())
         {
             loader.tally.lose(
                 "the rest of",
@@ -424,6 +480,30 @@ impl RedisRestore {
         Ok((tally, loader.routes))
     }
 
+    /// Sends the payloads of keys whose form is not known.
+    async fn payloads(
+        &self,
+        plan: &RedisPlan,
+        rdb: &Rdb,
+        conflict: Option<Conflict>,
+        routes: &Routes,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let how = payloads::How {
+            records: rdb.facts.payloads,
+            patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+            conflict,
+            into: self.address.database,
+            max_bulk_bytes: plan.max_bulk_bytes,
+            now_ms: jiff::Timestamp::now().as_millisecond(),
+            cancel: &self.cancel,
+        };
+        let mut nodes = Nodes::open(routes.clone()).await?;
+        let pieces = stored::open_payloads(&self.reader, rdb).await?;
+        let sent = payloads::restore(&mut nodes, pieces, how, tally).await;
+        sent.context("send keys as DUMP gave them")
+    }
+
     /// Writes the keys whose payloads the target refuses by ordinary commands.
     async fn replay(
         &self,
@@ -439,13 +519,15 @@ impl RedisRestore {
             // What the target got since it was found empty is not overwritten.
             conflict: conflict.or((!plan.by_commands).then_some(Conflict::Fail)),
             target: plan.target,
+            into: self.address.database,
             now_ms: jiff::Timestamp::now().as_millisecond(),
             cancel: &self.cancel,
         };
         self.reporter.phase(&self.task, "keys that go by commands");
         let mut nodes = Nodes::open(routes.clone()).await?;
         let chunks = stored::open(&self.reader, rdb).await?;
-        let replayed = replay::replay(&mut nodes, chunks, how, tally).await;
+        let from = (chunks, rdb.facts.understood());
+        let replayed = replay::replay(&mut nodes, from, how, tally).await;
         replayed.context("write keys by ordinary commands")
     }
 }

@@ -13,12 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::holdings::{Keys, Libraries};
-use super::rdb::walk::State;
+use super::payloads::{self, PAYLOADS, Waiting};
+use super::rdb::pull::{Input, Pieces};
+use super::rdb::types::{self, ValueType};
+use super::rdb::walk::{State, is_value, meta_at};
 use super::rdb::{Census, Counter, Crc64, Flavour, Walker};
-use super::receive::Chunks;
+use super::receive::{Chunks, unnamed_file};
 use super::resp::{self, Reply};
 use super::seen::Seen;
 use super::server::Server;
+use super::sieve::length;
 use super::stored::stop_if;
 use crate::archive::ArchiveWriter;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -43,6 +47,8 @@ pub(super) struct How<'a> {
     pub(super) writer: &'a ArchiveWriter,
     /// Name of the stream.
     pub(super) prefix: &'a str,
+    /// The database that alone is wanted.
+    pub(super) only: Option<u32>,
     /// Keys that are read in a second at most.
     pub(super) keys_per_second: Option<u64>,
     /// Where the list of keys that were read is kept.
@@ -62,14 +68,36 @@ pub(super) struct Scanned {
     pub(super) version: u16,
     pub(super) valkey: bool,
     pub(super) unknown: Option<String>,
+    pub(super) payloads: Option<Payloads>,
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
     /// Keys that SCAN named and that were gone when they were read.
     pub(super) vanished: u64,
+    /// Keys of other databases, as far as they are known, where one alone is wanted.
+    pub(super) others: u64,
     /// Why function libraries were not read.
     pub(super) no_functions: Option<String>,
     /// Why databases may be missing.
     pub(super) no_databases: Option<String>,
+}
+
+/// Keys that were stored as payloads.
+#[derive(Debug)]
+pub(super) struct Payloads {
+    pub(super) stream: String,
+    pub(super) chunks: u32,
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+    /// How many of them are not in the RDB too.
+    pub(super) beside: u64,
+    /// What is unknown of the first.
+    what: String,
+}
+
+/// Returns the name of the payloads beside an RDB.
+pub(super) fn payloads_stream(rdb: &str) -> String {
+    let directory = rdb.rsplit_once('/').map_or("", |(directory, _)| directory);
+    format!("{directory}/{PAYLOADS}").trim_start_matches('/').to_owned()
 }
 
 /// Writes an RDB from its parts.
@@ -108,21 +136,6 @@ fn size(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// Appends a length as an RDB has it.
-fn length(length: u64, out: &mut Vec<u8>) {
-    match (u8::try_from(length), u32::try_from(length)) {
-        (Ok(short @ 0..=63), _) => out.push(short),
-        (_, Ok(length)) => {
-            out.push(0x80);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
-        _ => {
-            out.push(0x81);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
-    }
-}
-
 /// Reads all databases.
 pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<'_>) -> Result<Scanned> {
     let from = Timestamp::now();
@@ -137,9 +150,14 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         reply => drop(reply.checked().context("read keys (DUMP)")?),
     }
     let found = Keys::count(connection, server).await?;
-    let (databases, closed) = found.to_read();
+    let (databases, closed) = match how.only {
+        Some(number) => (vec![number], None),
+        None => found.to_read(),
+    };
+    let others = how.only.map_or(0, |only| found.beside(only));
     let version = version(connection, server, &databases).await?;
     let valkey = version >= 80;
+    let how_only = how.only;
     let mut reading = Reading {
         composer: Composer {
             chunks: Chunks::new(how.writer, how.prefix),
@@ -156,6 +174,8 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         sizes: true,
         times: true,
         database: None,
+        waiting: None,
+        beside: 0,
     };
     let magic = if valkey {
         format!("VALKEY{version:03}")
@@ -170,7 +190,11 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         reading.composer.string(name).await?;
         reading.composer.string(value.as_bytes()).await?;
     }
-    let libraries = Libraries::ask(connection, server).await?;
+    let libraries = match how_only {
+        // They are of the whole server.
+        Some(_) => Libraries::Known(Vec::new()),
+        None => Libraries::ask(connection, server).await?,
+    };
     for (_, code) in libraries.all() {
         reading.composer.put(&[245]).await?;
         reading.composer.string(code).await?;
@@ -180,22 +204,45 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         selected.with_context(|| format!("choose database {database}"))?;
         reading.database(connection, database).await?;
     }
+    reading.put_waiting().await?;
     reading.composer.put(&[255]).await?;
     let crc = reading.composer.crc.value().to_le_bytes();
     let mut composer = reading.composer;
     composer.write(&crc).await?;
-    composer.walker.finish()?;
+    composer.walker.end(&mut composer.counter)?;
     let chunks = composer.chunks.finish().await?;
+    let mut payloads = None;
+    if let Some(mut waiting) = reading.waiting.take() {
+        let stream = payloads_stream(reading.how.prefix);
+        let mut chunks = Chunks::new(reading.how.writer, &stream);
+        while let Some(piece) = Pieces::next(&mut &mut waiting).await? {
+            chunks.put(&piece).await?;
+        }
+        let chunks = chunks.finish().await?;
+        payloads = Some(Payloads {
+            chunks,
+            stream,
+            bytes: waiting.bytes,
+            records: waiting.records,
+            beside: reading.beside,
+            what: format!(
+                "{} in an RDB of version {version}",
+                waiting.what.as_deref().unwrap_or("something unknown")
+            ),
+        });
+    }
     Ok(Scanned {
         bytes: composer.bytes,
         chunks,
         version,
         valkey: composer.walker.flavour() == Flavour::Valkey,
-        unknown: composer.walker.unknown().map(str::to_owned),
+        unknown: payloads.as_ref().map(|payloads| payloads.what.clone()),
+        payloads,
         census: composer.counter.finish(),
         from,
         to: Timestamp::now(),
         vanished: reading.vanished,
+        others,
         no_functions: match libraries {
             Libraries::Known(_) => None,
             Libraries::Unknown(why) => Some(why),
@@ -205,7 +252,7 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
 }
 
 /// Finds the RDB version that the server writes: at the end of any payload, else by what is known of it.
-async fn version(connection: &mut Connection, server: &Server, databases: &[u32]) -> Result<u16> {
+pub(super) async fn version(connection: &mut Connection, server: &Server, databases: &[u32]) -> Result<u16> {
     if let Reply::Bulk(Some(payload)) = connection.ask(&[b"FUNCTION", b"DUMP"]).await?
         && let Some([low, high, ..]) = payload.len().checked_sub(10).and_then(|at| payload.get(at..))
     {
@@ -225,6 +272,9 @@ async fn version(connection: &mut Connection, server: &Server, databases: &[u32]
     Ok(match version {
         version if server.product() == "valkey" && version >= (9, 0) => 80,
         version if server.product() == "valkey" || ((7, 2)..(7, 4)).contains(&version) => 11,
+        version if version >= (8, 10) => 15,
+        version if version >= (8, 8) => 14,
+        version if version >= (8, 6) => 13,
         version if version >= (7, 4) => 12,
         version if version >= (7, 0) => 10,
         _ => 9,
@@ -262,7 +312,16 @@ struct Reading<'a> {
     sizes: bool,
     times: bool,
     database: Option<u32>,
+    /// Keys that are stored as payloads, if there are some; how many of them are not in the RDB too.
+    waiting: Option<Waiting>,
+    beside: u64,
 }
+
+/// What stands before the metadata of a key.
+const KEY_META: u8 = 243;
+
+/// Bytes of a payload that are held to look at its form.
+const HELD_BYTES: u64 = 4 << 20;
 
 impl Reading<'_> {
     async fn database(&mut self, connection: &mut Connection, database: u32) -> Result<()> {
@@ -391,11 +450,38 @@ impl Reading<'_> {
             self.vanished += 1;
             return Ok(());
         };
-        let mut left = payload.checked_sub(FOOTER + 1).ok_or_else(odd)?;
+        let mut left = payload.checked_sub(FOOTER).filter(|left| *left > 0).ok_or_else(odd)?;
+        // The beginning of the payload: what modules attach to the key, its type, and all of a value whose form must be
+        // looked at.
+        let mut begun = self.begin_payload(connection, left.min(1)).await?;
+        if begun.first() == Some(&KEY_META) && self.composer.walker.flavour() == Flavour::Redis {
+            begun.extend(self.begin_payload(connection, (left - 1).min(HELD_BYTES)).await?);
+        }
+        let meta = match begun.first() {
+            Some(&KEY_META) if self.composer.walker.flavour() == Flavour::Redis => meta_at(&begun)?,
+            _ => Some(0),
+        };
+        let number = meta.and_then(|meta| begun.get(meta).copied());
+        let value = number.and_then(|number| types::value_type(self.composer.walker.flavour(), number));
+        if value.is_some_and(|value| value.young) {
+            let held = size(&begun);
+            let more = (left - held).min(HELD_BYTES.saturating_sub(held));
+            begun.extend(self.begin_payload(connection, more).await?);
+        }
+        left -= size(&begun);
+        let value_from = meta.map_or(0, |meta| meta + 1);
+        let whole = begun.get(value_from..).unwrap_or_default();
+        let flavour = self.composer.walker.flavour();
+        // A value of a young type that is too long to be held is believed.
+        let fits = |value: ValueType| !value.young || left > 0 || is_value(flavour, number.unwrap_or(0), whole);
+        if !value.is_some_and(fits) {
+            let what = number.map_or("metadata of modules".to_owned(), |number| format!("type {number}"));
+            return self
+                .keep_payload(connection, (database, key, expires_ms), (&begun, left), what)
+                .await;
+        }
         let mut crc = Crc64::new();
-        let number = connection.piece(1).await?.first().copied().ok_or_else(odd)?;
-        connection.take(1);
-        crc.update(&[number]);
+        crc.update(&begun);
         let mut head = Vec::new();
         if self.database != Some(database) {
             head.push(254);
@@ -406,9 +492,10 @@ impl Reading<'_> {
             head.push(252);
             head.extend_from_slice(&at.to_le_bytes());
         }
-        head.push(number);
+        head.extend_from_slice(begun.get(..value_from).unwrap_or_default());
         self.composer.put(&head).await?;
         self.composer.string(key).await?;
+        self.composer.put(whole).await?;
         while left > 0 {
             let piece = connection.piece(left).await?;
             crc.update(piece);
@@ -417,21 +504,111 @@ impl Reading<'_> {
             connection.take(used);
             left -= u64::try_from(used).unwrap_or(left);
         }
-        let mut footer = Vec::new();
-        while size(&footer) < FOOTER {
-            let piece = connection.piece(FOOTER - size(&footer)).await?;
-            footer.extend_from_slice(piece);
+        let footer = self.begin_payload(connection, FOOTER).await?;
+        connection.end_of_bulk().await?;
+        let (version, stored) = footer.split_at_checked(2).ok_or_else(odd)?;
+        crc.update(version);
+        check(stored, &crc)
+    }
+
+    /// Takes so many bytes of a payload.
+    async fn begin_payload(&self, connection: &mut Connection, bytes: u64) -> Result<Vec<u8>> {
+        let mut taken = Vec::new();
+        while size(&taken) < bytes {
+            let piece = connection.piece(bytes - size(&taken)).await?;
+            taken.extend_from_slice(piece);
             let used = piece.len();
             connection.take(used);
         }
-        connection.end_of_bulk().await?;
-        let (version, stored) = footer.split_at(2);
-        crc.update(version);
-        let stored: [u8; 8] = stored.try_into().map_err(|_| odd())?;
-        let stored = u64::from_le_bytes(stored);
-        if stored != 0 && stored != crc.value() {
-            return Err(Error::corrupt("the CRC64 of its payload is wrong"));
+        Ok(taken)
+    }
+
+    /// Keeps a payload as it is, whose value cannot be put into an RDB that is walked.
+    async fn keep_payload(
+        &mut self,
+        connection: &mut Connection,
+        (database, key, expires_ms): (u32, &[u8], Option<i64>),
+        (begun, left): (&[u8], u64),
+        what: String,
+    ) -> Result<()> {
+        if self.waiting.is_none() {
+            self.waiting = Some(Waiting::new(unnamed_file(self.how.spool_dir)?));
         }
+        let Some(waiting) = &mut self.waiting else {
+            return Err(odd());
+        };
+        waiting.what.get_or_insert(what);
+        let payload = size(begun).saturating_add(left).saturating_add(FOOTER);
+        waiting.begin((database, key), expires_ms, payload)?;
+        waiting.put(begun)?;
+        let mut crc = Crc64::new();
+        crc.update(begun);
+        let mut left = left.saturating_add(2);
+        while left > 0 {
+            let piece = connection.piece(left).await?;
+            crc.update(piece);
+            waiting.put(piece)?;
+            let used = piece.len();
+            connection.take(used);
+            left -= u64::try_from(used).unwrap_or(left);
+        }
+        let mut stored = Vec::new();
+        while size(&stored) < 8 {
+            let piece = connection.piece(8 - size(&stored)).await?;
+            stored.extend_from_slice(piece);
+            let used = piece.len();
+            connection.take(used);
+        }
+        waiting.put(&stored)?;
+        connection.end_of_bulk().await?;
+        check(&stored, &crc)
+    }
+
+    /// Writes the keys that were kept as payloads behind all others, where the walk ends, for whoever reads the file.
+    async fn put_waiting(&mut self) -> Result<()> {
+        let Some(mut waiting) = self.waiting.take() else {
+            return Ok(());
+        };
+        self.composer.walker.stop();
+        waiting.rewind()?;
+        let records = waiting.records;
+        let mut input = Input::new(&mut waiting);
+        for _ in 0..records {
+            let head = payloads::head(&mut input).await?;
+            let mut out = Vec::new();
+            if self.database != Some(head.database) {
+                out.push(254);
+                length(head.database.into(), &mut out);
+                self.database = Some(head.database);
+            }
+            if let Some(at) = head.expires_ms {
+                out.push(252);
+                out.extend_from_slice(&at.to_le_bytes());
+            }
+            let mut left = head.payload_bytes - FOOTER;
+            let first = input.byte().await?;
+            left -= 1;
+            if first == KEY_META {
+                // Where its type begins is not known.
+                self.beside += 1;
+                input.pass(left + FOOTER).await?;
+                continue;
+            }
+            out.push(first);
+            self.composer.put(&out).await?;
+            self.composer.string(&head.key).await?;
+            while left > 0 {
+                let piece = payloads::piece(&mut input, left).await?;
+                self.composer.put(piece).await?;
+                let used = piece.len();
+                left -= u64::try_from(used).unwrap_or(left);
+                input.skip(used);
+            }
+            input.pass(FOOTER).await?;
+        }
+        drop(input);
+        waiting.rewind()?;
+        self.waiting = Some(waiting);
         Ok(())
     }
 
@@ -442,6 +619,16 @@ impl Reading<'_> {
             tokio::time::sleep(due.saturating_sub(self.began.elapsed())).await;
         }
     }
+}
+
+/// Compares the CRC64 of a payload; a server may leave it out.
+fn check(stored: &[u8], crc: &Crc64) -> Result<()> {
+    let stored: [u8; 8] = stored.try_into().map_err(|_| odd())?;
+    let stored = u64::from_le_bytes(stored);
+    if stored != 0 && stored != crc.value() {
+        return Err(Error::corrupt("the CRC64 of its payload is wrong"));
+    }
+    Ok(())
 }
 
 fn odd() -> Error {

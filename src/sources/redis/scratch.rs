@@ -31,7 +31,7 @@ struct Loaded {
 
 impl Sink for Loaded {
     fn key(&mut self, header: &KeyHeader, _: ValueType) -> Result<()> {
-        // One that is too long was not loaded.
+        // One that is too long was deleted when it was compared.
         if !header.too_long {
             self.keys.push((self.ordinal, header.database, header.key.clone()));
         }
@@ -51,8 +51,8 @@ impl Sink for Loaded {
 }
 
 /// Deletes the keys and function libraries of the backup; not those that others made under the same names.
-pub(super) async fn remove_loaded(scratch: &RedisScratch, (foreign, too_many): &Foreign) -> Result<()> {
-    if *too_many {
+pub(super) async fn remove_loaded(scratch: &RedisScratch, foreign: &Foreign) -> Result<()> {
+    if foreign.too_many {
         return Err(Error::new(
             ErrorKind::AlreadyExists,
             "somebody else fills the scratch server; nothing in it was deleted",
@@ -65,19 +65,25 @@ pub(super) async fn remove_loaded(scratch: &RedisScratch, (foreign, too_many): &
         unlinks: true,
     };
     let mut libraries = HashSet::new();
-    for (number, rdb) in stored::rdbs(&scratch.reader).await?.iter().enumerate() {
-        let (mut walker, mut loaded) = (Walker::new(), Loaded::default());
+    for (number, rdb) in stored::server_rdbs(&scratch.reader).await?.iter().enumerate() {
+        let (mut walker, mut loaded) = (Walker::trusting(rdb.facts.understood()), Loaded::default());
         let mut chunks = stored::open(&scratch.reader, rdb).await?;
         while let Some((_, data)) = chunks.next().await? {
             for slice in data.chunks(SLICE_BYTES) {
                 walker.feed(slice, &mut loaded)?;
                 let mut keys = std::mem::take(&mut loaded.keys);
-                keys.retain(|(ordinal, ..)| !foreign.contains(&(number, *ordinal)));
+                keys.retain(|(ordinal, ..)| !foreign.keys.contains(&(number, *ordinal)));
+                if let Some(into) = scratch.address.database {
+                    keys.iter_mut().for_each(|(_, database, _)| *database = into);
+                }
                 removal.keys(&keys).await.context("delete the keys that were loaded")?;
             }
         }
         libraries.extend(loaded.libraries);
     }
+    let keys = foreign.by_payload.iter().zip(0..);
+    let keys: Vec<_> = keys.map(|((database, key), n)| (n, *database, key.clone())).collect();
+    removal.keys(&keys).await.context("delete the keys that were loaded")?;
     removal
         .libraries(&libraries)
         .await

@@ -46,6 +46,49 @@ impl Rdb {
     }
 }
 
+/// Directory of what was read key by key because an RDB is not understood; the RDB is stored beside it.
+pub(super) const BY_KEY: &str = "by-key/";
+
+impl Rdb {
+    /// Returns whether it was read key by key, beside an RDB that is not understood.
+    fn is_by_key(&self) -> bool {
+        self.stream
+            .strip_suffix(STREAM)
+            .is_some_and(|rest| rest.ends_with(BY_KEY))
+    }
+
+    /// Returns the directory of what belongs to the server that it is of.
+    pub(super) fn directory(&self) -> &str {
+        let directory = self.stream.strip_suffix(STREAM).unwrap_or_default();
+        directory.strip_suffix(BY_KEY).unwrap_or(directory)
+    }
+
+    /// Returns whether all of its keys can go into a live server: as far as it is not understood, they are there as payloads.
+    pub(super) fn is_whole(&self) -> bool {
+        self.facts.unknown.is_none() || self.facts.payloads > 0
+    }
+}
+
+/// Finds the RDBs whose keys go into a live server.
+pub async fn server_rdbs(reader: &ArchiveReader) -> Result<Vec<Rdb>> {
+    chosen(reader, true).await
+}
+
+/// Finds the RDBs that go into files: as a server wrote them, where it did.
+pub async fn file_rdbs(reader: &ArchiveReader) -> Result<Vec<Rdb>> {
+    chosen(reader, false).await
+}
+
+async fn chosen(reader: &ArchiveReader, by_key: bool) -> Result<Vec<Rdb>> {
+    let all = rdbs(reader).await?;
+    let has = |directory: &str| {
+        let mut others = all.iter();
+        others.any(|other| other.is_by_key() == by_key && other.directory() == directory)
+    };
+    let fits = |rdb: &&Rdb| rdb.is_by_key() == by_key || !has(rdb.directory());
+    Ok(all.iter().filter(fits).cloned().collect())
+}
+
 /// Finds the RDBs of an archive, in the order of their names; there is one at least.
 pub async fn rdbs(reader: &ArchiveReader) -> Result<Vec<Rdb>> {
     let is_rdb = |record: &StreamRecord| record.stream.rsplit('/').next() == Some(STREAM);
@@ -73,10 +116,14 @@ pub(super) async fn open(reader: &ArchiveReader, rdb: &Rdb) -> Result<ChunkStrea
 
 /// Finds the chunks of an RDB; they must be all that the backup wrote.
 async fn chunks(reader: &ArchiveReader, rdb: &Rdb) -> Result<Vec<ChunkRef>> {
+    chunks_of(reader, &rdb.stream, rdb.bytes).await
+}
+
+async fn chunks_of(reader: &ArchiveReader, stream: &str, stored_bytes: u64) -> Result<Vec<ChunkRef>> {
     let mut chunks: Vec<ChunkRef> = Vec::new();
     reader
         .for_each_chunk(&mut |prefix, chunk| {
-            if prefix == rdb.stream.as_str() {
+            if prefix == stream {
                 chunks.push(chunk);
             }
             Ok(())
@@ -85,8 +132,8 @@ async fn chunks(reader: &ArchiveReader, rdb: &Rdb) -> Result<Vec<ChunkRef>> {
     chunks.sort_by_key(|chunk| chunk.number);
     let in_order = chunks.iter().zip(0..).all(|(chunk, number)| chunk.number == number);
     let bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
-    if chunks.is_empty() || !in_order || bytes != rdb.bytes {
-        return Err(Error::corrupt(format!("chunks of \"{}\" are missing", rdb.stream)));
+    if chunks.is_empty() || !in_order || bytes != stored_bytes {
+        return Err(Error::corrupt(format!("chunks of \"{stream}\" are missing")));
     }
     Ok(chunks)
 }
@@ -95,6 +142,7 @@ async fn chunks(reader: &ArchiveReader, rdb: &Rdb) -> Result<Vec<ChunkRef>> {
 /// to the end (every key, the CRC64) before it declared them complete, and its index holds their digests; so their
 /// digests are proof enough, and nothing is decompressed. An RDB whose large values are not listed is walked.
 pub(super) async fn prove(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<Verified> {
+    verify_payloads(reader, rdb, cancel).await?;
     let census = &rdb.facts.census;
     let (None, Some(large)) = (&rdb.facts.unknown, &census.large) else {
         return verify_one(reader, rdb, cancel).await;
@@ -151,14 +199,35 @@ impl Sink for First {
 pub async fn verify(reader: &ArchiveReader, cancel: &CancellationToken) -> Result<Census> {
     let mut census = Census::of_none();
     for rdb in rdbs(reader).await? {
-        let verified = verify_one(reader, &rdb, cancel).await;
-        census.merge(&verified.with_context(|| format!("verify \"{}\"", rdb.stream))?.census);
+        let act = || format!("verify \"{}\"", rdb.stream);
+        let verified = verify_one(reader, &rdb, cancel).await.with_context(act)?;
+        verify_payloads(reader, &rdb, cancel).await.with_context(act)?;
+        census.merge(&verified.census);
     }
     Ok(census)
 }
 
+/// Walks the payloads beside an RDB, if there are some: each CRC64 is right.
+async fn verify_payloads(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<()> {
+    if rdb.facts.payloads == 0 {
+        return Ok(());
+    }
+    let pieces = open_payloads(reader, rdb).await?;
+    let verified = super::payloads::verify(pieces, rdb.facts.payloads, cancel).await;
+    verified.with_context(|| format!("verify \"{}\"", super::scan::payloads_stream(&rdb.stream)))
+}
+
+/// Opens the payloads beside an RDB, in order.
+pub(super) async fn open_payloads(reader: &ArchiveReader, rdb: &Rdb) -> Result<ChunkStream> {
+    let stream = super::scan::payloads_stream(&rdb.stream);
+    let records = reader.streams().await?;
+    let record = records.into_iter().find(|record| record.stream == stream);
+    let bytes = record.map(|record| record.bytes).unwrap_or_default();
+    Ok(reader.chunks(chunks_of(reader, &stream, bytes).await?))
+}
+
 async fn verify_one(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<Verified> {
-    let (mut walker, mut first) = (Walker::new(), First::default());
+    let (mut walker, mut first) = (Walker::trusting(rdb.facts.understood()), First::default());
     let mut chunks = open(reader, rdb).await?;
     while let Some((_, data)) = chunks.next().await? {
         stop_if(cancel)?;
@@ -169,7 +238,7 @@ async fn verify_one(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToke
             _ => {}
         }
     }
-    walker.finish().context("walk the stored RDB")?;
+    walker.end(&mut first).context("walk the stored RDB")?;
     Ok(Verified {
         census: first.counter.finish(),
         large: first.large,
@@ -193,7 +262,7 @@ pub async fn write_files(
     told: (&str, &SharedReporter),
     cancel: &CancellationToken,
 ) -> Result<u64> {
-    let rdbs = rdbs(reader).await?;
+    let rdbs = file_rdbs(reader).await?;
     if let [rdb] = rdbs.as_slice() {
         return write_file(reader, rdb, path, replace, told, cancel).await;
     }
@@ -255,7 +324,8 @@ async fn write_beside(
 ) -> Result<u64> {
     let mut options = tokio::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(beside).await?;
-    let (mut walker, mut counter, mut bytes) = (Walker::new(), Counter::default(), 0_u64);
+    let mut walker = Walker::trusting(rdb.facts.understood());
+    let (mut counter, mut bytes) = (Counter::default(), 0_u64);
     let mut chunks = open(reader, rdb).await?;
     while let Some((_, data)) = chunks.next().await? {
         stop_if(cancel)?;
@@ -268,7 +338,7 @@ async fn write_beside(
         bytes = bytes.saturating_add(count);
         reporter.advance(task, count, 0);
     }
-    walker.finish()?;
+    walker.end(&mut counter)?;
     file.flush().await?;
     file.sync_all().await?;
     Ok(bytes)

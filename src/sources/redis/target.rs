@@ -3,7 +3,7 @@
 //! A server may drop keys while it is loaded: it evicts them where `maxmemory` is too small. So what it evicted is asked
 //! before and after, and its keys are counted.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use futures_util::future::try_join_all;
 
@@ -36,7 +36,7 @@ pub(super) struct Said {
 }
 
 /// Asks one server what it takes and holds. Each of the databases is tried now: later a refusal would stop the restore half-way.
-pub(super) async fn ask(address: &RedisAddress, databases: &BTreeMap<u32, u64>) -> Result<Said> {
+pub(super) async fn ask(address: &RedisAddress, databases: &[u32]) -> Result<Said> {
     let mut connection = Connection::open(address).await?;
     let server = Server::ask(&mut connection).await?;
     if server.is_replica() {
@@ -58,12 +58,12 @@ pub(super) async fn ask(address: &RedisAddress, databases: &BTreeMap<u32, u64>) 
         Reply::Error(text) => text.contains("wrong number of arguments"),
         _ => false,
     };
-    for number in databases.keys() {
+    for number in databases {
         let selected = connection.select(*number).await;
         selected.with_context(|| format!("choose database {number} of the target"))?;
     }
     Ok(Said {
-        keys: Keys::count(&mut connection, &server).await?,
+        keys: Keys::count_in(&mut connection, &server, address.database).await?,
         libraries: Libraries::ask(&mut connection, &server).await?,
         memory: Memory::ask(&mut connection, &server).await?,
         is_primary: server.replica() == Some(false),
@@ -154,6 +154,15 @@ pub(super) async fn empty(
     tally: &mut Tally,
 ) -> Result<()> {
     let mut connection = Connection::open(address).await?;
+    if let Some(number) = address.database {
+        // What else the server holds is not meant.
+        if keys {
+            connection.select(number).await?;
+            let act = || format!("empty database {number} of the target");
+            connection.call(&[b"FLUSHDB"]).await.with_context(act)?;
+        }
+        return Ok(());
+    }
     if keys {
         connection.call(&[b"FLUSHALL"]).await.context("empty the target")?;
     }
@@ -193,7 +202,7 @@ impl Count {
         let each = nodes.iter().map(|address| async {
             let mut connection = Connection::open(address).await?;
             let server = Server::ask(&mut connection).await?;
-            let keys = Keys::count(&mut connection, &server).await?;
+            let keys = Keys::count_in(&mut connection, &server, address.database).await?;
             Ok::<_, Error>((keys, server.number("evicted_keys")))
         });
         let each = try_join_all(each).await.context("count the keys of the target")?;

@@ -6,14 +6,30 @@
 //! and Valkey 9) is an error that names it. A value is held as a whole meanwhile.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::rdb::lzf;
 use super::rdb::packed::{damaged, listpack};
 use super::rdb::types::{Flavour, ValueType};
+use super::rdb::walk::Template;
 use crate::error::{Error, Result};
 
 /// Bytes of a value that is written anew at most.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
+
+/// The RDB version since which the payload of a key may hold what modules attach to it.
+pub(super) const META_SINCE: u16 = 13;
+
+/// A value in another encoding.
+#[derive(Debug)]
+pub(super) struct Transcoded {
+    /// Type number, and the RDB version that knows it.
+    pub(super) number: u8,
+    pub(super) since: u16,
+    pub(super) value: Vec<u8>,
+    /// What a stream knew of its producers was left out.
+    pub(super) without_producers: bool,
+}
 
 /// What a server can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +49,14 @@ impl Target {
         let redis = match version {
             // Valkey began as Redis 7.2 and went its own way.
             _ if product == "valkey" => 11,
+            version if version >= (8, 10) => 15,
+            version if version >= (8, 8) => 14,
+            version if version >= (8, 6) => 13,
             version if version >= (7, 4) => 12,
             version if version >= (7, 2) => 11,
             version if version >= (7, 0) => 10,
             // Nothing is known of it: it refuses what it cannot read.
-            (0, 0) => 12,
+            (0, 0) => 15,
             _ => 9,
         };
         Self { redis, valkey }
@@ -46,6 +65,11 @@ impl Target {
     /// Returns whether fields of a hash can expire there.
     pub(super) fn expires_fields(self) -> bool {
         self.valkey || self.redis >= 12
+    }
+
+    /// Returns whether it takes what modules attach to keys.
+    pub(super) fn keeps_meta(self) -> bool {
+        !self.valkey && self.redis >= META_SINCE
     }
 
     /// Returns whether its streams count what was added, deleted and read.
@@ -59,10 +83,16 @@ impl Target {
     }
 }
 
-/// Writes a value anew. Returns its type number, the RDB version that knows it, and its bytes.
-pub(super) fn transcode(source: Flavour, number: u8, value: &[u8], target: Target) -> Result<(u8, u16, Vec<u8>)> {
+/// Writes a value anew. `templates` are the names of fields that it may refer to.
+pub(super) fn transcode(
+    (source, number): (Flavour, u8),
+    value: &[u8],
+    target: Target,
+    templates: &HashMap<u64, Template>,
+) -> Result<Transcoded> {
     let mut input = Input(value);
     let mut out = Vec::with_capacity(value.len());
+    let mut without_producers = false;
     let (number, since) = match (number, source) {
         (16, _) => {
             let blob = input.string()?;
@@ -100,17 +130,28 @@ pub(super) fn transcode(source: Flavour, number: u8, value: &[u8], target: Targe
             stream(&mut input, 2, 1, &mut out)?;
             (15, 9)
         }
-        (21, _) if target.redis >= 10 => {
-            stream(&mut input, 3, 2, &mut out)?;
-            (19, 10)
-        }
-        (21, _) => {
-            stream(&mut input, 3, 1, &mut out)?;
-            (15, 9)
+        (21, _) | (26 | 27, Flavour::Redis) => {
+            let from = match number {
+                21 => 3,
+                26 => 4,
+                _ => 5,
+            };
+            let (to, number, since) = match target.redis {
+                13.. => (4, 26, 13),
+                11.. => (3, 21, 11),
+                10 => (2, 19, 10),
+                _ => (1, 15, 9),
+            };
+            without_producers = stream(&mut input, from, to.min(from - 1), &mut out)?;
+            (number, since)
         }
         (22, Flavour::Valkey) | (24 | 25, Flavour::Redis) => {
             let fields = fields(&mut input, number)?;
             return put_fields(&fields, target);
+        }
+        (29..=32, Flavour::Redis) => {
+            named_fields(&mut input, number, templates, &mut out)?;
+            (4, 6)
         }
         (other, _) => {
             return Err(Error::unsupported(format!(
@@ -119,7 +160,68 @@ pub(super) fn transcode(source: Flavour, number: u8, value: &[u8], target: Targe
         }
     };
     input.finish()?;
-    Ok((number, since, out))
+    Ok(Transcoded {
+        number,
+        since,
+        value: out,
+        without_producers,
+    })
+}
+
+/// A hash whose names and values stand apart, as a plain one.
+fn named_fields(
+    input: &mut Input<'_>,
+    number: u8,
+    templates: &HashMap<u64, Template>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let own: Vec<Vec<u8>>;
+    let known = |number: u64| templates.get(&number).ok_or_else(damaged);
+    let (names, values): (&[Vec<u8>], Option<Cow<'_, [u8]>>) = match number {
+        30 => {
+            let values = input.string()?;
+            let first = listpack(&values)?.into_iter().next().ok_or_else(damaged)?;
+            let number = std::str::from_utf8(&first).ok().and_then(|text| text.parse().ok());
+            (known(number.ok_or_else(damaged)?)?, Some(values))
+        }
+        32 => (known(input.length()?)?, None),
+        _ => {
+            own = match input.length()? {
+                0 => {
+                    let packed = input.string()?;
+                    listpack(&packed)?.into_iter().map(Cow::into_owned).collect()
+                }
+                1 => {
+                    let count = input.length()?;
+                    (0..count)
+                        .map(|_| input.string().map(Cow::into_owned))
+                        .collect::<Result<_>>()?
+                }
+                _ => return Err(damaged()),
+            };
+            let packed = if number == 29 { Some(input.string()?) } else { None };
+            (&own, packed)
+        }
+    };
+    put_length(names.len(), out);
+    let Some(packed) = values else {
+        for name in names {
+            put_string(name, out);
+            put_string(&input.string()?, out);
+        }
+        return Ok(());
+    };
+    // The first entry is the number of a template.
+    let values = listpack(&packed)?;
+    let values = values.get(1..).unwrap_or_default();
+    if values.len() != names.len() {
+        return Err(damaged());
+    }
+    for (name, value) in names.iter().zip(values) {
+        put_string(name, out);
+        put_string(value, out);
+    }
+    Ok(())
 }
 
 /// A list of nodes, packed or plain, as one list of strings.
@@ -144,8 +246,8 @@ fn list(input: &mut Input<'_>, out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// A stream of one version as one of a lower version.
-fn stream(input: &mut Input<'_>, from: u8, to: u8, out: &mut Vec<u8>) -> Result<()> {
+/// A stream of one version as one of a lower version. Returns whether it knew producers that were left out.
+fn stream(input: &mut Input<'_>, from: u8, to: u8, out: &mut Vec<u8>) -> Result<bool> {
     let mut copy = |input: &mut Input<'_>, what: &dyn Fn(&mut Input<'_>) -> Result<()>, keep: bool| -> Result<()> {
         let before = input.0;
         what(input)?;
@@ -189,8 +291,30 @@ fn stream(input: &mut Input<'_>, from: u8, to: u8, out: &mut Vec<u8>) -> Result<
                 copy(input, &raw(16), true)?;
             }
         }
+        // The target would find entries that are pending with nobody, and refuse them.
+        if from >= 5 && input.length()? > 0 {
+            return Err(Error::unsupported(
+                "consumers gave entries of the stream back, which the target does not know",
+            ));
+        }
     }
-    Ok(())
+    if from < 4 {
+        return Ok(false);
+    }
+    copy(input, &lengths(2), to >= 4)?;
+    let producers = counted(input)?;
+    copy(input, &lengths(1), to >= 4)?;
+    for _ in 0..producers {
+        copy(input, &strings(1), to >= 4)?;
+        let entries = counted(input)?;
+        copy(input, &lengths(1), to >= 4)?;
+        for _ in 0..entries {
+            copy(input, &strings(1), to >= 4)?;
+            copy(input, &lengths(2), to >= 4)?;
+        }
+    }
+    copy(input, &lengths(2), to >= 4)?;
+    Ok(producers > 0 && to < 4)
 }
 
 /// One field of a hash, with the time at which it expires, in milliseconds since the epoch.
@@ -250,7 +374,13 @@ fn fields(input: &mut Input<'_>, number: u8) -> Result<Vec<Field>> {
     Ok(fields)
 }
 
-fn put_fields(fields: &[Field], target: Target) -> Result<(u8, u16, Vec<u8>)> {
+fn put_fields(fields: &[Field], target: Target) -> Result<Transcoded> {
+    let done = |number, since, value| Transcoded {
+        number,
+        since,
+        value,
+        without_producers: false,
+    };
     let mut out = Vec::new();
     let earliest = fields.iter().filter_map(|field| field.expires_ms).min();
     if target.valkey && earliest.is_some() {
@@ -261,7 +391,7 @@ fn put_fields(fields: &[Field], target: Target) -> Result<(u8, u16, Vec<u8>)> {
             let expires = field.expires_ms.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1);
             out.extend_from_slice(&expires.to_le_bytes());
         }
-        return Ok((22, 80, out));
+        return Ok(done(22, 80, out));
     }
     match earliest {
         None => {
@@ -270,7 +400,7 @@ fn put_fields(fields: &[Field], target: Target) -> Result<(u8, u16, Vec<u8>)> {
                 put_string(&field.name, &mut out);
                 put_string(&field.value, &mut out);
             }
-            Ok((4, 6, out))
+            Ok(done(4, 6, out))
         }
         Some(earliest) if target.redis >= 12 => {
             out.extend_from_slice(&earliest.to_le_bytes());
@@ -280,7 +410,7 @@ fn put_fields(fields: &[Field], target: Target) -> Result<(u8, u16, Vec<u8>)> {
                 put_string(&field.name, &mut out);
                 put_string(&field.value, &mut out);
             }
-            Ok((24, 12, out))
+            Ok(done(24, 12, out))
         }
         Some(_) => Err(Error::unsupported(
             "fields of the hash expire, which the target does not know",
@@ -414,18 +544,21 @@ mod tests {
             19, 0, 0, 0, 4, 0, 0x81, b'a', 2, 5, 1, 0xdf, 0xff, 2, 0xf1, 0x2c, 1, 3, 0xff,
         ];
         let value = [&[19][..], &blob].concat();
-        let (number, since, out) = transcode(Flavour::Redis, 20, &value, Target::of("redis", "7.0.0")).unwrap();
-        assert_eq!((number, since), (2, 6));
-        assert_eq!(out, b"\x04\x01a\x015\x02-1\x03300");
+        let target = Target::of("redis", "7.0.0");
+        let done = transcode((Flavour::Redis, 20), &value, target, &HashMap::new()).unwrap();
+        assert_eq!((done.number, done.since), (2, 6));
+        assert_eq!(done.value, b"\x04\x01a\x015\x02-1\x03300");
     }
 
     proptest! {
         #[test]
-        fn noise_is_never_a_panic(value in proptest::collection::vec(any::<u8>(), 0..200), number in 14_u8..28) {
+        fn noise_is_never_a_panic(value in proptest::collection::vec(any::<u8>(), 0..200), number in 14_u8..34) {
+            let templates = HashMap::from([(0, Template::new(vec![b"a".to_vec()]))]);
             for flavour in [Flavour::Redis, Flavour::Valkey] {
-                for version in ["6.0", "7.0", "9.1"] {
-                    let _ = transcode(flavour, number, &value, Target::of("redis", version));
-                    let _ = transcode(flavour, number, &value, Target::of("valkey", version));
+                for version in ["6.0", "7.0", "8.6", "9.1"] {
+                    for product in ["redis", "valkey"] {
+                        let _ = transcode((flavour, number), &value, Target::of(product, version), &templates);
+                    }
                 }
             }
             let _ = listpack(&value);

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::address::{Place, RedisAddress};
+use super::address::{Identity, Place, RedisAddress};
 use crate::error::{Error, ErrorKind, Result};
 pub(super) use crate::sources::transport::Transport;
 use crate::sources::transport::{dial, dial_unix};
@@ -30,23 +30,79 @@ pub(super) async fn open(address: &RedisAddress) -> Result<Transport> {
     }
     let name = ServerName::try_from(host.to_owned())
         .map_err(|e| Error::invalid(format!("host \"{host}\" cannot be a TLS server name")).with_cause(e))?;
-    let connector = TlsConnector::from(tls_config(address.ca_file.as_deref())?);
+    let connector = TlsConnector::from(tls_config(address)?);
     let stream = connector.connect(name, stream).await.map_err(|e| {
-        Error::new(ErrorKind::Denied, "TLS handshake failed")
-            .with_cause(e)
-            .with_hint("Name the authority with ?cacert=FILE, check the host name, and that the port speaks TLS.")
+        let error = Error::new(ErrorKind::Denied, "TLS handshake failed");
+        match wants_certificate(&e) {
+            Some(hint) => error.with_cause(e).with_hint(hint),
+            None => error
+                .with_cause(e)
+                .with_hint("Name the authority with ?cacert=FILE, check the host name, and that the port speaks TLS."),
+        }
     })?;
     Ok(Transport::Tls(Box::new(stream)))
 }
 
+/// Returns what to do if the server ended TLS because of the client certificate, or because there was none. It may say so
+/// in the handshake, or with TLS 1.3 in place of its first answer.
+pub(super) fn wants_certificate(error: &std::io::Error) -> Option<&'static str> {
+    use rustls::AlertDescription as Alert;
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::AlertReceived(alert) = inner else {
+        return None;
+    };
+    match alert {
+        Alert::CertificateRequired | Alert::NoCertificate => {
+            Some("The server asks for a client certificate: name it with ?cert=FILE&key=FILE.")
+        }
+        Alert::HandshakeFailure => {
+            Some("The server may ask for a client certificate (tls-auth-clients): name it with ?cert=FILE&key=FILE.")
+        }
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA => Some(
+            "The server does not accept the client certificate: it must be one of the authorities that the server trusts \
+             (tls-ca-cert-file), and not expired.",
+        ),
+        _ => None,
+    }
+}
+
+fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|e| Error::invalid(format!("unable to read {what} \"{}\"", path.display())).with_cause(e))
+}
+
+/// Reads a client certificate and its key.
+fn identity(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let chain = certificates(&identity.certificate, "cert")?;
+    if chain.is_empty() {
+        let path = identity.certificate.display();
+        return Err(Error::invalid(format!("\"{path}\" holds no certificate"))
+            .with_hint("Name a PEM file with the client certificate as cert."));
+    }
+    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|e| {
+        Error::invalid(format!(
+            "unable to read the private key in \"{}\"",
+            identity.key.display()
+        ))
+        .with_cause(e)
+        .with_hint(
+            "Name a PEM file with a key that is not encrypted as key; openssl pkey -in FILE -out NEW decrypts one.",
+        )
+    })?;
+    Ok((chain, key))
+}
+
 /// Trusts the given file, else the system's roots, else Mozilla's (an empty container has no roots of its own).
-fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>> {
+fn tls_config(address: &RedisAddress) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect)
-            .map_err(|e| Error::invalid(format!("unable to read cacert \"{}\"", path.display())).with_cause(e))?;
-        roots.add_parsable_certificates(certificates);
+    if let Some(path) = address.ca_file.as_deref() {
+        roots.add_parsable_certificates(certificates(path, "cacert")?);
         if roots.is_empty() {
             return Err(Error::invalid(format!("\"{}\" holds no certificate", path.display()))
                 .with_hint("Name a PEM file of trusted certificates."));
@@ -60,7 +116,20 @@ fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>> {
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::unsupported("unable to set up TLS").with_cause(e))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match &address.identity {
+        None => config.with_no_client_auth(),
+        Some(files) => {
+            let (chain, key) = identity(files)?;
+            config.with_client_auth_cert(chain, key).map_err(|e| {
+                Error::invalid(format!(
+                    "\"{}\" is not the key of the certificate \"{}\"",
+                    files.key.display(),
+                    files.certificate.display()
+                ))
+                .with_cause(e)
+            })?
+        }
+    };
     Ok(Arc::new(config))
 }

@@ -36,9 +36,8 @@ impl std::fmt::Debug for User {
 
 /// Reads the users of a backup.
 pub(super) async fn stored(reader: &ArchiveReader, rdb: &Rdb) -> Result<Vec<User>> {
-    let directory = rdb.stream.rsplit_once('/').map_or("", |(directory, _)| directory);
-    let path = format!("{directory}/{USERS}");
-    let bytes = reader.read(path.trim_start_matches('/').as_bytes(), MAX_BYTES).await?;
+    let path = format!("{}{USERS}", rdb.directory());
+    let bytes = reader.read(path.as_bytes(), MAX_BYTES).await?;
     let bytes = bytes.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "the backup holds no users")
             .with_hint("The server did not show them: give the user of the backup +acl|list.")

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::module;
 use super::types::ValueType;
-use super::walk::{KeyHeader, Sink};
+use super::walk::{KeyHeader, Sink, Template};
 use crate::error::Result;
 
 /// Largest keys that are named.
@@ -36,7 +36,7 @@ pub struct TypeCounts {
 /// Counts of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct DatabaseCounts {
-    /// By type: `string`, `list`, `set`, `zset`, `hash`, `stream`, `module`.
+    /// By type: `string`, `list`, `set`, `zset`, `hash`, `stream`, `array`, `module`.
     pub types: BTreeMap<String, TypeCounts>,
     /// Keys that expire.
     pub expiring: u64,
@@ -157,6 +157,8 @@ pub struct Counter {
     hasher: Box<Xxh3>,
     /// The sum over what was hashed: it does not depend on the order. Nothing if something could not be.
     content: Option<u128>,
+    /// The census before the first value of a young type, and its keys.
+    believed: Option<Box<(Census, u64)>>,
 }
 
 impl std::fmt::Debug for Counter {
@@ -183,6 +185,7 @@ impl Default for Counter {
             keys: 0,
             hasher: Box::default(),
             content: Some(0),
+            believed: None,
         }
     }
 }
@@ -269,7 +272,8 @@ impl Sink for Counter {
         ] {
             self.hasher.update(part);
         }
-        if header.too_long {
+        self.hasher.update(&header.meta);
+        if header.too_long || header.meta_too_long {
             self.content = None;
         }
         Ok(())
@@ -327,6 +331,33 @@ impl Sink for Counter {
         self.hasher.update(code);
         self.add_hashed();
         Ok(())
+    }
+
+    fn template(&mut self, number: u64, names: &Template) -> Result<()> {
+        self.hasher.reset();
+        self.hasher.update(b"template");
+        self.hasher.update(&number.to_le_bytes());
+        for name in names.iter() {
+            self.hasher
+                .update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
+            self.hasher.update(name);
+        }
+        self.add_hashed();
+        Ok(())
+    }
+
+    fn young(&mut self) {
+        self.write_back();
+        self.believed = Some(Box::new((self.census.clone(), self.keys)));
+    }
+
+    fn distrust(&mut self) {
+        if let Some(believed) = self.believed.take() {
+            (self.census, self.keys) = *believed;
+            self.types.clear();
+            self.expiring = 0;
+            self.content = None;
+        }
     }
 
     fn module_data(&mut self, type_id: u64) -> Result<()> {

@@ -5,11 +5,12 @@
 //! value of its own; within a collection it is passed over and told as [`Element::TooLong`].
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::packed::{self, Entries, damaged};
 use super::pull::{Input, Pieces};
 use super::types::{self, Flavour, Shape, ValueType};
-use super::walk::KeyHeader;
+use super::walk::{KeyHeader, Template};
 use crate::error::{Error, Result};
 
 /// A part of a value.
@@ -37,8 +38,14 @@ pub enum Element<'a> {
     Owned(StreamId),
     /// A string within a collection was too long to be held.
     TooLong,
+    /// An entry that a consumer gave back; it is pending with nobody.
+    GivenBack(StreamId),
+    /// Producers whose entries a stream takes only once are known to it.
+    Producers(u64),
     /// The value of a module, which only the module understands.
     Module,
+    /// An array, whose elements are not taken apart.
+    Array,
 }
 
 /// Id of a stream's entry.
@@ -99,11 +106,17 @@ pub struct Decoder<P: Pieces> {
     began: bool,
     first: Vec<u8>,
     second: Vec<u8>,
+    templates: HashMap<u64, Template>,
+    /// Keys that are still to come, where not all of them are understood.
+    most: Option<u64>,
 }
 
+/// Bytes of the names of fields of one hash that are held at most.
+const MAX_NAMES_BYTES: usize = 16 << 20;
+
 impl<P: Pieces> Decoder<P> {
-    /// Nothing is read yet.
-    pub fn new(pieces: P) -> Self {
+    /// Nothing is read yet. `most` is how many keys are understood, if not all of them are.
+    pub fn new(pieces: P, most: Option<u64>) -> Self {
         Self {
             input: Input::new(pieces),
             flavour: Flavour::Redis,
@@ -111,6 +124,8 @@ impl<P: Pieces> Decoder<P> {
             began: false,
             first: Vec::new(),
             second: Vec::new(),
+            templates: HashMap::new(),
+            most,
         }
     }
 
@@ -124,7 +139,11 @@ impl<P: Pieces> Decoder<P> {
             self.began = true;
         }
         (self.header.expires_ms, self.header.idle_seconds, self.header.frequency) = (None, None, None);
+        self.header.meta_too_long = false;
         loop {
+            if self.most == Some(0) {
+                return Ok(Next::End);
+            }
             match self.input.byte().await? {
                 255 => return Ok(Next::End),
                 254 => {
@@ -160,11 +179,33 @@ impl<P: Pieces> Decoder<P> {
                         self.input.length().await?;
                     }
                 }
+                243 if self.flavour == Flavour::Valkey => {
+                    self.input.string(&mut self.first).await?;
+                    for _ in 0..self.input.length().await? {
+                        self.input.length().await?;
+                        self.input.length().await?;
+                    }
+                }
+                243 => {
+                    for _ in 0..self.input.length().await? {
+                        self.input.pass(4).await?;
+                        self.module().await?;
+                    }
+                    // Ordinary commands do not attach it.
+                    self.header.meta_too_long = true;
+                }
+                242 if self.flavour == Flavour::Redis => {
+                    let number = self.input.length().await?;
+                    let count = self.input.length().await?;
+                    let names = self.names(count).await?;
+                    self.templates.insert(number, Template::new(names));
+                }
                 number => {
                     let value = types::value_type(self.flavour, number)
                         .ok_or_else(|| Error::unsupported(format!("type or opcode {number} of an RDB")))?;
                     self.header.type_number = number;
                     self.header.too_long = !self.input.string(&mut self.header.key).await?;
+                    self.most = self.most.map(|most| most - 1);
                     return Ok(Next::Key(value));
                 }
             }
@@ -183,6 +224,52 @@ impl<P: Pieces> Decoder<P> {
     pub async fn value(&mut self, value: ValueType, to: &mut impl Elements) -> Result<()> {
         match (self.header.type_number, value.shape) {
             (0, _) => self.input.pieces(to).await,
+            (30, Shape::String) => {
+                if !self.input.string(&mut self.first).await? {
+                    return to.element(Element::TooLong).await;
+                }
+                let values = packed::listpack(&self.first)?;
+                let number = values.first().and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+                let names = number
+                    .and_then(|number| self.templates.get(&number))
+                    .ok_or_else(damaged)?;
+                named(names, values.get(1..).unwrap_or_default(), to).await
+            }
+            (_, Shape::TemplateValues) => {
+                let number = self.input.length().await?;
+                let names = self.templates.get(&number).cloned().ok_or_else(damaged)?;
+                self.named_strings(&names, to).await
+            }
+            (_, Shape::NamedPacked) => {
+                let names = self.field_names().await?;
+                if !self.input.string(&mut self.first).await? {
+                    return to.element(Element::TooLong).await;
+                }
+                let values = packed::listpack(&self.first)?;
+                named(&names, values.get(1..).unwrap_or_default(), to).await
+            }
+            (_, Shape::NamedValues) => {
+                let names = self.field_names().await?;
+                self.named_strings(&names, to).await
+            }
+            (_, Shape::Array) => {
+                let count = self.input.length().await?;
+                if self.input.length().await? == 1 {
+                    self.input.length().await?;
+                }
+                for _ in 0..count {
+                    self.input.length().await?;
+                    match self.input.length().await? {
+                        0 | 3 => {
+                            let mut nobody = Nobody;
+                            self.input.pieces(&mut nobody).await?;
+                        }
+                        1 | 2 => self.input.pass(8).await?,
+                        _ => return Err(damaged()),
+                    }
+                }
+                to.element(Element::Array).await
+            }
             (_, Shape::String) => {
                 let number = self.header.type_number;
                 if !self.input.string(&mut self.first).await? {
@@ -277,6 +364,50 @@ impl<P: Pieces> Decoder<P> {
         }
     }
 
+    /// Reads names of fields.
+    async fn names(&mut self, count: u64) -> Result<Vec<Vec<u8>>> {
+        let (mut names, mut bytes) = (Vec::new(), 0);
+        let passing = std::mem::take(&mut self.input.passing);
+        for _ in 0..count {
+            let mut name = Vec::new();
+            let held = self.input.string(&mut name).await?;
+            bytes += name.len() + size_of::<Vec<u8>>();
+            if !held || bytes > MAX_NAMES_BYTES {
+                return Err(damaged());
+            }
+            names.push(name);
+        }
+        self.input.passing = passing;
+        Ok(names)
+    }
+
+    /// Reads the names that stand before the values of a hash.
+    async fn field_names(&mut self) -> Result<Vec<Vec<u8>>> {
+        match self.input.length().await? {
+            0 => {
+                let packed = self.names(1).await?;
+                let packed = packed.first().ok_or_else(damaged)?;
+                Ok(packed::listpack(packed)?.into_iter().map(Cow::into_owned).collect())
+            }
+            1 => {
+                let count = self.input.length().await?;
+                self.names(count).await
+            }
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Reads the values that belong to names.
+    async fn named_strings(&mut self, names: &[Vec<u8>], to: &mut impl Elements) -> Result<()> {
+        for name in names {
+            let held = self.input.string(&mut self.second).await?;
+            self.first.clear();
+            self.first.extend_from_slice(name);
+            self.field(held, None, to).await?;
+        }
+        Ok(())
+    }
+
     async fn item(&mut self, to: &mut impl Elements) -> Result<()> {
         if self.input.string(&mut self.first).await? {
             to.element(Element::Item(&self.first)).await
@@ -339,6 +470,24 @@ impl<P: Pieces> Decoder<P> {
         Ok(StreamId(ms, u64::from_be_bytes(self.input.chunk().await?)))
     }
 
+    /// Reads over what producers sent, which tells a stream what it has already.
+    async fn producers(&mut self, to: &mut impl Elements) -> Result<()> {
+        self.id().await?;
+        let producers = self.input.length().await?;
+        for _ in 0..producers {
+            self.input.string(&mut self.first).await?;
+            for _ in 0..self.input.length().await? {
+                self.input.string(&mut self.first).await?;
+                self.id().await?;
+            }
+        }
+        self.id().await?;
+        if producers > 0 {
+            to.element(Element::Producers(producers)).await?;
+        }
+        Ok(())
+    }
+
     async fn stream(&mut self, version: u8, to: &mut impl Elements) -> Result<()> {
         for _ in 0..self.input.length().await? {
             self.input.string(&mut self.first).await?;
@@ -391,6 +540,15 @@ impl<P: Pieces> Decoder<P> {
                     to.element(Element::Owned(id)).await?;
                 }
             }
+            if version >= 5 {
+                for _ in 0..self.input.length().await? {
+                    let id = self.raw_id().await?;
+                    to.element(Element::GivenBack(id)).await?;
+                }
+            }
+        }
+        if version >= 4 {
+            self.producers(to).await?;
         }
         Ok(())
     }
@@ -433,6 +591,17 @@ async fn unpack(type_number: u8, blob: &[u8], to: &mut impl Elements) -> Result<
                 to.element(Element::Item(entry)).await?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Hands on the fields of a hash whose names and values stand apart.
+async fn named(names: &[Vec<u8>], values: &[Cow<'_, [u8]>], to: &mut impl Elements) -> Result<()> {
+    if names.len() != values.len() {
+        return Err(damaged());
+    }
+    for (name, value) in names.iter().zip(values) {
+        to.element(Element::Field(name, value, None)).await?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(super) enum Shape {
     Fixed { strings: u8, bytes: u8 },
     /// A count, then pairs of a length (container) and a string.
     Containers,
-    /// A stream of version 1, 2 or 3.
+    /// A stream of version 1 to 5.
     Stream(u8),
     /// A value of a module: id, then opcodes.
     Module,
@@ -31,18 +31,38 @@ pub(super) enum Shape {
     FieldExpiries,
     /// 8 raw bytes, then one string.
     StampedString,
+    /// A count, whether a length follows, then a length, a tag and what the tag says each.
+    Array,
+    /// Names of fields, then one string that holds the values.
+    NamedPacked,
+    /// Names of fields, then as many strings.
+    NamedValues,
+    /// The number of a template, then a string for each of its names.
+    TemplateValues,
 }
 
 /// What the type number of a value means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueType {
-    /// `string`, `list`, `set`, `zset`, `hash`, `stream`, `module`.
+    /// `string`, `list`, `set`, `zset`, `hash`, `stream`, `array`, `module`.
     pub name: &'static str,
     pub(super) shape: Shape,
     /// The lowest RDB version that knows the type: a DUMP payload stamped with it goes into every server that can
     /// read it.
     pub since: u16,
+    /// No server that writes it was at hand: where its bytes are other than they are known to be, the RDB is not understood
+    /// from there on, instead of damaged.
+    pub young: bool,
 }
+
+/// The newest RDB versions whose types are known, of Redis and of Valkey.
+pub const NEWEST: (u16, u16) = (16, 80);
+
+/// The first type number that is young.
+const FIRST_YOUNG: u8 = 26;
+
+/// No server reads it within the payload of a key: it refers to the rest of the RDB.
+const NEVER: u16 = u16::MAX;
 
 /// Looks a type number up. `None` for one that this version does not know: its value cannot be skipped.
 pub fn value_type(flavour: Flavour, number: u8) -> Option<ValueType> {
@@ -69,7 +89,19 @@ pub fn value_type(flavour: Flavour, number: u8) -> Option<ValueType> {
         (22, Flavour::Valkey) => ("hash", Shape::Fixed { strings: 2, bytes: 8 }, 80),
         (24, Flavour::Redis) => ("hash", Shape::FieldExpiries, 12),
         (25, Flavour::Redis) => ("hash", Shape::StampedString, 12),
+        (26, Flavour::Redis) => ("stream", Shape::Stream(4), 13),
+        (27, Flavour::Redis) => ("stream", Shape::Stream(5), 14),
+        (28, Flavour::Redis) => ("array", Shape::Array, 14),
+        (29, Flavour::Redis) => ("hash", Shape::NamedPacked, 15),
+        (30, Flavour::Redis) => ("hash", Shape::String, NEVER),
+        (31, Flavour::Redis) => ("hash", Shape::NamedValues, 15),
+        (32, Flavour::Redis) => ("hash", Shape::TemplateValues, NEVER),
         _ => return None,
     };
-    Some(ValueType { name, shape, since })
+    Some(ValueType {
+        name,
+        shape,
+        since,
+        young: number >= FIRST_YOUNG,
+    })
 }

@@ -4,18 +4,30 @@
 //! pieces of any size. It allocates nothing that a length in the file could make large: values are skipped by count and
 //! handed on as ranges of the caller's piece, only keys, aux fields and functions are collected, each within a bound.
 //! A type or opcode it does not know cannot be skipped: it then becomes opaque, and only the framing around the RDB
-//! tells where it ends.
+//! tells where it ends. So it does where a value of a young type has not the form that it should have, or what follows it:
+//! then nothing from the first such value on is believed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Crc64;
 use super::lzf;
+use super::packed;
 use super::types::{self, Flavour, Shape, ValueType};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A string longer than this is taken for a forged length, in bytes. Servers allow 512 MiB unless configured otherwise.
 const MAX_STRING_BYTES: u64 = 1 << 38;
 
 /// Bytes of a key, an aux field or a function library that are collected at most.
-const MAX_COLLECTED_BYTES: u64 = 4 << 20;
+pub const MAX_COLLECTED_BYTES: usize = 4 << 20;
+
+/// Bytes of the metadata of one key, and of the field names of all hash templates, that are kept at most.
+const MAX_META_BYTES: usize = 1 << 20;
+const MAX_TEMPLATE_BYTES: usize = 16 << 20;
+
+/// What a field name costs beside its bytes.
+const NAME_COST_BYTES: usize = 48;
 
 /// Databases at most: `databases` of a server is a 32-bit number, but each has a row of counts here.
 const MAX_DATABASE: u64 = 1 << 20;
@@ -37,7 +49,14 @@ pub struct KeyHeader {
     pub frequency: Option<u8>,
     /// The key is longer than can be collected; `key` is empty.
     pub too_long: bool,
+    /// What modules attach to the key, as it stands before its type; in the payload of the key it stands there too.
+    pub meta: Vec<u8>,
+    /// There is more of that than is kept.
+    pub meta_too_long: bool,
 }
+
+/// Names of the fields of hashes that refer to them by a number.
+pub type Template = Arc<Vec<Vec<u8>>>;
 
 /// What the walk tells. Every method may end it by an error.
 pub trait Sink {
@@ -59,6 +78,14 @@ pub trait Sink {
     fn module_data(&mut self, _type_id: u64) -> Result<()> {
         Ok(())
     }
+    /// Field names of hashes that follow.
+    fn template(&mut self, _number: u64, _names: &Template) -> Result<()> {
+        Ok(())
+    }
+    /// The first value of a young type follows.
+    fn young(&mut self) {}
+    /// What was told since then is not believed any more.
+    fn distrust(&mut self) {}
 }
 
 /// What is still to come, innermost last.
@@ -78,6 +105,21 @@ enum Op {
     Repeat(u64, Each),
     /// The length byte of a score as text.
     TextScoreLength,
+    /// How many elements an array has; whether it has a place for the next one; what an element is.
+    ArrayCount,
+    ArrayNext,
+    ArrayTag,
+    /// How the names of fields are written; whether as many values follow.
+    FieldNames(bool),
+    /// How many names follow, with as many values if so.
+    FieldCount(bool),
+    /// The number of a template whose values follow.
+    TemplateNumber,
+    /// The number of a template that is defined, and how many names it has.
+    TemplateBegin,
+    TemplateCount,
+    /// So many names of it are still to come.
+    TemplateNames(u64),
     /// Opcodes of a module's value.
     Module,
     /// Number of the type whose module keeps data beside the keys.
@@ -104,6 +146,11 @@ enum Each {
     TextScore,
     Container,
     FieldExpiry,
+    Lengths(u64),
+    ArrayElement,
+    Producer,
+    ProducerEntry,
+    KeyMeta,
     StreamGroup(u8),
     PendingEntry,
     StreamConsumer(u8),
@@ -116,6 +163,10 @@ enum For {
     AuxName,
     AuxValue,
     Function,
+    /// Names of fields in one string, behind which as many values follow.
+    PackedNames,
+    /// One name of a template.
+    TemplateName,
 }
 
 /// How a collected string is encoded.
@@ -136,6 +187,7 @@ enum Step {
     Aux(usize),
     Function(usize),
     ModuleData(usize),
+    Template(usize),
     Eof(usize),
 }
 
@@ -177,6 +229,21 @@ pub struct Walker {
     aux_name: Vec<u8>,
     module_id: u64,
     unknown: Option<String>,
+    /// The bytes at hand are metadata of the key that follows.
+    in_meta: bool,
+    templates: HashMap<u64, Template>,
+    template_bytes: usize,
+    template: (u64, Vec<Vec<u8>>),
+    /// Keys that were complete.
+    keys: u64,
+    /// Keys before the first of a young type, and what that was.
+    young: Option<(u64, String)>,
+    /// The CRC over all bytes, whatever they seem to mean, since the piece with that one.
+    young_crc: Option<Crc64>,
+    /// The last eight bytes since then.
+    tail: Vec<u8>,
+    /// Keys after which nothing is to be understood.
+    most: Option<u64>,
     /// Where in the piece the file ends but for its CRC64.
     eof_at: Option<usize>,
     /// CRC64 in the file; 0 where the server keeps none.
@@ -210,9 +277,28 @@ impl Walker {
             aux_name: Vec::new(),
             module_id: 0,
             unknown: None,
+            in_meta: false,
+            templates: HashMap::new(),
+            template_bytes: 0,
+            template: (0, Vec::new()),
+            keys: 0,
+            young: None,
+            young_crc: None,
+            tail: Vec::new(),
+            most: None,
             eof_at: None,
             stored_crc: 0,
         }
+    }
+
+    /// Understands nothing after so many keys, as an earlier walk did.
+    pub fn trusting(most: Option<u64>) -> Self {
+        Self { most, ..Self::new() }
+    }
+
+    /// Understands nothing from here on.
+    pub fn stop(&mut self) {
+        self.most = Some(self.keys);
     }
 
     /// Returns where the walk is.
@@ -247,11 +333,24 @@ impl Walker {
         if self.state != State::Walking {
             return Ok(0);
         }
-        let taken = self.advance(input, sink)?;
+        let before = self.crc.clone();
+        let taken = match self.advance(input, sink) {
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.distrust(sink, &before) => {
+                self.carry.clear();
+                return Ok(0);
+            }
+            result => result?,
+        };
         let eof = self.eof_at.take();
         match (self.state, eof) {
             (State::Opaque, _) => {
                 self.carry.clear();
+                // What is unknown may as well be the middle of a value that was taken for shorter than it is.
+                let unknown = self.unknown.take();
+                if self.most.is_none() {
+                    self.distrust(sink, &before);
+                }
+                self.unknown = unknown;
                 return Ok(0);
             }
             (_, Some(eof)) => {
@@ -261,10 +360,38 @@ impl Walker {
             (_, None) if self.end_crc.is_none() => self.crc.update(input),
             (_, None) => {}
         }
-        if self.state == State::Done {
-            compare(self.end_crc.unwrap_or_default(), self.stored_crc)?;
+        if self.state == State::Done
+            && let Err(error) = compare(self.end_crc.unwrap_or_default(), self.stored_crc)
+        {
+            // What looked like the end may have been within a value.
+            if self.distrust(sink, &before) {
+                self.carry.clear();
+                return Ok(0);
+            }
+            return Err(error);
+        }
+        if self.young.is_some() {
+            self.young_crc.get_or_insert(before).update(input);
+            self.tail
+                .extend_from_slice(input.get(input.len().saturating_sub(8)..).unwrap_or_default());
+            self.tail.drain(..self.tail.len().saturating_sub(8));
         }
         Ok(taken)
+    }
+
+    /// Stops to believe what came since the first value of a young type. Returns whether there was one.
+    fn distrust(&mut self, sink: &mut impl Sink, before: &Crc64) -> bool {
+        let Some((keys, what)) = self.young.take() else {
+            return false;
+        };
+        self.crc = self.young_crc.take().unwrap_or_else(|| before.clone());
+        self.end_crc = None;
+        self.eof_at = None;
+        self.state = State::Opaque;
+        self.most = Some(keys);
+        self.unknown = Some(format!("{what}, whose form is not the one that is known"));
+        sink.distrust();
+        true
     }
 
     /// Takes bytes that are not understood: only their CRC64 counts.
@@ -279,6 +406,26 @@ impl Walker {
             .update(input.get(..input.len().saturating_sub(8)).unwrap_or_default());
         self.crc.update(self.carry.get(older..ready).unwrap_or_default());
         self.carry.drain(..ready);
+    }
+
+    /// As [`Walker::finish`], for a walk that may have taken values of young types for longer than they are.
+    pub fn end(&mut self, sink: &mut impl Sink) -> Result<()> {
+        let Some(crc) = self.young_crc.as_ref().filter(|_| self.state == State::Walking) else {
+            return self.finish();
+        };
+        let whole = crc.value();
+        let Ok(footer) = <[u8; 8]>::try_from(self.tail.as_slice()) else {
+            return self.finish();
+        };
+        let stored = u64::from_le_bytes(footer);
+        // The CRC over bytes and their own CRC is nothing.
+        if stored != 0 && whole != 0 {
+            return self.finish();
+        }
+        let before = self.crc.clone();
+        self.distrust(sink, &before);
+        self.stored_crc = stored;
+        Ok(())
     }
 
     /// Says that no more bytes come: fails if the RDB was cut short or, where it is opaque, if its CRC64 is wrong.
@@ -336,12 +483,25 @@ impl Walker {
             let rest = buf.get(at..).unwrap_or_default();
             let Some(used) = self.step(rest)? else { break };
             match used {
-                Step::Used(used) => at += used,
+                Step::Used(used) => {
+                    if self.in_meta {
+                        self.keep_meta(rest.get(..used).unwrap_or_default());
+                    }
+                    at += used;
+                }
                 Step::Key(used) => {
                     at += used;
+                    if self.most.is_some_and(|most| self.keys >= most) {
+                        self.unknown = Some("values whose form is not known".to_owned());
+                        self.state = State::Opaque;
+                        break;
+                    }
                     self.in_value = true;
                     value_from = at;
                     if let Some(value) = self.value {
+                        if value.young && self.young.is_none() {
+                            self.begin_young(format!("type {}", self.header.type_number), sink);
+                        }
                         sink.key(&self.header, value)?;
                     }
                 }
@@ -349,7 +509,10 @@ impl Walker {
                     sink.value(buf.get(value_from..at).unwrap_or_default())?;
                     sink.value_end()?;
                     self.in_value = false;
+                    self.keys += 1;
                     (self.header.expires_ms, self.header.idle_seconds, self.header.frequency) = (None, None, None);
+                    self.header.meta.clear();
+                    self.header.meta_too_long = false;
                 }
                 Step::Aux(used) => {
                     at += used;
@@ -363,6 +526,13 @@ impl Walker {
                     at += used;
                     sink.module_data(self.module_id)?;
                 }
+                Step::Template(used) => {
+                    at += used;
+                    if self.young.is_none() {
+                        self.begin_young("a hash template".to_owned(), sink);
+                    }
+                    self.end_template(sink)?;
+                }
                 Step::Eof(used) => {
                     at += used;
                     self.eof_at = Some(at);
@@ -373,6 +543,45 @@ impl Walker {
             sink.value(buf.get(value_from..at).unwrap_or_default())?;
         }
         Ok(at)
+    }
+
+    /// Keeps metadata of the key that follows, as it stands there.
+    fn keep_meta(&mut self, bytes: &[u8]) {
+        if self.header.meta.len().saturating_add(bytes.len()) > MAX_META_BYTES {
+            self.header.meta.clear();
+            self.header.meta_too_long = true;
+        } else if !self.header.meta_too_long {
+            self.header.meta.extend_from_slice(bytes);
+        }
+        self.in_meta = !self.ops.is_empty();
+    }
+
+    /// Notes what is believed whatever comes of the first value of a young type.
+    fn begin_young(&mut self, what: String, sink: &mut impl Sink) {
+        self.young = Some((self.keys, format!("{what} in an RDB of version {}", self.version)));
+        sink.young();
+    }
+
+    /// Keeps a template whose last name has come.
+    fn end_template(&mut self, sink: &mut impl Sink) -> Result<()> {
+        let (number, names) = std::mem::take(&mut self.template);
+        let names = Template::new(names);
+        sink.template(number, &names)?;
+        self.templates.insert(number, names);
+        Ok(())
+    }
+
+    /// Takes a name of a template. Returns whether that was the last.
+    fn template_name(&mut self) -> Result<bool> {
+        let name = std::mem::take(&mut self.collected);
+        self.template_bytes = self.template_bytes.saturating_add(name.len() + NAME_COST_BYTES);
+        if self.template_bytes > MAX_TEMPLATE_BYTES {
+            return Err(Error::corrupt(
+                "the field names of hash templates are longer than 16 MiB",
+            ));
+        }
+        self.template.1.push(name);
+        Ok(!matches!(self.ops.last(), Some(Op::TemplateNames(1..))))
     }
 
     /// Takes one token. `None`: it is cut.
@@ -456,6 +665,89 @@ impl Walker {
                 }
                 1
             }
+            Op::ArrayCount => {
+                let Some((n, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                self.ops.push(Op::Repeat(n, Each::ArrayElement));
+                self.ops.push(Op::ArrayNext);
+                used
+            }
+            Op::ArrayNext => {
+                let Some((known, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                match known {
+                    0 => {}
+                    1 => self.ops.push(Op::Lengths(1)),
+                    _ => return Err(forged()),
+                }
+                used
+            }
+            Op::ArrayTag => {
+                let Some((tag, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                self.ops.push(match tag {
+                    0 | 3 => Op::Strings(1),
+                    1 | 2 => Op::Skip(8),
+                    _ => return Err(forged()),
+                });
+                used
+            }
+            Op::FieldNames(values) => {
+                let Some((form, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                self.ops.push(match (form, values) {
+                    (0, true) => Op::Collect(For::PackedNames),
+                    (0, false) => Op::Strings(1),
+                    (1, values) => Op::FieldCount(values),
+                    _ => return Err(forged()),
+                });
+                used
+            }
+            Op::FieldCount(values) => {
+                let Some((n, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                let strings = n.checked_mul(1 + u64::from(values)).ok_or_else(forged)?;
+                self.ops.push(Op::Strings(strings));
+                used
+            }
+            Op::TemplateNumber => {
+                let Some((number, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                let names = self.templates.get(&number).ok_or_else(forged)?;
+                self.ops
+                    .push(Op::Strings(u64::try_from(names.len()).unwrap_or(u64::MAX)));
+                used
+            }
+            Op::TemplateBegin => {
+                let Some((number, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                self.template = (number, Vec::new());
+                self.ops.push(Op::TemplateCount);
+                used
+            }
+            Op::TemplateCount => {
+                let Some((n, used)) = length_at(rest)? else {
+                    return Ok(None);
+                };
+                if n == 0 {
+                    return Err(forged());
+                }
+                self.ops.push(Op::TemplateNames(n));
+                used
+            }
+            Op::TemplateNames(0) => 0,
+            Op::TemplateNames(n) => {
+                self.ops.push(Op::TemplateNames(n - 1));
+                self.ops.push(Op::Collect(For::TemplateName));
+                0
+            }
             Op::Module => {
                 let Some((opcode, used)) = length_at(rest)? else {
                     return Ok(None);
@@ -490,8 +782,9 @@ impl Walker {
                     return Ok(None);
                 };
                 self.collected.clear();
-                let too_long = string.stored.max(string.raw.unwrap_or(0)) > MAX_COLLECTED_BYTES;
-                self.header_too_long(whom, too_long);
+                let bytes = usize::try_from(string.stored.max(string.raw.unwrap_or(0))).unwrap_or(usize::MAX);
+                let too_long = bytes > MAX_COLLECTED_BYTES;
+                self.header_too_long(whom, too_long)?;
                 let (kind, left) = (
                     string.integer.map(Kind::Integer).or(string.raw.map(Kind::Compressed)),
                     string.stored,
@@ -508,7 +801,7 @@ impl Walker {
                 let used = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                 let left = left - u64::try_from(used).unwrap_or(left);
                 if left == 0 {
-                    return Ok(Some(self.collected(whom, used)));
+                    return Ok(Some(self.collected(whom, used)?));
                 }
                 self.ops.push(Op::Passing(left, whom));
                 used
@@ -519,7 +812,7 @@ impl Walker {
                 let left = left - u64::try_from(used).unwrap_or(left);
                 if left == 0 {
                     self.decode_collected(kind)?;
-                    return Ok(Some(self.collected(whom, used)));
+                    return Ok(Some(self.collected(whom, used)?));
                 }
                 self.ops.push(Op::Collecting(left, kind, whom));
                 used
@@ -561,8 +854,19 @@ impl Walker {
             Each::TextScore => &[Op::TextScoreLength, Op::Strings(1)],
             Each::Container => &[Op::Strings(1), Op::Lengths(1)],
             Each::FieldExpiry => &[Op::Strings(2), Op::Lengths(1)],
+            Each::Lengths(k) => &[Op::Lengths(k)],
+            Each::ArrayElement => &[Op::ArrayTag, Op::Lengths(1)],
+            Each::Producer => &[Op::Count(Each::ProducerEntry), Op::Strings(1)],
+            Each::ProducerEntry => &[Op::Lengths(2), Op::Strings(1)],
+            Each::KeyMeta => &[Op::Module, Op::Skip(4)],
             Each::PendingEntry => &[Op::Lengths(1), Op::Skip(24)],
             Each::StreamGroup(version) => &[
+                // Entries that consumers gave back.
+                if version >= 5 {
+                    Op::Count(Each::Fixed { strings: 0, bytes: 16 })
+                } else {
+                    Op::Strings(0)
+                },
                 Op::Count(Each::StreamConsumer(version)),
                 Op::Count(Each::PendingEntry),
                 Op::Lengths(if version >= 2 { 3 } else { 2 }),
@@ -589,6 +893,14 @@ impl Walker {
             })],
             Shape::Containers => &[Op::Count(Each::Container)],
             Shape::Stream(version) => &[
+                // What producers sent, so that nothing is added twice: two settings, producers, two counts.
+                Op::Lengths(if version >= 4 { 2 } else { 0 }),
+                if version >= 4 {
+                    Op::Count(Each::Producer)
+                } else {
+                    Op::Strings(0)
+                },
+                Op::Lengths(if version >= 4 { 2 } else { 0 }),
                 Op::Count(Each::StreamGroup(version)),
                 Op::Lengths(if version >= 2 { 8 } else { 3 }),
                 Op::Count(Each::Strings(2)),
@@ -596,6 +908,10 @@ impl Walker {
             Shape::Module => &[Op::Module, Op::Lengths(1)],
             Shape::FieldExpiries => &[Op::Count(Each::FieldExpiry), Op::Skip(8)],
             Shape::StampedString => &[Op::Strings(1), Op::Skip(8)],
+            Shape::Array => &[Op::ArrayCount],
+            Shape::NamedPacked => &[Op::Strings(1), Op::FieldNames(false)],
+            Shape::NamedValues => &[Op::FieldNames(true)],
+            Shape::TemplateValues => &[Op::TemplateNumber],
         };
         self.ops.extend_from_slice(ops);
     }
@@ -672,6 +988,22 @@ impl Walker {
                 self.ops.push(Op::Lengths(3));
                 0
             }
+            // Slots that a node of a cluster is taking over: a name, then ranges.
+            243 if self.flavour == Flavour::Valkey => {
+                self.ops.push(Op::Count(Each::Lengths(2)));
+                self.ops.push(Op::Strings(1));
+                0
+            }
+            // What modules attach to the key that follows.
+            243 => {
+                self.ops.push(Op::Count(Each::KeyMeta));
+                self.in_meta = true;
+                0
+            }
+            242 if self.flavour == Flavour::Redis => {
+                self.ops.push(Op::TemplateBegin);
+                0
+            }
             number => {
                 let Some(value) = types::value_type(self.flavour, number) else {
                     self.unknown = Some(format!("type or opcode {number} in an RDB of version {}", self.version));
@@ -687,10 +1019,13 @@ impl Walker {
         Ok(Some(Step::Used(used + 1)))
     }
 
-    fn header_too_long(&mut self, whom: For, too_long: bool) {
-        if whom == For::Key {
-            self.header.too_long = too_long;
+    fn header_too_long(&mut self, whom: For, too_long: bool) -> Result<()> {
+        match whom {
+            For::Key => self.header.too_long = too_long,
+            For::PackedNames | For::TemplateName if too_long => return Err(forged()),
+            _ => {}
         }
+        Ok(())
     }
 
     fn decode_collected(&mut self, kind: Kind) -> Result<()> {
@@ -710,14 +1045,23 @@ impl Walker {
     }
 
     /// Hands a collected string to whom it is for.
-    fn collected(&mut self, whom: For, used: usize) -> Step {
-        match whom {
+    fn collected(&mut self, whom: For, used: usize) -> Result<Step> {
+        Ok(match whom {
             For::AuxName => {
                 std::mem::swap(&mut self.aux_name, &mut self.collected);
                 Step::Used(used)
             }
             For::AuxValue => Step::Aux(used),
             For::Function => Step::Function(used),
+            For::PackedNames => {
+                let names = packed::listpack(&self.collected)?.len();
+                self.ops.push(Op::Strings(u64::try_from(names).unwrap_or(u64::MAX)));
+                Step::Used(used)
+            }
+            For::TemplateName => match self.template_name()? {
+                true => Step::Template(used),
+                false => Step::Used(used),
+            },
             For::Key => {
                 std::mem::swap(&mut self.header.key, &mut self.collected);
                 if let Some(value) = self.value {
@@ -725,6 +1069,57 @@ impl Walker {
                 }
                 Step::Key(used)
             }
+        })
+    }
+}
+
+/// Returns whether bytes are exactly one value of a type, as far as its form tells that.
+pub fn is_value(flavour: Flavour, number: u8, bytes: &[u8]) -> bool {
+    /// Keys, bytes of their values, and how many of those ended.
+    #[derive(Default, PartialEq)]
+    struct Found(u64, usize, u64);
+    impl Sink for Found {
+        fn key(&mut self, _: &KeyHeader, _: ValueType) -> Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+        fn value(&mut self, bytes: &[u8]) -> Result<()> {
+            self.1 += bytes.len();
+            Ok(())
+        }
+        fn value_end(&mut self) -> Result<()> {
+            self.2 += 1;
+            Ok(())
+        }
+    }
+    let magic: &[u8] = match flavour {
+        Flavour::Redis => b"REDIS0016",
+        Flavour::Valkey => b"VALKEY080",
+    };
+    let (mut walker, mut found) = (Walker::new(), Found::default());
+    // A value is over where another opcode is looked for.
+    let fed = [magic, &[number, 0], bytes, &[255]]
+        .iter()
+        .try_for_each(|part| walker.feed(part, &mut found).map(drop));
+    fed.is_ok() && walker.state() == State::Walking && found == Found(1, bytes.len(), 1)
+}
+
+/// Returns how long what modules attach to a key is, at the beginning of its payload. `None`: it is cut.
+pub fn meta_at(bytes: &[u8]) -> Result<Option<usize>> {
+    let mut walker = Walker::new();
+    walker.ops.clear();
+    let mut at = 0;
+    loop {
+        let Some(step) = walker.step(bytes.get(at..).unwrap_or_default())? else {
+            return Ok(None);
+        };
+        let Step::Used(used) = step else { return Err(forged()) };
+        at += used;
+        if walker.ops.is_empty() {
+            return Ok(Some(at));
+        }
+        if at >= bytes.len() {
+            return Ok(None);
         }
     }
 }

@@ -1,0 +1,231 @@
+//! Cuts one database out of an RDB while it passes: what comes out is an RDB of that database alone.
+//!
+//! Function libraries and what modules keep beside the keys belong to the whole server, and stay out. Memory: the bytes that
+//! one piece of the RDB leaves.
+
+use super::rdb::types::ValueType;
+use super::rdb::walk::{KeyHeader, Sink, Template};
+use super::rdb::{Counter, Crc64, Flavour};
+use crate::error::{Error, Result};
+
+/// Auxiliary fields that say something of the whole server.
+const OF_THE_SERVER: &[&[u8]] = &[b"used-mem"];
+
+/// Appends a length as an RDB has it.
+pub(super) fn length(length: u64, out: &mut Vec<u8>) {
+    match (u8::try_from(length), u32::try_from(length)) {
+        (Ok(short @ 0..=63), _) => out.push(short),
+        (_, Ok(length)) => {
+            out.push(0x80);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(0x81);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+/// Appends a string as an RDB has it.
+pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
+    length(u64::try_from(bytes.len()).unwrap_or(u64::MAX), out);
+    out.extend_from_slice(bytes);
+}
+
+/// Returns the first bytes of an RDB.
+pub(super) fn magic(flavour: Flavour, version: u16) -> String {
+    match flavour {
+        Flavour::Redis => format!("REDIS{version:04}"),
+        Flavour::Valkey => format!("VALKEY{version:03}"),
+    }
+}
+
+/// Counts what passes, and keeps of it what belongs to one database.
+#[derive(Debug)]
+pub(super) struct Sieve {
+    only: u32,
+    pub(super) counter: Counter,
+    /// Bytes that are ready.
+    out: Vec<u8>,
+    crc: Crc64,
+    began: bool,
+    chosen: bool,
+    keeps: bool,
+    /// Keys of other databases.
+    pub(super) others: u64,
+    /// Types of modules keep data beside the keys.
+    pub(super) module_data: bool,
+}
+
+impl Sieve {
+    pub(super) fn new(only: u32) -> Self {
+        Self {
+            only,
+            counter: Counter::default(),
+            out: Vec::new(),
+            crc: Crc64::new(),
+            began: false,
+            chosen: false,
+            keeps: false,
+            others: 0,
+            module_data: false,
+        }
+    }
+
+    /// Takes what is ready; `magic` stands before the first of it, and the end behind the last.
+    pub(super) fn ready(&mut self, flavour: Flavour, version: u16, over: bool) -> Vec<u8> {
+        let mut ready = std::mem::take(&mut self.out);
+        if !self.began && version > 0 {
+            self.began = true;
+            ready.splice(0..0, magic(flavour, version).into_bytes());
+        }
+        if over {
+            ready.push(255);
+        }
+        self.crc.update(&ready);
+        if over {
+            ready.extend_from_slice(&self.crc.value().to_le_bytes());
+        }
+        ready
+    }
+}
+
+impl Sink for Sieve {
+    fn key(&mut self, header: &KeyHeader, value: ValueType) -> Result<()> {
+        self.keeps = header.database == self.only;
+        if !self.keeps {
+            self.others += 1;
+            return Ok(());
+        }
+        if header.too_long || header.meta_too_long {
+            return Err(
+                Error::unsupported("one database cannot be cut out of an RDB with a key longer than 4 MiB")
+                    .with_hint("?method=scan reads its keys one by one."),
+            );
+        }
+        self.counter.key(header, value)?;
+        if !self.chosen {
+            self.chosen = true;
+            self.out.push(254);
+            length(self.only.into(), &mut self.out);
+        }
+        if let Some(at) = header.expires_ms {
+            self.out.push(252);
+            self.out.extend_from_slice(&at.to_le_bytes());
+        }
+        if let Some(idle) = header.idle_seconds {
+            self.out.push(248);
+            length(idle, &mut self.out);
+        }
+        if let Some(frequency) = header.frequency {
+            self.out.extend_from_slice(&[249, frequency]);
+        }
+        self.out.extend_from_slice(&header.meta);
+        self.out.push(header.type_number);
+        string(&header.key, &mut self.out);
+        Ok(())
+    }
+
+    fn value(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.keeps {
+            self.out.extend_from_slice(bytes);
+            self.counter.value(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn value_end(&mut self) -> Result<()> {
+        if self.keeps {
+            self.counter.value_end()?;
+        }
+        Ok(())
+    }
+
+    fn aux(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        if OF_THE_SERVER.contains(&name) {
+            return Ok(());
+        }
+        self.out.push(250);
+        string(name, &mut self.out);
+        string(value, &mut self.out);
+        self.counter.aux(name, value)
+    }
+
+    fn module_data(&mut self, type_id: u64) -> Result<()> {
+        self.module_data = true;
+        // Keys that belong to it are not whole without it.
+        self.counter.module_data(type_id)
+    }
+
+    fn template(&mut self, number: u64, names: &Template) -> Result<()> {
+        self.out.push(242);
+        length(number, &mut self.out);
+        length(u64::try_from(names.len()).unwrap_or(u64::MAX), &mut self.out);
+        for name in names.iter() {
+            string(name, &mut self.out);
+        }
+        self.counter.template(number, names)
+    }
+
+    fn young(&mut self) {
+        self.counter.young();
+    }
+
+    fn distrust(&mut self) {
+        self.counter.distrust();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::rdb::Walker;
+    use super::super::rdb::walk::State;
+    use super::*;
+
+    #[test]
+    fn one_database_comes_out_as_an_rdb_of_its_own() {
+        let key = |name: &[u8], value: &[u8], out: &mut Vec<u8>| {
+            out.push(0);
+            string(name, out);
+            string(value, out);
+        };
+        let mut rdb = b"REDIS0011".to_vec();
+        rdb.push(250);
+        string(b"used-mem", &mut rdb);
+        string(b"1000", &mut rdb);
+        rdb.push(245);
+        string(b"#!lua name=x", &mut rdb);
+        for database in [0_u8, 3, 5, 9] {
+            rdb.extend([254, database, 251, 2, 1]);
+            for n in 0..2 {
+                if n == 1 {
+                    rdb.push(252);
+                    rdb.extend(1_900_000_000_000_i64.to_le_bytes());
+                    rdb.extend([248, 7]);
+                }
+                let name = format!("{database}:{n}");
+                key(name.as_bytes(), &[b'v'; 100], &mut rdb);
+            }
+        }
+        rdb.push(255);
+        rdb.extend(Crc64::of(&rdb).to_le_bytes());
+        for piece in [1, 7, 64, rdb.len()] {
+            let (mut walker, mut sieve, mut cut) = (Walker::new(), Sieve::new(5), Vec::new());
+            for piece in rdb.chunks(piece) {
+                walker.feed(piece, &mut sieve).unwrap();
+                let over = walker.state() == State::Done;
+                cut.extend(sieve.ready(walker.flavour(), walker.version(), over));
+            }
+            assert_eq!((sieve.others, sieve.counter.keys()), (6, 2));
+            let (mut walker, mut again) = (Walker::new(), Sieve::new(5));
+            assert_eq!(walker.feed(&cut, &mut again).unwrap(), cut.len());
+            assert_eq!(walker.state(), State::Done);
+            walker.finish().unwrap();
+            assert_eq!((again.others, again.counter.keys()), (0, 2));
+            let (first, second) = (sieve.counter.finish(), again.counter.finish());
+            assert_eq!(first.content, second.content);
+            assert_eq!((second.functions, second.aux.len(), second.expiring()), (0, 0, 1));
+        }
+    }
+}

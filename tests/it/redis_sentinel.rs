@@ -1,0 +1,179 @@
+//! A Sentinel while one primary gives way to another.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::support::program::Program;
+use crate::support::redis::{Kind, RedisServer};
+use crate::support::wait;
+
+fn replication(server: &RedisServer) -> String {
+    server.client().text(&[b"INFO", b"replication"])
+}
+
+fn replica_of(primary: &RedisServer) -> RedisServer {
+    let follow = format!("127.0.0.1 {}", primary.port);
+    let replica = RedisServer::start(Kind::Redis7, &["--replicaof", &follow]);
+    wait::until("the replica is in sync", || {
+        replication(&replica).contains("master_link_status:up") && replication(primary).contains("state=online")
+    });
+    replica
+}
+
+/// A real Sentinel promotes the replica of a primary that died; a backup that begins at that moment waits for it.
+#[test]
+fn a_backup_waits_for_the_new_primary() {
+    let primary = RedisServer::start(Kind::Redis7, &[]);
+    primary.client().say("SET a b");
+    let replica = replica_of(&primary);
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("sentinel.conf");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor shop 127.0.0.1 {} 1\n\
+         sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 6000\n",
+        directory.path().display(),
+        primary.port
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut sentinel = std::process::Command::new(std::env::var_os("WIREVAULT_TEST_REDIS7").unwrap())
+        .arg(&config)
+        .arg("--sentinel")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let url = format!("redis://127.0.0.1:{port}?sentinel=shop&failover_wait=120");
+    let program = Program::on_directory();
+    let node = |program: &Program| {
+        let shown = program.json(&["show", "latest"]);
+        shown["snapshot"]["sources"][0]["outcome"]["position"]["node"].clone()
+    };
+    wait::until("the Sentinel knows the replica", || {
+        let output = program.run(&["backup", &url]);
+        output.status.success() && node(&program) == replica.url()
+    });
+    drop(primary);
+    wait::until("the replica has lost its primary", || {
+        !replication(&replica).contains("master_link_status:up")
+    });
+    let output = program.run(&["backup", &url]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("waiting up to 120 s"), "{said}");
+    assert!(replication(&replica).contains("role:master"));
+    assert_eq!(node(&program), replica.url());
+    // It is the primary that keys go into now.
+    replica.client().say("FLUSHALL");
+    program.expect(0, &["restore", "latest", "--source", "redis", "--into", &url]);
+    assert_eq!(replica.client().text(&[b"GET", b"a"]), "b");
+    sentinel.kill().unwrap();
+    sentinel.wait().unwrap();
+}
+
+/// A Sentinel that names one port, and says flags of it; how often it was asked is counted.
+struct Scripted {
+    port: u16,
+    named: Arc<AtomicU16>,
+    flags: Arc<Mutex<&'static str>>,
+    asked: Arc<AtomicU16>,
+}
+
+impl Scripted {
+    fn start(named: u16, flags: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let scripted = Self {
+            port: listener.local_addr().unwrap().port(),
+            named: Arc::new(AtomicU16::new(named)),
+            flags: Arc::new(Mutex::new(flags)),
+            asked: Arc::default(),
+        };
+        let (named, flags) = (Arc::clone(&scripted.named), Arc::clone(&scripted.flags));
+        let asked = Arc::clone(&scripted.asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (named, flags, asked) = (Arc::clone(&named), Arc::clone(&flags), Arc::clone(&asked));
+                std::thread::spawn(move || serve(stream.unwrap(), &named, &flags, &asked));
+            }
+        });
+        scripted
+    }
+}
+
+fn words(input: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
+    let mut number = || {
+        let mut line = String::new();
+        input.read_line(&mut line).ok()?;
+        let count: usize = line.trim_end().get(1..)?.parse().ok()?;
+        Some(count)
+    };
+    let count = number()?;
+    let mut words = Vec::new();
+    for _ in 0..count {
+        let mut line = String::new();
+        input.read_line(&mut line).ok()?;
+        let length: usize = line.trim_end().get(1..)?.parse().ok()?;
+        let mut bytes = vec![0; length + 2];
+        input.read_exact(&mut bytes).ok()?;
+        words.push(String::from_utf8_lossy(&bytes[..length]).to_uppercase());
+    }
+    Some(words)
+}
+
+fn serve(mut stream: TcpStream, named: &AtomicU16, flags: &Mutex<&'static str>, asked: &AtomicU16) {
+    let mut input = BufReader::new(stream.try_clone().unwrap());
+    while let Some(words) = words(&mut input) {
+        let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+        let port = named.load(Ordering::SeqCst).to_string();
+        let answer = match words.get(1).map(String::as_str) {
+            Some("GET-MASTER-ADDR-BY-NAME") => {
+                asked.fetch_add(1, Ordering::SeqCst);
+                format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port))
+            }
+            Some("MASTER") => format!("*2\r\n{}{}", bulk("flags"), bulk(*flags.lock().unwrap())),
+            Some("REPLICAS") => "*0\r\n".to_owned(),
+            _ => "+OK\r\n".to_owned(),
+        };
+        let _ = stream.write_all(answer.as_bytes());
+    }
+}
+
+/// The old primary is a replica by now, or still answers as a primary while the Sentinel says that it is down: neither is taken.
+#[test]
+fn the_old_primary_is_not_taken() {
+    let primary = RedisServer::start(Kind::Redis7, &[]);
+    primary.client().say("SET new primary");
+    let old = replica_of(&primary);
+    let program = Program::on_directory();
+    for (named, flags) in [
+        (old.port, "master"),
+        (primary.port, "master,o_down,failover_in_progress"),
+    ] {
+        let sentinel = Scripted::start(named, flags);
+        let url = |seconds: u32| {
+            format!(
+                "redis://127.0.0.1:{}?sentinel=shop&failover_wait={seconds}",
+                sentinel.port
+            )
+        };
+        program.refused(&["backup", &url(0)], "names no primary", "failover_wait");
+        program.refused(&["check", &url(0)], "names no primary", "failover_wait");
+        let (asked, before) = (Arc::clone(&sentinel.asked), sentinel.asked.load(Ordering::SeqCst));
+        let (place, flags) = (Arc::clone(&sentinel.named), Arc::clone(&sentinel.flags));
+        let port = primary.port;
+        let over = std::thread::spawn(move || {
+            // It has asked twice, so it waits.
+            wait::until("the Sentinel is asked again", || {
+                asked.load(Ordering::SeqCst) >= before + 2
+            });
+            place.store(port, Ordering::SeqCst);
+            *flags.lock().unwrap() = "master";
+        });
+        program.expect(0, &["backup", &url(120)]);
+        over.join().unwrap();
+        let shown = program.json(&["show", "latest"]);
+        let position = &shown["snapshot"]["sources"][0]["outcome"]["position"];
+        assert_eq!(position["node"], primary.url(), "{position}");
+    }
+}
