@@ -40,6 +40,7 @@ pub(super) struct Leader {
 pub(super) struct Parted {
     graph: Graph,
     facts: ServerFacts,
+    unmatched: Vec<Note>,
 }
 
 /// What the leader's session says of server, database and snapshot.
@@ -229,19 +230,30 @@ impl Leader {
             lent,
             graph,
             facts,
+            unmatched,
         } = self;
-        Ok((lent.give_back(client).await?, Parted { graph, facts }))
+        let parted = Parted {
+            graph,
+            facts,
+            unmatched,
+        };
+        Ok((lent.give_back(client).await?, parted))
     }
 
     /// Makes a leader of its parts again.
     pub(super) async fn join(connection: Connection, parted: Parted, options: &ConnectOptions) -> Result<Self> {
         let (client, lent) = lend(connection, options).await?;
-        let Parted { graph, facts } = parted;
+        let Parted {
+            graph,
+            facts,
+            unmatched,
+        } = parted;
         Ok(Self {
             client,
             lent,
             graph,
             facts,
+            unmatched,
         })
     }
 }
