@@ -20,9 +20,9 @@ fn one_database_is_backed_up_alone_and_goes_into_another() {
             client.say("PEXPIREAT list-5 4102444800000");
             let program = Program::on_directory();
             let url = format!("{}/5?method={method}", server.url());
+            program.expect(0, &["backup", &url]);
             let said = program.expect(0, &["check", &url]);
             assert!(said.contains("database 5 alone is backed up"), "{said}");
-            program.expect(0, &["backup", &url]);
             let shown = program.json(&["show", "latest"]);
             let outcome = &shown["snapshot"]["sources"][0]["outcome"];
             assert_eq!(outcome["items"], 2, "{kind:?} {method}: {outcome}");

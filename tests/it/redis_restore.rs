@@ -644,3 +644,36 @@ fn users_come_back_where_that_is_asked_for() {
         "+acl|list",
     );
 }
+
+/// An expiry is a time: what has expired by now stays out, is counted and said; what has not keeps its time.
+#[test]
+fn keys_that_expired_meanwhile_are_counted_and_said() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    // The server leaves expired keys in its RDB as long as nobody looks at them.
+    client.say("DEBUG SET-ACTIVE-EXPIRE 0");
+    for n in 0..3 {
+        client.say(&format!("SET soon:{n} x PX 1"));
+    }
+    client.say(&format!("SET later x PXAT {FUTURE_MS}"));
+    client.say("SET always x");
+    let program = backed_up(&server);
+    let shown = program.json(&["show", "latest"]);
+    let outcome = &shown["snapshot"]["sources"][0]["outcome"];
+    assert_eq!(
+        (&outcome["items"], &outcome["position"]["keys_expiring"]),
+        (&5.into(), &"4".into())
+    );
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    let done = report(&program, 0, &["--into", &target.url()]);
+    assert_eq!((&done["restored"], &done["expired"]), (&2.into(), &3.into()), "{done}");
+    let mut copy = target.client();
+    assert_eq!(copy.integer("DBSIZE"), 2);
+    assert_eq!(
+        copy.say("PEXPIRETIME later"),
+        Value::Integer(FUTURE_MS.parse().unwrap())
+    );
+    copy.say("FLUSHALL");
+    let said = program.expect(0, &["restore", "latest", "--source", "redis", "--into", &target.url()]);
+    assert!(said.contains("3 expired meanwhile"), "{said}");
+}

@@ -158,7 +158,9 @@ fn the_old_primary_is_not_taken() {
             )
         };
         program.refused(&["backup", &url(0)], "names no primary", "failover_wait");
-        program.refused(&["check", &url(0)], "names no primary", "failover_wait");
+        let checked = program.run(&["check", &url(0)]);
+        let said = [checked.stdout, checked.stderr].concat();
+        assert!(String::from_utf8_lossy(&said).contains("names no primary"), "{said:?}");
         let (asked, before) = (Arc::clone(&sentinel.asked), sentinel.asked.load(Ordering::SeqCst));
         let (place, flags) = (Arc::clone(&sentinel.named), Arc::clone(&sentinel.flags));
         let port = primary.port;

@@ -181,9 +181,9 @@ fn keys_of_unknown_types_go_back_as_payloads() {
     for method in ["psync", "scan"] {
         let url = format!("{url}?method={method}");
         let program = Program::on_directory();
+        program.expect(0, &["backup", &url]);
         let said = program.expect(0, &["check", &url]);
         assert!(said.contains("RDB version 17") && said.contains("DUMP"), "{said}");
-        program.expect(0, &["backup", &url]);
         let shown = program.json(&["show", "latest"]);
         assert_eq!(shown["snapshot"]["sources"][0]["outcome"]["items"], 151, "{shown}");
         program.expect(0, &["verify", "latest", "--level", "content"]);

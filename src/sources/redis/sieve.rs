@@ -50,7 +50,8 @@ pub(super) struct Sieve {
     crc: Crc64,
     began: bool,
     chosen: bool,
-    keeps: bool,
+    /// The database at hand.
+    at: Option<u32>,
     /// Keys of other databases.
     pub(super) others: u64,
     /// Types of modules keep data beside the keys.
@@ -66,13 +67,18 @@ impl Sieve {
             crc: Crc64::new(),
             began: false,
             chosen: false,
-            keeps: false,
+            at: None,
             others: 0,
             module_data: false,
         }
     }
 
-    /// Takes what is ready; `magic` stands before the first of it, and the end behind the last.
+    /// Returns whether the key at hand belongs to the database.
+    fn keeps(&self) -> bool {
+        self.at == Some(self.only)
+    }
+
+    /// Takes what is ready; the magic stands before the first of it, and the end behind the last.
     pub(super) fn ready(&mut self, flavour: Flavour, version: u16, over: bool) -> Vec<u8> {
         let mut ready = std::mem::take(&mut self.out);
         if !self.began && version > 0 {
@@ -92,8 +98,8 @@ impl Sieve {
 
 impl Sink for Sieve {
     fn key(&mut self, header: &KeyHeader, value: ValueType) -> Result<()> {
-        self.keeps = header.database == self.only;
-        if !self.keeps {
+        self.at = Some(header.database);
+        if !self.keeps() {
             self.others += 1;
             return Ok(());
         }
@@ -127,7 +133,7 @@ impl Sink for Sieve {
     }
 
     fn value(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.keeps {
+        if self.keeps() {
             self.out.extend_from_slice(bytes);
             self.counter.value(bytes)?;
         }
@@ -135,7 +141,7 @@ impl Sink for Sieve {
     }
 
     fn value_end(&mut self) -> Result<()> {
-        if self.keeps {
+        if self.keeps() {
             self.counter.value_end()?;
         }
         Ok(())

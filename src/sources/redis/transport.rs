@@ -74,7 +74,11 @@ pub(super) fn wants_certificate(error: &std::io::Error) -> Option<&'static str> 
 fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|e| Error::invalid(format!("unable to read {what} \"{}\"", path.display())).with_cause(e))
+        .map_err(|e| {
+            Error::invalid(format!("unable to read {what} \"{}\"", path.display()))
+                .with_cause(e)
+                .with_hint("Name a PEM file that this user may read.")
+        })
 }
 
 /// Reads a client certificate and its key.
@@ -128,6 +132,7 @@ fn tls_config(address: &RedisAddress) -> Result<Arc<ClientConfig>> {
                     files.certificate.display()
                 ))
                 .with_cause(e)
+                .with_hint("Name the private key that the certificate was made for as key.")
             })?
         }
     };

@@ -1058,10 +1058,13 @@ impl Walker {
                 self.ops.push(Op::Strings(u64::try_from(names).unwrap_or(u64::MAX)));
                 Step::Used(used)
             }
-            For::TemplateName => match self.template_name()? {
-                true => Step::Template(used),
-                false => Step::Used(used),
-            },
+            For::TemplateName => {
+                if self.template_name()? {
+                    Step::Template(used)
+                } else {
+                    Step::Used(used)
+                }
+            }
             For::Key => {
                 std::mem::swap(&mut self.header.key, &mut self.collected);
                 if let Some(value) = self.value {
