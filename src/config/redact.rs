@@ -9,6 +9,9 @@ const LOCAL: &[&str] = &["files", "sqlite", "docker", "file"];
 /// with its name misspelt.
 const PLAIN: &[&str] = &[
     "cacert",
+    "cert",
+    "db",
+    "failover_wait",
     "sentinel",
     "replica",
     "cluster",
@@ -140,8 +143,10 @@ fn redact_query(text: &str) -> String {
     let Some((place, query)) = text.split_once('?') else {
         return format!("{text}{fragment}");
     };
+    // Beside a certificate a key is the file of one.
+    let has_certificate = query.split('&').any(|pair| pair.starts_with("cert="));
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) if is_plain(name) => pair.to_owned(),
+        Some((name, _)) if is_plain(name) || (name == "key" && has_certificate) => pair.to_owned(),
         Some((name, _)) => format!("{name}=***"),
         None => pair.to_owned(),
     });
@@ -210,6 +215,8 @@ mod tests {
     fn what_is_no_secret_is_still_read() {
         for (text, shown) in [
             ("postgres://app:pw@db:5432/app", "postgres://app@db:5432/app"),
+            ("rediss://h?cert=/c&key=/k", "rediss://h?cert=/c&key=/k"),
+            ("rediss://h?key=geheim", "rediss://h?key=***"),
             ("redis://:pw@cache:6379", "redis://cache:6379"),
             (
                 "postgres:///x?host=/run/pg&sslmode=require",

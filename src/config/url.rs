@@ -260,7 +260,14 @@ pub fn with_tls_files(url: &str, files: &[(&str, &str)]) -> String {
     };
     for (name, file) in files {
         if parsed.query_pairs().all(|(known, _)| known != *name) {
-            parsed.query_pairs_mut().append_pair(name, file);
+            let file: String = url::form_urlencoded::byte_serialize(file.as_bytes()).collect();
+            // A path stays readable.
+            let pair = format!("{name}={}", file.replace("%2F", "/"));
+            let query = match parsed.query().filter(|query| !query.is_empty()) {
+                Some(query) => format!("{query}&{pair}"),
+                None => pair,
+            };
+            parsed.set_query(Some(&query));
         }
     }
     parsed.into()
@@ -589,7 +596,7 @@ mod tests {
         assert_eq!(files, [("cacert", "/a"), ("cert", "/b"), ("key", "/c")]);
         assert_eq!(
             with_tls_files("rediss://h?cert=/x", &files),
-            "rediss://h?cert=/x&cacert=%2Fa&key=%2Fc"
+            "rediss://h?cert=/x&cacert=/a&key=/c"
         );
     }
 
