@@ -67,6 +67,11 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Divides `limit_bytes` for a machine with `cpus` processors.
     pub fn for_limit(limit_bytes: u64, cpus: usize) -> Result<Self> {
+        Self::with_parts(limit_bytes, cpus, None)
+    }
+
+    /// The same, with parts of uploads of `part_bytes`, if that is not what it is without a word.
+    pub fn with_parts(limit_bytes: u64, cpus: usize, part_bytes: Option<usize>) -> Result<Self> {
         if limit_bytes < MINIMUM_LIMIT_BYTES {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
@@ -83,7 +88,7 @@ impl MemoryPlan {
         let mut plan = Self {
             limit_bytes,
             base_bytes: 36 * MIB,
-            part_bytes: 8 << 20,
+            part_bytes: part_bytes.unwrap_or(8 << 20),
             parts_in_flight: if limit_bytes < 192 * MIB { 2 } else { 4 },
             workers,
             context_bytes: 3 * MIB,
@@ -107,7 +112,10 @@ impl MemoryPlan {
                     plan.buffers
                 ),
             )
-            .with_hint("Raise --memory-limit."));
+            .with_hint(match part_bytes {
+                Some(_) => "Raise --memory-limit, or lower part_size of the repository.",
+                None => "Raise --memory-limit.",
+            }));
         }
         Ok(plan)
     }

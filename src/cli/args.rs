@@ -48,6 +48,11 @@ pub struct Global {
     #[arg(long, global = true, value_name = "URL")]
     pub endpoint: Option<String>,
 
+    /// Name of this host in snapshots, for a container that gets a new one at each start; of `list` and `status` it is a
+    /// filter [env: WIREVAULT_HOST] [default: host of the configuration, or the kernel's]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub host: Option<String>,
+
     /// Bytes per second to and from each repository, for example 20MiB/s [default: its rate_limit, or none]
     #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
     pub limit_rate: Option<u64>,
@@ -365,9 +370,9 @@ pub struct Recover {
     #[arg(long)]
     pub accept_places: bool,
 
-    /// Socket of the Docker engine [default: the configuration's, or that of DOCKER_HOST]
+    /// Socket of the Docker engine, or tcp://host:port [default: the configuration's, or that of DOCKER_HOST]
     #[arg(long, value_name = "PATH")]
-    pub docker_socket: Option<PathBuf>,
+    pub docker_socket: Option<crate::docker::Address>,
 
     /// A file of NAME=value lines that holds passwords; restored .env files are read anyway
     #[arg(long, value_name = "FILE")]

@@ -23,6 +23,7 @@ use crate::config::{self, Config, Environment};
 use crate::error::Result;
 use crate::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
 use crate::repository::Selector;
+use crate::{environment, schedule};
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 2 finished but some sources failed.
 pub fn main() -> ExitCode {
@@ -49,6 +50,8 @@ fn run(cli: &Cli) -> Result<u8> {
         std::io::Write::write_all(&mut std::io::stdout(), &text?)?;
         return Ok(0);
     }
+    environment::check()?;
+    schedule::check_system_zone()?;
     let config = configuration(&cli.global)?;
     let plan = memory_plan(&cli.global, &config)?;
     keep_walks_out(&cli.global, &config);
@@ -59,6 +62,7 @@ fn run(cli: &Cli) -> Result<u8> {
         let session = Session {
             repository: cli.global.repository.clone(),
             endpoint: cli.global.endpoint.clone(),
+            host: host(cli)?,
             limit_rate: cli.global.limit_rate,
             pipeline: Pipeline::start(plan),
             reporter: progress::reporter(cli.global.quiet),
@@ -183,13 +187,25 @@ fn configuration(global: &Global) -> Result<Config> {
     Ok(config)
 }
 
+/// The name of this host that was given. `list` and `status` have a flag of the same name, which chooses among hosts.
+fn host(cli: &Cli) -> Result<Option<String>> {
+    let chooses = matches!(cli.verb, Verb::List(_) | Verb::Status(_));
+    let flag = cli.global.host.clone().filter(|_| !chooses);
+    let given = flag.or_else(|| environment::variable("WIREVAULT_HOST"));
+    given.as_deref().map(config::checked_host).transpose()
+}
+
 fn memory_plan(global: &Global, config: &Config) -> Result<MemoryPlan> {
     let wanted = global
         .memory_limit
         .or(config.memory_limit_bytes)
         .unwrap_or(DEFAULT_LIMIT_BYTES);
     let limit = runtime::cgroup_limit().map_or(wanted, |container| wanted.min(container));
-    MemoryPlan::for_limit(limit, runtime::cpus())
+    let parts = config
+        .repositories
+        .iter()
+        .filter_map(|repository| repository.part_size_bytes);
+    MemoryPlan::with_parts(limit, runtime::cpus(), parts.max())
 }
 
 /// No walk enters a repository, or a spool directory that was named as one.

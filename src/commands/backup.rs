@@ -13,7 +13,7 @@ use crate::cli::args;
 use crate::commands::said::said;
 use crate::commands::session::cancelled;
 use crate::commands::targets::{self, Target, Way};
-use crate::commands::{Outcome, Session, Status, clock, cluster, emptied, hooks, open, records, show};
+use crate::commands::{Outcome, Session, Status, clock, cluster, emptied, found, hooks, open, records, show};
 use crate::config::{ADHOC_JOB, Plan, RedisSource, SourceConfig, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
@@ -27,6 +27,7 @@ const MAX_INDEX_BYTES: usize = 4 << 20;
 pub async fn run(session: &Session, options: &args::Backup) -> Outcome {
     let mut plans = session.plans(&options.targets)?;
     cluster::expand(session, &mut plans).await?;
+    found::expand(&mut plans);
     if let Some(level) = options.level {
         for plan in &mut plans {
             plan.compression_level = level;
@@ -137,7 +138,7 @@ async fn record(session: &Session, results: &[(&Plan, Result<Manifest>)], starte
     snapshots.dedup();
     let record = RunRecord {
         format: document::FORMAT,
-        host: host_name(),
+        host: session.host(),
         task: TaskKind::Backup,
         name: plan.job.clone(),
         started,
@@ -168,6 +169,7 @@ async fn run_job<'a>(
     let hooks = hooks::of(session, &job);
     let mut told = hooks::Told {
         job,
+        host: session.host(),
         status: "begun",
         ..hooks::Told::default()
     };
@@ -303,7 +305,7 @@ async fn run_plans(session: &Session, options: &args::Backup, plans: &[Plan]) ->
         Ok(sources) => sources,
         Err(error) => return plans.iter().map(|_| Err(error.duplicate())).collect(),
     };
-    let (host, times) = (host_name(), run_options());
+    let (host, times) = (session.host(), run_options());
     let id = SnapshotId::unique(Timestamp::now(), &first.job);
     let (targets, failed) = targets::prepare(session, plans, &id, &host, &times).await;
     let failed = failed.into_iter().map(|(at, error)| (at, Err(error)));
@@ -377,6 +379,7 @@ async fn read_and_commit(
     }
     if let Some(target) = targets.first() {
         emptied::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
+        found::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
     }
     let facts = Facts {
         id,
@@ -503,16 +506,6 @@ async fn manifest(target: &Target<'_>, facts: &Facts) -> Result<Manifest> {
         plan,
         program: env!("CARGO_PKG_VERSION").to_owned(),
     })
-}
-
-/// Returns this host's name as the kernel knows it.
-pub(crate) fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() {
-        "localhost".to_owned()
-    } else {
-        name.trim().to_owned()
-    }
 }
 
 async fn back_up_source(

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::args;
 use crate::commands::said::said;
-use crate::commands::{Outcome, Session, Status, cluster, meant, open, probe};
+use crate::commands::{Outcome, Session, Status, cluster, found, meant, open, probe};
 use crate::config::{Plan, format_bytes};
 use crate::error::{Error, ErrorKind};
 use crate::health::Claim;
@@ -16,6 +16,7 @@ use crate::sources::{Finding, FindingLevel};
 pub async fn run(session: &Session, options: &args::Check) -> Outcome {
     let mut plans = session.plans(&options.targets)?;
     cluster::expand(session, &mut plans).await?;
+    found::expand(&mut plans);
     let mut sections = vec![("memory".to_owned(), vec![info(memory_text(session.memory()))])];
     for plan in &plans {
         sections.push((

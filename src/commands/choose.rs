@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::commands::backup::host_name;
 use crate::commands::{Session, Status};
 use crate::config::ADHOC_JOB;
 use crate::error::{Error, ErrorKind, Result};
@@ -89,7 +88,7 @@ pub(super) async fn latest(
     let Selector::Latest { host, job } = Selector::parse(name) else {
         return Ok(None);
     };
-    let here = host_name();
+    let here = session.host();
     let wanted = Latest {
         host: host.as_deref(),
         job: job.as_deref(),

@@ -9,6 +9,7 @@ use crate::commands::session::process_environment;
 use crate::commands::{Session, open};
 use crate::config::{Plan, SourceConfig, SourceKind};
 use crate::error::Result;
+use crate::repository::id::sanitised_job;
 use crate::sources::postgres::{ConnectOptions, Params, databases};
 
 /// Replaces whole servers by their databases. A server that cannot be asked stays: it will fail as a source, alone.
@@ -26,7 +27,7 @@ pub(super) async fn expand(session: &Session, plans: &mut [Plan]) -> Result<()> 
         }
         let given = plan.sources.clone();
         let mut sources = Vec::new();
-        let mut names: HashSet<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
+        let mut names: HashSet<String> = plan.sources.iter().map(|source| sanitised_job(&source.name)).collect();
         for source in std::mem::take(&mut plan.sources) {
             match session.or_cancelled(members(&source, &mut names)).await {
                 Ok(Some(members)) => sources.extend(members),
@@ -65,7 +66,7 @@ async fn members(source: &SourceConfig, names: &mut HashSet<String>) -> Result<O
         let base = format!("{}.{}", source.name, plain_name(&database));
         let mut name = base.clone();
         let mut number = 2;
-        while !names.insert(name.clone()) {
+        while !names.insert(sanitised_job(&name)) {
             name = format!("{base}-{number}");
             number += 1;
         }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::args;
 use crate::commands::places::{self, Place, Resolver};
-use crate::commands::snapshots::source_named;
+use crate::commands::snapshots::sources_named;
 use crate::commands::volumes::VolumesTarget;
 use crate::commands::{Session, cluster};
-use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
+use crate::config::{self, DockerSource, PostgresSource, RedisSource, SourceKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Manifest, ManifestSource};
 use crate::sources::postgres::is_connection_string;
@@ -31,11 +31,15 @@ pub(super) fn select<'a>(manifest: &'a Manifest, options: &args::Restore) -> Res
             .filter(|source| source.outcome.is_some())
             .collect()
     } else {
-        options
-            .source
-            .iter()
-            .map(|name| source_named(manifest, name))
-            .collect::<Result<_>>()?
+        let mut named: Vec<&ManifestSource> = Vec::new();
+        for name in &options.source {
+            for source in sources_named(manifest, name)? {
+                if !named.iter().any(|other| other.name == source.name) {
+                    named.push(source);
+                }
+            }
+        }
+        named
     };
     if let Some(other) = selected
         .iter()
@@ -172,6 +176,9 @@ fn volumes_target(
     selected: usize,
 ) -> Result<Target> {
     let into = options.into.as_deref();
+    if let Some(into) = into.filter(|into| !into.starts_with("docker:")) {
+        refuse_unknown_scheme(into)?;
+    }
     if into.is_some_and(|into| into.contains("://") && !into.starts_with("docker:")) {
         return Err(Error::invalid(format!(
             "source \"{}\" of kind docker cannot go into \"{}\"",
@@ -276,7 +283,7 @@ fn target(
 
 /// Refuses what looks like a URL and is none that a source goes into: it would become the name of a directory.
 fn refuse_unknown_scheme(into: &str) -> Result<()> {
-    const KNOWN: &[&str] = &["postgres", "postgresql", "files", "sqlite", "file"];
+    const KNOWN: &[&str] = &["postgres", "postgresql", "files", "sqlite", "file", "redis", "valkey"];
     const SERVERS: &[&str] = &["postgres", "postgresql", "redis", "rediss", "valkey", "valkeys"];
     let Some((scheme, rest)) = into.split_once(':') else {
         return Ok(());
@@ -284,13 +291,17 @@ fn refuse_unknown_scheme(into: &str) -> Result<()> {
     let right = if rest.starts_with("//") {
         scheme.contains(['/', '.']) || KNOWN.contains(&scheme) || crate::config::is_redis_url(into)
     } else {
-        !SERVERS.contains(&scheme)
+        // A name with a colon is a path, unless it is all but a scheme.
+        let all = || KNOWN.iter().copied().chain(["docker"]);
+        let is_one = all().any(|known| known == scheme);
+        let is_nearly_one = all().any(|known| strsim::jaro_winkler(known, scheme) > 0.9);
+        !SERVERS.contains(&scheme) && (is_one || !is_nearly_one)
     };
     if right {
         return Ok(());
     }
     let message = format!("nothing can be restored into \"{}\"", crate::config::redact_url(into));
-    let near = crate::config::nearest(scheme, KNOWN.iter().copied().chain(["redis", "valkey"]));
+    let near = config::nearest(scheme, KNOWN.iter().copied().chain(["docker"]));
     Err(Error::invalid(message).with_hint(format!(
         "{}Databases go into postgres://…, Redis servers into redis://…, files and SQLite databases into a path.",
         near.map_or_else(String::new, |near| format!("Did you mean \"{near}\"? "))

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::commands::backup::host_name;
 use crate::commands::{Session, open, records};
 use crate::config::{PlannedSchedule, RepositoryConfig};
 use crate::error::{Context, Error, Result};
@@ -127,7 +126,7 @@ pub(super) fn expected(session: &Session, repository: &RepositoryConfig, runs_he
         (TaskKind::Cleanup, name, PlannedSchedule::of(&rule.timing, zone))
     });
     Expected {
-        host: host_name(),
+        host: session.host(),
         // A configuration of another repository says nothing of this one.
         jobs: (here && !config.jobs.is_empty()).then_some(jobs),
         runs_here,

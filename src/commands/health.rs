@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::cli::args;
-use crate::commands::backup::host_name;
 use crate::commands::facts::{away, expected, health_of};
 use crate::commands::run::server::{Answer, fingerprint};
 use crate::commands::said::said;
@@ -101,7 +100,7 @@ async fn ask(session: &Session, address: &str) -> Result<Option<Answer>> {
 /// Looks at the repositories: of this host, if its configuration has jobs, otherwise of all.
 async fn look(session: &Session) -> Outcome {
     let repositories = session.repositories()?;
-    let (now, host) = (clock::now(), host_name());
+    let (now, host) = (clock::now(), session.host());
     let mut healths: Vec<Health> = Vec::new();
     for config in &repositories {
         let expected = expected(session, config, session.repository.is_none());

@@ -1,4 +1,4 @@
-//! Hooks of a job: an address that is called, or the one kind of program that this one ever starts.
+//! Hooks of a job: an address that is called, or a program that is started.
 //!
 //! `before` runs before the first byte is read, and its failure is the run's; `after` follows a run that brought a snapshot,
 //! `on_failure` one that brought none, and their failures are only told. A program gets no shell, no standard input and a
@@ -15,7 +15,6 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Session;
-use crate::commands::backup::host_name;
 use crate::config::{Hook, Hooks, Secret, format_duration};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::notify::Call;
@@ -30,6 +29,7 @@ const STEP: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {
     pub(super) job: String,
+    pub(super) host: String,
     pub(super) status: &'static str,
     pub(super) snapshots: Vec<String>,
     pub(super) error: String,
@@ -75,7 +75,7 @@ async fn call(hook: Option<&Hook>, word: &'static str, told: &Told, cancel: &Can
 
 async fn post(url: &Secret, word: &str, told: &Told, cancel: &CancellationToken) -> Result<()> {
     let body = json!({
-        "hook": word, "job": told.job, "host": host_name(), "status": told.status,
+        "hook": word, "job": told.job, "host": told.host, "status": told.status,
         "snapshots": told.snapshots, "error": told.error,
     });
     let mut call = Call::new(url.clone(), Some(Bytes::from(body.to_string())));
@@ -152,6 +152,7 @@ mod tests {
     #[test]
     fn a_program_sees_its_job_and_not_our_environment() {
         let told = Told {
+            host: String::new(),
             job: "full".into(),
             status: "done",
             snapshots: vec!["a".into(), "b".into()],

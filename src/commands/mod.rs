@@ -14,6 +14,7 @@ pub mod copy;
 mod destination;
 mod emptied;
 mod facts;
+mod found;
 pub mod health;
 mod hooks;
 pub mod init;

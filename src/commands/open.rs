@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::meant;
 use crate::commands::session::process_environment;
 use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
+use crate::docker::Address;
 use crate::docker::select::Wanted;
 use crate::error::{Context as _, Error, Result};
 use crate::sources::Source;
@@ -15,6 +16,7 @@ use crate::sources::docker::{Access, DockerOptions, DockerSource};
 use crate::sources::files::{FilesOptions, FilesSource, own};
 use crate::sources::postgres::{ConnectOptions, Params, PostgresSource};
 use crate::sources::redis::{RedisAddress, RedisOptions, RedisSource};
+use crate::sources::sqlite::discover::NoDatabases;
 use crate::sources::sqlite::{Method, SqliteOptions, SqliteSource};
 use crate::storage::limit::{LimitOptions, LimitStore};
 use crate::storage::retry::RetryOptions;
@@ -40,6 +42,11 @@ pub(super) async fn store(repository: &RepositoryConfig, cancel: &CancellationTo
             .as_ref()
             .map(|(key, secret)| (key.expose().to_owned(), secret.expose().to_owned())),
         encryption,
+        path_style: repository.path_style,
+        checksums: repository.checksums.unwrap_or_default(),
+        max_parts: repository.max_parts,
+        part_bytes: repository.part_size_bytes.unwrap_or_default(),
+        ca_file: repository.ca_file.clone(),
         ..S3Options::default()
     };
     meant::check_mount(repository)?;
@@ -69,6 +76,7 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
             Ok(Arc::new(opened.without(source.exclusion())))
         }
         SourceKind::Redis(source) => Ok(Arc::new(RedisSource::new(RedisOptions::new(redis(source)?)))),
+        SourceKind::Sqlite(sqlite) if sqlite.is_several() => Ok(Arc::new(NoDatabases::of(sqlite.patterns()))),
         SourceKind::Sqlite(sqlite) => {
             let mut options = SqliteOptions::new(sqlite.path.clone());
             options.method = match sqlite.method {
@@ -102,7 +110,7 @@ const STOP_TIMEOUT_SECONDS: u64 = 30;
 pub(super) fn docker_options(docker: &config::DockerSource) -> Result<DockerOptions> {
     let host = process_environment("DOCKER_HOST");
     Ok(DockerOptions {
-        socket: crate::docker::socket_path(docker.socket.as_deref(), host.as_deref())?,
+        socket: Address::meant(docker.socket.as_ref(), host.as_deref())?,
         wanted: Wanted {
             volumes: docker.volumes.clone(),
             exclude: docker.exclude.clone(),

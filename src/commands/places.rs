@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB};
 use crate::sources::files::single_file;
 use crate::sources::postgres::{Params, is_connection_string};
+use crate::sources::sqlite::discover;
 
 /// By whose word a place is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -182,7 +183,7 @@ pub(super) fn text(kind: &SourceKind) -> String {
         SourceKind::Sqlite(source) => source.path.display().to_string(),
         SourceKind::Files(source) => source.root.display().to_string(),
         SourceKind::Docker(source) => match &source.socket {
-            Some(socket) => format!("docker://{}", socket.display()),
+            Some(socket) => socket.url(),
             None => "docker:".to_owned(),
         },
     }
@@ -220,8 +221,8 @@ fn read(source: &ManifestSource, plan: &Value, url: impl Fn(&str) -> Option<Stri
             kind
         }
         "sqlite" => SourceKind::Sqlite(SqliteSource {
-            path: path("path")?,
-            method: config::SqliteMethod::Auto,
+            group: word("group").map(str::to_owned),
+            ..SqliteSource::of(path("path")?)
         }),
         "files" => SourceKind::Files(FilesSource {
             root: path("root")?,
@@ -261,12 +262,38 @@ fn configured(
         }
         Some(SourceKind::Files(files)) => Ok(Some(SourceKind::Files(tree(files, planned)?))),
         Some(SourceKind::Sqlite(mut sqlite)) => {
+            if sqlite.is_several() {
+                // It was one database when the snapshot was made, and is a place for many now.
+                return Ok(None);
+            }
             sqlite.path = std::path::absolute(&sqlite.path)?;
             Ok(Some(SourceKind::Sqlite(sqlite)))
         }
         Some(kind) => Ok(Some(kind)),
-        None => Ok(member(sources, source, planned)),
+        None => Ok(member(sources, source, planned).or_else(|| found_by(sources, source, planned))),
     }
+}
+
+/// Returns a database that a configured source of several finds at its place: the pattern is the operator's word for each.
+fn found_by(sources: &[SourceConfig], source: &ManifestSource, planned: Option<&SourceKind>) -> Option<SourceKind> {
+    let Some(SourceKind::Sqlite(planned)) = planned else {
+        return None;
+    };
+    let group = planned.group.as_ref()?;
+    sources.iter().find_map(|one| {
+        let SourceKind::Sqlite(several) = &one.kind else {
+            return None;
+        };
+        let found =
+            one.name == *group && source.kind == "sqlite" && discover::covers(&several.patterns(), &planned.path);
+        found.then(|| {
+            SourceKind::Sqlite(SqliteSource {
+                method: several.method,
+                group: Some(group.clone()),
+                ..SqliteSource::of(planned.path.clone())
+            })
+        })
+    })
 }
 
 /// Returns a database of a server that is configured as a whole: `server.database`.

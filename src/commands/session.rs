@@ -23,6 +23,8 @@ pub struct Session {
     pub repository: Option<String>,
     /// Endpoint given on the command line.
     pub endpoint: Option<String>,
+    /// The name under which this host's snapshots are kept, given on the command line or by `WIREVAULT_HOST`.
+    pub host: Option<String>,
     /// Bytes per second to and from each repository, given on the command line.
     pub limit_rate: Option<u64>,
     /// Buffers and workers.
@@ -63,9 +65,9 @@ impl Seen {
     }
 }
 
-/// Looks a variable of the process up.
+/// Looks a variable of the process up, or the file of a secret that stands for it.
 pub(crate) fn process_environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    crate::environment::variable(name)
 }
 
 impl Session {
@@ -75,6 +77,7 @@ impl Session {
             config: self.config.clone(),
             repository,
             endpoint: self.endpoint.clone(),
+            host: self.host.clone(),
             limit_rate: self.limit_rate,
             pipeline: self.pipeline.clone(),
             reporter: self.reporter.clone(),
@@ -85,6 +88,12 @@ impl Session {
             ask: self.ask,
             arguments: self.arguments.clone(),
         }
+    }
+
+    /// Returns the name under which this host's snapshots are kept: the one that was given, the configuration's, the kernel's.
+    pub fn host(&self) -> String {
+        let named = self.host.clone().or_else(|| self.config.host.clone());
+        named.unwrap_or_else(kernel_host)
     }
 
     /// Returns the memory plan.
@@ -187,6 +196,16 @@ impl Session {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Returns this host's name as the kernel knows it.
+fn kernel_host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() {
+        "localhost".to_owned()
+    } else {
+        name.trim().to_owned()
     }
 }
 

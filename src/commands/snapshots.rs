@@ -39,6 +39,19 @@ pub(super) async fn open_snapshot(
 }
 
 /// Finds a source of a snapshot by name.
+pub(super) fn sources_named<'a>(manifest: &'a Manifest, name: &str) -> Result<Vec<&'a ManifestSource>> {
+    let meant: Vec<_> = manifest
+        .sources
+        .iter()
+        .filter(|source| manifest.means(name, source))
+        .collect();
+    if meant.is_empty() {
+        return source_named(manifest, name).map(|one| vec![one]);
+    }
+    Ok(meant)
+}
+
+/// Finds the one source of this name.
 pub(super) fn source_named<'a>(manifest: &'a Manifest, name: &str) -> Result<&'a ManifestSource> {
     manifest
         .sources

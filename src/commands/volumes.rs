@@ -10,7 +10,7 @@ use crate::cli::args;
 use crate::commands::Session;
 use crate::commands::session::process_environment;
 use crate::config::{self, SourceKind};
-use crate::docker::{Engine, socket_path};
+use crate::docker::{Address, Engine};
 use crate::error::{Error, Result};
 use crate::repository::ManifestSource;
 use crate::sources::docker::Access;
@@ -23,7 +23,7 @@ pub(super) enum VolumesTarget {
     Directory(PathBuf),
     /// Into the volumes of an engine; one alone may have another name there.
     Engine {
-        socket: Option<PathBuf>,
+        socket: Option<Address>,
         rename: Option<String>,
     },
 }
@@ -66,18 +66,18 @@ impl VolumesTarget {
             Self::Directory(path) => path.display().to_string(),
             Self::Engine { rename: Some(name), .. } => format!("docker:{name}"),
             Self::Engine { socket, .. } => match socket {
-                Some(socket) => format!("docker://{}", socket.display()),
+                Some(socket) => socket.url(),
                 None => "docker:".to_owned(),
             },
         }
     }
 }
 
-/// Connects to the engine that a socket, or DOCKER_HOST, means.
-pub(super) async fn engine(session: &Session, socket: Option<&PathBuf>) -> Result<Engine> {
+/// Connects to the engine that an address, or DOCKER_HOST, means.
+pub(super) async fn engine(session: &Session, socket: Option<&Address>) -> Result<Engine> {
     let host = process_environment("DOCKER_HOST");
-    let socket = socket_path(socket.map(PathBuf::as_path), host.as_deref())?;
-    session.or_cancelled(Engine::connect(&socket)).await
+    let address = Address::meant(socket, host.as_deref())?;
+    session.or_cancelled(Engine::connect(&address)).await
 }
 
 /// Puts together how volumes go back, from what is known of the source here and the flags.

@@ -7,6 +7,7 @@ use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
 use crate::config::{Ping, Secret, nearest};
 use crate::error::{Context, Error, Result};
 use crate::sources::postgres::Params;
+use crate::storage::open::checked_endpoint;
 
 /// Where variables are looked up; tests pass their own.
 pub struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
@@ -34,6 +35,7 @@ const BACKUP_NAMES: &[&str] = &[
     "BACKUP_DIR",
     "BACKUP_PATHS",
     "BACKUP_PING_URL",
+    "BACKUP_PING_URL_FILE",
     "BACKUP_RETENTION_DAYS",
     "BACKUP_SCHEDULE",
 ];
@@ -179,19 +181,36 @@ fn repository(env: &Environment<'_>) -> Result<RepositoryConfig> {
         format!("s3://{bucket}")
     };
     let mut repository = RepositoryConfig::from_url("default", parse_repository_url(&url).context("S3_BACKUP_BUCKET")?);
-    // AWS_* names, AWS_ENDPOINT_URL included, are read by the credential chain itself.
-    repository.endpoint = env.get("S3_ENDPOINT");
-    repository.region = env.get("S3_REGION");
-    repository.static_keys = s3_keys(env);
+    s3_of(env, &mut repository)?;
     Ok(repository)
 }
 
-/// Returns the keys of `S3_ACCESS_KEY` and `S3_SECRET_KEY`, if both are set.
-pub(super) fn s3_keys(env: &Environment<'_>) -> Option<(Secret, Secret)> {
-    Some((
-        Secret::new(env.get("S3_ACCESS_KEY")?),
-        Secret::new(env.get("S3_SECRET_KEY")?),
-    ))
+/// Puts what `S3_*` says of a store into a repository that no file describes. `AWS_*` names, `AWS_ENDPOINT_URL` included, are
+/// read by the credential chain itself.
+pub(super) fn s3_of(env: &Environment<'_>, repository: &mut RepositoryConfig) -> Result<()> {
+    if !repository.url.starts_with("s3://") {
+        return Ok(());
+    }
+    repository.endpoint = env
+        .get("S3_ENDPOINT")
+        .map(|endpoint| checked_endpoint(&endpoint))
+        .transpose()
+        .context("S3_ENDPOINT")?;
+    repository.region = env.get("S3_REGION");
+    repository.static_keys = match (env.get("S3_ACCESS_KEY"), env.get("S3_SECRET_KEY")) {
+        (Some(access), Some(secret)) => Some((Secret::new(access), Secret::new(secret))),
+        (None, None) => None,
+        (access, _) => {
+            let missing = if access.is_some() {
+                "S3_SECRET_KEY"
+            } else {
+                "S3_ACCESS_KEY"
+            };
+            return Err(Error::invalid(format!("{missing} is not set, but its other half is"))
+                .with_hint("Set both S3_ACCESS_KEY and S3_SECRET_KEY, or none of them to use AWS_* or a profile."));
+        }
+    };
+    Ok(())
 }
 
 fn job(env: &Environment<'_>, sources: &[SourceConfig]) -> Result<JobConfig> {

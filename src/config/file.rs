@@ -14,14 +14,18 @@ use crate::config::types::{
     RequiredMount, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 use crate::config::url::{
-    checked_name, parse_repository_url, split_postgres_url, split_redis_url, tls_files, with_tls_files,
+    checked_host, checked_name, parse_repository_url, split_postgres_url, split_redis_url, tls_files, with_tls_files,
 };
 use crate::config::{ADHOC_JOB, Secret, exposed, nearest, units};
+use crate::docker::Address;
 use crate::error::{Context, Error, Result};
 use crate::repository::PRE_RESTORE_JOB;
 use crate::repository::id::sanitised_job;
 use crate::retention::RetentionPolicy;
 use crate::schedule::Schedule;
+use crate::sources::sqlite::discover;
+use crate::storage::open::checked_endpoint;
+use crate::storage::s3::{ChecksumMode, MAX_PART_BYTES, MIN_PART_BYTES};
 
 #[derive(Deserialize)]
 struct RawFile {
@@ -33,6 +37,7 @@ struct RawFile {
     memory_limit: Option<String>,
     spool_dir: Option<PathBuf>,
     timezone: Option<String>,
+    host: Option<String>,
     #[serde(default)]
     notify: Sections<RawNotify>,
     #[serde(default)]
@@ -43,11 +48,22 @@ struct RawFile {
     status_token_file: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// One repository, or several by their names: which of them it is, its keys say.
 enum RawRepositories {
     One(Box<RawRepository>),
     Several(BTreeMap<String, RawRepository>),
+}
+
+impl<'de> Deserialize<'de> for RawRepositories {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let table = toml::Table::deserialize(deserializer)?;
+        let read = if table.keys().any(|key| keys::REPOSITORY.contains(&key.as_str())) {
+            table.try_into().map(|one| Self::One(Box::new(one)))
+        } else {
+            table.try_into().map(Self::Several)
+        };
+        read.map_err(|error| serde::de::Error::custom(error.to_string().trim().replace('\n', " ")))
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,6 +76,11 @@ struct RawRepository {
     sse_kms_key: Option<String>,
     rate_limit: Option<String>,
     require_mountpoint: Option<RawMount>,
+    path_style: Option<bool>,
+    part_size: Option<String>,
+    max_parts: Option<u32>,
+    checksums: Option<String>,
+    ca_file: Option<PathBuf>,
     access_key: Option<String>,
     secret_key: Option<String>,
 }
@@ -69,6 +90,13 @@ struct RawRepository {
 enum RawMount {
     Whether(bool),
     At(PathBuf),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawPaths {
+    One(PathBuf),
+    Several(Vec<PathBuf>),
 }
 
 /// The keys of all kinds; which of them a kind may have was checked before.
@@ -94,7 +122,7 @@ struct RawSource {
     exclude_extensions: Vec<String>,
     #[serde(default)]
     exclude_large_objects: bool,
-    path: Option<PathBuf>,
+    path: Option<RawPaths>,
     method: Option<SqliteMethod>,
     root: Option<PathBuf>,
     #[serde(default)]
@@ -111,7 +139,7 @@ struct RawSource {
     allow_empty: bool,
     #[serde(default)]
     devices: bool,
-    socket: Option<PathBuf>,
+    socket: Option<Address>,
     #[serde(default)]
     volumes: Vec<String>,
     #[serde(default)]
@@ -196,6 +224,17 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
         .into_iter()
         .map(|(name, one)| source(&name, one))
         .collect::<Result<Vec<SourceConfig>>>()?;
+    let mut keys = BTreeMap::new();
+    for source in &sources {
+        if let Some(other) = keys.insert(sanitised_job(&source.name), &source.name) {
+            let message = format!(
+                "[source.{other}] and [source.{}] would share their object keys",
+                source.name
+            );
+            return Err(Error::invalid(message)
+                .with_hint("Keys keep small letters, digits, _ and -; give one of them another name."));
+        }
+    }
     let jobs = raw
         .job
         .into_iter()
@@ -258,6 +297,7 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
             .context("memory_limit")?,
         spool_dir: raw.spool_dir,
         timezone: raw.timezone,
+        host: raw.host.as_deref().map(checked_host).transpose().context("host")?,
         notify,
         drills,
         cleanups,
@@ -278,10 +318,45 @@ fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
             .with_hint("Give both, or none to use the usual credential chain (AWS_*, profile, instance)."));
         }
     };
+    let url = parse_repository_url(&raw.url).with_context(section)?;
+    let of_s3 = [
+        ("endpoint", raw.endpoint.is_some()),
+        ("path_style", raw.path_style.is_some()),
+        ("part_size", raw.part_size.is_some()),
+        ("max_parts", raw.max_parts.is_some()),
+        ("checksums", raw.checksums.is_some()),
+        ("ca_file", raw.ca_file.is_some()),
+    ];
+    if let Some((key, _)) = of_s3.iter().find(|(_, given)| *given && !url.starts_with("s3://")) {
+        return Err(
+            Error::invalid(format!("{} has \"{key}\", but {url} is a directory", section()))
+                .with_hint("Remove the line; it belongs to s3://bucket/prefix."),
+        );
+    }
     Ok(RepositoryConfig {
         name: checked_name(name).with_context(section)?,
-        url: parse_repository_url(&raw.url).with_context(section)?,
-        endpoint: raw.endpoint,
+        url,
+        endpoint: raw
+            .endpoint
+            .as_deref()
+            .map(checked_endpoint)
+            .transpose()
+            .with_context(section)?,
+        path_style: raw.path_style,
+        part_size_bytes: raw
+            .part_size
+            .as_deref()
+            .map(part_size)
+            .transpose()
+            .with_context(section)?,
+        max_parts: raw.max_parts.map(max_parts).transpose().with_context(section)?,
+        checksums: raw
+            .checksums
+            .as_deref()
+            .map(checksums)
+            .transpose()
+            .with_context(section)?,
+        ca_file: raw.ca_file,
         region: raw.region,
         storage_class: raw.storage_class,
         sse: raw.sse,
@@ -297,6 +372,37 @@ fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
             Some(RawMount::At(path)) => Some(RequiredMount::At(path)),
         },
         static_keys,
+    })
+}
+
+fn part_size(text: &str) -> Result<usize> {
+    let bytes = units::parse_bytes(text).context("part_size")?;
+    let range = MIN_PART_BYTES..=MAX_PART_BYTES;
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| range.contains(bytes));
+    bytes.ok_or_else(|| {
+        Error::invalid(format!("part_size {text} is not within 5MiB to 256MiB"))
+            .with_hint("Parts wait in memory, five at once by default; 8MiB is the default.")
+    })
+}
+
+fn max_parts(count: u32) -> Result<u32> {
+    if (100..=10_000).contains(&count) {
+        return Ok(count);
+    }
+    Err(Error::invalid(format!("max_parts {count} is not within 100 to 10000"))
+        .with_hint("Write what the store allows for one upload, for example 1000."))
+}
+
+fn checksums(word: &str) -> Result<ChecksumMode> {
+    Ok(match word {
+        "auto" => ChecksumMode::Auto,
+        "crc32" => ChecksumMode::Crc32,
+        "sha256" => ChecksumMode::Sha256,
+        "none" => ChecksumMode::None,
+        other => {
+            return Err(Error::invalid(format!("unknown checksums \"{other}\""))
+                .with_hint("It is one of auto, crc32, sha256, none."));
+        }
     })
 }
 
@@ -347,10 +453,33 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
                 foreign: false,
             })
         }
-        "sqlite" => SourceKind::Sqlite(SqliteSource {
-            path: raw.path.ok_or_else(|| missing("path", "/data/app.db"))?,
-            method: raw.method.unwrap_or_default(),
-        }),
+        "sqlite" => {
+            let mut paths = match raw.path {
+                Some(RawPaths::One(path)) => vec![path],
+                Some(RawPaths::Several(paths)) => paths,
+                None => vec![],
+            };
+            if paths.is_empty() {
+                return Err(missing("path", "/data/app.db"));
+            }
+            for path in &paths {
+                discover::check_pattern(path).with_context(section)?;
+            }
+            let many = paths.len() > 1 || paths.iter().any(|path| discover::is_place(path));
+            if many && name.len() > discover::MAX_GROUP_NAME {
+                let message = format!("{} names several databases, and its name is too long", section());
+                return Err(Error::invalid(message).with_hint(format!(
+                    "Each database gets a name that begins with it: {} letters at most.",
+                    discover::MAX_GROUP_NAME
+                )));
+            }
+            let path = paths.remove(0);
+            SourceKind::Sqlite(SqliteSource {
+                also: paths,
+                method: raw.method.unwrap_or_default(),
+                ..SqliteSource::of(path)
+            })
+        }
         "files" => SourceKind::Files(FilesSource {
             root: raw.root.ok_or_else(|| missing("root", "/etc/app"))?,
             include: raw.include,
@@ -599,6 +728,24 @@ keep_in.default = { monthly = 12, storage_class = "GLACIER" }
             );
             let error = parse("f", &text).unwrap_err();
             assert!(error.chain().contains("reserved"), "{error:?}");
+        }
+    }
+
+    /// What one stored, the other would replace.
+    #[test]
+    fn sources_whose_keys_are_the_same_are_refused() {
+        let text =
+            "[source.app]\nkind = \"sqlite\"\npath = \"/a.db\"\n[source.App]\nkind = \"sqlite\"\npath = \"/b.db\"\n";
+        let error = parse("f", text).unwrap_err();
+        assert!(error.chain().contains("[source.App] and [source.app]"), "{error:?}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_named() {
+        for (line, word) in [("path_style = \"yes\"", "path_style"), ("endpoint = 9000", "endpoint")] {
+            let text = format!("[repository]\nurl = \"s3://b\"\n{line}\n");
+            let error = parse("f", &text).unwrap_err();
+            assert!(error.chain().contains(word), "{error:?}");
         }
     }
 

@@ -16,6 +16,7 @@ pub(super) const TOP: &[&str] = &[
     "memory_limit",
     "spool_dir",
     "timezone",
+    "host",
     "status_token",
     "status_token_file",
 ];
@@ -28,6 +29,11 @@ pub(super) const REPOSITORY: &[&str] = &[
     "sse_kms_key",
     "rate_limit",
     "require_mountpoint",
+    "path_style",
+    "part_size",
+    "max_parts",
+    "checksums",
+    "ca_file",
     "access_key",
     "secret_key",
 ];

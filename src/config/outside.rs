@@ -8,9 +8,10 @@ use serde::Deserialize;
 
 use crate::config::url::checked_name;
 use crate::config::{Secret, units};
+use crate::docker::Address;
 use crate::error::{Context, Error, Result};
 
-/// An address that is called, or a program that is started: the only kind of program that ever is.
+/// An address that is called, or a program that is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hook {
     /// Is sent a POST.
@@ -145,8 +146,8 @@ pub enum Reach {
     },
     /// Things of a Docker engine.
     Docker {
-        /// Socket of the engine, if not the usual one.
-        socket: Option<PathBuf>,
+        /// Where the engine listens, if not at the usual place.
+        socket: Option<Address>,
         /// Tagged images that no registry knows, as patterns; others need no name.
         images: Vec<String>,
         /// Stopped containers.
@@ -232,7 +233,7 @@ pub(super) struct RawCleanup {
     glob: Option<Globs>,
     keep: Option<String>,
     unused_for: Option<String>,
-    socket: Option<PathBuf>,
+    socket: Option<Address>,
     #[serde(default)]
     images: Vec<String>,
     #[serde(default)]

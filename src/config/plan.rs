@@ -2,13 +2,14 @@
 
 use jiff::tz::TimeZone;
 
-use crate::config::env::{Environment, s3_keys};
+use crate::config::env::{Environment, s3_of};
 use crate::config::nearest;
 use crate::config::outside::Timing;
 use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig, SourceKind};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::sources::files::single_file;
+use crate::storage::open::checked_endpoint;
 
 /// How long a repository may hold the others back in all, unless the job says so.
 pub(super) const MAX_STALL: std::time::Duration = std::time::Duration::from_secs(30);
@@ -182,18 +183,18 @@ pub fn repository_for(
                     None => error,
                 })?;
                 // The same place under its URL keeps its configured endpoint and keys.
-                match config.repositories.iter().find(|r| r.url == url) {
-                    Some(configured) => configured.clone(),
-                    None => RepositoryConfig {
-                        static_keys: s3_keys(env),
-                        ..RepositoryConfig::from_url("default", url)
-                    },
+                if let Some(configured) = config.repositories.iter().find(|r| r.url == url) {
+                    configured.clone()
+                } else {
+                    let mut found = RepositoryConfig::from_url("default", url);
+                    s3_of(env, &mut found)?;
+                    found
                 }
             }
         }
     };
     if let Some(endpoint) = endpoint {
-        repository.endpoint = Some(endpoint.to_owned());
+        repository.endpoint = Some(checked_endpoint(endpoint).context("--endpoint")?);
     }
     Ok(repository)
 }
@@ -214,10 +215,14 @@ fn absolute(mut source: SourceConfig) -> Result<SourceConfig> {
         SourceKind::Postgres(_) | SourceKind::Redis(_) => {}
         SourceKind::Docker(docker) => {
             if let Some(socket) = &mut docker.socket {
-                *socket = std::path::absolute(&socket)?;
+                socket.absolute()?;
             }
         }
-        SourceKind::Sqlite(sqlite) => sqlite.path = std::path::absolute(&sqlite.path)?,
+        SourceKind::Sqlite(sqlite) => {
+            for path in std::iter::once(&mut sqlite.path).chain(&mut sqlite.also) {
+                *path = std::path::absolute(&path)?;
+            }
+        }
         SourceKind::Files(files) => {
             files.root = std::path::absolute(&files.root)?;
             // A restore goes to the directory that the file was in.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use crate::config::Secret;
 use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping, Timing};
+use crate::docker::Address;
 use crate::sources::postgres::Exclusion;
+use crate::sources::sqlite::discover;
+use crate::storage::s3::ChecksumMode;
 
 /// Everything that is configured.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,8 @@ pub struct Config {
     pub spool_dir: Option<PathBuf>,
     /// IANA name of the time zone of schedules; the system's when there is none.
     pub timezone: Option<String>,
+    /// The name under which this host's snapshots are kept; the kernel's when there is none.
+    pub host: Option<String>,
     /// Who is told of failures.
     pub notify: Vec<NotifyConfig>,
     /// Verifications on schedule.
@@ -61,6 +66,21 @@ pub struct RepositoryConfig {
     /// What must be mounted for a directory to be the repository; of this host, so not stored.
     #[serde(skip)]
     pub require_mountpoint: Option<RequiredMount>,
+    /// Whether the bucket stands in the path; it does where an endpoint is given, unless this says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// Bytes of a part of an upload; 8 MiB when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part_size_bytes: Option<usize>,
+    /// Parts that the store takes for one object, where they are fewer than 10,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parts: Option<u32>,
+    /// Which checksum goes with each body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<ChecksumMode>,
+    /// Certificates of the store's authority; of this host, so not stored.
+    #[serde(skip)]
+    pub ca_file: Option<PathBuf>,
     /// Static keys; the usual credential chain when there are none.
     #[serde(skip)]
     pub static_keys: Option<(Secret, Secret)>,
@@ -88,6 +108,11 @@ impl RepositoryConfig {
             sse_kms_key: None,
             rate_limit_bytes: None,
             require_mountpoint: None,
+            path_style: None,
+            part_size_bytes: None,
+            max_parts: None,
+            checksums: None,
+            ca_file: None,
             static_keys: None,
         }
     }
@@ -212,10 +237,38 @@ pub struct RedisSource {
 /// A SQLite database file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SqliteSource {
-    /// The file.
+    /// The file; or a pattern, or a directory: then every database that is there at the time of a run.
     pub path: PathBuf,
+    /// Further files, patterns and directories.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<PathBuf>,
+    /// Of a database that was found: the name of the source that means it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// How it is read.
     pub method: SqliteMethod,
+}
+
+impl SqliteSource {
+    /// One database.
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            also: vec![],
+            group: None,
+            method: SqliteMethod::Auto,
+        }
+    }
+
+    /// Whether it stands for all the databases in some place, as it is now.
+    pub fn is_several(&self) -> bool {
+        self.group.is_none() && (!self.also.is_empty() || discover::is_place(&self.path))
+    }
+
+    /// Returns what it names: files, patterns, directories.
+    pub fn patterns(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.path).chain(&self.also).cloned().collect()
+    }
 }
 
 /// How a SQLite database is read.
@@ -263,9 +316,9 @@ pub struct FilesSource {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct DockerSource {
-    /// The engine's socket; else that of DOCKER_HOST, else /var/run/docker.sock.
+    /// The engine's socket, or `tcp://host:port`; else that of DOCKER_HOST, else /var/run/docker.sock.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub socket: Option<PathBuf>,
+    pub socket: Option<Address>,
     /// Names or globs of volumes. Where no volume, label and container is named, everything is meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,

@@ -6,10 +6,12 @@ use url::Url;
 
 use crate::config::redact::redact_url;
 use crate::config::types::{
-    DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteSource,
 };
 use crate::config::{Secret, nearest};
+use crate::docker::Address;
 use crate::error::{Context as _, Error, Result};
+use crate::repository::id::sanitised_job;
 use crate::sources::postgres::conninfo::is_keywords;
 use crate::sources::postgres::{Params, is_connection_string};
 use crate::sources::redis::RedisAddress;
@@ -52,15 +54,14 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
         }
         "sqlite" => {
             let path = local_path(text, rest)?;
-            let name = derived_name(&path.file_stem().unwrap_or_default().to_string_lossy(), "sqlite");
+            // Of a pattern, the directory that it is about.
+            let about = crate::sources::sqlite::discover::fixed_part(&path);
+            let name = derived_name(&about.file_stem().unwrap_or_default().to_string_lossy(), "sqlite");
             Ok(SourceConfig {
                 rate_limit_bytes: None,
                 optional: false,
                 name,
-                kind: SourceKind::Sqlite(SqliteSource {
-                    path,
-                    method: SqliteMethod::Auto,
-                }),
+                kind: SourceKind::Sqlite(SqliteSource::of(path)),
             })
         }
         "files" => {
@@ -130,11 +131,11 @@ fn postgres_source(text: &str) -> Result<SourceConfig> {
     })
 }
 
-/// Reads `docker:`, `docker:VOLUME,VOLUME`, `docker:///run/docker.sock`, each with `?volume=…&label=…&container=…&quiesce=…`.
+/// Reads `docker:`, `docker:VOLUME,VOLUME`, `docker:///run/docker.sock`, `docker:tcp://host:2375`, each with `?volume=…&label=…&container=…&quiesce=…`.
 fn parse_docker(text: &str, rest: &str) -> Result<DockerSource> {
     let wrong = |why: String| {
         Error::invalid(format!("invalid URL of Docker volumes \"{}\": {why}", redact_url(text))).with_hint(
-            "Write docker: for everything, docker:VOLUME,VOLUME, or docker:///run/docker.sock?volume=NAME&label=KEY=VALUE&quiesce=NAME.",
+            "Write docker: for everything, docker:VOLUME,VOLUME, docker:tcp://host:2375, or docker:///run/docker.sock?volume=NAME&label=KEY=VALUE&quiesce=NAME.",
         )
     };
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -146,10 +147,21 @@ fn parse_docker(text: &str, rest: &str) -> Result<DockerSource> {
             .collect::<Vec<_>>()
     };
     match place.strip_prefix("//") {
-        Some(path) if path.starts_with('/') => docker.socket = Some(PathBuf::from(path)),
+        Some(path) if path.starts_with('/') => docker.socket = Some(PathBuf::from(path).into()),
         Some("") => {}
-        Some(_) => return Err(wrong("an engine is reached by its Unix socket only".to_owned())),
-        None if place.starts_with('/') => docker.socket = Some(PathBuf::from(place)),
+        Some(host) => return Err(wrong(format!("an engine over a network is docker:tcp://{host}"))),
+        None if place.starts_with('/') => docker.socket = Some(PathBuf::from(place).into()),
+        None if place.contains("://") => {
+            // Behind the port, names of volumes may stand: docker:tcp://host:2375/uploads.
+            let (scheme, rest) = place.split_once("://").unwrap_or((place, ""));
+            let (host, volumes) = rest.split_once('/').unwrap_or((rest, ""));
+            let address = match scheme {
+                "unix" => format!("unix://{rest}"),
+                _ => format!("{scheme}://{host}"),
+            };
+            docker.socket = Some(Address::parse(&address).map_err(|error| wrong(error.chain()))?);
+            docker.volumes = if scheme == "unix" { vec![] } else { words(volumes) };
+        }
         None => docker.volumes = words(place),
     }
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
@@ -383,13 +395,13 @@ pub fn foreign_url(text: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// Gives sources of the same name the endings `-2`, `-3`, …
+/// Gives sources of the same name the endings `-2`, `-3`, … Names that differ in nothing that object keys keep are the same.
 pub fn unique_names(sources: &mut [SourceConfig]) {
     let mut taken = std::collections::BTreeSet::new();
     for source in sources {
         let base = source.name.clone();
         let mut number = 2;
-        while !taken.insert(source.name.clone()) {
+        while !taken.insert(sanitised_job(&source.name)) {
             source.name = format!("{base}-{number}");
             number += 1;
         }
@@ -403,6 +415,16 @@ pub(super) fn checked_name(name: &str) -> Result<String> {
         return Err(Error::invalid(format!("invalid name {name:?}")).with_hint(
             "Names have 1 to 64 letters, digits, dots, underscores and hyphens, and do not begin with a dot.",
         ));
+    }
+    Ok(name.to_owned())
+}
+
+/// Checks the name of a host: snapshots are kept and chosen by it (`latest:HOST/JOB`).
+pub fn checked_host(name: &str) -> Result<String> {
+    let wrong = |c: char| c.is_control() || c.is_whitespace() || c == '/';
+    if name.is_empty() || name.len() > 253 || name.contains(wrong) {
+        return Err(Error::invalid(format!("invalid name of a host {name:?}"))
+            .with_hint("It has 1 to 253 characters, and neither spaces nor slashes: --host, WIREVAULT_HOST or host."));
     }
     Ok(name.to_owned())
 }
@@ -469,10 +491,16 @@ mod tests {
         assert_eq!(read("docker:"), DockerSource::default());
         assert_eq!(read("docker:a,b").volumes, ["a", "b"]);
         let whole = read("docker:///run/d.sock?volume=up*&label=a=b&quiesce=api&images");
-        assert_eq!(whole.socket.unwrap(), PathBuf::from("/run/d.sock"));
+        assert_eq!(whole.socket.unwrap().to_string(), "/run/d.sock");
+        let far = read("docker:tcp://h:2375/uploads,media?quiesce=api");
+        assert_eq!(far.socket.unwrap().to_string(), "tcp://h:2375");
+        assert_eq!(
+            (far.volumes, far.quiesce),
+            (vec!["uploads".into(), "media".into()], vec!["api".to_owned()])
+        );
         assert_eq!((whole.volumes[0].as_str(), whole.labels[0].as_str()), ("up*", "a=b"));
         assert!(whole.quiesce == ["api"] && whole.images);
-        for bad in ["docker://host/x", "docker:?volumes=a"] {
+        for bad in ["docker://host/x", "docker:?volumes=a", "docker:ssh://h"] {
             assert!(
                 parse_source_url(bad).unwrap_err().hint().unwrap().contains("docker:"),
                 "{bad}"
@@ -493,6 +521,7 @@ mod tests {
             "host=/cloudsql/p:r:i user=u dbname=shop",
             "postgres:///?service=wv",
             "postgres://",
+            "sqlite:APP.db",
         ];
         let mut sources: Vec<_> = urls.iter().map(|u| parse_source_url(u).unwrap()).collect();
         unique_names(&mut sources);
@@ -500,7 +529,7 @@ mod tests {
         assert_eq!(
             names,
             [
-                "app", "app-2", "app-3", "nginx", "files", "redis", "redis-2", "shop", "wv", "postgres"
+                "app", "app-2", "app-3", "nginx", "files", "redis", "redis-2", "shop", "wv", "postgres", "APP-4"
             ]
         );
     }

@@ -1,6 +1,6 @@
 //! The calls, each one request.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::address::Address;
 use super::http::{self, ANSWER, Body, TarBody};
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -31,7 +32,7 @@ const IMAGE: Duration = Duration::from_secs(1800);
 /// A running engine (cheap to clone).
 #[derive(Debug, Clone)]
 pub struct Engine {
-    socket: PathBuf,
+    address: Address,
     prefix: String,
     version: String,
 }
@@ -70,12 +71,12 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 
 impl Engine {
     /// Asks the engine for its version and settles on one of the API.
-    pub async fn connect(socket: &Path) -> Result<Self> {
-        let answer = http::send(socket, "GET", "/version", Body::Empty, ANSWER).await?;
+    pub async fn connect(address: &Address) -> Result<Self> {
+        let answer = http::send(address, "GET", "/version", Body::Empty, ANSWER).await?;
         let about = http::json(answer).await?;
         let field = |name: &str| about.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let theirs = parse_version(&field("ApiVersion"))
-            .ok_or_else(|| Error::corrupt(format!("what listens on \"{}\" is no Docker engine", socket.display())))?;
+            .ok_or_else(|| Error::corrupt(format!("what listens on \"{address}\" is no Docker engine")))?;
         let oldest = parse_version(&field("MinAPIVersion")).unwrap_or((1, 24));
         let (major, minor) = theirs.min(NEWEST.max(oldest));
         if (major, minor) < (1, 24) {
@@ -85,7 +86,7 @@ impl Engine {
             );
         }
         Ok(Self {
-            socket: socket.to_owned(),
+            address: address.clone(),
             prefix: format!("/v{major}.{minor}"),
             version: field("Version"),
         })
@@ -108,14 +109,14 @@ impl Engine {
         Ok(PathBuf::from(text(&about, "/DockerRootDir")))
     }
 
-    /// Returns the socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Returns where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     async fn call(&self, method: &str, path: &str, body: Body, patience: Duration) -> Result<Value> {
         let path = format!("{}{path}", self.prefix);
-        http::json(http::send(&self.socket, method, &path, body, patience).await?).await
+        http::json(http::send(&self.address, method, &path, body, patience).await?).await
     }
 
     async fn get(&self, path: &str) -> Result<Value> {
@@ -249,7 +250,7 @@ impl Engine {
     /// Reads an image with all its layers as a tar.
     pub async fn save_image(&self, name: &str) -> Result<TarBody> {
         let path = format!("{}/images/{}/get", self.prefix, escaped(name));
-        let answer = http::send(&self.socket, "GET", &path, Body::Empty, IMAGE).await;
+        let answer = http::send(&self.address, "GET", &path, Body::Empty, IMAGE).await;
         answer
             .map(TarBody::new)
             .with_context(|| format!("read image \"{name}\""))
@@ -281,7 +282,7 @@ impl Engine {
         };
         let path = format!("{}/images/create?{query}", self.prefix);
         let pulled = async {
-            let answer = http::send(&self.socket, "POST", &path, Body::Empty, IMAGE).await?;
+            let answer = http::send(&self.address, "POST", &path, Body::Empty, IMAGE).await?;
             http::progress(answer).await
         };
         pulled.await.map(drop).with_context(|| format!("pull image \"{name}\""))
@@ -302,7 +303,7 @@ impl Engine {
             segment(container),
             segment(path)
         );
-        let answer = http::send(&self.socket, "GET", &url, Body::Empty, ANSWER).await;
+        let answer = http::send(&self.address, "GET", &url, Body::Empty, ANSWER).await;
         answer
             .map(TarBody::new)
             .with_context(|| format!("read \"{path}\" of container \"{container}\""))
@@ -316,7 +317,7 @@ impl Engine {
             segment(container),
             segment(path)
         );
-        let answer = http::send(&self.socket, "HEAD", &url, Body::Empty, ANSWER).await?;
+        let answer = http::send(&self.address, "HEAD", &url, Body::Empty, ANSWER).await?;
         let header = answer.headers().get("x-docker-container-path-stat");
         let bytes = header
             .and_then(|value| from_base64(value.to_str().ok()?))
@@ -343,9 +344,9 @@ impl Engine {
 
     fn upload(&self, method: &'static str, path: &str) -> UnpackTar {
         let (pieces, receiver) = mpsc::channel(2);
-        let (socket, path) = (self.socket.clone(), format!("{}{path}", self.prefix));
+        let (address, path) = (self.address.clone(), format!("{}{path}", self.prefix));
         let done = tokio::spawn(async move {
-            let answer = http::send(&socket, method, &path, Body::Tar(receiver), IMAGE).await?;
+            let answer = http::send(&address, method, &path, Body::Tar(receiver), IMAGE).await?;
             http::progress(answer).await.map(drop)
         });
         UnpackTar { pieces, done }

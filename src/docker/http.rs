@@ -1,4 +1,4 @@
-//! One HTTP/1.1 request over a Unix socket, and the bodies that go with it.
+//! One HTTP/1.1 request to an engine, and the bodies that go with it.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -11,12 +11,17 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+use super::address::{self, Address};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::proxy::{Proxies, Proxy};
 
 /// How long the engine may be silent before an answer begins, unless the request itself waits for something.
 pub(super) const ANSWER: Duration = Duration::from_secs(60);
@@ -80,20 +85,31 @@ impl hyper::body::Body for Sent {
 
 /// Sends a request and returns the answer once its head is there. An answer that is no success is an error.
 pub(super) async fn send(
-    socket: &Path,
+    address: &Address,
     method: &str,
     path: &str,
     body: Body,
     patience: Duration,
 ) -> Result<Response<Incoming>> {
-    let stream = connect(socket).await?;
+    let (stream, proxy) = reach(address).await?;
     let (mut sender, connection) = http1::handshake::<_, Sent>(TokioIo::new(stream))
         .await
         .map_err(|e| unavailable("open a connection to the Docker engine", e))?;
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    let request = Request::builder().method(method).uri(path).header("host", "docker");
+    let host = match address {
+        Address::Unix(_) => "docker".to_owned(),
+        Address::Tcp { .. } => address.to_string().trim_start_matches("tcp://").to_owned(),
+    };
+    let target = match &proxy {
+        Some(_) => format!("http://{host}{path}"),
+        None => path.to_owned(),
+    };
+    let mut request = Request::builder().method(method).uri(target).header("host", host);
+    if let Some(value) = proxy.as_ref().and_then(Proxy::authorization) {
+        request = request.header("proxy-authorization", value);
+    }
     // An upload of any length is answered at its end; its own sender notices when the engine stops reading.
     let bounded = !matches!(body, Body::Tar(_));
     let request = match body {
@@ -125,6 +141,52 @@ pub(super) async fn send(
     let status = answer.status();
     let text = whole(answer.into_body(), MAX_ERROR).await.unwrap_or_default();
     Err(refused(status, &text))
+}
+
+/// What a connection is made of.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Connects to an engine; with the proxy that requests are sent to, if one forwards them.
+async fn reach(address: &Address) -> Result<(Box<dyn Stream>, Option<Proxy>)> {
+    let (host, port) = match address {
+        Address::Unix(path) => return Ok((Box::new(connect(path).await?), None)),
+        Address::Tcp { host, port } => (host, *port),
+    };
+    let tls = address::tls()?;
+    let proxy = Proxies::of_process().towards(if tls.is_some() { "https" } else { "http" }, host)?;
+    let connecting = async {
+        match (&proxy, &tls) {
+            (None, _) => TcpStream::connect((host.as_str(), port)).await.map_err(|error| {
+                Error::new(ErrorKind::Unavailable, format!("no Docker engine answers at {address}"))
+                    .with_cause(error)
+                    .with_hint("Check the address (DOCKER_HOST, `socket`), and that the engine listens there.")
+            }),
+            (Some(proxy), None) => proxy.connect().await,
+            (Some(proxy), Some(_)) => proxy.tunnel(host, port).await,
+        }
+    };
+    let stream = timeout(Duration::from_secs(10), connecting).await;
+    let stream = stream.map_err(|_| {
+        Error::new(
+            ErrorKind::TimedOut,
+            format!("the Docker engine at {address} takes no connections"),
+        )
+    })??;
+    let Some(tls) = tls else {
+        return Ok((Box::new(stream), proxy));
+    };
+    let name = ServerName::try_from(host.clone())
+        .map_err(|e| Error::invalid("the host cannot be a TLS server name").with_cause(e))?;
+    let secured = timeout(Duration::from_secs(10), TlsConnector::from(tls).connect(name, stream)).await;
+    let failed = || format!("TLS handshake with the Docker engine at {address} failed");
+    let secured = secured.map_err(|_| Error::new(ErrorKind::TimedOut, failed()))?;
+    let secured = secured.map_err(|error| {
+        Error::new(ErrorKind::Denied, failed())
+            .with_cause(error)
+            .with_hint("Check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH.")
+    })?;
+    Ok((Box::new(secured), None))
 }
 
 async fn connect(socket: &Path) -> Result<UnixStream> {

@@ -1,8 +1,13 @@
 //! One HTTP request to an address of a person's choice: a hook, a channel, a dead man's switch.
 //!
-//! HTTP/1.1 over TCP or TLS, one connection for each request, no redirects (a POST that is redirected is not the POST that
-//! was configured), certificates always verified. The whole of it is bounded by a timeout; of the answer only the status
-//! counts. The address may hold a secret, so errors name the host alone.
+//! HTTP/1.1 over TCP or TLS, one connection for each request, by the proxy that the environment names for the address,
+//! certificates always verified. The whole of it is bounded by a timeout; of the answer only the status counts. The address may
+//! hold a secret, so errors name the host alone.
+//!
+//! A redirect is followed [`MAX_REDIRECTS`] times, with the same method and body: a message that became a GET on the way would
+//! be lost, and the answer would say 200. Only after 303, which says that the POST was taken, the next request is a GET. Secrets of
+//! the request (the address's user, its token) go to the host that was configured and to no other; from https the way leads to
+//! https alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +27,10 @@ use url::Url;
 
 use crate::config::Secret;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::proxy::{Proxies, Proxy};
+
+/// How many redirects are followed.
+const MAX_REDIRECTS: usize = 5;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -50,14 +59,12 @@ impl Call {
     /// Sends it once. Any status from 200 to 299 is success.
     pub async fn send(&self) -> Result<()> {
         let url = Url::parse(self.url.expose()).map_err(|_| Error::invalid("the address is not a URL"))?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let act = || format!("call \"{}://{host}/…\"", url.scheme());
-        let sent = tokio::time::timeout(self.timeout, self.exchange(&url, &host)).await;
+        let sent = tokio::time::timeout(self.timeout, self.follow(url.clone())).await;
         let Ok(status) = sent else {
             let message = format!("no answer within {} s", self.timeout.as_secs());
-            return Err(Error::new(ErrorKind::TimedOut, message).context(act()));
+            return Err(Error::new(ErrorKind::TimedOut, message).context(act(&url)));
         };
-        let status = status.with_context(act)?;
+        let status = status.with_context(|| act(&url))?;
         if (200..300).contains(&status) {
             return Ok(());
         }
@@ -69,62 +76,151 @@ impl Call {
         };
         Err(Error::new(kind, format!("the answer has status {status}"))
             .with_hint("Check the address in the configuration.")
-            .context(act()))
+            .context(act(&url)))
     }
 
-    async fn exchange(&self, url: &Url, host: &str) -> Result<u16> {
+    /// Sends it, and to wherever the answer says; returns the last status.
+    async fn follow(&self, mut url: Url) -> Result<u16> {
+        let origin = url.origin();
+        let mut body = self.body.clone();
+        let mut followed = 0;
+        loop {
+            let own = url.origin() == origin;
+            let answer = self.exchange(&url, body.as_ref(), own).await?;
+            let Some(location) = answer
+                .location
+                .filter(|_| matches!(answer.status, 301 | 302 | 303 | 307 | 308))
+            else {
+                return Ok(answer.status);
+            };
+            let next = url
+                .join(&location)
+                .ok()
+                .filter(|next| matches!(next.scheme(), "http" | "https"));
+            let next = next.ok_or_else(|| {
+                Error::invalid("the answer leads to no address")
+                    .with_hint("Write the address that is meant into the configuration.")
+            })?;
+            if url.scheme() == "https" && next.scheme() == "http" {
+                let message = format!("the answer leads away from https, to \"http://{}/…\"", host_of(&next));
+                return Err(Error::new(ErrorKind::Denied, message)
+                    .with_hint("Write the address that is meant into the configuration."));
+            }
+            followed += 1;
+            if followed > MAX_REDIRECTS {
+                return Err(Error::invalid(format!(
+                    "the answers lead on and on, the last to \"{}\"",
+                    host_of(&next)
+                ))
+                .with_hint("Write the address that is meant into the configuration."));
+            }
+            if answer.status == 303 {
+                body = None;
+            }
+            url = next;
+        }
+    }
+
+    /// One request and its answer. What is secret of the request goes along only to `own` hosts.
+    async fn exchange(&self, url: &Url, body: Option<&Bytes>, own: bool) -> Result<Answer> {
         let port = url.port_or_known_default().unwrap_or(80);
         // An IPv6 address stands in brackets in a URL and without them everywhere else.
-        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = host_of(url).trim_start_matches('[').trim_end_matches(']').to_owned();
+        let proxy = Proxies::of_process().towards(url.scheme(), &name)?;
         let unreachable = |e: std::io::Error| {
             Error::new(ErrorKind::Unavailable, "the address cannot be reached")
                 .with_cause(e)
                 .with_hint("Check host, port and network.")
         };
-        let stream = TcpStream::connect((name.as_str(), port)).await.map_err(unreachable)?;
+        let stream = match &proxy {
+            None => TcpStream::connect((name.as_str(), port)).await.map_err(unreachable)?,
+            Some(proxy) if url.scheme() == "http" => proxy.connect().await?,
+            Some(proxy) => proxy.tunnel(&name, port).await?,
+        };
         if url.scheme() == "http" {
-            return self.over(stream, url).await;
+            let request = self.request(url, body, own, proxy.as_ref())?;
+            return over(stream, request).await;
         }
         let server = ServerName::try_from(name)
             .map_err(|e| Error::invalid("the host cannot be a TLS server name").with_cause(e))?;
         let tls = TlsConnector::from(tls_config()?).connect(server, stream).await;
         let tls = tls.map_err(|e| Error::new(ErrorKind::Denied, "TLS handshake failed").with_cause(e))?;
-        self.over(tls, url).await
+        over(tls, self.request(url, body, own, None)?).await
     }
 
-    async fn over(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, url: &Url) -> Result<u16> {
-        let broken = |e: hyper::Error| Error::new(ErrorKind::Unavailable, "the connection broke").with_cause(e);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let _connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            let _ = connection.await;
-        }));
+    /// Writes the request; `proxy` is the one that forwards it.
+    fn request(
+        &self,
+        url: &Url,
+        body: Option<&Bytes>,
+        own: bool,
+        proxy: Option<&Proxy>,
+    ) -> Result<Request<Full<Bytes>>> {
         let authority = match url.port() {
-            Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
-            None => url.host_str().unwrap_or_default().to_owned(),
+            Some(port) => format!("{}:{port}", host_of(url)),
+            None => host_of(url).to_owned(),
         };
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
         };
-        let method = if self.body.is_some() { "POST" } else { "GET" };
+        let target = if proxy.is_some() {
+            format!("http://{authority}{path}")
+        } else {
+            path
+        };
         let mut request = Request::builder()
-            .method(method)
-            .uri(path)
+            .method(if body.is_some() { "POST" } else { "GET" })
+            .uri(target)
             .header("host", authority)
             .header("user-agent", concat!("wirevault/", env!("CARGO_PKG_VERSION")))
             .header("connection", "close");
-        if !url.username().is_empty() {
+        if let Some(value) = proxy.and_then(Proxy::authorization) {
+            request = request.header("proxy-authorization", value);
+        }
+        if own && !url.username().is_empty() {
             request = request.header("authorization", basic(url));
         }
         for (name, value) in &self.headers {
-            request = request.header(*name, value);
+            if own || *name != "authorization" {
+                request = request.header(*name, value);
+            }
         }
-        let request = request
-            .body(Full::new(self.body.clone().unwrap_or_default()))
-            .map_err(|e| Error::invalid("the request cannot be written").with_cause(e))?;
-        let answer = sender.send_request(request).await.map_err(broken)?;
-        Ok(answer.status().as_u16())
+        request
+            .body(Full::new(body.cloned().unwrap_or_default()))
+            .map_err(|e| Error::invalid("the request cannot be written").with_cause(e))
     }
+}
+
+/// What of an answer counts.
+struct Answer {
+    status: u16,
+    location: Option<String>,
+}
+
+fn host_of(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+fn act(url: &Url) -> String {
+    format!("call \"{}://{}/…\"", url.scheme(), host_of(url))
+}
+
+async fn over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer> {
+    let broken = |e: hyper::Error| Error::new(ErrorKind::Unavailable, "the connection broke").with_cause(e);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(async move {
+        let _ = connection.await;
+    }));
+    let answer = sender.send_request(request).await.map_err(broken)?;
+    let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
+    Ok(Answer {
+        status: answer.status().as_u16(),
+        location: location.map(str::to_owned),
+    })
 }
 
 /// `user:password@` of an address, as RFC 7617 has it.

@@ -75,7 +75,21 @@ impl Manifest {
 
     /// Returns whether the named source is there and succeeded.
     pub fn has(&self, source: &str) -> bool {
-        self.sources.iter().any(|s| s.name == source && s.outcome.is_some())
+        let mut meant = self.sources.iter().filter(|one| self.means(source, one)).peekable();
+        meant.peek().is_some() && meant.all(|one| one.outcome.is_some())
+    }
+
+    /// Returns whether a name means a source: its own, or that of the source which found it among several.
+    pub fn means(&self, name: &str, source: &ManifestSource) -> bool {
+        source.name == name || self.group_of(&source.name) == Some(name)
+    }
+
+    /// Returns the name of the source that found this one at the time of the run.
+    pub fn group_of(&self, source: &str) -> Option<&str> {
+        let plans = self.plan.get("sources").and_then(serde_json::Value::as_array)?;
+        let field =
+            |plan: &'_ serde_json::Value, key: &str| plan.get(key).and_then(serde_json::Value::as_str) == Some(source);
+        plans.iter().find(|plan| field(plan, "name"))?.get("group")?.as_str()
     }
 
     /// Returns every object the snapshot needs: archives and their indexes.

@@ -1,7 +1,8 @@
 //! When a job runs next: a pure decision, `(schedule, history, now) -> next`.
 //!
 //! Occurrences are those of five cron fields in a time zone (crontab(5)). A run belongs to the occurrences up to its start;
-//! an occurrence after the last start that has passed is overdue. However many were missed while the process was down, the
+//! an occurrence after the last start that has passed is overdue. `@every 6h` has occurrences that far apart, counted from the
+//! last start. However many were missed while the process was down, the
 //! machine asleep or a run in the way, they are caught up by one run. A run that failed is repeated with growing pauses,
 //! until the next occurrence takes its place.
 //!
@@ -14,7 +15,7 @@ use cronexpr::{Crontab, MakeTimestamp};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{JobConfig, Timing};
+use crate::config::{JobConfig, Timing, parse_duration};
 use crate::error::{Context, Error, Result};
 
 /// Missed occurrences are counted up to here; a number beyond says no more.
@@ -29,12 +30,23 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
 /// When a job runs.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    crontab: Crontab,
-    zone: TimeZone,
-    /// Whether the hours are named: then one that comes twice is meant once, and one that is left out is made up for.
-    names_hours: bool,
+    times: Times,
     jitter: Duration,
     seed: u64,
+}
+
+/// When occurrences are.
+#[derive(Debug, Clone)]
+enum Times {
+    /// On the clock.
+    Clock {
+        crontab: Box<Crontab>,
+        zone: TimeZone,
+        /// Whether the hours are named: then one that comes twice is meant once, and one that is left out is made up for.
+        names_hours: bool,
+    },
+    /// So long after the last.
+    Every(SignedDuration),
 }
 
 /// What is known of a job's runs.
@@ -107,7 +119,7 @@ impl Schedule {
     fn timed(timing: &Timing, section: &str, zone: Option<&str>, seed: &str) -> Result<Self> {
         let section = || section.to_owned();
         let zone = match timing.timezone.as_deref().or(zone) {
-            None => TimeZone::system(),
+            None => system_zone()?,
             Some(name) => TimeZone::get(name).map_err(|_| {
                 Error::invalid(format!("there is no time zone \"{name}\""))
                     .with_hint("Write a name like Europe/Berlin or UTC.")
@@ -117,19 +129,46 @@ impl Schedule {
         Self::parse(&timing.schedule, &zone, timing.jitter, seed).with_context(section)
     }
 
-    /// Reads five cron fields, with a time zone as sixth field or `zone`. `jitter` moves each run by a part of it that
+    /// Reads five cron fields, with a time zone as sixth field or `zone`; `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly`
+    /// for some of them, or `@every` with a duration. `jitter` moves each run by a part of it that
     /// depends on `name` and the occurrence alone, so that many hosts do not begin at once and a restart changes nothing.
     pub fn parse(expression: &str, zone: &TimeZone, jitter: Duration, name: &str) -> Result<Self> {
         let wrong = |why: String| {
             Error::invalid(format!("schedule \"{expression}\": {why}")).with_hint(
-                "Five fields: minute, hour, day of month, month, day of week; for example \"0 2 * * *\" or \"*/15 * * * *\".",
+                "Five fields: minute, hour, day of month, month, day of week; for example \"0 2 * * *\" or \"*/15 * * * *\". \
+                 Or @hourly, @daily, @weekly, @monthly, @yearly, or @every 6h.",
             )
         };
-        let fields: Vec<&str> = expression.split_whitespace().collect();
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let seed = hasher.finish();
+        if expression.starts_with(['"', '\'']) {
+            return Err(wrong(
+                "the quotes are part of the value; in a list of a compose file leave them out".to_owned(),
+            ));
+        }
+        let mut fields: Vec<&str> = expression.split_whitespace().collect();
+        if let ["@every", interval @ ..] = fields.as_slice() {
+            let times = every(&interval.concat()).map_err(|why| wrong(why.chain()))?;
+            return Ok(Self { times, jitter, seed });
+        }
+        if let Some(word) = fields.first().copied().filter(|word| word.starts_with('@')) {
+            let Some((_, meant)) = WORDS.iter().find(|(known, _)| *known == word) else {
+                return Err(wrong(format!("\"{word}\" is not known")));
+            };
+            fields.splice(..1, meant.split(' '));
+        }
         let (cron, zone) = match fields.as_slice() {
             cron @ [_, _, _, _, _] => (cron, zone.clone()),
             [cron @ .., name] if cron.len() == 5 => {
-                let zone = TimeZone::get(name).map_err(|_| wrong(format!("there is no time zone \"{name}\"")))?;
+                let why = |_| {
+                    if name.contains(|c: char| c.is_ascii_digit() || "*?,".contains(c)) {
+                        wrong("six fields; seconds are not among them, and a sixth field is a time zone".to_owned())
+                    } else {
+                        wrong(format!("there is no time zone \"{name}\""))
+                    }
+                };
+                let zone = TimeZone::get(name).map_err(why)?;
                 (cron, zone)
             }
             other => return Err(wrong(format!("{} fields instead of five", other.len()))),
@@ -139,15 +178,12 @@ impl Schedule {
         let evaluated_in = zone.iana_name().filter(|_| !names_hours).unwrap_or("UTC");
         let crontab = cronexpr::parse_crontab(&format!("{} {evaluated_in}", cron.join(" ")))
             .map_err(|e| wrong(first_line(&e.to_string())))?;
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let schedule = Self {
-            crontab,
+        let times = Times::Clock {
+            crontab: Box::new(crontab),
             zone,
             names_hours,
-            jitter,
-            seed: hasher.finish(),
         };
+        let schedule = Self { times, jitter, seed };
         // "0 0 30 2 *" is well-formed and never comes.
         if schedule.after(Timestamp::UNIX_EPOCH).is_none() {
             return Err(wrong("there is no such day".to_owned()));
@@ -157,18 +193,36 @@ impl Schedule {
 
     /// Returns the first occurrence after `time`, without jitter.
     pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
-        let find = |time| self.crontab.find_next(MakeTimestamp(time)).ok();
-        if !self.names_hours {
+        let (crontab, zone, names_hours) = match &self.times {
+            Times::Every(interval) => return time.checked_add(*interval).ok(),
+            Times::Clock {
+                crontab,
+                zone,
+                names_hours,
+            } => (crontab, zone, *names_hours),
+        };
+        let find = |time| crontab.find_next(MakeTimestamp(time)).ok();
+        if !names_hours {
             return Some(find(time)?.timestamp());
         }
-        let mut face = time.to_zoned(self.zone.clone()).datetime();
+        let mut face = time.to_zoned(zone.clone()).datetime();
         loop {
             face = find(face.to_zoned(TimeZone::UTC).ok()?.timestamp())?.datetime();
             // 02:30 where there is none becomes 03:30; where there are two, the first.
-            let occurrence = face.to_zoned(self.zone.clone()).ok()?.timestamp();
+            let occurrence = face.to_zoned(zone.clone()).ok()?.timestamp();
             if occurrence > time {
                 return Some(occurrence);
             }
+        }
+    }
+
+    /// Returns the start that a job without a run is taken to have had when the scheduler was started at `time`. Times on a clock
+    /// come by themselves; an interval has to begin somewhere, and a container that is started every hour would never come
+    /// to the end of its first.
+    pub fn never_ran(&self, time: Timestamp) -> Timestamp {
+        match &self.times {
+            Times::Clock { .. } => time,
+            Times::Every(interval) => time.checked_sub(*interval).unwrap_or(time),
         }
     }
 
@@ -228,6 +282,47 @@ impl Schedule {
                 missed,
             },
         })
+    }
+}
+
+/// Words for five fields, as cron has them.
+const WORDS: &[(&str, &str)] = &[
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
+
+/// Reads the interval of `@every`: from a minute to a year.
+fn every(text: &str) -> Result<Times> {
+    let interval = parse_duration(text)?;
+    let bounds = Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3600);
+    match SignedDuration::try_from(interval) {
+        Ok(signed) if bounds.contains(&interval) => Ok(Times::Every(signed)),
+        _ => Err(Error::invalid(format!("\"{text}\" is not within a minute to a year"))),
+    }
+}
+
+/// Returns the time zone of this host: that of `TZ`, else `/etc/localtime`, else UTC.
+pub fn system_zone() -> Result<TimeZone> {
+    check_system_zone()?;
+    Ok(TimeZone::system())
+}
+
+/// Fails if `TZ` names no time zone: what was to run at two at night would run at two in the morning of UTC.
+pub fn check_system_zone() -> Result<()> {
+    let Some(name) = std::env::var_os("TZ").filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    match TimeZone::try_system() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(
+            Error::invalid(format!("TZ is \"{}\", which is no time zone", name.to_string_lossy()))
+                .with_hint("Write a name like Europe/Berlin or UTC, or unset TZ."),
+        ),
     }
 }
 
@@ -408,13 +503,73 @@ mod tests {
     }
 
     #[test]
+    fn words_stand_for_fields() {
+        let from = at("2026-01-01T12:34:56Z");
+        for (word, next) in [
+            ("@hourly", "2026-01-01T13:00:00Z"),
+            ("@daily", "2026-01-02T00:00:00Z"),
+            ("@midnight", "2026-01-02T00:00:00Z"),
+            ("@weekly", "2026-01-04T00:00:00Z"),
+            ("@monthly", "2026-02-01T00:00:00Z"),
+            ("@yearly", "2027-01-01T00:00:00Z"),
+            ("@daily Asia/Tokyo", "2026-01-01T15:00:00Z"),
+        ] {
+            assert_eq!(schedule(word).after(from), Some(at(next)), "{word}");
+        }
+    }
+
+    /// The last run, not the start of the scheduler, is what an interval counts from.
+    #[test]
+    fn an_interval_counts_from_the_last_run() {
+        let every = schedule("@every 6h");
+        let next = |last: &str, now: &str| every.next(&history(last), at(now)).unwrap();
+        let waiting = next("2026-01-01T02:10:00Z", "2026-01-01T03:00:00Z");
+        assert_eq!((waiting.at, waiting.why), (at("2026-01-01T08:10:00Z"), Why::Scheduled));
+        let missed = next("2026-01-01T02:10:00Z", "2026-01-02T00:00:00Z");
+        assert_eq!((missed.why, missed.missed), (Why::CaughtUp, 2));
+        assert_eq!(
+            schedule("@every 1h 30m").after(at("2026-01-01T00:00:00Z")),
+            Some(at("2026-01-01T01:30:00Z"))
+        );
+        // A job that never ran is due at once, and one on the clock at its time.
+        let now = at("2026-01-01T12:00:00Z");
+        let first = |expression: &str| {
+            let schedule = schedule(expression);
+            let history = History {
+                last_start: schedule.never_ran(now),
+                ..history("2026-01-01T00:00:00Z")
+            };
+            schedule.next(&history, now).unwrap().at
+        };
+        assert_eq!(
+            (first("@every 6h"), first("0 2 * * *")),
+            (now, at("2026-01-02T02:00:00Z"))
+        );
+        // A failed run is repeated sooner.
+        let failed = History {
+            failed_at: Some(at("2026-01-01T08:20:00Z")),
+            failures: 1,
+            ..history("2026-01-01T02:10:00Z")
+        };
+        let again = every.next(&failed, at("2026-01-01T08:20:00Z")).unwrap();
+        assert_eq!((again.at, again.why), (at("2026-01-01T08:21:00Z"), Why::Repeated));
+    }
+
+    #[test]
     fn wrong_expressions_are_refused_with_advice() {
         for wrong in [
             "",
             "* * * *",
             "61 * * * *",
             "0 2 * * * * *",
-            "@daily",
+            "\"0 2 * * *\"",
+            "@dayly",
+            "@every",
+            "@every 6",
+            "@every 5s",
+            "@every 400d",
+            "@daily 5",
+            "0 0 2 * * *",
             "0 0 30 2 *",
             "0 2 * * * Nowhere/City",
         ] {

@@ -356,7 +356,7 @@ fn what_is_wrong_is_said_with_a_hint() {
     program.refused(&["backup", &old], "nothing listens", "start the engine");
     program.refused(
         &["backup", "docker://host:2375/"],
-        "Unix socket only",
+        "docker:tcp://host:2375",
         "docker:///run/docker.sock",
     );
     let Some(engine) = DockerEngine::start() else { return };

@@ -70,7 +70,7 @@ fn what_nobody_uses_on_an_engine_goes_after_its_time_and_nothing_else() {
     let rule = CleanupConfig {
         name: "docker".into(),
         reach: Reach::Docker {
-            socket: Some(engine.socket()),
+            socket: Some(engine.socket().into()),
             images: vec!["spare:*".into()],
             containers: vec!["once-*".into(), "api".into()],
             volumes: vec!["cache-*".into(), "data".into()],

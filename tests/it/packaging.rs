@@ -23,7 +23,8 @@ fn from_variables(variables: &[(String, String)]) -> config::Config {
     let read = config::from_environment(&Environment::new(&lookup)).unwrap();
     // The zone of the process, what the command line reads itself, and what a login to PostgreSQL does.
     for (name, _) in variables {
-        let known = asked.borrow().contains(name) || ["TZ", "WIREVAULT_LISTEN", "PGSSLMODE"].contains(&name.as_str());
+        let known = asked.borrow().contains(name)
+            || ["TZ", "WIREVAULT_HOST", "WIREVAULT_LISTEN", "PGSSLMODE"].contains(&name.as_str());
         assert!(known, "nobody asks for {name}");
     }
     read

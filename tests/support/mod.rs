@@ -2,6 +2,7 @@
 
 pub(crate) mod archives;
 pub(crate) mod docker;
+pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod moto;
 pub(crate) mod pgbouncer;

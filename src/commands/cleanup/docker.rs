@@ -15,14 +15,14 @@ use crate::commands::Session;
 use crate::commands::session::process_environment;
 use crate::config::{CleanupConfig, Reach, SourceConfig, SourceKind};
 use crate::docker::unused::{Kind, Look, Present, Record, Thing, Unused, look};
-use crate::docker::{Engine, socket_path};
+use crate::docker::{Address, Engine};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// A rule for an engine, ready to be applied.
 #[derive(Debug)]
 pub struct Unwanted {
     name: String,
-    socket: PathBuf,
+    socket: Address,
     unused: Unused,
     keep: SignedDuration,
     records: PathBuf,
@@ -53,7 +53,7 @@ impl Unwanted {
         let given = process_environment("DOCKER_HOST");
         Ok(Self {
             name: rule.name.clone(),
-            socket: socket_path(socket.as_deref(), given.as_deref())?,
+            socket: Address::meant(socket.as_ref(), given.as_deref())?,
             unused: Unused {
                 images: matchers(images)?,
                 containers: matchers(containers)?,

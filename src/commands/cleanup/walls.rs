@@ -225,6 +225,15 @@ async fn of_source(session: &Session, source: &SourceConfig) -> Result<Vec<Spare
             path: files.root.clone(),
             patterns: Some(Box::new(Patterns::new(&files.include, &files.exclude)?)),
         }],
+        SourceKind::Sqlite(sqlite) if sqlite.is_several() => {
+            let patterns = sqlite.patterns();
+            let trees = patterns.iter().map(|pattern| Spared::Tree {
+                source: name(),
+                path: crate::sources::sqlite::discover::fixed_part(pattern),
+                patterns: None,
+            });
+            trees.collect()
+        }
         SourceKind::Sqlite(sqlite) => vec![Spared::File {
             source: name(),
             path: sqlite.path.clone(),

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::commands::backup::host_name;
 use crate::commands::show::local_time;
 use crate::commands::{Session, choose};
 use crate::config::{ADHOC_JOB, format_duration, nearest};
@@ -88,7 +87,7 @@ pub(super) async fn choose(session: &Session, repository: &Repository, name: &st
         .retain(|facts| wanted(facts) && !is_ahead(facts.started.max(facts.finished), now));
     let host = match host {
         Some(host) => host,
-        None => host_of(&survey.snapshots)?,
+        None => host_of(&survey.snapshots, session.host())?,
     };
     survey.snapshots.retain(|facts| facts.host == host);
     if survey.snapshots.iter().any(|facts| facts.job != ADHOC_JOB) && job.is_none() {
@@ -110,9 +109,8 @@ pub(super) async fn choose(session: &Session, repository: &Repository, name: &st
 }
 
 /// The host whose server comes back: this one, or the only one there is.
-fn host_of(snapshots: &[Facts]) -> Result<String> {
+fn host_of(snapshots: &[Facts], here: String) -> Result<String> {
     let hosts: BTreeSet<&str> = snapshots.iter().map(|facts| facts.host.as_str()).collect();
-    let here = host_name();
     let mut names = hosts.iter();
     match (hosts.contains(here.as_str()), names.next(), names.next()) {
         (true, ..) | (_, None, _) => Ok(here),

@@ -348,7 +348,7 @@ impl Plan {
                 part.lines.push(format!(
                     "Docker {} at {} (the snapshot's was {})",
                     engine.version(),
-                    engine.socket().display(),
+                    engine.address(),
                     part.contents.engine
                 ));
                 self.missing.extend(part.look(&engine, &roots).await?);

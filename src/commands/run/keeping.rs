@@ -4,7 +4,6 @@ use jiff::Timestamp;
 
 use super::task::Work;
 use super::{Scheduler, What, now, with_config};
-use crate::commands::backup::host_name;
 use crate::commands::records;
 use crate::config::RepositoryConfig;
 use crate::repository::{RunOutcome, RunRecord, document};
@@ -20,7 +19,7 @@ impl Scheduler<'_> {
         let job = job.map(|job| records::expected_job(&self.config, job));
         RunRecord {
             format: document::FORMAT,
-            host: host_name(),
+            host: with_config(self.session, &self.config).host(),
             task,
             name: name.to_owned(),
             started,

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::board::{Board, Line};
-use crate::commands::backup::host_name;
 use crate::commands::facts::{Gathered, expected, gather};
 use crate::commands::snapshots::stored_bytes;
 use crate::commands::{Session, meant, records};
@@ -58,7 +57,7 @@ pub(super) async fn look(session: &Session, board: &Board, drills_only: bool, no
     }
     snapshots.sort_by(|a, b| a.facts.id.cmp(&b.facts.id));
     evidence.sort_by_key(|e| std::cmp::Reverse(e.time));
-    let host = host_name();
+    let host = session.host();
     let mut state = board.lock();
     for (name, task) in &mut state.tasks {
         let ours = |line: &&Line| {

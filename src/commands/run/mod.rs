@@ -151,7 +151,8 @@ impl<'a> Scheduler<'a> {
     fn new(session: &'a Session, options: &args::Run, surroundings: Surroundings<'a>) -> Result<Self> {
         let config = session.config.clone();
         let woken = Arc::default();
-        let tasks = Task::all(&config, now(), options.drills_only, &woken)?;
+        let host = session.host();
+        let tasks = Task::all((&config, &host), now(), options.drills_only, &woken)?;
         Ok(Self {
             session,
             surroundings,
@@ -160,7 +161,7 @@ impl<'a> Scheduler<'a> {
             tasks,
             woken,
             board: Arc::default(),
-            teller: Teller::start(),
+            teller: Teller::start(host),
             swept: BTreeMap::new(),
             prune_at: BTreeMap::new(),
             looked: None,
@@ -477,15 +478,17 @@ impl<'a> Scheduler<'a> {
     /// Reads the configuration again. Tasks of the same name keep their history.
     fn reload(&mut self) {
         let read = (self.surroundings.reload)().and_then(|config| {
-            let tasks = Task::all(&config, now(), self.drills_only, &self.woken)?;
-            Ok((config, tasks))
+            let host = with_config(self.session, &config).host();
+            let tasks = Task::all((&config, &host), now(), self.drills_only, &self.woken)?;
+            Ok((config, tasks, host))
         });
         match read {
             Err(error) => self.tell(&Event::ReloadRefused {
                 error: error.chain(),
                 hint: error.hint().map(str::to_owned),
             }),
-            Ok((config, mut tasks)) => {
+            Ok((config, mut tasks, host)) => {
+                self.teller.host = host;
                 for task in &mut tasks {
                     if let Some(old) = self.tasks.iter().find(|old| old.name == task.name) {
                         task.history = old.history;
@@ -509,6 +512,7 @@ fn with_config(session: &Session, config: &Config) -> Session {
         config: config.clone(),
         repository: session.repository.clone(),
         endpoint: session.endpoint.clone(),
+        host: session.host.clone(),
         limit_rate: session.limit_rate,
         pipeline: session.pipeline.clone(),
         reporter: session.reporter.clone(),

@@ -8,7 +8,6 @@ use tokio::sync::Notify;
 
 use super::watch::Watch;
 
-use crate::commands::backup::host_name;
 use crate::commands::run::What;
 use crate::commands::{Session, meant};
 use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig, RepositoryConfig};
@@ -52,10 +51,13 @@ pub(super) struct Task {
 
 impl Task {
     fn new(name: String, work: Work, schedule: Option<Schedule>, started: Timestamp) -> Self {
+        let since = schedule
+            .as_ref()
+            .map_or(started, |schedule| schedule.never_ran(started));
         Self {
             name,
             work,
-            history: well(started),
+            history: well(since),
             schedule,
             watch: None,
         }
@@ -63,12 +65,12 @@ impl Task {
 
     /// Makes the tasks of a configuration.
     pub(super) fn all(
-        config: &Config,
+        (config, host): (&Config, &str),
         started: Timestamp,
         drills_only: bool,
         woken: &Arc<Notify>,
     ) -> Result<Vec<Self>> {
-        let (zone, host) = (config.timezone.as_deref(), host_name());
+        let zone = config.timezone.as_deref();
         let mut tasks = Vec::new();
         if !drills_only {
             for job in config
@@ -76,7 +78,7 @@ impl Task {
                 .iter()
                 .filter(|job| job.schedule.is_some() || job.on_change.is_some())
             {
-                let mut task = Self::backup(job, zone, &host, started)?;
+                let mut task = Self::backup(job, zone, host, started)?;
                 task.watch = Watch::start(config, job, started, woken)?;
                 tasks.push(task);
                 let all = config.repositories.iter();
@@ -92,7 +94,7 @@ impl Task {
         }
         for drill in &config.drills {
             let section = format!("[drill.{}]", drill.name);
-            let schedule = Schedule::of_timing(&drill.timing, &section, zone, &host)?;
+            let schedule = Schedule::of_timing(&drill.timing, &section, zone, host)?;
             tasks.push(Self::new(
                 drill.name.clone(),
                 Work::Drill(drill.clone()),
@@ -102,7 +104,7 @@ impl Task {
         }
         for rule in config.cleanups.iter().filter(|_| !drills_only) {
             let name = format!("cleanup.{}", rule.name);
-            let schedule = Schedule::of_timing(&rule.timing, &format!("[{name}]"), zone, &host)?;
+            let schedule = Schedule::of_timing(&rule.timing, &format!("[{name}]"), zone, host)?;
             tasks.push(Self::new(name, Work::Cleanup(rule.clone()), Some(schedule), started));
         }
         if tasks.is_empty() {
@@ -209,7 +211,7 @@ async fn last_in(session: &Session, config: &RepositoryConfig, job: &str) -> Res
     let Some(repository) = meant::if_there(session, config).await? else {
         return Ok(None);
     };
-    let last = session.or_cancelled(repository.previous(&host_name(), job)).await?;
+    let last = session.or_cancelled(repository.previous(&session.host(), job)).await?;
     match last {
         Some(last) => Ok(Some(repository.load(&last.id).await?.started)),
         None => Ok(None),

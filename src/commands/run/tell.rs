@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::Event;
 use crate::commands::Status;
-use crate::commands::backup::host_name;
 use crate::config::{Config, Occasion, Ping, Secret};
 use crate::health::Facts;
 use crate::notify::{Call, Delivery, Ending, Memory, Message, Sender};
@@ -20,22 +19,24 @@ use crate::schedule::Next;
 pub(super) struct Teller {
     memory: Memory,
     sender: Option<Sender>,
+    /// The name of this host.
+    pub(super) host: String,
 }
 
 impl Teller {
-    pub(super) fn start() -> Self {
+    pub(super) fn start(host: String) -> Self {
         Self {
             memory: Memory::default(),
             sender: Some(Sender::start()),
+            host,
         }
     }
 
     /// Takes up what was told before this process, as the records say: a failure that was told is not told again the same day,
     /// and its end is.
     pub(super) fn remember(&mut self, facts: &BTreeMap<String, Facts>) {
-        let host = host_name();
         let mut runs: Vec<&RunRecord> = facts.values().flat_map(|facts| &facts.runs).collect();
-        runs.retain(|run| run.host == host);
+        runs.retain(|run| run.host == self.host);
         runs.sort_by_key(|run| run.ended);
         for run in runs {
             let ending = match run.outcome {
@@ -50,7 +51,7 @@ impl Teller {
     pub(super) fn begun(&mut self, config: &Config, name: &str, next: &Next, now: Timestamp) {
         self.ping(name, ping_of(config, name).start, None);
         if next.missed > 0 {
-            let title = format!("{}: {name} missed {} runs", host_name(), next.missed);
+            let title = format!("{}: {name} missed {} runs", self.host, next.missed);
             let text = "They are made up for by one run, which begins now.".to_owned();
             self.message(config, Occasion::Missed, name, title, text, now);
         }
@@ -90,20 +91,13 @@ impl Teller {
             (_, Status::Partial) => "failed in part",
             _ => "failed",
         };
-        self.message(
-            config,
-            occasion,
-            job,
-            format!("{}: {job} {word}", host_name()),
-            text,
-            now,
-        );
+        self.message(config, occasion, job, format!("{}: {job} {word}", self.host), text, now);
     }
 
     fn message(&self, config: &Config, occasion: Occasion, job: &str, title: String, text: String, time: Timestamp) {
         let message = Message {
             occasion,
-            host: host_name(),
+            host: self.host.clone(),
             job: job.to_owned(),
             title,
             text,

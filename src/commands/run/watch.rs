@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::{Config, JobConfig, SourceKind};
 use crate::error::Result;
 use crate::sources::files::FilesSource;
+use crate::sources::sqlite::discover;
 
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ const LONGEST_UNREST: u32 = 10;
 enum Watched {
     Files(Box<FilesSource>),
     Sqlite(PathBuf),
+    /// The databases in some places.
+    Databases(Vec<PathBuf>),
 }
 
 /// A job's files under watch. Dropping it ends the watch.
@@ -56,6 +59,9 @@ impl Watch {
                 SourceKind::Files(files) => {
                     let options = crate::commands::open::files_options(files);
                     watched.push(Watched::Files(Box::new(FilesSource::new(options)?)));
+                }
+                SourceKind::Sqlite(sqlite) if sqlite.is_several() => {
+                    watched.push(Watched::Databases(sqlite.patterns()));
                 }
                 SourceKind::Sqlite(sqlite) => watched.push(Watched::Sqlite(sqlite.path.clone())),
                 _ => {}
@@ -115,20 +121,31 @@ fn fingerprint(watched: &[Watched]) -> u64 {
     for one in watched {
         match one {
             Watched::Files(files) => files.fingerprint().ok().hash(&mut hasher),
-            Watched::Sqlite(path) => {
-                let mut log = path.clone().into_os_string();
-                log.push("-wal");
-                // An empty one says nothing: a backup of a resting database makes one, and takes it away.
-                let log = facts(Path::new(&log)).filter(|(_, size, ..)| *size > 0);
-                (facts(path), log).hash(&mut hasher);
+            Watched::Sqlite(path) => of_database(path).hash(&mut hasher),
+            Watched::Databases(places) => {
+                for path in discover::candidates(places) {
+                    (&path, of_database(&path)).hash(&mut hasher);
+                }
             }
         }
     }
     hasher.finish()
 }
 
+type DatabaseFacts = (Option<Facts>, Option<Facts>);
+
+fn of_database(path: &Path) -> DatabaseFacts {
+    let mut log = path.to_owned().into_os_string();
+    log.push("-wal");
+    // An empty one says nothing: a backup of a resting database makes one, and takes it away.
+    let log = facts(Path::new(&log)).filter(|(_, size, ..)| *size > 0);
+    (facts(path), log)
+}
+
+type Facts = (u64, u64, i64, i64);
+
 /// Asked by name: opening the database, and closing it again, would drop its locks.
-fn facts(path: &Path) -> Option<(u64, u64, i64, i64)> {
+fn facts(path: &Path) -> Option<Facts> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }

@@ -22,7 +22,6 @@ mod tar_in;
 mod tar_out;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +29,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::archive::{EntryMeta, SequentialWriter, StreamRecord};
+use crate::docker::Address;
 use crate::docker::definition::{compose_service, container_name, label, take_environment, volume_mounts};
 use crate::docker::select::{Selected, Wanted, meant, select};
 use crate::docker::{Engine, text};
@@ -63,8 +63,8 @@ pub enum Access {
 /// What a source of kind `docker` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerOptions {
-    /// The engine's socket.
-    pub socket: PathBuf,
+    /// Where the engine listens.
+    pub socket: Address,
     /// Volumes and containers.
     pub wanted: Wanted,
     /// Containers (names or compose services) that are stopped while volumes are read or written.
@@ -193,10 +193,10 @@ impl Source for DockerSource {
     }
 
     fn location(&self) -> String {
-        let socket = self.options.socket.display();
+        let engine = self.options.socket.url();
         match self.options.wanted.volumes.as_slice() {
-            [] => format!("docker://{socket}"),
-            volumes => format!("docker://{socket} volumes {}", volumes.join(", ")),
+            [] => engine,
+            volumes => format!("{engine} volumes {}", volumes.join(", ")),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{note, running as is_running};
 use crate::docker::definition::container_name;
 use crate::docker::select::is_meant;
-use crate::docker::{Engine, text};
+use crate::docker::{Address, Engine, text};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sources::Notes;
 
@@ -57,7 +57,7 @@ pub struct Stop {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Journal {
     pid: u32,
-    socket: PathBuf,
+    socket: Address,
     containers: Vec<Member>,
 }
 
@@ -112,7 +112,7 @@ pub async fn stop(engine: &Engine, stop: Stop, spool: &Path, cancel: &Cancellati
     if stop.containers.is_empty() {
         return Ok(quiesced);
     }
-    quiesced.journal = Some(write_journal(engine.socket(), &stop.containers, spool)?);
+    quiesced.journal = Some(write_journal(engine.address(), &stop.containers, spool)?);
     for member in &stop.containers {
         let stopped = stop_one(engine, member, &stop, cancel).await;
         if let Err(error) = stopped {
@@ -242,7 +242,7 @@ impl Drop for Quiesced {
     fn drop(&mut self) {
         let mut all = true;
         for member in self.containers.iter().rev() {
-            all &= start_blocking(self.engine.socket(), member).is_ok();
+            all &= start_blocking(self.engine.address(), member).is_ok();
         }
         if let Some(journal) = self.journal.take().filter(|_| all && !self.containers.is_empty()) {
             let _ = std::fs::remove_file(journal);
@@ -250,10 +250,27 @@ impl Drop for Quiesced {
     }
 }
 
-fn start_blocking(socket: &Path, member: &Member) -> std::io::Result<()> {
-    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+fn start_blocking(address: &Address, member: &Member) -> std::io::Result<()> {
+    let (patience, hurry) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(10)));
+    match address {
+        Address::Unix(path) => {
+            let stream = std::os::unix::net::UnixStream::connect(path)?;
+            stream.set_read_timeout(patience)?;
+            stream.set_write_timeout(hurry)?;
+            ask_to_start(stream, member)
+        }
+        // With TLS or a proxy the journal stays, and the next run starts the containers.
+        Address::Tcp { host, port } if address.is_plain() => {
+            let stream = std::net::TcpStream::connect((host.as_str(), *port))?;
+            stream.set_read_timeout(patience)?;
+            stream.set_write_timeout(hurry)?;
+            ask_to_start(stream, member)
+        }
+        Address::Tcp { .. } => Err(std::io::Error::other("the engine is not reached from here")),
+    }
+}
+
+fn ask_to_start(mut stream: impl Read + Write, member: &Member) -> std::io::Result<()> {
     let request = format!(
         "POST /containers/{}/start HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         member.id
@@ -268,12 +285,12 @@ fn start_blocking(socket: &Path, member: &Member) -> std::io::Result<()> {
     }
 }
 
-fn write_journal(socket: &Path, containers: &[Member], spool: &Path) -> Result<PathBuf> {
+fn write_journal(socket: &Address, containers: &[Member], spool: &Path) -> Result<PathBuf> {
     let pid = std::process::id();
     let path = spool.join(format!("{JOURNAL}{pid}-{:08x}", rand::random::<u32>()));
     let journal = Journal {
         pid,
-        socket: socket.to_owned(),
+        socket: socket.clone(),
         containers: containers.to_vec(),
     };
     let bytes = serde_json::to_vec(&journal).map_err(|e| Error::invalid("write the journal").with_cause(e))?;

@@ -215,6 +215,10 @@ pub(super) async fn mount_point(
     if access == Access::Archive {
         return Err("as configured".to_owned());
     }
+    // A directory of that name here may be another one, and without a container nobody could say so.
+    if engine.address().is_remote() {
+        return Err("the engine is reached over a network".to_owned());
+    }
     let options = volume.get("Options").and_then(Value::as_object);
     if text(volume, "/Driver") != "local" || options.is_some_and(|options| !options.is_empty()) {
         // Such a volume is mounted only while a container that has it runs.

@@ -7,7 +7,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{Note, SharedReporter};
 use crate::sources::Notes;
-use crate::sources::sqlite::registry;
+use crate::sources::sqlite::{MAGIC, registry};
 
 /// What was read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -268,6 +268,13 @@ impl TreeReader<'_> {
             );
             return Ok(());
         }
+        if is_live_database(&fd, &stat, found) {
+            self.note(
+                "sqlite-in-files",
+                &found.path,
+                "is a SQLite database that is in use, and what is stored of it may be torn; add a source of kind sqlite for it",
+            );
+        }
         let mut meta = meta_of(
             &Found {
                 path: found.path.clone(),
@@ -450,6 +457,21 @@ pub(crate) fn open_file(found: &Found) -> rustix::io::Result<OwnedFd> {
         Err(Errno::PERM) => rustix::fs::openat(&found.dir, found.name(), flags, Mode::empty()),
         other => other,
     }
+}
+
+/// Whether a file begins like a SQLite database and what its application keeps beside it while it works is there.
+fn is_live_database(fd: &OwnedFd, stat: &Stat, found: &Found) -> bool {
+    // The smallest has one page of 512 bytes.
+    let mut magic = [0; 16];
+    let begins = stat.st_size >= 512 && rustix::io::pread(fd, &mut magic, 0) == Ok(magic.len());
+    let companions = registry::SUFFIXES.iter().filter(|suffix| !suffix.is_empty());
+    begins
+        && magic == *MAGIC
+        && companions.into_iter().any(|suffix| {
+            let name = [found.name(), suffix.as_bytes()].concat();
+            let stat = rustix::fs::statat(&found.dir, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+        })
 }
 
 fn meta_of(found: &Found, kind: EntryKind) -> EntryMeta {

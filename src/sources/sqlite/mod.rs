@@ -4,6 +4,7 @@
 //! and no writer waits. Otherwise, or with [`Method::OnlineBackup`], the online backup API makes one copy in the spool
 //! directory in one step (small steps starve under a writer). `docs/sqlite.md` tells the rest.
 
+pub mod discover;
 mod guard;
 mod integrity;
 mod inuse;
@@ -17,6 +18,7 @@ pub mod restore;
 mod swap;
 
 pub use integrity::Integrity;
+pub(crate) use open::MAGIC;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

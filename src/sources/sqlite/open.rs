@@ -322,10 +322,33 @@ fn take_companions_away(path: &Path) {
     }
 }
 
+/// Returns whether a file begins like a database. One that this process has open is not touched, for closing it again would drop
+/// its locks; neither is one that has a source of its own.
+pub(super) fn begins_like_one(path: &Path) -> std::io::Result<bool> {
+    let all = table();
+    let meta = std::fs::metadata(path)?;
+    let id = (meta.dev(), meta.ino());
+    let in_use = all
+        .as_ref()
+        .is_some_and(|all| all.get(&id).is_some_and(|ours| ours.count > 0));
+    if in_use || registry::is_registered_file(id) {
+        return Ok(true);
+    }
+    let mut magic = [0; 16];
+    match std::fs::File::open(path)?.read_exact(&mut magic) {
+        Ok(()) => Ok(magic == *MAGIC),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// How a database begins.
+pub(crate) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
 fn probe(path: &Path) -> Result<()> {
     let mut magic = Vec::new();
     std::fs::File::open(path)?.take(16).read_to_end(&mut magic)?;
-    if magic.is_empty() || magic == b"SQLite format 3\0" {
+    if magic.is_empty() || magic == MAGIC {
         return Ok(());
     }
     Err(Error::invalid("the file is not a SQLite database").with_hint(NOT_A_DATABASE))

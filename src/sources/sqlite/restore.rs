@@ -180,7 +180,7 @@ pub async fn facts_of(reader: &ArchiveReader) -> Result<DatabaseFacts> {
 /// How every SQLite database begins.
 ///
 /// Format: <https://www.sqlite.org/fileformat2.html#the_database_header>
-const MAGIC: &[u8] = b"SQLite format 3\0";
+const MAGIC: &[u8] = super::open::MAGIC;
 
 /// Reads what SQLite must find before it opens a database: its length, its header and the page size there.
 pub async fn judge(reader: &ArchiveReader) -> Result<()> {

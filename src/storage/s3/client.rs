@@ -12,13 +12,14 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::types::ChecksumAlgorithm;
-use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
 use aws_smithy_types::config_bag::ConfigBag;
 use jiff::Timestamp;
 
-use super::{ChecksumMode, S3Options};
-use crate::error::{Error, Result};
+use super::{ChecksumMode, S3Options, http};
+use crate::environment;
+use crate::error::Result;
+use crate::proxy::Proxies;
 
 /// Slowest link an attempt is given time for: 64 KiB/s.
 const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
@@ -65,12 +66,8 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
         .read_timeout(attempt)
         .operation_attempt_timeout(attempt)
         .build();
-    let mut http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
-    if rustls_native_certs::load_native_certs().certs.is_empty() {
-        http = http.tls_context(bundled_roots()?);
-    }
-    let http = http.build_https();
+    let http = http::client(options.ca_file.as_deref())?;
+    refuse_unusable_proxy(options)?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(timeouts);
@@ -85,21 +82,28 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
     );
     if let Some((id, secret)) = &options.access_key {
         loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "wirevault-configuration"));
+    } else if let Some(keys) = keys_of_files() {
+        loader = loader.credentials_provider(keys);
     }
     // Only AWS itself has regions to look up (profile, instance service); other stores take any.
     let named = options
         .region
         .clone()
-        .or_else(|| environment("AWS_REGION"))
-        .or_else(|| environment("AWS_DEFAULT_REGION"));
+        .or_else(|| environment::variable("AWS_REGION"))
+        .or_else(|| environment::variable("AWS_DEFAULT_REGION"));
     match named {
         Some(region) => loader = loader.region(Region::new(region)),
         None if options.endpoint.is_some() => loader = loader.region(Region::from_static("us-east-1")),
         None => {}
     }
     let shared = loader.load().await;
+    // "When required" is never: what a request asks for by its algorithm would not be computed either.
+    let calculation = match checksum_algorithm(options) {
+        Some(_) => RequestChecksumCalculation::WhenSupported,
+        None => RequestChecksumCalculation::WhenRequired,
+    };
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .request_checksum_calculation(calculation)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .force_path_style(options.path_style.unwrap_or(options.endpoint.is_some()))
         .interceptor(DateInterceptor(clock));
@@ -107,43 +111,36 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
         config = config.region(Region::from_static("us-east-1"));
     }
     if let Some(endpoint) = &options.endpoint {
-        config = config.endpoint_url(endpoint);
+        // Behind a path the SDK writes the bucket without a slash between.
+        config = config.endpoint_url(format!("{}/", endpoint.trim_end_matches('/')));
     }
     Ok(Client::from_conf(config.build()))
 }
 
-/// The authorities that Mozilla trusts, for an image that holds no certificates: the SDK knows the system's alone. It takes
-/// them as PEM.
-fn bundled_roots() -> Result<tls::TlsContext> {
-    let mut store = tls::TrustStore::empty();
-    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        store.add_pem_certificate(pem(certificate));
+/// Fails if the store is behind a proxy that cannot be used: told now it is one sentence, and later an error of each request.
+fn refuse_unusable_proxy(options: &S3Options) -> Result<()> {
+    let endpoint = options.endpoint.as_deref().unwrap_or("https://s3.amazonaws.com");
+    match url::Url::parse(endpoint) {
+        Ok(url) => Proxies::of_process()
+            .towards(url.scheme(), url.host_str().unwrap_or_default())
+            .map(drop),
+        Err(_) => Ok(()),
     }
-    let context = tls::TlsContext::builder().with_trust_store(store).build();
-    context.map_err(|error| Error::unsupported("unable to set up TLS").with_cause(error))
 }
 
-/// A certificate as text: base64 in lines of 64 letters.
-fn pem(der: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::from("-----BEGIN CERTIFICATE-----");
-    for (at, three) in der.chunks(3).enumerate() {
-        if at % 16 == 0 {
-            text.push('\n');
-        }
-        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for place in 0..4 {
-            let six = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
-            let letter = LETTERS.get(six).copied().filter(|_| place <= three.len());
-            text.push(letter.map_or('=', char::from));
-        }
+/// Keys whose variables name files: the SDK's chain knows only the variables themselves.
+fn keys_of_files() -> Option<Credentials> {
+    let is_file = |name: &str| environment::variable(&format!("{name}_FILE")).is_some();
+    if !is_file("AWS_ACCESS_KEY_ID") && !is_file("AWS_SECRET_ACCESS_KEY") {
+        return None;
     }
-    text.push_str("\n-----END CERTIFICATE-----\n");
-    text
-}
-
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    Some(Credentials::new(
+        environment::variable("AWS_ACCESS_KEY_ID")?,
+        environment::variable("AWS_SECRET_ACCESS_KEY")?,
+        environment::variable("AWS_SESSION_TOKEN"),
+        None,
+        "wirevault-files",
+    ))
 }
 
 /// The last `Date` a server sent: the clock that sweeping trusts.
@@ -179,30 +176,5 @@ impl Intercept for DateInterceptor {
             *self.0.0.lock().expect("no panic happens under this lock") = Some(time);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-
-    use super::*;
-
-    /// The SDK takes certificates it cannot read by a panic.
-    #[test]
-    fn bundled_certificates_can_be_read() {
-        let mut count = 0;
-        for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-            let text = pem(certificate);
-            assert!(text.lines().all(|line| line.len() <= 64));
-            let read = CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
-            assert_eq!(read, *certificate);
-            rustls::RootCertStore::empty().add(read).unwrap();
-            count += 1;
-        }
-        assert!(count > 100, "{count}");
-        bundled_roots().unwrap();
     }
 }

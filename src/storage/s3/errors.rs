@@ -78,17 +78,58 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
     })
 }
 
-/// Returns whether a request was not sent because no credentials were found. The SDK tells it by its text alone; what
-/// else it calls "other" is mostly a connection that the server closed, which may be tried again.
-fn lacks_credentials(failure: &aws_smithy_runtime_api::client::result::ConnectorError) -> bool {
+/// Whether an error, or what caused it, says one of these words: the SDK tells some things by its text alone.
+fn says(failure: &aws_smithy_runtime_api::client::result::ConnectorError, words: &[&str]) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(failure);
     while let Some(error) = cause {
-        if error.to_string().contains("credentials") {
+        let text = error.to_string();
+        if words.iter().any(|word| text.contains(word)) {
             return true;
         }
         cause = error.source();
     }
     false
+}
+
+/// Why a request could not be sent, where a repetition would change nothing. What else the SDK calls "other" is mostly a
+/// connection that the server closed, which may be tried again.
+fn unsendable(
+    failure: &aws_smithy_runtime_api::client::result::ConnectorError,
+    place: &str,
+) -> Option<(ErrorKind, String, String)> {
+    if says(failure, &["invalid peer certificate"]) {
+        let hint = "Name the authority that signed it: ca_file of the repository, AWS_CA_BUNDLE or SSL_CERT_FILE.";
+        let message = format!("the certificate of {place} is not trusted");
+        return Some((ErrorKind::Denied, message, hint.to_owned()));
+    }
+    if says(
+        failure,
+        &[
+            "feature(s) enabled: sso",
+            "`sso`",
+            "feature(s) enabled: credentials-login",
+        ],
+    ) {
+        let hint = "Write credential_process = aws configure export-credentials --profile NAME into a profile of its own, or set \
+                    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.";
+        let message = "the profile logs in through IAM Identity Center (SSO), which this program does not do";
+        return Some((ErrorKind::Denied, message.to_owned(), hint.to_owned()));
+    }
+    if says(failure, &["external process"]) {
+        let hint = "Run the command of credential_process in the profile by hand; it has to print the keys as JSON.";
+        let message = "credential_process of the profile gave no credentials";
+        return Some((ErrorKind::Denied, message.to_owned(), hint.to_owned()));
+    }
+    if says(failure, &["credentials"]) {
+        let hint =
+            "Set S3_ACCESS_KEY and S3_SECRET_KEY (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or a profile.";
+        return Some((
+            ErrorKind::Denied,
+            "no credentials for the store".to_owned(),
+            hint.to_owned(),
+        ));
+    }
+    None
 }
 
 fn by_status(status: u16) -> ErrorKind {
@@ -142,18 +183,14 @@ where
             "the request could not be sent".to_owned(),
             String::new(),
         ),
-        SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(lacks_credentials) => {
-            let hint =
-                "Set S3_ACCESS_KEY and S3_SECRET_KEY (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or a profile.";
-            (
-                ErrorKind::Denied,
-                "no credentials for the store".to_owned(),
-                hint.to_owned(),
-            )
-        }
-        SdkError::DispatchFailure(_) => {
-            let hint = format!("Check that {place} is reachable from this host, and the endpoint's spelling.");
-            (ErrorKind::Unavailable, format!("cannot reach {place}"), hint)
+        SdkError::DispatchFailure(failure) => {
+            let told = failure
+                .as_connector_error()
+                .and_then(|failure| unsendable(failure, place));
+            told.unwrap_or_else(|| {
+                let hint = format!("Check that {place} is reachable from this host, and the endpoint's spelling.");
+                (ErrorKind::Unavailable, format!("cannot reach {place}"), hint)
+            })
         }
         SdkError::ConstructionFailure(_) => (
             ErrorKind::Invalid,

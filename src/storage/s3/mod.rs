@@ -10,9 +10,11 @@
 
 mod client;
 mod errors;
+mod http;
 mod md5;
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,7 +42,10 @@ use crate::storage::{
 const MAX_PARTS: u32 = 10_000;
 
 /// Smallest part but the last, in bytes.
-const MIN_PART_BYTES: usize = 5 << 20;
+pub const MIN_PART_BYTES: usize = 5 << 20;
+
+/// The largest part that is sent, in bytes: a part waits in memory, and one that is lost is sent again whole.
+pub const MAX_PART_BYTES: usize = 256 << 20;
 
 /// Which checksum goes with each part as a header, beside the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -87,6 +92,9 @@ pub struct S3Options {
     pub encryption: Option<Encryption>,
     /// Checksums of bodies.
     pub checksums: ChecksumMode,
+    /// Certificates of the only authorities that the store's may come from; the system's and those of `AWS_CA_BUNDLE` when
+    /// `None`.
+    pub ca_file: Option<PathBuf>,
     /// Parts per upload at most, where the store allows fewer than 10,000.
     pub max_parts: Option<u32>,
     /// Part size used for the attempt timeout, in bytes (8 MiB when 0).
