@@ -443,7 +443,11 @@ fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
         }
         "redis" => {
             let url = raw.url.ok_or_else(|| missing("url", "redis://user@host:6379"))?;
-            let files = [("cacert", &raw.cacert), ("cert", &raw.cert), ("key", &raw.key)];
+            let files = [
+                ("cacert", raw.cacert.as_deref()),
+                ("cert", raw.cert.as_deref()),
+                ("key", raw.key.as_deref()),
+            ];
             let url = with_keys(&url, &files).with_context(section)?;
             let (url, password) = split_redis_url(&url).with_context(section)?;
             SourceKind::Redis(RedisSource {
@@ -624,8 +628,8 @@ pub(super) fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> 
 }
 
 /// Adds keys that name files for TLS to the URL of a Redis server; each is said once.
-fn with_keys(url: &str, files: &[(&str, &Option<String>)]) -> Result<String> {
-    let given = files.iter().filter_map(|(name, file)| Some((*name, file.as_deref()?)));
+fn with_keys(url: &str, files: &[(&str, Option<&str>)]) -> Result<String> {
+    let given = files.iter().filter_map(|(name, file)| Some((*name, (*file)?)));
     let given: Vec<(&str, &str)> = given.collect();
     let named = tls_files(url);
     if let Some((twice, _)) = given

@@ -147,8 +147,8 @@ impl RedisRestore {
             );
         }
         let rdbs = stored::server_rdbs(&self.reader).await?;
-        let not_whole_ones = rdbs.iter().filter(|rdb| !rdb.is_whole());
-        let unknown = not_whole_ones.filter_map(|rdb| rdb.facts.unknown.as_ref()).next();
+        let mut in_part = rdbs.iter().filter(|rdb| !rdb.is_whole());
+        let unknown = in_part.find_map(|rdb| rdb.facts.unknown.as_ref());
         if let Some(unknown) = unknown.filter(|_| self.options.clean) {
             return Err(not_whole(unknown));
         }

@@ -453,9 +453,9 @@ impl Reading<'_> {
         let mut left = payload.checked_sub(FOOTER).filter(|left| *left > 0).ok_or_else(odd)?;
         // The beginning of the payload: what modules attach to the key, its type, and all of a value whose form must be
         // looked at.
-        let mut begun = self.begin_payload(connection, left.min(1)).await?;
+        let mut begun = taken(connection, left.min(1)).await?;
         if begun.first() == Some(&KEY_META) && self.composer.walker.flavour() == Flavour::Redis {
-            begun.extend(self.begin_payload(connection, (left - 1).min(HELD_BYTES)).await?);
+            begun.extend(taken(connection, (left - 1).min(HELD_BYTES)).await?);
         }
         let meta = match begun.first() {
             Some(&KEY_META) if self.composer.walker.flavour() == Flavour::Redis => meta_at(&begun)?,
@@ -466,7 +466,7 @@ impl Reading<'_> {
         if value.is_some_and(|value| value.young) {
             let held = size(&begun);
             let more = (left - held).min(HELD_BYTES.saturating_sub(held));
-            begun.extend(self.begin_payload(connection, more).await?);
+            begun.extend(taken(connection, more).await?);
         }
         left -= size(&begun);
         let value_from = meta.map_or(0, |meta| meta + 1);
@@ -504,23 +504,11 @@ impl Reading<'_> {
             connection.take(used);
             left -= u64::try_from(used).unwrap_or(left);
         }
-        let footer = self.begin_payload(connection, FOOTER).await?;
+        let footer = taken(connection, FOOTER).await?;
         connection.end_of_bulk().await?;
         let (version, stored) = footer.split_at_checked(2).ok_or_else(odd)?;
         crc.update(version);
         check(stored, &crc)
-    }
-
-    /// Takes so many bytes of a payload.
-    async fn begin_payload(&self, connection: &mut Connection, bytes: u64) -> Result<Vec<u8>> {
-        let mut taken = Vec::new();
-        while size(&taken) < bytes {
-            let piece = connection.piece(bytes - size(&taken)).await?;
-            taken.extend_from_slice(piece);
-            let used = piece.len();
-            connection.take(used);
-        }
-        Ok(taken)
     }
 
     /// Keeps a payload as it is, whose value cannot be put into an RDB that is walked.
@@ -552,13 +540,7 @@ impl Reading<'_> {
             connection.take(used);
             left -= u64::try_from(used).unwrap_or(left);
         }
-        let mut stored = Vec::new();
-        while size(&stored) < 8 {
-            let piece = connection.piece(8 - size(&stored)).await?;
-            stored.extend_from_slice(piece);
-            let used = piece.len();
-            connection.take(used);
-        }
+        let stored = taken(connection, 8).await?;
         waiting.put(&stored)?;
         connection.end_of_bulk().await?;
         check(&stored, &crc)
@@ -619,6 +601,18 @@ impl Reading<'_> {
             tokio::time::sleep(due.saturating_sub(self.began.elapsed())).await;
         }
     }
+}
+
+/// Takes so many bytes of a payload.
+async fn taken(connection: &mut Connection, bytes: u64) -> Result<Vec<u8>> {
+    let mut taken = Vec::new();
+    while size(&taken) < bytes {
+        let piece = connection.piece(bytes - size(&taken)).await?;
+        taken.extend_from_slice(piece);
+        let used = piece.len();
+        connection.take(used);
+    }
+    Ok(taken)
 }
 
 /// Compares the CRC64 of a payload; a server may leave it out.

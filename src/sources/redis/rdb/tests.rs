@@ -261,8 +261,8 @@ fn young_types_are_walked_and_decoded() {
 
 #[test]
 fn a_young_value_of_another_form_is_not_believed_but_the_crc_is() {
-    let odd: Vec<(u8, Vec<u8>)> = vec![
-        // The stream of a test elsewhere: five bytes more than there should be, which begin a key.
+    let odd: [(u8, Vec<u8>); 6] = [
+        // Five bytes more than there should be, which begin a key.
         (26, vec![0; 20]),
         (26, vec![0; 14]),
         (28, vec![1, 0, 0, 9]),

@@ -613,7 +613,7 @@ impl Walker {
                 }
                 used
             }
-            Op::Strings(0) | Op::Lengths(0) | Op::Repeat(0, _) => 0,
+            Op::Strings(0) | Op::Lengths(0) | Op::Repeat(0, _) | Op::TemplateNames(0) => 0,
             Op::Strings(n) => {
                 let Some(string) = string_header_at(rest)? else {
                     return Ok(None);
@@ -742,7 +742,6 @@ impl Walker {
                 self.ops.push(Op::TemplateNames(n));
                 used
             }
-            Op::TemplateNames(0) => 0,
             Op::TemplateNames(n) => {
                 self.ops.push(Op::TemplateNames(n - 1));
                 self.ops.push(Op::Collect(For::TemplateName));
