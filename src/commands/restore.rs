@@ -414,7 +414,7 @@ async fn restore_source(session: &Session, manifest: &Manifest, step: Step<'_>) 
         }
         Target::Redis(server) => {
             let redis = redis.ok_or_else(|| Error::invalid("a restore into a server has no plan"))?;
-            restore_redis(session, source, &server, redis).await
+            Box::pin(restore_redis(session, source, &server, redis)).await
         }
         Target::RdbFile(path) => {
             make_parents(&path)?;

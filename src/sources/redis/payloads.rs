@@ -199,7 +199,7 @@ pub(super) async fn restore<P: Pieces>(nodes: &mut Nodes, pieces: P, how: How<'_
         }
         match send(nodes, &mut input, &head, how.conflict).await? {
             Reply::Error(text) if text.starts_with("BUSYKEY") && how.conflict == Some(Conflict::Skip) => {
-                tally.skipped += 1
+                tally.skipped += 1;
             }
             Reply::Error(text) => {
                 let advice = if text.starts_with("BUSYKEY") {

@@ -74,7 +74,9 @@ pub(super) async fn remove_loaded(scratch: &RedisScratch, foreign: &Foreign) -> 
                 let mut keys = std::mem::take(&mut loaded.keys);
                 keys.retain(|(ordinal, ..)| !foreign.keys.contains(&(number, *ordinal)));
                 if let Some(into) = scratch.address.database {
-                    keys.iter_mut().for_each(|(_, database, _)| *database = into);
+                    for (_, database, _) in &mut keys {
+                        *database = into;
+                    }
                 }
                 removal.keys(&keys).await.context("delete the keys that were loaded")?;
             }

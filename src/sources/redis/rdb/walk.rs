@@ -500,7 +500,7 @@ impl Walker {
                     value_from = at;
                     if let Some(value) = self.value {
                         if value.young && self.young.is_none() {
-                            self.begin_young(format!("type {}", self.header.type_number), sink);
+                            self.begin_young(&format!("type {}", self.header.type_number), sink);
                         }
                         sink.key(&self.header, value)?;
                     }
@@ -529,7 +529,7 @@ impl Walker {
                 Step::Template(used) => {
                     at += used;
                     if self.young.is_none() {
-                        self.begin_young("a hash template".to_owned(), sink);
+                        self.begin_young("a hash template", sink);
                     }
                     self.end_template(sink)?;
                 }
@@ -557,7 +557,7 @@ impl Walker {
     }
 
     /// Notes what is believed whatever comes of the first value of a young type.
-    fn begin_young(&mut self, what: String, sink: &mut impl Sink) {
+    fn begin_young(&mut self, what: &str, sink: &mut impl Sink) {
         self.young = Some((self.keys, format!("{what} in an RDB of version {}", self.version)));
         sink.young();
     }
