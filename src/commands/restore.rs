@@ -55,7 +55,7 @@ pub(super) async fn run_into(session: &Session, options: &args::Restore, given: 
     let manifest = chosen.manifest;
     let selected = select(&manifest, options)?;
     if options.undo || options.resume {
-        return settle::run(session, options, &repository, &manifest, &selected).await;
+        return Box::pin(settle::run(session, options, &repository, &manifest, &selected)).await;
     }
     let places = match (given, selected.as_slice()) {
         (Some(target), [source]) => vec![Destination::given(source, target)],

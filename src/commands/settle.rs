@@ -32,7 +32,7 @@ pub(super) async fn run(
     for place in destinations(session, manifest, selected, options)? {
         session.check_cancelled()?;
         let source = place.source;
-        let settled = one(session, options, repository, place).await;
+        let settled = Box::pin(one(session, options, repository, place)).await;
         match settled {
             Ok((value, lines)) => {
                 done.push(value);
