@@ -190,7 +190,7 @@ class Postgres(Generator):
         if self.args.verbose:
             print("\n".join(errors))
         for statement in history["properties"]:
-            self.psql(server, name if history["inside"] else "postgres", statement.replace("{db}", quoted(name)), strict=False)
+            self.psql(server, name if history.get("inside") else "postgres", statement.replace("{db}", quoted(name)), strict=False)
         for target, setting, value in history["settings"]:
             of = {"DATABASE": f"DATABASE {quoted(name)}", "ROLE": "ROLE wg_backup", "ROLE IN DATABASE": f"ROLE wg_login IN DATABASE {quoted(name)}"}[target]
             self.psql(server, "postgres", f"ALTER {of} SET {setting} = {value}", strict=False)
