@@ -4,7 +4,7 @@ use super::compare::Layout;
 use crate::archive::EntryMeta;
 use crate::error::{Error, Result};
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Takes the data of a member and gives the bytes of its file, in order.
 #[derive(Debug)]
