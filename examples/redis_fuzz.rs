@@ -69,7 +69,7 @@ fn walked(pieces: &[Vec<u8>]) -> Option<(u64, bool)> {
 }
 
 fn decoded(pieces: Vec<Vec<u8>>) -> Option<Sum> {
-    let mut decoder = Decoder::new(InMemory(pieces.into_iter()));
+    let mut decoder = Decoder::new(InMemory(pieces.into_iter()), None);
     let mut sum = Sum::default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
     runtime.block_on(async {

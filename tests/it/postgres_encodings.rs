@@ -141,9 +141,10 @@ fn glob(directory: &Path) -> Vec<String> {
     let mut open = vec![directory.to_owned()];
     while let Some(at) = open.pop() {
         for entry in std::fs::read_dir(at).unwrap().flatten() {
-            match entry.file_type().unwrap().is_dir() {
-                true => open.push(entry.path()),
-                false => found.push(entry.path().display().to_string()),
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            } else {
+                found.push(entry.path().display().to_string());
             }
         }
     }

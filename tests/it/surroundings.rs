@@ -402,7 +402,7 @@ fn a_profile_may_name_a_program_that_gives_the_keys() {
             program.path("config"),
             format!("[profile work]\nregion = us-east-1\n{text}"),
         )
-        .unwrap()
+        .unwrap();
     };
     profile(&format!("credential_process = {}\n", script.display()));
     let config = program.path("config").display().to_string();

@@ -147,7 +147,12 @@ pub struct PostgresRestore {
 
 impl PostgresRestore {
     /// Restores. On an error the target is as it was before.
-    pub async fn run(mut self) -> Result<RestoreReport> {
+    pub async fn run(self) -> Result<RestoreReport> {
+        // The future is large, and callers hold several.
+        Box::pin(self.carry_out()).await
+    }
+
+    async fn carry_out(mut self) -> Result<RestoreReport> {
         self.target.search_path.clone_from(&self.options.search_path);
         let started = Instant::now();
         let (contents, toc, facts) = self.open().await?;
