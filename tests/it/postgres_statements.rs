@@ -12,14 +12,22 @@ use crate::support::postgres::Cluster;
 
 /// A backup of nothing but this SQL before the data.
 async fn backup_of(sql: &str) -> (Vault, ArchiveReader) {
+    backup_with(sql.as_bytes(), None).await
+}
+
+/// A backup of this SQL before the data, with facts of the server.
+async fn backup_with(sql: &[u8], facts: Option<serde_json::Value>) -> (Vault, ArchiveReader) {
     let mut vault = Vault::new();
     let writer = vault.writer().await;
     let toc = serde_json::json!({ "stream": "pre-data.sql", "offset": 0, "item": {
         "id": 0, "section": "pre-data", "kind": "TABLE", "schema": null, "name": "t", "depends_on": [], "locks": [], "weight": 0,
         "sql_bytes": sql.len() } });
-    for (name, text) in [("pre-data.sql", sql.to_owned()), ("toc.jsonl", format!("{toc}\n"))] {
+    for (name, text) in [
+        ("pre-data.sql", sql.to_owned()),
+        ("toc.jsonl", format!("{toc}\n").into_bytes()),
+    ] {
         let mut chunk = writer.chunk_buffer().await.unwrap();
-        chunk.extend(text.as_bytes());
+        chunk.extend(&text);
         let facts = ChunkFacts {
             starts_row: true,
             ..ChunkFacts::default()
@@ -33,6 +41,18 @@ async fn backup_of(sql: &str) -> (Vault, ArchiveReader) {
             rows: None,
             row_digest: None,
             facts: serde_json::Value::Null,
+        };
+        writer.finish_stream(record).await.unwrap();
+    }
+    if let Some(facts) = facts {
+        let record = StreamRecord {
+            stream: "postgres".to_owned(),
+            prefixes: Vec::new(),
+            chunks: 0,
+            bytes: 0,
+            rows: None,
+            row_digest: None,
+            facts,
         };
         writer.finish_stream(record).await.unwrap();
     }
@@ -81,6 +101,50 @@ async fn nothing_is_sent_of_a_backup_that_holds_a_foreign_statement() {
         let restored = restore(&cluster, &database, &vault, reader).run().await.unwrap_err();
         assert_eq!(restored.kind(), ErrorKind::Corrupt, "{foreign}: {restored:?}");
         assert!(restored.chain().contains("writes no such thing"), "{restored:?}");
+    }
+    assert!(!ran.exists());
+    let made = format!("SELECT count(*) FROM pg_database WHERE datname LIKE '{database}%'");
+    let made = cluster.psql_in("postgres", Path::new("/"), &["-c", &made]);
+    assert_eq!(made.trim(), "0");
+}
+
+/// In some encodings of clients a byte of ASCII is the end of a character: what the judge takes for one string is two statements there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_does_not_choose_an_encoding_in_which_the_server_reads_otherwise() {
+    let cluster = Cluster::shared();
+    let database = cluster.fresh_name();
+    let place = tempfile::tempdir().unwrap();
+    let ran = place.path().join("ran");
+    // The character of byte 0x83, as a string has it.
+    let sql = format!(
+        "COMMENT ON SCHEMA public IS E'\u{10FE83}\\'; COPY (SELECT 1) TO PROGRAM $$touch {}$$; --';\n",
+        ran.display()
+    );
+    let sql = wirevault::raw_text::to_bytes(&sql).into_owned();
+    for encoding in [
+        "SJIS",
+        "SHIFT_JIS_2004",
+        "BIG5",
+        "GBK",
+        "UHC",
+        "GB18030",
+        "JOHAB",
+        "sjis",
+    ] {
+        let facts = serde_json::json!({ "version": "18.0", "version_num": 180_000, "database": "d", "encoding": "UTF8", "collate": "C",
+            "ctype": "C", "wal_lsn": "0/0", "in_recovery": false, "large_objects": 0, "database_bytes": 0, "taken_at": "",
+            "context": { "client_encoding": encoding } });
+        let (vault, reader) = backup_with(&sql, Some(facts)).await;
+        let examined = examine(&reader).await.unwrap_err();
+        assert_eq!(examined.kind(), ErrorKind::Corrupt, "{encoding}: {examined:?}");
+        let planned = restore(&cluster, &database, &vault, reader.clone())
+            .plan()
+            .await
+            .unwrap_err();
+        assert_eq!(planned.kind(), ErrorKind::Corrupt, "{encoding}: {planned:?}");
+        let restored = restore(&cluster, &database, &vault, reader).run().await.unwrap_err();
+        assert_eq!(restored.kind(), ErrorKind::Corrupt, "{encoding}: {restored:?}");
+        assert!(restored.chain().contains("no database can have"), "{restored:?}");
     }
     assert!(!ran.exists());
     let made = format!("SELECT count(*) FROM pg_database WHERE datname LIKE '{database}%'");

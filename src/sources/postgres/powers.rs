@@ -4,6 +4,7 @@
 //! that can do more: functions in C and in untrusted languages run as the server's own user, an event trigger runs for
 //! everybody's statements, superusers among them.
 
+use super::restore::server_facts;
 use super::sql_guard::{self, Judged, Place};
 use super::sql_lexer::Refusal;
 use super::sql_streams::TocLine;
@@ -138,6 +139,7 @@ pub async fn examine(reader: &crate::archive::ArchiveReader) -> Result<()> {
     let contents = Contents::open(reader.clone())
         .await
         .context("read the backup's index")?;
+    server_facts(&contents)?;
     let toc = contents.toc().await?;
     Powers::of(&contents, &toc).await.map(drop)
 }

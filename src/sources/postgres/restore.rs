@@ -168,7 +168,7 @@ impl PostgresRestore {
         let in_place = self.goes_in_place(&look);
         if let Some(facts) = &facts {
             let made = self.makes(in_place, &look, facts);
-            refuse_conversion(&mut admin, &facts.encoding, &made.encoding).await?;
+            refuse_conversion(&mut admin, facts, &made.encoding).await?;
         }
         let chosen = Box::pin(self.choose(in_place && !look.empty, &contents, &toc)).await?;
         let mut contents = self.rewriting(contents, &chosen.relations);
@@ -472,12 +472,14 @@ pub async fn judge(reader: &ArchiveReader) -> Result<()> {
     TableData::all(&contents).map(drop)
 }
 
-fn server_facts(contents: &Contents) -> Result<Option<ServerFacts>> {
+/// Reads what the backup says of its server; none in a backup without it.
+pub(super) fn server_facts(contents: &Contents) -> Result<Option<ServerFacts>> {
     let Some(record) = contents.record(FACTS) else {
         return Ok(None);
     };
     let facts = serde_json::from_value(record.facts.clone());
-    facts
-        .map(Some)
-        .map_err(|e| Error::corrupt("the server's facts in the backup are not readable").with_cause(e))
+    let mut facts: ServerFacts =
+        facts.map_err(|e| Error::corrupt("the server's facts in the backup are not readable").with_cause(e))?;
+    facts.context.check_encoding(&facts.encoding)?;
+    Ok(Some(facts))
 }

@@ -140,7 +140,7 @@ impl PostgresRestore {
         };
         let in_place = self.goes_in_place(&look);
         let made = self.makes(in_place, &look, &facts);
-        refuse_conversion(&mut admin, &facts.encoding, &made.encoding).await?;
+        refuse_conversion(&mut admin, &facts, &made.encoding).await?;
         if !self.options.wishes.is_empty() {
             let source = Made::of_facts(&facts).words();
             plan.warnings.push(format!(

@@ -11,7 +11,7 @@ use super::schema::literal;
 use super::server_error::sqlstate;
 use super::sessions::open_patiently;
 use super::url::ConnectOptions;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 
 /// What a session does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +200,53 @@ pub struct Context {
 /// Stands for the encoding of whatever database a session is in.
 const OF_SERVER: &str = "";
 
+/// The encodings that a database may have, as `pg_encoding_to_char` names them.
+///
+/// Others exist for clients alone (SJIS, BIG5, GBK, GB18030, …). There a byte of ASCII may be the second half of a character, so the
+/// server would end strings elsewhere than [`super::sql_lexer`] does.
+const OF_DATABASES: &[&str] = &[
+    "SQL_ASCII",
+    "UTF8",
+    "MULE_INTERNAL",
+    "EUC_JP",
+    "EUC_CN",
+    "EUC_KR",
+    "EUC_TW",
+    "EUC_JIS_2004",
+    "LATIN1",
+    "LATIN2",
+    "LATIN3",
+    "LATIN4",
+    "LATIN5",
+    "LATIN6",
+    "LATIN7",
+    "LATIN8",
+    "LATIN9",
+    "LATIN10",
+    "ISO_8859_5",
+    "ISO_8859_6",
+    "ISO_8859_7",
+    "ISO_8859_8",
+    "WIN866",
+    "WIN874",
+    "WIN1250",
+    "WIN1251",
+    "WIN1252",
+    "WIN1253",
+    "WIN1254",
+    "WIN1255",
+    "WIN1256",
+    "WIN1257",
+    "WIN1258",
+    "KOI8R",
+    "KOI8U",
+];
+
+/// Returns whether a database may have this encoding: every byte below 0x80 is ASCII there, wherever it stands.
+pub(super) fn is_of_databases(encoding: &str) -> bool {
+    OF_DATABASES.contains(&encoding)
+}
+
 impl Context {
     /// Returns the context of sessions that have no backup to follow.
     pub fn none() -> Self {
@@ -216,6 +263,28 @@ impl Context {
         self.settings
             .iter()
             .filter(move |(name, _)| listed(name) || name.contains('.'))
+    }
+
+    /// Checks what a backup says of its encoding, and completes it where an older version of this program did not say it; `database` is the
+    /// encoding of the source's database, empty if that is not known either.
+    pub(super) fn check_encoding(&mut self, database: &str) -> Result<()> {
+        match self.client_encoding.as_deref() {
+            None if database.is_empty() => {}
+            None => {
+                let read_in = if database == "SQL_ASCII" {
+                    database
+                } else {
+                    pinned(CLIENT_ENCODING)
+                };
+                self.client_encoding = Some(read_in.to_owned());
+            }
+            Some(said) if said == OF_SERVER || is_of_databases(said) => {}
+            Some(said) => {
+                let message = format!("the backup says it is in the encoding \"{said}\", which no database can have");
+                return Err(Error::corrupt(message));
+            }
+        }
+        Ok(())
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -273,12 +342,20 @@ pub fn sql(session: Session, context: &Context) -> String {
 ///
 /// Whoever reads a database does so in its own encoding, as `pg_dump` does: some of what a server holds has no equivalent in UTF8.
 /// A restore says in which encoding the backup is, and the server converts where the target's is another one. Whoever only asks has names
-/// in UTF8; bytes of an `SQL_ASCII` database have no encoding to convert from, and MULE_INTERNAL has no conversion.
+/// in UTF8; bytes of an `SQL_ASCII` database have no encoding to convert from, and MULE_INTERNAL has no conversion. An encoding that
+/// no database has is never set, whatever a backup says.
 fn encoding(session: Session, context: &Context) -> String {
     let own = "pg_catalog.current_setting('server_encoding')";
     match (session, context.client_encoding.as_deref()) {
         (Session::Reading, Some(OF_SERVER)) => own.to_owned(),
-        (Session::Reading | Session::Writing, Some(encoding)) if encoding != OF_SERVER => literal(encoding),
+        (Session::Reading | Session::Writing, Some(encoding)) if is_of_databases(encoding) => literal(encoding),
+        // A backup that does not say it is never in MULE_INTERNAL.
+        (Session::Writing, None) => {
+            format!(
+                "CASE WHEN {own} = 'SQL_ASCII' THEN {own} ELSE {} END",
+                literal(pinned(CLIENT_ENCODING))
+            )
+        }
         _ => format!(
             "CASE WHEN {own} IN ('SQL_ASCII', 'MULE_INTERNAL') THEN {own} ELSE {} END",
             literal(pinned(CLIENT_ENCODING))
@@ -418,6 +495,41 @@ mod tests {
             let zone = session == Session::Reading || (session == Session::Writing && !context.knows("TimeZone"));
             assert_eq!(names.contains(&"TimeZone"), zone, "{session:?}");
         }
+    }
+
+    #[test]
+    fn a_backup_is_only_in_an_encoding_that_a_database_can_have() {
+        let said = |encoding: Option<&str>| Context {
+            client_encoding: encoding.map(str::to_owned),
+            ..Context::default()
+        };
+        for forged in [
+            "SJIS",
+            "sjis",
+            "SHIFT_JIS_2004",
+            "BIG5",
+            "GBK",
+            "UHC",
+            "GB18030",
+            "JOHAB",
+            "utf8",
+            "UTF8'",
+        ] {
+            assert!(said(Some(forged)).check_encoding("UTF8").is_err(), "{forged}");
+            for session in [Session::Reading, Session::Writing] {
+                assert!(!sql(session, &said(Some(forged))).contains(forged), "{forged}");
+            }
+        }
+        for own in OF_DATABASES {
+            said(Some(own)).check_encoding("UTF8").unwrap();
+            assert!(sql(Session::Writing, &said(Some(own))).contains(&format!("('client_encoding', '{own}')")));
+        }
+        for (database, read_in) in [("SQL_ASCII", Some("SQL_ASCII")), ("LATIN1", Some("UTF8")), ("", None)] {
+            let mut old = said(None);
+            old.check_encoding(database).unwrap();
+            assert_eq!(old.client_encoding.as_deref(), read_in, "{database}");
+        }
+        assert!(!sql(Session::Writing, &said(None)).contains("MULE"));
     }
 
     #[test]

@@ -271,6 +271,7 @@ async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &Toc
 
 /// Executes an item's SQL; within a transaction behind a savepoint, so that its failure costs only itself.
 async fn execute(connection: &mut Connection, sql: &str) -> Result<()> {
+    check_reading(connection)?;
     if !connection.in_transaction() {
         return connection.execute(sql).await;
     }
@@ -287,6 +288,19 @@ async fn execute(connection: &mut Connection, sql: &str) -> Result<()> {
             .await?;
     }
     done
+}
+
+/// Refuses to go on where a function of the backup has changed how the server reads statements: they were judged as they are read
+/// under the settings of [`settings::PINS`]. The server reports both whenever they change.
+fn check_reading(connection: &Connection) -> Result<()> {
+    let encoding = connection.parameter("client_encoding").unwrap_or("UTF8");
+    let strings = connection.parameter("standard_conforming_strings").unwrap_or("on");
+    if settings::is_of_databases(encoding) && strings == "on" {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "a function of the backup has changed the session: client_encoding is \"{encoding}\" and standard_conforming_strings \"{strings}\""
+    )))
 }
 
 /// Returns the text without the statements that give an object to a role that does not exist, if there are any. What lies within

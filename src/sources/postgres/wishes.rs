@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::create_database::Made;
 use super::look::Look;
 use super::schema::literal;
+use super::snapshot::ServerFacts;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 
 /// What is wanted; what is empty stays as it would be.
@@ -100,8 +101,11 @@ impl Wishes {
     }
 }
 
-/// Refuses a backup whose encoding the server cannot convert into that of the target. `source` is empty in backups that do not say.
-pub(super) async fn refuse_conversion(admin: &mut Connection, source: &str, target: &str) -> Result<()> {
+/// Refuses a backup whose encoding the server cannot convert into that of the target. Where the backup does not say its encoding,
+/// nothing is refused.
+pub(super) async fn refuse_conversion(admin: &mut Connection, facts: &ServerFacts, target: &str) -> Result<()> {
+    // What is sent, not what the source's database has: older versions of this program read every database in UTF8.
+    let source = facts.context.client_encoding.as_deref().unwrap_or_default();
     if source.is_empty() || target.is_empty() || source == target || [source, target].contains(&"SQL_ASCII") {
         return Ok(());
     }
