@@ -329,6 +329,26 @@ fn beyond_pg_dump(case: &Case) {
     let said = case.restore("bound_named");
     assert!(said.contains("not-in-backup") || said.contains("is left out"), "{said}");
 
+    // What lies in a schema that is named was named with it, whatever else it needs.
+    let sql = "CREATE SCHEMA a; CREATE SCHEMA b; CREATE EXTENSION hstore SCHEMA b; CREATE TYPE b.mood AS ENUM ('x'); CREATE TABLE a.t AS SELECT 'x'::b.mood AS m; \
+               CREATE TABLE a.h (v b.hstore); CREATE VIEW b.v AS SELECT * FROM a.t; CREATE TABLE stays AS SELECT 1 AS id;";
+    case.make("schemas", sql);
+    for schemas in [["a", "b"], ["b", "a"]] {
+        let [first, second] = schemas;
+        let flags = [
+            "--exclude-schema",
+            first,
+            "--exclude-schema",
+            second,
+            "--exclude-extension",
+            "hstore",
+        ];
+        let said = case.backup(0, "schemas", &flags);
+        assert!(!said.contains("(needs "), "{said}");
+    }
+    case.restore("schemas_again");
+    assert_eq!(case.psql("schemas_again", "SELECT * FROM stays"), "1\n");
+
     // An extension with rows and tables of its own.
     case.make(
         "extended",
@@ -347,6 +367,81 @@ fn beyond_pg_dump(case: &Case) {
         ),
         "1\n0\n"
     );
+}
+
+/// Foreign keys come back whose referenced rows are left out.
+fn referenced_rows(case: &Case, partitioned_can_be_not_valid: bool) {
+    let sql = "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE orders (id int PRIMARY KEY, usr int REFERENCES users);
+        CREATE TABLE lines (o int REFERENCES orders);
+        CREATE TABLE parted (k int PRIMARY KEY) PARTITION BY LIST (k);
+        CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1); CREATE TABLE parted_2 PARTITION OF parted FOR VALUES IN (2);
+        CREATE TABLE of_parted (k int CONSTRAINT to_parted REFERENCES parted);
+        CREATE TABLE logs (usr int, CONSTRAINT logs_users FOREIGN KEY (usr) REFERENCES users) PARTITION BY LIST (usr);
+        CREATE TABLE logs_1 PARTITION OF logs FOR VALUES IN (1); CREATE TABLE logs_2 PARTITION OF logs FOR VALUES IN (2);
+        CREATE TABLE both_go (usr int REFERENCES users);
+        INSERT INTO users VALUES (1), (2); INSERT INTO orders VALUES (1, 1); INSERT INTO lines VALUES (1);
+        INSERT INTO parted VALUES (1), (2); INSERT INTO of_parted VALUES (2); INSERT INTO logs VALUES (1), (2); INSERT INTO both_go VALUES (1);";
+    case.make("keys", sql);
+    let flags = [
+        "--exclude-table-data=users",
+        "--exclude-table-data=both_go",
+        "--exclude-table=parted_2",
+    ];
+    let said = case.backup(0, "keys", &flags);
+    assert!(said.contains("NOT VALID"), "{said}");
+    let left_out = "FK CONSTRAINT \"logs_users\" of \"public\".\"logs\" (needs the rows of TABLE \"public\".\"users\")";
+    assert_eq!(said.contains(left_out), !partitioned_can_be_not_valid, "{said}");
+    case.restore("keys_again");
+    let mut found = case.psql(
+        "keys_again",
+        "SELECT conname, convalidated FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 ORDER BY 1",
+    );
+    if partitioned_can_be_not_valid {
+        assert!(found.contains("logs_users|f\n"), "{found}");
+        found = found.replace("logs_users|f\n", "");
+    }
+    assert_eq!(
+        found,
+        "both_go_usr_fkey|t\nlines_o_fkey|t\norders_usr_fkey|f\nto_parted|f\n"
+    );
+    assert_eq!(
+        case.psql("keys_again", "SELECT count(*) FROM logs; SELECT * FROM of_parted"),
+        "2\n2\n"
+    );
+}
+
+#[test]
+fn foreign_keys_do_without_referenced_rows_on_15() {
+    referenced_rows(&Case::new(Cluster::start("/usr/lib/postgresql/15/bin")), false);
+}
+
+#[test]
+fn foreign_keys_do_without_referenced_rows_on_18() {
+    let Some(cluster) = Cluster::start_18() else { return };
+    referenced_rows(&Case::new(cluster), true);
+}
+
+/// A pattern whose letters the database cannot have means nothing there.
+#[test]
+fn letters_that_an_encoding_lacks_match_nothing() {
+    let case = Case::new(Cluster::start("/usr/lib/postgresql/15/bin"));
+    for encoding in ["LATIN1", "MULE_INTERNAL", "SQL_ASCII"] {
+        let name = encoding.to_lowercase();
+        let sql =
+            format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
+        case.psql("postgres", &sql);
+        case.psql(&name, "CREATE TABLE t AS SELECT 1 AS id");
+        let flags = [
+            "--exclude-table=日本",
+            "--exclude-schema=日本",
+            "--exclude-table-data=日本.*",
+        ];
+        let said = case.backup(0, &name, &flags);
+        assert!(
+            said.contains("excludes no table: nothing has a name like that"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 use super::client::client_error;
 use super::connection::Connection;
 use super::schema::{Excluded, literal};
+use super::server_error::sqlstate;
 use crate::error::{Context as _, Error, Result};
 use crate::report::Note;
 
@@ -114,6 +115,9 @@ impl Pattern {
     }
 }
 
+/// An expression that matches no name: none is empty.
+const NOTHING: &str = "";
+
 /// Returns the condition that a column matches a regular expression as a whole.
 fn matches(column: &str, expression: &str) -> String {
     let whole = format!("^({expression})$");
@@ -167,7 +171,15 @@ impl Exclusion {
 
     /// Returns the condition of [`Prepared::wanted`] for a session that is in no transaction.
     pub(super) async fn wanted(&self, connection: &mut Connection) -> Result<String> {
-        let patterns = self.patterns()?;
+        let mut patterns = self.patterns()?;
+        for pattern in patterns.tables.iter_mut().chain(&mut patterns.schemas) {
+            for part in pattern.parts.clone().iter().filter(|p| !p.is_ascii()) {
+                match connection.query(&format!("SELECT {}", matches("''", part))).await {
+                    Err(error) if lacks_letters(&error, part) => pattern.parts = vec![NOTHING.to_owned()],
+                    other => drop(other?),
+                }
+            }
+        }
         let mut path = Vec::new();
         if !self.is_empty() {
             let sql = format!("{BEGIN}; {PATH}");
@@ -186,15 +198,18 @@ impl Exclusion {
 
     /// Prepares for a database. The client is in no transaction.
     pub(super) async fn prepare(&self, client: &Client) -> Result<Prepared> {
-        let patterns = self.patterns()?;
+        let mut patterns = self.patterns()?;
         for list in [
-            &patterns.tables,
-            &patterns.schemas,
-            &patterns.table_data,
-            &patterns.extensions,
+            &mut patterns.tables,
+            &mut patterns.schemas,
+            &mut patterns.table_data,
+            &mut patterns.extensions,
         ] {
             for pattern in list {
-                try_out(client, pattern).await?;
+                if !try_out(client, pattern).await? {
+                    // No name of the database has these letters.
+                    pattern.parts = vec![NOTHING.to_owned()];
+                }
             }
         }
         let bare = |p: &Pattern| p.parts.len() == 1;
@@ -309,18 +324,28 @@ async fn oids(client: &Client, sql: &str, pattern: &Pattern) -> Result<HashSet<u
     rows.iter().map(|row| row.try_get(0).map_err(client_error)).collect()
 }
 
-/// Has the server try the regular expressions of a pattern.
-async fn try_out(client: &Client, pattern: &Pattern) -> Result<()> {
+/// Has the server try the regular expressions of a pattern; returns whether the database's encoding has its letters.
+async fn try_out(client: &Client, pattern: &Pattern) -> Result<bool> {
     for part in &pattern.parts {
         let sql = format!("SELECT {}", matches("''", part));
-        client.query(&sql, &[]).await.map_err(client_error).map_err(|error| {
-            let error = error.context(format!("try the pattern \"{}\"", pattern.text));
-            error.with_hint(
-                "Letters like ( [ + are those of a regular expression; put a name that has them in double quotes.",
-            )
-        })?;
+        let Err(error) = client.query(&sql, &[]).await.map_err(client_error) else {
+            continue;
+        };
+        if lacks_letters(&error, part) {
+            return Ok(false);
+        }
+        let error = error.context(format!("try the pattern \"{}\"", pattern.text));
+        return Err(error.with_hint(
+            "Letters like ( [ + are those of a regular expression; put a name that has them in double quotes.",
+        ));
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Returns whether the server refused an expression because its database's encoding does not have the letters, or cannot be converted
+/// to at all.
+fn lacks_letters(error: &Error, part: &str) -> bool {
+    !part.is_ascii() && matches!(sqlstate(error), Some("22P05" | "22021" | "0A000" | "42883"))
 }
 
 /// A sequence that belongs to a column of a table that comes comes with it.
@@ -344,7 +369,7 @@ async fn keep_owned(client: &Client, relations: &mut HashSet<u32>) -> Result<()>
 const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL search_path TO DEFAULT";
 
 const PATH: &str = "SELECT n.oid FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY s(name, place) \
-    JOIN pg_catalog.pg_namespace n ON n.nspname = s.name ORDER BY s.place";
+    JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name ORDER BY s.place";
 
 /// Returns the schemas that a new session of this role looks through.
 async fn search_path(client: &Client) -> Result<Vec<u32>> {

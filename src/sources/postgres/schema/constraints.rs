@@ -64,6 +64,9 @@ pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<R
             let word = if kind == "p" { "PRIMARY KEY" } else { "UNIQUE" };
             definition = format!("{word} USING INDEX {name}");
         }
+        if context.graph.not_valid.contains(&row.oid(0)?) {
+            definition.push_str(" NOT VALID");
+        }
         let add = format!("ALTER TABLE {only}{table}\n    ADD CONSTRAINT {name} {definition};\n");
         sql.push_str(&in_tablespace(space.as_deref(), &add));
         if let Some(index) = row.opt(14)? {

@@ -33,6 +33,12 @@ const WITH: &str = "excluded-with";
 const ROWS: &str = "excluded-rows";
 
 const BY_USER: &str = "is left out, as the user wants";
+const UNCHECKED: &str =
+    "comes back NOT VALID: the rows that it refers to are left out, so those that are there are not checked";
+
+/// First version that makes a foreign key of a partitioned table without checking the rows.
+const NOT_VALID_ON_PARTITIONED: i32 = 180_000;
+
 const BY_NEED: &str = "is not in this backup: it needs something that the user leaves out";
 
 impl Graph {
@@ -79,10 +85,11 @@ impl Graph {
                 self.exclude_with(from, index, &mut open);
             }
         }
+        self.without_rows(&excluded.rows);
+        self.release_foreign_keys(client, &excluded.rows).await?;
         let edges = std::mem::take(&mut self.edges);
         let stays = |index: u32| !self.is_excluded(index);
         self.edges = edges.into_iter().filter(|e| stays(e.0) && stays(e.1)).collect();
-        self.without_rows(&excluded.rows);
         Ok(())
     }
 
@@ -103,7 +110,32 @@ impl Graph {
             let Some(node) = self.node(index) else { continue };
             self.told.add(EXCLUDED, BY_USER, self.called(node));
         }
+        found.extend(self.within_schemas(&found));
         found
+    }
+
+    /// Marks what lies in the schemas among these nodes. It was named with its schema, whatever else it needs.
+    fn within_schemas(&mut self, named: &[u32]) -> Vec<u32> {
+        let numbers: HashSet<u32> = named
+            .iter()
+            .filter_map(|&index| self.node(index))
+            .filter(|n| n.kind.is_schema())
+            .map(|n| n.schema)
+            .collect();
+        if numbers.is_empty() {
+            return Vec::new();
+        }
+        // An extension lies in no schema, only what it makes does.
+        let lies_within = |n: &Node| numbers.contains(&n.schema) && n.kind != Kind::Extension && !n.has(flag::EXCLUDED);
+        let within: Vec<u32> = (0_u32..)
+            .zip(&self.nodes)
+            .filter(|(_, node)| lies_within(node))
+            .map(|(index, _)| index)
+            .collect();
+        for &index in &within {
+            self.mark(index);
+        }
+        within
     }
 
     fn mark(&mut self, index: u32) {
@@ -148,6 +180,51 @@ impl Graph {
             }
             self.told.add(EXCLUDED, what, self.called(&node));
         }
+    }
+
+    /// Has foreign keys not be checked whose referenced rows are left out while their own come: no restore could make them otherwise.
+    /// Those of partitioned tables cannot be made without a check before PostgreSQL 18, and are left out.
+    async fn release_foreign_keys(&mut self, client: &Client, rows: &HashSet<u32>) -> Result<()> {
+        let excluded = self
+            .nodes
+            .iter()
+            .filter(|n| n.kind == Kind::Table && n.has(flag::EXCLUDED))
+            .map(|n| n.oid);
+        let without: Vec<u32> = rows.iter().copied().chain(excluded).collect();
+        if without.is_empty() {
+            return Ok(());
+        }
+        let partition = "JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition";
+        let sql = format!(
+            "WITH RECURSIVE up(oid) AS (SELECT pg_catalog.unnest($1::oid[]) UNION \
+               SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid {partition}), \
+             fks AS (SELECT k.oid, k.conrelid, k.confrelid FROM pg_catalog.pg_constraint k \
+               WHERE k.contype = 'f' AND k.convalidated AND k.conparentid = 0 AND k.confrelid IN (SELECT up.oid FROM up)), \
+             down(fk, oid) AS (SELECT fks.oid, fks.conrelid FROM fks UNION \
+               SELECT d.fk, i.inhrelid FROM down d JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid {partition}) \
+             SELECT fks.oid, c.relkind = 'p', fks.confrelid FROM fks JOIN pg_catalog.pg_class c ON c.oid = fks.conrelid \
+             WHERE EXISTS (SELECT FROM down d JOIN pg_catalog.pg_class t ON t.oid = d.oid AND t.relkind = 'r' \
+               WHERE d.fk = fks.oid AND NOT d.oid = ANY($1::oid[])) ORDER BY fks.oid"
+        );
+        for row in query(client, "foreign keys without referenced rows", &sql, &[&without]).await? {
+            let oid = row.oid(0)?;
+            let Some(index) = self.find(class::CONSTRAINT, oid) else {
+                continue;
+            };
+            let Some(node) = self.node(index).copied().filter(|n| !n.has(flag::EXCLUDED)) else {
+                continue;
+            };
+            if row.flag(1)? && self.version < NOT_VALID_ON_PARTITIONED {
+                self.mark(index);
+                let referenced = self.find(class::RELATION, row.oid(2)?).and_then(|i| self.node(i));
+                let needs = referenced.map_or_else(String::new, |n| format!(" (needs the rows of {})", self.called(n)));
+                self.told.add(WITH, BY_NEED, format!("{}{needs}", self.called(&node)));
+            } else {
+                self.not_valid.insert(oid);
+                self.told.add(WITH, UNCHECKED, self.called(&node));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the word and name of a node for messages.

@@ -51,6 +51,8 @@ pub struct Graph {
     pub(super) version: i32,
     /// Constraints whose index is made on its own, before them.
     pub(super) split_keys: HashSet<u32>,
+    /// Foreign keys that are made without a check of the rows.
+    pub(super) not_valid: HashSet<u32>,
     pub(super) next_item: AtomicU32,
     /// Numbers of the items that were written, by their nodes.
     pub(super) written: std::sync::Mutex<std::collections::HashMap<u32, u32>>,
