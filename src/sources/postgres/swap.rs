@@ -85,6 +85,19 @@ impl Swap<'_> {
                 return Err(error.context(format!("swap database \"{}\"", self.old)));
             }
         }
+        // A comment that this session cannot say is set from within its database, after the swap. What counts for others, that the
+        // new database is not half and the old one is kept, stands at once.
+        let kept_mark = self
+            .stamp
+            .map(|stamp| marks::marked(None, Why::Kept, old_oid, self.old, stamp));
+        let raw = |comment: &Option<String>| comment.as_deref().is_some_and(has_bytes);
+        let comments = [(self.kept, kept_comment, kept_mark), (self.old, new_comment, None)];
+        for (name, comment, bare) in &comments {
+            let said = if raw(comment) { bare } else { comment };
+            if let Err(error) = behind_savepoint(admin, &comment_sql(name, said.as_deref())).await? {
+                done.failed.push(without_comment(name, &error));
+            }
+        }
         for sql in &statements {
             if let Err(error) = behind_savepoint(admin, sql).await? {
                 done.failed.push(FailedItem {
@@ -96,20 +109,10 @@ impl Swap<'_> {
                 });
             }
         }
-        let comments = [(self.kept, kept_comment), (self.old, new_comment)];
-        let raw = |comment: &Option<String>| comment.as_deref().is_some_and(has_bytes);
-        let unset = |name: &str, error: &Error| {
-            tracing::warn!("the comment of database \"{name}\" was not set: {}", error.chain());
-        };
-        for (name, comment) in comments.iter().filter(|(_, comment)| !raw(comment)) {
-            if let Err(error) = behind_savepoint(admin, &comment_sql(name, comment.as_deref())).await? {
-                unset(name, &error);
-            }
-        }
         admin.execute("COMMIT").await.context("swap the databases")?;
-        for (name, comment) in comments.iter().filter(|(_, comment)| raw(comment)) {
+        for (name, comment, _) in comments.iter().filter(|(_, comment, _)| raw(comment)) {
             if let Err(error) = comment_within(&server.with_database(name), comment.as_deref()).await {
-                unset(name, &error);
+                done.failed.push(without_comment(name, &error));
             }
         }
         if let Some(killer) = killer {
@@ -195,6 +198,16 @@ impl Apart {
             ),
         });
         Ok((admin, left))
+    }
+}
+
+fn without_comment(name: &str, error: &Error) -> FailedItem {
+    FailedItem {
+        excuse: None,
+        kind: "DATABASE COMMENT".to_owned(),
+        name: name.to_owned(),
+        error: error.chain(),
+        advice: format!("Set it from within: COMMENT ON DATABASE {} IS …;", quote_ident(name)),
     }
 }
 

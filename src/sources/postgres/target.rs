@@ -144,11 +144,11 @@ impl Target {
             return Ok(Finished::default());
         }
         let (old, new) = (self.wanted.database.clone(), self.filling.database.clone());
+        let filling = self.filling.clone();
         let done = if let Some(look) = &self.replaced {
             let drop_old = drop_old || look.empty;
             self.swap(drop_old, timeout).await
         } else {
-            let filling = self.filling.clone();
             let admin = self.admin().await?;
             let (_, comment) = comment_of(admin, &new).await?;
             let comment = comment.as_deref().and_then(unmarked);
@@ -170,7 +170,11 @@ impl Target {
                     && let Ok((_, comment)) = comment_of(admin, &new).await
                 {
                     let comment = comment.as_deref().and_then(unmarked);
-                    let _ = admin.execute(&comment_sql(&new, comment.as_deref())).await;
+                    if comment.as_deref().is_some_and(has_bytes) {
+                        let _ = comment_within(&filling, comment.as_deref()).await;
+                    } else {
+                        let _ = admin.execute(&comment_sql(&new, comment.as_deref())).await;
+                    }
                 }
                 let hint = format!(
                     "Everything is restored, into \"{new}\". To finish, give \"{old}\" another name if it is there, and then: ALTER DATABASE {} RENAME TO {};",
