@@ -50,6 +50,21 @@ pub fn from_bytes(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// Returns how many bytes the string of [`from_bytes`] has.
+pub fn length(bytes: &[u8]) -> usize {
+    const OF_BYTE: usize = 4;
+    let of_chunk = |chunk: std::str::Utf8Chunk<'_>| {
+        let own = chunk.valid().len() + OF_BYTE * chunk.invalid().len();
+        if !chunk.valid().as_bytes().contains(&LEAD) {
+            return own;
+        }
+        // A character of the range has four bytes, each of which becomes one.
+        let ours = chunk.valid().chars().filter(|&c| byte_of(c).is_some()).count();
+        own + ours * (OF_BYTE * OF_BYTE - OF_BYTE)
+    };
+    bytes.utf8_chunks().map(of_chunk).sum()
+}
+
 /// As [`from_bytes`], of bytes that are done with.
 pub fn from_vec(bytes: Vec<u8>) -> String {
     match from_bytes(&bytes) {
@@ -113,6 +128,7 @@ mod tests {
         ] {
             let text = from_bytes(bytes);
             assert_eq!(to_bytes(&text), bytes);
+            assert_eq!(length(bytes), text.len());
             assert_eq!(to_bytes(&from_vec(bytes.to_vec())), bytes);
         }
         assert_eq!(from_bytes("Größe".as_bytes()), "Größe");

@@ -53,6 +53,8 @@ pub async fn run(session: &Session, options: &args::Cat) -> Outcome {
                 .with_hint("Restore it with `wirevault restore --path`."));
         }
         let mut entries = reader.entries(Selection::Entries(vec![entry]));
+        // A hole may be larger than anybody wants to see.
+        let mut write = |data: &[u8]| session.check_cancelled().and_then(|()| write(data));
         let mut filled = None;
         while let Some(event) = session.or_cancelled(entries.next()).await? {
             match (event, &mut filled) {

@@ -314,12 +314,12 @@ impl Params {
             }));
         };
         if name == "client_encoding" {
-            // Sessions read UTF8, and SQL_ASCII databases as they are, whatever is asked for.
+            // Sessions set it themselves: a backup reads in the database's own encoding, whatever is asked for.
             let plain = value.replace(['-', '_'], "").to_ascii_lowercase();
             if !matches!(plain.as_str(), "" | "utf8" | "unicode" | "auto") {
                 return Err(
                     Error::unsupported(format!("client_encoding \"{value}\" is not possible")).with_hint(
-                        "Rows are read as UTF8, which holds what every encoding does; leave client_encoding out.",
+                        "A database is read in its own encoding, which holds every character of it; leave client_encoding out.",
                     ),
                 );
             }

@@ -513,7 +513,7 @@ mod tests {
             "GB18030",
             "JOHAB",
             "utf8",
-            "UTF8'",
+            "UTF8'x",
         ] {
             assert!(said(Some(forged)).check_encoding("UTF8").is_err(), "{forged}");
             for session in [Session::Reading, Session::Writing] {

@@ -9,7 +9,7 @@ use super::sql_rewrite::Rewrite;
 use super::sql_streams::{TOC, TocLine};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::raw_text::from_vec;
+use crate::raw_text::{from_vec, length as length_of};
 
 /// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB. Besides, it takes no more than a share of
 /// the memory limit.
@@ -164,16 +164,7 @@ impl Texts<'_> {
     /// Returns the SQL of an item.
     pub(super) async fn get(&mut self, line: &TocLine) -> Result<String> {
         let length = line.item.sql_bytes;
-        if length > MAX_ITEM_BYTES.min(self.contents.reader.memory_limit() / SHARE_OF_LIMIT) {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!(
-                    "the SQL of \"{}\" has {length} bytes, too many for the memory limit",
-                    line.item.name
-                ),
-            )
-            .with_hint("Raise --memory-limit."));
-        }
+        self.check_size(line, length)?;
         let (start, end) = (line.offset, line.offset.saturating_add(length));
         let chunks = self.contents.sql_chunks(&line.stream);
         let (mut text, mut at) = (Vec::new(), 0u64);
@@ -195,8 +186,21 @@ impl Texts<'_> {
                 line.item.name, line.stream
             )));
         }
+        // A byte that is no UTF-8 takes four in a string.
+        self.check_size(line, u64::try_from(length_of(&text)).unwrap_or(u64::MAX))?;
         let text = clean(from_vec(text), self.contents.source_version);
         Ok(self.contents.rewrite.apply(text))
+    }
+
+    fn check_size(&self, line: &TocLine, bytes: u64) -> Result<()> {
+        if bytes <= MAX_ITEM_BYTES.min(self.contents.reader.memory_limit() / SHARE_OF_LIMIT) {
+            return Ok(());
+        }
+        let message = format!(
+            "the SQL of \"{}\" has {bytes} bytes, too many for the memory limit",
+            line.item.name
+        );
+        Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise --memory-limit."))
     }
 
     async fn chunk(&mut self, stream: &str, chunk: &ChunkRef) -> Result<&[u8]> {
