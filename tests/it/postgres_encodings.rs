@@ -304,6 +304,57 @@ fn a_database_moves_to_utf8_on_18() {
     to_utf8(&Case::new(cluster));
 }
 
+/// Comments of databases lie in a catalog that all databases share, each in the encoding of its own: whatever the encoding of the
+/// database from which they are renamed, they come back, and no mark of a restore stays.
+#[test]
+fn the_comment_of_a_database_is_in_its_own_encoding() {
+    let case = Case::new(Cluster::start("/usr/lib/postgresql/15/bin"));
+    let comment = |name: &str| {
+        let sql = format!(
+            "SELECT encode(replace(c.description, E'\\n', ' ')::bytea, 'hex') FROM pg_shdescription c JOIN pg_database d ON d.oid = c.objoid \
+             WHERE d.datname = '{name}'"
+        );
+        let found = String::from_utf8(case.psql("plain", "SQL_ASCII", sql.as_bytes())).unwrap();
+        found.trim().to_owned()
+    };
+    case.create("plain", "SQL_ASCII");
+    for maintenance in ["UTF8", "EUC_JP", "LATIN1"] {
+        case.psql("template1", "UTF8", b"DROP DATABASE postgres");
+        let sql =
+            format!("CREATE DATABASE postgres TEMPLATE template0 ENCODING '{maintenance}' LC_COLLATE 'C' LC_CTYPE 'C'");
+        case.psql("template1", "UTF8", sql.as_bytes());
+        for (encoding, bytes) in [
+            ("LATIN1", &b"\xE9t\xE9"[..]),
+            ("UTF8", "été".as_bytes()),
+            ("EUC_JP", b"\xC6\xFC"),
+        ] {
+            let name = format!("{encoding}_{maintenance}").to_lowercase();
+            case.create(&name, encoding);
+            let sql = with_bytes(&format!("CREATE TABLE t (); COMMENT ON DATABASE {name} IS '@'"), bytes);
+            case.psql(&name, encoding, &sql);
+            case.backup(&name);
+            let again = format!("{name}_again");
+            let into = case.url(&again);
+            case.program.expect(0, &["restore", "latest", "--into", &into]);
+            assert_eq!(comment(&again), hex::encode(bytes), "{name}");
+            case.psql(&again, encoding, b"CREATE TABLE mine ()");
+            case.program
+                .expect(0, &["restore", "latest", "--into", &into, "--clean"]);
+            assert_eq!(comment(&again), hex::encode(bytes), "{name} replaced");
+            // Back in place of the new one, and where there is none.
+            case.program
+                .expect(0, &["restore", "latest", "--undo", "--into", &into]);
+            assert_eq!(comment(&again), hex::encode(bytes), "{name} undone");
+            case.program
+                .expect(0, &["restore", "latest", "--into", &into, "--clean"]);
+            case.psql("template1", "UTF8", format!("DROP DATABASE {again}").as_bytes());
+            case.program
+                .expect(0, &["restore", "latest", "--undo", "--into", &into]);
+            assert_eq!(comment(&again), hex::encode(bytes), "{name} undone, none there");
+        }
+    }
+}
+
 /// Names of roles lie in catalogs that all databases share, in whatever encoding they were given.
 #[test]
 fn a_role_keeps_the_bytes_of_its_name() {

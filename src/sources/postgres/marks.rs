@@ -7,11 +7,12 @@
 //! Whether a database is being filled by a restore that still runs is known by an advisory lock, which the server takes away
 //! with its session, and by sessions in the database.
 
-use super::connection::Connection;
+use super::connection::{Connection, QueryResult};
 use super::schema::{literal, quote_ident};
 use super::settings::{self, Session};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
+use crate::raw_text::has_bytes;
 
 /// First key of the advisory locks of restores; the second is the database's OID.
 const LOCK: i32 = 0x7776_7273;
@@ -106,13 +107,43 @@ pub(super) async fn comment_within(database: &ConnectOptions, comment: Option<&s
     done
 }
 
+/// Returns whether a session can say a comment that is in the encoding of another database: it holds the comment's bytes, and the
+/// server converts none of them.
+pub(super) fn can_say(session: &Connection, comment: Option<&str>) -> bool {
+    let encoding = session.parameter("server_encoding").unwrap_or(UTF8);
+    comment.is_none_or(|text| text.is_ascii() || (!has_bytes(text) && matches!(encoding, UTF8 | "SQL_ASCII")))
+}
+
+const UTF8: &str = "UTF8";
+
+/// Runs a query whose result is not converted: comments of databases are in the encodings of these.
+pub(super) async fn query_as_stored(admin: &mut Connection, sql: &str) -> Result<QueryResult> {
+    let before = admin.parameter("client_encoding").unwrap_or(UTF8).to_owned();
+    let converts = admin.parameter("server_encoding").is_some_and(|own| own != before);
+    if !converts {
+        return admin.query(sql).await;
+    }
+    settings::in_own_encoding(admin).await?;
+    let found = admin.query(sql).await?;
+    admin
+        .execute(&format!("SET client_encoding TO {}", literal(&before)))
+        .await?;
+    Ok(found)
+}
+
 /// Returns OID and comment of a database.
 pub(super) async fn comment_of(admin: &mut Connection, name: &str) -> Result<(u32, Option<String>)> {
     let sql = format!(
         "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = {}",
         literal(name)
     );
-    let found = admin.query(&sql).await.context("read the database's comment")?;
+    // The name is in the encoding of the session.
+    let found = if name.is_ascii() {
+        query_as_stored(admin, &sql).await
+    } else {
+        admin.query(&sql).await
+    };
+    let found = found.context("read the database's comment")?;
     let row = found.rows.first().ok_or_else(|| {
         Error::new(
             crate::error::ErrorKind::NotFound,
@@ -128,7 +159,8 @@ pub(super) async fn find(admin: &mut Connection, why: Why, database: &str) -> Re
     // Comments are in the encodings of their databases: functions of text refuse what is none of this one's.
     let sql = "SELECT d.oid, d.datname, c.description FROM pg_catalog.pg_database d JOIN pg_catalog.pg_shdescription c \
                ON c.objoid = d.oid AND c.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass";
-    let found = admin.query(sql).await.context("look for databases of restores")?;
+    let found = query_as_stored(admin, sql).await;
+    let found = found.context("look for databases of restores")?;
     let mut all: Vec<Marked> = Vec::new();
     for row in found.rows {
         let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::create_database::Made;
 use super::database_settings;
-use super::marks::{self, Why, comment_of, comment_sql, comment_within, unmarked};
+use super::marks::{self, Why, can_say, comment_of, comment_sql, comment_within, unmarked};
 use super::restore_plan::LEAVE_TIMEOUT;
 use super::schema::{literal, quote_ident};
 use super::server_error::sqlstate;
@@ -18,7 +18,6 @@ use super::settings::{self, Session};
 use super::statements::FailedItem;
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
-use crate::raw_text::has_bytes;
 
 /// Longest identifier in bytes.
 const NAME_BYTES: usize = 63;
@@ -90,10 +89,17 @@ impl Swap<'_> {
         let kept_mark = self
             .stamp
             .map(|stamp| marks::marked(None, Why::Kept, old_oid, self.old, stamp));
-        let raw = |comment: &Option<String>| comment.as_deref().is_some_and(has_bytes);
         let comments = [(self.kept, kept_comment, kept_mark), (self.old, new_comment, None)];
+        let later: Vec<_> = comments
+            .iter()
+            .filter(|(_, comment, _)| !can_say(admin, comment.as_deref()))
+            .collect();
         for (name, comment, bare) in &comments {
-            let said = if raw(comment) { bare } else { comment };
+            let said = if can_say(admin, comment.as_deref()) {
+                comment
+            } else {
+                bare
+            };
             if let Err(error) = behind_savepoint(admin, &comment_sql(name, said.as_deref())).await? {
                 done.failed.push(without_comment(name, &error));
             }
@@ -110,7 +116,7 @@ impl Swap<'_> {
             }
         }
         admin.execute("COMMIT").await.context("swap the databases")?;
-        for (name, comment, _) in comments.iter().filter(|(_, comment, _)| raw(comment)) {
+        for (name, comment, _) in later {
             if let Err(error) = comment_within(&server.with_database(name), comment.as_deref()).await {
                 done.failed.push(without_comment(name, &error));
             }
@@ -226,15 +232,24 @@ async fn behind_savepoint(admin: &mut Connection, sql: &str) -> Result<std::resu
     Ok(done)
 }
 
-/// Gives a database another name, and its comment without a mark.
-pub(super) async fn rename(admin: &mut Connection, from: &str, to: &str, timeout: Duration) -> Result<()> {
+/// Gives a database another name, and its comment without a mark; returns what is wrong with the comment.
+pub(super) async fn rename(
+    admin: &mut Connection,
+    server: &ConnectOptions,
+    from: &str,
+    to: &str,
+    timeout: Duration,
+) -> Result<Option<FailedItem>> {
     let deadline = tokio::time::Instant::now() + timeout;
     let (oid, comment) = comment_of(admin, from).await?;
     let own = comment.as_deref().and_then(unmarked);
+    // What this session cannot say is said from within, afterwards.
+    let later = own != comment && !can_say(admin, own.as_deref());
     let commented = if own == comment {
         String::new()
     } else {
-        format!("{}; ", comment_sql(from, own.as_deref()))
+        let said = own.as_deref().filter(|_| !later);
+        format!("{}; ", comment_sql(from, said))
     };
     let sql = format!(
         "BEGIN; {commented}ALTER DATABASE {} RENAME TO {}; COMMIT",
@@ -244,7 +259,12 @@ pub(super) async fn rename(admin: &mut Connection, from: &str, to: &str, timeout
     loop {
         terminate(admin, oid).await?;
         let Err(error) = admin.execute(&sql).await else {
-            return Ok(());
+            let failed = if later {
+                comment_within(&server.with_database(to), own.as_deref()).await.err()
+            } else {
+                None
+            };
+            return Ok(failed.map(|error| without_comment(to, &error)));
         };
         if admin.is_dead() {
             return Err(error);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::create_database::{Made, may_use_tablespace};
 use super::look::{Look, open_admin};
-use super::marks::{self, Why, comment_of, comment_sql, comment_within, unmarked};
+use super::marks::{self, Why, can_say, comment_of, comment_sql, comment_within, unmarked};
 use super::restore::RestoreOptions;
 use super::restore_plan::LEAVE_TIMEOUT;
 use super::schema::{literal, quote_ident};
@@ -20,7 +20,6 @@ use super::statements::FailedItem;
 use super::swap::{Apart, Swap, drop_database, free_name, rename};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
-use crate::raw_text::has_bytes;
 use crate::report::Note;
 
 /// Where a restore writes.
@@ -149,13 +148,12 @@ impl Target {
             let drop_old = drop_old || look.empty;
             self.swap(drop_old, timeout).await
         } else {
-            let admin = self.admin().await?;
-            let (_, comment) = comment_of(admin, &new).await?;
-            let comment = comment.as_deref().and_then(unmarked);
-            if comment.as_deref().is_some_and(has_bytes) {
-                comment_within(&filling, comment.as_deref()).await?;
-            }
-            rename(admin, &new, &old, timeout).await.map(|()| Finished::default())
+            let server = self.wanted.clone();
+            let renamed = rename(self.admin().await?, &server, &new, &old, timeout).await;
+            renamed.map(|failed| Finished {
+                failed: failed.into_iter().collect(),
+                ..Finished::default()
+            })
         };
         match done {
             Ok(done) => {
@@ -170,10 +168,10 @@ impl Target {
                     && let Ok((_, comment)) = comment_of(admin, &new).await
                 {
                     let comment = comment.as_deref().and_then(unmarked);
-                    if comment.as_deref().is_some_and(has_bytes) {
-                        let _ = comment_within(&filling, comment.as_deref()).await;
-                    } else {
+                    if can_say(admin, comment.as_deref()) {
                         let _ = admin.execute(&comment_sql(&new, comment.as_deref())).await;
+                    } else {
+                        let _ = comment_within(&filling, comment.as_deref()).await;
                     }
                 }
                 let hint = format!(

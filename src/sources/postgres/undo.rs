@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::look::look;
 use super::marks::{self, Why};
 use super::schema::literal;
+use super::statements::FailedItem;
 use super::swap::{Apart, Swap, free_name, head, rename};
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -62,18 +63,25 @@ pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> 
         let swapped = swap.run(&mut apart.admin, wanted).await;
         let (after, left) = apart.end(wanted).await?;
         admin = after;
-        undone.ended_sessions = u64::try_from(swapped?.ended.len()).unwrap_or(u64::MAX);
+        let swapped = swapped?;
+        undone.ended_sessions = u64::try_from(swapped.ended.len()).unwrap_or(u64::MAX);
+        tell(&swapped.failed);
         if let Some(left) = left {
             tracing::warn!("database \"{}\" was not dropped: {}", left.name, left.error);
         }
         undone.restored_kept_as = Some(aside);
     } else {
-        rename(&mut admin, &kept, name, timeout)
-            .await
-            .context("put the old database back")?;
+        let failed = rename(&mut admin, wanted, &kept, name, timeout).await;
+        tell(failed.context("put the old database back")?.as_slice());
     }
     admin.close().await;
     Ok(undone)
+}
+
+fn tell(failed: &[FailedItem]) {
+    for item in failed {
+        tracing::warn!("{} \"{}\": {}. {}", item.kind, item.name, item.error, item.advice);
+    }
 }
 
 /// Finds what an earlier version kept, by its name alone: `NAME_before_TIME`, cut at 63 bytes. Where the name is so long that
