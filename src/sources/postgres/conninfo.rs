@@ -711,7 +711,7 @@ mod tests {
             ("postgres://h/x?replication=database", "COPY"),
             ("postgres://h/x?pgbouncer=true", "another program's"),
             ("postgres://h/x?oauth_issuer=y", "password or certificate"),
-            ("postgres://h/x?client_encoding=LATIN1", "UTF8"),
+            ("postgres://h/x?client_encoding=LATIN1", "own encoding"),
             ("postgres://h/x?zzz=geheim", "libpq"),
         ] {
             let error = Params::parse(text).unwrap_err();
