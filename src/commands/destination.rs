@@ -145,11 +145,11 @@ fn look<'a>(
             (_, false) => None,
             ("docker", true) => Some(volumes_target(source, &docker, options, selected.len())?),
             (_, true) => {
-                let planned = places::planned(resolver.manifest, source);
+                let called = places::called(resolver.manifest, source);
                 Some(target(
                     resolver.session,
                     source,
-                    (place, planned),
+                    (place, called),
                     options,
                     selected.len(),
                 )?)

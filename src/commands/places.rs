@@ -52,9 +52,9 @@ pub(super) struct Resolver<'a> {
 impl Resolver<'_> {
     /// Returns where a source goes back to; `None` where nobody but the manifest says it, and that is not accepted.
     pub(super) fn place(&self, source: &ManifestSource) -> Result<Option<Place>> {
-        let planned = planned(self.manifest, source);
         let remembered = self.remembered(source);
-        if let Some(kind) = configured(&self.session.config.sources, source, planned.as_ref())? {
+        let called = called(self.manifest, source);
+        if let Some(kind) = configured(&self.session.config.sources, source, called.as_ref())? {
             // A source of the same name that was given by hand may be quite another one.
             let by_hand = matches!(self.manifest.job.as_str(), ADHOC_JOB | PRE_RESTORE_JOB);
             if by_hand && remembered.as_ref().is_some_and(|other| text(other) != text(&kind)) {
@@ -71,6 +71,7 @@ impl Resolver<'_> {
                 word: Word::Remembered,
             }));
         }
+        let planned = planned(self.manifest, source);
         let accepted = planned.filter(|_| self.accept);
         Ok(accepted.map(|kind| Place {
             kind,
@@ -197,9 +198,18 @@ fn plan_of<'a>(manifest: &'a Manifest, source: &ManifestSource) -> Option<&'a Va
     plans.find(|plan| field(plan, "name", &source.name) && field(plan, "kind", &source.kind))
 }
 
-/// Returns where a source was by the word of the manifest: for names, for people, and for whoever accepts it.
+/// Returns where a source was by the word of the manifest: for people, and for whoever accepts it.
 pub(super) fn planned(manifest: &Manifest, source: &ManifestSource) -> Option<SourceKind> {
-    let mut kind = read(source, plan_of(manifest, source)?, config::foreign_url)?;
+    said(manifest, source, config::foreign_url)
+}
+
+/// Returns what a source was by the word of the manifest, for names: where it was may not be among it.
+pub(super) fn called(manifest: &Manifest, source: &ManifestSource) -> Option<SourceKind> {
+    said(manifest, source, config::foreign_name)
+}
+
+fn said(manifest: &Manifest, source: &ManifestSource, url: impl Fn(&str) -> Option<String>) -> Option<SourceKind> {
+    let mut kind = read(source, plan_of(manifest, source)?, url)?;
     match &mut kind {
         SourceKind::Postgres(source) => source.foreign = true,
         SourceKind::Redis(source) => source.foreign = true,

@@ -117,6 +117,14 @@ fn postgres(env: &Environment<'_>) -> Result<Option<SourceConfig>> {
     let mut params = Params::default();
     if let Some(service) = service {
         params.set("service", service)?;
+        // libpq does not know these names: they are as good as written into the connection string.
+        for (name, variable) in [
+            ("user", "POSTGRES_USER"),
+            ("dbname", "POSTGRES_DB"),
+            ("port", "POSTGRES_PORT"),
+        ] {
+            params.set(name, env.get(variable).unwrap_or_default())?;
+        }
     } else {
         let (host, address) = (pick("POSTGRES_HOST", "PGHOST"), env.get("PGHOSTADDR"));
         if host.is_none() && address.is_none() {
@@ -128,7 +136,8 @@ fn postgres(env: &Environment<'_>) -> Result<Option<SourceConfig>> {
         for (name, value) in [("user", user), ("dbname", database), ("port", port)] {
             params.set(name, value)?;
         }
-        params.set("host", host.unwrap_or_default())?;
+        // An address alone is the host: a manifest's hostaddr is followed by nobody.
+        params.set("host", host.or(address).unwrap_or_default())?;
     }
     let url = params.to_url();
     let mut source = parse_source_url(&url).context("POSTGRES_HOST, POSTGRES_USER, POSTGRES_DB")?;
@@ -295,7 +304,21 @@ mod tests {
         assert_eq!(url(&[("PGSERVICE", "wv"), ("PGHOST", "db")]), "postgres:///?service=wv");
         assert_eq!(
             url(&[("PGHOSTADDR", "10.0.0.1"), ("PGUSER", "u")]),
-            "postgres:///u?port=5432&user=u"
+            "postgres://u@10.0.0.1:5432/u"
+        );
+        assert_eq!(
+            url(&[("PGHOST", "db"), ("PGHOSTADDR", "10.0.0.1"), ("PGUSER", "u")]),
+            "postgres://u@db:5432/u"
+        );
+        assert_eq!(
+            url(&[
+                ("PGSERVICE", "wv"),
+                ("POSTGRES_DB", "shop"),
+                ("POSTGRES_USER", "app"),
+                ("POSTGRES_PORT", "6"),
+                ("PGDATABASE", "not this")
+            ]),
+            "postgres:///shop?port=6&service=wv&user=app"
         );
         let strings = [
             ("DATABASE_URL", "host=db user=app dbname=x password='a b'"),

@@ -35,6 +35,15 @@ pub fn redact_url(text: &str) -> String {
     if let Some(shown) = redact_keywords(text) {
         return shown;
     }
+    if !is_url(text)
+        && let Some((before, after)) = conninfo::password_sign(text).and_then(|at| text.split_at_checked(at))
+    {
+        // Nearly a connection string. Where an `@` follows, what stands behind a colon may be a part of the password.
+        if before.contains(':') && after.contains('@') {
+            return "***".to_owned();
+        }
+        return format!("{}=***", redact_url(before));
+    }
     let Some((scheme, rest)) = text.split_once(':') else {
         return text.to_owned();
     };
@@ -46,9 +55,9 @@ pub fn redact_url(text: &str) -> String {
         None => ("", rest),
     };
     let Some((user, rest)) = rest.rsplit_once('@') else {
-        return redact_query(text);
+        return redact_place(text);
     };
-    let rest = redact_query(rest);
+    let rest = redact_place(rest);
     let (name, password) = match user.split_once(':') {
         Some((name, _)) => (name, true),
         None => (user, false),
@@ -62,6 +71,15 @@ pub fn redact_url(text: &str) -> String {
         }
         (false, _) => format!("{scheme}:{slashes}***@{rest}"),
     }
+}
+
+/// Returns whether a text has the form of a URL.
+fn is_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return false;
+    };
+    let is_scheme = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
+    is_scheme && (rest.starts_with("//") || LOCAL.contains(&scheme))
 }
 
 /// Returns a message with every URL of a server in it as [`redact_url`] shows it.
@@ -120,7 +138,8 @@ fn redact_keywords(text: &str) -> Option<String> {
     }
     let quote = |c: char| c.is_whitespace() || c == '\'' || c == '\\';
     let shown = |(name, value): (String, String)| {
-        if !is_plain(&name) {
+        let is_no_host = name == "host" && !value.contains("://") && !conninfo::is_host_list(&value);
+        if !is_plain(&name) || is_no_host || conninfo::password_sign(&value).is_some() {
             format!("{name}=***")
         } else if value.contains("://") {
             format!("{name}={}", redact_url(&value))
@@ -130,8 +149,24 @@ fn redact_keywords(text: &str) -> Option<String> {
             format!("{name}={value}")
         }
     };
-    let pairs: Vec<String> = conninfo::lenient_pairs(text).into_iter().map(shown).collect();
-    Some(pairs.join(" "))
+    let pairs = conninfo::lenient_pairs(text);
+    let meant = pairs.iter().take_while(|(name, _)| conninfo::is_meant(name)).count();
+    // A password with a blank that is not quoted goes on as a keyword.
+    let more = (meant < pairs.len()).then(|| "…".to_owned());
+    let shown: Vec<String> = pairs.into_iter().take(meant).map(shown).chain(more).collect();
+    Some(shown.join(" "))
+}
+
+/// As [`redact_query`], and hides what follows `password=` before the parameters.
+fn redact_place(text: &str) -> String {
+    let end = text.find(['?', '#']).unwrap_or(text.len());
+    match text.split_at_checked(end) {
+        Some((place, query)) => match conninfo::password_sign(place).and_then(|at| place.get(..at)) {
+            Some(place) => redact_query(&format!("{place}=***{query}")),
+            None => redact_query(text),
+        },
+        None => redact_query(text),
+    }
 }
 
 /// Hides the values of parameters that are not known to be harmless, and of what follows a `#`.
@@ -206,6 +241,23 @@ mod tests {
             "host=postgres://app:geheim@db/x",
             "postgres://a:geheim@h1:1,h2:2/x",
             "postgres://h/x?sslpassword=geheim&options=geheim",
+            "postgres://h/x;password=geheim",
+            "postgres://u@h/x password=geheim",
+            "jdbc:postgresql://h/x?user=a&password=geheim",
+            "host=db;username=app;password=geheim",
+            "user=app;Pwd = geheim",
+            "host=app:geheim@db",
+            "Host=db;Username=app;Password=geheim",
+            "Host=db:1;Username=app;Password=a@geheim",
+            "usr=app pasword=geheim",
+            "usr=app PASSWD=geheim",
+            "\"host=db password=geheim\"",
+            "\"host=db password=a:geheim\"",
+            "'postgres://app:geheim@db/x'",
+            "app:geheim password=x@h",
+            "host=a password=x geheim=1",
+            "host=a password=x geheim = 1",
+            "--into=Host=db;Password=geheim",
         ] {
             assert!(!redact_url(text).contains("geheim"), "{text}: {}", redact_url(text));
         }
@@ -227,6 +279,11 @@ mod tests {
                 "host=db user=app password=x dbname='a b'",
                 "host=db user=app password=*** dbname='a b'",
             ),
+            ("host=db pasword=x user=app", "host=db pasword=*** user=app"),
+            ("host=db password=x y=z user=app", "host=db password=*** …"),
+            ("Host=db;Password=x", "Host=db;Password=***"),
+            ("--password-file=/etc/x", "--password-file=/etc/x"),
+            ("files:/srv/password=x", "files:/srv/password=x"),
             ("--into=host=db password=x", "--into=host=db password=***"),
             ("postgres://u@/x?hostaddr=10.0.0.1", "postgres://u@/x?hostaddr=10.0.0.1"),
             ("tag=a=b", "tag=a=b"),

@@ -36,13 +36,9 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
     if is_keywords(text) {
         return postgres_source(text);
     }
-    let Some((scheme, rest)) = text.split_once(':') else {
-        let shown = redact_url(text);
-        return Err(
-            Error::invalid(format!("\"{shown}\" is neither a job nor the URL of a source")).with_hint(format!(
-                "Write a URL such as files:{shown}, sqlite:{shown} or postgres://user@host/database."
-            )),
-        );
+    // What stands before a colon may be anything, a password for one.
+    let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+        return Err(no_source(text));
     };
     match scheme {
         scheme
@@ -114,6 +110,26 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
             "Sources are postgres://…, redis://…, sqlite:PATH, files:PATH and docker:VOLUME.",
         ))),
     }
+}
+
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
+}
+
+/// The error for a text that is neither a job nor a URL, be it nearly a connection string.
+fn no_source(text: &str) -> Error {
+    let shown = redact_url(text);
+    let is_quoted = text.trim().starts_with(['"', '\'']);
+    let hint = if is_quoted {
+        "The quotes are part of the text, as docker's --env-file leaves them there: write it without them.".to_owned()
+    } else if text.contains('=') && text.contains(|c: char| c == ';' || c.is_whitespace()) {
+        "Write postgres://user@host/database, or libpq's keywords with blanks between them: host=… user=… dbname=…; leave the \
+         password to PGPASSWORD or ~/.pgpass."
+            .to_owned()
+    } else {
+        format!("Write a URL such as files:{shown}, sqlite:{shown} or postgres://user@host/database.")
+    };
+    Error::invalid(format!("\"{shown}\" is neither a job nor the URL of a source")).with_hint(hint)
 }
 
 fn postgres_source(text: &str) -> Result<SourceConfig> {
@@ -376,12 +392,23 @@ fn without_parameters(url: &mut Url, names: &[&str]) {
 }
 
 /// Returns the URL of a server that only a manifest names, without what it may not ask for: a password, files of this host, an
-/// address in place of the host's, and leave for the server to ask for a password in clear text.
+/// address in place of the host's, and leave for the server to ask for a password in clear text. None if without these nothing
+/// says where it is.
 pub fn foreign_url(text: &str) -> Option<String> {
+    let (url, has_place) = foreign(text)?;
+    has_place.then_some(url)
+}
+
+/// As [`foreign_url`], for what a source was called: nobody may follow it, for it may not say where the server is.
+pub fn foreign_name(text: &str) -> Option<String> {
+    foreign(text).map(|(url, _)| url)
+}
+
+fn foreign(text: &str) -> Option<(String, bool)> {
     if is_connection_string(text) {
         let mut params = Params::parse(text).ok()?;
-        params.keep_foreign();
-        return Some(spelled(text, &params.without_secrets()));
+        let has_place = params.keep_foreign();
+        return Some((spelled(text, &params.without_secrets()), has_place));
     }
     let mut url = Url::parse(text).ok()?;
     if url.password().is_some() {
@@ -392,7 +419,7 @@ pub fn foreign_url(text: &str) -> Option<String> {
         // Files of this host, which the word of a manifest does not choose.
         without_parameters(&mut url, TLS_FILES);
     }
-    Some(url.into())
+    Some((url.into(), true))
 }
 
 /// Gives sources of the same name the endings `-2`, `-3`, … Names that differ in nothing that object keys keep are the same.
@@ -543,6 +570,13 @@ mod tests {
             ("pasword=geheim", "files:"),
             ("host=b pasword=geheim", "password"),
             ("host=b password=top geheim", "single quotes"),
+            ("host=b;username=app;password=geheim", "blanks in single quotes"),
+            ("Host=b;Username=app;Password=geheim", "blanks between"),
+            ("Host=b:1;Username=app;Password=geheim", "blanks between"),
+            ("usr=app pasword=geheim", "blanks between"),
+            ("\"host=b password=geheim\"", "without them"),
+            ("\"host=b password=ge:heim\"", "without them"),
+            ("'postgres://a:geheim@b/c'", "without them"),
             ("/etc/app", "files:/etc/app"),
             ("redis://", "redis://user@host"),
             ("unix:", "unix:///path"),
@@ -550,7 +584,8 @@ mod tests {
         ] {
             let error = parse_source_url(text).unwrap_err();
             assert!(error.hint().unwrap().contains(hint), "{error:?}");
-            assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
+            let said = format!("{error:?}");
+            assert!(!said.contains("geheim") && !said.contains("ge:heim"), "{error:?}");
         }
     }
 
@@ -611,6 +646,14 @@ mod tests {
             assert_eq!(foreign_url(text).unwrap(), left);
         }
         assert!(foreign_url("postgres://db/app?nonsense=1").is_none());
+        // The defaults of this host are another place.
+        for (text, name) in [
+            ("postgres:///app?service=wv", "postgres:///app"),
+            ("postgres:///app?hostaddr=10.0.0.1", "postgres:///app"),
+        ] {
+            assert!(foreign_url(text).is_none(), "{text}");
+            assert_eq!(foreign_name(text).unwrap(), name);
+        }
     }
 
     #[test]

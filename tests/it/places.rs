@@ -260,6 +260,27 @@ fn a_place_that_only_a_manifest_names_gets_no_secret_of_this_host() {
     assert!(!heard.contains("top-secret") && !heard.contains("private"), "{heard:?}");
 }
 
+/// A service is another host's: what this host takes where nothing is said would be another server.
+#[test]
+fn a_place_of_a_service_does_not_become_the_default_of_this_host() {
+    let mut app = Configured::start();
+    let listener = Listener::start(true);
+    forge(&app.program, |manifest| {
+        manifest["plan"]["sources"][0]["url"] = "postgres:///app?service=wv".into();
+    });
+    app.become_another_host();
+    app.program.set("PGHOST", "127.0.0.1");
+    app.program.set("PGPORT", &listener.port.to_string());
+    app.program.refused(
+        &["restore", "latest", "--into-original"],
+        "where source \"app\" goes",
+        "does not say either",
+    );
+    let recover = ["recover", "latest", "--accept-places", "--wait", "1s"];
+    app.program.refused(&recover, "does not say where app was", "");
+    assert_eq!(listener.heard(), "", "the server of PGHOST was taken");
+}
+
 #[test]
 fn a_redis_server_that_only_a_manifest_names_gets_no_password() {
     let server = RedisServer::start(Kind::Redis7, &[]);

@@ -252,7 +252,7 @@ impl Plan {
     /// A database that is not chosen stays as it is, and so do the volumes it lives in.
     fn leave(&mut self, resolver: &Resolver<'_>, source: &ManifestSource) {
         let place = resolver.place(source).ok().flatten().map(|place| place.kind);
-        let url = match place.or_else(|| places::planned(resolver.manifest, source)) {
+        let url = match place.or_else(|| places::called(resolver.manifest, source)) {
             Some(SourceKind::Postgres(server)) => server.url,
             Some(SourceKind::Redis(server)) => server.url,
             _ => return,

@@ -233,10 +233,16 @@ impl Params {
         let mut params = Self::default();
         for (at, (name, value)) in pairs.into_iter().enumerate() {
             // A password with a blank that is not quoted would go on as keywords: such a word is not repeated.
-            let known = parameter(&name).is_some() || near(&name).is_some() || is_told(&name);
-            if !known {
+            if !is_meant(&name) {
                 let message = format!("keyword {} of the connection string is not known", at + 1);
                 return Err(Error::invalid(message).with_hint("Write values with blanks in single quotes."));
+            }
+            let is_plain = parameter(&name).is_some_and(|known| known.value == Value::Plain);
+            if is_plain && value.contains(';') && password_sign(&value).is_some() {
+                return Err(wrong("keywords are separated by blanks, not by \";\""));
+            }
+            if is_plain && value.contains("://") && value.contains('@') {
+                return Err(wrong("the value of a keyword is a URL, which stands alone"));
             }
             params.set(&name, value)?;
         }
@@ -252,6 +258,11 @@ impl Params {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if path.contains('@') {
             return Err(wrong(ENCODE));
+        }
+        if path.contains(';') && password_sign(path).is_some() {
+            return Err(wrong(
+                "parameters follow \"?\" and are separated by \"&\", not by \";\"",
+            ));
         }
         let mut params = Self::default();
         let (login, hosts) = match authority.rsplit_once('@') {
@@ -324,6 +335,10 @@ impl Params {
                 );
             }
         }
+        // A string of another form, `host=db;password=…`, is one value: it would be stored and printed as a name.
+        if name == "host" && !is_host_list(&value) {
+            return Err(wrong("the host holds characters of no name"));
+        }
         if value.contains('\0') {
             return Err(Error::invalid(format!("the value of \"{name}\" holds a NUL character")));
         }
@@ -342,14 +357,23 @@ impl Params {
     }
 
     /// Keeps what counts in a connection string that nobody on this host wrote, and a password that somebody put into it.
-    pub(crate) fn keep_foreign(&mut self) {
+    /// Returns whether that says where the server is: a service and addresses are left out, and the defaults, which would
+    /// stand in for them, are another place.
+    #[must_use]
+    pub(crate) fn keep_foreign(&mut self) -> bool {
         let system = self.get("sslrootcert") == Some("system");
+        let names_all = |hosts: &str| hosts.split(',').all(|host| !host.trim().is_empty());
+        let has_place = match self.get("host") {
+            None => !self.has("service") && !self.has("hostaddr"),
+            Some(hosts) => !self.has("hostaddr") || names_all(hosts),
+        };
         self.0
             .retain(|name, _| *name == "password" || parameter(name).is_some_and(|known| known.foreign));
         if system {
             // That is no file.
             self.0.insert("sslrootcert", "system".to_owned());
         }
+        has_place
     }
 
     /// Takes out what is never stored.
@@ -528,6 +552,37 @@ pub(crate) fn lenient_pairs(text: &str) -> Vec<(String, String)> {
     tokens(text).0
 }
 
+/// Returns whether a value is a list of hosts.
+pub(crate) fn is_host_list(value: &str) -> bool {
+    value.split(',').all(is_host)
+}
+
+/// Returns whether an item of the list of hosts can be a name, an address or the directory of a socket.
+fn is_host(item: &str) -> bool {
+    let item = item.trim();
+    if item.starts_with('/') {
+        return password_sign(item).is_none();
+    }
+    !item.contains(|c: char| c.is_whitespace() || ";=@\"'`".contains(c))
+}
+
+/// Returns where the `=` after a word like `password` stands, in a text of whatever form.
+pub(crate) fn password_sign(text: &str) -> Option<usize> {
+    let is_password = |at: &usize| {
+        let before = text.get(..*at).unwrap_or_default().trim_end();
+        let word = before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next();
+        let word = word.unwrap_or_default().to_lowercase();
+        ["pass", "pwd"].iter().any(|part| word.contains(part))
+            || crate::config::nearest(&word, ["password", "sslpassword"]).is_some()
+    };
+    text.match_indices('=').map(|(at, _)| at).find(is_password)
+}
+
+/// Returns whether a name is that of a parameter, of this program's or another's, or near enough to be meant as one.
+pub(crate) fn is_meant(name: &str) -> bool {
+    parameter(name).is_some() || near(name).is_some() || is_told(name)
+}
+
 fn is_told(name: &str) -> bool {
     STRANGE.contains(&name) || REFUSED.iter().any(|(refused, _)| *refused == name)
 }
@@ -652,8 +707,8 @@ mod tests {
     #[test]
     fn keywords_are_quoted_as_in_libpq() {
         assert_eq!(
-            read(r"host = 'a b'  password='it\'s \\ x' user=o\'k\ ay dbname = ''"),
-            pairs(&[("host", "a b"), ("password", r"it's \ x"), ("user", "o'k ay")])
+            read(r"dbname = 'a b'  password='it\'s \\ x' user=o\'k\ ay host = ''"),
+            pairs(&[("dbname", "a b"), ("password", r"it's \ x"), ("user", "o'k ay")])
         );
         for bad in [
             "host",
@@ -701,6 +756,36 @@ mod tests {
             (Some("a@geheim"), Some("h"))
         );
         assert!(!format!("{lenient:?}").contains("geheim"));
+    }
+
+    /// What other programs write, ADO.NET for one, is one value to libpq.
+    #[test]
+    fn a_string_of_another_form_becomes_no_name() {
+        for text in [
+            "host=db;username=app;password=geheim",
+            "host=db; username=app; password=geheim",
+            "host=/run/pg;password=geheim",
+            "host=a,b;Pwd=geheim",
+            "host='db password=geheim'",
+            "host=\"geheim\"",
+            "host=app:geheim@db",
+            "user=app;password=geheim;host=db",
+            "dbname=x;Password=geheim",
+            "dbname=postgres://u:geheim@h/x",
+            "postgres://db/x;password=geheim",
+            "postgres://db%3Bpassword%3Dgeheim/x",
+            "postgres:///x?host=db;password=geheim",
+        ] {
+            let error = Params::parse(text).unwrap_err();
+            assert!(!error.chain_and_hint().contains("geheim"), "{text}: {error:?}");
+        }
+        for good in [
+            "host=a_b.example,10.0.0.1,::1,fe80::1%eth0,/cloudsql/p:r:i",
+            "host='a, b'",
+            "host=/run/a@b=c dbname='a;b=c'",
+        ] {
+            assert!(Params::parse(good).is_ok(), "{good}");
+        }
     }
 
     #[test]
@@ -756,10 +841,20 @@ mod tests {
              &servicefile=/f&passfile=/g&password_file=/h&hostaddr=1.2.3.4&options=-c%20a%3Db&allow_cleartext_password=1&sslcertmode=allow",
         )
         .unwrap();
-        params.keep_foreign();
+        assert!(params.keep_foreign());
         assert_eq!(params.to_url(), "postgres://u@h/d?sslmode=require");
         let mut system = Params::parse("postgres://u@h/d?sslrootcert=system").unwrap();
-        system.keep_foreign();
+        assert!(system.keep_foreign());
         assert_eq!(system.get("sslrootcert"), Some("system"));
+        for (text, has_place) in [
+            ("service=s dbname=x", false),
+            ("hostaddr=10.0.0.1", false),
+            ("host=a, hostaddr=10.0.0.1,10.0.0.2", false),
+            ("host=a service=s hostaddr=10.0.0.1", true),
+            ("host=a,", true),
+            ("dbname=x", true),
+        ] {
+            assert_eq!(Params::parse(text).unwrap().keep_foreign(), has_place, "{text}");
+        }
     }
 }

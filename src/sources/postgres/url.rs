@@ -167,7 +167,12 @@ impl ConnectOptions {
 
     /// As [`Self::from_foreign_url`], for parameters that are read already.
     pub fn from_foreign_params(mut params: Params, env: Env<'_>) -> Result<Self> {
-        params.keep_foreign();
+        if !params.keep_foreign() {
+            return Err(
+                Error::invalid("the place names its server by a service or an address of another host alone")
+                    .with_hint("Say where the server is: --into URL, --address SOURCE=URL, or the configuration."),
+            );
+        }
         // What this host demands of a login is not loosened by a stranger.
         for (name, variable) in [
             ("require_auth", "PGREQUIREAUTH"),
