@@ -6,7 +6,7 @@ use std::path::Path;
 
 use url::Url;
 
-use crate::sources::postgres::Params;
+use crate::sources::postgres::{Params, is_connection_string, url::ConnectOptions};
 
 /// Variables found, first come first kept.
 #[derive(Default)]
@@ -14,6 +14,10 @@ pub(super) struct Secrets {
     found: BTreeMap<String, String>,
     /// URLs with a password, whatever their variable is called.
     urls: Vec<Url>,
+    /// Connection strings of PostgreSQL with a password.
+    postgres: Vec<Params>,
+    /// Whether what this process has is among it.
+    has_process: bool,
 }
 
 /// Names under which the password of PostgreSQL is known, in this order.
@@ -33,7 +37,12 @@ impl Secrets {
         if value.is_empty() {
             return;
         }
-        if value.contains("://")
+        if is_connection_string(value) {
+            // Parameters of other programs, `?schema=public` for one, do not hide the password.
+            let place = value.split('?').next().unwrap_or(value);
+            let read = Params::parse(value).or_else(|_| Params::parse(place)).ok();
+            self.postgres.extend(read.filter(|params| params.has("password")));
+        } else if value.contains("://")
             && let Ok(url) = Url::parse(value)
             && url.password().is_some_and(|password| !password.is_empty())
         {
@@ -44,6 +53,7 @@ impl Secrets {
 
     /// Adds the variables of this process.
     pub(super) fn add_process(&mut self) {
+        self.has_process = true;
         for name in POSTGRES.iter().chain(REDIS).chain(&["DATABASE_URL", "REDIS_URL"]) {
             if let Ok(value) = std::env::var(name) {
                 self.add(name, &value);
@@ -118,14 +128,15 @@ impl Secrets {
         let Ok(mut params) = Params::parse(url) else {
             return url.to_owned();
         };
-        if params.has("password") {
+        // The URL's own password, its file's and the service's come before all others, as when it is connected to.
+        if params.has("password") || params.has("password_file") || self.service_has_password(&params) {
             return url.to_owned();
         }
         let user = params.get("user").map(str::to_owned);
         let of_url = || {
-            let known = self.urls.iter().filter_map(|known| Params::parse(known.as_str()).ok());
-            let mut known = known.filter(|known| known.get("user") == user.as_deref());
-            known.find_map(|mut known| known.take("password"))
+            let mut known = self.postgres.iter();
+            let known = known.find(|known| known.get("user") == user.as_deref())?;
+            known.get("password").map(str::to_owned)
         };
         let plain = POSTGRES.iter().find_map(|name| self.found.get(*name)).cloned();
         let set = plain.or_else(of_url).map(|password| params.set("password", password));
@@ -133,6 +144,20 @@ impl Secrets {
             Some(Ok(())) => params.to_url(),
             _ => url.to_owned(),
         }
+    }
+}
+
+impl Secrets {
+    /// Returns whether the service of a place, its own or this process's, brings the password. A service that cannot be read
+    /// is told of when it is connected to.
+    fn service_has_password(&self, params: &Params) -> bool {
+        let of_process = self.has_process && std::env::var("PGSERVICE").is_ok_and(|service| !service.is_empty());
+        if !params.has("service") && !of_process {
+            return false;
+        }
+        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        ConnectOptions::from_params(params.clone(), None, &env)
+            .is_ok_and(|options| options.password.is_some() || options.others.iter().any(|one| one.password.is_some()))
     }
 }
 
@@ -162,7 +187,44 @@ fn variables(text: &str) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn connection_strings_of_any_form_bring_the_password_of_their_user() {
+        for text in [
+            "postgres://app:geheim@db/x",
+            "postgresql://app:geheim@a:1,b:2/x",
+            "host=db user=app password='geheim'",
+            "postgres://db/x?user=app&password=geheim",
+            "postgres://app:geheim@db/x?schema=public",
+        ] {
+            let mut secrets = Secrets::default();
+            secrets.add("DATABASE_URL", text);
+            let with = |url: &str| secrets.with_password(url, "postgres");
+            assert_eq!(with("postgres://app@h/x"), "postgres://app:geheim@h/x", "{text}");
+            assert_eq!(with("postgres://other@h/x"), "postgres://other@h/x", "{text}");
+        }
+    }
+
+    #[test]
+    fn the_password_of_a_service_comes_first() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "[a]\nhost=db\npassword=own\n[b]\nhost=db\npassfile=/nonexistent\n",
+        )
+        .unwrap();
+        let mut secrets = Secrets::default();
+        secrets.add("POSTGRES_PASSWORD", "geheim");
+        let with = |service: &str| {
+            let url = format!("postgres:///x?service={service}&servicefile={}", file.path().display());
+            secrets.with_password(&url, "postgres").contains("geheim")
+        };
+        assert!(!with("a"));
+        // Unless whoever runs this has a password in the environment.
+        assert_eq!(with("b"), std::env::var("PGPASSWORD").is_err());
+    }
 
     #[test]
     fn passwords_come_from_variables_and_urls_and_stand_encoded_in_a_url() {
@@ -188,6 +250,10 @@ mod tests {
         assert_eq!(
             secrets.with_password("postgres://a:own@db/x", "postgres"),
             "postgres://a:own@db/x"
+        );
+        assert_eq!(
+            secrets.with_password("postgres://app@db/x?password_file=/run/secrets/pw", "postgres"),
+            "postgres://app@db/x?password_file=/run/secrets/pw"
         );
         assert_eq!(
             Secrets::default().with_password("redis://cache", "redis"),

@@ -30,6 +30,9 @@ const SERVERS: &[&str] = &[
 /// Pause between two tries to reach a server.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a server that is asked whether it answers may be silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Returns whether a container is one that others need: by its label, its image, or because it is `home` of a database.
 pub(super) fn is_infrastructure(container: &Value, homes: &[String]) -> bool {
     let image = text(container, "/Config/Image").to_lowercase();
@@ -201,20 +204,21 @@ async fn ask(server: &SourceKind) -> Result<String> {
     if let SourceKind::Postgres(postgres) = server {
         // The database itself may be what is to be restored: any one will do.
         let mut options = open::postgres(postgres)?;
+        // Each server and address has its own time: the first that is silent does not take that of the others.
+        options.connect_timeout = options.connect_timeout.min(SILENCE);
+        options.read_timeout = options.read_timeout.min(SILENCE);
         let wanted = options.database.clone();
         let mut last = Error::new(ErrorKind::TimedOut, "the server is silent");
         for database in [wanted.as_str(), "postgres"] {
             database.clone_into(&mut options.database);
-            let opening = crate::sources::postgres::connection::Connection::open(&options);
-            match tokio::time::timeout(Duration::from_secs(10), opening).await {
-                Ok(Ok(mut connection)) => {
+            match crate::sources::postgres::connection::Connection::open(&options).await {
+                Ok(mut connection) => {
                     let answer = connection.query("SELECT current_setting('server_version')").await?;
                     let version = answer.scalar().unwrap_or_default().to_owned();
                     connection.close().await;
                     return Ok(format!("PostgreSQL {version}"));
                 }
-                Ok(Err(error)) => last = error,
-                Err(_) => {}
+                Err(error) => last = error,
             }
         }
         return Err(last);
