@@ -258,7 +258,7 @@ async fn pooled(connection: &mut Connection, options: &ConnectOptions, stands: P
         })
     };
     match stands {
-        Pooler::Session(_) => {
+        Pooler::Session(..) => {
             return Ok(finding(
                 FindingLevel::Info,
                 "a connection pooler stands between, in session mode".into(),

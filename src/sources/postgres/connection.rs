@@ -616,7 +616,7 @@ impl Drop for CopyOut<'_> {
     }
 }
 
-fn timed_out(act: &str) -> Error {
+pub(super) fn timed_out(act: &str) -> Error {
     Error::new(ErrorKind::TimedOut, format!("{act}: no answer in time"))
 }
 

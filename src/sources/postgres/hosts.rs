@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rand::seq::SliceRandom;
 
-use super::connection::Connection;
+use super::connection::{Connection, timed_out};
 use super::conninfo::Params;
 use super::server_error::sqlstate;
 use super::url::{ConnectOptions, Host, Secret, SslMode, one_of};
@@ -188,7 +188,7 @@ impl ConnectOptions {
 }
 
 /// Returns a server once for each address of its name, if it has several.
-async fn addresses(server: &Server, is_balanced: bool) -> Vec<Server> {
+async fn addresses(server: &Server, options: &ConnectOptions) -> Result<Vec<Server>> {
     let Server {
         host: Host::Tcp(name),
         address: None,
@@ -196,23 +196,30 @@ async fn addresses(server: &Server, is_balanced: bool) -> Vec<Server> {
         ..
     } = server
     else {
-        return vec![server.clone()];
+        return Ok(vec![server.clone()]);
     };
     // A name that is not found is told by the dialling.
-    let found = tokio::net::lookup_host((name.as_str(), *port)).await;
+    let looked_up = tokio::net::lookup_host((name.as_str(), *port));
+    let found = within(options, &format!("look up the address of \"{name}\""), looked_up).await?;
     let mut found: Vec<IpAddr> = found.into_iter().flatten().map(|address| address.ip()).collect();
     found.dedup();
     if found.len() < 2 {
-        return vec![server.clone()];
+        return Ok(vec![server.clone()]);
     }
-    if is_balanced {
+    if options.is_balanced {
         found.shuffle(&mut rand::rng());
     }
     let at = |address| Server {
         address: Some(address),
         ..server.clone()
     };
-    found.into_iter().map(at).collect()
+    Ok(found.into_iter().map(at).collect())
+}
+
+/// Bounds what precedes and follows a login by `connect_timeout`, too.
+async fn within<T>(options: &ConnectOptions, act: &str, work: impl Future<Output = T>) -> Result<T> {
+    let done = tokio::time::timeout(options.connect_timeout, work).await;
+    done.map_err(|_| timed_out(act).with_hint("Check the name servers, or raise connect_timeout."))
 }
 
 /// Opens a session on the first server that answers and is what is wanted.
@@ -235,7 +242,13 @@ pub(super) async fn open(options: &ConnectOptions) -> Result<Connection> {
         // The second pass asks every server once more, and its errors are those that count.
         failed.clear();
         for server in &servers {
-            let several = addresses(server, options.is_balanced).await;
+            let several = match addresses(server, options).await {
+                Ok(several) => several,
+                Err(error) => {
+                    failed.push((server.place(), error));
+                    continue;
+                }
+            };
             for place in &several {
                 match open_at(&options.at(place), *pass).await {
                     Ok(connection) => {
@@ -261,11 +274,12 @@ pub(super) async fn open(options: &ConnectOptions) -> Result<Connection> {
 
 async fn open_at(options: &ConnectOptions, wanted: Wanted) -> Result<Connection> {
     let mut connection = Connection::open_one(options).await?;
-    if fits(&mut connection, wanted).await? {
+    let place = options.location();
+    let act = format!("ask \"{place}\" whether it is what target_session_attrs wants");
+    if within(options, &act, fits(&mut connection, wanted)).await?? {
         return Ok(connection);
     }
     connection.close().await;
-    let place = options.location();
     let message = format!(
         "server \"{place}\" is not what target_session_attrs={} asks for",
         wanted.word()

@@ -5,12 +5,17 @@
 use std::path::{Path, PathBuf};
 
 use super::url::{Env, Host, Secret};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 
-/// Reads the first line of a file.
+/// Reads the first line of a file. One that is empty is refused, or another password would go out in its place.
 pub(super) fn first_line(path: &Path) -> Result<Secret> {
     let text = crate::config::read_small(path).with_context(|| format!("read password file \"{}\"", path.display()))?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default()))
+    let line = text.lines().next().filter(|line| !line.is_empty());
+    let line = line.ok_or_else(|| {
+        Error::invalid(format!("password file \"{}\" is empty", path.display()))
+            .with_hint("Write the password into its first line.")
+    })?;
+    Ok(Secret::new(line))
 }
 
 /// A password file that was read, or that there is none.
@@ -111,6 +116,17 @@ mod tests {
         assert_eq!(look_up(text, &["h", "1", "x", "u"], false).unwrap(), "last");
         assert_eq!(look_up("bad line", &["h", "1", "x", "u"], false), None);
         assert_eq!(look_up(text, &["h", "5432", "my:db", "u"], true), None);
+    }
+
+    #[test]
+    fn an_empty_password_file_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, right) in [("", false), ("\nx\n", false), ("x", true), ("x\ny\n", true)] {
+            std::fs::write(file.path(), text).unwrap();
+            let read = first_line(file.path());
+            assert_eq!(read.is_ok(), right, "{text:?}");
+            assert!(read.map_or_else(|error| error.chain().contains("is empty"), |read| read.expose() == b"x"));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! by two clients of ours getting the same server process while both are connected, or one client getting two. One that lends
 //! fewer sessions than a backup needs lets the others wait without a word: it is known by a client that gets no answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::server_error::sqlstate;
@@ -19,8 +19,8 @@ use crate::error::{Context as _, Error, ErrorKind, Result};
 pub(super) enum Pooler {
     /// Nothing, or nothing that is to be seen.
     None,
-    /// A pooler that lends sessions: at least so many at once.
-    Session(usize),
+    /// A pooler that lends sessions: at least so many at once; another was not to be had within this time.
+    Session(usize, Duration),
     /// A pooler that lends transactions.
     Transaction,
     /// A pooler that lends statements.
@@ -34,23 +34,29 @@ const NEEDED: usize = 4;
 /// Sessions that are asked of a pooler; if it lends them, its size does not matter.
 const TRIED: usize = 8;
 
-/// How long a client of a pooler waits for its turn before it is taken as one too many.
+/// How long a client of a pooler waits at the least for its turn before it is taken as one too many.
 const TURN: Duration = Duration::from_secs(5);
+
+/// How many times the first client's wait another one waits: a login over a long way, or into a pooler that has to open a
+/// session of the server first, takes its time.
+const TURN_FACTOR: u32 = 4;
 
 /// Looks through a first connection, and through others if it is not the server's own.
 pub(super) async fn look(options: &ConnectOptions) -> Result<Pooler> {
     if is_known(options) {
         return Ok(Pooler::Transaction);
     }
+    let from = Instant::now();
     let mut first = Connection::open(options).await?;
     let announced = first.process_id();
     let own = process(&mut first).await?;
+    let turn = turn_after(from.elapsed());
     if announced == 0 || own == announced {
         first.close().await;
         return Ok(Pooler::None);
     }
     let mut others = Vec::new();
-    let found = look_at(options, &mut first, own, &mut others).await;
+    let found = look_at(options, &mut first, (own, turn), &mut others).await;
     first.close().await;
     for other in others {
         other.close().await;
@@ -58,20 +64,25 @@ pub(super) async fn look(options: &ConnectOptions) -> Result<Pooler> {
     found
 }
 
+/// Returns how long a client waits for its turn, by what the first one took.
+fn turn_after(first: Duration) -> Duration {
+    TURN.max(first.saturating_mul(TURN_FACTOR))
+}
+
 async fn look_at(
     options: &ConnectOptions,
     first: &mut Connection,
-    own: i32,
+    (own, turn): (i32, Duration),
     others: &mut Vec<Connection>,
 ) -> Result<Pooler> {
     let mut seen = vec![own];
     while seen.len() < TRIED {
-        let Some((other, process)) = turn(options).await? else {
+        let Some((other, process)) = take_turn(options, turn).await? else {
             break;
         };
         others.push(other);
         if seen.contains(&process) {
-            return Ok(kind_of_loan(others).await);
+            return Ok(kind_of_loan(others, turn).await);
         }
         seen.push(process);
     }
@@ -81,24 +92,24 @@ async fn look_at(
             return Ok(Pooler::Statement);
         }
         let busy = process(other).await?;
-        let now = tokio::time::timeout(TURN, process(first)).await;
+        let now = tokio::time::timeout(turn, process(first)).await;
         let is_lent = now.is_err() || now.is_ok_and(|now| now.is_ok_and(|now| now == busy || now != own));
         if is_lent {
             return Ok(Pooler::Transaction);
         }
         other.execute("COMMIT").await?;
     }
-    Ok(Pooler::Session(seen.len()))
+    Ok(Pooler::Session(seen.len(), turn))
 }
 
 /// Opens a session and asks for its server process; none if the pooler lets it wait, or the server has no room for it.
-async fn turn(options: &ConnectOptions) -> Result<Option<(Connection, i32)>> {
+async fn take_turn(options: &ConnectOptions, turn: Duration) -> Result<Option<(Connection, i32)>> {
     let opened = async {
         let mut connection = Connection::open(options).await?;
         let process = process(&mut connection).await?;
         Ok((connection, process))
     };
-    match tokio::time::timeout(TURN, opened).await {
+    match tokio::time::timeout(turn, opened).await {
         Err(_) => Ok(None),
         Ok(Ok(opened)) => Ok(Some(opened)),
         // What the server, or the pooler, says of too many: query_wait_timeout, max_client_conn.
@@ -110,11 +121,11 @@ async fn turn(options: &ConnectOptions) -> Result<Option<(Connection, i32)>> {
 }
 
 /// Tells transactions from statements, of a pooler that lent one server session to two clients.
-async fn kind_of_loan(others: &mut [Connection]) -> Pooler {
+async fn kind_of_loan(others: &mut [Connection], turn: Duration) -> Pooler {
     let Some(other) = others.last_mut() else {
         return Pooler::Transaction;
     };
-    match tokio::time::timeout(TURN, other.execute("BEGIN READ ONLY")).await {
+    match tokio::time::timeout(turn, other.execute("BEGIN READ ONLY")).await {
         Ok(Err(_)) => Pooler::Statement,
         _ => Pooler::Transaction,
     }
@@ -149,7 +160,7 @@ pub(super) async fn refuse(options: &ConnectOptions) -> Result<Option<usize>> {
     let found = look(options).await?;
     match (refusal(found, options), found) {
         (Some(error), _) => Err(error),
-        (None, Pooler::Session(sessions)) => {
+        (None, Pooler::Session(sessions, _)) => {
             // What a look has closed is not the pooler's at once.
             wait_for_room(options).await?;
             Ok((sessions < TRIED).then(|| sessions + 1 - NEEDED))
@@ -160,7 +171,9 @@ pub(super) async fn refuse(options: &ConnectOptions) -> Result<Option<usize>> {
 
 /// Refuses to restore through a pooler that does not lend sessions; `session` is one of the same server.
 pub(super) async fn refuse_lent(session: &mut Connection, options: &ConnectOptions) -> Result<()> {
+    let from = Instant::now();
     let own = process(session).await?;
+    let turn = turn_after(from.elapsed());
     let announced = session.process_id();
     let found = if is_known(options) {
         Pooler::Transaction
@@ -169,7 +182,7 @@ pub(super) async fn refuse_lent(session: &mut Connection, options: &ConnectOptio
     } else {
         let mut others = Vec::new();
         let options = options.with_database(session.database());
-        let found = look_at(&options, session, own, &mut others).await;
+        let found = look_at(&options, session, (own, turn), &mut others).await;
         for other in others {
             other.close().await;
         }
@@ -177,7 +190,7 @@ pub(super) async fn refuse_lent(session: &mut Connection, options: &ConnectOptio
     };
     match found {
         // However few: a restore makes do with one.
-        Pooler::None | Pooler::Session(_) => Ok(()),
+        Pooler::None | Pooler::Session(..) => Ok(()),
         Pooler::Transaction | Pooler::Statement => refusal(found, options).map_or(Ok(()), Err),
     }
 }
@@ -203,10 +216,12 @@ async fn wait_for_room(options: &ConnectOptions) -> Result<()> {
 pub(super) fn refusal(found: Pooler, options: &ConnectOptions) -> Option<Error> {
     let message = match found {
         Pooler::None => return None,
-        Pooler::Session(sessions) if sessions >= NEEDED => return None,
-        Pooler::Session(sessions) => format!(
-            "a connection pooler stands between and lends {sessions} session{} at once: a backup needs {NEEDED}",
-            if sessions == 1 { "" } else { "s" }
+        Pooler::Session(sessions, _) if sessions >= NEEDED => return None,
+        Pooler::Session(sessions, turn) => format!(
+            "a connection pooler stands between and lends {sessions} session{} at once (no other within {} s): a backup needs \
+             {NEEDED}",
+            if sessions == 1 { "" } else { "s" },
+            turn.as_secs_f64().ceil()
         ),
         Pooler::Transaction => {
             "a connection pooler in transaction mode stands between: a session is not one's own for longer \
@@ -227,11 +242,11 @@ fn hint(found: Pooler, options: &ConnectOptions) -> &'static str {
     if is_neon_pooler(&host) {
         return "Use Neon's direct host: the same name without \"-pooler\".";
     }
-    if is_supabase_pooler(&host) && !matches!(found, Pooler::Session(_)) {
+    if is_supabase_pooler(&host) && !matches!(found, Pooler::Session(..)) {
         return "Use Supabase's session pooler (the same host and user on port 5432), or the direct host db.PROJECT.supabase.co.";
     }
     match found {
-        Pooler::Session(_) => {
+        Pooler::Session(..) => {
             "Raise the pool's size (pgbouncer: default_pool_size, pool_size), or connect to the server itself."
         }
         _ => GENERAL,
@@ -275,8 +290,13 @@ mod tests {
     #[test]
     fn a_small_pool_is_told_with_its_size() {
         let options = ConnectOptions::from_url_with("postgres://u@h/x", None, &|_| None).unwrap();
-        assert!(refusal(Pooler::Session(NEEDED), &options).is_none() && refusal(Pooler::None, &options).is_none());
-        let one = refusal(Pooler::Session(1), &options).unwrap();
-        assert!(one.chain().contains("1 session at once") && one.hint().unwrap().contains("pool_size"));
+        assert!(
+            refusal(Pooler::Session(NEEDED, TURN), &options).is_none() && refusal(Pooler::None, &options).is_none()
+        );
+        let one = refusal(Pooler::Session(1, turn_after(Duration::from_millis(1600))), &options).unwrap();
+        let said = one.chain();
+        assert!(said.contains("1 session at once (no other within 7 s)"), "{said}");
+        assert_eq!(turn_after(Duration::from_secs(1)), TURN);
+        assert!(one.hint().unwrap().contains("pool_size"));
     }
 }
