@@ -134,7 +134,7 @@ fn redact_keywords(text: &str) -> Option<String> {
         // A single word that looks like a password's.
         let (name, _) = text.split_once('=')?;
         let near = crate::config::nearest(name, ["password", "sslpassword"]).is_some();
-        return (near && !name.contains(['/', ':', '?'])).then(|| format!("{name}=***"));
+        return (near && !name.starts_with('-') && !name.contains(['/', ':', '?'])).then(|| format!("{name}=***"));
     }
     let quote = |c: char| c.is_whitespace() || c == '\'' || c == '\\';
     let shown = |(name, value): (String, String)| {
