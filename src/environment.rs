@@ -76,7 +76,8 @@ fn first_line(path: &Path) -> Result<String> {
     Ok(line.to_owned())
 }
 
-fn process(name: &str) -> Option<String> {
+/// Looks into the environment of the process.
+pub fn process(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

@@ -157,7 +157,10 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
         Verb::Cleanup(options) => commands::cleanup::run(session, options).await,
         Verb::Completions(_) | Verb::Man(_) => Err(crate::error::Error::invalid("it needs no session")),
         Verb::Run(options) => {
-            let reload = || configuration(&cli.global);
+            let reload = || {
+                environment::check()?;
+                configuration(&cli.global)
+            };
             let tell = |event: &commands::run::Event| output::print_event(event, &cli.global);
             let surroundings = commands::run::Surroundings {
                 reload: &reload,

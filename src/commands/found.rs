@@ -1,7 +1,8 @@
 //! A SQLite source that names a directory or a pattern stands for every database that is there when a run begins: each becomes a
 //! source of its own, fails alone, and goes back to its own place.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
 use crate::config::{Plan, SourceConfig, SourceKind, SqliteSource};
 use crate::report::{Note, SharedReporter};
@@ -51,8 +52,18 @@ fn members(source: &SourceConfig, sqlite: &SqliteSource, names: &mut HashSet<Str
             path.display()
         );
     }
+    // Where nothing at all is there, the source says it as a whole.
+    if found.databases.is_empty() && found.unsearched.iter().all(|one| one.error.is_none()) {
+        return vec![];
+    }
+    // What cannot be searched fails beside what was found: databases may be there that nobody can see.
+    let databases = found.databases.into_iter().map(|(path, ending)| (path, ending, None));
+    let unsearched = found.unsearched.into_iter().map(|one| {
+        let why = one.message();
+        (one.path, one.ending, Some(why))
+    });
     let mut members = Vec::new();
-    for (path, ending) in found.databases {
+    for (path, ending, unsearched) in databases.chain(unsearched) {
         // Object keys hold 64 letters of a name. A longer one is that of a URL: configured ones are refused.
         let start: String = source.name.chars().take(discover::MAX_GROUP_NAME).collect();
         let base = format!("{start}.{ending}");
@@ -66,6 +77,7 @@ fn members(source: &SourceConfig, sqlite: &SqliteSource, names: &mut HashSet<Str
             name,
             kind: SourceKind::Sqlite(SqliteSource {
                 group: Some(source.name.clone()),
+                unsearched,
                 method: sqlite.method,
                 ..SqliteSource::of(path)
             }),
@@ -96,6 +108,31 @@ pub(super) async fn note(
     };
     let Ok(previous) = repository.load(&previous.id).await else {
         return;
+    };
+    // What could not be searched, this time or the last, says nothing of what may be there.
+    let (mut unseen, mut unseen_names) = (Vec::new(), HashSet::new());
+    let here = plan.sources.iter().filter_map(|source| match &source.kind {
+        SourceKind::Sqlite(sqlite) if sqlite.unsearched.is_some() => Some((source.name.clone(), sqlite.path.clone())),
+        _ => None,
+    });
+    let planned = previous.plan.get("sources").and_then(serde_json::Value::as_array);
+    let planned = planned.into_iter().flatten();
+    let word = |plan: &serde_json::Value, key: &str| plan.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let there = planned.clone().filter(|plan| plan.get("unsearched").is_some());
+    let there = there.filter_map(|plan| Some((word(plan, "name")?, word(plan, "path")?.into())));
+    for (name, path) in here.chain(there) {
+        unseen_names.insert(name);
+        unseen.push(path);
+    }
+    let mut paths: HashMap<String, PathBuf> = planned
+        .filter_map(|plan| Some((word(plan, "name")?, word(plan, "path")?.into())))
+        .collect();
+    paths.extend(plan.sources.iter().filter_map(|source| match &source.kind {
+        SourceKind::Sqlite(sqlite) => Some((source.name.clone(), sqlite.path.clone())),
+        _ => None,
+    }));
+    let is_seen = |name: &str| {
+        !unseen_names.contains(name) && !paths.get(name).is_some_and(|path| discover::covers(&unseen, path))
     };
     for group in &groups {
         let of_group = |source: &&SourceConfig| group_of(source).as_ref() == Some(group);
@@ -130,7 +167,7 @@ pub(super) async fn note(
             ),
         ];
         for (code, names, message) in changes {
-            for name in names {
+            for name in names.filter(|name| is_seen(name)) {
                 reporter.note(group, Note::new(code, *name, message));
                 *outcome.note_counts.entry(code.to_owned()).or_default() += 1;
             }

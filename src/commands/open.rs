@@ -76,7 +76,9 @@ pub(super) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
             Ok(Arc::new(opened.without(source.exclusion())))
         }
         SourceKind::Redis(source) => Ok(Arc::new(RedisSource::new(RedisOptions::new(redis(source)?)))),
-        SourceKind::Sqlite(sqlite) if sqlite.is_several() => Ok(Arc::new(NoDatabases::of(sqlite.patterns()))),
+        SourceKind::Sqlite(sqlite) if sqlite.unsearched.is_some() || sqlite.is_several() => {
+            Ok(Arc::new(NoDatabases::of(sqlite.patterns(), sqlite.unsearched.clone())))
+        }
         SourceKind::Sqlite(sqlite) => {
             let mut options = SqliteOptions::new(sqlite.path.clone());
             options.method = match sqlite.method {

@@ -272,7 +272,15 @@ fn configured(
         }
         Some(SourceKind::Files(files)) => Ok(Some(SourceKind::Files(tree(files, planned)?))),
         Some(SourceKind::Sqlite(mut sqlite)) => {
-            if sqlite.is_several() {
+            let same = |planned: &SourceKind| match planned {
+                SourceKind::Sqlite(planned) => {
+                    planned.group.is_none() && std::path::absolute(&sqlite.path).is_ok_and(|path| path == planned.path)
+                }
+                _ => false,
+            };
+            // A file whose name could be a pattern, on a host where it is not there yet.
+            let is_file = sqlite.also.is_empty() && !sqlite.path.is_dir() && planned.is_some_and(same);
+            if sqlite.is_several() && !is_file {
                 // It was one database when the snapshot was made, and is a place for many now.
                 return Ok(None);
             }

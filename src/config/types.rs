@@ -245,6 +245,9 @@ pub struct SqliteSource {
     /// Of a database that was found: the name of the source that means it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Of a part of a place that could not be searched, or holds none: why. It stands for the databases that may be there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsearched: Option<String>,
     /// How it is read.
     pub method: SqliteMethod,
 }
@@ -256,6 +259,7 @@ impl SqliteSource {
             path: path.into(),
             also: vec![],
             group: None,
+            unsearched: None,
             method: SqliteMethod::Auto,
         }
     }

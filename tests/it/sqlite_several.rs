@@ -186,3 +186,46 @@ fn names_that_differ_in_case_alone_keep_their_data_apart() {
     assert_eq!(value(&program.path("out/App/App.db")), "one");
     assert_eq!(value(&program.path("out/app-2/app.db")), "two");
 }
+
+/// A disk that is not mounted is missed although another place holds databases, and what was on it is not called gone.
+#[test]
+fn a_place_that_is_not_there_is_missed_beside_one_that_is() {
+    let program = configured("[\"data/*.db\", \"usb/*.db\"]");
+    database(&program, "data/app.db", "one");
+    database(&program, "usb/far.db", "two");
+    program.expect(0, &["check", "full"]);
+    program.expect(0, &["backup", "full"]);
+    std::fs::rename(program.path("usb"), program.path("elsewhere")).unwrap();
+    program.expect(1, &["check", "full"]);
+    let output = program.run(&["backup", "full"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("there is no SQLite database in") && said.contains("usb/*.db"),
+        "{said}"
+    );
+    assert!(!said.contains("not there any more"), "{said}");
+    let found = sources(&program, &program.listed().pop().unwrap());
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found.iter().filter(|(_, good)| *good).count(), 1, "{found:?}");
+    // Back again it is whole, and nothing is called new or gone.
+    std::fs::rename(program.path("elsewhere"), program.path("usb")).unwrap();
+    let output = program.run(&["backup", "full"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        !said.contains("is new since") && !said.contains("not there any more"),
+        "{said}"
+    );
+}
+
+/// Letters of patterns in the name of one file: it goes back to a host where it is not there yet.
+#[test]
+fn a_file_whose_name_could_be_a_pattern_goes_back() {
+    let program = configured("\"data/app{1}.db\"");
+    database(&program, "data/app{1}.db", "one");
+    program.expect(0, &["backup", "full"]);
+    std::fs::remove_dir_all(program.path("data")).unwrap();
+    program.expect(0, &["recover", "latest"]);
+    assert_eq!(value(&program.path("data/app{1}.db")), "one");
+}

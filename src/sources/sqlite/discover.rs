@@ -3,7 +3,8 @@
 //! A database is known by how it begins, not by its name; `-wal`, `-shm` and `-journal` are parts of one, and what a restore
 //! kept beside is none. Links to directories are not followed, and repositories are not entered.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -23,6 +24,9 @@ const WILD: &[char] = &['*', '?', '[', '{'];
 /// Endings that say of a file which cannot be read that it is meant.
 const ENDINGS: &[&str] = &["db", "db3", "sqlite", "sqlite3"];
 
+/// The smallest page of a database, in bytes.
+const SMALLEST_PAGE: u64 = 512;
+
 /// What restores leave beside a database has one of these in its name.
 const KEPT: &[&str] = &[".pre-restore-", ".undone-", ".restore.tmp"];
 
@@ -37,8 +41,35 @@ pub const MAX_GROUP_NAME: usize = 28;
 pub struct Found {
     /// Databases, in the order of their paths, each with the ending of its source's name.
     pub databases: Vec<(PathBuf, String)>,
-    /// Files that a pattern means and that are no databases, or cannot be looked at.
+    /// Files that a pattern means and that are no databases, or cannot be looked at and are none by their size.
     pub others: Vec<(PathBuf, String)>,
+    /// Where databases may be that nobody can see, and listed places that hold none.
+    pub unsearched: Vec<Unsearched>,
+}
+
+/// A part of the places that could not be searched, or one of several places without a database.
+#[derive(Debug)]
+pub struct Unsearched {
+    /// A directory, a link, or the place as it was listed.
+    pub path: PathBuf,
+    /// The ending of its source's name.
+    pub ending: String,
+    /// Why; `None` of a place that was searched and holds none.
+    pub error: Option<io::Error>,
+}
+
+impl Unsearched {
+    /// Says it.
+    pub fn message(&self) -> String {
+        match &self.error {
+            Some(error) => format!("\"{}\" cannot be searched for databases: {error}", self.path.display()),
+            None => none_in(&self.path.display().to_string()),
+        }
+    }
+}
+
+fn none_in(places: &str) -> String {
+    format!("there is no SQLite database in \"{places}\"")
 }
 
 /// Returns whether a path stands for what is in it: a directory, or a pattern that is not the name of a file.
@@ -64,9 +95,9 @@ pub fn fixed_part(path: &Path) -> PathBuf {
     }
 }
 
-/// Refuses a pattern that cannot be read.
+/// Refuses a pattern that cannot be read. The name of a file that is there is none, whatever letters it has.
 pub fn check_pattern(path: &Path) -> Result<()> {
-    if is_wild(path) {
+    if is_wild(path) && path.symlink_metadata().is_err() {
         matcher(path)?;
     }
     Ok(())
@@ -102,41 +133,47 @@ pub fn covers(places: &[PathBuf], path: &Path) -> bool {
 /// Finds the databases that are there now.
 pub fn databases(places: &[PathBuf]) -> Result<Found> {
     let mut found = Found::default();
-    let mut seen = BTreeSet::new();
+    let mut known: BTreeMap<PathBuf, bool> = BTreeMap::new();
     for place in places {
         check_pattern(place)?;
         let by_name = !place.is_dir();
         let root = fixed_part(place);
-        for path in candidates(std::slice::from_ref(place)) {
-            if !seen.insert(path.clone()) {
-                continue;
-            }
-            // A file that was named is taken as it is, and fails as a source if it is none.
-            let named = by_name && !is_place(place);
-            let is_one = match open::begins_like_one(&path) {
-                _ if named => true,
-                Ok(is_one) => {
-                    if !is_one && by_name && path.metadata().is_ok_and(|meta| meta.len() > 0) {
-                        let why = "is no SQLite database, or one that is encrypted as a whole".to_owned();
-                        found.others.push((path.clone(), why));
-                    }
-                    is_one
+        // A file that was named is taken as it is, and fails as a source if it is none.
+        let named = by_name && !is_place(place);
+        let ending_of = |path: &Path| {
+            let below = if named { None } else { path.strip_prefix(&root).ok() };
+            let below = below.filter(|below| places.len() == 1 && !below.as_os_str().is_empty());
+            ending(below.unwrap_or(path))
+        };
+        let Search { files, failures, .. } = Search::through(place);
+        let mut holds_some = false;
+        for path in files {
+            let is_one = if let Some(is_one) = known.get(&path) {
+                *is_one
+            } else {
+                let is_one = named || is_database(&path, by_name, &mut found.others);
+                if is_one {
+                    found.databases.push((path.clone(), ending_of(&path)));
                 }
-                // It went away meanwhile.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-                // Not to be able to look is not to know that it is none.
-                Err(_) if by_name || has_ending(&path) => true,
-                Err(error) => {
-                    found
-                        .others
-                        .push((path.clone(), format!("cannot be looked at: {error}")));
-                    false
-                }
+                known.insert(path, is_one);
+                is_one
             };
-            if is_one {
-                let below = if named { None } else { path.strip_prefix(&root).ok() };
-                let below = below.filter(|_| places.len() == 1).unwrap_or(&path);
-                found.databases.push((path.clone(), ending(below)));
+            holds_some |= is_one;
+        }
+        // A single place without any is the failure of its source.
+        if !holds_some && failures.is_empty() && places.len() > 1 {
+            found.unsearched.push(Unsearched {
+                path: place.clone(),
+                ending: ending(place),
+                error: None,
+            });
+        }
+        for (path, error) in failures {
+            let is_known = found.unsearched.iter().any(|one| one.path == path);
+            if !is_known {
+                let ending = ending_of(&path);
+                let error = Some(error);
+                found.unsearched.push(Unsearched { path, ending, error });
             }
         }
     }
@@ -144,59 +181,139 @@ pub fn databases(places: &[PathBuf]) -> Result<Found> {
     Ok(found)
 }
 
+fn is_database(path: &Path, by_name: bool, others: &mut Vec<(PathBuf, String)>) -> bool {
+    match open::begins_like_one(path) {
+        Ok(true) => true,
+        Ok(false) => {
+            if by_name && path.metadata().is_ok_and(|meta| meta.len() > 0) {
+                let why = "is no SQLite database, or one that is encrypted as a whole".to_owned();
+                others.push((path.to_owned(), why));
+            }
+            false
+        }
+        // It went away meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        // Not to be able to look is not to know that it is none. Every page of one is so many times 512 bytes.
+        Err(_) if by_name || has_ending(path) => true,
+        Err(error) => {
+            let is_whole = path
+                .metadata()
+                .map_or(true, |meta| meta.len() > 0 && meta.len().is_multiple_of(SMALLEST_PAGE));
+            if !is_whole {
+                others.push((path.to_owned(), format!("cannot be looked at: {error}")));
+            }
+            is_whole
+        }
+    }
+}
+
 /// Returns the files that may be databases, by their names alone.
 pub fn candidates(places: &[PathBuf]) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for place in places {
-        if !is_place(place) {
-            files.push(place.clone());
-            continue;
-        }
-        let matcher = if place.is_dir() { None } else { matcher(place).ok() };
-        let text = place.to_string_lossy();
-        let depth = if matcher.is_some() && !text.contains("**") {
-            place.components().count() - fixed_part(place).components().count()
-        } else {
-            usize::MAX
-        };
-        walk(&fixed_part(place), depth, matcher.as_ref(), &mut files);
-    }
+    let mut files: Vec<PathBuf> = places.iter().flat_map(|place| Search::through(place).files).collect();
     files.sort();
     files.dedup();
     files
 }
 
-fn walk(directory: &Path, depth: usize, matcher: Option<&GlobMatcher>, files: &mut Vec<PathBuf>) {
-    let Some(below) = depth.checked_sub(1) else { return };
-    let is_ours = std::fs::File::open(directory).is_ok_and(own::contains);
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) if !is_ours => entries,
-        Ok(_) => return,
-        Err(error) => {
-            tracing::warn!("\"{}\" is not searched for databases: {error}", directory.display());
+/// The way through one place.
+#[derive(Default)]
+struct Search {
+    matcher: Option<GlobMatcher>,
+    /// By its number of names, what a directory must match to hold something that is meant; every other may.
+    levels: Vec<GlobMatcher>,
+    files: Vec<PathBuf>,
+    failures: Vec<(PathBuf, io::Error)>,
+}
+
+impl Search {
+    fn through(place: &Path) -> Self {
+        let mut search = Self::default();
+        if !is_place(place) {
+            search.files.push(place.to_owned());
+            return search;
+        }
+        let mut depth = usize::MAX;
+        if !place.is_dir() {
+            search.matcher = matcher(place).ok();
+            search.levels = levels(place);
+            if !place.to_string_lossy().contains("**") {
+                depth = place.components().count() - fixed_part(place).components().count();
+            }
+        }
+        search.walk(&fixed_part(place), depth);
+        search.files.sort();
+        search
+    }
+
+    fn walk(&mut self, directory: &Path, depth: usize) {
+        let Some(below) = depth.checked_sub(1) else { return };
+        let names = directory.components().count();
+        if self.levels.get(names).is_some_and(|level| !level.is_match(directory)) {
             return;
         }
-    };
-    for entry in entries.flatten() {
-        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else {
-            continue;
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            // What a check of the filesystem found without a name, root's alone on every ext4.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && directory.ends_with("lost+found") => return,
+            Err(error) => return self.failures.push((directory.to_owned(), error)),
         };
-        if kind.is_dir() {
-            walk(&path, below, matcher, files);
-            continue;
+        if std::fs::File::open(directory).is_ok_and(own::contains) {
+            return;
         }
-        // A pattern may mean a link to a database; below a directory the database itself is there, or is not meant.
-        let is_file = kind.is_file() || (matcher.is_some() && kind.is_symlink() && path.is_file());
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return self.failures.push((directory.to_owned(), error)),
+            };
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.walk(&entry.path(), below),
+                Ok(kind) => self.file(entry.path(), kind),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.failures.push((entry.path(), error)),
+            }
+        }
+    }
+
+    fn file(&mut self, path: PathBuf, kind: std::fs::FileType) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_part = SUFFIXES
             .iter()
             .any(|suffix| !suffix.is_empty() && name.ends_with(suffix));
         let is_kept = KEPT.iter().any(|kept| name.contains(kept));
-        if is_file && !is_part && !is_kept && matcher.is_none_or(|matcher| matcher.is_match(&path)) {
-            files.push(path);
+        let is_meant = self.matcher.as_ref().is_none_or(|matcher| matcher.is_match(&path));
+        if is_part || is_kept || !is_meant {
+            return;
+        }
+        // A pattern may mean a link to a database; below a directory the database itself is there, or is not meant.
+        let links = self.matcher.is_some() && kind.is_symlink();
+        match if links { Some(path.metadata()) } else { None } {
+            Some(Ok(target)) if target.is_file() => self.files.push(path),
+            Some(Err(error)) => self.failures.push((path, error)),
+            None if kind.is_file() => self.files.push(path),
+            _ => {}
         }
     }
+}
+
+/// Returns what directories must match, from none of the names of a pattern up to all before `**`.
+fn levels(pattern: &Path) -> Vec<GlobMatcher> {
+    let (mut prefix, mut levels) = (PathBuf::new(), Vec::new());
+    let parts: Vec<Component<'_>> = pattern.components().collect();
+    // Alternatives with a slash in them are names of different numbers.
+    let alone = |part: &Component<'_>| matcher(Path::new(part.as_os_str())).is_ok();
+    if !parts.iter().all(alone) {
+        return levels;
+    }
+    for part in parts {
+        let Ok(level) = matcher(&prefix) else { break };
+        levels.push(level);
+        if part.as_os_str().to_string_lossy().contains("**") {
+            return levels;
+        }
+        prefix.push(part);
+    }
+    levels
 }
 
 fn has_ending(path: &Path) -> bool {
@@ -238,24 +355,28 @@ fn ending(below: &Path) -> String {
     )
 }
 
-/// A source in whose places there is no database: a disk that is not mounted, a path that moved.
+/// A source in whose places there is no database: a disk that is not mounted, a path that moved; or a part of a place that
+/// could not be searched.
 #[derive(Debug)]
 pub struct NoDatabases {
     places: Vec<PathBuf>,
+    why: Option<String>,
 }
 
 impl NoDatabases {
-    /// Of these files, patterns and directories.
-    pub fn of(places: Vec<PathBuf>) -> Self {
-        Self { places }
+    /// Of these files, patterns and directories; `why` is the message of what could not be searched.
+    pub fn of(places: Vec<PathBuf>, why: Option<String>) -> Self {
+        Self { places, why }
     }
 
     fn error(&self) -> Error {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("there is no SQLite database in \"{}\"", self.location()),
-        )
-        .with_hint("Correct the path; in a container, mount the directory.")
+        let message = self.why.clone().unwrap_or_else(|| none_in(&self.location()));
+        let hint = if self.why.as_ref().is_some_and(|why| !why.starts_with("there is no")) {
+            "Give this user the right to list it; or write a pattern that does not mean it."
+        } else {
+            "Correct the path; in a container, mount the directory."
+        };
+        Error::new(ErrorKind::NotFound, message).with_hint(hint)
     }
 }
 
@@ -337,6 +458,56 @@ mod tests {
         assert!(both.iter().all(|name| name.contains('-')), "{both:?}");
     }
 
+    /// What stands in for a directory that may not be listed, for the tests may run as root: a link that leads nowhere, and a
+    /// place that is not there.
+    #[test]
+    fn what_cannot_be_searched_is_told_and_not_left_out() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path();
+        database(&root.join("app.db"));
+        let told = |places: &[PathBuf]| {
+            let found = databases(places).unwrap();
+            assert_eq!(found.databases.len(), 1, "{found:?}");
+            let of = |one: Unsearched| (one.path.clone(), one.message());
+            found.unsearched.into_iter().map(of).collect::<Vec<_>>()
+        };
+        let usb = root.join("usb/*.db");
+        let absent = told(&[root.join("*.db"), usb.clone()]);
+        assert!(
+            absent.len() == 1 && absent[0].0 == usb && absent[0].1.starts_with("there is no SQLite database in"),
+            "{absent:?}"
+        );
+        // A place whose databases another one names too is not without any.
+        assert_eq!(told(&[root.to_owned(), root.join("*.db")]), []);
+        std::os::unix::fs::symlink(root.join("nowhere"), root.join("far.db")).unwrap();
+        let far = told(&[root.join("*.db")]);
+        assert!(
+            far.len() == 1 && far[0].0 == root.join("far.db") && far[0].1.contains("cannot be searched"),
+            "{far:?}"
+        );
+        assert_eq!(told(&[root.to_owned()]), []);
+    }
+
+    #[test]
+    fn a_search_enters_what_a_pattern_can_mean_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path();
+        for name in ["t1/app.db", "t2/deep/app.db", "other/app.db", "b/c/app.db"] {
+            database(&root.join(name));
+        }
+        let enters = |pattern: &str, name: &str| {
+            let directory = root.join(name);
+            let levels = levels(&root.join(pattern));
+            let level = levels.get(directory.components().count());
+            level.is_none_or(|level| level.is_match(&directory))
+        };
+        assert!(enters("t*/app.db", "t1") && enters("t*/app.db", "") && !enters("t*/app.db", "other"));
+        assert!(enters("t*/**/app.db", "t2") && enters("t*/**/app.db", "t2/deep") && !enters("t*/**/*", "b"));
+        assert!(enters("{a,b/c}/{x,y}/app.db", "b"));
+        assert_eq!(names(&[root.join("t*/**/app.db")]).len(), 2);
+        assert_eq!(names(&[root.join("{other,b/c}/app.db")]).len(), 2);
+    }
+
     #[test]
     fn a_pattern_covers_what_it_means_and_nothing_else() {
         let place = tempfile::tempdir().unwrap();
@@ -354,6 +525,9 @@ mod tests {
         }
         assert!(!covers(&[PathBuf::from("/")], Path::new("relative.db")));
         assert!(check_pattern(Path::new("/x/[a")).is_err());
+        let odd = root.join("a[1.db");
+        database(&odd);
+        assert!(check_pattern(&odd).is_ok() && databases(&[odd]).unwrap().databases.len() == 1);
         assert_eq!(fixed_part(Path::new("/data/t*/x.db")), Path::new("/data"));
     }
 }

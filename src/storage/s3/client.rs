@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::{ChecksumMode, S3Options, http};
 use crate::environment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::proxy::Proxies;
 
 /// Slowest link an attempt is given time for: 64 KiB/s.
@@ -82,7 +82,7 @@ pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Resul
     );
     if let Some((id, secret)) = &options.access_key {
         loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "wirevault-configuration"));
-    } else if let Some(keys) = keys_of_files() {
+    } else if let Some(keys) = keys_of_files(&environment::process)? {
         loader = loader.credentials_provider(keys);
     }
     // Only AWS itself has regions to look up (profile, instance service); other stores take any.
@@ -128,19 +128,27 @@ fn refuse_unusable_proxy(options: &S3Options) -> Result<()> {
     }
 }
 
-/// Keys whose variables name files: the SDK's chain knows only the variables themselves.
-fn keys_of_files() -> Option<Credentials> {
-    let is_file = |name: &str| environment::variable(&format!("{name}_FILE")).is_some();
-    if !is_file("AWS_ACCESS_KEY_ID") && !is_file("AWS_SECRET_ACCESS_KEY") {
-        return None;
+/// Keys whose variables name files: the SDK's chain knows only the variables themselves. Half of them is refused: the chain
+/// would go on with the keys of somebody else, those of a profile or of the machine.
+fn keys_of_files(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Credentials>> {
+    let is_file = |name: &str| lookup(&format!("{name}_FILE")).is_some_and(|path| !path.is_empty());
+    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    if !is_file(id) && !is_file(secret) {
+        return Ok(None);
     }
-    Some(Credentials::new(
-        environment::variable("AWS_ACCESS_KEY_ID")?,
-        environment::variable("AWS_SECRET_ACCESS_KEY")?,
-        environment::variable("AWS_SESSION_TOKEN"),
+    let needed = |name: &str, other: &str| {
+        environment::resolve(lookup, name)?.ok_or_else(|| {
+            Error::invalid(format!("{other}_FILE is set, and {name} is not"))
+                .with_hint(format!("Set {name} or {name}_FILE too, or unset {other}_FILE."))
+        })
+    };
+    Ok(Some(Credentials::new(
+        needed(id, secret)?,
+        needed(secret, id)?,
+        environment::resolve(lookup, "AWS_SESSION_TOKEN")?,
         None,
         "wirevault-files",
-    ))
+    )))
 }
 
 /// The last `Date` a server sent: the clock that sweeping trusts.
@@ -176,5 +184,32 @@ impl Intercept for DateInterceptor {
             *self.0.0.lock().expect("no panic happens under this lock") = Some(time);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn half_of_the_keys_is_refused_and_not_replaced_by_others() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("key");
+        std::fs::write(&path, "AKIA\n").unwrap();
+        let path = path.display().to_string();
+        let keys = |pairs: &[(&str, &str)]| {
+            let find = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned());
+            keys_of_files(&find)
+        };
+        assert!(keys(&[("AWS_ACCESS_KEY_ID", "AKIA")]).unwrap().is_none());
+        let whole = keys(&[("AWS_ACCESS_KEY_ID_FILE", &path), ("AWS_SECRET_ACCESS_KEY", "s")]);
+        assert_eq!(whole.unwrap().unwrap().access_key_id(), "AKIA");
+        let error = keys(&[("AWS_ACCESS_KEY_ID_FILE", &path)]).unwrap_err();
+        assert!(error.chain().contains("AWS_SECRET_ACCESS_KEY is not"), "{error:?}");
+        let error = keys(&[("AWS_SECRET_ACCESS_KEY_FILE", &path)]).unwrap_err();
+        assert!(error.chain().contains("AWS_ACCESS_KEY_ID is not"), "{error:?}");
+        let unreadable = [("AWS_ACCESS_KEY_ID_FILE", path.as_str()), ("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere/s")];
+        assert!(keys(&unreadable).unwrap_err().chain().contains("/nowhere/s"));
     }
 }
