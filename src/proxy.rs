@@ -3,7 +3,7 @@
 //!
 //! One rule for all that speaks HTTP: stores, calls and engines. A proxy is spoken to in plain HTTP; what goes to an `https`
 //! address passes it in a tunnel, so that it sees a host and a port and nothing else. The services of a cloud that give an
-//! instance its keys are on the link itself, and no proxy reaches them.
+//! instance its keys are on the link itself, and no proxy reaches them; nor does what is said to `localhost` leave the host.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub struct Proxies {
     https: Option<Named>,
     /// Intercepts everything but what `NO_PROXY` names.
     wanted: Matcher,
+    /// Whether `NO_PROXY` names everything.
+    none_wanted: bool,
 }
 
 /// A variable and its value; the value may hold a password.
@@ -76,7 +78,12 @@ impl Proxies {
         Self {
             http: of("HTTP_PROXY", "http_proxy"),
             https: of("HTTPS_PROXY", "https_proxy"),
-            wanted: Matcher::builder().all("http://proxy").no(spared).build(),
+            // The matcher's own `*` is for names alone.
+            none_wanted: spared.split(',').any(|entry| entry.trim() == "*"),
+            wanted: Matcher::builder()
+                .all("http://proxy")
+                .no(without_ports(&spared))
+                .build(),
         }
     }
 
@@ -99,7 +106,7 @@ impl Proxies {
             return Ok(None);
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if bare.parse().is_ok_and(is_on_the_link) {
+        if self.none_wanted || is_of_this_host(bare) || bare.parse().is_ok_and(is_on_the_link) {
             return Ok(None);
         }
         let address = if bare.contains(':') {
@@ -159,6 +166,37 @@ fn parse(named: &Named) -> Result<Uri> {
         Some(host) if !host.is_empty() => Ok(uri),
         _ => Err(wrong("is not the address of a proxy")),
     }
+}
+
+/// Entries of `NO_PROXY` as the matcher reads them: without the ports that some of them have.
+fn without_ports(spared: &str) -> String {
+    let bare = |entry: &str| {
+        let entry = entry.trim();
+        let host = match entry.rsplit_once(':') {
+            Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => entry,
+        };
+        // What is left of an IPv6 address without its brackets is a part of it.
+        let host = if host.contains(':') && !host.ends_with(']') {
+            entry
+        } else {
+            host
+        };
+        host.trim_start_matches('[').trim_end_matches(']').to_owned()
+    };
+    let entries: Vec<String> = spared.split(',').map(bare).collect();
+    entries.join(",")
+}
+
+/// Names and addresses of the host itself: a proxy would look for them on its own, and see what is meant for nobody else.
+fn is_of_this_host(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let loops = match name.parse() {
+        Ok(IpAddr::V4(v4)) => v4.is_loopback(),
+        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback()),
+        Err(_) => false,
+    };
+    loops || name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Addresses that only this host can reach: those of metadata services.
@@ -264,7 +302,10 @@ mod tests {
         let of = proxies(&[
             ("http_proxy", "plain:3128"),
             ("HTTPS_PROXY", "http://u%40x:geheim@secure:3129/"),
-            ("no_proxy", "localhost,.corp.example,10.0.0.0/8"),
+            (
+                "no_proxy",
+                ".corp.example,10.0.0.0/8, minio:9000 ,192.0.2.7:9000,[2001:db8::1]:9000,2001:db8::2,2001:db8:1::/48",
+            ),
         ]);
         let found = |scheme, host| {
             of.towards(scheme, host)
@@ -275,6 +316,15 @@ mod tests {
         assert_eq!(found("https", "store.example"), Some(("secure".into(), 3129)));
         for spared in [
             "localhost",
+            "api.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "[::1]",
+            "minio",
+            "192.0.2.7",
+            "[2001:db8::1]",
+            "2001:db8::2",
+            "[2001:db8:1::9]",
             "s3.corp.example",
             "10.1.2.3",
             "169.254.169.254",
@@ -282,9 +332,22 @@ mod tests {
         ] {
             assert_eq!(found("http", spared), None, "{spared}");
         }
+        for other in ["192.0.2.8", "[2001:db8::3]", "128.0.0.1", "notlocalhost"] {
+            assert!(found("http", other).is_some(), "{other}");
+        }
         let proxy = of.towards("https", "a").unwrap().unwrap();
         assert_eq!(proxy.authorization().unwrap(), "Basic dUB4OmdlaGVpbQ==");
         assert!(!format!("{of:?} {proxy:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn a_star_spares_everything() {
+        for spared in ["*", "a.example, *"] {
+            let of = proxies(&[("ALL_PROXY", "http://all:1"), ("NO_PROXY", spared)]);
+            for host in ["store.example", "203.0.113.9", "[2001:db8::1]"] {
+                assert!(of.towards("https", host).unwrap().is_none(), "{spared} {host}");
+            }
+        }
     }
 
     #[test]

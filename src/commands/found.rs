@@ -117,7 +117,8 @@ pub(super) async fn note(
     });
     let planned = previous.plan.get("sources").and_then(serde_json::Value::as_array);
     let planned = planned.into_iter().flatten();
-    let word = |plan: &serde_json::Value, key: &str| plan.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let word =
+        |plan: &serde_json::Value, key: &str| plan.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
     let there = planned.clone().filter(|plan| plan.get("unsearched").is_some());
     let there = there.filter_map(|plan| Some((word(plan, "name")?, word(plan, "path")?.into())));
     for (name, path) in here.chain(there) {

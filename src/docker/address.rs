@@ -57,7 +57,10 @@ impl Address {
         };
         if scheme != "tcp" {
             let why = match scheme {
-                "ssh" => "this program speaks no SSH; forward the socket with ssh -L and name that",
+                "ssh" => {
+                    "this program speaks no SSH; forward it with ssh -L 2375:/var/run/docker.sock and name \
+                     tcp://localhost:2375"
+                }
                 _ => "it is reached by a Unix socket or by tcp://",
             };
             return Err(wrong(why));

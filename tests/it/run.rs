@@ -33,7 +33,10 @@ impl Scheduler {
     }
 
     pub(crate) fn start_with(program: &Program, arguments: &[&str]) -> Self {
-        let mut command = program.command(&[&["run", "--json"], arguments].concat());
+        Self::of(program.command(&[&["run", "--json"], arguments].concat()))
+    }
+
+    fn of(mut command: std::process::Command) -> Self {
         command.env_remove("WIREVAULT_REPOSITORY");
         command.env("WIREVAULT_TEST_CLOCK_SECONDS", (2 * 24 * 3600).to_string());
         command.env("WIREVAULT_LISTEN", "127.0.0.1:0");
@@ -119,6 +122,28 @@ fn a_failed_run_is_repeated_and_a_new_configuration_is_read() {
     assert_eq!(scheduler.event("reloaded")["jobs"], 1);
     scheduler.end();
     assert_eq!(program.listed().len(), 1);
+}
+
+/// A secret whose file is gone is not one that nobody set: the old configuration stays.
+#[test]
+fn a_secret_that_cannot_be_read_is_refused_at_sighup() {
+    let program = with_tree();
+    configure(&program, "", "schedule = \"0 2 * * *\"");
+    program.expect(0, &["backup", "full"]);
+    let secret = program.path("secret");
+    std::fs::write(&secret, "word\n").unwrap();
+    let mut command = program.command(&["run", "--json"]);
+    command.env("REDIS_URL_FILE", &secret);
+    let scheduler = Scheduler::of(command);
+    scheduler.event("ended");
+    std::fs::remove_file(&secret).unwrap();
+    scheduler.signal(Signal::HUP);
+    let refused = scheduler.event("reload-refused");
+    assert!(
+        refused["error"].as_str().unwrap().contains("REDIS_URL_FILE"),
+        "{refused}"
+    );
+    scheduler.end();
 }
 
 /// A disk that is not mounted for a while: no other repository is begun in its place, and nothing is lost.

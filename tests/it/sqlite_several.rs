@@ -229,3 +229,25 @@ fn a_file_whose_name_could_be_a_pattern_goes_back() {
     program.expect(0, &["recover", "latest"]);
     assert_eq!(value(&program.path("data/app{1}.db")), "one");
 }
+
+/// The program of the tests is no superuser: a directory that it may not list holds what nobody knows.
+#[test]
+fn a_directory_that_may_not_be_listed_is_missed() {
+    use std::os::unix::fs::PermissionsExt;
+    let program = configured("\"data\"");
+    database(&program, "data/app.db", "one");
+    database(&program, "data/tenants/t.db", "two");
+    program.expect(0, &["backup", "full"]);
+    let tenants = program.path("data/tenants");
+    let mode = |mode| std::fs::set_permissions(&tenants, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0);
+    let output = program.run(&["backup", "full"]);
+    mode(0o755);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("data/tenants\" cannot be searched for databases: Permission denied"),
+        "{said}"
+    );
+    assert!(!said.contains("not there any more"), "{said}");
+}

@@ -215,7 +215,25 @@ impl<'a> Scheduler<'a> {
             match task.last_run(&session).await {
                 Ok(Some(start)) => task.history.last_start = start,
                 Ok(None) => {}
-                Err(error) => tracing::warn!("\"{}\": its last run is unknown: {}", task.name, error.chain()),
+                Err(error) => {
+                    task.last_unknown = true;
+                    tracing::warn!("\"{}\": its last run is unknown: {}", task.name, error.chain());
+                }
+            }
+        }
+    }
+
+    /// Asks once more for the last run of a task that is due, if no repository told it at the start: it may not be due at all.
+    /// Where there is still no answer it runs, for its last run may be long ago.
+    async fn asked_again(&mut self, at: usize) {
+        let session = with_config(self.session, &self.config);
+        let Some(task) = self.tasks.get_mut(at).filter(|task| task.last_unknown) else {
+            return;
+        };
+        if let Ok(Ok(last)) = tokio::time::timeout(REACH, task.last_run(&session)).await {
+            task.last_unknown = false;
+            if let Some(start) = last {
+                task.history.last_start = task.history.last_start.max(start);
             }
         }
     }
@@ -238,7 +256,11 @@ impl<'a> Scheduler<'a> {
         while !cancel.is_cancelled() {
             let wait = match self.due() {
                 Some((at, next)) => {
-                    self.run_task(at, next).await;
+                    self.asked_again(at).await;
+                    // What it was told may have put it off.
+                    if self.due().is_some_and(|(due, _)| due == at) {
+                        self.run_task(at, next).await;
+                    }
                     Duration::ZERO
                 }
                 None if self.look().await || self.prune_one().await => Duration::ZERO,
@@ -491,7 +513,7 @@ impl<'a> Scheduler<'a> {
                 self.teller.host = host;
                 for task in &mut tasks {
                     if let Some(old) = self.tasks.iter().find(|old| old.name == task.name) {
-                        task.history = old.history;
+                        (task.history, task.last_unknown) = (old.history, old.last_unknown);
                     }
                 }
                 (self.config, self.tasks, self.news) = (config, tasks, true);

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use super::watch::Watch;
 
 use crate::commands::run::What;
-use crate::commands::{Session, meant};
+use crate::commands::{Session, meant, records};
 use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig, RepositoryConfig};
 use crate::error::{Error, Result};
+use crate::repository::{RunOutcome, RunRecord, TaskKind};
 use crate::schedule::{History, Next, Schedule, Why};
 
 /// What is to be done.
@@ -46,6 +47,8 @@ pub(super) struct Task {
     pub(super) work: Work,
     pub(super) history: History,
     schedule: Option<Schedule>,
+    /// Whether no repository has told yet when it last ran: it is asked again before the task runs by that.
+    pub(super) last_unknown: bool,
     pub(super) watch: Option<Watch>,
 }
 
@@ -59,6 +62,7 @@ impl Task {
             work,
             history: well(since),
             schedule,
+            last_unknown: false,
             watch: None,
         }
     }
@@ -159,6 +163,7 @@ impl Task {
     pub(super) fn ended(&mut self, well_done: bool, started: Timestamp, ended: Timestamp) {
         if well_done {
             self.history = well(started);
+            self.last_unknown = false;
         } else {
             self.history.failed_at = Some(ended);
             self.history.failures = self.history.failures.saturating_add(1);
@@ -166,10 +171,11 @@ impl Task {
     }
 
     /// When it last ran well, as far as a repository tells: this host's last snapshot of the job, the last evidence of the
-    /// drill.
+    /// drill, the last record of the rule.
     pub(super) async fn last_run(&self, session: &Session) -> Result<Option<Timestamp>> {
         match &self.work {
-            Work::Cleanup(_) | Work::Copy { .. } => Ok(None),
+            Work::Copy { .. } => Ok(None),
+            Work::Cleanup(_) => self.last_cleanup(session).await,
             Work::Backup { .. } => {
                 let plans = session.plans(std::slice::from_ref(&self.name))?;
                 let (mut last, mut unknown) = (None, None);
@@ -204,6 +210,37 @@ impl Task {
             }
         }
     }
+
+    /// Its records are in any repository, or wait for one.
+    async fn last_cleanup(&self, session: &Session) -> Result<Option<Timestamp>> {
+        let (host, mut last, mut unknown) = (session.host(), None, None);
+        for config in &session.config.repositories {
+            last = last.max(last_of(&records::waiting(session, config), &host, &self.name));
+            let stored = async {
+                match meant::if_there(session, config).await? {
+                    Some(repository) => session.or_cancelled(repository.records()).await,
+                    None => Ok(vec![]),
+                }
+            };
+            match stored.await {
+                Ok(stored) => last = last.max(last_of(&stored, &host, &self.name)),
+                Err(error) => unknown = Some(error),
+            }
+        }
+        match (last, unknown) {
+            (None, Some(error)) => Err(error),
+            (last, _) => Ok(last),
+        }
+    }
+}
+
+/// When a rule last ran by the records of this host. One that could not remove everything has had its run.
+fn last_of(records: &[RunRecord], host: &str, rule: &str) -> Option<Timestamp> {
+    let ours = |record: &&RunRecord| {
+        (record.task, record.host.as_str(), record.name.as_str()) == (TaskKind::Cleanup, host, rule)
+            && record.outcome != RunOutcome::Failed
+    };
+    records.iter().filter(ours).map(|record| record.started).max()
 }
 
 /// When this host's last snapshot of a job in a repository was begun.
@@ -223,5 +260,39 @@ fn well(last_start: Timestamp) -> History {
         last_start,
         failed_at: None,
         failures: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_ran_when_its_own_records_say_so() {
+        let record = |second: i64, name: &str, outcome| RunRecord {
+            format: crate::repository::document::FORMAT,
+            host: "h".to_owned(),
+            task: TaskKind::Cleanup,
+            name: name.to_owned(),
+            started: Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(second),
+            ended: Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(second + 1),
+            outcome,
+            error: None,
+            hint: None,
+            log: vec![],
+            snapshots: vec![],
+            sources: vec![],
+            schedule: None,
+            program: String::new(),
+        };
+        let records = [
+            record(40, "cleanup.tmp", RunOutcome::Failed),
+            record(30, "cleanup.other", RunOutcome::Done),
+            record(20, "cleanup.tmp", RunOutcome::Partial),
+            record(10, "cleanup.tmp", RunOutcome::Done),
+        ];
+        let last = last_of(&records, "h", "cleanup.tmp");
+        assert_eq!(last.map(Timestamp::as_second), Some(20));
+        assert_eq!(last_of(&records, "elsewhere", "cleanup.tmp"), None);
     }
 }

@@ -5,6 +5,7 @@
 //! run's future is dropped; or the next run, if the process was killed.
 
 use std::io::{Read, Write};
+use std::net::ToSocketAddrs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -242,7 +243,14 @@ impl Drop for Quiesced {
     fn drop(&mut self) {
         let mut all = true;
         for member in self.containers.iter().rev() {
-            all &= start_blocking(self.engine.address(), member).is_ok();
+            match start_blocking(self.engine.address(), member) {
+                Ok(started) => all &= started,
+                // The engine is not reached: each of the others would wait as long. The journal has them.
+                Err(_) => {
+                    all = false;
+                    break;
+                }
+            }
         }
         if let Some(journal) = self.journal.take().filter(|_| all && !self.containers.is_empty()) {
             let _ = std::fs::remove_file(journal);
@@ -250,24 +258,44 @@ impl Drop for Quiesced {
     }
 }
 
-fn start_blocking(address: &Address, member: &Member) -> std::io::Result<()> {
+/// How long an engine over TCP may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Returns whether the container was started; an error if the engine cannot be reached.
+fn start_blocking(address: &Address, member: &Member) -> std::io::Result<bool> {
     let (patience, hurry) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(10)));
     match address {
         Address::Unix(path) => {
             let stream = std::os::unix::net::UnixStream::connect(path)?;
             stream.set_read_timeout(patience)?;
             stream.set_write_timeout(hurry)?;
-            ask_to_start(stream, member)
+            Ok(ask_to_start(stream, member).is_ok())
         }
         // With TLS or a proxy the journal stays, and the next run starts the containers.
         Address::Tcp { host, port } if address.is_plain() => {
-            let stream = std::net::TcpStream::connect((host.as_str(), *port))?;
+            let stream = connect(host, *port)?;
             stream.set_read_timeout(patience)?;
             stream.set_write_timeout(hurry)?;
-            ask_to_start(stream, member)
+            Ok(ask_to_start(stream, member).is_ok())
         }
         Address::Tcp { .. } => Err(std::io::Error::other("the engine is not reached from here")),
     }
+}
+
+/// Connects to the first of a host's addresses that accepts, within [`CONNECT`] for all of them.
+fn connect(host: &str, port: u16) -> std::io::Result<std::net::TcpStream> {
+    let (from, mut last) = (Instant::now(), std::io::Error::other("it has no address"));
+    for address in (host, port).to_socket_addrs()? {
+        let left = CONNECT.saturating_sub(from.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        match std::net::TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn ask_to_start(mut stream: impl Read + Write, member: &Member) -> std::io::Result<()> {

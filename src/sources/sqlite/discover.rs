@@ -255,7 +255,9 @@ impl Search {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             // What a check of the filesystem found without a name, root's alone on every ext4.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && directory.ends_with("lost+found") => return,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && directory.ends_with("lost+found") => {
+                return;
+            }
             Err(error) => return self.failures.push((directory.to_owned(), error)),
         };
         if std::fs::File::open(directory).is_ok_and(own::contains) {

@@ -209,7 +209,10 @@ mod tests {
         assert!(error.chain().contains("AWS_SECRET_ACCESS_KEY is not"), "{error:?}");
         let error = keys(&[("AWS_SECRET_ACCESS_KEY_FILE", &path)]).unwrap_err();
         assert!(error.chain().contains("AWS_ACCESS_KEY_ID is not"), "{error:?}");
-        let unreadable = [("AWS_ACCESS_KEY_ID_FILE", path.as_str()), ("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere/s")];
+        let unreadable = [
+            ("AWS_ACCESS_KEY_ID_FILE", path.as_str()),
+            ("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere/s"),
+        ];
         assert!(keys(&unreadable).unwrap_err().chain().contains("/nowhere/s"));
     }
 }
