@@ -243,14 +243,12 @@ impl Drop for Quiesced {
     fn drop(&mut self) {
         let mut all = true;
         for member in self.containers.iter().rev() {
-            match start_blocking(self.engine.address(), member) {
-                Ok(started) => all &= started,
+            let Ok(started) = start_blocking(self.engine.address(), member) else {
                 // The engine is not reached: each of the others would wait as long. The journal has them.
-                Err(_) => {
-                    all = false;
-                    break;
-                }
-            }
+                all = false;
+                break;
+            };
+            all &= started;
         }
         if let Some(journal) = self.journal.take().filter(|_| all && !self.containers.is_empty()) {
             let _ = std::fs::remove_file(journal);

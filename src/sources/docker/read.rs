@@ -11,7 +11,7 @@ use super::helper::{Helper, MOUNT};
 use super::{Access, StoredVolume, note, tar_in, users};
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
 use crate::docker::definition::{VolumeMount, volume_mounts};
-use crate::docker::{Engine, text};
+use crate::docker::{Address, Engine, text};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
 use crate::sources::Notes;
@@ -219,6 +219,9 @@ pub(super) async fn mount_point(
     if engine.address().is_remote() {
         return Err("the engine is reached over a network".to_owned());
     }
+    if let Some(peer) = behind(engine.address()).await.filter(|peer| forwards(peer)) {
+        return Err(format!("the engine is reached through {peer}"));
+    }
     let options = volume.get("Options").and_then(Value::as_object);
     if text(volume, "/Driver") != "local" || options.is_some_and(|options| !options.is_empty()) {
         // Such a volume is mounted only while a container that has it runs.
@@ -252,6 +255,20 @@ pub(super) async fn mount_point(
     Err(format!("\"{}\" here is another directory", path.display()))
 }
 
+/// Returns the name of the process that listens on a socket of this host, where that can be seen.
+async fn behind(address: &Address) -> Option<String> {
+    let Address::Unix(path) = address else { return None };
+    let stream = tokio::net::UnixStream::connect(path).await.ok()?;
+    let process = stream.peer_cred().ok()?.pid()?;
+    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Whether a process of this name only passes on what another host's engine says.
+fn forwards(process: &str) -> bool {
+    process.starts_with("ssh") || process == "socat"
+}
+
 /// Looks from both sides before two directories are taken for different ones: a time may be set back meanwhile.
 const LOOKS: u32 = 5;
 
@@ -265,4 +282,20 @@ fn look(path: &Path) -> Result<jiff::Timestamp> {
     std::fs::read_dir(path).with_context(|| format!("open \"{}\"", path.display()))?;
     let modified = std::fs::metadata(path)?.modified()?;
     jiff::Timestamp::try_from(modified).map_err(|e| Error::corrupt("a time out of range").with_cause(e))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn who_listens_on_a_socket_is_known_by_name() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let ours = std::fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(behind(&Address::Unix(path)).await.unwrap(), ours.trim_end());
+        assert!(forwards("ssh") && forwards("sshd-session") && !forwards("dockerd") && !forwards("systemd"));
+    }
 }
