@@ -77,6 +77,7 @@ pub(super) async fn run_into(session: &Session, options: &args::Restore, given: 
             },
             ..options.clone()
         };
+        let target = by_own_numbers(target, source, options);
         refuse_if_occupied(&target, options)?;
         let reader = open_reader(session, repository.store(), source).await?;
         let plan = match &target {
@@ -275,6 +276,21 @@ fn database_restore(
         task: source.name.clone(),
         cancel: session.cancel.clone(),
     })
+}
+
+/// Keys of a whole Redis server go back by their own numbers, whatever the number of its place: only `--into` moves them.
+fn by_own_numbers(mut target: Target, source: &ManifestSource, options: &args::Restore) -> Target {
+    let of_one = source
+        .outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome.position.contains_key("database"));
+    if let Target::Redis(server) = &mut target
+        && options.into.is_none()
+        && !of_one
+    {
+        server.url = crate::config::without_database(&server.url);
+    }
+    target
 }
 
 /// Puts together the restore of a Redis server.
@@ -570,6 +586,9 @@ fn redis_text(one: &Value) -> String {
             "  keys by database {}; the target holds {target}\n",
             keys.join(", ")
         ));
+    }
+    if let Some(moves) = one.pointer("/redis/moves").and_then(Value::as_str) {
+        text.push_str(&format!("  {moves}\n"));
     }
     let powers = one
         .pointer("/redis/powers")

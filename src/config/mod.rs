@@ -28,7 +28,7 @@ pub use types::{
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
 pub use url::{
     checked_host, foreign_name, foreign_url, is_redis_url, parse_repository_url, parse_source_url, postgres_url,
-    tls_files, unique_names, with_tls_files,
+    tls_files, unique_names, with_tls_files, without_database,
 };
 
 /// Bytes of a file of configuration or of a secret, at most.

@@ -281,6 +281,17 @@ fn spelled(text: &str, wanted: &Params) -> String {
 /// Parameters of the URL of a Redis server, and keys of its source, that name files for TLS.
 pub(super) const TLS_FILES: &[&str] = &["cacert", "cert", "key"];
 
+/// Parameters of the URL of a Redis server that say how it is read, which nobody else decides.
+const REDIS_READING: &[&str] = &[
+    "failover_wait",
+    "scan_rate",
+    "settings",
+    "cluster",
+    "method",
+    "max_hold",
+    "spool_limit",
+];
+
 /// Adds files for TLS to the URL of a Redis server, where it does not name them itself.
 pub fn with_tls_files(url: &str, files: &[(&str, &str)]) -> String {
     let Ok(mut parsed) = Url::parse(url) else {
@@ -306,6 +317,18 @@ pub fn tls_files(url: &str) -> Vec<(String, String)> {
     let Ok(parsed) = Url::parse(url) else { return Vec::new() };
     let pairs = parsed.query_pairs().into_owned();
     pairs.filter(|(name, _)| TLS_FILES.contains(&name.as_str())).collect()
+}
+
+/// Takes the number of a database out of the URL of a Redis server: then all of the server is meant.
+pub fn without_database(url: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else {
+        return url.to_owned();
+    };
+    if !parsed.scheme().ends_with("unix") {
+        parsed.set_path("");
+    }
+    without_parameters(&mut parsed, &["db"]);
+    parsed.into()
 }
 
 /// Returns whether a text is the URL of a Redis or Valkey server.
@@ -415,9 +438,11 @@ fn foreign(text: &str) -> Option<(String, bool)> {
         url.set_password(None).ok()?;
     }
     without_parameters(&mut url, &["password", "password_file", "allow_cleartext_password"]);
-    if is_redis_url(text) {
-        // Files of this host, which the word of a manifest does not choose.
+    // As it was read: a scheme in capitals is the same one.
+    if is_redis_url(url.as_str()) {
+        // Files of this host, which the word of a manifest does not choose; nor does it choose how a server is read.
         without_parameters(&mut url, TLS_FILES);
+        without_parameters(&mut url, REDIS_READING);
     }
     Some((url.into(), true))
 }
@@ -508,6 +533,18 @@ fn did_you_mean(word: &str, all: &[&str], otherwise: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
+
+    #[test]
+    fn numbers_of_databases_are_taken_out() {
+        for (with, without) in [
+            ("redis://u@h:1/5?method=scan", "redis://u@h:1?method=scan"),
+            ("redis://h?db=0&replica=yes", "redis://h?replica=yes"),
+            ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock"),
+            ("redis://h", "redis://h"),
+        ] {
+            assert_eq!(without_database(with), without);
+        }
+    }
 
     #[test]
     fn docker_urls_name_socket_volumes_and_labels() {
@@ -660,6 +697,20 @@ mod tests {
     fn a_manifest_chooses_no_files_of_this_host() {
         let url = "rediss://h:1?cacert=/a&cert=/b&key=/c&db=3";
         assert_eq!(foreign_url(url).unwrap(), "rediss://h:1?db=3");
+        for text in [
+            "REDISS://h:1?cert=/etc/shadow&key=/k&db=3",
+            " rediss://h:1?CERT=x&c%65rt=/etc/shadow&db=3",
+            "re\tdiss://h:1?cacert=/etc/shadow&failover_wait=18446744073709551615&cluster=no&settings=no&scan_rate=1&db=3",
+        ] {
+            let foreign = foreign_url(text).unwrap();
+            assert!(foreign.starts_with("rediss://h:1?"), "{foreign}");
+            assert!(foreign.ends_with("db=3"), "{foreign}");
+            assert!(!foreign.contains("shadow"), "{foreign}");
+            assert!(
+                !foreign.contains("failover_wait") && !foreign.contains("cluster"),
+                "{foreign}"
+            );
+        }
         let files = tls_files(url);
         let files: Vec<_> = files
             .iter()

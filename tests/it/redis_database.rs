@@ -111,8 +111,64 @@ fn several_databases_do_not_go_into_one() {
         shown["snapshot"]["sources"][0]["outcome"]["items"].clone()
     };
     assert_eq!(items(&program), 1);
-    program.expect(0, &["backup", &format!("{}/0", server.url())]);
+    let first = format!("{}?db=0", server.url());
+    let said = program.expect(0, &["check", &first]);
+    assert!(said.contains("without users, configuration, modules"), "{said}");
+    program.expect(0, &["backup", &first]);
     assert_eq!(items(&program), 1);
-    program.expect(0, &["backup", &server.url()]);
-    assert_eq!(items(&program), 2);
+    // As many programs write the URL of a whole server.
+    for whole in [server.url(), format!("{}/0", server.url())] {
+        program.expect(0, &["backup", &whole]);
+        assert_eq!(items(&program), 2);
+        let shown = program.json(&["show", "latest"]);
+        let notes = &shown["snapshot"]["sources"][0]["outcome"]["note_counts"];
+        assert!(notes["one-database"].is_null(), "{notes}");
+    }
+}
+
+/// A number that came into the configuration after the backup of a whole server.
+#[test]
+fn only_into_moves_keys() {
+    let server = RedisServer::start(Kind::Redis7, &[]);
+    let mut client = server.client();
+    let code = b"#!lua name=wv\nredis.register_function('wv_one', function() return 1 end)";
+    client.ask(&[b"FUNCTION", b"LOAD", code]);
+    client.say("SELECT 1");
+    client.say("SET a 1");
+    let program = Program::bare();
+    let configure = |end: &str| {
+        let config = format!(
+            "[repository]\nurl = \"file://{}\"\n[source.cache]\nkind = \"redis\"\nurl = \"{}{end}\"\n[job.all]\n\
+             sources = [\"cache\"]\n",
+            program.path("repo").display(),
+            server.url()
+        );
+        std::fs::write(program.path("wirevault.toml"), config).unwrap();
+    };
+    configure("");
+    program.expect(0, &["backup", "all"]);
+    for end in ["/0", "/4", "?db=0"] {
+        configure(end);
+        client.say("FLUSHALL");
+        client.say("FUNCTION FLUSH");
+        // What other databases hold is in the snapshot that is taken before.
+        client.say("SELECT 2");
+        client.say("SET other goes");
+        program.expect(0, &["restore", "latest:all", "--clean"]);
+        assert_eq!((keys_of(&server, 1), keys_of(&server, 2)), (1, 0), "{end}");
+        let shown = program.json(&["show", "latest:pre-restore"]);
+        assert_eq!(shown["snapshot"]["sources"][0]["outcome"]["items"], 1, "{shown}");
+        let libraries = client.say("FUNCTION LIST");
+        assert_ne!(libraries, Value::Array(vec![]), "{end}");
+    }
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    let into = format!("{}/3", target.url());
+    let restore = ["restore", "latest:all", "--source", "cache", "--into", &into];
+    let said = program.expect(0, &[&restore[..], &["--dry-run"]].concat());
+    assert!(said.contains("keys of database 1 go into database 3"), "{said}");
+    let said = program.expect(2, &restore);
+    assert!(said.contains("function libraries of the backup"), "{said}");
+    assert_eq!(keys_of(&target, 3), 1);
+    target.client().say("FLUSHALL");
+    program.expect(0, &["verify", "latest:all", "--level", "restored", "--into", &into]);
 }

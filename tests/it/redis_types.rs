@@ -250,6 +250,33 @@ fn a_known_type_of_another_form_costs_no_other_key() {
     }
 }
 
+/// By SCAN, what is too long to be looked at as a whole, and metadata that are other than guessed, hide no key behind them.
+#[test]
+fn nothing_is_guessed_of_payloads() {
+    let long = [&[26][..], &vec![0; 5 << 20]].concat();
+    let strange = [&[243, 0xff][..], &[1; 30]].concat();
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    for odd in [long, strange] {
+        let url = format!("{}?method=scan", scripted(16, &around(b"odd", &odd), true).start());
+        let program = backed_up(&url);
+        let shown = program.json(&["show", "latest"]);
+        let outcome = &shown["snapshot"]["sources"][0]["outcome"];
+        assert_eq!(outcome["note_counts"]["keys-as-payloads"], 1, "{outcome}");
+        target.client().say("FLUSHALL");
+        let done = report(&program, 2, &["--into", &target.url()]);
+        assert_eq!(
+            (&done["restored"], &done["failed_keys"]),
+            (&150.into(), &1.into()),
+            "{done}"
+        );
+        let knowing = Scripted::default();
+        let done = report(&program, 0, &["--into", &knowing.start()]);
+        assert_eq!(done["restored"], 151, "{done}");
+        let limited = format!("{url}&spool_limit=0");
+        program.refused(&["backup", &limited], "0 MiB of spool file are full", "spool_limit");
+    }
+}
+
 /// Streams of Redis 8.6 and 8.8, hashes of Redis 8.10: into servers that know older forms of them.
 #[test]
 fn the_newest_types_go_into_older_servers() {

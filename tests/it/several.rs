@@ -101,7 +101,8 @@ fn every_verb_works_without_naming_a_repository() {
 
     let said = program.expect(0, &["restore", "latest", "--into", "back"]);
     assert!(
-        said.starts_with("repository far\n") && said.contains(&format!("{second} --source tree --into back --from far")),
+        said.starts_with("repository far\n")
+            && said.contains(&format!("{second} --source tree --into back --from far")),
         "{said}"
     );
     assert!(std::fs::read(program.path("back/file")).unwrap() == noise(3 << 20));

@@ -44,7 +44,7 @@ pub struct RedisAddress {
     pub user: Option<String>,
     /// Password, if one was found.
     pub password: Option<Secret>,
-    /// Database of the URL's path: it alone is meant. Without one, all of the server.
+    /// The database that alone is meant: of the URL's path, if that is not 0, or of `db`. Without one, all of the server.
     pub database: Option<u32>,
     /// PEM file of trusted authorities; the system's when `None`.
     pub ca_file: Option<PathBuf>,
@@ -93,6 +93,9 @@ pub struct Reading {
     pub spool_limit: Option<u64>,
 }
 
+/// A primary is waited for so long at most.
+const MAX_FAILOVER_WAIT_SECONDS: u64 = 3600;
+
 impl Reading {
     /// Returns whether a parameter of this name can be set.
     fn is_known(name: &str) -> bool {
@@ -126,7 +129,9 @@ impl Reading {
             ("settings", "no", _) => self.no_settings = true,
             ("scan_rate", _, Some(rate)) if rate > 0 => self.keys_per_second = Some(rate),
             ("max_hold", _, Some(seconds)) => self.max_hold = Some(Duration::from_secs(seconds)),
-            ("failover_wait", _, Some(seconds)) => self.failover_wait = Some(Duration::from_secs(seconds)),
+            ("failover_wait", _, Some(seconds)) if seconds <= MAX_FAILOVER_WAIT_SECONDS => {
+                self.failover_wait = Some(Duration::from_secs(seconds))
+            }
             ("spool_limit", _, Some(mib)) => self.spool_limit = Some(mib.saturating_mul(1 << 20)),
             _ => return false,
         }
@@ -180,8 +185,11 @@ impl RedisAddress {
                 return Err(wrong("it names a database twice".to_owned()));
             }
             if !path.is_empty() {
-                let number = path.parse();
-                database = Some(number.map_err(|_| wrong("its path is no number of a database".to_owned()))?);
+                let number: u32 = path
+                    .parse()
+                    .map_err(|_| wrong("its path is no number of a database".to_owned()))?;
+                // The usual form of a URL of a server, in the settings of many programs.
+                database = Some(number).filter(|number| *number > 0);
             }
             Place::Tcp {
                 host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
@@ -244,7 +252,11 @@ impl RedisAddress {
                 } else {
                     host.clone()
                 };
-                let database = self.database.map(|number| format!("/{number}")).unwrap_or_default();
+                let database = match self.database {
+                    None => String::new(),
+                    Some(0) => "?db=0".to_owned(),
+                    Some(number) => format!("/{number}"),
+                };
                 format!("{scheme}://{user}{host}:{port}{database}")
             }
         }
@@ -282,6 +294,10 @@ mod tests {
         assert_eq!(address.place, Place::Unix("/run/redis.sock".into()));
         assert_eq!(address.password.unwrap().expose(), "env");
         assert_eq!(read("redis://h").unwrap().database, None);
+        assert_eq!(read("redis://h/0").unwrap().database, None);
+        assert_eq!(read("redis://h/0").unwrap().location(), "redis://h:6379");
+        assert_eq!(read("redis://h?db=0").unwrap().database, Some(0));
+        assert_eq!(read("redis://h?db=0").unwrap().location(), "redis://h:6379?db=0");
         assert_eq!(read("unix:///run/redis.sock?db=2").unwrap().database, Some(2));
         let reading = read("redis://h?method=scan&scan_rate=500&max_hold=5&spool_limit=0&settings=no")
             .unwrap()
@@ -297,6 +313,7 @@ mod tests {
             "redis://h?a=b",
             "redis://h?method=x",
             "redis://h?scan_rate=0",
+            "redis://h?failover_wait=3601",
             "redis://h/3?db=3",
             "redis://h?db=x",
             "redis://h?cert=/c.pem",

@@ -187,6 +187,9 @@ fn failed(error: &Error) -> Finding {
     }
 }
 
+/// What belongs to a whole server.
+const OF_ALL: &str = "users, configuration, modules and function libraries";
+
 impl Place {
     /// Notes what nobody could tell and what may be missing because of it.
     fn note_unknown(&self, notes: &Notes) {
@@ -197,14 +200,14 @@ impl Place {
         }
     }
 
-    /// Notes that the server holds more than the database that alone is wanted.
+    /// Notes what stays out where one database alone is wanted.
     fn note_others(&self, keys: u64, notes: &Notes) {
-        if let Some(number) = self.address.database
-            && keys > 0
-        {
-            let message = format!(
-                "database {number} alone is backed up, as the URL says; {keys} keys of other databases are not"
-            );
+        if let Some(number) = self.address.database {
+            let mut message =
+                format!("database {number} alone is backed up, as the URL says: without {OF_ALL} of the server");
+            if keys > 0 {
+                message.push_str(&format!(", and without {keys} keys of other databases"));
+            }
             notes.add(Note::new("one-database", self.address.location(), message));
         }
     }
@@ -266,7 +269,7 @@ impl Place {
         };
         Ok(Some(Finding {
             level,
-            message: format!("database {number} alone is backed up, without function libraries and users{message}"),
+            message: format!("database {number} alone is backed up, without {OF_ALL}{message}"),
             hint: (level == FindingLevel::Warning)
                 .then(|| "Leave the number out of the URL: then the whole server is backed up.".to_owned()),
         }))
@@ -581,6 +584,7 @@ impl Reading<'_> {
             only: place.address.database,
             keys_per_second: self.options.address.reading.keys_per_second,
             spool_dir: &context.spool_dir,
+            spool_limit: self.options.spool_limit,
             task: &context.name,
             reporter: &context.reporter,
             cancel: &context.cancel,

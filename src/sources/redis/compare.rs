@@ -114,8 +114,10 @@ pub async fn decode_all(reader: &ArchiveReader, cancel: &CancellationToken) -> R
 }
 
 /// Loads the scratch server, compares, and empties it again.
-pub async fn verify_restored(scratch: RedisScratch) -> Result<RestoredReport> {
+pub async fn verify_restored(mut scratch: RedisScratch) -> Result<RestoredReport> {
     let began = std::time::Instant::now();
+    // The server is proven to hold nothing at all, so each key goes into the database of its number.
+    scratch.address.database = None;
     let mut connection = Connection::open(&scratch.address).await?;
     let server = Server::ask(&mut connection).await?;
     if !scratch.address.reading.only_node {
@@ -187,8 +189,8 @@ pub(super) struct Foreign {
     /// Those that came by somebody else, and whether there are more of them than are known.
     pub(super) keys: std::collections::HashSet<(usize, u64)>,
     pub(super) too_many: bool,
-    /// Those that went as payloads.
-    pub(super) by_payload: Vec<(u32, Vec<u8>)>,
+    /// The same of keys that went as payloads: number of the RDB, number of the record.
+    pub(super) payloads: std::collections::HashSet<(usize, u64)>,
 }
 
 async fn load_and_compare(
@@ -202,7 +204,7 @@ async fn load_and_compare(
     let foreign = Foreign {
         keys: tally.foreign,
         too_many: tally.too_many_taken,
-        by_payload: tally.by_payload,
+        payloads: tally.foreign_payloads,
     };
     let mut comparison = Comparison {
         scratch,
@@ -290,8 +292,6 @@ impl Comparison<'_> {
                 set: value.name == "set",
             };
             let taken = decoder.value(value, &mut of).await;
-            let into = self.scratch.address.database;
-            decoder.header.database = into.unwrap_or(decoder.header.database);
             let header = &decoder.header;
             let shown = || name(header.database, &header.key);
             taken.with_context(|| format!("decode key {}", shown()))?;

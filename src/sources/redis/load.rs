@@ -162,9 +162,9 @@ pub struct Tally {
     /// Those of all files: number of the file, number of the key.
     #[serde(skip)]
     pub(super) foreign: HashSet<(usize, u64)>,
-    /// Keys that went as payloads of DUMP, because their form is not known here: the first of them.
+    /// The same of keys that go as payloads of DUMP: number of the RDB that they stand beside, number of the record.
     #[serde(skip)]
-    pub(super) by_payload: Vec<(u32, Vec<u8>)>,
+    pub(super) foreign_payloads: HashSet<(usize, u64)>,
     /// Types of modules that keep data beside the keys.
     #[serde(skip)]
     pub(super) module_data: BTreeSet<String>,

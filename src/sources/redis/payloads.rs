@@ -18,16 +18,13 @@ use super::rdb::pull::{Input, Pieces};
 use super::resp::{self, Reply};
 use super::route::Nodes;
 use super::stored::stop_if;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Name of the stream, beside that of the RDB.
 pub(super) const PAYLOADS: &str = "payloads";
 
-/// Bytes of a key at most: more is forged.
-const MAX_KEY_BYTES: usize = 512 << 20;
-
-/// Keys that are noted by name at most.
-const MAX_NOTED: usize = 1 << 17;
+/// Bytes of a key at most, as elsewhere: one that is longer goes into a file only.
+const MAX_KEY_BYTES: usize = 32 << 20;
 
 /// Bytes behind the value of a payload: version and CRC64.
 const FOOTER_BYTES: u64 = 10;
@@ -38,17 +35,20 @@ pub(super) struct Waiting {
     file: std::fs::File,
     pub(super) records: u64,
     pub(super) bytes: u64,
+    /// Bytes that it may have.
+    limit: u64,
     /// Of the first: what is unknown.
     pub(super) what: Option<String>,
 }
 
 impl Waiting {
     /// Takes a file without a name.
-    pub(super) fn new(file: std::fs::File) -> Self {
+    pub(super) fn new(file: std::fs::File, limit: u64) -> Self {
         Self {
             file,
             records: 0,
             bytes: 0,
+            limit,
             what: None,
         }
     }
@@ -58,7 +58,11 @@ impl Waiting {
         self.records += 1;
         let mut head = database.to_le_bytes().to_vec();
         head.extend_from_slice(&expires_ms.unwrap_or(-1).to_le_bytes());
-        let length = u32::try_from(key.len()).map_err(|_| Error::unsupported("a key is longer than 4 GiB"))?;
+        let length = u32::try_from(key.len()).ok().filter(|_| key.len() <= MAX_KEY_BYTES);
+        let length = length.ok_or_else(|| {
+            Error::unsupported("its name is longer than 32 MiB, and the form of its value is not known")
+                .with_hint("?method=psync stores the RDB as it is, for a file.")
+        })?;
         head.extend_from_slice(&length.to_le_bytes());
         head.extend_from_slice(key);
         head.extend_from_slice(&payload.to_le_bytes());
@@ -68,6 +72,16 @@ impl Waiting {
     /// Appends bytes of a payload.
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+        if self.bytes > self.limit {
+            let mib = self.limit >> 20;
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!(
+                    "keys whose form is not known wait in the spool directory, and {mib} MiB of spool file are full"
+                ),
+            )
+            .with_hint("Raise spool_limit, or look for a later version of wirevault."));
+        }
         tokio::task::block_in_place(|| self.file.write_all(bytes)).context("write to the spool file")
     }
 
@@ -129,6 +143,13 @@ pub(super) async fn piece<P: Pieces>(input: &mut Input<P>, most: u64) -> Result<
     Ok(input.here().get(..count).unwrap_or_default())
 }
 
+/// Reads the next record without its payload.
+pub(super) async fn named<P: Pieces>(input: &mut Input<P>) -> Result<(u32, Vec<u8>)> {
+    let head = head(input).await?;
+    input.pass(head.payload_bytes).await?;
+    Ok((head.database, head.key))
+}
+
 /// Reads all records and compares their CRC64.
 pub(super) async fn verify<P: Pieces>(pieces: P, records: u64, cancel: &CancellationToken) -> Result<()> {
     let mut input = Input::new(pieces);
@@ -174,7 +195,7 @@ pub(super) struct How<'a> {
 /// Sends the payloads one after another.
 pub(super) async fn restore<P: Pieces>(nodes: &mut Nodes, pieces: P, how: How<'_>, tally: &mut Tally) -> Result<()> {
     let mut input = Input::new(pieces);
-    for _ in 0..how.records {
+    for number in 0..how.records {
         stop_if(how.cancel)?;
         let mut head = head(&mut input).await?;
         head.database = how.into.unwrap_or(head.database);
@@ -203,6 +224,7 @@ pub(super) async fn restore<P: Pieces>(nodes: &mut Nodes, pieces: P, how: How<'_
             }
             Reply::Error(text) => {
                 let advice = if text.starts_with("BUSYKEY") {
+                    tally.taken(number);
                     "Choose with --conflict replace or skip what becomes of it."
                 } else {
                     "Restore it into a server of the version of the backup or later."
@@ -214,9 +236,6 @@ pub(super) async fn restore<P: Pieces>(nodes: &mut Nodes, pieces: P, how: How<'_
                     tally.expires(at, how.now_ms);
                 }
                 tally.restored += 1;
-                if tally.by_payload.len() < MAX_NOTED {
-                    tally.by_payload.push((head.database, head.key));
-                }
             }
         }
     }

@@ -83,6 +83,9 @@ pub struct RedisPlan {
     pub shards: Option<usize>,
     /// Keys of the backup, by database.
     pub databases: BTreeMap<u32, u64>,
+    /// Which keys change their database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moves: Option<String>,
     /// Keys the target holds now; nothing where they cannot be counted.
     pub target_keys: Option<u64>,
     /// Function libraries the target holds now; nothing where they cannot be listed.
@@ -135,6 +138,17 @@ fn powers(functions: u64, users: &[User]) -> Vec<String> {
         lines.push(format!("users with their rights: {}{more}", names.join(", ")));
     }
     lines
+}
+
+/// Why function libraries do not come back.
+const LEFT_OUT: &str = "they are of a whole server, and the URL names one database";
+
+/// Tells of keys that go into a database of another number.
+fn moves(databases: &BTreeMap<u32, u64>, into: Option<u32>) -> Option<String> {
+    let into = into?;
+    let mut filled = databases.iter().filter(|(_, keys)| **keys > 0);
+    let (from, _) = filled.next().filter(|(from, _)| **from != into)?;
+    Some(format!("keys of database {from} go into database {into}"))
 }
 
 impl RedisRestore {
@@ -199,6 +213,7 @@ impl RedisRestore {
             from: format!("{product} {version}"),
             to: format!("{} {}", server.product(), server.version()),
             shards: topology.map(|topology| topology.shards.len()),
+            moves: moves(&databases, into),
             databases,
             target_keys: said.iter().map(|said| said.keys.total()).sum(),
             // Where one database is meant, they are nothing to us.
@@ -230,11 +245,9 @@ impl RedisRestore {
         let mut warnings: Vec<_> = unknown
             .map(|unknown| format!("keys behind {unknown} in the stored RDB go into a file only"))
             .collect();
-        let functions: u64 = rdbs.iter().map(|rdb| rdb.facts.census.functions).max().unwrap_or(0);
-        if self.address.database.is_some() && functions > 0 {
+        if let Some(functions) = self.left_out(rdbs) {
             warnings.push(format!(
-                "{functions} function libraries of the backup stay out: they are of a whole server, and the URL names one \
-                 database"
+                "{functions} function libraries of the backup stay out: {LEFT_OUT}"
             ));
         }
         if !self.options.keys.is_empty() {
@@ -247,6 +260,13 @@ impl RedisRestore {
                 .filter_map(|said| said.memory.warning(each, self.options.clean)),
         );
         warnings
+    }
+
+    /// Returns how many function libraries stay out because one database alone is meant, if some do.
+    fn left_out(&self, rdbs: &[Rdb]) -> Option<u64> {
+        let wanted = self.address.database.is_some() && self.options.keys.is_empty();
+        let functions = rdbs.iter().map(|rdb| rdb.facts.census.functions).max();
+        functions.filter(|functions| wanted && *functions > 0)
     }
 
     /// Keys of several databases do not go into one: those of the same name would replace each other.
@@ -302,8 +322,15 @@ impl RedisRestore {
         self.reporter.phase(&self.task, "verification");
         let mut verified = Vec::new();
         for rdb in stored::server_rdbs(&self.reader).await? {
-            let proven = stored::prove(&self.reader, &rdb, &self.cancel).await;
-            verified.push(proven.with_context(|| format!("verify \"{}\"", rdb.stream))?);
+            let act = || format!("verify \"{}\"", rdb.stream);
+            // Nothing is emptied for a part.
+            let clean = self.options.clean;
+            let proven = stored::prove(&self.reader, &rdb, clean, &self.cancel).await;
+            let proven = proven.with_context(act)?;
+            if let Some(what) = proven.ends_at.as_ref().filter(|_| clean) {
+                return Err(stored::ends_early(what)).with_context(act);
+            }
+            verified.push(proven);
         }
         Ok(verified)
     }
@@ -314,6 +341,11 @@ impl RedisRestore {
         for warning in &plan.warnings {
             self.reporter
                 .note(&self.task, Note::new("target", self.address.location(), warning));
+        }
+        if let Some(functions) = self.left_out(&plan.rdbs) {
+            let advice = "Leave the number out of the URL: then all of the backup goes back.";
+            let error = format!("{functions} of them stay out: {LEFT_OUT}");
+            tally.lose("function libraries", "of the backup", error, advice);
         }
         if self.options.clean {
             for address in plan.routes.nodes() {
@@ -336,11 +368,14 @@ impl RedisRestore {
             if plan.by_commands || !tally.again.is_empty() {
                 Box::pin(self.replay(&plan, rdb, conflict, &routes, &mut tally)).await?;
             }
-            if rdb.facts.payloads > 0 {
-                Box::pin(self.payloads(&plan, rdb, conflict, &routes, &mut tally)).await?;
-            }
             let taken = std::mem::take(&mut tally.taken);
             tally.foreign.extend(taken.into_iter().map(|ordinal| (number, ordinal)));
+            if rdb.facts.payloads > 0 {
+                Box::pin(self.payloads(&plan, rdb, conflict, &routes, &mut tally)).await?;
+                let taken = std::mem::take(&mut tally.taken);
+                let taken = taken.into_iter().map(|record| (number, record));
+                tally.foreign_payloads.extend(taken);
+            }
         }
         self.compare(&plan, &before, &routes, &mut tally).await?;
         for (number, address) in plan.routes.nodes().iter().enumerate() {
@@ -457,10 +492,14 @@ impl RedisRestore {
                 }
             }
         }
-        if walker.state() == State::Opaque && rdb.is_whole() {
+        if walker.state() == State::Opaque && rdb.rest_is_payloads(&walker) {
             // The rest is there as payloads.
         } else if walker.state() == State::Opaque
-            && let Some(unknown) = rdb.facts.unknown.as_deref().or(walker.unknown())
+            && let Some(unknown) = {
+                let known = rdb.facts.unknown.as_deref();
+                let known = known.filter(|_| walker.keys() == rdb.facts.census.keys());
+                known.or(walker.unknown())
+            }
         {
             loader.tally.lose(
                 "the rest of",

@@ -51,8 +51,9 @@ pub(super) struct How<'a> {
     pub(super) only: Option<u32>,
     /// Keys that are read in a second at most.
     pub(super) keys_per_second: Option<u64>,
-    /// Where the list of keys that were read is kept.
+    /// Where the list of keys that were read is kept, and payloads; how many bytes of those at most.
     pub(super) spool_dir: &'a std::path::Path,
+    pub(super) spool_limit: u64,
     /// Name towards the reporter.
     pub(super) task: &'a str,
     pub(super) reporter: &'a SharedReporter,
@@ -176,6 +177,7 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         database: None,
         waiting: None,
         beside: 0,
+        walked: 0,
     };
     let magic = if valkey {
         format!("VALKEY{version:03}")
@@ -207,9 +209,11 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
     reading.put_waiting().await?;
     reading.composer.put(&[255]).await?;
     let crc = reading.composer.crc.value().to_le_bytes();
-    let mut composer = reading.composer;
-    composer.write(&crc).await?;
+    reading.composer.write(&crc).await?;
+    let composer = &mut reading.composer;
     composer.walker.end(&mut composer.counter)?;
+    reading.all_walked()?;
+    let composer = reading.composer;
     let chunks = composer.chunks.finish().await?;
     let mut payloads = None;
     if let Some(mut waiting) = reading.waiting.take() {
@@ -315,12 +319,17 @@ struct Reading<'a> {
     /// Keys that are stored as payloads, if there are some; how many of them are not in the RDB too.
     waiting: Option<Waiting>,
     beside: u64,
+    /// Keys that were put into the RDB to be walked.
+    walked: u64,
 }
 
 /// What stands before the metadata of a key.
 const KEY_META: u8 = 243;
 
-/// Bytes of a payload that are held to look at its form.
+/// The lowest number that stands for something else than a type.
+const FIRST_OPCODE: u8 = 242;
+
+/// Bytes of a payload that are held to look at its form; a longer one whose form must be looked at is kept as it is.
 const HELD_BYTES: u64 = 4 << 20;
 
 impl Reading<'_> {
@@ -458,9 +467,10 @@ impl Reading<'_> {
             begun.extend(taken(connection, (left - 1).min(HELD_BYTES)).await?);
         }
         let meta = match begun.first() {
-            Some(&KEY_META) if self.composer.walker.flavour() == Flavour::Redis => meta_at(&begun)?,
+            Some(&KEY_META) if self.composer.walker.flavour() == Flavour::Redis => meta_at(&begun).ok().flatten(),
             _ => Some(0),
         };
+        let has_meta = meta != Some(0);
         let number = meta.and_then(|meta| begun.get(meta).copied());
         let value = number.and_then(|number| types::value_type(self.composer.walker.flavour(), number));
         if value.is_some_and(|value| value.young) {
@@ -472,8 +482,12 @@ impl Reading<'_> {
         let value_from = meta.map_or(0, |meta| meta + 1);
         let whole = begun.get(value_from..).unwrap_or_default();
         let flavour = self.composer.walker.flavour();
-        // A value of a young type that is too long to be held is believed.
-        let fits = |value: ValueType| !value.young || left > 0 || is_value(flavour, number.unwrap_or(0), whole);
+        // What is guessed wrong would end the walk, and hide all keys behind it.
+        let fits = |value: ValueType| {
+            let guessed = value.young || has_meta;
+            let held = left == 0 && value.since != types::NEVER;
+            !guessed || held && is_value(flavour, number.unwrap_or(0), whole)
+        };
         if !value.is_some_and(fits) {
             let what = number.map_or("metadata of modules".to_owned(), |number| format!("type {number}"));
             return self
@@ -508,7 +522,21 @@ impl Reading<'_> {
         connection.end_of_bulk().await?;
         let (version, stored) = footer.split_at_checked(2).ok_or_else(odd)?;
         crc.update(version);
+        self.walked += 1;
         check(stored, &crc)
+    }
+
+    /// Fails if the walk did not find the keys that were put into the RDB.
+    fn all_walked(&self) -> Result<()> {
+        let found = self.composer.counter.keys();
+        if found == self.walked {
+            return Ok(());
+        }
+        let what = self.composer.walker.unknown().unwrap_or("something unknown");
+        Err(Error::unsupported(format!(
+            "of {} keys that were read, {found} are found in their RDB: it holds {what}",
+            self.walked
+        )))
     }
 
     /// Keeps a payload as it is, whose value cannot be put into an RDB that is walked.
@@ -520,7 +548,7 @@ impl Reading<'_> {
         what: String,
     ) -> Result<()> {
         if self.waiting.is_none() {
-            self.waiting = Some(Waiting::new(unnamed_file(self.how.spool_dir)?));
+            self.waiting = Some(Waiting::new(unnamed_file(self.how.spool_dir)?, self.how.spool_limit));
         }
         let Some(waiting) = &mut self.waiting else {
             return Err(odd());
@@ -570,8 +598,8 @@ impl Reading<'_> {
             let mut left = head.payload_bytes - FOOTER;
             let first = input.byte().await?;
             left -= 1;
-            if first == KEY_META {
-                // Where its type begins is not known.
+            if first >= FIRST_OPCODE {
+                // Where its type begins is not known, or it would be an opcode.
                 self.beside += 1;
                 input.pass(left + FOOTER).await?;
                 continue;

@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use super::compare::{Foreign, RedisScratch};
 use super::connection::Connection;
 use super::holdings::Libraries;
+use super::payloads;
 use super::rdb::Walker;
+use super::rdb::pull::Input;
 use super::rdb::types::ValueType;
 use super::rdb::walk::{KeyHeader, Sink};
 use super::resp::Reply;
@@ -73,19 +75,26 @@ pub(super) async fn remove_loaded(scratch: &RedisScratch, foreign: &Foreign) -> 
                 walker.feed(slice, &mut loaded)?;
                 let mut keys = std::mem::take(&mut loaded.keys);
                 keys.retain(|(ordinal, ..)| !foreign.keys.contains(&(number, *ordinal)));
-                if let Some(into) = scratch.address.database {
-                    for (_, database, _) in &mut keys {
-                        *database = into;
-                    }
-                }
                 removal.keys(&keys).await.context("delete the keys that were loaded")?;
             }
         }
         libraries.extend(loaded.libraries);
+        if rdb.facts.payloads > 0 {
+            let mut input = Input::new(stored::open_payloads(&scratch.reader, rdb).await?);
+            let (mut keys, mut bytes) = (Vec::new(), 0);
+            for record in 0..rdb.facts.payloads {
+                let (database, key) = payloads::named(&mut input).await?;
+                if !foreign.payloads.contains(&(number, record)) {
+                    bytes += key.len();
+                    keys.push((record, database, key));
+                }
+                if keys.len() >= KEYS || bytes > BYTES || record + 1 == rdb.facts.payloads {
+                    removal.keys(&keys).await.context("delete the keys that were loaded")?;
+                    (keys, bytes) = (Vec::new(), 0);
+                }
+            }
+        }
     }
-    let keys = foreign.by_payload.iter().zip(0..);
-    let keys: Vec<_> = keys.map(|((database, key), n)| (n, *database, key.clone())).collect();
-    removal.keys(&keys).await.context("delete the keys that were loaded")?;
     removal
         .libraries(&libraries)
         .await

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::rdb::census::LARGE_BYTES;
-use super::rdb::types::ValueType;
+use super::rdb::types::{self, ValueType};
 use super::rdb::walk::{KeyHeader, Sink, State};
 use super::rdb::{Census, Counter, Walker};
 use super::{RdbFacts, STREAM};
@@ -25,6 +25,8 @@ pub struct Verified {
     pub census: Census,
     /// Values longer than [`LARGE_BYTES`]: number of the key in the file, and bytes of its value.
     pub(super) large: VecDeque<(u64, u64)>,
+    /// What ends the walk before the last key that the backup counted; nothing where all of them are found.
+    pub(super) ends_at: Option<String>,
 }
 
 /// One RDB of an archive: a server's, or a shard's.
@@ -63,9 +65,25 @@ impl Rdb {
         directory.strip_suffix(BY_KEY).unwrap_or(directory)
     }
 
-    /// Returns whether all of its keys can go into a live server: as far as it is not understood, they are there as payloads.
+    /// Returns whether the backup has all of its keys for a live server: as far as it did not understand them, as payloads. A walk
+    /// may know less than that of the backup did.
     pub(super) fn is_whole(&self) -> bool {
         self.facts.unknown.is_none() || self.facts.payloads > 0
+    }
+
+    /// Returns whether a walk that ended at something unknown has found all keys but those that are there as payloads.
+    pub(super) fn rest_is_payloads(&self, walker: &Walker) -> bool {
+        self.facts.unknown.is_some() && self.facts.payloads > 0 && walker.keys() == self.facts.census.keys()
+    }
+
+    /// Returns whether it may hold what only a later version understands.
+    fn may_be_newer(&self) -> bool {
+        let tried = if self.facts.valkey_magic {
+            types::NEWEST.1
+        } else {
+            types::OLDEST_YOUNG - 1
+        };
+        self.facts.rdb_version > tried
     }
 }
 
@@ -140,8 +158,14 @@ async fn chunks_of(reader: &ArchiveReader, stream: &str, stored_bytes: u64) -> R
 
 /// Proves, before anything is written, that all of the stored RDB is what the backup wrote. The backup walked these bytes
 /// to the end (every key, the CRC64) before it declared them complete, and its index holds their digests; so their
-/// digests are proof enough, and nothing is decompressed. An RDB whose large values are not listed is walked.
-pub(super) async fn prove(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<Verified> {
+/// digests are proof enough, and nothing is decompressed. An RDB whose large values are not listed is walked; so is one that a
+/// later version may have understood better, if it is asked for (`to_the_end`).
+pub(super) async fn prove(
+    reader: &ArchiveReader,
+    rdb: &Rdb,
+    to_the_end: bool,
+    cancel: &CancellationToken,
+) -> Result<Verified> {
     verify_payloads(reader, rdb, cancel).await?;
     let census = &rdb.facts.census;
     let (None, Some(large)) = (&rdb.facts.unknown, &census.large) else {
@@ -151,12 +175,16 @@ pub(super) async fn prove(reader: &ArchiveReader, rdb: &Rdb, cancel: &Cancellati
     if census.module_data.is_none() && census.by_type().contains_key("module") {
         return verify_one(reader, rdb, cancel).await;
     }
+    if to_the_end && rdb.may_be_newer() {
+        return verify_one(reader, rdb, cancel).await;
+    }
     let large = large.iter().copied().collect();
     let all = chunks(reader, rdb).await?;
     reader.check_chunks(all, &mut |_| stop_if(cancel)).await?;
     Ok(Verified {
         census: rdb.facts.census.clone(),
         large,
+        ends_at: None,
     })
 }
 
@@ -201,10 +229,21 @@ pub async fn verify(reader: &ArchiveReader, cancel: &CancellationToken) -> Resul
     for rdb in rdbs(reader).await? {
         let act = || format!("verify \"{}\"", rdb.stream);
         let verified = verify_one(reader, &rdb, cancel).await.with_context(act)?;
+        if let Some(what) = &verified.ends_at {
+            return Err(ends_early(what)).with_context(act);
+        }
         verify_payloads(reader, &rdb, cancel).await.with_context(act)?;
         census.merge(&verified.census);
     }
     Ok(census)
+}
+
+/// What this version does not understand although the one that wrote the backup did.
+pub(super) fn ends_early(what: &str) -> Error {
+    Error::unsupported(format!(
+        "it holds {what}: this version finds fewer keys than the backup counted"
+    ))
+    .with_hint("Use the version of wirevault that wrote the backup, or a later one.")
 }
 
 /// Walks the payloads beside an RDB, if there are some: each CRC64 is right.
@@ -239,7 +278,11 @@ async fn verify_one(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToke
         }
     }
     walker.end(&mut first).context("walk the stored RDB")?;
+    let found = rdb.facts.unknown.is_some() && walker.keys() == rdb.facts.census.keys();
+    let ends_at =
+        (walker.state() != State::Done && !found).then(|| walker.unknown().unwrap_or("something unknown").to_owned());
     Ok(Verified {
+        ends_at,
         census: first.counter.finish(),
         large: first.large,
     })
@@ -342,4 +385,46 @@ async fn write_beside(
     file.flush().await?;
     file.sync_all().await?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Walks a string and then something unknown.
+    fn walked(facts: &RdbFacts) -> Walker {
+        let mut walker = Walker::trusting(facts.understood());
+        let rdb = b"REDIS0017\0\x01a\x01b\x63\x01c\x01d\xff";
+        walker.feed(rdb, &mut Counter::default()).unwrap();
+        assert_eq!(walker.state(), State::Opaque);
+        walker
+    }
+
+    #[test]
+    fn what_a_later_version_understood_is_not_taken_for_payloads() {
+        let mut facts: RdbFacts = serde_json::from_value(serde_json::json!({
+            "product": "redis", "server_version": "9.0.0", "rdb_version": 17, "valkey_magic": false, "replid": "",
+            "offset": 0, "census": Census::of_none()
+        }))
+        .unwrap();
+        let counts = serde_json::json!({ "types": { "string": { "keys": 1, "bytes": 2 } }, "expiring": 0 });
+        let database = serde_json::from_value(counts).unwrap();
+        facts.census.databases.insert(0, database);
+        let rdb = |facts: &RdbFacts| Rdb {
+            stream: STREAM.to_owned(),
+            facts: facts.clone(),
+            bytes: 0,
+        };
+        // All of it was understood when it was written.
+        assert!(rdb(&facts).is_whole() && rdb(&facts).may_be_newer());
+        assert!(!rdb(&facts).rest_is_payloads(&walked(&facts)));
+        (facts.unknown, facts.payloads) = (Some("type 99".to_owned()), 1);
+        assert!(rdb(&facts).rest_is_payloads(&walked(&facts)));
+        // More of it was understood than is now.
+        facts.census.databases.insert(1, facts.census.databases[&0].clone());
+        assert!(!rdb(&facts).rest_is_payloads(&walked(&facts)));
+        facts.rdb_version = 12;
+        assert!(!rdb(&facts).may_be_newer());
+    }
 }

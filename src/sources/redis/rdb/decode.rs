@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::packed::{self, Entries, damaged};
 use super::pull::{Input, Pieces};
 use super::types::{self, Flavour, Shape, ValueType};
-use super::walk::{KeyHeader, Template};
+use super::walk::{KeyHeader, MAX_TEMPLATE_BYTES, NAME_COST_BYTES, Template};
 use crate::error::{Error, Result};
 
 /// A part of a value.
@@ -107,6 +107,8 @@ pub struct Decoder<P: Pieces> {
     first: Vec<u8>,
     second: Vec<u8>,
     templates: HashMap<u64, Template>,
+    /// Bytes of the names of all of them.
+    template_bytes: usize,
     /// Keys that are still to come, where not all of them are understood.
     most: Option<u64>,
 }
@@ -125,6 +127,7 @@ impl<P: Pieces> Decoder<P> {
             first: Vec::new(),
             second: Vec::new(),
             templates: HashMap::new(),
+            template_bytes: 0,
             most,
         }
     }
@@ -198,6 +201,11 @@ impl<P: Pieces> Decoder<P> {
                     let number = self.input.length().await?;
                     let count = self.input.length().await?;
                     let names = self.names(count).await?;
+                    let bytes = names.iter().map(|name| name.len() + NAME_COST_BYTES);
+                    self.template_bytes = bytes.fold(self.template_bytes, usize::saturating_add);
+                    if self.template_bytes > MAX_TEMPLATE_BYTES {
+                        return Err(damaged());
+                    }
                     self.templates.insert(number, Template::new(names));
                 }
                 number => {
@@ -371,7 +379,7 @@ impl<P: Pieces> Decoder<P> {
         for _ in 0..count {
             let mut name = Vec::new();
             let held = self.input.string(&mut name).await?;
-            bytes += name.len() + size_of::<Vec<u8>>();
+            bytes += name.len() + NAME_COST_BYTES;
             if !held || bytes > MAX_NAMES_BYTES {
                 return Err(damaged());
             }

@@ -297,6 +297,28 @@ fn a_young_value_of_another_form_is_not_believed_but_the_crc_is() {
             }
         }
     }
+    // Neither are metadata and templates of another form.
+    for odd in [
+        &[243, 1, 0, 0, 0, 0, 9][..],
+        &[243, 0xc9],
+        &[242, 1, 0],
+        &[242, 1, 2, 0xff],
+    ] {
+        let mut bytes = [&b"REDIS0016"[..], &[0], &string(b"a"), &string(b"b"), odd, &[255]].concat();
+        bytes.extend(Crc64::of(&bytes).to_le_bytes());
+        for piece in [1, 5, bytes.len()] {
+            let (mut walker, mut counter) = (Walker::new(), Counter::default());
+            for piece in bytes.chunks(piece) {
+                let _ = walker.feed(piece, &mut counter).unwrap();
+                if walker.state() == State::Opaque {
+                    walker.feed_opaque(piece);
+                }
+            }
+            walker.end(&mut counter).unwrap();
+            assert_eq!((walker.state(), walker.keys()), (State::Opaque, 1), "{odd:?}");
+            assert_eq!(counter.finish().keys(), 1);
+        }
+    }
     // What a walk believed, another one believes and no more.
     let bytes = young_rdb(&[(26, vec![0; 20])]);
     let (mut walker, mut events) = (Walker::trusting(Some(1)), Events::default());

@@ -58,11 +58,14 @@ pub struct ValueType {
 /// The newest RDB versions whose types are known, of Redis and of Valkey.
 pub const NEWEST: (u16, u16) = (16, 80);
 
+/// The first RDB version of Redis whose types no server was at hand for.
+pub const OLDEST_YOUNG: u16 = 13;
+
 /// The first type number that is young.
 const FIRST_YOUNG: u8 = 26;
 
 /// No server reads it within the payload of a key: it refers to the rest of the RDB.
-const NEVER: u16 = u16::MAX;
+pub const NEVER: u16 = u16::MAX;
 
 /// Looks a type number up. `None` for one that this version does not know: its value cannot be skipped.
 pub fn value_type(flavour: Flavour, number: u8) -> Option<ValueType> {

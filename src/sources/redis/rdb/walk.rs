@@ -24,10 +24,10 @@ pub const MAX_COLLECTED_BYTES: usize = 4 << 20;
 
 /// Bytes of the metadata of one key, and of the field names of all hash templates, that are kept at most.
 const MAX_META_BYTES: usize = 1 << 20;
-const MAX_TEMPLATE_BYTES: usize = 16 << 20;
+pub(super) const MAX_TEMPLATE_BYTES: usize = 16 << 20;
 
 /// What a field name costs beside its bytes.
-const NAME_COST_BYTES: usize = 48;
+pub(super) const NAME_COST_BYTES: usize = 48;
 
 /// Databases at most: `databases` of a server is a 32-bit number, but each has a row of counts here.
 const MAX_DATABASE: u64 = 1 << 20;
@@ -182,6 +182,8 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Used(usize),
+    /// What is young, beside types.
+    Young(usize, &'static str),
     Key(usize),
     ValueEnd,
     Aux(usize),
@@ -316,6 +318,11 @@ impl Walker {
         self.version
     }
 
+    /// Returns how many keys were understood.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
     /// Returns what could not be understood, in opaque state.
     pub fn unknown(&self) -> Option<&str> {
         self.unknown.as_deref()
@@ -388,6 +395,7 @@ impl Walker {
         self.end_crc = None;
         self.eof_at = None;
         self.state = State::Opaque;
+        self.keys = keys;
         self.most = Some(keys);
         self.unknown = Some(format!("{what}, whose form is not the one that is known"));
         sink.distrust();
@@ -489,6 +497,15 @@ impl Walker {
                     }
                     at += used;
                 }
+                Step::Young(used, what) => {
+                    if self.in_meta {
+                        self.keep_meta(rest.get(..used).unwrap_or_default());
+                    }
+                    at += used;
+                    if self.young.is_none() {
+                        self.begin_young(what, sink);
+                    }
+                }
                 Step::Key(used) => {
                     at += used;
                     if self.most.is_some_and(|most| self.keys >= most) {
@@ -528,9 +545,6 @@ impl Walker {
                 }
                 Step::Template(used) => {
                     at += used;
-                    if self.young.is_none() {
-                        self.begin_young("a hash template", sink);
-                    }
                     self.end_template(sink)?;
                 }
                 Step::Eof(used) => {
@@ -997,11 +1011,11 @@ impl Walker {
             243 => {
                 self.ops.push(Op::Count(Each::KeyMeta));
                 self.in_meta = true;
-                0
+                return Ok(Some(Step::Young(1, "metadata of modules")));
             }
             242 if self.flavour == Flavour::Redis => {
                 self.ops.push(Op::TemplateBegin);
-                0
+                return Ok(Some(Step::Young(1, "a hash template")));
             }
             number => {
                 let Some(value) = types::value_type(self.flavour, number) else {
@@ -1115,7 +1129,9 @@ pub fn meta_at(bytes: &[u8]) -> Result<Option<usize>> {
         let Some(step) = walker.step(bytes.get(at..).unwrap_or_default())? else {
             return Ok(None);
         };
-        let Step::Used(used) = step else { return Err(forged()) };
+        let (Step::Used(used) | Step::Young(used, _)) = step else {
+            return Err(forged());
+        };
         at += used;
         if walker.ops.is_empty() {
             return Ok(Some(at));
