@@ -130,7 +130,7 @@ impl Reading {
             ("scan_rate", _, Some(rate)) if rate > 0 => self.keys_per_second = Some(rate),
             ("max_hold", _, Some(seconds)) => self.max_hold = Some(Duration::from_secs(seconds)),
             ("failover_wait", _, Some(seconds)) if seconds <= MAX_FAILOVER_WAIT_SECONDS => {
-                self.failover_wait = Some(Duration::from_secs(seconds))
+                self.failover_wait = Some(Duration::from_secs(seconds));
             }
             ("spool_limit", _, Some(mib)) => self.spool_limit = Some(mib.saturating_mul(1 << 20)),
             _ => return false,
