@@ -573,7 +573,7 @@ pub(crate) fn password_sign(text: &str) -> Option<usize> {
         let word = before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next();
         let word = word.unwrap_or_default().to_lowercase();
         ["pass", "pwd"].iter().any(|part| word.contains(part))
-            || crate::config::nearest(&word, ["password", "sslpassword"]).is_some()
+            || (word.len() > 3 && crate::config::nearest(&word, ["password", "sslpassword"]).is_some())
     };
     text.match_indices('=').map(|(at, _)| at).find(is_password)
 }
