@@ -498,7 +498,7 @@ mod tests {
             database(&root.join(name));
         }
         let enters = |pattern: &str, name: &str| {
-            let directory = root.join(name);
+            let directory: PathBuf = root.join(name).components().collect();
             let levels = levels(&root.join(pattern));
             let level = levels.get(directory.components().count());
             level.is_none_or(|level| level.is_match(&directory))
