@@ -67,6 +67,9 @@ fn no_proxy_spares_a_store_and_a_proxy_of_another_kind_is_refused() {
     assert!(proxy.got().is_empty());
     program.set("http_proxy", "socks5://user:geheim@127.0.0.1:1080");
     program.set("NO_PROXY", "other.example");
+    // This host is spared whatever NO_PROXY says.
+    program.expect(0, ROUND[1]);
+    program.set("AWS_ENDPOINT_URL", "http://store.invalid:9000");
     program.refused(
         ROUND[1],
         "http_proxy names a proxy of kind socks5://",
