@@ -75,9 +75,9 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
         Err(error) => findings.push(failed(&error)),
     }
     match session.or_cancelled(probe::store(&store)).await {
-        Ok(lacks) => {
-            findings.push(info("objects can be written, read (by ranges) and removed"));
-            findings.extend(lacks.into_iter().map(info));
+        Ok(probed) => {
+            findings.push(info(probed.holds));
+            findings.extend(probed.lacks.into_iter().map(note));
         }
         Err(error) => findings.push(failed(&error)),
     }
@@ -100,7 +100,7 @@ async fn check_chain(session: &Session, repository: &Repository) -> Vec<Finding>
         Ok(gaps) => gaps.iter().map(gap).collect(),
         // Credentials that can only add are enough for backups.
         Err(error) if error.kind() == ErrorKind::Denied => {
-            vec![info(
+            vec![note(
                 "snapshots cannot be read with these credentials; whether one is missing was not looked at",
             )]
         }
@@ -148,6 +148,13 @@ fn info(message: impl Into<String>) -> Finding {
     }
 }
 
+fn note(message: impl Into<String>) -> Finding {
+    Finding {
+        level: FindingLevel::Note,
+        ..info(message)
+    }
+}
+
 fn failed(error: &Error) -> Finding {
     Finding {
         level: FindingLevel::Error,
@@ -161,6 +168,7 @@ fn section_text(name: &str, findings: &[Finding]) -> String {
     for finding in findings {
         let word = match finding.level {
             FindingLevel::Info => Claim::Holds.words(),
+            FindingLevel::Note => "note",
             FindingLevel::Warning => "warning",
             FindingLevel::Error => "error",
         };

@@ -18,7 +18,7 @@ pub async fn run(session: &Session, options: &args::Init) -> Outcome {
     encryption_decided(options)?;
     let store = open::store(&config, &session.cancel).await?;
     meant::may_lie_here(&config)?;
-    let lacks = session
+    let probed = session
         .or_cancelled(probe::store(&store))
         .await
         .with_context(|| format!("probe \"{}\"", config.url))?;
@@ -32,11 +32,11 @@ pub async fn run(session: &Session, options: &args::Init) -> Outcome {
         repository.id(),
         config.url
     );
-    for lack in &lacks {
+    for lack in &probed.lacks {
         text.push_str(&format!("  {lack}\n"));
     }
     said(
-        json!({ "repository": repository.id(), "url": config.url, "encrypted": false, "store_lacks": lacks }),
+        json!({ "repository": repository.id(), "url": config.url, "encrypted": false, "store_lacks": probed.lacks }),
         text,
         Status::Done,
     )

@@ -3,9 +3,17 @@
 use crate::error::Result;
 use crate::storage::{ObjectKey, SharedStore};
 
-/// Probes with one object under `runs/`, where a sweep would take it if this process died. Returns a line for each thing
-/// that the store cannot do and how the program makes up for it.
-pub(super) async fn store(store: &SharedStore) -> Result<Vec<&'static str>> {
+/// What a probe found.
+#[derive(Debug)]
+pub(super) struct Probed {
+    /// What was tried and holds.
+    pub(super) holds: &'static str,
+    /// What the store cannot do, and how the program makes up for it; a line for each.
+    pub(super) lacks: Vec<&'static str>,
+}
+
+/// Probes with one object under `runs/`, where a sweep would take it if this process died.
+pub(super) async fn store(store: &SharedStore) -> Result<Probed> {
     let key = ObjectKey::new(format!("runs/probe-{:016x}", rand::random::<u64>()))?;
     let found = store.probe(&key).await?;
     let mut lacks = Vec::new();
@@ -18,5 +26,10 @@ pub(super) async fn store(store: &SharedStore) -> Result<Vec<&'static str>> {
     if !found.deletes {
         lacks.push("objects cannot be deleted with these credentials; prune needs others, and the probe object stays until then");
     }
-    Ok(lacks)
+    let holds = if found.deletes {
+        "objects can be written, read (by ranges) and removed"
+    } else {
+        "objects can be written and read (by ranges)"
+    };
+    Ok(Probed { holds, lacks })
 }

@@ -249,10 +249,11 @@ impl Recovery<'_> {
                 let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
                 match tree.kind.as_str() {
                     "files" => format!(
-                        "files {}: {} written, {} as they were, every digest checked, in {}",
+                        "files {}: {} written, {} as they were, {}, in {}",
                         tree.name,
                         number("written"),
                         number("unchanged"),
+                        Claim::EveryDigestChecked.words(),
                         tree.into.display()
                     ),
                     _ => format!(
@@ -353,8 +354,11 @@ impl Recovery<'_> {
             };
             let words = |value: &Value| {
                 format!(
-                    "volume {}: {} written, {} as they were, every digest checked",
-                    volume.name, value["written"], value["unchanged"]
+                    "volume {}: {} written, {} as they were, {}",
+                    volume.name,
+                    value["written"],
+                    value["unchanged"],
+                    Claim::EveryDigestChecked.words()
                 )
             };
             self.step(&format!("restore volume {}", volume.name), work, words)
@@ -584,7 +588,7 @@ fn checked(value: &Value) -> &'static str {
     match (restore::is_damaged(value), unchecked) {
         (true, _) => "DAMAGED as it was when it was stored",
         (false, true) => "checked by SQLite as far as it can without its application",
-        (false, false) => "checked by SQLite",
+        (false, false) => Claim::CheckedBySqlite.words(),
     }
 }
 

@@ -109,6 +109,14 @@ async fn verify_snapshot(
         if source.outcome.is_none() {
             let why = "failed when it was backed up";
             verified.skipped.push(format!("{}: {why}", source.name));
+            // Nothing of it can come back. Only of one whose failure is a warning that is what was agreed.
+            if !source.optional {
+                verified.reach(SourceLevel {
+                    source: source.name.clone(),
+                    level: None,
+                    why_not: Some(why.to_owned()),
+                });
+            }
             continue;
         }
         let before = verified.damage.len();

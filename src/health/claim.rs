@@ -1,8 +1,9 @@
 //! The words of success. What the program claims about backups and restores it claims with one of these and in no other way,
 //! and each says what has earned it: a reader of "ok" must be able to find the line that made it true.
 
-use super::{Proof, State};
-use crate::repository::Evidence;
+use serde_json::Value;
+
+use super::facts::{self, all_reached, reached_in};
 
 /// Something that went as it should, in the words that a reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +19,10 @@ pub enum Claim {
     EveryByte,
     /// A database was restored, and the rows of each table read again and compared by their digest.
     EveryDigest,
+    /// What was written, or was there already, has the digests of the index.
+    EveryDigestChecked,
+    /// A SQLite database was restored, and SQLite's own check found nothing wrong in it.
+    CheckedBySqlite,
     /// A condition that `check` tried holds.
     Holds,
     /// A container's own health check says so; nobody else does.
@@ -26,12 +31,14 @@ pub enum Claim {
 
 impl Claim {
     /// Every claim.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AllWell,
         Self::Ok,
         Self::Proven,
         Self::EveryByte,
         Self::EveryDigest,
+        Self::EveryDigestChecked,
+        Self::CheckedBySqlite,
         Self::Holds,
         Self::ContainersHealthy,
     ];
@@ -44,28 +51,63 @@ impl Claim {
             Self::Proven => "proven",
             Self::EveryByte => "every byte equal",
             Self::EveryDigest => "every table's row digest equal",
+            Self::EveryDigestChecked => "every digest checked",
+            Self::CheckedBySqlite => "checked by SQLite",
             Self::ContainersHealthy => "healthy by their own check",
         }
     }
-
-    /// What may be claimed of a verification: nothing where something is wrong, or where a source did not reach what was asked
-    /// for.
-    pub fn of_verification(wrong: bool, reached: bool) -> Option<Self> {
-        (!wrong && reached).then_some(Self::Ok)
-    }
-
-    /// What stored evidence claims; nothing where a scratch server refused a statement, either.
-    pub fn of_evidence(evidence: &Evidence) -> Option<Self> {
-        let proof = Proof::of(evidence)?;
-        let refused = evidence.proved.get("refused").and_then(serde_json::Value::as_array);
-        let refused = refused.is_some_and(|refused| !refused.is_empty());
-        Self::of_verification(refused || proof.is_damaged(), proof.is_reached()).map(|_| Self::Proven)
-    }
 }
 
-impl State {
-    /// What the state claims in a word; nothing unless all is well.
+/// How a verification of a snapshot came out. Evidence, the status page, the log, notifications and `verify` itself ask here:
+/// what one of them calls damaged or proven is so for all of them. In the order of weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verification {
+    /// Nothing is wrong, and every source reached the level that was asked for.
+    Proven,
+    /// Every source reached the level, but a scratch server refused statements, or SQLite finds fault with bytes that are
+    /// those which were read.
+    Incomplete,
+    /// A source did not reach the level, or the snapshot does not have it.
+    NotReached,
+    /// Something is not as it was stored.
+    Damaged,
+}
+
+impl Verification {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Proven, Self::Incomplete, Self::NotReached, Self::Damaged];
+
+    /// Decides: whether something is damaged, whether something was refused or found wrong beside that, and whether every
+    /// source reached what was asked for.
+    pub fn of(damaged: bool, wrong: bool, reached: bool) -> Self {
+        match (damaged, reached, wrong) {
+            (true, _, _) => Self::Damaged,
+            (false, false, _) => Self::NotReached,
+            (false, true, true) => Self::Incomplete,
+            (false, true, false) => Self::Proven,
+        }
+    }
+
+    /// Reads the document of a verification, of any release; `None` where it does not say what was asked for.
+    pub fn of_document(proved: &Value) -> Option<Self> {
+        let (asked, reached) = reached_in(proved)?;
+        let any = |key: &str| !facts::texts(proved, key).is_empty();
+        let wrong = any("refused") || any("integrity");
+        Some(Self::of(any("damage"), wrong, all_reached(asked, &reached)))
+    }
+
+    /// What may be claimed of it: nothing unless it is a proof.
     pub fn claim(self) -> Option<Claim> {
-        (self == Self::Ok).then_some(Claim::Ok)
+        (self == Self::Proven).then_some(Claim::Ok)
+    }
+
+    /// Returns the words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Proven => Claim::Ok.words(),
+            Self::Incomplete => "INCOMPLETE",
+            Self::NotReached => "NOT PROVEN as asked",
+            Self::Damaged => "DAMAGED",
+        }
     }
 }

@@ -193,21 +193,10 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Reads evidence of any release. Older ones have one level for all sources; which of them fell short of it can only be
-    /// read off the lines about what was skipped.
+    /// Reads evidence of any release; `None` where it does not say what was asked for.
     pub fn of(evidence: &Evidence) -> Option<Self> {
         let proved = &evidence.proved;
-        // Older documents say under `level` what was asked for; newer ones what every source reached.
-        let asked = proved.get("asked").or_else(|| proved.get("level"));
-        let asked = Level::parse(asked?.as_str()?)?;
-        let skipped = texts(proved, "skipped");
-        let reached = match proved.get("levels").and_then(Value::as_array) {
-            Some(levels) => levels.iter().filter_map(reached).collect(),
-            None => texts(proved, "sources")
-                .into_iter()
-                .map(|name| level_before(name, asked, &skipped))
-                .collect(),
-        };
+        let (asked, reached) = reached_in(proved)?;
         Some(Self {
             snapshot: evidence.snapshot.clone(),
             time: evidence.time,
@@ -220,8 +209,7 @@ impl Proof {
 
     /// Returns whether every source is undamaged and reached what was asked for.
     pub fn is_reached(&self) -> bool {
-        let reached = |one: &Reached| one.level >= Some(self.asked);
-        !self.is_damaged() && !self.reached.is_empty() && self.reached.iter().all(reached)
+        !self.is_damaged() && all_reached(self.asked, &self.reached)
     }
 
     /// Returns whether something is damaged.
@@ -252,7 +240,29 @@ impl Proof {
     }
 }
 
-fn texts(value: &Value, key: &str) -> Vec<String> {
+/// Reads what was asked for, and what each source reached, in the document of a verification. Older ones have one level for
+/// all sources; which of them fell short of it can only be read off the lines about what was skipped.
+pub(super) fn reached_in(proved: &Value) -> Option<(Level, Vec<Reached>)> {
+    // Older documents say under `level` what was asked for; newer ones what every source reached.
+    let asked = proved.get("asked").or_else(|| proved.get("level"));
+    let asked = Level::parse(asked?.as_str()?)?;
+    let skipped = texts(proved, "skipped");
+    let reached = match proved.get("levels").and_then(Value::as_array) {
+        Some(levels) => levels.iter().filter_map(reached).collect(),
+        None => texts(proved, "sources")
+            .into_iter()
+            .map(|name| level_before(name, asked, &skipped))
+            .collect(),
+    };
+    Some((asked, reached))
+}
+
+/// Returns whether every source reached a level; not where there is no source.
+pub(super) fn all_reached(asked: Level, reached: &[Reached]) -> bool {
+    !reached.is_empty() && reached.iter().all(|one| one.level >= Some(asked))
+}
+
+pub(super) fn texts(value: &Value, key: &str) -> Vec<String> {
     let list = value.get(key).and_then(Value::as_array).into_iter().flatten();
     list.filter_map(Value::as_str).map(str::to_owned).collect()
 }

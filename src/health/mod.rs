@@ -19,7 +19,7 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub use claim::Claim;
+pub use claim::{Claim, Verification};
 pub use facts::{Expected, ExpectedJob, Facts, Level, Proof, Reached, SnapshotFact, SourceFact};
 pub use state::State;
 

@@ -383,3 +383,40 @@ fn a_row_has_these_keys_and_no_others() {
     let want = "age_seconds damaged host job newest_good overdue source stored_bytes verified_at verified_level";
     assert_eq!(keys.join(" "), want);
 }
+
+#[test]
+fn a_verification_is_proven_only_where_nothing_is_missing() {
+    let came = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut proved = json!({
+            "asked": "content", "level": "content", "skipped": [], "damage": [], "refused": [],
+            "levels": [{ "source": "db", "level": "content", "why_not": null }],
+        });
+        change(&mut proved);
+        Verification::of_document(&proved)
+    };
+    assert_eq!(came(&|_| ()), Some(Verification::Proven));
+    assert_eq!(
+        came(&|one| one["asked"] = "restored".into()),
+        Some(Verification::NotReached)
+    );
+    assert_eq!(came(&|one| one["levels"] = json!([])), Some(Verification::NotReached));
+    assert_eq!(
+        came(&|one| one["refused"] = json!(["x"])),
+        Some(Verification::Incomplete)
+    );
+    assert_eq!(
+        came(&|one| one["integrity"] = json!(["x"])),
+        Some(Verification::Incomplete)
+    );
+    assert_eq!(came(&|one| one["damage"] = json!(["x"])), Some(Verification::Damaged));
+    let both = |one: &mut serde_json::Value| (one["refused"], one["damage"]) = (json!(["x"]), json!(["y"]));
+    assert_eq!(came(&both), Some(Verification::Damaged));
+    let neither = |one: &mut serde_json::Value| (one["asked"], one["level"]) = ("deep".into(), "deep".into());
+    assert_eq!(came(&neither), None);
+    // Of releases that had one level for all.
+    let old = json!({ "level": "content", "sources": ["db"], "skipped": [], "damage": [] });
+    assert_eq!(Verification::of_document(&old), Some(Verification::Proven));
+    for one in Verification::ALL {
+        assert_eq!(one.claim().is_some(), one == Verification::Proven);
+    }
+}

@@ -184,8 +184,17 @@ impl Repository {
     /// Returns the records that tell how things stand: of each task the newest, back to the last run that was well. Newest
     /// first. What cannot be read is passed over.
     pub async fn records(&self) -> Result<Vec<RunRecord>> {
+        self.records_below(layout::RECORDS).await
+    }
+
+    /// Returns the same of one task of a host.
+    pub async fn records_of(&self, host: &str, task: TaskKind, name: &str) -> Result<Vec<RunRecord>> {
+        self.records_below(&layout::records(host, task.word(), name)).await
+    }
+
+    async fn records_below(&self, prefix: &str) -> Result<Vec<RunRecord>> {
         let now = self.clock().await;
-        let mut keys = self.keys_below(layout::RECORDS).await?;
+        let mut keys = self.keys_below(prefix).await?;
         keys.sort();
         let directory = |key: &ObjectKey| key.as_str().rsplit_once('/').map(|(directory, _)| directory.to_owned());
         let tasks: Vec<Vec<ObjectKey>> = keys

@@ -74,8 +74,10 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingLevel {
-    /// A fact worth knowing: version, size, method.
+    /// Something holds: it answers, with this version, size, method.
     Info,
+    /// Worth knowing, and neither a success nor a fault: what cannot be done here, or was not looked at.
+    Note,
     /// Works, but with a cost or a loss that is named.
     Warning,
     /// A backup would fail.

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use crate::commands::Status;
 use crate::commands::run::{Event, What};
-use crate::health::{self, Claim, Facts, Finding, Health, State as Verdict, TaskHealth};
+use crate::health::{self, Facts, Finding, Health, State as Verdict, TaskHealth, Verification};
 use crate::repository::{Evidence, RunRecord};
 use crate::retention::{RetentionPolicy, SnapshotFacts};
 
@@ -237,7 +237,7 @@ impl State {
 
 /// Whether evidence proves what it was to prove, of every source.
 pub(super) fn is_well(evidence: &Evidence) -> bool {
-    Claim::of_evidence(evidence).is_some()
+    Verification::of_document(&evidence.proved).is_some_and(|came| came.claim().is_some())
 }
 
 #[cfg(test)]

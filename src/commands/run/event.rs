@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::commands::Status;
-use crate::health::Claim;
+use crate::health::Verification;
 pub use crate::repository::TaskKind as What;
 use crate::schedule::Why;
 
@@ -97,9 +97,11 @@ pub enum Event {
         level: String,
         /// The level that was asked for.
         asked: String,
-        /// What is damaged or was refused.
+        /// How it came out, in a word.
+        result: &'static str,
+        /// What is damaged.
         damage: Vec<String>,
-        /// What could not be looked at that deep.
+        /// What could not be looked at that deep, and what was refused or found wrong beside damage.
         skipped: Vec<String>,
     },
     /// A clean-up rule was applied.
@@ -150,8 +152,11 @@ impl Event {
             snapshot: word(one, "snapshot"),
             level: word(one, "level"),
             asked: word(one, "asked"),
-            damage: [texts(one, "damage"), texts(one, "refused")].concat(),
-            skipped: texts(one, "skipped"),
+            result: Verification::of_document(one)
+                .unwrap_or(Verification::NotReached)
+                .words(),
+            damage: texts(one, "damage"),
+            skipped: ["refused", "integrity", "skipped"].map(|key| texts(one, key)).concat(),
         };
         all.into_iter().flatten().map(one).collect()
     }
@@ -266,17 +271,13 @@ impl fmt::Display for Event {
                 job,
                 snapshot,
                 level,
-                asked,
+                asked: _,
+                result,
                 damage,
                 skipped,
             } => {
-                let state = match (damage.is_empty(), level == asked) {
-                    (false, _) => "DAMAGED",
-                    (true, true) => Claim::Ok.words(),
-                    (true, false) => "not proven as asked",
-                };
                 let level = if level.is_empty() { "none" } else { level };
-                write!(f, "{job}: {snapshot} {state}, level {level}")?;
+                write!(f, "{job}: {snapshot} {result}, level {level}")?;
                 for line in damage.iter().chain(skipped) {
                     write!(f, "; {line}")?;
                 }

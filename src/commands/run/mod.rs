@@ -255,10 +255,12 @@ impl<'a> Scheduler<'a> {
         let cancel = self.session.cancel.clone();
         while !cancel.is_cancelled() {
             let wait = match self.due() {
-                Some((at, next)) => {
+                Some((at, _)) => {
                     self.asked_again(at).await;
-                    // What it was told may have put it off.
-                    if self.due().is_some_and(|(due, _)| due == at) {
+                    // What it was told may have put it off, or changed why it runs and what it missed.
+                    if let Some((due, next)) = self.due()
+                        && due == at
+                    {
                         self.run_task(at, next).await;
                     }
                     Duration::ZERO

@@ -12,9 +12,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::What;
-use super::board::{Board, Line, State, TaskState, is_well};
+use super::board::{Board, Line, State, TaskState};
 use crate::config::format_bytes;
-use crate::health::{Claim, State as Verdict};
+use crate::health::{Claim, State as Verdict, Verification};
 use crate::repository::{RunOutcome, RunRecord};
 use crate::retention::decide;
 
@@ -371,13 +371,13 @@ fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         .iter()
         .take(EVIDENCE)
         .map(|one| {
-            let found = [list(one.proved.get("damage")), list(one.proved.get("refused"))].concat();
-            let (word, class) = match (is_well(one), found.is_empty()) {
-                (true, _) => (Claim::Proven.words(), "good"),
-                (false, true) => ("not proven", "bad"),
-                (false, false) => ("DAMAGED", "bad"),
+            let found = ["damage", "refused", "integrity", "skipped"].map(|key| list(one.proved.get(key)));
+            let found = found.concat().join("<br>");
+            let (word, class) = match Verification::of_document(&one.proved) {
+                Some(Verification::Proven) => (Claim::Proven.words(), "good"),
+                Some(came) => (came.words(), "bad"),
+                None => ("not understood", "bad"),
             };
-            let found = [found, list(one.proved.get("skipped"))].concat().join("<br>");
             format!(
                 "<tr><td>{} <span class=\"dim\">{}</span></td><td><code>{}</code></td><td>{}</td><td class=\"state {class}\">{word}</td>\
                  <td>{}</td><td>{}</td><td class=\"text\">{found}</td></tr>",

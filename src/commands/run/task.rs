@@ -218,7 +218,10 @@ impl Task {
             last = last.max(last_of(&records::waiting(session, config), &host, &self.name));
             let stored = async {
                 match meant::if_there(session, config).await? {
-                    Some(repository) => session.or_cancelled(repository.records()).await,
+                    Some(repository) => {
+                        let of_this = repository.records_of(&host, TaskKind::Cleanup, &self.name);
+                        session.or_cancelled(of_this).await
+                    }
                     None => Ok(vec![]),
                 }
             };

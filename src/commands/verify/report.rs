@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::cli::args::Level;
-use crate::health::Claim;
+use crate::health::{Claim, Verification};
 use crate::repository::SnapshotId;
 
 /// How far one source was proven.
@@ -76,9 +76,15 @@ impl Verified {
         !self.levels.is_empty() && self.levels.iter().all(|one| one.level == Some(self.asked))
     }
 
-    /// Returns whether something beside damage keeps this from being a proof.
+    /// Returns how it came out.
+    pub(super) fn came(&self) -> Verification {
+        let wrong = !self.refused.is_empty() || !self.integrity.is_empty();
+        Verification::of(!self.damage.is_empty(), wrong, self.is_reached())
+    }
+
+    /// Returns whether something keeps this from being a proof.
     pub(super) fn is_partial(&self) -> bool {
-        self.archived || !self.refused.is_empty() || !self.integrity.is_empty() || !self.is_reached()
+        self.archived || self.came() != Verification::Proven
     }
 
     pub(super) fn text(&self) -> String {
@@ -103,22 +109,15 @@ impl Verified {
     }
 
     fn headline(&self) -> String {
-        let asked = word(self.asked);
-        if !self.damage.is_empty() {
-            return format!("DAMAGED ({})", self.by_level());
+        let (came, asked) = (self.came(), word(self.asked));
+        let words = came.words();
+        if came != Verification::NotReached {
+            return format!("{words} ({})", self.by_level());
         }
-        let wrong = !self.refused.is_empty() || !self.integrity.is_empty();
-        if let Some(claim) = Claim::of_verification(wrong, self.is_reached()) {
-            return format!("{} ({})", claim.words(), self.by_level());
-        }
-        if self.is_reached() {
-            return format!("INCOMPLETE ({})", self.by_level());
-        }
-        let all = self.levels.iter().all(|one| one.level.is_none());
-        if all && self.archived {
+        if self.archived && self.levels.iter().all(|one| one.level.is_none()) {
             return format!("not read (level {asked} was asked for)");
         }
-        format!("NOT PROVEN as asked, {asked} ({})", self.by_level())
+        format!("{words}, {asked} ({})", self.by_level())
     }
 
     /// Names the sources by what they reached, the deepest level first.
@@ -166,12 +165,14 @@ fn restored_text(one: &Value) -> String {
             Claim::EveryByte.words()
         );
     }
-    format!(
-        "  restored into a scratch database: {} tables, {} rows, {}\n",
-        number("tables"),
-        number("rows"),
+    let counted = format!("{} tables, {} rows", number("tables"), number("rows"));
+    // A server that refused a table has rows that nobody compared.
+    let proof = if one.get("rows_verified") == Some(&Value::Bool(true)) {
         Claim::EveryDigest.words()
-    )
+    } else {
+        "not every table compared"
+    };
+    format!("  restored into a scratch database: {counted}, {proof}\n")
 }
 
 #[cfg(test)]

@@ -423,7 +423,7 @@ fn check(options: &FilesOptions, patterns: &Patterns) -> Result<Vec<Finding>> {
         let level = if code == "unreadable" {
             FindingLevel::Warning
         } else {
-            FindingLevel::Info
+            FindingLevel::Note
         };
         findings.push(Finding {
             level,

@@ -71,7 +71,7 @@ pub(super) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
         let hint =
             "Grant pg_read_all_data (14 and newer): it sees passwords of roles and options of user mappings, too.";
         findings.push(finding(
-            FindingLevel::Info,
+            FindingLevel::Note,
             format!("role \"{}\" is no superuser", options.user),
             Some(hint),
         ));
@@ -260,7 +260,7 @@ async fn pooled(connection: &mut Connection, options: &ConnectOptions, stands: P
     match stands {
         Pooler::Session(..) => {
             return Ok(finding(
-                FindingLevel::Info,
+                FindingLevel::Note,
                 "a connection pooler stands between, in session mode".into(),
                 None,
             ));

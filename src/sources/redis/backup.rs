@@ -265,7 +265,7 @@ impl Place {
                 FindingLevel::Warning,
                 format!("; keys of the databases {} are not", others.join(", ")),
             ),
-            None => (FindingLevel::Info, "; what others hold is not known".to_owned()),
+            None => (FindingLevel::Note, "; what others hold is not known".to_owned()),
         };
         Ok(Some(Finding {
             level,

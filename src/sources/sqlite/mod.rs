@@ -200,7 +200,7 @@ fn check(options: &SqliteOptions) -> Result<Vec<Finding>> {
     }];
     if db.is_guarded() {
         findings.push(Finding {
-            level: FindingLevel::Info,
+            level: FindingLevel::Note,
             message: "its -shm cannot be made here; it is read while it rests, and a backup fails if it is written \
                       before its application can be kept from that"
                 .to_owned(),
