@@ -26,5 +26,6 @@ pub mod retention;
 pub mod schedule;
 pub mod sources;
 pub mod storage;
+pub(crate) mod tls;
 
 pub use error::{Error, ErrorKind, Result};
