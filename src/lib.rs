@@ -15,6 +15,7 @@ pub mod docker;
 pub mod environment;
 pub mod error;
 pub mod health;
+pub(crate) mod held;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
