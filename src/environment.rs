@@ -2,7 +2,8 @@
 //!
 //! Docker and Kubernetes mount a secret as a file; `POSTGRES_PASSWORD_FILE=/run/secrets/pg` then stands for
 //! `POSTGRES_PASSWORD`. The file is read when the value is asked for: at the start, and at SIGHUP of `run`.
-//! Two answers to one question are refused at the start ([`check`]), and so is a file that cannot be read.
+//! Two answers to one question are refused at the start ([`check`]), and so are half of a pair of keys and a file that cannot be
+//! read.
 
 use std::path::Path;
 
@@ -35,9 +36,41 @@ pub fn variable(name: &str) -> Option<String> {
     resolve(&process, name).unwrap_or_default()
 }
 
-/// Fails if a variable is given twice, or its file cannot be read.
+/// Fails if a variable is given twice, its file cannot be read, or half of a pair of keys is missing.
 pub fn check() -> Result<()> {
-    FROM_FILES.iter().try_for_each(|name| resolve(&process, name).map(drop))
+    FROM_FILES
+        .iter()
+        .try_for_each(|name| resolve(&process, name).map(drop))?;
+    aws_keys(&process).map(drop)
+}
+
+/// Returns the pair of AWS keys, `None` if neither is there. Half of it is refused: the SDK would pass it over without a word and
+/// go on with the keys of somebody else, those of a profile or of the machine.
+pub fn aws_keys(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<(String, String)>> {
+    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    // What is blank is not there for the SDK either.
+    let key = |name| -> Result<Option<String>> { Ok(resolve(lookup, name)?.filter(|value| !value.trim().is_empty())) };
+    let (present, missing) = match (key(id)?, key(secret)?) {
+        (None, None) => return Ok(None),
+        (Some(access), Some(secret)) => return Ok(Some((access, secret))),
+        (None, Some(_)) => (secret, id),
+        // The SDK knows an older name too.
+        (Some(access), None) => match key("SECRET_ACCESS_KEY")? {
+            Some(secret) => return Ok(Some((access, secret))),
+            None => (id, secret),
+        },
+    };
+    let of_file = format!("{present}_FILE");
+    let present = if lookup(&of_file).is_some_and(|path| !path.is_empty()) {
+        of_file.as_str()
+    } else {
+        present
+    };
+    Err(
+        Error::invalid(format!("{present} is set, and {missing} is not")).with_hint(format!(
+            "Set {missing} or {missing}_FILE too; or unset {present}, and the keys of a profile or of this machine are used."
+        )),
+    )
 }
 
 /// Returns the value of a variable, or the first line of the file that `NAME_FILE` names; nothing that is empty.
@@ -111,5 +144,36 @@ mod tests {
         // A name that has no such form is looked up as it is.
         let other = |name: &str| (name == "DB_PATH_FILE").then(|| path.clone());
         assert_eq!(resolve(&other, "DB_PATH").unwrap(), None);
+    }
+
+    #[test]
+    fn half_of_a_pair_of_keys_is_refused_by_both_names() {
+        let keys = |pairs: &[(&str, &str)]| {
+            let find = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned());
+            aws_keys(&find)
+        };
+        let (id, secret) = (("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "geheim"));
+        let whole = Some(("AKIA".to_owned(), "geheim".to_owned()));
+        assert_eq!(keys(&[]).unwrap(), None);
+        assert_eq!(keys(&[id, secret]).unwrap(), whole);
+        assert_eq!(keys(&[id, ("SECRET_ACCESS_KEY", "geheim")]).unwrap(), whole);
+        assert_eq!(keys(&[("SECRET_ACCESS_KEY", "geheim")]).unwrap(), None);
+        assert_eq!(
+            keys(&[("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")]).unwrap(),
+            None
+        );
+        for (half, missing) in [
+            (&[id][..], "AWS_SECRET_ACCESS_KEY"),
+            (&[id, ("AWS_SECRET_ACCESS_KEY", " ")], "AWS_SECRET_ACCESS_KEY"),
+            (&[secret], "AWS_ACCESS_KEY_ID"),
+        ] {
+            let error = keys(half).unwrap_err();
+            assert!(error.chain().ends_with(&format!("{missing} is not")), "{error:?}");
+            let hint = error.hint().unwrap();
+            assert!(
+                hint.contains(missing) && !format!("{error:?}").contains("geheim"),
+                "{hint}"
+            );
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod docker;
 pub mod environment;
 pub mod error;
 pub mod health;
+pub(crate) mod held;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
@@ -26,5 +27,6 @@ pub mod retention;
 pub mod schedule;
 pub mod sources;
 pub mod storage;
+pub(crate) mod tls;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,14 +1,14 @@
 //! A SQLite source that names a directory or a pattern stands for every database that is there when a run begins: each becomes a
 //! source of its own, fails alone, and goes back to its own place.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::config::{Plan, SourceConfig, SourceKind, SqliteSource};
 use crate::report::{Note, SharedReporter};
 use crate::repository::id::sanitised_job;
-use crate::repository::{ManifestSource, Repository};
-use crate::sources::sqlite::discover;
+use crate::repository::{Manifest, ManifestSource, Repository};
+use crate::sources::sqlite::discover::{self, Unseen};
 
 /// Replaces places by the databases in them. A place without any stays: it fails as a source, alone.
 pub(super) fn expand(plans: &mut [Plan]) {
@@ -53,15 +53,20 @@ fn members(source: &SourceConfig, sqlite: &SqliteSource, names: &mut HashSet<Str
         );
     }
     // Where nothing at all is there, the source says it as a whole.
-    if found.databases.is_empty() && found.unsearched.iter().all(|one| one.error.is_none()) {
+    if found.databases.is_empty()
+        && found
+            .unsearched
+            .iter()
+            .all(|one| matches!(one.why, Unseen::Absent { .. }))
+    {
         return vec![];
     }
     // What cannot be searched fails beside what was found: databases may be there that nobody can see.
     let databases = found.databases.into_iter().map(|(path, ending)| (path, ending, None));
-    let unsearched = found.unsearched.into_iter().map(|one| {
-        let why = one.message();
-        (one.path, one.ending, Some(why))
-    });
+    let unsearched = found
+        .unsearched
+        .into_iter()
+        .map(|one| (one.path, one.ending, Some(one.why)));
     let mut members = Vec::new();
     for (path, ending, unsearched) in databases.chain(unsearched) {
         // Object keys hold 64 letters of a name. A longer one is that of a URL: configured ones are refused.
@@ -95,12 +100,8 @@ pub(super) async fn note(
     reporter: &SharedReporter,
     sources: &mut [ManifestSource],
 ) {
-    let group_of = |source: &SourceConfig| match &source.kind {
-        SourceKind::Sqlite(sqlite) => sqlite.group.clone(),
-        _ => None,
-    };
-    let groups: BTreeSet<String> = plan.sources.iter().filter_map(group_of).collect();
-    if groups.is_empty() {
+    let now = Members::of_plan(plan);
+    if now.groups.is_empty() {
         return;
     }
     let Ok(Some(previous)) = repository.previous(host, &plan.job).await else {
@@ -109,69 +110,115 @@ pub(super) async fn note(
     let Ok(previous) = repository.load(&previous.id).await else {
         return;
     };
-    // What could not be searched, this time or the last, says nothing of what may be there.
-    let (mut unseen, mut unseen_names) = (Vec::new(), HashSet::new());
-    let here = plan.sources.iter().filter_map(|source| match &source.kind {
-        SourceKind::Sqlite(sqlite) if sqlite.unsearched.is_some() => Some((source.name.clone(), sqlite.path.clone())),
-        _ => None,
-    });
-    let planned = previous.plan.get("sources").and_then(serde_json::Value::as_array);
-    let planned = planned.into_iter().flatten();
-    let word =
-        |plan: &serde_json::Value, key: &str| plan.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
-    let there = planned.clone().filter(|plan| plan.get("unsearched").is_some());
-    let there = there.filter_map(|plan| Some((word(plan, "name")?, word(plan, "path")?.into())));
-    for (name, path) in here.chain(there) {
-        unseen_names.insert(name);
-        unseen.push(path);
-    }
-    let mut paths: HashMap<String, PathBuf> = planned
-        .filter_map(|plan| Some((word(plan, "name")?, word(plan, "path")?.into())))
-        .collect();
-    paths.extend(plan.sources.iter().filter_map(|source| match &source.kind {
-        SourceKind::Sqlite(sqlite) => Some((source.name.clone(), sqlite.path.clone())),
-        _ => None,
-    }));
-    let is_seen = |name: &str| {
-        !unseen_names.contains(name) && !paths.get(name).is_some_and(|path| discover::covers(&unseen, path))
-    };
-    for group in &groups {
-        let of_group = |source: &&SourceConfig| group_of(source).as_ref() == Some(group);
-        let now: BTreeSet<&str> = plan
-            .sources
-            .iter()
-            .filter(of_group)
-            .map(|source| source.name.as_str())
-            .collect();
-        let all = previous.sources.iter().map(|source| source.name.as_str());
-        let before: BTreeSet<&str> = all.filter(|name| previous.group_of(name) == Some(group)).collect();
+    let before = Members::of_manifest(&previous);
+    for (group, names) in &now.groups {
         // The first run of a source has nothing to compare with.
-        if before.is_empty() {
+        let Some(earlier) = before.groups.get(group) else {
             continue;
-        }
+        };
         let first = sources
             .iter_mut()
-            .find(|one| one.outcome.is_some() && now.contains(one.name.as_str()));
+            .find(|one| one.outcome.is_some() && names.contains(&one.name));
         let Some(outcome) = first.and_then(|source| source.outcome.as_mut()) else {
             continue;
         };
         let changes = [
             (
                 "database-appeared",
-                now.difference(&before),
+                names.difference(earlier),
                 "is new since the last snapshot",
             ),
             (
                 "database-vanished",
-                before.difference(&now),
+                earlier.difference(names),
                 "was in the last snapshot and is not there any more",
             ),
         ];
         for (code, names, message) in changes {
-            for name in names.filter(|name| is_seen(name)) {
-                reporter.note(group, Note::new(code, *name, message));
+            // What could not be searched, this time or the last, says nothing of what may be there.
+            for name in names.filter(|name| now.shows(name, &before) && before.shows(name, &now)) {
+                reporter.note(group, Note::new(code, name.as_str(), message));
                 *outcome.note_counts.entry(code.to_owned()).or_default() += 1;
             }
         }
+    }
+}
+
+/// The databases of one run, by the source that means them.
+#[derive(Default)]
+struct Members {
+    /// Names, by the name of the source that stands for them.
+    groups: BTreeMap<String, BTreeSet<String>>,
+    /// Where each lies.
+    paths: HashMap<String, PathBuf>,
+    /// Sources of what could not be searched, and the places.
+    unseen_names: HashSet<String>,
+    unseen: Vec<PathBuf>,
+}
+
+impl Members {
+    fn of_plan(plan: &Plan) -> Self {
+        let mut members = Self::default();
+        for source in &plan.sources {
+            if let SourceKind::Sqlite(sqlite) = &source.kind {
+                let is_unseen = sqlite.unsearched.is_some();
+                members.add(&source.name, sqlite.group.as_deref(), sqlite.path.clone(), is_unseen);
+            }
+        }
+        members
+    }
+
+    /// Of a snapshot: its plan says where, and its sources are what it holds.
+    fn of_manifest(manifest: &Manifest) -> Self {
+        let mut members = Self::default();
+        let stored: HashSet<&str> = manifest.sources.iter().map(|source| source.name.as_str()).collect();
+        let planned = manifest.plan.get("sources").and_then(serde_json::Value::as_array);
+        for plan in planned.into_iter().flatten() {
+            let word = |key: &str| plan.get(key).and_then(serde_json::Value::as_str);
+            let (Some(name), Some(path)) = (word("name"), word("path")) else {
+                continue;
+            };
+            let group = word("group").filter(|_| stored.contains(name));
+            members.add(name, group, path.into(), plan.get("unsearched").is_some());
+        }
+        members
+    }
+
+    fn add(&mut self, name: &str, group: Option<&str>, path: PathBuf, is_unseen: bool) {
+        if let Some(group) = group {
+            self.groups.entry(group.to_owned()).or_default().insert(name.to_owned());
+        }
+        if is_unseen {
+            self.unseen_names.insert(name.to_owned());
+            self.unseen.push(path.clone());
+        }
+        self.paths.insert(name.to_owned(), path);
+    }
+
+    /// Whether this run would have seen a database, its own or one of another run.
+    fn shows(&self, name: &str, other: &Self) -> bool {
+        let path = self.paths.get(name).or_else(|| other.paths.get(name));
+        !self.unseen_names.contains(name) && !path.is_some_and(|path| discover::covers(&self.unseen, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_searched_hides_what_may_be_in_it() {
+        let mut now = Members::default();
+        now.add("s.a.db", Some("s"), "/data/a.db".into(), false);
+        now.add("s.t2", Some("s"), "/data/t2".into(), true);
+        let mut before = Members::default();
+        before.add("s.a.db", Some("s"), "/data/a.db".into(), false);
+        before.add("s.b.db", Some("s"), "/data/t2/b.db".into(), false);
+        before.add("s.c.db", Some("s"), "/data/c.db".into(), false);
+        assert!(now.shows("s.c.db", &before) && before.shows("s.c.db", &now));
+        assert!(!now.shows("s.b.db", &before), "it may be there still");
+        assert!(!now.shows("s.t2", &before));
+        assert_eq!(now.groups.get("s").unwrap().len(), 2);
     }
 }

@@ -1,11 +1,12 @@
 //! The lease of a job during a backup: two runs of one job on one host would only waste each other's time.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::repository::lease::{Lease, LeaseAttempt};
+use crate::repository::lease::{Lease, LeaseAttempt, LeaseDocument, Renewal};
 use crate::repository::{Repository, RunOptions, SnapshotId};
 
 /// A held lease with the task that renews it.
@@ -23,6 +24,7 @@ pub(super) async fn take(
     host: &str,
     run: &SnapshotId,
     times: &RunOptions,
+    locks: Option<&Path>,
 ) -> Result<Option<HeldLease>> {
     if job == crate::config::ADHOC_JOB {
         return Ok(None);
@@ -31,15 +33,21 @@ pub(super) async fn take(
         Ok(now) => now,
         Err(error) => return Ok(without(&error.chain())),
     };
-    match repository.lease(job, host, run, times.lease_ttl, now).await {
+    match repository.lease(job, host, run, (times.lease_ttl, now), locks).await {
         Ok(LeaseAttempt::Held(lease)) => {
             let lease = Arc::new(lease);
-            let (renewed, pause) = (Arc::clone(&lease), times.heartbeat);
+            let (renewed, pause, job) = (Arc::clone(&lease), times.heartbeat, job.to_owned());
             let renewing = AbortOnDropHandle::new(tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(pause).await;
-                    if let Err(error) = renewed.renew().await {
-                        tracing::debug!("renew the job's lease: {}", error.chain());
+                    match renewed.renew().await {
+                        Ok(Renewal::Renewed) => {}
+                        Ok(Renewal::Lost(other)) => {
+                            // Nothing rests on a lease: this snapshot is as sound without it, and may be the only one.
+                            tracing::warn!("{}", lost(&job, other.as_ref()));
+                            return;
+                        }
+                        Err(error) => tracing::debug!("renew the job's lease: {}", error.chain()),
                     }
                 }
             }));
@@ -57,6 +65,20 @@ pub(super) async fn take(
         }
         Ok(LeaseAttempt::Without(why)) => Ok(without(&why)),
         Err(error) => Ok(without(&error.chain())),
+    }
+}
+
+/// Says that another run has the lease of one that is at work.
+fn lost(job: &str, other: Option<&LeaseDocument>) -> String {
+    match other {
+        Some(other) => format!(
+            "another run of job \"{job}\" is at work as well ({} on {}, process {}): it took the lease, which was not renewed in \
+             time; both go on, and both may store a snapshot",
+            other.run, other.host, other.pid
+        ),
+        None => format!(
+            "the lease of job \"{job}\" is gone from the repository: this run goes on, and does not keep another one from starting"
+        ),
     }
 }
 

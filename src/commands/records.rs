@@ -3,6 +3,7 @@
 //! What waits in the state directory counts like what is stored, and goes into its repository as soon as that answers. A run
 //! that begins leaves a note there; the note of one whose process is gone becomes the record of a failure.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::commands::{Session, Status};
 use crate::config::{Config, JobConfig, PlannedSchedule, RepositoryConfig};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::health::ExpectedJob;
+use crate::held::{self, Standing};
 use crate::repository::record::{KEPT, RecordedSource};
 use crate::repository::{Repository, RunOutcome, RunRecord, document, holder};
 
@@ -69,13 +71,13 @@ pub(super) async fn keep(session: &Session, repositories: &[RepositoryConfig], r
     futures_util::future::join_all(each).await;
 }
 
-/// A run at work. Dropping it ends its notes.
+/// A run at work. Dropping it ends its notes, which are locked until then.
 #[derive(Debug, Default)]
-pub(super) struct Begun(Vec<PathBuf>);
+pub(super) struct Begun(Vec<(PathBuf, File)>);
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        for note in &self.0 {
+        for (note, _) in &self.0 {
             let _ = std::fs::remove_file(note);
         }
     }
@@ -90,7 +92,7 @@ pub(super) fn begin(session: &Session, repositories: &[RepositoryConfig], record
     for config in repositories {
         let name = format!("{}_{}{NOTE}", task_word(record), this_process());
         match write(&waiting_room(session, config), record, &name) {
-            Ok(path) => begun.0.push(path),
+            Ok(note) => begun.0.push(note),
             Err(error) => tracing::debug!("no note of the run: {}", error.chain()),
         }
     }
@@ -103,7 +105,8 @@ pub(super) fn bury(session: &Session, config: &RepositoryConfig) {
     for path in names_ending(&room, NOTE) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let process = name.split_once('_').and_then(|(_, rest)| rest.strip_suffix(NOTE));
-        if process.is_some_and(is_alive) {
+        // Without a lock it was written by an older version, or where there are none: then the number of its process tells.
+        if held::standing(&path) == Standing::Held || process.is_some_and(is_alive) {
             continue;
         }
         if let Some(record) = read(&path)
@@ -216,8 +219,8 @@ fn put(room: &Path, record: &RunRecord, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes a record whole or not at all.
-fn write(room: &Path, record: &RunRecord, name: &str) -> Result<PathBuf> {
+/// Writes a record whole or not at all. It is locked while the file is open.
+fn write(room: &Path, record: &RunRecord, name: &str) -> Result<(PathBuf, File)> {
     let path = room.join(name);
     let act = || format!("write \"{}\"", path.display());
     std::fs::create_dir_all(room).with_context(act)?;
@@ -225,8 +228,9 @@ fn write(room: &Path, record: &RunRecord, name: &str) -> Result<PathBuf> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&temporary).with_context(act)?;
+    held::lock(&file);
     let body = record.encode()?;
     file.write_all(&body).and_then(|()| file.sync_all()).with_context(act)?;
     std::fs::rename(&temporary, &path).with_context(act)?;
-    Ok(path)
+    Ok((path, file))
 }

@@ -90,7 +90,8 @@ async fn begin<'a>(
     let run = session
         .or_cancelled(Run::begin(store, id.clone(), &plan.job, host, times.clone(), cancel))
         .await?;
-    match lease::take(&repository, &plan.job, host, id, times).await {
+    let locks = session.state.directory().map(|state| state.join("leases"));
+    match lease::take(&repository, &plan.job, host, id, times, locks.as_deref()).await {
         Ok(lease) => Ok(Target {
             at,
             plan,

@@ -247,7 +247,7 @@ pub struct SqliteSource {
     pub group: Option<String>,
     /// Of a part of a place that could not be searched, or holds none: why. It stands for the databases that may be there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unsearched: Option<String>,
+    pub unsearched: Option<discover::Unseen>,
     /// How it is read.
     pub method: SqliteMethod,
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment;
 use crate::error::{Context, Error, Result};
 use crate::proxy::Proxies;
+use crate::tls::{trusting, usual_roots};
 
 /// Where the engine listens unless something else is said.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -181,21 +182,16 @@ pub(super) fn tls() -> Result<Option<Arc<ClientConfig>>> {
             .map(|directory| directory.join(name))
             .filter(|path| path.exists())
     };
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = at("ca.pem") {
+    let roots = if let Some(path) = at("ca.pem") {
+        let mut roots = RootCertStore::empty();
         for certificate in certificates(&path)? {
             roots.add(certificate).map_err(|e| damaged(&path).with_cause(e))?;
         }
+        roots
     } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::unsupported("unable to set up TLS").with_cause(e))?
-        .with_root_certificates(roots);
+        usual_roots()
+    };
+    let config = trusting(roots)?;
     let config = match (at("cert.pem"), at("key.pem")) {
         (Some(certificate), Some(path)) => {
             let key = PrivateKeyDer::from_pem_file(&path).map_err(|e| damaged(&path).with_cause(e))?;

@@ -1,15 +1,17 @@
 //! The calls, each one request.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
 use super::address::Address;
 use super::http::{self, ANSWER, Body, TarBody};
+use super::listener::Listener;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// The newest version of the API this was written for.
@@ -35,6 +37,7 @@ pub struct Engine {
     address: Address,
     prefix: String,
     version: String,
+    listener: Arc<OnceCell<Listener>>,
 }
 
 /// A tar on its way to the engine: send pieces, then drop the sender. An error sent breaks the upload off.
@@ -89,6 +92,7 @@ impl Engine {
             address: address.clone(),
             prefix: format!("/v{major}.{minor}"),
             version: field("Version"),
+            listener: Arc::default(),
         })
     }
 
@@ -112,6 +116,11 @@ impl Engine {
     /// Returns where it listens.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Returns who listens there; it is looked at once.
+    pub async fn listener(&self) -> &Listener {
+        self.listener.get_or_init(|| Listener::at(&self.address)).await
     }
 
     async fn call(&self, method: &str, path: &str, body: Body, patience: Duration) -> Result<Value> {

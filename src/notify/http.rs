@@ -18,7 +18,6 @@ use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -28,6 +27,7 @@ use url::Url;
 use crate::config::Secret;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::proxy::{Proxies, Proxy};
+use crate::tls::{trusting, usual_roots};
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -143,7 +143,8 @@ impl Call {
         }
         let server = ServerName::try_from(name)
             .map_err(|e| Error::invalid("the host cannot be a TLS server name").with_cause(e))?;
-        let tls = TlsConnector::from(tls_config()?).connect(server, stream).await;
+        let config = trusting(usual_roots())?.with_no_client_auth();
+        let tls = TlsConnector::from(Arc::new(config)).connect(server, stream).await;
         let tls = tls.map_err(|e| Error::new(ErrorKind::Denied, "TLS handshake failed").with_cause(e))?;
         over(tls, self.request(url, body, own, None)?).await
     }
@@ -268,21 +269,6 @@ pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
         bits &= (1 << count) - 1;
     }
     Some(bytes)
-}
-
-/// Trusts the system's roots, or Mozilla's where there are none.
-fn tls_config() -> Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::unsupported("unable to set up TLS").with_cause(e))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 #[cfg(test)]

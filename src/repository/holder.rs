@@ -1,7 +1,10 @@
 //! Whether the process that took a lease still runs on this host.
 //!
 //! A process id says little: it is used again, and in a container every process is number 1. With the time at which the
-//! process began and the boot it belongs to, it is one process.
+//! process began and the boot it belongs to, it is one process. One in another container, or under another kernel that has the
+//! same host name, is not seen from here at all: of such a one nothing is known.
+
+use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -13,6 +16,9 @@ pub struct Holder {
     pub boot: String,
     /// When the process began, in clock ticks since the boot.
     pub started: u64,
+    /// The inode of its process namespace; older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
 }
 
 impl Holder {
@@ -21,11 +27,18 @@ impl Holder {
         Some(Self {
             boot: boot()?,
             started: started(std::process::id())?,
+            pid_namespace: pid_namespace(),
         })
     }
 
-    /// Returns whether the process is gone for certain: the host has booted since, or its number is nobody's, or another's.
+    /// Returns whether the process is gone for certain: its number is nobody's, or another's. What an older version wrote is gone
+    /// also if the host has booted since, and wherever it ran.
     pub fn is_gone(&self, pid: u32) -> bool {
+        if self.pid_namespace.is_some()
+            && (boot().as_ref() != Some(&self.boot) || pid_namespace() != self.pid_namespace)
+        {
+            return false;
+        }
         match boot() {
             None => false,
             Some(boot) if boot != self.boot => true,
@@ -40,6 +53,10 @@ impl Holder {
 
 fn process(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+fn pid_namespace() -> Option<u64> {
+    std::fs::metadata("/proc/self/ns/pid").ok().map(|meta| meta.ino())
 }
 
 fn boot() -> Option<String> {
@@ -83,6 +100,30 @@ mod tests {
             boot: "another".to_owned(),
             ..this
         };
-        assert!(rebooted.is_gone(pid));
+        assert!(!rebooted.is_gone(pid), "it may be another machine of that name");
+        let rebooted = Holder {
+            pid_namespace: None,
+            ..rebooted
+        };
+        assert!(rebooted.is_gone(pid), "as an older version judged");
+    }
+
+    #[test]
+    fn a_process_of_another_namespace_is_not_known_to_be_gone() {
+        let this = Holder::this().unwrap();
+        let elsewhere = Holder {
+            started: this.started - 1,
+            pid_namespace: this.pid_namespace.map(|inode| inode + 1),
+            ..this.clone()
+        };
+        assert!(this.pid_namespace.is_some() && !elsewhere.is_gone(std::process::id()));
+        let older = Holder {
+            pid_namespace: None,
+            ..elsewhere
+        };
+        assert!(older.is_gone(std::process::id()));
+        // What an older version wrote is read, and it reads what this one writes.
+        let older: Holder = serde_json::from_str(r#"{"boot":"b","started":7}"#).unwrap();
+        assert_eq!((older.started, older.pid_namespace), (7, None));
     }
 }

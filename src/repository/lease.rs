@@ -4,12 +4,14 @@
 //! never written (some stores ignore If-None-Match, some credentials may only put), and every snapshot is as sound
 //! without it. Another host's job of the same name is another job; its lease is left alone and holds nobody up.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Context, ErrorKind, Result};
+use crate::held::{self, LockFile, Standing};
 use crate::repository::holder::Holder;
 use crate::repository::{Repository, SnapshotId, document, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore};
@@ -33,10 +35,21 @@ pub struct LeaseDocument {
 }
 
 impl LeaseDocument {
-    /// Returns whether its process, one of this host, has ended without giving it back.
-    fn is_dead(&self) -> bool {
-        self.holder.as_ref().is_some_and(|holder| holder.is_gone(self.pid))
+    /// Returns whether its process, one of this host, has ended for certain without giving it back.
+    fn is_dead(&self, locks: Option<&Path>, repository: &str) -> bool {
+        let lock = locks.map(|locks| held::standing(&locks.join(lock_name(repository, &self.run))));
+        match lock {
+            Some(Standing::Held) => false,
+            Some(Standing::Free) => true,
+            Some(Standing::Unknown) | None => self.holder.as_ref().is_some_and(|holder| holder.is_gone(self.pid)),
+        }
     }
+}
+
+/// Names the file that is locked while a run holds its lease. The id comes out of a repository, so it is named by a digest.
+fn lock_name(repository: &str, run: &SnapshotId) -> String {
+    let digest = document::sha256_hex(format!("{repository}\n{run}").as_bytes());
+    digest.chars().take(32).collect()
 }
 
 /// A lease that was asked for.
@@ -56,18 +69,30 @@ pub struct Lease {
     store: SharedStore,
     key: ObjectKey,
     body: Bytes,
+    /// Shows other processes of this host that the run is at work.
+    _lock: Option<LockFile>,
+}
+
+/// What came of a renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewal {
+    /// It is ours for another while.
+    Renewed,
+    /// This run has it, or nobody, if it was removed or is damaged: it is not ours any more.
+    Lost(Option<LeaseDocument>),
 }
 
 impl Repository {
     /// Asks for the lease of a job. One that was not renewed for `ttl` by the store's clock, of which `now` is the time, has
-    /// expired and is taken over.
+    /// expired and is taken over. In `locks`, a directory of this host, a file is locked while the lease is held: it tells of
+    /// processes that cannot be seen, those of other containers.
     pub async fn lease(
         &self,
         job: &str,
         host: &str,
         run: &SnapshotId,
-        ttl: Duration,
-        now: Timestamp,
+        (ttl, now): (Duration, Timestamp),
+        locks: Option<&Path>,
     ) -> Result<LeaseAttempt> {
         let key = layout::lock(job)?;
         let wanted = LeaseDocument {
@@ -79,19 +104,29 @@ impl Repository {
             holder: Holder::this(),
         };
         let body = Bytes::from(document::encode(&wanted)?);
+        // Before the lease is written: whoever reads that asks the lock.
+        let lock = locks.and_then(|locks| {
+            let made = LockFile::create(locks, &lock_name(self.id(), run));
+            made.map_err(|error| tracing::debug!("no lock in \"{}\": {error}", locks.display()))
+                .ok()
+        });
         let lease = Lease {
             store: self.store().clone(),
             key,
             body,
+            _lock: lock,
         };
         match lease.present(ttl, now).await {
             Ok(Present::Free(mode)) => lease.take(mode).await,
-            Ok(Present::Held(other)) if other.host == host && other.is_dead() => {
+            Ok(Present::Held(other)) if other.host == host && other.is_dead(locks, self.id()) => {
                 tracing::info!(
-                    "the lease of run {} is taken over: its process {} is not running on this host",
+                    "the lease of run {} is taken over: its process {} has ended",
                     other.run,
                     other.pid
                 );
+                if let Some(locks) = locks {
+                    let _ = std::fs::remove_file(locks.join(lock_name(self.id(), &other.run)));
+                }
                 lease.take(PutMode::Overwrite).await
             }
             Ok(Present::Held(other)) if other.host == host && other.job == job => Ok(LeaseAttempt::Busy(other)),
@@ -154,16 +189,19 @@ impl Lease {
         .context("write lease")
     }
 
-    /// Renews the lease; returns whether it was still ours.
-    pub async fn renew(&self) -> Result<bool> {
-        if !self.is_ours().await? {
-            return Ok(false);
+    /// Renews the lease, if it is still ours.
+    pub async fn renew(&self) -> Result<Renewal> {
+        match self.store.get(&self.key, document::MAX_DOCUMENT_BYTES).await {
+            Ok(bytes) if bytes == self.body => {}
+            Ok(bytes) => return Ok(Renewal::Lost(document::decode(&bytes).ok())),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Renewal::Lost(None)),
+            Err(error) => return Err(error.context("read lease")),
         }
         let options = ObjectOptions::default();
         let put = self
             .store
             .put(&self.key, self.body.clone(), PutMode::Overwrite, &options);
-        put.await.context("renew lease").map(|()| true)
+        put.await.context("renew lease").map(|()| Renewal::Renewed)
     }
 
     /// Gives the lease back, if it is still ours.
@@ -203,19 +241,27 @@ mod tests {
     struct Bench {
         memory: Arc<MemoryStore>,
         repository: Repository,
+        locks: tempfile::TempDir,
     }
 
     impl Bench {
         async fn new() -> Self {
             let memory = Arc::new(MemoryStore::new());
             let repository = Repository::init(memory.clone()).await.unwrap();
-            Self { memory, repository }
+            let locks = tempfile::tempdir().unwrap();
+            Self {
+                memory,
+                repository,
+                locks,
+            }
         }
 
         async fn ask(&self, host: &str, run: u64) -> LeaseAttempt {
             let now = self.memory.now().await.unwrap();
             let run = SnapshotId::new(now, "full", run);
-            self.repository.lease("full", host, &run, TTL, now).await.unwrap()
+            let locks = self.locks.path();
+            let asked = self.repository.lease("full", host, &run, (TTL, now), Some(locks));
+            asked.await.unwrap()
         }
 
         async fn hold(&self, host: &str, run: u64) -> Lease {
@@ -232,7 +278,7 @@ mod tests {
         let lease = bench.hold("web1", 1).await;
         assert!(matches!(bench.ask("web1", 2).await, LeaseAttempt::Busy(other) if other.host == "web1"));
         assert!(matches!(bench.ask("web2", 3).await, LeaseAttempt::Without(_)));
-        assert!(lease.renew().await.unwrap());
+        assert_eq!(lease.renew().await.unwrap(), Renewal::Renewed);
         lease.release().await.unwrap();
         bench.hold("web1", 4).await;
     }
@@ -243,9 +289,14 @@ mod tests {
         let old = bench.hold("web1", 1).await;
         bench.memory.advance(SignedDuration::from_secs(601));
         let new = bench.hold("web1", 2).await;
-        assert!(!old.renew().await.unwrap());
+        let Renewal::Lost(Some(taker)) = old.renew().await.unwrap() else {
+            panic!("it was taken over");
+        };
+        assert!(taker.host == "web1" && taker.run.as_str().ends_with('2'), "{taker:?}");
         old.release().await.unwrap();
-        assert!(new.renew().await.unwrap());
+        assert_eq!(new.renew().await.unwrap(), Renewal::Renewed);
+        bench.memory.delete(&layout::lock("full").unwrap()).await.unwrap();
+        assert_eq!(new.renew().await.unwrap(), Renewal::Lost(None));
     }
 
     #[tokio::test]
@@ -276,6 +327,19 @@ mod tests {
             "another host cannot know"
         );
         bench.hold("web1", 4).await;
+        // One of another container is not seen here, and not gone for that: only its lock says so.
+        let mut elsewhere = dead.clone();
+        let holder = elsewhere.holder.as_mut().unwrap();
+        holder.pid_namespace = holder.pid_namespace.map(|inode| inode + 1);
+        write(&elsewhere).await;
+        assert!(matches!(bench.ask("web1", 2).await, LeaseAttempt::Busy(_)));
+        let name = lock_name(bench.repository.id(), &elsewhere.run);
+        let lock = LockFile::create(bench.locks.path(), &name).unwrap();
+        assert!(matches!(bench.ask("web1", 2).await, LeaseAttempt::Busy(_)));
+        drop(lock);
+        std::fs::write(bench.locks.path().join(&name), "").unwrap();
+        bench.hold("web1", 4).await;
+        assert_eq!(std::fs::read_dir(bench.locks.path()).unwrap().count(), 0);
         // What an older version wrote does not say which process it was.
         dead.holder = None;
         write(&dead).await;

@@ -1,9 +1,10 @@
-//! A Docker engine over TCP, with and without TLS: a relay of the test stands before a real engine's socket.
+//! A Docker engine over TCP, with and without TLS, and behind a socket that is not its own: a relay of the test stands before a real engine's socket.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -17,22 +18,46 @@ fn relay(socket: PathBuf) -> u16 {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let Ok(engine) = UnixStream::connect(&socket) else {
-                continue;
-            };
-            let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
-            std::thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(std::net::Shutdown::Write);
-            });
-            std::thread::spawn(move || {
-                let (mut from, mut to) = (engine, client);
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(std::net::Shutdown::Both);
+            let back = client.try_clone().unwrap();
+            pass_on(&socket, client.try_clone().unwrap(), back, move || {
+                let _ = client.shutdown(std::net::Shutdown::Both);
             });
         }
     });
     port
+}
+
+/// As [`relay`], from one socket to another: what a forwarder is.
+fn forwarder(own: &Path, socket: PathBuf) {
+    let listener = UnixListener::bind(own).unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let back = client.try_clone().unwrap();
+            pass_on(&socket, client.try_clone().unwrap(), back, move || {
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+}
+
+fn pass_on(
+    socket: &Path,
+    mut from_client: impl Read + Send + 'static,
+    mut to_client: impl Write + Send + 'static,
+    end: impl FnOnce() + Send + 'static,
+) {
+    let Ok(engine) = UnixStream::connect(socket) else {
+        return end();
+    };
+    let (mut to, mut from) = (engine.try_clone().unwrap(), engine);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to_client);
+        end();
+    });
 }
 
 fn engine_with_a_volume() -> Option<DockerEngine> {
@@ -79,8 +104,54 @@ fn volumes_of_an_engine_over_tcp_go_there_and_back() {
 }
 
 /// Runs openssl, which is where the test's certificates come from.
+/// A forwarder of any name, not of a few: a volume of that name on this host may be another one.
+#[test]
+fn volumes_behind_a_socket_that_is_no_engines_go_through_the_archive() {
+    let Some(engine) = engine_with_a_volume() else { return };
+    let program = Program::on_directory();
+    let socket = program.path("forwarded.sock");
+    forwarder(&socket, engine.socket());
+    let check = |socket: &Path| {
+        let url = format!("docker://{}?volume=uploads", socket.display());
+        let output = expect_as_root(&program, 0, &["check", &url]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = check(&engine.socket());
+    assert!(said.contains("read at"), "{said}");
+    let said = check(&socket);
+    assert!(
+        said.contains("through the archive API (the engine is reached through"),
+        "{said}"
+    );
+    let url = format!("docker://{}?volume=uploads", socket.display());
+    expect_as_root(&program, 0, &["backup", &url]);
+    let shown = program.json(&["show", "latest"]);
+    let notes = &shown["snapshot"]["sources"][0]["outcome"]["note_counts"];
+    assert_eq!(notes["read-by-archive"].as_u64(), Some(1), "{shown}");
+    // As in a container with the host's socket: the engine is not seen, and only a container of it proves the directory.
+    let unseen = || {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+            .arg(assert_cmd::cargo::cargo_bin("wirevault"))
+            .args(["check", &format!("{}?volume=uploads", engine.url())]);
+        program.equip(&mut command);
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = unseen();
+    assert!(said.contains("it cannot be seen who listens"), "{said}");
+    engine.import_busybox();
+    engine.post(
+        "/containers/create?name=holder",
+        &json!({ "Image": "busybox:1", "Cmd": ["/bin/sh"], "HostConfig": { "Binds": ["uploads:/data"] } }),
+    );
+    let said = unseen();
+    assert!(said.contains("read at"), "{said}");
+}
+
 fn openssl(directory: &Path, arguments: &[&str]) {
-    let done = std::process::Command::new("openssl")
+    let done = Command::new("openssl")
         .args(arguments)
         .current_dir(directory)
         .output()

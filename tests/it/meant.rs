@@ -1,8 +1,12 @@
 //! The repository that is there is the one that was meant, and a lease is that of a process that runs.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::support::program::{Program, files_below};
+use wirevault::repository::lease::LeaseDocument;
+use wirevault::repository::{SnapshotId, document};
+
+use crate::support::child::Guarded;
+use crate::support::program::{Program, files_below, noise};
 use crate::support::wait;
 
 fn with_jobs(jobs: &[&str]) -> Program {
@@ -152,7 +156,7 @@ fn the_lease_of_a_killed_run_is_taken_over_at_once_and_that_of_a_live_one_is_not
         .collect();
     std::fs::write(program.path("src/large"), noise).unwrap();
     let mut slow = program.command(&["backup", "j", "--limit-rate", "1KiB/s"]);
-    let mut slow = slow.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut slow = Guarded::spawn(slow.stderr(Stdio::null()).stdout(Stdio::null()));
     wait::until("the lease is taken", || program.path("repo/locks/j.json").exists());
     program.refused(&["backup", "j"], "is running on", "Wait for it to end");
     slow.kill().unwrap();
@@ -160,4 +164,115 @@ fn the_lease_of_a_killed_run_is_taken_over_at_once_and_that_of_a_live_one_is_not
     assert!(program.path("repo/locks/j.json").exists());
     program.expect(0, &["backup", "j"]);
     assert!(!program.path("repo/locks/j.json").exists());
+}
+
+/// Runs the program as the first process of a process namespace of its own, as a container does.
+fn in_a_namespace(program: &Program, arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(assert_cmd::cargo::cargo_bin("wirevault"))
+        .args(arguments);
+    program.equip(&mut command);
+    command
+}
+
+#[test]
+fn a_run_in_another_container_is_not_taken_for_gone() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can make a process namespace");
+        return;
+    }
+    let program = with_jobs(&["j"]);
+    program.expect(0, &["init", "--no-encryption"]);
+    std::fs::write(program.path("src/large"), noise(8 << 20)).unwrap();
+    let mut slow = in_a_namespace(&program, &["backup", "j", "--limit-rate", "1KiB/s"]);
+    let mut slow = Guarded::spawn(slow.stderr(Stdio::null()).stdout(Stdio::null()));
+    wait::until("the lease is taken", || program.path("repo/locks/j.json").exists());
+    // One that shares the state directory sees its lock, one that does not sees nothing of it.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let alone = |arguments: &[&str]| {
+        let mut command = program.command(arguments);
+        let output = command.env("WIREVAULT_STATE_DIR", elsewhere.path()).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    program.refused(&["backup", "j"], "is running on", "Wait for it to end");
+    let (code, said) = alone(&["backup", "j"]);
+    assert!(code == Some(1) && said.contains("is running on"), "{said}");
+    let output = in_a_namespace(&program, &["backup", "j"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && said.contains("is running on"),
+        "{said}"
+    );
+    slow.kill().unwrap();
+    slow.wait().unwrap();
+    // That it has ended is seen by the lock alone: its number says nothing here.
+    wait::until("the kernel has given the lock back", || {
+        let locks = std::fs::read_dir(program.state.path().join("leases"))
+            .unwrap()
+            .flatten();
+        let free = |path| {
+            let file = std::fs::File::open(path).unwrap();
+            rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+        };
+        locks.into_iter().all(|lock| free(lock.path()))
+    });
+    let (code, said) = alone(&["backup", "j"]);
+    assert!(code == Some(1) && said.contains("expires after"), "{said}");
+    program.expect(0, &["backup", "j"]);
+    assert!(!program.path("repo/locks/j.json").exists());
+}
+
+/// Nothing rests on a lease, so the run ends well; that there is another one is told.
+#[test]
+fn a_run_whose_lease_was_taken_says_so_and_stores_its_snapshot() {
+    let program = with_jobs(&["j"]);
+    program.expect(0, &["init", "--no-encryption"]);
+    let (held, lease, log) = (
+        program.path("held"),
+        program.path("repo/locks/j.json"),
+        program.path("log"),
+    );
+    let mut command = program.command(&["backup", "j"]);
+    command
+        .env("WIREVAULT_TEST_HOLD", "manifest")
+        .env("WIREVAULT_TEST_HELD", &held)
+        .env("WIREVAULT_TEST_LEASE_SECONDS", "12")
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let mut run = Guarded::spawn(&mut command);
+    let said = || std::fs::read_to_string(&log).unwrap();
+    wait::until("the run comes to its point", || {
+        assert!(run.try_wait().unwrap().is_none(), "{}", said());
+        held.exists()
+    });
+    let taker = LeaseDocument {
+        format: document::FORMAT,
+        job: "j".to_owned(),
+        host: "web1".to_owned(),
+        pid: 7,
+        run: SnapshotId::new(jiff::Timestamp::now(), "j", 7),
+        holder: None,
+    };
+    let body = document::encode(&taker).unwrap();
+    // A renewal under way may write over it once.
+    wait::until("it is told", || {
+        std::fs::write(program.path("taker"), &body).unwrap();
+        std::fs::rename(program.path("taker"), &lease).unwrap();
+        assert!(run.try_wait().unwrap().is_none(), "{}", said());
+        said().contains("took the lease")
+    });
+    assert!(
+        said().contains(taker.run.as_str()) && said().contains("on web1, process 7"),
+        "{}",
+        said()
+    );
+    std::fs::remove_file(&held).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(0), "{}", said());
+    assert_eq!(program.listed().len(), 1);
+    assert_eq!(std::fs::read(&lease).unwrap(), body, "it is the other run's");
 }

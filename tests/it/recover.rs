@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wirevault::sources::postgres::{ConnectOptions, Connection};
 
+use crate::support::child::Guarded;
 use crate::support::docker::{DockerEngine, command_as_root, expect_as_root};
 use crate::support::images::{import_postgres, import_redis};
 use crate::support::program::{Program, noise};
@@ -417,15 +418,14 @@ fn without_docker_it_waits_for_servers_that_a_person_starts() {
         let read = told.read_line(&mut said).unwrap();
         assert!(read > 0, "it ended before it waited: {said}");
     }
-    let mut again = Command::new(std::env::var_os("WIREVAULT_TEST_REDIS7").unwrap())
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let again = Guarded::spawn(
+        Command::new(std::env::var_os("WIREVAULT_TEST_REDIS7").unwrap())
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .stdout(Stdio::null()),
+    );
     told.read_to_string(&mut said).unwrap();
     let done = waiting.wait_with_output();
-    again.kill().unwrap();
-    again.wait().unwrap();
+    drop(again);
     let done = done.unwrap();
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{text}{said}");

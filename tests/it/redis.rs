@@ -12,6 +12,7 @@ use wirevault::sources::{BackupContext, Source};
 use wirevault::storage::fault::{Effect, Fault, FaultStore, Operation};
 
 use crate::support::archives::Vault;
+use crate::support::child::Guarded;
 use crate::support::program::{Program, noise};
 use crate::support::redis::{Kind, RedisServer, Value, fill, kinds};
 use crate::support::wait;
@@ -430,12 +431,12 @@ fn replicas_are_found_and_read() {
         primary.port
     );
     std::fs::write(&config, text).unwrap();
-    let mut sentinel = std::process::Command::new(std::env::var_os("WIREVAULT_TEST_REDIS7").unwrap())
-        .arg(&config)
-        .arg("--sentinel")
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let sentinel = Guarded::spawn(
+        std::process::Command::new(std::env::var_os("WIREVAULT_TEST_REDIS7").unwrap())
+            .arg(&config)
+            .arg("--sentinel")
+            .stdout(std::process::Stdio::null()),
+    );
     let url = format!("redis://127.0.0.1:{port}?sentinel=shop");
     until(&|| {
         let output = program.run(&["backup", &url]);
@@ -451,8 +452,7 @@ fn replicas_are_found_and_read() {
     primary.client().say("FUNCTION FLUSH");
     program.expect(0, &["restore", "latest", "--source", "redis", "--into", &url]);
     assert!(primary.client().integer("DBSIZE") > 0);
-    sentinel.kill().unwrap();
-    sentinel.wait().unwrap();
+    drop(sentinel);
     // A replica that lost its primary is not backed up: nobody knows how old its keys are.
     drop(primary);
     until(&|| {

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::child::Guarded;
 use crate::support::program::Program;
 use crate::support::redis::{Kind, RedisServer};
 use crate::support::wait;
@@ -38,12 +39,12 @@ fn a_backup_waits_for_the_new_primary() {
         primary.port
     );
     std::fs::write(&config, text).unwrap();
-    let mut sentinel = std::process::Command::new(std::env::var_os("WIREVAULT_TEST_REDIS7").unwrap())
-        .arg(&config)
-        .arg("--sentinel")
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let sentinel = Guarded::spawn(
+        std::process::Command::new(std::env::var_os("WIREVAULT_TEST_REDIS7").unwrap())
+            .arg(&config)
+            .arg("--sentinel")
+            .stdout(std::process::Stdio::null()),
+    );
     let url = format!("redis://127.0.0.1:{port}?sentinel=shop&failover_wait=120");
     let program = Program::on_directory();
     let node = |program: &Program| {
@@ -68,8 +69,7 @@ fn a_backup_waits_for_the_new_primary() {
     replica.client().say("FLUSHALL");
     program.expect(0, &["restore", "latest", "--source", "redis", "--into", &url]);
     assert_eq!(replica.client().text(&[b"GET", b"a"]), "b");
-    sentinel.kill().unwrap();
-    sentinel.wait().unwrap();
+    drop(sentinel);
 }
 
 /// A Sentinel that names one port, and says flags of it; how often it was asked is counted.

@@ -4,11 +4,16 @@ use crate::support::http::Server;
 use crate::support::moto::Moto;
 use crate::support::program::{Program, noise, serve_s3};
 
-/// A program with one file to back up, and keys for the S3 server of the tests.
-fn program() -> Program {
-    let mut program = Program::bare();
+/// Gives a program one file to back up.
+fn with_a_file(program: Program) -> Program {
     std::fs::create_dir(program.path("src")).unwrap();
     std::fs::write(program.path("src/file"), b"hello").unwrap();
+    program
+}
+
+/// A program with one file to back up, and keys for the S3 server of the tests.
+fn program() -> Program {
+    let mut program = with_a_file(Program::bare());
     program.set("AWS_ACCESS_KEY_ID", "tester");
     program.set("AWS_SECRET_ACCESS_KEY", "tester-secret");
     program.set("AWS_REGION", "us-east-1");
@@ -183,9 +188,7 @@ fn an_endpoint_may_have_a_path_and_must_be_an_address() {
 
 #[test]
 fn what_the_environment_says_of_a_store_holds_for_a_url_too() {
-    let mut program = Program::bare();
-    std::fs::create_dir(program.path("src")).unwrap();
-    std::fs::write(program.path("src/file"), b"hello").unwrap();
+    let mut program = with_a_file(Program::bare());
     let endpoint = bucket(&program);
     program.set("S3_ENDPOINT", &endpoint);
     program.set("S3_REGION", "us-east-1");
@@ -197,9 +200,7 @@ fn what_the_environment_says_of_a_store_holds_for_a_url_too() {
 
 #[test]
 fn secrets_come_from_files_and_never_from_two_places() {
-    let mut program = Program::bare();
-    std::fs::create_dir(program.path("src")).unwrap();
-    std::fs::write(program.path("src/file"), b"hello").unwrap();
+    let mut program = with_a_file(Program::bare());
     let endpoint = bucket(&program);
     program.set("S3_ENDPOINT", &endpoint);
     program.set("S3_REGION", "us-east-1");
@@ -228,12 +229,35 @@ fn secrets_come_from_files_and_never_from_two_places() {
     );
 }
 
+/// The SDK would pass over half of a pair and go on with the keys of a profile.
+#[test]
+fn half_of_a_pair_of_keys_is_refused_by_every_command() {
+    for (present, missing) in [
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+    ] {
+        let mut program = with_a_file(Program::bare());
+        let endpoint = bucket(&program);
+        program.set("AWS_ENDPOINT_URL", &endpoint);
+        program.set("AWS_REGION", "us-east-1");
+        let profile = "[default]\naws_access_key_id = tester\naws_secret_access_key = tester-secret\n";
+        std::fs::write(program.path("profile"), profile).unwrap();
+        let path = program.path("profile").display().to_string();
+        program.set("AWS_SHARED_CREDENTIALS_FILE", &path);
+        program.set(present, "geheim");
+        for arguments in ROUND {
+            program.refused(arguments, &format!("{present} is set, and {missing} is not"), missing);
+        }
+        // Unset, the profile is what is meant.
+        program.set(present, "");
+        goes_round(&program);
+    }
+}
+
 /// The SDK's own names, whose files it does not know.
 #[test]
 fn keys_of_aws_come_from_files_too() {
-    let mut program = Program::bare();
-    std::fs::create_dir(program.path("src")).unwrap();
-    std::fs::write(program.path("src/file"), b"hello").unwrap();
+    let mut program = with_a_file(Program::bare());
     let endpoint = bucket(&program);
     program.set("AWS_ENDPOINT_URL", &endpoint);
     program.set("AWS_EC2_METADATA_DISABLED", "true");
@@ -250,9 +274,7 @@ fn keys_of_aws_come_from_files_too() {
 
 #[test]
 fn a_host_has_the_name_that_it_is_given() {
-    let mut program = Program::on_directory();
-    std::fs::create_dir(program.path("src")).unwrap();
-    std::fs::write(program.path("src/file"), b"hello").unwrap();
+    let mut program = with_a_file(Program::on_directory());
     let text = "host = \"of-the-file\"\n[source.src]\nkind = \"files\"\nroot = \"src\"\n[job.full]\nsources = [\"src\"]\nkeep = { last = 1 }\n";
     let repository = format!("[repository]\nurl = \"file://{}\"\n", program.path("repo").display());
     std::fs::write(program.path("wirevault.toml"), format!("{text}{repository}")).unwrap();
@@ -389,9 +411,7 @@ fn keys_of_a_repository_shape_its_uploads() {
 /// Keys that a program of the profile gives; what it prints is not shown.
 #[test]
 fn a_profile_may_name_a_program_that_gives_the_keys() {
-    let mut program = Program::bare();
-    std::fs::create_dir(program.path("src")).unwrap();
-    std::fs::write(program.path("src/file"), b"hello").unwrap();
+    let mut program = with_a_file(Program::bare());
     let endpoint = bucket(&program);
     let script = program.path("keys.sh");
     std::fs::write(

@@ -1,6 +1,7 @@
 //! Servers that tests start for themselves and stop again.
 
 pub(crate) mod archives;
+pub(crate) mod child;
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod images;

@@ -4,6 +4,7 @@
 //! again. So they are started by whoever comes first: the run itself, whatever its outcome; its destructor, if the
 //! run's future is dropped; or the next run, if the process was killed.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -19,6 +20,7 @@ use crate::docker::definition::container_name;
 use crate::docker::select::is_meant;
 use crate::docker::{Address, Engine, text};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::held::{self, Standing};
 use crate::sources::Notes;
 
 /// How the names of journals begin.
@@ -58,6 +60,9 @@ pub struct Stop {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Journal {
     pid: u32,
+    /// Whether the file is locked while its process is at work; older versions do not lock it.
+    #[serde(default)]
+    locked: bool,
     socket: Address,
     containers: Vec<Member>,
 }
@@ -67,7 +72,8 @@ struct Journal {
 pub struct Quiesced {
     engine: Engine,
     containers: Vec<Member>,
-    journal: Option<PathBuf>,
+    /// The journal, locked while it is open.
+    journal: Option<(PathBuf, File)>,
 }
 
 /// Returns whether the names mean a container.
@@ -195,26 +201,54 @@ impl Quiesced {
         let failed = start_all(&self.engine, &members).await;
         match failed {
             None => {
-                if let Some(journal) = self.journal.take() {
+                if let Some((journal, _lock)) = self.journal.take() {
                     let _ = std::fs::remove_file(journal);
                 }
                 Ok(())
             }
-            // The journal stays: the next run tries again.
+            // The journal stays, and its lock does not: the next run tries again, one of this process too.
             Some(error) => Err(error),
         }
     }
 }
 
 async fn start_all(engine: &Engine, members: &[Member]) -> Option<Error> {
-    let mut first = None;
-    for member in members.iter().rev() {
+    let mut failures = Failures::default();
+    for (at, member) in members.iter().enumerate().rev() {
         if let Err(error) = start_one(engine, member).await {
             tracing::error!("{}", error.chain());
-            first.get_or_insert(error);
+            if failures.add(members, at, error) {
+                break;
+            }
         }
     }
-    first
+    failures.first.map(|error| error.with_hint(start_hint(&failures.left)))
+}
+
+/// Containers that were not started, and the first reason.
+#[derive(Default)]
+struct Failures<'a> {
+    first: Option<Error>,
+    left: Vec<&'a str>,
+}
+
+impl<'a> Failures<'a> {
+    /// Notes that one was not started. Returns whether it is of no use to go on to those before it: an engine that said nothing
+    /// would let each of them wait as long. The journal has them.
+    fn add(&mut self, members: &'a [Member], at: usize, error: Error) -> bool {
+        let is_silent = error.kind() == ErrorKind::TimedOut;
+        self.first.get_or_insert(error);
+        let of_no_use = members.iter().take(at).filter(|_| is_silent);
+        let left = members.get(at).into_iter().chain(of_no_use.rev());
+        self.left.extend(left.map(|member| member.name.as_str()));
+        is_silent
+    }
+}
+
+/// Says what stands still, and how a person starts it.
+fn start_hint(names: &[&str]) -> String {
+    let verb = if names.len() == 1 { "It stands" } else { "They stand" };
+    format!("{verb} still: docker start {}", names.join(" "))
 }
 
 async fn start_one(engine: &Engine, member: &Member) -> Result<()> {
@@ -230,9 +264,7 @@ async fn start_one(engine: &Engine, member: &Member) -> Result<()> {
                 tokio::time::sleep(Duration::from_secs(u64::from(tries))).await;
             }
             Err(error) => {
-                return Err(error
-                    .context(format!("start container \"{}\" again", member.name))
-                    .with_hint(format!("It stands still: docker start {}", member.name)));
+                return Err(error.context(format!("start container \"{}\" again", member.name)));
             }
         }
     }
@@ -241,16 +273,17 @@ async fn start_one(engine: &Engine, member: &Member) -> Result<()> {
 impl Drop for Quiesced {
     /// The run was dropped in the middle: its containers are started from here, without the runtime.
     fn drop(&mut self) {
-        let mut all = true;
+        let (mut all, from) = (true, Instant::now());
         for member in self.containers.iter().rev() {
-            let Ok(started) = start_blocking(self.engine.address(), member) else {
-                // The engine is not reached: each of the others would wait as long. The journal has them.
+            let left = DROPPED.saturating_sub(from.elapsed());
+            let Ok(started) = start_blocking(self.engine.address(), member, left) else {
+                // The engine is not reached, or silent: each of the others would wait as long. The journal has them.
                 all = false;
                 break;
             };
             all &= started;
         }
-        if let Some(journal) = self.journal.take().filter(|_| all && !self.containers.is_empty()) {
+        if let Some((journal, _lock)) = self.journal.take().filter(|_| all && !self.containers.is_empty()) {
             let _ = std::fs::remove_file(journal);
         }
     }
@@ -259,24 +292,49 @@ impl Drop for Quiesced {
 /// How long an engine over TCP may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Returns whether the container was started; an error if the engine cannot be reached.
-fn start_blocking(address: &Address, member: &Member) -> std::io::Result<bool> {
-    let (patience, hurry) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(10)));
+/// How long a run that is dropped waits for an answer of the engine.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long it starts containers in all; with an engine that answers, dozens have started by then.
+const DROPPED: Duration = Duration::from_secs(300);
+
+/// Returns whether the container was started; an error if the engine cannot be reached, or does not answer within `left`.
+fn start_blocking(address: &Address, member: &Member, left: Duration) -> std::io::Result<bool> {
+    if left.is_zero() {
+        return Err(std::io::ErrorKind::TimedOut.into());
+    }
+    let (patience, hurry) = (Some(SILENCE.min(left)), Some(Duration::from_secs(10)));
     match address {
         Address::Unix(path) => {
             let stream = std::os::unix::net::UnixStream::connect(path)?;
             stream.set_read_timeout(patience)?;
             stream.set_write_timeout(hurry)?;
-            Ok(ask_to_start(stream, member).is_ok())
+            unless_silent(ask_to_start(stream, member))
         }
         // With TLS or a proxy the journal stays, and the next run starts the containers.
         Address::Tcp { host, port } if address.is_plain() => {
             let stream = connect(host, *port)?;
             stream.set_read_timeout(patience)?;
             stream.set_write_timeout(hurry)?;
-            Ok(ask_to_start(stream, member).is_ok())
+            unless_silent(ask_to_start(stream, member))
         }
         Address::Tcp { .. } => Err(std::io::Error::other("the engine is not reached from here")),
+    }
+}
+
+/// Whether the container was started, unless the engine said nothing: a socket's time-out is told as "would block".
+fn unless_silent(asked: std::io::Result<()>) -> std::io::Result<bool> {
+    match asked {
+        Ok(()) => Ok(true),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+            ) =>
+        {
+            Err(error)
+        }
+        Err(_) => Ok(false),
     }
 }
 
@@ -311,24 +369,26 @@ fn ask_to_start(mut stream: impl Read + Write, member: &Member) -> std::io::Resu
     }
 }
 
-fn write_journal(socket: &Address, containers: &[Member], spool: &Path) -> Result<PathBuf> {
+fn write_journal(socket: &Address, containers: &[Member], spool: &Path) -> Result<(PathBuf, File)> {
     let pid = std::process::id();
     let path = spool.join(format!("{JOURNAL}{pid}-{:08x}", rand::random::<u32>()));
-    let journal = Journal {
-        pid,
-        socket: socket.clone(),
-        containers: containers.to_vec(),
-    };
-    let bytes = serde_json::to_vec(&journal).map_err(|e| Error::invalid("write the journal").with_cause(e))?;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("write \"{}\", which names the containers to be stopped", path.display()))?;
+    // Before its content: without that nobody takes it for a journal.
+    let journal = Journal {
+        pid,
+        locked: held::lock(&file),
+        socket: socket.clone(),
+        containers: containers.to_vec(),
+    };
+    let bytes = serde_json::to_vec(&journal).map_err(|e| Error::invalid("write the journal").with_cause(e))?;
     file.write_all(&bytes)?;
     file.sync_all()?;
-    Ok(path)
+    Ok((path, file))
 }
 
 /// Journals of processes of ours that are gone.
@@ -346,7 +406,12 @@ fn abandoned(spool: &Path) -> Vec<(PathBuf, Journal)> {
         let Some(journal) = read.and_then(|bytes| serde_json::from_slice::<Journal>(&bytes).ok()) else {
             continue;
         };
-        let alive = journal.pid == std::process::id() || Path::new(&format!("/proc/{}", journal.pid)).exists();
+        let alive = if journal.locked {
+            // In a container each run is process 1, and those of another container are not seen.
+            held::standing(&entry.path()) != Standing::Free
+        } else {
+            journal.pid == std::process::id() || Path::new(&format!("/proc/{}", journal.pid)).exists()
+        };
         if !alive {
             found.push((entry.path(), journal));
         }
@@ -370,5 +435,64 @@ pub(crate) async fn start_left_behind(spool: &Path, notes: &Notes) {
             }
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn member(name: &str) -> Member {
+        Member {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            signal: "SIGTERM".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_journal_is_abandoned_when_its_run_is_over_whatever_its_number() {
+        let spool = tempfile::tempdir().unwrap();
+        let address = Address::Unix("/nowhere".into());
+        let (path, lock) = write_journal(&address, &[member("api")], spool.path()).unwrap();
+        assert!(abandoned(spool.path()).is_empty(), "its run is at work");
+        drop(lock);
+        // As in a container, the process that left it had the number of this one.
+        let found = abandoned(spool.path());
+        assert!(found.len() == 1 && found[0].0 == path && found[0].1.containers == [member("api")]);
+        // What an older version wrote says nothing but a number.
+        let mut older = serde_json::to_value(&found[0].1).unwrap();
+        older.as_object_mut().unwrap().remove("locked");
+        std::fs::write(&path, older.to_string()).unwrap();
+        assert!(abandoned(spool.path()).is_empty());
+    }
+
+    #[test]
+    fn an_engine_that_is_silent_is_waited_for_once_and_what_stands_still_is_named() {
+        let members: Vec<Member> = ["db", "api", "web"].map(member).into();
+        let mut failures = Failures::default();
+        let refused = Error::new(ErrorKind::Other, "no such network");
+        assert!(!failures.add(&members, 2, refused), "the others may start");
+        assert!(failures.add(&members, 1, Error::new(ErrorKind::TimedOut, "it did not answer")));
+        assert_eq!(failures.left, ["web", "api", "db"]);
+        assert_eq!(failures.first.unwrap().message(), "no such network");
+        assert_eq!(start_hint(&failures.left), "They stand still: docker start web api db");
+        assert_eq!(start_hint(&["db"]), "It stands still: docker start db");
+    }
+
+    #[test]
+    fn an_engine_that_is_silent_is_as_one_that_is_not_reached() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("docker.sock");
+        // Nobody accepts, so that nothing is ever answered.
+        let _listener = UnixListener::bind(&path).unwrap();
+        let address = Address::Unix(path);
+        let error = start_blocking(&address, &member("api"), Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        let error = start_blocking(&address, &member("api"), Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     }
 }

@@ -11,7 +11,7 @@ use super::helper::{Helper, MOUNT};
 use super::{Access, StoredVolume, note, tar_in, users};
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
 use crate::docker::definition::{VolumeMount, volume_mounts};
-use crate::docker::{Address, Engine, text};
+use crate::docker::{Engine, Listener, text};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
 use crate::sources::Notes;
@@ -216,11 +216,9 @@ pub(super) async fn mount_point(
         return Err("as configured".to_owned());
     }
     // A directory of that name here may be another one, and without a container nobody could say so.
-    if engine.address().is_remote() {
-        return Err("the engine is reached over a network".to_owned());
-    }
-    if let Some(peer) = behind(engine.address()).await.filter(|peer| forwards(peer)) {
-        return Err(format!("the engine is reached through {peer}"));
+    let listener = engine.listener().await;
+    if let Listener::Between(what) = listener {
+        return Err(format!("the engine is reached through {what}"));
     }
     let options = volume.get("Options").and_then(Value::as_object);
     if text(volume, "/Driver") != "local" || options.is_some_and(|options| !options.is_empty()) {
@@ -230,20 +228,26 @@ pub(super) async fn mount_point(
     let path = PathBuf::from(text(volume, "/Mountpoint"));
     let name = text(volume, "/Name").to_owned();
     let seen = seen(&path).await?;
-    // The engine may be another host's: a directory of that name here would be another one.
+    // Who is not seen may pass on what another host's engine says. Then only a container can tell that this directory is meant.
+    let unproven = |why: &str| match listener {
+        Listener::Unseen => Err(format!(
+            "it cannot be seen who listens on the engine's socket, and {why}"
+        )),
+        _ => Ok(path.clone()),
+    };
     let Some((container, place)) = holder(containers, &name) else {
-        return Ok(path);
+        return unproven("no container has the volume");
     };
     let mut before = seen;
     for _ in 0..LOOKS {
         let stat = match engine.archive_stat(&container, &place).await {
             Ok(stat) => stat,
             // It was removed since the containers were listed: there is nobody to ask.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => return unproven("its container is gone"),
             Err(error) => return Err(error.chain()),
         };
         let Ok(theirs) = stat.mtime.parse::<jiff::Timestamp>() else {
-            return Ok(path);
+            return unproven("the engine does not tell the directory's time");
         };
         // Files come and go in a busy one: what the engine saw lies between the two looks from here.
         let after = self::seen(&path).await?;
@@ -253,20 +257,6 @@ pub(super) async fn mount_point(
         before = after;
     }
     Err(format!("\"{}\" here is another directory", path.display()))
-}
-
-/// Returns the name of the process that listens on a socket of this host, where that can be seen.
-async fn behind(address: &Address) -> Option<String> {
-    let Address::Unix(path) = address else { return None };
-    let stream = tokio::net::UnixStream::connect(path).await.ok()?;
-    let process = stream.peer_cred().ok()?.pid()?;
-    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
-}
-
-/// Whether a process of this name only passes on what another host's engine says.
-fn forwards(process: &str) -> bool {
-    process.starts_with("ssh") || process == "socat"
 }
 
 /// Looks from both sides before two directories are taken for different ones: a time may be set back meanwhile.
@@ -282,20 +272,4 @@ fn look(path: &Path) -> Result<jiff::Timestamp> {
     std::fs::read_dir(path).with_context(|| format!("open \"{}\"", path.display()))?;
     let modified = std::fs::metadata(path)?.modified()?;
     jiff::Timestamp::try_from(modified).map_err(|e| Error::corrupt("a time out of range").with_cause(e))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[tokio::test]
-    async fn who_listens_on_a_socket_is_known_by_name() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("socket");
-        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let ours = std::fs::read_to_string("/proc/self/comm").unwrap();
-        assert_eq!(behind(&Address::Unix(path)).await.unwrap(), ours.trim_end());
-        assert!(forwards("ssh") && forwards("sshd-session") && !forwards("dockerd") && !forwards("systemd"));
-    }
 }

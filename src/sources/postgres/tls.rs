@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use super::client_certificate::ClientCertificate;
 use super::url::{ConnectOptions, SslMode, one_of};
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::tls::usual_roots;
 
 /// Name of the protocol within TLS (ALPN), by which direct TLS is told from other protocols.
 pub(super) const ALPN: &[u8] = b"postgresql";
@@ -102,15 +103,13 @@ pub(super) fn client_config(options: &ConnectOptions) -> Result<(Arc<ClientConfi
     };
     if verify {
         let pinned = root_file.map(read_roots).transpose()?;
-        let mut roots = RootCertStore::empty();
-        if let Some(pinned) = &pinned {
+        let roots = if let Some(pinned) = &pinned {
+            let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(pinned.iter().cloned());
+            roots
         } else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-            }
-        }
+            usual_roots()
+        };
         verifier.pinned = pinned.unwrap_or_default();
         let mut chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let revoked = read_revoked(&options.tls)?;

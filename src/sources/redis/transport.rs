@@ -12,6 +12,7 @@ use super::address::{Identity, Place, RedisAddress};
 use crate::error::{Error, ErrorKind, Result};
 pub(super) use crate::sources::transport::Transport;
 use crate::sources::transport::{dial, dial_unix};
+use crate::tls::{trusting, usual_roots};
 
 /// What errors call the server.
 const SERVER: &str = "the Redis server";
@@ -104,23 +105,18 @@ fn identity(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, Privat
 
 /// Trusts the given file, else the system's roots, else Mozilla's (an empty container has no roots of its own).
 fn tls_config(address: &RedisAddress) -> Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = address.ca_file.as_deref() {
+    let roots = if let Some(path) = address.ca_file.as_deref() {
+        let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates(path, "cacert")?);
         if roots.is_empty() {
             return Err(Error::invalid(format!("\"{}\" holds no certificate", path.display()))
                 .with_hint("Name a PEM file of trusted certificates."));
         }
+        roots
     } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::unsupported("unable to set up TLS").with_cause(e))?
-        .with_root_certificates(roots);
+        usual_roots()
+    };
+    let config = trusting(roots)?;
     let config = match &address.identity {
         None => config.with_no_client_auth(),
         Some(files) => {

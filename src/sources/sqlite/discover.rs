@@ -54,22 +54,68 @@ pub struct Unsearched {
     pub path: PathBuf,
     /// The ending of its source's name.
     pub ending: String,
-    /// Why; `None` of a place that was searched and holds none.
-    pub error: Option<io::Error>,
+    /// Why no database of it is seen.
+    pub why: Unseen,
 }
 
-impl Unsearched {
-    /// Says it.
-    pub fn message(&self) -> String {
-        match &self.error {
-            Some(error) => format!("\"{}\" cannot be searched for databases: {error}", self.path.display()),
-            None => none_in(&self.path.display().to_string()),
+/// Why a source stands where no database is seen. In documents it is its sentence.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(into = "String")]
+pub enum Unseen {
+    /// A place was searched and holds none.
+    Absent {
+        /// The place, or several with commas between.
+        places: String,
+    },
+    /// It cannot be searched, so databases may be there.
+    Unsearchable {
+        /// A directory or a link.
+        place: String,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+impl Unseen {
+    fn absent(path: &Path) -> Self {
+        Self::Absent {
+            places: path.display().to_string(),
+        }
+    }
+
+    fn unsearchable(path: &Path, error: &io::Error) -> Self {
+        Self::Unsearchable {
+            place: path.display().to_string(),
+            reason: error.to_string(),
+        }
+    }
+
+    /// Says what can be done.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Absent { .. } => "Correct the path; in a container, mount the directory.",
+            Self::Unsearchable { .. } => {
+                "Give this user the right to list it; or write a pattern that does not mean it."
+            }
         }
     }
 }
 
-fn none_in(places: &str) -> String {
-    format!("there is no SQLite database in \"{places}\"")
+impl std::fmt::Display for Unseen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Absent { places } => write!(f, "there is no SQLite database in \"{places}\""),
+            Self::Unsearchable { place, reason } => {
+                write!(f, "\"{place}\" cannot be searched for databases: {reason}")
+            }
+        }
+    }
+}
+
+impl From<Unseen> for String {
+    fn from(why: Unseen) -> Self {
+        why.to_string()
+    }
 }
 
 /// Returns whether a path stands for what is in it: a directory, or a pattern that is not the name of a file.
@@ -165,15 +211,14 @@ pub fn databases(places: &[PathBuf]) -> Result<Found> {
             found.unsearched.push(Unsearched {
                 path: place.clone(),
                 ending: ending(place),
-                error: None,
+                why: Unseen::absent(place),
             });
         }
         for (path, error) in failures {
             let is_known = found.unsearched.iter().any(|one| one.path == path);
             if !is_known {
-                let ending = ending_of(&path);
-                let error = Some(error);
-                found.unsearched.push(Unsearched { path, ending, error });
+                let (ending, why) = (ending_of(&path), Unseen::unsearchable(&path, &error));
+                found.unsearched.push(Unsearched { path, ending, why });
             }
         }
     }
@@ -362,24 +407,26 @@ fn ending(below: &Path) -> String {
 #[derive(Debug)]
 pub struct NoDatabases {
     places: Vec<PathBuf>,
-    why: Option<String>,
+    why: Unseen,
 }
 
 impl NoDatabases {
-    /// Of these files, patterns and directories; `why` is the message of what could not be searched.
-    pub fn of(places: Vec<PathBuf>, why: Option<String>) -> Self {
+    /// Of these files, patterns and directories; without a reason none was found in any of them.
+    pub fn of(places: Vec<PathBuf>, why: Option<Unseen>) -> Self {
+        let why = why.unwrap_or_else(|| Unseen::Absent {
+            places: joined(&places),
+        });
         Self { places, why }
     }
 
     fn error(&self) -> Error {
-        let message = self.why.clone().unwrap_or_else(|| none_in(&self.location()));
-        let hint = if self.why.as_ref().is_some_and(|why| !why.starts_with("there is no")) {
-            "Give this user the right to list it; or write a pattern that does not mean it."
-        } else {
-            "Correct the path; in a container, mount the directory."
-        };
-        Error::new(ErrorKind::NotFound, message).with_hint(hint)
+        Error::new(ErrorKind::NotFound, self.why.to_string()).with_hint(self.why.hint())
     }
+}
+
+fn joined(places: &[PathBuf]) -> String {
+    let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    places.join(", ")
 }
 
 #[async_trait]
@@ -389,8 +436,7 @@ impl Source for NoDatabases {
     }
 
     fn location(&self) -> String {
-        let places: Vec<String> = self.places.iter().map(|place| place.display().to_string()).collect();
-        places.join(", ")
+        joined(&self.places)
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
@@ -470,7 +516,7 @@ mod tests {
         let told = |places: &[PathBuf]| {
             let found = databases(places).unwrap();
             assert_eq!(found.databases.len(), 1, "{found:?}");
-            let of = |one: Unsearched| (one.path.clone(), one.message());
+            let of = |one: Unsearched| (one.path.clone(), one.why.to_string());
             found.unsearched.into_iter().map(of).collect::<Vec<_>>()
         };
         let usb = root.join("usb/*.db");
@@ -488,6 +534,21 @@ mod tests {
             "{far:?}"
         );
         assert_eq!(told(&[root.to_owned()]), []);
+    }
+
+    /// The sentence of a place begins with the place, whatever that is called.
+    #[test]
+    fn what_can_be_done_goes_by_the_reason_and_not_by_its_words() {
+        let odd = Path::new("there is no");
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        let of = |why| NoDatabases::of(vec![odd.to_owned()], why).error();
+        let refused = of(Some(Unseen::unsearchable(odd, &error)));
+        assert!(refused.hint().unwrap().contains("right to list"), "{refused:?}");
+        let absent = of(Some(Unseen::absent(odd)));
+        assert!(absent.hint().unwrap().contains("Correct the path"), "{absent:?}");
+        assert_eq!(of(None).chain(), absent.chain());
+        let written = serde_json::to_value(Unseen::absent(odd)).unwrap();
+        assert_eq!(written, "there is no SQLite database in \"there is no\"");
     }
 
     #[test]

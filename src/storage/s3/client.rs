@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::{ChecksumMode, S3Options, http};
 use crate::environment;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::proxy::Proxies;
 
 /// Slowest link an attempt is given time for: 64 KiB/s.
@@ -128,27 +128,17 @@ fn refuse_unusable_proxy(options: &S3Options) -> Result<()> {
     }
 }
 
-/// Keys whose variables name files: the SDK's chain knows only the variables themselves. Half of them is refused: the chain
-/// would go on with the keys of somebody else, those of a profile or of the machine.
+/// Keys whose variables name files: the SDK's chain knows only the variables themselves.
 fn keys_of_files(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Credentials>> {
-    let is_file = |name: &str| lookup(&format!("{name}_FILE")).is_some_and(|path| !path.is_empty());
-    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
-    if !is_file(id) && !is_file(secret) {
+    let Some((id, secret)) = environment::aws_keys(lookup)? else {
+        return Ok(None);
+    };
+    let is_file = |name: &str| lookup(name).is_some_and(|path| !path.is_empty());
+    if !is_file("AWS_ACCESS_KEY_ID_FILE") && !is_file("AWS_SECRET_ACCESS_KEY_FILE") {
         return Ok(None);
     }
-    let needed = |name: &str, other: &str| {
-        environment::resolve(lookup, name)?.ok_or_else(|| {
-            Error::invalid(format!("{other}_FILE is set, and {name} is not"))
-                .with_hint(format!("Set {name} or {name}_FILE too, or unset {other}_FILE."))
-        })
-    };
-    Ok(Some(Credentials::new(
-        needed(id, secret)?,
-        needed(secret, id)?,
-        environment::resolve(lookup, "AWS_SESSION_TOKEN")?,
-        None,
-        "wirevault-files",
-    )))
+    let token = environment::resolve(lookup, "AWS_SESSION_TOKEN")?;
+    Ok(Some(Credentials::new(id, secret, token, None, "wirevault-files")))
 }
 
 /// The last `Date` a server sent: the clock that sweeping trusts.
@@ -202,7 +192,9 @@ mod tests {
             let find = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned());
             keys_of_files(&find)
         };
-        assert!(keys(&[("AWS_ACCESS_KEY_ID", "AKIA")]).unwrap().is_none());
+        let plain = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "s")];
+        assert!(keys(&plain).unwrap().is_none(), "these the SDK finds by itself");
+        assert!(keys(&[("AWS_ACCESS_KEY_ID", "AKIA")]).is_err());
         let whole = keys(&[("AWS_ACCESS_KEY_ID_FILE", &path), ("AWS_SECRET_ACCESS_KEY", "s")]);
         assert_eq!(whole.unwrap().unwrap().access_key_id(), "AKIA");
         let error = keys(&[("AWS_ACCESS_KEY_ID_FILE", &path)]).unwrap_err();

