@@ -401,11 +401,20 @@ impl RedisRestore {
             );
         }
         if self.address.reading.sentinel.is_some() {
-            let now = nodes::primary(&self.address).await;
-            if now.as_ref().ok().is_none_or(|now| !plan.routes.nodes().contains(now)) {
-                let error = "another server became the primary while it was loaded, which may lack keys";
-                let advice = "Restore again with --conflict skip, into the new primary.";
-                tally.lose("server", "of the target", error.to_owned(), advice);
+            let now = self.cancel.run_until_cancelled(nodes::primary_now(&self.address)).await;
+            match now.ok_or_else(|| Error::new(ErrorKind::Cancelled, "cancelled"))? {
+                Ok(Ok(now)) if plan.routes.nodes().contains(&now) => {}
+                Ok(Ok(_)) => {
+                    let error = "another server became the primary while it was loaded, which may lack keys";
+                    let advice = "Restore again with --conflict skip, into the new primary.";
+                    tally.lose("server", "of the target", error.to_owned(), advice);
+                }
+                Ok(Err(why)) | Err(why) => {
+                    let error = format!("whether it is the primary still cannot be found out: {}", why.chain());
+                    let advice = "Ask the Sentinel (SENTINEL MASTER); if it names another server, restore again with \
+                                  --conflict skip.";
+                    tally.lose("server", "of the target", error, advice);
+                }
             }
         }
         if !plan.is_primary {
