@@ -339,7 +339,9 @@ pub(super) async fn receive(
             return Err(ended(&ender));
         }
         let sure = ender.take(&piece)?;
-        reporter.advance(task, u64::try_from(sure.len()).unwrap_or(0), ender.keys() - counted);
+        // Keys that were counted are not believed any more where a value of a young type has another form than guessed.
+        let found = ender.keys().saturating_sub(counted);
+        reporter.advance(task, u64::try_from(sure.len()).unwrap_or(0), found);
         counted = ender.keys();
         let mut rest: &[u8] = &sure;
         while !rest.is_empty() {
