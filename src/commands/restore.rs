@@ -435,10 +435,12 @@ async fn restore_source(session: &Session, manifest: &Manifest, step: Step<'_>) 
         Target::RdbFile(path) => {
             make_parents(&path)?;
             let to = (source.name.as_str(), &session.reporter);
-            let bytes = stored::write_files(&reader, &path, options.clean, to, &session.cancel).await?;
-            Ok(json!({ "source": source.name, "into": path, "bytes": bytes, "advice":
+            let done = stored::write_files(&reader, &path, options.clean, to, &session.cancel).await?;
+            Ok(
+                json!({ "source": source.name, "into": path, "bytes": done.bytes, "report": done, "advice":
                 "stop the server, put the file into its data directory as `dbfilename` names it, and start it; if \
-                 appendonly is on, move appendonlydir away and start with appendonly no, for it wins over the RDB" }))
+                 appendonly is on, move appendonlydir away and start with appendonly no, for it wins over the RDB" }),
+            )
         }
         Target::Database(server) => {
             let restore = database_restore(session, options, source, manifest, &server, reader)?;
@@ -589,6 +591,9 @@ fn redis_text(one: &Value) -> String {
     }
     if let Some(moves) = one.pointer("/redis/moves").and_then(Value::as_str) {
         text.push_str(&format!("  {moves}\n"));
+    }
+    if let Some(left_out) = one.pointer("/redis/left_out").and_then(Value::as_str) {
+        text.push_str(&format!("  {left_out}\n"));
     }
     let powers = one
         .pointer("/redis/powers")

@@ -73,31 +73,68 @@ fn a_backup_waits_for_the_new_primary() {
 }
 
 /// A Sentinel that names one port, and says flags of it; how often it was asked is counted.
+#[derive(Clone)]
 struct Scripted {
     port: u16,
     named: Arc<AtomicU16>,
     flags: Arc<Mutex<&'static str>>,
     asked: Arc<AtomicU16>,
+    /// What becomes of it once it has named a primary.
+    later: Option<Later>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Later {
+    /// It closes every connection.
+    Gone,
+    /// It says this of the primary.
+    Flags(&'static str),
+    /// It names another port.
+    Port(u16),
 }
 
 impl Scripted {
-    fn start(named: u16, flags: &'static str) -> Self {
+    fn start(named: u16, flags: &'static str, later: Option<Later>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let scripted = Self {
             port: listener.local_addr().unwrap().port(),
             named: Arc::new(AtomicU16::new(named)),
             flags: Arc::new(Mutex::new(flags)),
             asked: Arc::default(),
+            later,
         };
-        let (named, flags) = (Arc::clone(&scripted.named), Arc::clone(&scripted.flags));
-        let asked = Arc::clone(&scripted.asked);
+        let serving = scripted.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (named, flags, asked) = (Arc::clone(&named), Arc::clone(&flags), Arc::clone(&asked));
-                std::thread::spawn(move || serve(stream.unwrap(), &named, &flags, &asked));
+                let serving = serving.clone();
+                std::thread::spawn(move || serving.serve(stream.unwrap()));
             }
         });
         scripted
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let mut input = BufReader::new(stream.try_clone().unwrap());
+        while let Some(words) = words(&mut input) {
+            let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+            let answer = match words.get(1).map(String::as_str) {
+                Some("GET-MASTER-ADDR-BY-NAME") => {
+                    let before = self.asked.fetch_add(1, Ordering::SeqCst);
+                    match self.later.filter(|_| before > 0) {
+                        Some(Later::Gone) => return,
+                        Some(Later::Flags(flags)) => *self.flags.lock().unwrap() = flags,
+                        Some(Later::Port(port)) => self.named.store(port, Ordering::SeqCst),
+                        None => {}
+                    }
+                    let port = self.named.load(Ordering::SeqCst).to_string();
+                    format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port))
+                }
+                Some("MASTER") => format!("*2\r\n{}{}", bulk("flags"), bulk(*self.flags.lock().unwrap())),
+                Some("REPLICAS") => "*0\r\n".to_owned(),
+                _ => "+OK\r\n".to_owned(),
+            };
+            let _ = stream.write_all(answer.as_bytes());
+        }
     }
 }
 
@@ -121,24 +158,6 @@ fn words(input: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     Some(words)
 }
 
-fn serve(mut stream: TcpStream, named: &AtomicU16, flags: &Mutex<&'static str>, asked: &AtomicU16) {
-    let mut input = BufReader::new(stream.try_clone().unwrap());
-    while let Some(words) = words(&mut input) {
-        let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
-        let port = named.load(Ordering::SeqCst).to_string();
-        let answer = match words.get(1).map(String::as_str) {
-            Some("GET-MASTER-ADDR-BY-NAME") => {
-                asked.fetch_add(1, Ordering::SeqCst);
-                format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port))
-            }
-            Some("MASTER") => format!("*2\r\n{}{}", bulk("flags"), bulk(*flags.lock().unwrap())),
-            Some("REPLICAS") => "*0\r\n".to_owned(),
-            _ => "+OK\r\n".to_owned(),
-        };
-        let _ = stream.write_all(answer.as_bytes());
-    }
-}
-
 /// The old primary is a replica by now, or still answers as a primary while the Sentinel says that it is down: neither is taken.
 #[test]
 fn the_old_primary_is_not_taken() {
@@ -150,7 +169,7 @@ fn the_old_primary_is_not_taken() {
         (old.port, "master"),
         (primary.port, "master,o_down,failover_in_progress"),
     ] {
-        let sentinel = Scripted::start(named, flags);
+        let sentinel = Scripted::start(named, flags, None);
         let url = |seconds: u32| {
             format!(
                 "redis://127.0.0.1:{}?sentinel=shop&failover_wait={seconds}",
@@ -177,5 +196,38 @@ fn the_old_primary_is_not_taken() {
         let shown = program.json(&["show", "latest"]);
         let position = &shown["snapshot"]["sources"][0]["outcome"]["position"];
         assert_eq!(position["node"], primary.url(), "{position}");
+    }
+}
+
+/// After a restore the Sentinel is asked once more, and not waited for. That it does not answer is not another primary.
+#[test]
+fn a_primary_that_cannot_be_asked_for_is_no_other_one() {
+    let source = RedisServer::start(Kind::Redis7, &[]);
+    source.client().say("SET a b");
+    let program = Program::on_directory();
+    program.expect(0, &["backup", &source.url()]);
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    for (later, said, not) in [
+        (Later::Gone, "cannot be found out: ", "another server became"),
+        (
+            Later::Flags("master,o_down"),
+            "is down, as the Sentinel says",
+            "another server became",
+        ),
+        (
+            Later::Port(source.port),
+            "another server became the primary",
+            "found out",
+        ),
+    ] {
+        target.client().say("FLUSHALL");
+        let sentinel = Scripted::start(target.port, "master", Some(later));
+        let into = format!("redis://127.0.0.1:{}?sentinel=shop&failover_wait=3600", sentinel.port);
+        let restore = ["restore", "latest", "--source", "redis", "--into", &into, "--json"];
+        let done: serde_json::Value = serde_json::from_str(&program.expect(2, &restore)).unwrap();
+        let error = done["errors"][0].as_str().unwrap();
+        assert!(error.contains(said) && !error.contains(not), "{later:?}: {error}");
+        assert_eq!(target.client().text(&[b"GET", b"a"]), "b");
+        assert_eq!(sentinel.asked.load(Ordering::SeqCst), 2, "{later:?}");
     }
 }

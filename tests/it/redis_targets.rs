@@ -276,7 +276,7 @@ fn type_id(name: &str) -> Vec<u8> {
 
 /// An RDB with a hundred strings, a graph, a document, and what the module of graphs keeps beside the keys, before or
 /// after them.
-fn with_module_data(last: bool) -> Vec<u8> {
+fn with_module_data(last: bool, version: u16) -> Vec<u8> {
     let value =
         |key: &[u8], kind: &str| [&[7][..], &string(key), &type_id(kind), &[5], &string(b"value"), &[0]].concat();
     let data = [
@@ -305,7 +305,7 @@ fn with_module_data(last: bool) -> Vec<u8> {
     } else {
         [nothing, data, keys]
     };
-    let mut bytes = [&b"REDIS0012"[..], &parts.concat(), &[255]].concat();
+    let mut bytes = [format!("REDIS{version:04}").as_bytes(), &parts.concat(), &[255]].concat();
     let crc = rdb::Crc64::of(&bytes);
     bytes.extend(crc.to_le_bytes());
     bytes
@@ -314,7 +314,7 @@ fn with_module_data(last: bool) -> Vec<u8> {
 #[test]
 fn keys_whose_module_keeps_data_beside_them_go_into_a_file_only() {
     for last in [false, true] {
-        let rdb = with_module_data(last);
+        let rdb = with_module_data(last, 12);
         let program = backed_up(&format!("redis://127.0.0.1:{}", primary(rdb.clone())), 0);
         let facts = program.json(&["show", "latest"]);
         let position = &facts["snapshot"]["sources"][0]["outcome"]["position"];
@@ -361,6 +361,36 @@ fn keys_whose_module_keeps_data_beside_them_go_into_a_file_only() {
             &["restore", "latest", "--source", "redis", "--into", "file:dump.rdb"],
         );
         assert_eq!(std::fs::read(program.path("dump.rdb")).unwrap(), rdb);
+    }
+}
+
+/// What a module keeps beside the keys is not in the backup of one database, so no file brings it; keys that need it stay out
+/// however the RDB is proven.
+#[test]
+fn data_of_modules_are_not_in_a_backup_of_one_database() {
+    for version in [12, 13] {
+        let url = format!("redis://127.0.0.1:{}?db=0", primary(with_module_data(true, version)));
+        let program = backed_up(&url, 2);
+        let shown = program.json(&["show", "latest"]);
+        let notes = &shown["snapshot"]["sources"][0]["outcome"]["note_counts"];
+        assert_eq!(notes["module-data-not-stored"], 1, "{notes}");
+        assert!(notes["module-data"].is_null(), "{notes}");
+        let target = RedisServer::start(Kind::Redis7, &[]);
+        for clean in [&[][..], &["--clean"]] {
+            target.client().say("FLUSHALL");
+            let done = restored(&program, 2, &[&["--into", &target.url()][..], clean].concat());
+            let failed = done["restored"][0]["report"]["failed"].as_array().unwrap();
+            let graph = failed.iter().find(|item| item["name"] == "graph (database 0)").unwrap();
+            assert!(
+                graph["error"].as_str().unwrap().contains("beside the keys"),
+                "{version} {clean:?}: {graph}"
+            );
+            let advice = graph["advice"].as_str().unwrap();
+            assert!(
+                advice.contains("back up the whole server"),
+                "{version} {clean:?}: {graph}"
+            );
+        }
     }
 }
 

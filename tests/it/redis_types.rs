@@ -13,13 +13,19 @@ use crate::support::redis::{Kind, RedisServer, Value, kinds};
 /// A command, word by word.
 type Words = Vec<Vec<u8>>;
 
+/// Database, key and payload.
+type Kept = (u32, Vec<u8>, Vec<u8>);
+
 /// A server that gives one RDB, and keys by SCAN and DUMP if it is to have some; what it is sent by RESTORE is kept.
 #[derive(Clone, Default)]
 struct Scripted {
     rdb: Vec<u8>,
-    /// Key and payload.
-    keys: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    keys: Option<Vec<Kept>>,
+    /// The highest database that it has.
+    databases: u32,
     version: u16,
+    /// What it answers to RESTORE of the key `odd`.
+    refusal: Option<&'static str>,
     restored: Arc<Mutex<Vec<Words>>>,
 }
 
@@ -39,21 +45,35 @@ impl Scripted {
 
     fn serve(&self, mut stream: TcpStream) {
         let mut input = BufReader::new(stream.try_clone().unwrap());
+        let mut database = 0;
         while let Some(words) = command(&mut input) {
-            let answer = self.answer(&words);
+            let answer = self.answer(&words, &mut database);
             let _ = stream.write_all(&answer);
         }
     }
 
-    fn answer(&self, words: &Words) -> Vec<u8> {
+    /// Returns keys and payloads of a database.
+    fn keys_of(&self, database: u32) -> Vec<(&[u8], &[u8])> {
+        let all = self.keys.iter().flatten().filter(|(of, ..)| *of == database);
+        all.map(|(_, key, payload)| (&key[..], &payload[..])).collect()
+    }
+
+    fn size(&self, database: u32) -> usize {
+        match &self.keys {
+            Some(_) => self.keys_of(database).len(),
+            None => self.restored.lock().unwrap().len(),
+        }
+    }
+
+    fn answer(&self, words: &Words, database: &mut u32) -> Vec<u8> {
         let word = |n: usize| words.get(n).map(|word| String::from_utf8_lossy(word).to_uppercase());
-        let count = self.restored.lock().unwrap().len();
+        let keyspace = (0..=self.databases).map(|number| match self.size(number) {
+            0 => String::new(),
+            keys => format!("db{number}:keys={keys},expires=0\r\n"),
+        });
         let info = format!(
             "redis_version:8.6.0\r\nrole:master\r\ncluster_enabled:0\r\n# Keyspace\r\n{}",
-            match self.keys.as_ref().map_or(count, Vec::len) {
-                0 => String::new(),
-                keys => format!("db0:keys={keys},expires=0\r\n"),
-            }
+            keyspace.collect::<String>()
         );
         match (word(0).as_deref().unwrap_or_default(), word(1).as_deref()) {
             ("INFO", _) => bulk(info.as_bytes()),
@@ -63,25 +83,30 @@ impl Scripted {
                 let head = format!("+FULLRESYNC {} 0\r\n${}\r\n", "a".repeat(40), self.rdb.len());
                 [head.as_bytes(), &self.rdb].concat()
             }
-            ("SELECT", Some("0")) => b"+OK\r\n".to_vec(),
+            ("SELECT", Some(number)) if number.parse::<u32>().unwrap() <= self.databases => {
+                *database = number.parse().unwrap();
+                b"+OK\r\n".to_vec()
+            }
             ("SELECT", _) => b"-ERR DB index is out of range\r\n".to_vec(),
-            ("DBSIZE", _) => format!(":{}\r\n", self.keys.as_ref().map_or(count, Vec::len)).into_bytes(),
+            ("DBSIZE", _) => format!(":{}\r\n", self.size(*database)).into_bytes(),
             ("MSETNX", _) => b"-ERR unknown command\r\n".to_vec(),
             ("PEXPIRETIME", _) => b":-1\r\n".to_vec(),
             ("MEMORY", _) => b":100\r\n".to_vec(),
             ("SCAN" | "DUMP", _) if self.keys.is_none() => b"-ERR unknown command\r\n".to_vec(),
             ("SCAN", _) => {
-                let keys = self.keys.iter().flatten();
-                let keys: Vec<Vec<u8>> = keys.map(|(key, _)| bulk(key)).collect();
+                let keys: Vec<Vec<u8>> = self.keys_of(*database).iter().map(|(key, _)| bulk(key)).collect();
                 let head = format!("*2\r\n$1\r\n0\r\n*{}\r\n", keys.len());
                 [head.as_bytes(), &keys.concat()].concat()
             }
             ("DUMP", _) => {
-                let mut keys = self.keys.iter().flatten();
-                let found = keys.find(|(key, _)| Some(key) == words.get(1));
+                let keys = self.keys_of(*database);
+                let found = keys.iter().find(|(key, _)| *key == words[1]);
                 found.map_or_else(|| b"$-1\r\n".to_vec(), |(_, payload)| bulk(payload))
             }
             ("RESTORE", _) if word(2).as_deref() == Some("-1") => b"-ERR Invalid TTL value\r\n".to_vec(),
+            ("RESTORE", Some("ODD")) if self.refusal.is_some() => {
+                format!("-{}\r\n", self.refusal.unwrap()).into_bytes()
+            }
             ("RESTORE", _) => {
                 self.restored.lock().unwrap().push(words.clone());
                 b"+OK\r\n".to_vec()
@@ -150,7 +175,9 @@ fn around(key: &[u8], value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn scripted(version: u16, keys: &[(Vec<u8>, Vec<u8>)], scans: bool) -> Scripted {
-    let payloads = keys.iter().map(|(key, value)| (key.clone(), payload(value, version)));
+    let payloads = keys
+        .iter()
+        .map(|(key, value)| (0, key.clone(), payload(value, version)));
     Scripted {
         rdb: rdb(version, keys),
         keys: scans.then(|| payloads.collect()),
@@ -254,11 +281,20 @@ fn a_known_type_of_another_form_costs_no_other_key() {
 #[test]
 fn nothing_is_guessed_of_payloads() {
     let long = [&[26][..], &vec![0; 5 << 20]].concat();
-    let strange = [&[243, 0xff][..], &[1; 30]].concat();
     let target = RedisServer::start(Kind::Redis7, &[]);
-    for odd in [long, strange] {
+    for (odd, beside) in [(long, 0), (strange(), 1)] {
         let url = format!("{}?method=scan", scripted(16, &around(b"odd", &odd), true).start());
-        let program = backed_up(&url);
+        let program = Program::on_directory();
+        let output = program.run(&["backup", &url]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        // A type that is known is not called unknown because the value is long.
+        assert_eq!(
+            said.contains("a form that this version does not know"),
+            beside > 0,
+            "{said}"
+        );
+        assert_eq!(said.contains("values above 4 MiB"), beside == 0, "{said}");
         let shown = program.json(&["show", "latest"]);
         let outcome = &shown["snapshot"]["sources"][0]["outcome"];
         assert_eq!(outcome["note_counts"]["keys-as-payloads"], 1, "{outcome}");
@@ -272,8 +308,151 @@ fn nothing_is_guessed_of_payloads() {
         let knowing = Scripted::default();
         let done = report(&program, 0, &["--into", &knowing.start()]);
         assert_eq!(done["restored"], 151, "{done}");
+        // What is not in the RDB is in no file either.
+        let into = [
+            "restore",
+            "latest",
+            "--source",
+            "redis",
+            "--into",
+            "file:out.rdb",
+            "--json",
+        ];
+        let done = program.expect(if beside > 0 { 2 } else { 0 }, &into);
+        let done: Json = serde_json::from_str(&done).unwrap();
+        let report = &done["restored"][0]["report"];
+        assert_eq!(report["failed_keys"], beside, "{done}");
+        if beside > 0 {
+            assert_eq!(report["failed"][0]["name"], "odd (database 0)", "{done}");
+            let said = done["errors"][0].as_str().unwrap();
+            assert!(
+                said.contains("odd (database 0): it is in no file") && said.contains("--into redis://"),
+                "{said}"
+            );
+        }
         let limited = format!("{url}&spool_limit=0");
         program.refused(&["backup", &limited], "0 MiB of spool file are full", "spool_limit");
+    }
+}
+
+/// A payload with metadata that are other than guessed.
+fn strange() -> Vec<u8> {
+    [&[243, 0xff][..], &[1; 30]].concat()
+}
+
+fn text(value: &[u8]) -> Vec<u8> {
+    [&[0][..], &string(value)].concat()
+}
+
+/// Backs keys up by SCAN: database, key and value of each.
+fn backed_up_by_scan(keys: &[(u32, &str, Vec<u8>)]) -> Program {
+    let payloads = keys.iter();
+    let payloads = payloads.map(|(number, key, value)| (*number, key.as_bytes().to_vec(), payload(value, 16)));
+    let source = Scripted {
+        keys: Some(payloads.collect()),
+        databases: 3,
+        version: 16,
+        ..Scripted::default()
+    };
+    backed_up(&format!("{}?method=scan", source.start()))
+}
+
+/// A key that is left out of the RDB takes nothing with it that the next one needs.
+#[test]
+fn a_key_that_is_in_no_file_leaves_the_others_in_their_databases() {
+    let odd = [&[99][..], &[7; 20]].concat();
+    let keys = [
+        (0, "plain", text(b"v")),
+        (1, "strange", strange()),
+        (1, "odd", odd.clone()),
+        (2, "other", odd),
+    ];
+    let program = backed_up_by_scan(&keys);
+    let file = program.run(&["cat", "latest", "redis", "dump.rdb"]).stdout;
+    for (database, key) in [(1, &b"odd"[..]), (2, b"other")] {
+        let written = [&[254, database, 99][..], &string(key)].concat();
+        assert!(
+            file.windows(written.len()).any(|window| window == written),
+            "{}",
+            file.escape_ascii()
+        );
+    }
+    let restore = ["restore", "latest", "--source", "redis", "--into", "file:out.rdb"];
+    let said = program.run(&restore);
+    assert_eq!(said.status.code(), Some(2));
+    assert_eq!(std::fs::read(program.path("out.rdb")).unwrap(), file);
+}
+
+/// Keys that go as payloads of DUMP are keys of a database as all others.
+#[test]
+fn databases_of_payloads_are_counted() {
+    let odd = [&[99][..], &[7; 20]].concat();
+    let program = backed_up_by_scan(&[
+        (0, "plain", text(b"v")),
+        (1, "odd", odd.clone()),
+        (3, "far", odd.clone()),
+    ]);
+    let shown = program.json(&["show", "latest"]);
+    let position = &shown["snapshot"]["sources"][0]["outcome"]["position"];
+    assert_eq!(position["keys_by_database"], "0:1 1:1 3:1", "{position}");
+    let target = RedisServer::start(Kind::Redis7, &[]);
+    let restore = |program: &Program, into: &str, code: i32, flags: &[&str]| {
+        program.expect(
+            code,
+            &[&["restore", "latest", "--source", "redis", "--into", into][..], flags].concat(),
+        )
+    };
+    let into = format!("{}/5", target.url());
+    let refused = ["restore", "latest", "--source", "redis", "--into", &into];
+    program.refused(&refused, "keys of the databases 0, 1, 3", "Leave the number out");
+    let said = restore(&program, &target.url(), 0, &["--dry-run"]);
+    assert!(said.contains("keys by database 0: 1, 1: 1, 3: 1;"), "{said}");
+    // A target without such a database is refused before the first write.
+    let small = Scripted::default();
+    let refused = ["restore", "latest", "--source", "redis", "--into", &small.start()];
+    program.refused(&refused, "choose database 1 of the target", "");
+    assert!(small.restored.lock().unwrap().is_empty());
+    // All of one database, nothing of which is in the RDB.
+    let program = backed_up_by_scan(&[(1, "odd", odd)]);
+    let said = restore(&program, &into, 0, &["--dry-run"]);
+    assert!(said.contains("keys of database 1 go into database 5"), "{said}");
+}
+
+/// Keys behind a value of a guessed form are counted, and not believed when the guess turns out wrong much later.
+#[test]
+fn a_guess_that_turns_out_wrong_late_costs_no_backup() {
+    let mut keys: Vec<_> = (0..10).map(|n| (format!("k{n}").into_bytes(), text(b"v"))).collect();
+    keys.push((b"array".to_vec(), [&[28, 1, 0, 5, 0][..], &string(b"x")].concat()));
+    keys.extend((0..50_000).map(|n| (format!("more:{n}").into_bytes(), text(&[b'v'; 60]))));
+    keys.push((b"odd".to_vec(), vec![99; 30]));
+    let program = backed_up(&scripted(14, &keys, false).start());
+    let shown = program.json(&["show", "latest"]);
+    assert_eq!(shown["snapshot"]["sources"][0]["outcome"]["items"], 10, "{shown}");
+}
+
+/// What can be done about a payload that a target refuses depends on why it does.
+#[test]
+fn advice_about_a_payload_is_that_of_its_error() {
+    let program = backed_up_by_scan(&[(0, "odd", vec![99; 30])]);
+    for (refusal, advice) in [
+        (
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "Raise maxmemory",
+        ),
+        (
+            "NOPERM this user has no permissions to access the key",
+            "the right to RESTORE",
+        ),
+        ("ERR Bad data format", "the version of the backup or a later one"),
+    ] {
+        let target = Scripted {
+            refusal: Some(refusal),
+            ..Scripted::default()
+        };
+        let done = report(&program, 2, &["--into", &target.start()]);
+        assert_eq!(done["failed"][0]["error"], refusal, "{done}");
+        let said = done["failed"][0]["advice"].as_str().unwrap();
+        assert!(said.contains(advice), "{said}");
     }
 }
 

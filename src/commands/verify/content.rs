@@ -118,8 +118,8 @@ async fn read_everything(
 async fn rdb(session: &Session, reader: &ArchiveReader) -> Result<Option<String>> {
     redis::stored::verify(reader, &session.cancel).await?;
     let rdbs = redis::stored::server_rdbs(reader).await?;
-    let in_part = |rdb: &&redis::stored::Rdb| rdb.facts.unknown.is_some() && rdb.facts.payloads == 0;
-    if let Some(unknown) = rdbs.iter().filter(in_part).find_map(|rdb| rdb.facts.unknown.as_ref()) {
+    let mut in_part = rdbs.iter().filter(|rdb| !rdb.is_whole());
+    if let Some(unknown) = in_part.find_map(|rdb| rdb.facts.unknown.as_ref()) {
         return Ok(Some(format!(
             "its RDB holds {unknown}, so it goes back as a file only (--into file:dump.rdb), to a server of its own version"
         )));

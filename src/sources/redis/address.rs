@@ -97,20 +97,18 @@ pub struct Reading {
 const MAX_FAILOVER_WAIT_SECONDS: u64 = 3600;
 
 impl Reading {
-    /// Returns whether a parameter of this name can be set.
-    fn is_known(name: &str) -> bool {
-        let names = [
-            "method",
-            "sentinel",
-            "replica",
-            "cluster",
-            "settings",
-            "scan_rate",
-            "max_hold",
-            "failover_wait",
-            "spool_limit",
-        ];
-        names.contains(&name)
+    /// Returns what a parameter of this name takes, if there is one.
+    fn takes(name: &str) -> Option<String> {
+        Some(match name {
+            "method" => "auto, psync or scan".to_owned(),
+            "sentinel" => "the name of a primary".to_owned(),
+            "replica" | "cluster" | "settings" => "yes or no".to_owned(),
+            "scan_rate" => "a number of keys in a second, 1 or more".to_owned(),
+            "max_hold" => "a number of seconds".to_owned(),
+            "failover_wait" => format!("a number of seconds from 0 to {MAX_FAILOVER_WAIT_SECONDS}"),
+            "spool_limit" => "a number of MiB".to_owned(),
+            _ => return None,
+        })
     }
 
     /// Takes a parameter; returns whether it is one and has a value that can be.
@@ -172,9 +170,13 @@ impl RedisAddress {
                 }
                 "user" => user = value.into_owned(),
                 name if reading.set(name, &value) => {}
-                other if Reading::is_known(other) => return Err(wrong(format!("\"{other}={value}\" is not known"))),
-                // The value may be a secret whose name is misspelt.
-                other => return Err(wrong(format!("unknown parameter \"{other}\""))),
+                other => {
+                    return Err(wrong(match Reading::takes(other) {
+                        Some(takes) => format!("\"{other}={value}\" cannot be, for {other} takes {takes}"),
+                        // The value may be a secret whose name is misspelt.
+                        None => format!("unknown parameter \"{other}\""),
+                    }));
+                }
             }
         }
         let place = if url.scheme().ends_with("unix") {
@@ -313,7 +315,6 @@ mod tests {
             "redis://h?a=b",
             "redis://h?method=x",
             "redis://h?scan_rate=0",
-            "redis://h?failover_wait=3601",
             "redis://h/3?db=3",
             "redis://h?db=x",
             "redis://h?cert=/c.pem",
@@ -321,6 +322,24 @@ mod tests {
             "redis:",
         ] {
             assert!(read(wrong).is_err() || wrong == "redis:", "{wrong}");
+        }
+        assert!(read("redis://h?failover_wait=3600").is_ok());
+        for (wrong, takes) in [
+            (
+                "failover_wait=3601",
+                "failover_wait takes a number of seconds from 0 to 3600",
+            ),
+            (
+                "failover_wait=soon",
+                "failover_wait takes a number of seconds from 0 to 3600",
+            ),
+            ("scan_rate=0", "scan_rate takes a number of keys in a second, 1 or more"),
+            ("method=x", "method takes auto, psync or scan"),
+            ("replica=maybe", "replica takes yes or no"),
+            ("sentinel=", "sentinel takes the name of a primary"),
+        ] {
+            let said = read(&format!("redis://h?{wrong}")).unwrap_err().to_string();
+            assert!(said.contains(&format!("\"{wrong}\"")) && said.contains(takes), "{said}");
         }
     }
 }

@@ -18,7 +18,7 @@ use super::receive::{self, Bounds};
 use super::resp::Reply;
 use super::scan::{Payloads, Scanned};
 use super::server::Server;
-use super::{RdbFacts, RedisOptions, STREAM, ShardFacts, nodes, psync, psync_method, scan, settings, stored};
+use super::{RdbFacts, RedisOptions, STREAM, ShardFacts, nodes, payloads, psync, psync_method, scan, settings, stored};
 use crate::archive::StreamRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Note;
@@ -187,6 +187,9 @@ fn failed(error: &Error) -> Finding {
     }
 }
 
+/// The note of data that modules keep beside the keys, where the backup lacks them.
+const MODULE_DATA_NOT_STORED: &str = "module-data-not-stored";
+
 /// What belongs to a whole server.
 const OF_ALL: &str = "users, configuration, modules and function libraries";
 
@@ -242,7 +245,7 @@ impl Place {
                 "what modules keep beside the keys is not in a backup by SCAN and DUMP; modules: {}",
                 others.join(", ")
             );
-            notes.add(Note::new("module-data-not-stored", at("modules"), message));
+            notes.add(Note::new(MODULE_DATA_NOT_STORED, at("modules"), message));
         }
         Ok(())
     }
@@ -404,11 +407,22 @@ async fn finish(
         let (facts, best) = (&one.facts, one.best());
         if let Some(types) = facts.census.module_data.as_ref().filter(|types| !types.is_empty()) {
             let types: Vec<_> = types.iter().map(String::as_str).collect();
-            let message = format!(
-                "modules keep data beside the keys (types {}): it goes back as a file only",
-                types.join(", ")
-            );
-            notes.add(Note::new("module-data", one.stream.clone(), message));
+            let types = types.join(", ");
+            notes.add(match facts.database {
+                Some(_) => Note::new(
+                    MODULE_DATA_NOT_STORED,
+                    one.stream.clone(),
+                    format!(
+                        "modules keep data beside the keys (types {types}), which is of the whole server and not in the backup \
+                         of one database"
+                    ),
+                ),
+                None => Note::new(
+                    "module-data",
+                    one.stream.clone(),
+                    format!("modules keep data beside the keys (types {types}): it goes back as a file only"),
+                ),
+            });
         }
         versions.insert(facts.product.clone(), facts.server_version.clone());
         versions.insert("rdb".to_owned(), facts.rdb_version.to_string());
@@ -490,11 +504,6 @@ impl Reading<'_> {
         let received = receive::receive(connection, sync.framing, writer, into, &hold, task, cancel).await;
         let received = received.map_err(|error| of_shard(error, place.shard.as_ref()))?;
         place.note_others(received.others, self.notes);
-        if received.left_module_data {
-            let message = "what modules keep beside the keys is not in the backup of one database";
-            let at = format!("{}modules", place.directory);
-            self.notes.add(Note::new("module-data-not-stored", at, message));
-        }
         if received.spooled > 0 {
             tracing::info!("{} bytes of {stream} went through the spool file", received.spooled);
         }
@@ -519,6 +528,7 @@ impl Reading<'_> {
                 method: psync_method(),
                 unknown: received.unknown,
                 payloads: 0,
+                payload_facts: None,
                 database: place.address.database,
                 shard: place.shard.clone(),
             },
@@ -608,18 +618,15 @@ impl Reading<'_> {
         place.note_scanned(&mut connection, &scanned, notes).await?;
         place.note_others(scanned.others, notes);
         if let Some(payloads) = &scanned.payloads {
-            let mut message = format!(
-                "{} keys have a form that this version does not know: they go back as DUMP gave them, into a server that \
-                 knows it",
-                payloads.records
-            );
-            if payloads.beside > 0 {
-                message.push_str(&format!("; {} of them are not in the RDB", payloads.beside));
-            }
-            notes.add(Note::new("keys-as-payloads", payloads.stream.clone(), message));
+            notes.add(Note::new(
+                "keys-as-payloads",
+                payloads.stream.clone(),
+                as_payloads(payloads),
+            ));
         }
         let server = &place.server;
-        let kept = scanned.payloads.as_ref().map_or(0, |payloads| payloads.records);
+        let kept = scanned.payloads.as_ref();
+        let (kept, kept_facts) = (kept.map_or(0, |kept| kept.records), kept.map(|kept| kept.facts.clone()));
         Ok(Data {
             beside: None,
             payloads: scanned.payloads,
@@ -649,6 +656,7 @@ impl Reading<'_> {
                 method: "scan".to_owned(),
                 unknown: scanned.unknown,
                 payloads: kept,
+                payload_facts: kept_facts,
                 database: place.address.database,
                 shard: place.shard.clone(),
             },
@@ -665,6 +673,27 @@ fn wrote(server: &Server, census: &Census) -> (String, String) {
         ("unknown", None, Some(version)) => ("redis".to_owned(), version),
         _ => told,
     }
+}
+
+/// Says which keys are stored as payloads, and what that means.
+fn as_payloads(payloads: &Payloads) -> String {
+    let unknown = payloads.records.saturating_sub(payloads.long);
+    let mut parts = Vec::new();
+    if unknown > 0 {
+        parts.push(format!("{unknown} keys have a form that this version does not know"));
+    }
+    if payloads.long > 0 {
+        let long = payloads.long;
+        parts.push(format!(
+            "{long} keys have values above 4 MiB of types whose form must be looked at as a whole"
+        ));
+    }
+    let mut message = parts.join(", ");
+    message.push_str(": they go back as DUMP gave them, into a server that knows them");
+    if payloads.facts.beside > 0 {
+        message.push_str(&format!("; {} of them are not in the RDB", payloads.facts.beside));
+    }
+    message
 }
 
 fn of_shard(error: Error, shard: Option<&ShardFacts>) -> Error {
@@ -738,11 +767,11 @@ fn position(options: &RedisOptions, data: &[Data]) -> BTreeMap<String, String> {
     for one in data {
         census.merge(&one.best().census);
     }
-    let payloads: u64 = data.iter().map(|one| one.best().payloads).sum();
+    let as_payloads: u64 = data.iter().map(|one| one.best().payloads).sum();
     let has_crc = data.iter().all(|one| one.has_crc);
     let known = data.iter().all(|one| one.facts.unknown.is_none());
     let mut position = BTreeMap::from([
-        ("keys".to_owned(), (census.keys() + payloads).to_string()),
+        ("keys".to_owned(), census.keys().saturating_add(as_payloads).to_string()),
         ("keys_expiring".to_owned(), census.expiring().to_string()),
         ("functions".to_owned(), census.functions.to_string()),
         (
@@ -758,10 +787,16 @@ fn position(options: &RedisOptions, data: &[Data]) -> BTreeMap<String, String> {
     for (name, keys) in census.by_type() {
         position.insert(format!("keys_{name}"), keys.to_string());
     }
-    let databases = census.databases.iter().map(|(number, database)| {
-        let keys: u64 = database.types.values().map(|counts| counts.keys).sum();
-        format!("{number}:{keys}")
-    });
+    let each = census.databases.iter();
+    let mut databases: BTreeMap<u32, u64> = each.map(|(number, counts)| (*number, counts.keys())).collect();
+    for (number, keys) in data
+        .iter()
+        .filter_map(|one| one.best().payload_facts.as_ref())
+        .flat_map(|facts| &facts.databases)
+    {
+        payloads::count(&mut databases, *number, *keys);
+    }
+    let databases = databases.iter().map(|(number, keys)| format!("{number}:{keys}"));
     position.insert(
         "keys_by_database".to_owned(),
         databases.take(64).collect::<Vec<_>>().join(" "),

@@ -226,7 +226,7 @@ async fn load_and_compare(
     comparison.expire_times = !matches!(probe, Reply::Error(_));
     for rdb in stored::server_rdbs(&scratch.reader).await? {
         if rdb.facts.payloads > 0 {
-            let why = "a form that this version does not know".to_owned();
+            let why = "a value that is stored as DUMP gave it".to_owned();
             *comparison.report.not_compared.entry(why).or_default() += rdb.facts.payloads;
         }
         comparison

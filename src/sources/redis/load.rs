@@ -304,6 +304,8 @@ pub(super) struct How {
     pub(super) libraries: HashSet<u128>,
     /// Types of modules that keep data beside the keys, which does not come back: keys that belong to it stay out.
     pub(super) module_data: BTreeSet<String>,
+    /// What to do about those keys.
+    pub(super) module_advice: &'static str,
     /// Keys that expired before this are left out, in milliseconds since the epoch.
     pub(super) now_ms: i64,
     /// Numbers, in the file, of the only keys that are sent; the others were counted before.
@@ -495,7 +497,7 @@ impl Loader {
         let placed = self.value_type.filter(|_| whole).map(|value| self.place(value, large));
         if !whole {
             let why = format!("its type {name} belongs to a module whose data beside the keys does not come back");
-            self.fail(&why, FILE_ADVICE);
+            self.fail(&why, self.how.module_advice);
         }
         self.mode = placed.unwrap_or(Mode::Pass);
         let begun = std::mem::take(&mut self.value);
@@ -731,6 +733,10 @@ pub(super) const META_ADVICE: &str = "Restore into a server of the version of th
 
 /// What to do about keys and data that no command brings back.
 pub(super) const FILE_ADVICE: &str = "Restore into a file: --into file:dump.rdb, for a server with the same modules.";
+
+/// The same where the backup is of one database, without those data.
+pub(super) const WHOLE_ADVICE: &str = "The data are not in a backup of one database: back up the whole server, without the number in the URL, and restore \
+     that into a file.";
 
 /// Returns the name of a function library: its first line is `#!ENGINE name=NAME`.
 fn library_name(code: &[u8]) -> String {

@@ -38,6 +38,7 @@ mod transcode;
 mod transport;
 mod users;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -105,6 +106,9 @@ pub struct RdbFacts {
     /// Keys that are stored as payloads beside it; see [`payloads`].
     #[serde(default, skip_serializing_if = "is_none")]
     pub payloads: u64,
+    /// What is known of those. Nothing if there are none, and in backups of versions that did not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_facts: Option<PayloadFacts>,
     /// Of a cluster, the shard whose keys it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<ShardFacts>,
@@ -115,6 +119,19 @@ impl RdbFacts {
     pub fn understood(&self) -> Option<u64> {
         self.unknown.as_ref().map(|_| self.census.keys())
     }
+}
+
+/// What the archive says of the keys that are stored as payloads beside an RDB.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct PayloadFacts {
+    /// How many there are, by database.
+    pub databases: BTreeMap<u32, u64>,
+    /// Those that are not in the RDB too: whoever reads the file does not get them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub beside: u64,
+    /// The first of these: database and name, bytes that are no printable ASCII escaped; a name is cut after 200 bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside_named: Vec<String>,
 }
 
 /// What the archive says of a shard of a cluster.

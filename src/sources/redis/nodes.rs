@@ -52,6 +52,15 @@ pub(super) async fn primary(address: &RedisAddress) -> Result<RedisAddress> {
     }
 }
 
+/// Asks the Sentinel once which server is the primary now, without waiting for another one. The inner error is why it is not
+/// taken.
+pub(super) async fn primary_now(address: &RedisAddress) -> Result<Result<RedisAddress>> {
+    match &address.reading.sentinel {
+        Some(name) => named_primary(address, name).await,
+        None => Ok(Ok(address.clone())),
+    }
+}
+
 /// Asks the Sentinel for the primary, and that server whether it is one. The inner error is why it is not taken now.
 async fn named_primary(address: &RedisAddress, name: &str) -> Result<Result<RedisAddress>> {
     let mut sentinel = connect(address).await?;

@@ -1,4 +1,4 @@
-//! Keys as DUMP gives them, for values whose form this version does not know.
+//! Keys as DUMP gives them, for values whose form this version does not know or does not look at.
 //!
 //! An RDB can be walked only as far as its types are known, but a payload of DUMP has a length of its own on the wire. So
 //! such keys are stored as payloads beside the RDB, and go back by RESTORE as they are, into a server that knows them.
@@ -7,17 +7,19 @@
 //! of the key (4), the key, length of the payload (8), the payload. Numbers are little-endian. Memory: one piece of a
 //! payload, one key.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use tokio_util::sync::CancellationToken;
 
-use super::glob;
 use super::load::{Conflict, Tally, name};
+use super::pipeline::advice;
 use super::rdb::Crc64;
 use super::rdb::pull::{Input, Pieces};
 use super::resp::{self, Reply};
 use super::route::Nodes;
 use super::stored::stop_if;
+use super::{PayloadFacts, glob};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Name of the stream, beside that of the RDB.
@@ -29,6 +31,40 @@ const MAX_KEY_BYTES: usize = 32 << 20;
 /// Bytes behind the value of a payload: version and CRC64.
 const FOOTER_BYTES: u64 = 10;
 
+/// The lowest number that stands for something else than a type.
+const FIRST_OPCODE: u8 = 242;
+
+/// Returns whether a payload that begins so is not in the RDB too: where its type begins is not known, or it would be an
+/// opcode there.
+pub(super) fn is_beside(first: u8) -> bool {
+    first >= FIRST_OPCODE
+}
+
+/// Databases that are counted one by one, as those of an RDB; keys that are named.
+const MAX_DATABASES: usize = 4096;
+const NAMED: usize = 16;
+
+impl PayloadFacts {
+    /// Counts a record by its first byte.
+    pub(super) fn count(&mut self, (database, key): (u32, &[u8]), first: u8) {
+        count(&mut self.databases, database, 1);
+        if is_beside(first) {
+            self.beside = self.beside.saturating_add(1);
+            if self.beside_named.len() < NAMED {
+                self.beside_named.push(name(database, key));
+            }
+        }
+    }
+}
+
+/// Adds keys to those of a database.
+pub(super) fn count(databases: &mut BTreeMap<u32, u64>, database: u32, keys: u64) {
+    if databases.len() < MAX_DATABASES || databases.contains_key(&database) {
+        let sum = databases.entry(database).or_default();
+        *sum = sum.saturating_add(keys);
+    }
+}
+
 /// Records that wait in a file until the RDB beside them is written.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -39,6 +75,9 @@ pub(super) struct Waiting {
     limit: u64,
     /// Of the first: what is unknown.
     pub(super) what: Option<String>,
+    /// Those whose types are known, but whose values are too long to have their form looked at.
+    pub(super) long: u64,
+    pub(super) facts: PayloadFacts,
 }
 
 impl Waiting {
@@ -50,6 +89,8 @@ impl Waiting {
             bytes: 0,
             limit,
             what: None,
+            long: 0,
+            facts: PayloadFacts::default(),
         }
     }
 
@@ -60,7 +101,7 @@ impl Waiting {
         head.extend_from_slice(&expires_ms.unwrap_or(-1).to_le_bytes());
         let length = u32::try_from(key.len()).ok().filter(|_| key.len() <= MAX_KEY_BYTES);
         let length = length.ok_or_else(|| {
-            Error::unsupported("its name is longer than 32 MiB, and the form of its value is not known")
+            Error::unsupported("its name is longer than 32 MiB, and its value can only be stored as DUMP gives it")
                 .with_hint("?method=psync stores the RDB as it is, for a file.")
         })?;
         head.extend_from_slice(&length.to_le_bytes());
@@ -77,7 +118,7 @@ impl Waiting {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
-                    "keys whose form is not known wait in the spool directory, and {mib} MiB of spool file are full"
+                    "keys that are stored as DUMP gives them wait in the spool directory, and {mib} MiB of spool file are full"
                 ),
             )
             .with_hint("Raise spool_limit, or look for a later version of wirevault."));
@@ -150,12 +191,15 @@ pub(super) async fn named<P: Pieces>(input: &mut Input<P>) -> Result<(u32, Vec<u
     Ok((head.database, head.key))
 }
 
-/// Reads all records and compares their CRC64.
-pub(super) async fn verify<P: Pieces>(pieces: P, records: u64, cancel: &CancellationToken) -> Result<()> {
-    let mut input = Input::new(pieces);
+/// Reads all records and compares their CRC64. Returns what they are.
+pub(super) async fn verify<P: Pieces>(pieces: P, records: u64, cancel: &CancellationToken) -> Result<PayloadFacts> {
+    let (mut input, mut facts) = (Input::new(pieces), PayloadFacts::default());
     for _ in 0..records {
         stop_if(cancel)?;
         let head = head(&mut input).await?;
+        input.want(1).await?;
+        let first = input.here().first().copied().unwrap_or_default();
+        facts.count((head.database, &head.key), first);
         let mut crc = Crc64::new();
         let mut left = head.payload_bytes - 8;
         while left > 0 {
@@ -174,7 +218,7 @@ pub(super) async fn verify<P: Pieces>(pieces: P, records: u64, cancel: &Cancella
             )));
         }
     }
-    Ok(())
+    Ok(facts)
 }
 
 /// What is restored, and how.
@@ -223,12 +267,10 @@ pub(super) async fn restore<P: Pieces>(nodes: &mut Nodes, pieces: P, how: How<'_
                 tally.skipped += 1;
             }
             Reply::Error(text) => {
-                let advice = if text.starts_with("BUSYKEY") {
+                if text.starts_with("BUSYKEY") {
                     tally.taken(number);
-                    "Choose with --conflict replace or skip what becomes of it."
-                } else {
-                    "Restore it into a server of the version of the backup or later."
-                };
+                }
+                let advice = advice(&text);
                 tally.fail("key", shown, text, advice);
             }
             _ => {

@@ -416,7 +416,8 @@ fn not_understood(text: &str) -> bool {
 pub(super) const MOVED: &str =
     "Slots of the cluster were moving; restore again with --conflict skip when they are settled.";
 
-fn advice(text: &str) -> &'static str {
+/// What to do about an error that a target answers to a key.
+pub(super) fn advice(text: &str) -> &'static str {
     match text.split_whitespace().next().unwrap_or_default() {
         "OOM" => "Raise maxmemory of the target and restore again with --conflict skip.",
         "BUSYKEY" => "Choose with --conflict replace or skip what becomes of it.",

@@ -49,9 +49,8 @@ pub(super) struct Received {
     pub(super) has_crc: bool,
     /// Bytes that went through the spool file.
     pub(super) spooled: u64,
-    /// Keys of other databases, where one alone is wanted, and whether modules keep data beside the keys, which stayed out.
+    /// Keys of other databases, where one alone is wanted.
     pub(super) others: u64,
-    pub(super) left_module_data: bool,
 }
 
 /// Fills chunks of one stream.
@@ -339,7 +338,9 @@ pub(super) async fn receive(
             return Err(ended(&ender));
         }
         let sure = ender.take(&piece)?;
-        reporter.advance(task, u64::try_from(sure.len()).unwrap_or(0), ender.keys() - counted);
+        // Keys that were counted are not believed any more where a value of a young type has another form than guessed.
+        let found = ender.keys().saturating_sub(counted);
+        reporter.advance(task, u64::try_from(sure.len()).unwrap_or(0), found);
         counted = ender.keys();
         let mut rest: &[u8] = &sure;
         while !rest.is_empty() {
@@ -383,13 +384,8 @@ pub(super) async fn receive(
         drain(&mut chunks, spool.as_mut()).await?;
     }
     chunks.submit().await?;
-    let (others, left_module_data) = match &ender.sieve {
-        Some(sieve) => (sieve.others, sieve.module_data),
-        None => (0, false),
-    };
     Ok(Received {
-        others,
-        left_module_data,
+        others: ender.sieve.as_ref().map_or(0, |sieve| sieve.others),
         bytes: ender.stored,
         chunks: chunks.number,
         version: ender.walker.version(),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use super::glob;
 use super::load::{Conflict, META_ADVICE, Tally, WITHOUT_META, WITHOUT_PRODUCERS, name};
-use super::pipeline::MOVED;
+use super::pipeline::{MOVED, advice};
 use super::rdb::decode::{Decoder, Element, Elements, Next, StreamId};
 use super::rdb::walk::{self, KeyHeader};
 use super::resp::{self, Reply};
@@ -169,12 +169,8 @@ fn taken(how: &How<'_>, (shown, ordinal): (String, u64), tally: &mut Tally) {
     } else {
         tally.taken(ordinal);
         let error = "BUSYKEY Target key name already exists.".to_owned();
-        tally.fail(
-            "key",
-            shown,
-            error,
-            "Choose with --conflict replace or skip what becomes of it.",
-        );
+        let advice = advice(&error);
+        tally.fail("key", shown, error, advice);
     }
 }
 

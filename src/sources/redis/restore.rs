@@ -21,12 +21,11 @@ use super::load::{self, Conflict, How, Loader, Sent, Tally};
 use super::nodes;
 use super::payloads;
 use super::pipeline::{Batch, Meaning, Pipeline};
-use super::rdb::walk::State;
 use super::rdb::{Census, Flavour, Walker};
 use super::replay;
 use super::route::{Nodes, Redirects, Routes};
 use super::server::Server;
-use super::stored::{self, Rdb, SLICE_BYTES, Verified};
+use super::stored::{self, Found, Rdb, SLICE_BYTES, Verified};
 use super::target::{self, Count, Said};
 use super::transcode::Target;
 use super::users::{self, User};
@@ -93,6 +92,9 @@ pub struct RedisPlan {
     /// What of the backup runs code with power, or gives it: function libraries, users.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub powers: Vec<String>,
+    /// Which function libraries do not come back, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// What is to be feared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -174,11 +176,7 @@ impl RedisRestore {
         for rdb in &rdbs {
             census.merge(&rdb.facts.census);
         }
-        let databases: BTreeMap<u32, u64> = census
-            .databases
-            .iter()
-            .map(|(number, database)| (*number, database.types.values().map(|counts| counts.keys).sum()))
-            .collect();
+        let databases = self.databases(&rdbs, &census).await?;
         // Once for all: a failover meanwhile must not cut the keys in two.
         let address = nodes::primary(&self.address).await?;
         let mut connection = Connection::open(&address).await?;
@@ -220,7 +218,10 @@ impl RedisRestore {
             target_functions: said_libraries
                 .filter(|_| into.is_none())
                 .and_then(|counts| counts.into_iter().max()),
-            powers: powers(census.functions, &users),
+            powers: powers(if self.loads_functions() { census.functions } else { 0 }, &users),
+            left_out: self
+                .left_out(&rdbs)
+                .map(|functions| format!("{functions} function libraries of the backup stay out: {LEFT_OUT}")),
             warnings: self.warnings(&said, &rdbs),
             libraries: if emptied {
                 HashSet::new()
@@ -238,6 +239,25 @@ impl RedisRestore {
         })
     }
 
+    /// Counts the keys of the backup by database, those too that are stored as payloads.
+    async fn databases(&self, rdbs: &[Rdb], census: &Census) -> Result<BTreeMap<u32, u64>> {
+        let each = census.databases.iter();
+        let mut databases: BTreeMap<u32, u64> = each.map(|(number, counts)| (*number, counts.keys())).collect();
+        for rdb in rdbs {
+            let facts = stored::payload_facts(&self.reader, rdb, &self.cancel).await?;
+            for (number, keys) in facts.databases {
+                let sum = databases.entry(number).or_default();
+                *sum = sum.saturating_add(keys);
+            }
+        }
+        Ok(databases)
+    }
+
+    /// Returns whether function libraries come back too: they are of a whole server.
+    fn loads_functions(&self) -> bool {
+        self.options.keys.is_empty() && self.address.database.is_none()
+    }
+
     /// Warns where the keys find no room.
     fn warnings(&self, said: &[Said], rdbs: &[Rdb]) -> Vec<String> {
         let unknown = rdbs.iter().filter(|rdb| !rdb.is_whole());
@@ -245,11 +265,6 @@ impl RedisRestore {
         let mut warnings: Vec<_> = unknown
             .map(|unknown| format!("keys behind {unknown} in the stored RDB go into a file only"))
             .collect();
-        if let Some(functions) = self.left_out(rdbs) {
-            warnings.push(format!(
-                "{functions} function libraries of the backup stay out: {LEFT_OUT}"
-            ));
-        }
         if !self.options.keys.is_empty() {
             return warnings;
         }
@@ -401,11 +416,20 @@ impl RedisRestore {
             );
         }
         if self.address.reading.sentinel.is_some() {
-            let now = nodes::primary(&self.address).await;
-            if now.as_ref().ok().is_none_or(|now| !plan.routes.nodes().contains(now)) {
-                let error = "another server became the primary while it was loaded, which may lack keys";
-                let advice = "Restore again with --conflict skip, into the new primary.";
-                tally.lose("server", "of the target", error.to_owned(), advice);
+            let now = self.cancel.run_until_cancelled(nodes::primary_now(&self.address)).await;
+            match now.ok_or_else(|| Error::new(ErrorKind::Cancelled, "cancelled"))? {
+                Ok(Ok(now)) if plan.routes.nodes().contains(&now) => {}
+                Ok(Ok(_)) => {
+                    let error = "another server became the primary while it was loaded, which may lack keys";
+                    let advice = "Restore again with --conflict skip, into the new primary.";
+                    tally.lose("server", "of the target", error.to_owned(), advice);
+                }
+                Ok(Err(why)) | Err(why) => {
+                    let error = format!("whether it is the primary still cannot be found out: {}", why.chain());
+                    let advice = "Ask the Sentinel (SENTINEL MASTER); if it names another server, restore again with \
+                                  --conflict skip.";
+                    tally.lose("server", "of the target", error, advice);
+                }
             }
         }
         if !plan.is_primary {
@@ -444,10 +468,14 @@ impl RedisRestore {
                 } else {
                     Flavour::Redis
                 },
-                functions: self.options.keys.is_empty() && pass == 0 && self.address.database.is_none(),
+                functions: self.loads_functions() && pass == 0,
                 into: self.address.database,
                 libraries: plan.libraries.clone(),
                 module_data: module_data.clone(),
+                module_advice: match rdb.facts.database {
+                    Some(_) => load::WHOLE_ADVICE,
+                    None => load::FILE_ADVICE,
+                },
                 now_ms: jiff::Timestamp::now().as_millisecond(),
                 only: only.take(),
             };
@@ -492,23 +520,15 @@ impl RedisRestore {
                 }
             }
         }
-        if walker.state() == State::Opaque && rdb.rest_is_payloads(&walker) {
-            // The rest is there as payloads.
-        } else if walker.state() == State::Opaque
-            && let Some(unknown) = {
-                let known = rdb.facts.unknown.as_deref();
-                let known = known.filter(|_| walker.keys() == rdb.facts.census.keys());
-                known.or(walker.unknown())
-            }
-        {
-            loader.tally.lose(
+        match rdb.found(&walker) {
+            Found::All => {}
+            Found::AsBackup(unknown) | Found::Less(unknown) => loader.tally.lose(
                 "the rest of",
                 &rdb.stream,
                 format!("it holds {unknown}; keys behind it stay out"),
                 "Restore into a file: --into file:dump.rdb, for a server of the version of the backup.",
-            );
-        } else if walker.state() != State::Done {
-            return Err(Error::corrupt("the stored RDB ends before its last key"));
+            ),
+            Found::CutShort => return Err(Error::corrupt("the stored RDB ends before its last key")),
         }
         loader.close_group();
         pipelines.send(&mut loader, 0).await?;

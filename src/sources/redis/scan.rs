@@ -11,9 +11,11 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::PayloadFacts;
 use super::connection::Connection;
 use super::holdings::{Keys, Libraries};
 use super::payloads::{self, PAYLOADS, Waiting};
+use super::rdb::encode;
 use super::rdb::pull::{Input, Pieces};
 use super::rdb::types::{self, ValueType};
 use super::rdb::walk::{State, is_value, meta_at};
@@ -22,7 +24,6 @@ use super::receive::{Chunks, unnamed_file};
 use super::resp::{self, Reply};
 use super::seen::Seen;
 use super::server::Server;
-use super::sieve::length;
 use super::stored::stop_if;
 use crate::archive::ArchiveWriter;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -89,8 +90,9 @@ pub(super) struct Payloads {
     pub(super) chunks: u32,
     pub(super) bytes: u64,
     pub(super) records: u64,
-    /// How many of them are not in the RDB too.
-    pub(super) beside: u64,
+    /// Those whose values are too long to have their form looked at.
+    pub(super) long: u64,
+    pub(super) facts: PayloadFacts,
     /// What is unknown of the first.
     what: String,
 }
@@ -127,9 +129,17 @@ impl Composer<'_> {
 
     async fn string(&mut self, bytes: &[u8]) -> Result<()> {
         let mut head = Vec::new();
-        length(size(bytes), &mut head);
+        encode::length(size(bytes), &mut head);
         self.put(&head).await?;
         self.put(bytes).await
+    }
+
+    /// Writes the end.
+    async fn end(&mut self) -> Result<()> {
+        let mut end = Vec::new();
+        encode::end(&mut self.crc, &mut end);
+        self.write(&end).await?;
+        self.walker.end(&mut self.counter)
     }
 }
 
@@ -176,30 +186,25 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         times: true,
         database: None,
         waiting: None,
-        beside: 0,
         walked: 0,
     };
-    let magic = if valkey {
-        format!("VALKEY{version:03}")
-    } else {
-        format!("REDIS{version:04}")
-    };
-    reading.composer.put(magic.as_bytes()).await?;
+    let flavour = if valkey { Flavour::Valkey } else { Flavour::Redis };
+    let mut head = encode::magic(flavour, version);
     let ctime = from.as_second().to_string();
     let product: &[u8] = if valkey { b"valkey-ver" } else { b"redis-ver" };
     for (name, value) in [(product, server.version()), (b"ctime", ctime.as_str())] {
-        reading.composer.put(&[250]).await?;
-        reading.composer.string(name).await?;
-        reading.composer.string(value.as_bytes()).await?;
+        encode::aux(name, value.as_bytes(), &mut head);
     }
+    reading.composer.put(&head).await?;
     let libraries = match how_only {
         // They are of the whole server.
         Some(_) => Libraries::Known(Vec::new()),
         None => Libraries::ask(connection, server).await?,
     };
     for (_, code) in libraries.all() {
-        reading.composer.put(&[245]).await?;
-        reading.composer.string(code).await?;
+        let mut library = Vec::new();
+        encode::function(code, &mut library);
+        reading.composer.put(&library).await?;
     }
     for database in databases {
         let selected = connection.select(database).await;
@@ -207,11 +212,7 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
         reading.database(connection, database).await?;
     }
     reading.put_waiting().await?;
-    reading.composer.put(&[255]).await?;
-    let crc = reading.composer.crc.value().to_le_bytes();
-    reading.composer.write(&crc).await?;
-    let composer = &mut reading.composer;
-    composer.walker.end(&mut composer.counter)?;
+    reading.composer.end().await?;
     reading.all_walked()?;
     let composer = reading.composer;
     let chunks = composer.chunks.finish().await?;
@@ -228,7 +229,8 @@ pub(super) async fn scan(connection: &mut Connection, server: &Server, how: How<
             stream,
             bytes: waiting.bytes,
             records: waiting.records,
-            beside: reading.beside,
+            long: waiting.long,
+            facts: waiting.facts,
             what: format!(
                 "{} in an RDB of version {version}",
                 waiting.what.as_deref().unwrap_or("something unknown")
@@ -316,18 +318,14 @@ struct Reading<'a> {
     sizes: bool,
     times: bool,
     database: Option<u32>,
-    /// Keys that are stored as payloads, if there are some; how many of them are not in the RDB too.
+    /// Keys that are stored as payloads, if there are some.
     waiting: Option<Waiting>,
-    beside: u64,
     /// Keys that were put into the RDB to be walked.
     walked: u64,
 }
 
 /// What stands before the metadata of a key.
 const KEY_META: u8 = 243;
-
-/// The lowest number that stands for something else than a type.
-const FIRST_OPCODE: u8 = 242;
 
 /// Bytes of a payload that are held to look at its form; a longer one whose form must be looked at is kept as it is.
 const HELD_BYTES: u64 = 4 << 20;
@@ -489,23 +487,20 @@ impl Reading<'_> {
             !guessed || held && is_value(flavour, number.unwrap_or(0), whole)
         };
         if !value.is_some_and(fits) {
-            let what = number.map_or("metadata of modules".to_owned(), |number| format!("type {number}"));
+            let long = value.is_some() && left > 0;
+            let what = match number {
+                None => "metadata of modules".to_owned(),
+                Some(number) if long => format!("a value of type {number} above 4 MiB"),
+                Some(number) => format!("type {number}"),
+            };
             return self
-                .keep_payload(connection, (database, key, expires_ms), (&begun, left), what)
+                .keep_payload(connection, (database, key, expires_ms), (&begun, left), (what, long))
                 .await;
         }
         let mut crc = Crc64::new();
         crc.update(&begun);
         let mut head = Vec::new();
-        if self.database != Some(database) {
-            head.push(254);
-            length(database.into(), &mut head);
-            self.database = Some(database);
-        }
-        if let Some(at) = expires_ms {
-            head.push(252);
-            head.extend_from_slice(&at.to_le_bytes());
-        }
+        self.before_key(database, expires_ms, &mut head);
         head.extend_from_slice(begun.get(..value_from).unwrap_or_default());
         self.composer.put(&head).await?;
         self.composer.string(key).await?;
@@ -524,6 +519,18 @@ impl Reading<'_> {
         crc.update(version);
         self.walked += 1;
         check(stored, &crc)
+    }
+
+    /// Appends what stands before a key: the database that it is in, unless it is chosen already, and its expiry. Whoever calls
+    /// this writes it, or the keys that follow are in the database of the one before.
+    fn before_key(&mut self, database: u32, expires_ms: Option<i64>, out: &mut Vec<u8>) {
+        if self.database != Some(database) {
+            encode::database(database, out);
+            self.database = Some(database);
+        }
+        if let Some(at) = expires_ms {
+            encode::expires_ms(at, out);
+        }
     }
 
     /// Fails if the walk did not find the keys that were put into the RDB.
@@ -545,7 +552,7 @@ impl Reading<'_> {
         connection: &mut Connection,
         (database, key, expires_ms): (u32, &[u8], Option<i64>),
         (begun, left): (&[u8], u64),
-        what: String,
+        (what, long): (String, bool),
     ) -> Result<()> {
         if self.waiting.is_none() {
             self.waiting = Some(Waiting::new(unnamed_file(self.how.spool_dir)?, self.how.spool_limit));
@@ -554,6 +561,10 @@ impl Reading<'_> {
             return Err(odd());
         };
         waiting.what.get_or_insert(what);
+        waiting.long += u64::from(long);
+        waiting
+            .facts
+            .count((database, key), begun.first().copied().unwrap_or_default());
         let payload = size(begun).saturating_add(left).saturating_add(FOOTER);
         waiting.begin((database, key), expires_ms, payload)?;
         waiting.put(begun)?;
@@ -585,25 +596,14 @@ impl Reading<'_> {
         let mut input = Input::new(&mut waiting);
         for _ in 0..records {
             let head = payloads::head(&mut input).await?;
-            let mut out = Vec::new();
-            if self.database != Some(head.database) {
-                out.push(254);
-                length(head.database.into(), &mut out);
-                self.database = Some(head.database);
-            }
-            if let Some(at) = head.expires_ms {
-                out.push(252);
-                out.extend_from_slice(&at.to_le_bytes());
-            }
-            let mut left = head.payload_bytes - FOOTER;
+            let mut left = head.payload_bytes.saturating_sub(FOOTER + 1);
             let first = input.byte().await?;
-            left -= 1;
-            if first >= FIRST_OPCODE {
-                // Where its type begins is not known, or it would be an opcode.
-                self.beside += 1;
+            if payloads::is_beside(first) {
                 input.pass(left + FOOTER).await?;
                 continue;
             }
+            let mut out = Vec::new();
+            self.before_key(head.database, head.expires_ms, &mut out);
             out.push(first);
             self.composer.put(&out).await?;
             self.composer.string(&head.key).await?;

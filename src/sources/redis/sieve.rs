@@ -3,6 +3,7 @@
 //! Function libraries and what modules keep beside the keys belong to the whole server, and stay out. Memory: the bytes that
 //! one piece of the RDB leaves.
 
+use super::rdb::encode;
 use super::rdb::types::ValueType;
 use super::rdb::walk::{KeyHeader, Sink, Template};
 use super::rdb::{Counter, Crc64, Flavour};
@@ -10,35 +11,6 @@ use crate::error::{Error, Result};
 
 /// Auxiliary fields that say something of the whole server.
 const OF_THE_SERVER: &[&[u8]] = &[b"used-mem"];
-
-/// Appends a length as an RDB has it.
-pub(super) fn length(length: u64, out: &mut Vec<u8>) {
-    match (u8::try_from(length), u32::try_from(length)) {
-        (Ok(short @ 0..=63), _) => out.push(short),
-        (_, Ok(length)) => {
-            out.push(0x80);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
-        _ => {
-            out.push(0x81);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
-    }
-}
-
-/// Appends a string as an RDB has it.
-pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
-    length(u64::try_from(bytes.len()).unwrap_or(u64::MAX), out);
-    out.extend_from_slice(bytes);
-}
-
-/// Returns the first bytes of an RDB.
-pub(super) fn magic(flavour: Flavour, version: u16) -> String {
-    match flavour {
-        Flavour::Redis => format!("REDIS{version:04}"),
-        Flavour::Valkey => format!("VALKEY{version:03}"),
-    }
-}
 
 /// Counts what passes, and keeps of it what belongs to one database.
 #[derive(Debug)]
@@ -54,8 +26,6 @@ pub(super) struct Sieve {
     at: Option<u32>,
     /// Keys of other databases.
     pub(super) others: u64,
-    /// Types of modules keep data beside the keys.
-    pub(super) module_data: bool,
 }
 
 impl Sieve {
@@ -69,7 +39,6 @@ impl Sieve {
             chosen: false,
             at: None,
             others: 0,
-            module_data: false,
         }
     }
 
@@ -83,14 +52,11 @@ impl Sieve {
         let mut ready = std::mem::take(&mut self.out);
         if !self.began && version > 0 {
             self.began = true;
-            ready.splice(0..0, magic(flavour, version).into_bytes());
-        }
-        if over {
-            ready.push(255);
+            ready.splice(0..0, encode::magic(flavour, version));
         }
         self.crc.update(&ready);
         if over {
-            ready.extend_from_slice(&self.crc.value().to_le_bytes());
+            encode::end(&mut self.crc, &mut ready);
         }
         ready
     }
@@ -112,23 +78,20 @@ impl Sink for Sieve {
         self.counter.key(header, value)?;
         if !self.chosen {
             self.chosen = true;
-            self.out.push(254);
-            length(self.only.into(), &mut self.out);
+            encode::database(self.only, &mut self.out);
         }
         if let Some(at) = header.expires_ms {
-            self.out.push(252);
-            self.out.extend_from_slice(&at.to_le_bytes());
+            encode::expires_ms(at, &mut self.out);
         }
         if let Some(idle) = header.idle_seconds {
-            self.out.push(248);
-            length(idle, &mut self.out);
+            encode::idle(idle, &mut self.out);
         }
         if let Some(frequency) = header.frequency {
-            self.out.extend_from_slice(&[249, frequency]);
+            encode::frequency(frequency, &mut self.out);
         }
         self.out.extend_from_slice(&header.meta);
         self.out.push(header.type_number);
-        string(&header.key, &mut self.out);
+        encode::string(&header.key, &mut self.out);
         Ok(())
     }
 
@@ -151,25 +114,17 @@ impl Sink for Sieve {
         if OF_THE_SERVER.contains(&name) {
             return Ok(());
         }
-        self.out.push(250);
-        string(name, &mut self.out);
-        string(value, &mut self.out);
+        encode::aux(name, value, &mut self.out);
         self.counter.aux(name, value)
     }
 
     fn module_data(&mut self, type_id: u64) -> Result<()> {
-        self.module_data = true;
-        // Keys that belong to it are not whole without it.
+        // It stays out, and is counted all the same: keys that belong to it are not whole without it.
         self.counter.module_data(type_id)
     }
 
     fn template(&mut self, number: u64, names: &Template) -> Result<()> {
-        self.out.push(242);
-        length(number, &mut self.out);
-        length(u64::try_from(names.len()).unwrap_or(u64::MAX), &mut self.out);
-        for name in names.iter() {
-            string(name, &mut self.out);
-        }
+        encode::template(number, names, &mut self.out);
         self.counter.template(number, names)
     }
 
@@ -193,29 +148,26 @@ mod tests {
     fn one_database_comes_out_as_an_rdb_of_its_own() {
         let key = |name: &[u8], value: &[u8], out: &mut Vec<u8>| {
             out.push(0);
-            string(name, out);
-            string(value, out);
+            encode::string(name, out);
+            encode::string(value, out);
         };
         let mut rdb = b"REDIS0011".to_vec();
-        rdb.push(250);
-        string(b"used-mem", &mut rdb);
-        string(b"1000", &mut rdb);
-        rdb.push(245);
-        string(b"#!lua name=x", &mut rdb);
+        encode::aux(b"used-mem", b"1000", &mut rdb);
+        encode::function(b"#!lua name=x", &mut rdb);
         for database in [0_u8, 3, 5, 9] {
             rdb.extend([254, database, 251, 2, 1]);
             for n in 0..2 {
                 if n == 1 {
-                    rdb.push(252);
-                    rdb.extend(1_900_000_000_000_i64.to_le_bytes());
-                    rdb.extend([248, 7]);
+                    encode::expires_ms(1_900_000_000_000, &mut rdb);
+                    encode::idle(7, &mut rdb);
                 }
                 let name = format!("{database}:{n}");
                 key(name.as_bytes(), &[b'v'; 100], &mut rdb);
             }
         }
-        rdb.push(255);
-        rdb.extend(Crc64::of(&rdb).to_le_bytes());
+        let mut crc = Crc64::new();
+        crc.update(&rdb);
+        encode::end(&mut crc, &mut rdb);
         for piece in [1, 7, 64, rdb.len()] {
             let (mut walker, mut sieve, mut cut) = (Walker::new(), Sieve::new(5), Vec::new());
             for piece in rdb.chunks(piece) {

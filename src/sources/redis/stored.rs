@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
+use super::load::FailedKey;
 use super::rdb::census::LARGE_BYTES;
 use super::rdb::types::{self, ValueType};
 use super::rdb::walk::{KeyHeader, Sink, State};
 use super::rdb::{Census, Counter, Walker};
-use super::{RdbFacts, STREAM};
+use super::{PayloadFacts, RdbFacts, STREAM};
 use crate::archive::{ArchiveReader, ChunkRef, ChunkStream, StreamRecord};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::report::SharedReporter;
@@ -67,13 +68,21 @@ impl Rdb {
 
     /// Returns whether the backup has all of its keys for a live server: as far as it did not understand them, as payloads. A walk
     /// may know less than that of the backup did.
-    pub(super) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.facts.unknown.is_none() || self.facts.payloads > 0
     }
 
-    /// Returns whether a walk that ended at something unknown has found all keys but those that are there as payloads.
-    pub(super) fn rest_is_payloads(&self, walker: &Walker) -> bool {
-        self.facts.unknown.is_some() && self.facts.payloads > 0 && walker.keys() == self.facts.census.keys()
+    /// Tells what a walk over all of it has found.
+    pub(super) fn found(&self, walker: &Walker) -> Found {
+        match (walker.state(), &self.facts.unknown) {
+            (State::Done, _) => Found::All,
+            (State::Walking, _) => Found::CutShort,
+            (State::Opaque, Some(_)) if walker.keys() == self.facts.census.keys() && self.is_whole() => Found::All,
+            (State::Opaque, Some(unknown)) if walker.keys() == self.facts.census.keys() => {
+                Found::AsBackup(unknown.clone())
+            }
+            (State::Opaque, _) => Found::Less(walker.unknown().unwrap_or("something unknown").to_owned()),
+        }
     }
 
     /// Returns whether it may hold what only a later version understands.
@@ -85,6 +94,19 @@ impl Rdb {
         };
         self.facts.rdb_version > tried
     }
+}
+
+/// What a walk over all of an RDB has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// All keys, or all but those that are there as payloads.
+    All,
+    /// The keys that the backup counted, up to what it did not understand.
+    AsBackup(String),
+    /// Fewer than the backup counted, up to what this version does not understand.
+    Less(String),
+    /// Its end is missing.
+    CutShort,
 }
 
 /// Finds the RDBs whose keys go into a live server.
@@ -246,14 +268,38 @@ pub(super) fn ends_early(what: &str) -> Error {
     .with_hint("Use the version of wirevault that wrote the backup, or a later one.")
 }
 
-/// Walks the payloads beside an RDB, if there are some: each CRC64 is right.
+/// Walks the payloads beside an RDB, if there are some: each CRC64 is right, and they are those that the backup counted.
 async fn verify_payloads(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<()> {
     if rdb.facts.payloads == 0 {
         return Ok(());
     }
+    let found = walk_payloads(reader, rdb, cancel).await?;
+    if rdb.facts.payload_facts.as_ref().is_some_and(|noted| *noted != found) {
+        let stream = super::scan::payloads_stream(&rdb.stream);
+        return Err(Error::corrupt(format!(
+            "the keys of \"{stream}\" are not those that the backup counted"
+        )));
+    }
+    Ok(())
+}
+
+async fn walk_payloads(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<PayloadFacts> {
     let pieces = open_payloads(reader, rdb).await?;
-    let verified = super::payloads::verify(pieces, rdb.facts.payloads, cancel).await;
-    verified.with_context(|| format!("verify \"{}\"", super::scan::payloads_stream(&rdb.stream)))
+    let found = super::payloads::verify(pieces, rdb.facts.payloads, cancel).await;
+    found.with_context(|| format!("verify \"{}\"", super::scan::payloads_stream(&rdb.stream)))
+}
+
+/// Returns what is known of the payloads beside an RDB. They are read where the backup is of a version that did not count them.
+pub(super) async fn payload_facts(
+    reader: &ArchiveReader,
+    rdb: &Rdb,
+    cancel: &CancellationToken,
+) -> Result<PayloadFacts> {
+    match &rdb.facts.payload_facts {
+        _ if rdb.facts.payloads == 0 => Ok(PayloadFacts::default()),
+        Some(noted) => Ok(noted.clone()),
+        None => walk_payloads(reader, rdb, cancel).await,
+    }
 }
 
 /// Opens the payloads beside an RDB, in order.
@@ -278,12 +324,19 @@ async fn verify_one(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToke
         }
     }
     walker.end(&mut first).context("walk the stored RDB")?;
-    let found = rdb.facts.unknown.is_some() && walker.keys() == rdb.facts.census.keys();
-    let ends_at =
-        (walker.state() != State::Done && !found).then(|| walker.unknown().unwrap_or("something unknown").to_owned());
+    let ends_at = match rdb.found(&walker) {
+        Found::All | Found::AsBackup(_) => None,
+        Found::Less(what) => Some(what),
+        Found::CutShort => return Err(Error::corrupt("the stored RDB ends before its last key")),
+    };
+    let mut census = first.counter.finish();
+    if let (Some(found), Some(noted)) = (&mut census.module_data, &rdb.facts.census.module_data) {
+        // What the backup met and left out, because it is of one database, no walk finds.
+        found.extend(noted.iter().cloned());
+    }
     Ok(Verified {
         ends_at,
-        census: first.counter.finish(),
+        census,
         large: first.large,
     })
 }
@@ -296,29 +349,61 @@ pub(super) fn stop_if(cancel: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
+/// What came of a restore into files.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Written {
+    /// Their bytes.
+    #[serde(skip)]
+    pub bytes: u64,
+    /// Keys that are in none of them.
+    pub failed_keys: u64,
+    /// The first of these.
+    pub failed: Vec<FailedKey>,
+}
+
+impl Written {
+    /// Adds keys that are stored as payloads and are not in the RDB too.
+    fn lack(&mut self, facts: PayloadFacts) {
+        self.failed_keys = self.failed_keys.saturating_add(facts.beside);
+        self.failed.extend(facts.beside_named.into_iter().map(|name| FailedKey {
+            kind: "key".to_owned(),
+            name,
+            error:
+                "it is in no file: its form is not known, so it is stored as DUMP gave it, beside the RDB".to_owned(),
+            advice:
+                "Restore it into a live server of the version of the backup or later: --into redis://HOST.".to_owned(),
+        }));
+    }
+}
+
 /// Writes the RDB into a file, or those of a cluster into files below a directory of this name. Each is written beside
-/// first, then gets its name by a rename when it is whole and its CRC64 was right. Returns their bytes.
+/// first, then gets its name by a rename when it is whole and its CRC64 was right.
 pub async fn write_files(
     reader: &ArchiveReader,
     path: &Path,
     replace: bool,
     told: (&str, &SharedReporter),
     cancel: &CancellationToken,
-) -> Result<u64> {
+) -> Result<Written> {
     let rdbs = file_rdbs(reader).await?;
-    if let [rdb] = rdbs.as_slice() {
-        return write_file(reader, rdb, path, replace, told, cancel).await;
+    let mut written = Written::default();
+    for rdb in &rdbs {
+        written.lack(payload_facts(reader, rdb, cancel).await?);
     }
-    let mut bytes = 0_u64;
+    if let [rdb] = rdbs.as_slice() {
+        written.bytes = write_file(reader, rdb, path, replace, told, cancel).await?;
+        return Ok(written);
+    }
     for (number, rdb) in rdbs.iter().enumerate() {
         // Names of a backup are not trusted with a place of their own.
         let path = path.join(shard_name(number)).join(STREAM);
         let parent = path.parent().unwrap_or(&path);
         let made = tokio::fs::create_dir_all(parent).await;
         made.with_context(|| format!("make \"{}\"", parent.display()))?;
-        bytes = bytes.saturating_add(write_file(reader, rdb, &path, replace, told, cancel).await?);
+        let bytes = write_file(reader, rdb, &path, replace, told, cancel).await?;
+        written.bytes = written.bytes.saturating_add(bytes);
     }
-    Ok(bytes)
+    Ok(written)
 }
 
 /// Names a shard of a cluster.
@@ -416,14 +501,22 @@ mod tests {
             facts: facts.clone(),
             bytes: 0,
         };
+        let found = |facts: &RdbFacts| rdb(facts).found(&walked(facts));
+        let less = |what: &str| Found::Less(what.to_owned());
         // All of it was understood when it was written.
         assert!(rdb(&facts).is_whole() && rdb(&facts).may_be_newer());
-        assert!(!rdb(&facts).rest_is_payloads(&walked(&facts)));
-        (facts.unknown, facts.payloads) = (Some("type 99".to_owned()), 1);
-        assert!(rdb(&facts).rest_is_payloads(&walked(&facts)));
+        assert_eq!(found(&facts), less("type or opcode 99 in an RDB of version 17"));
+        facts.unknown = Some("type 99".to_owned());
+        assert!(!rdb(&facts).is_whole());
+        assert_eq!(found(&facts), Found::AsBackup("type 99".to_owned()));
+        facts.payloads = 1;
+        assert_eq!(found(&facts), Found::All);
         // More of it was understood than is now.
         facts.census.databases.insert(1, facts.census.databases[&0].clone());
-        assert!(!rdb(&facts).rest_is_payloads(&walked(&facts)));
+        assert_eq!(found(&facts), less("type or opcode 99 in an RDB of version 17"));
+        let mut walker = Walker::new();
+        walker.feed(b"REDIS0011\0\x01a", &mut Counter::default()).unwrap();
+        assert_eq!(rdb(&facts).found(&walker), Found::CutShort);
         facts.rdb_version = 12;
         assert!(!rdb(&facts).may_be_newer());
     }

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::rdb::encode;
 use super::rdb::lzf;
 use super::rdb::packed::{damaged, listpack};
 use super::rdb::types::{Flavour, ValueType};
@@ -97,17 +98,17 @@ pub(super) fn transcode(
         (16, _) => {
             let blob = input.string()?;
             let entries = listpack(&blob)?;
-            put_length(entries.len() / 2, &mut out);
+            encode::count(entries.len() / 2, &mut out);
             put_strings(&entries, &mut out);
             (4, 6)
         }
         (17, _) => {
             let blob = input.string()?;
             let entries = listpack(&blob)?;
-            put_length(entries.len() / 2, &mut out);
+            encode::count(entries.len() / 2, &mut out);
             for pair in entries.chunks(2) {
                 let [member, score] = pair else { return Err(damaged()) };
-                put_string(member, &mut out);
+                encode::string(member, &mut out);
                 let score = std::str::from_utf8(score)
                     .ok()
                     .and_then(|score| score.parse::<f64>().ok());
@@ -122,7 +123,7 @@ pub(super) fn transcode(
         (20, _) => {
             let blob = input.string()?;
             let entries = listpack(&blob)?;
-            put_length(entries.len(), &mut out);
+            encode::count(entries.len(), &mut out);
             put_strings(&entries, &mut out);
             (2, 6)
         }
@@ -203,11 +204,11 @@ fn named_fields(
             (&own, packed)
         }
     };
-    put_length(names.len(), out);
+    encode::count(names.len(), out);
     let Some(packed) = values else {
         for name in names {
-            put_string(name, out);
-            put_string(&input.string()?, out);
+            encode::string(name, out);
+            encode::string(&input.string()?, out);
         }
         return Ok(());
     };
@@ -218,8 +219,8 @@ fn named_fields(
         return Err(damaged());
     }
     for (name, value) in names.iter().zip(values) {
-        put_string(name, out);
-        put_string(value, out);
+        encode::string(name, out);
+        encode::string(value, out);
     }
     Ok(())
 }
@@ -232,16 +233,16 @@ fn list(input: &mut Input<'_>, out: &mut Vec<u8>) -> Result<()> {
         let container = input.length()?;
         let node = input.string()?;
         if container == 1 {
-            put_string(&node, &mut strings);
+            encode::string(&node, &mut strings);
             count += 1;
             continue;
         }
         for entry in listpack(&node)? {
-            put_string(&entry, &mut strings);
+            encode::string(&entry, &mut strings);
             count += 1;
         }
     }
-    put_length(count, out);
+    encode::count(count, out);
     out.extend_from_slice(&strings);
     Ok(())
 }
@@ -384,10 +385,10 @@ fn put_fields(fields: &[Field], target: Target) -> Result<Transcoded> {
     let mut out = Vec::new();
     let earliest = fields.iter().filter_map(|field| field.expires_ms).min();
     if target.valkey && earliest.is_some() {
-        put_length(fields.len(), &mut out);
+        encode::count(fields.len(), &mut out);
         for field in fields {
-            put_string(&field.name, &mut out);
-            put_string(&field.value, &mut out);
+            encode::string(&field.name, &mut out);
+            encode::string(&field.value, &mut out);
             let expires = field.expires_ms.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1);
             out.extend_from_slice(&expires.to_le_bytes());
         }
@@ -395,20 +396,21 @@ fn put_fields(fields: &[Field], target: Target) -> Result<Transcoded> {
     }
     match earliest {
         None => {
-            put_length(fields.len(), &mut out);
+            encode::count(fields.len(), &mut out);
             for field in fields {
-                put_string(&field.name, &mut out);
-                put_string(&field.value, &mut out);
+                encode::string(&field.name, &mut out);
+                encode::string(&field.value, &mut out);
             }
             Ok(done(4, 6, out))
         }
         Some(earliest) if target.redis >= 12 => {
             out.extend_from_slice(&earliest.to_le_bytes());
-            put_length(fields.len(), &mut out);
+            encode::count(fields.len(), &mut out);
             for field in fields {
-                put_length_u64(field.expires_ms.map_or(0, |at| at - earliest + 1), &mut out);
-                put_string(&field.name, &mut out);
-                put_string(&field.value, &mut out);
+                let after = |at: u64| at.saturating_sub(earliest).saturating_add(1);
+                encode::length(field.expires_ms.map_or(0, after), &mut out);
+                encode::string(&field.name, &mut out);
+                encode::string(&field.value, &mut out);
             }
             Ok(done(24, 12, out))
         }
@@ -489,33 +491,10 @@ impl<'a> Input<'a> {
     }
 }
 
-fn put_length(length: usize, out: &mut Vec<u8>) {
-    put_length_u64(u64::try_from(length).unwrap_or(u64::MAX), out);
-}
-
-fn put_length_u64(length: u64, out: &mut Vec<u8>) {
-    match (u8::try_from(length), u32::try_from(length)) {
-        (Ok(short @ 0..=63), _) => out.push(short),
-        (_, Ok(length)) => {
-            out.push(0x80);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
-        _ => {
-            out.push(0x81);
-            out.extend_from_slice(&length.to_be_bytes());
-        }
-    }
-}
-
 fn put_strings(strings: &[Cow<'_, [u8]>], out: &mut Vec<u8>) {
     for string in strings {
-        put_string(string, out);
+        encode::string(string, out);
     }
-}
-
-fn put_string(string: &[u8], out: &mut Vec<u8>) {
-    put_length(string.len(), out);
-    out.extend_from_slice(string);
 }
 
 #[cfg(test)]

@@ -84,6 +84,14 @@ pub struct Census {
     pub module_data: Option<BTreeSet<String>>,
 }
 
+impl DatabaseCounts {
+    /// Returns the keys of all types.
+    pub fn keys(&self) -> u64 {
+        let each = self.types.values().map(|counts| counts.keys);
+        each.fold(0, u64::saturating_add)
+    }
+}
+
 impl Census {
     /// Returns what no RDB at all holds, to be merged with others.
     pub fn of_none() -> Self {
@@ -95,19 +103,22 @@ impl Census {
 
     /// Returns the keys of all databases.
     pub fn keys(&self) -> u64 {
-        self.types().map(|(_, counts)| counts.keys).sum()
+        let each = self.databases.values().map(DatabaseCounts::keys);
+        each.fold(0, u64::saturating_add)
     }
 
     /// Returns the keys that expire.
     pub fn expiring(&self) -> u64 {
-        self.databases.values().map(|database| database.expiring).sum()
+        let each = self.databases.values().map(|database| database.expiring);
+        each.fold(0, u64::saturating_add)
     }
 
     /// Returns the keys by type, over all databases.
     pub fn by_type(&self) -> BTreeMap<String, u64> {
-        let mut found = BTreeMap::new();
+        let mut found = BTreeMap::<_, u64>::new();
         for (name, counts) in self.types() {
-            *found.entry(name.to_owned()).or_default() += counts.keys;
+            let keys = found.entry(name.to_owned()).or_default();
+            *keys = keys.saturating_add(counts.keys);
         }
         found
     }

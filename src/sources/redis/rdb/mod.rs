@@ -6,6 +6,7 @@
 pub mod census;
 pub mod crc64;
 pub mod decode;
+pub(super) mod encode;
 pub mod lzf;
 pub mod module;
 pub mod packed;
