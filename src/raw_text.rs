@@ -67,10 +67,15 @@ pub fn length(bytes: &[u8]) -> usize {
 
 /// As [`from_bytes`], of bytes that are done with.
 pub fn from_vec(bytes: Vec<u8>) -> String {
-    match from_bytes(&bytes) {
-        Cow::Owned(text) => text,
-        // What was borrowed is UTF-8.
-        Cow::Borrowed(_) => String::from_utf8(bytes).unwrap_or_default(),
+    unchanged(bytes).unwrap_or_else(|bytes| from_bytes(&bytes).into_owned())
+}
+
+/// Makes a string of bytes that it holds as they are; gives back others, whose string is longer.
+pub fn unchanged(bytes: Vec<u8>) -> std::result::Result<String, Vec<u8>> {
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.as_bytes().contains(&LEAD) => Ok(text),
+        Ok(text) => Err(text.into_bytes()),
+        Err(error) => Err(error.into_bytes()),
     }
 }
 

@@ -347,7 +347,7 @@ async fn restore_redis(
 }
 
 /// Returns a line for each statement that failed for good: the object, why, what to do.
-fn failed_items(value: &Value) -> Vec<String> {
+pub(super) fn failed_items(value: &Value) -> Vec<String> {
     let list = |place: &str| value.pointer(place).and_then(Value::as_array).into_iter().flatten();
     let line = |item: &Value| {
         let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();

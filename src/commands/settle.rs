@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args;
 use crate::commands::destination::{Destination, Target, destinations};
+use crate::commands::restore::failed_items;
 use crate::commands::said::said;
 use crate::commands::snapshots::open_reader;
 use crate::commands::{Outcome, Session, Status, open, volumes};
@@ -35,8 +36,12 @@ pub(super) async fn run(
         let settled = Box::pin(one(session, options, repository, place)).await;
         match settled {
             Ok((value, lines)) => {
-                done.push(value);
                 text.push_str(&lines);
+                for line in failed_items(&value) {
+                    text.push_str(&format!("failed: {}: {line}\n", source.name));
+                    errors.push(format!("{}: {line}", source.name));
+                }
+                done.push(value);
             }
             Err(error) if selected.len() == 1 || error.kind() == ErrorKind::Cancelled => {
                 return Err(error.context(format!("{verb} the restore of source \"{}\"", source.name)));

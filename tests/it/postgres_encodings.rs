@@ -319,10 +319,7 @@ fn the_comment_of_a_database_is_in_its_own_encoding() {
     };
     case.create("plain", "SQL_ASCII");
     for maintenance in ["UTF8", "EUC_JP", "LATIN1"] {
-        case.psql("template1", "UTF8", b"DROP DATABASE postgres");
-        let sql =
-            format!("CREATE DATABASE postgres TEMPLATE template0 ENCODING '{maintenance}' LC_COLLATE 'C' LC_CTYPE 'C'");
-        case.psql("template1", "UTF8", sql.as_bytes());
+        maintain_in(&case, maintenance);
         for (encoding, bytes) in [
             ("LATIN1", &b"\xE9t\xE9"[..]),
             ("UTF8", "été".as_bytes()),
@@ -353,6 +350,73 @@ fn the_comment_of_a_database_is_in_its_own_encoding() {
             assert_eq!(comment(&again), hex::encode(bytes), "{name} undone, none there");
         }
     }
+}
+
+/// Puts a database in the place of `postgres`, from which others are created and renamed.
+fn maintain_in(case: &Case, encoding: &str) {
+    case.psql("template1", "UTF8", b"DROP DATABASE postgres");
+    let sql = format!("CREATE DATABASE postgres TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
+    case.psql("template1", "UTF8", sql.as_bytes());
+}
+
+/// Whoever connects says a database's name in bytes that no server converts: statements name it by the same, whatever the encoding of
+/// the database in which they run.
+#[test]
+fn a_name_beyond_ascii_is_the_same_from_every_database() {
+    let case = Case::new(Cluster::start("/usr/lib/postgresql/15/bin"));
+    maintain_in(&case, "LATIN1");
+    let sql = "CREATE DATABASE \"bücher\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'";
+    case.psql("template1", "UTF8", sql.as_bytes());
+    case.psql("bücher", "UTF8", b"CREATE TABLE t AS SELECT 1 AS a");
+    case.backup("b%C3%BCcher");
+    let into = case.url("b%C3%BCcher_again");
+    let again = |more: &[&str]| {
+        let arguments = [&["restore", "latest", "--into", &into], more].concat();
+        case.program.expect(0, &arguments)
+    };
+    again(&[]);
+    case.psql("bücher_again", "UTF8", b"CREATE TABLE mine ()");
+    let said = again(&["--clean"]);
+    assert!(said.contains("bücher_again_before_"), "{said}");
+    again(&["--undo"]);
+    case.psql("bücher_again", "UTF8", b"SELECT FROM t, mine");
+    let names = "SELECT string_agg(regexp_replace(datname, '[0-9TZ]+$', ''), ' ' ORDER BY oid) FROM pg_database WHERE datname LIKE 'b%'";
+    let names = case.psql("template1", "UTF8", names.as_bytes());
+    assert_eq!(
+        String::from_utf8(names).unwrap().trim(),
+        "bücher bücher_again bücher_again_undone_"
+    );
+}
+
+/// A comment that cannot be put back is named, and the exit code says that something is missing.
+#[test]
+fn an_undo_names_the_comment_that_it_could_not_put_back() {
+    let case = Case::new(Cluster::start("/usr/lib/postgresql/15/bin"));
+    maintain_in(&case, "LATIN1");
+    case.create("plain", "UTF8");
+    case.psql("plain", "UTF8", b"CREATE TABLE t ()");
+    case.backup("plain");
+    case.create("again", "UTF8");
+    case.psql(
+        "again",
+        "UTF8",
+        "CREATE TABLE mine (); COMMENT ON DATABASE again IS 'été'".as_bytes(),
+    );
+    let into = case.url("again");
+    case.program
+        .expect(0, &["restore", "latest", "--into", &into, "--clean"]);
+    // From this database the comment cannot be said, and from within it must not be.
+    let kept = "SELECT datname FROM pg_database WHERE datname LIKE 'again_before_%'";
+    let kept = String::from_utf8(case.psql("template1", "UTF8", kept.as_bytes())).unwrap();
+    let sql = format!("ALTER DATABASE \"{}\" ALLOW_CONNECTIONS false", kept.trim());
+    case.psql("template1", "UTF8", sql.as_bytes());
+    let said = case
+        .program
+        .expect(2, &["restore", "latest", "--undo", "--into", &into]);
+    assert!(
+        said.contains("is database again again") && said.contains("DATABASE COMMENT again"),
+        "{said}"
+    );
 }
 
 /// Names of roles lie in catalogs that all databases share, in whatever encoding they were given.

@@ -517,4 +517,11 @@ fn exclusions_are_configured_kept_and_shown() {
         "app.(x",
         "regular expression",
     );
+    std::fs::write(&config, text("exclude_table_data = [\"app.(x\"]")).unwrap();
+    let output = case.program.run(&["check"]);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(
+        output.status.code() == Some(1) && said.contains("try the pattern \"app.(x\""),
+        "{said}"
+    );
 }

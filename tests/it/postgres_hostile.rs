@@ -227,6 +227,31 @@ fn another_encoding_and_a_target_with_rows_are_refused_whole() {
     trouble.restore(1, &["--undo"]);
 }
 
+/// Statements are checked as the server reads them under settings of this program. Once a function has changed these for its
+/// session, a string may end elsewhere: that is no failed item among others.
+#[test]
+fn a_function_that_changes_how_statements_are_read_ends_the_restore() {
+    let trouble = Trouble::new(
+        Cluster::shared(),
+        &[
+            "CREATE FUNCTION bends(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN \
+             PERFORM set_config('standard_conforming_strings', 'off', false); RETURN true; END $$",
+            "CREATE TABLE t (a int CHECK (bends(a))); INSERT INTO t VALUES (1)",
+            "CREATE INDEX first ON t (a); CREATE INDEX second ON t (a DESC)",
+        ],
+    );
+    trouble.backup(0);
+    let copy = trouble.copy();
+    trouble.cluster.psql("postgres", &format!("CREATE DATABASE {copy}"));
+    trouble.cluster.psql(&copy, "CREATE TABLE mine AS SELECT 9 AS a");
+    for more in [&["--clean"][..], &["--clean", "--keep-going"]] {
+        let said = trouble.restore(1, &[more, &["--parallel=1"]].concat());
+        assert!(said.contains("has changed the session"), "{said}");
+        assert_eq!(trouble.ask(&copy, "SELECT a FROM mine"), "9", "as it was");
+        assert_eq!(trouble.databases(), format!("{} {copy}", trouble.name));
+    }
+}
+
 #[test]
 fn a_server_that_stops_in_the_middle_leaves_nothing_half() {
     let cluster = Arc::new(Cluster::start());

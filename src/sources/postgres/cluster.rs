@@ -28,7 +28,7 @@ pub async fn databases(server: &ConnectOptions) -> Result<Databases> {
     // No database is wanted, so none is passed by for the connection.
     let mut admin = open_admin(&server.with_database("")).await?;
     let sql = "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database";
-    let comments = marks::query_as_stored(&mut admin, sql).await;
+    let comments = admin.query(sql).await;
     let comments = comments.context("read the comments of the databases")?;
     let unfinished: HashSet<String> = comments.rows.iter().filter_map(|row| unfinished(row)).collect();
     let sql = "SELECT datname, oid, CASE WHEN datconnlimit = -2 THEN 'it is invalid: its DROP was interrupted' \

@@ -337,7 +337,9 @@ impl Params {
         }
         // A string of another form, `host=db;password=…`, is one value: it would be stored and printed as a name.
         if name == "host" && !is_host_list(&value) {
-            return Err(wrong("the host holds characters of no name"));
+            return Err(wrong(
+                "the host contains a character that no host name has (a blank, a quote, \";\", \"=\" or \"@\")",
+            ));
         }
         if value.contains('\0') {
             return Err(Error::invalid(format!("the value of \"{name}\" holds a NUL character")));
@@ -779,6 +781,8 @@ mod tests {
             let error = Params::parse(text).unwrap_err();
             assert!(!error.chain_and_hint().contains("geheim"), "{text}: {error:?}");
         }
+        let error = Params::parse("host='db name' dbname=x").unwrap_err();
+        assert!(error.chain().contains("the host contains a character"), "{error:?}");
         for good in [
             "host=a_b.example,10.0.0.1,::1,fe80::1%eth0,/cloudsql/p:r:i",
             "host='a, b'",

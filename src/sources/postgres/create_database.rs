@@ -129,6 +129,9 @@ fn explain(error: Error, name: &str) -> Error {
         Some("22023" | "42809") => Some(
             "The server lacks the locale, or it does not fit to the encoding: install it, or give --locale (C.UTF-8, C), and --encoding.",
         ),
+        Some("22021") => Some(
+            "The encoding of the database that it is created from cannot hold the name: let the role connect to a \"postgres\" or \"template1\" in UTF8, or choose a name of plain letters.",
+        ),
         _ => None,
     };
     let error = error.context(format!("create database \"{name}\""));

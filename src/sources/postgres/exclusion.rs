@@ -172,13 +172,9 @@ impl Exclusion {
     /// Returns the condition of [`Prepared::wanted`] for a session that is in no transaction.
     pub(super) async fn wanted(&self, connection: &mut Connection) -> Result<String> {
         let mut patterns = self.patterns()?;
-        for pattern in patterns.tables.iter_mut().chain(&mut patterns.schemas) {
-            for part in pattern.parts.clone().iter().filter(|p| !p.is_ascii()) {
-                match connection.query(&format!("SELECT {}", matches("''", part))).await {
-                    Err(error) if lacks_letters(&error, part) => pattern.parts = vec![NOTHING.to_owned()],
-                    other => drop(other?),
-                }
-            }
+        for trial in patterns.trials() {
+            let said = connection.execute(&trial.sql()).await;
+            patterns.tried(&trial, said)?;
         }
         let mut path = Vec::new();
         if !self.is_empty() {
@@ -199,18 +195,9 @@ impl Exclusion {
     /// Prepares for a database. The client is in no transaction.
     pub(super) async fn prepare(&self, client: &Client) -> Result<Prepared> {
         let mut patterns = self.patterns()?;
-        for list in [
-            &mut patterns.tables,
-            &mut patterns.schemas,
-            &mut patterns.table_data,
-            &mut patterns.extensions,
-        ] {
-            for pattern in list {
-                if !try_out(client, pattern).await? {
-                    // No name of the database has these letters.
-                    pattern.parts = vec![NOTHING.to_owned()];
-                }
-            }
+        for trial in patterns.trials() {
+            let said = client.query(&trial.sql(), &[]).await.map_err(client_error);
+            patterns.tried(&trial, said.map(drop))?;
         }
         let bare = |p: &Pattern| p.parts.len() == 1;
         let path = if patterns.tables.iter().chain(&patterns.table_data).any(bare) {
@@ -232,6 +219,54 @@ struct Patterns {
     schemas: Vec<Pattern>,
     table_data: Vec<Pattern>,
     extensions: Vec<Pattern>,
+}
+
+impl Patterns {
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Pattern> {
+        let named = self.tables.iter_mut().chain(&mut self.schemas);
+        named.chain(&mut self.table_data).chain(&mut self.extensions)
+    }
+
+    /// Returns what a server has to try before the patterns are used.
+    fn trials(&mut self) -> Vec<Trial> {
+        let patterns = self.all_mut().enumerate();
+        let parts = patterns.flat_map(|(pattern, p)| p.parts.iter().map(move |part| (pattern, part.clone())));
+        parts.map(|(pattern, part)| Trial { pattern, part }).collect()
+    }
+
+    /// Takes what the server said to a trial. A pattern with letters that the database's encoding lacks matches nothing.
+    fn tried(&mut self, trial: &Trial, said: Result<()>) -> Result<()> {
+        let Some(pattern) = self.all_mut().nth(trial.pattern) else {
+            return said;
+        };
+        match said {
+            Ok(()) => Ok(()),
+            Err(error) if lacks_letters(&error, &trial.part) => {
+                // No name of the database has these letters.
+                pattern.parts = vec![NOTHING.to_owned()];
+                Ok(())
+            }
+            Err(error) => Err(error
+                .context(format!("try the pattern \"{}\"", pattern.text))
+                .with_hint(
+                    "Letters like ( [ + are those of a regular expression; put a name that has them in double quotes.",
+                )),
+        }
+    }
+}
+
+/// A regular expression of a pattern, for the server to try.
+#[derive(Debug)]
+struct Trial {
+    /// Place of the pattern.
+    pattern: usize,
+    part: String,
+}
+
+impl Trial {
+    fn sql(&self) -> String {
+        format!("SELECT {}", matches("''", &self.part))
+    }
 }
 
 /// Patterns with what they mean in a database.
@@ -322,24 +357,6 @@ async fn oids(client: &Client, sql: &str, pattern: &Pattern) -> Result<HashSet<u
     let rows = client.query(sql, &[]).await.map_err(client_error);
     let rows = rows.with_context(|| format!("look for \"{}\"", pattern.text))?;
     rows.iter().map(|row| row.try_get(0).map_err(client_error)).collect()
-}
-
-/// Has the server try the regular expressions of a pattern; returns whether the database's encoding has its letters.
-async fn try_out(client: &Client, pattern: &Pattern) -> Result<bool> {
-    for part in &pattern.parts {
-        let sql = format!("SELECT {}", matches("''", part));
-        let Err(error) = client.query(&sql, &[]).await.map_err(client_error) else {
-            continue;
-        };
-        if lacks_letters(&error, part) {
-            return Ok(false);
-        }
-        let error = error.context(format!("try the pattern \"{}\"", pattern.text));
-        return Err(error.with_hint(
-            "Letters like ( [ + are those of a regular expression; put a name that has them in double quotes.",
-        ));
-    }
-    Ok(true)
 }
 
 /// Returns whether the server refused an expression because its database's encoding does not have the letters, or cannot be converted

@@ -4,7 +4,7 @@
 //! others. So the first session that is opened chooses, and every clone of its options goes where it went; that holds for a name
 //! with several addresses as well.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use rand::seq::SliceRandom;
@@ -187,7 +187,7 @@ impl ConnectOptions {
     }
 }
 
-/// Returns a server once for each address of its name, if it has several.
+/// Returns a server once for each address of its name, which is looked up once for each session.
 async fn addresses(server: &Server, options: &ConnectOptions) -> Result<Vec<Server>> {
     let Server {
         host: Host::Tcp(name),
@@ -200,12 +200,22 @@ async fn addresses(server: &Server, options: &ConnectOptions) -> Result<Vec<Serv
     };
     // A name that is not found is told by the dialling.
     let looked_up = tokio::net::lookup_host((name.as_str(), *port));
-    let found = within(options, &format!("look up the address of \"{name}\""), looked_up).await?;
-    let mut found: Vec<IpAddr> = found.into_iter().flatten().map(|address| address.ip()).collect();
-    found.dedup();
-    if found.len() < 2 {
+    let act = format!("look up the address of \"{name}\"");
+    let found = within(
+        options,
+        &act,
+        "Check the name servers, or raise connect_timeout.",
+        looked_up,
+    )
+    .await?;
+    let found: Vec<SocketAddr> = found.into_iter().flatten().collect();
+    let is_scoped = |address: &SocketAddr| matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0);
+    // An address of one link says nothing without the link, which the name may hold.
+    if found.is_empty() || (found.len() == 1 && found.iter().any(is_scoped)) {
         return Ok(vec![server.clone()]);
     }
+    let mut found: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
+    found.dedup();
     if options.is_balanced {
         found.shuffle(&mut rand::rng());
     }
@@ -217,9 +227,9 @@ async fn addresses(server: &Server, options: &ConnectOptions) -> Result<Vec<Serv
 }
 
 /// Bounds what precedes and follows a login by `connect_timeout`, too.
-async fn within<T>(options: &ConnectOptions, act: &str, work: impl Future<Output = T>) -> Result<T> {
+async fn within<T>(options: &ConnectOptions, act: &str, hint: &str, work: impl Future<Output = T>) -> Result<T> {
     let done = tokio::time::timeout(options.connect_timeout, work).await;
-    done.map_err(|_| timed_out(act).with_hint("Check the name servers, or raise connect_timeout."))
+    done.map_err(|_| timed_out(act).with_hint(hint))
 }
 
 /// Opens a session on the first server that answers and is what is wanted.
@@ -274,17 +284,23 @@ pub(super) async fn open(options: &ConnectOptions) -> Result<Connection> {
 
 async fn open_at(options: &ConnectOptions, wanted: Wanted) -> Result<Connection> {
     let mut connection = Connection::open_one(options).await?;
-    let place = options.location();
-    let act = format!("ask \"{place}\" whether it is what target_session_attrs wants");
-    if within(options, &act, fits(&mut connection, wanted)).await?? {
+    if is_wanted(&mut connection, options, wanted).await? {
         return Ok(connection);
     }
     connection.close().await;
     let message = format!(
-        "server \"{place}\" is not what target_session_attrs={} asks for",
+        "server \"{}\" is not what target_session_attrs={} asks for",
+        options.location(),
         wanted.word()
     );
     Err(Error::new(ErrorKind::Unavailable, message).with_hint("Name a server that is, or ask for another kind."))
+}
+
+async fn is_wanted(connection: &mut Connection, options: &ConnectOptions, wanted: Wanted) -> Result<bool> {
+    let place = options.location();
+    let act = format!("ask \"{place}\" whether it is what target_session_attrs wants");
+    let hint = "The server takes logins but does not answer a query: check its load, or raise connect_timeout.";
+    within(options, &act, hint, fits(connection, wanted)).await?
 }
 
 /// Returns whether a server is what is wanted. From 14 on it says so at login.
@@ -385,6 +401,38 @@ mod tests {
         ] {
             assert!(places(bad).is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_and_its_address_is_dialled() {
+        let options = ConnectOptions::from_url_with("postgres://u@127.0.0.1:7/x", None, &|_| None).unwrap();
+        let server = options.servers().remove(0);
+        assert_eq!(server.address, None);
+        let found = addresses(&server, &options).await.unwrap();
+        let address = Some(IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(found, [Server { address, ..server }]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_silent_after_the_login_is_no_fault_of_name_servers() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://u@{}/x?sslmode=disable", listener.local_addr().unwrap());
+        let mut options = ConnectOptions::from_url_with(&url, None, &|_| None).unwrap();
+        let silent = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let _ = client.read(&mut [0; 1024]).await.unwrap();
+            client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
+            // To the end of the connection.
+            while client.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
+        });
+        let mut connection = Connection::open_one(&options).await.unwrap();
+        options.connect_timeout = std::time::Duration::ZERO;
+        let error = is_wanted(&mut connection, &options, Wanted::Primary).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.hint().unwrap().contains("takes logins"), "{error:?}");
+        drop(connection);
+        silent.await.unwrap();
     }
 
     #[test]

@@ -81,7 +81,7 @@ const MORE: usize = 20;
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// Connects to a database that is not the wanted one: renames and drops need it. Where there is no other, to the wanted one
-/// itself.
+/// itself. Names and comments of databases are read and written as the server stores them.
 pub(super) async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {
     let mut first = None;
     let mut names = vec!["postgres".to_owned(), "template1".to_owned(), wanted.user.clone()];
@@ -129,6 +129,7 @@ async fn settled(mut connection: Connection) -> Result<Connection> {
     settings::set(&mut connection, Session::Asking, &context)
         .await
         .context("set up the session")?;
+    settings::in_own_encoding(&mut connection).await?;
     Ok(connection)
 }
 

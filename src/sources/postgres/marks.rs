@@ -7,9 +7,9 @@
 //! Whether a database is being filled by a restore that still runs is known by an advisory lock, which the server takes away
 //! with its session, and by sessions in the database.
 
-use super::connection::{Connection, QueryResult};
+use super::connection::Connection;
 use super::schema::{literal, quote_ident};
-use super::settings::{self, Session};
+use super::settings;
 use super::url::ConnectOptions;
 use crate::error::{Context as _, Error, Result};
 use crate::raw_text::has_bytes;
@@ -64,11 +64,26 @@ pub(super) fn marked(comment: Option<&str>, why: Why, oid: u32, database: &str, 
         at: at.to_owned(),
     };
     let line = serde_json::to_string(&mark).unwrap_or_default();
-    let line = format!("{}{line}", why.word());
+    let line = format!("{}{}", why.word(), in_ascii(&line));
     match comment {
         Some(comment) => format!("{comment}\n{line}"),
         None => line,
     }
+}
+
+/// Writes JSON without letters beyond ASCII, which are the same bytes in every encoding.
+fn in_ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            text.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
 }
 
 /// Returns the user's part of a comment.
@@ -100,8 +115,7 @@ pub(super) fn comment_sql(name: &str, comment: Option<&str>) -> String {
 
 /// Comments a database from within, in its own encoding: another database may have no way to say the comment.
 pub(super) async fn comment_within(database: &ConnectOptions, comment: Option<&str>) -> Result<()> {
-    let mut connection = settings::open(database, Session::Asking).await?;
-    settings::in_own_encoding(&mut connection).await?;
+    let mut connection = settings::open_as_stored(database).await?;
     let done = connection.execute(&comment_sql(&database.database, comment)).await;
     connection.close().await;
     done
@@ -116,34 +130,13 @@ pub(super) fn can_say(session: &Connection, comment: Option<&str>) -> bool {
 
 const UTF8: &str = "UTF8";
 
-/// Runs a query whose result is not converted: comments of databases are in the encodings of these.
-pub(super) async fn query_as_stored(admin: &mut Connection, sql: &str) -> Result<QueryResult> {
-    let before = admin.parameter("client_encoding").unwrap_or(UTF8).to_owned();
-    let converts = admin.parameter("server_encoding").is_some_and(|own| own != before);
-    if !converts {
-        return admin.query(sql).await;
-    }
-    settings::in_own_encoding(admin).await?;
-    let found = admin.query(sql).await?;
-    admin
-        .execute(&format!("SET client_encoding TO {}", literal(&before)))
-        .await?;
-    Ok(found)
-}
-
-/// Returns OID and comment of a database.
+/// Returns OID and comment of a database. The session converts nothing: comments are in the encodings of their databases.
 pub(super) async fn comment_of(admin: &mut Connection, name: &str) -> Result<(u32, Option<String>)> {
     let sql = format!(
         "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = {}",
         literal(name)
     );
-    // The name is in the encoding of the session.
-    let found = if name.is_ascii() {
-        query_as_stored(admin, &sql).await
-    } else {
-        admin.query(&sql).await
-    };
-    let found = found.context("read the database's comment")?;
+    let found = admin.query(&sql).await.context("read the database's comment")?;
     let row = found.rows.first().ok_or_else(|| {
         Error::new(
             crate::error::ErrorKind::NotFound,
@@ -154,13 +147,12 @@ pub(super) async fn comment_of(admin: &mut Connection, name: &str) -> Result<(u3
     Ok((oid, row.get(1).cloned().flatten()))
 }
 
-/// Finds what is marked for a database, the newest first.
+/// Finds what is marked for a database, the newest first. The session converts nothing.
 pub(super) async fn find(admin: &mut Connection, why: Why, database: &str) -> Result<Vec<Marked>> {
     // Comments are in the encodings of their databases: functions of text refuse what is none of this one's.
     let sql = "SELECT d.oid, d.datname, c.description FROM pg_catalog.pg_database d JOIN pg_catalog.pg_shdescription c \
                ON c.objoid = d.oid AND c.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass";
-    let found = query_as_stored(admin, sql).await;
-    let found = found.context("look for databases of restores")?;
+    let found = admin.query(sql).await.context("look for databases of restores")?;
     let mut all: Vec<Marked> = Vec::new();
     for row in found.rows {
         let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
@@ -212,6 +204,10 @@ mod tests {
         assert_eq!(parse(line, Why::Kept).unwrap().database, "n\"ame");
         assert_eq!(parse(line, Why::Filling), None);
         assert_eq!(unmarked(&marked(None, Why::Filling, 7, "x", "t")), None);
+        // Names beyond ASCII are the same bytes in every encoding.
+        let comment_beyond = marked(None, Why::Kept, 7, "é\u{1F600}", "t");
+        assert!(comment_beyond.is_ascii(), "{comment_beyond}");
+        assert_eq!(parse(&comment_beyond, Why::Kept).unwrap().database, "é\u{1F600}");
         // One mark upon another leaves none.
         assert_eq!(
             unmarked(&marked(Some(&comment), Why::Kept, 7, "x", "t")).unwrap(),

@@ -77,8 +77,15 @@ async fn look_at(
 ) -> Result<Pooler> {
     let mut seen = vec![own];
     while seen.len() < TRIED {
-        let Some((other, process)) = take_turn(options, turn).await? else {
-            break;
+        let taken = if others.is_empty() {
+            take_first_turn(options, first, (own, turn)).await?
+        } else {
+            take_turn(options, turn).await?
+        };
+        let (other, process) = match taken {
+            Turn::Taken(other, process) => (*other, process),
+            Turn::Waits => break,
+            Turn::OfFirst => return Ok(Pooler::Transaction),
         };
         others.push(other);
         if seen.contains(&process) {
@@ -102,22 +109,71 @@ async fn look_at(
     Ok(Pooler::Session(seen.len(), turn))
 }
 
-/// Opens a session and asks for its server process; none if the pooler lets it wait, or the server has no room for it.
-async fn take_turn(options: &ConnectOptions, turn: Duration) -> Result<Option<(Connection, i32)>> {
+/// What became of another client.
+enum Turn {
+    /// It has a server process.
+    Taken(Box<Connection>, i32),
+    /// The pooler lets it wait, or the server has no room for it.
+    Waits,
+    /// The pooler lets it wait, and the first client, which had a session, with it.
+    OfFirst,
+}
+
+/// Opens the session of the second client, on which all depends: a slow login proves nothing, so it is waited for as long as a
+/// login may take. If then it gets no answer, the first one does, unless its session is lent to somebody else in between.
+async fn take_first_turn(
+    options: &ConnectOptions,
+    first: &mut Connection,
+    (own, turn): (i32, Duration),
+) -> Result<Turn> {
+    let mut other = match Connection::open(options).await {
+        Ok(other) => other,
+        Err(error) if is_full(&error) => return Ok(Turn::Waits),
+        Err(error) => {
+            let act = "log in a second time, to see whether a connection pooler lends whole sessions";
+            let hint = "Connect to the server itself, or raise connect_timeout if logins are slow.";
+            return Err(match error.kind() {
+                ErrorKind::TimedOut => error.context(act).with_hint_instead(hint),
+                _ => error.context(act),
+            });
+        }
+    };
+    let answered = {
+        let asked = process(&mut other);
+        tokio::pin!(asked);
+        let Ok(answered) = tokio::time::timeout(turn, &mut asked).await else {
+            // It goes on waiting meanwhile: a pooler serves whoever comes in order.
+            let now = tokio::time::timeout(turn, process(first)).await;
+            let keeps = now.is_ok_and(|now| now.is_ok_and(|now| now == own));
+            return Ok(if keeps { Turn::Waits } else { Turn::OfFirst });
+        };
+        answered
+    };
+    match answered {
+        Ok(process) => Ok(Turn::Taken(Box::new(other), process)),
+        Err(error) if is_full(&error) => Ok(Turn::Waits),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a session and asks for its server process.
+async fn take_turn(options: &ConnectOptions, turn: Duration) -> Result<Turn> {
     let opened = async {
         let mut connection = Connection::open(options).await?;
         let process = process(&mut connection).await?;
         Ok((connection, process))
     };
     match tokio::time::timeout(turn, opened).await {
-        Err(_) => Ok(None),
-        Ok(Ok(opened)) => Ok(Some(opened)),
-        // What the server, or the pooler, says of too many: query_wait_timeout, max_client_conn.
-        Ok(Err(error)) => match sqlstate(&error) {
-            Some(TOO_MANY | "08P01") => Ok(None),
-            _ => Err(error),
-        },
+        Err(_) => Ok(Turn::Waits),
+        Ok(Ok((connection, process))) => Ok(Turn::Taken(Box::new(connection), process)),
+        Ok(Err(error)) if is_full(&error) => Ok(Turn::Waits),
+        Ok(Err(error)) => Err(error),
     }
+}
+
+/// Returns whether the server, or the pooler, says that there are too many: `query_wait_timeout`, `max_client_conn`.
+fn is_full(error: &Error) -> bool {
+    matches!(sqlstate(error), Some(TOO_MANY | "08P01"))
 }
 
 /// Tells transactions from statements, of a pooler that lent one server session to two clients.
@@ -285,6 +341,42 @@ mod tests {
         ] {
             assert_eq!(known(direct), "", "{direct}");
         }
+    }
+
+    /// A pooler that lends one server session to whoever asks, however long it took to log in.
+    async fn lends_transactions(listener: tokio::net::TcpListener) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        for number in 1_u8.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut bytes = [0; 1024];
+                // The startup message, then one query after another.
+                if client.read(&mut bytes).await? > 0 {
+                    let ready = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0@\0\0\0\0Z\0\0\0\x05I";
+                    let announced = ready.map(|byte| if byte == b'@' { 100 + number } else { byte });
+                    client.write_all(&announced).await?;
+                }
+                while client.read(&mut bytes).await? > 0 {
+                    let row = b"D\0\0\0\x0b\0\x01\0\0\0\x017C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+                    client.write_all(row).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_that_takes_longer_than_a_turn_is_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://u@{}/x?sslmode=disable", listener.local_addr().unwrap());
+        let pooler = tokio::spawn(lends_transactions(listener));
+        let options = ConnectOptions::from_url_with(&url, None, &|_| None).unwrap();
+        let mut first = Connection::open(&options).await.unwrap();
+        assert_eq!((process(&mut first).await.unwrap(), first.process_id()), (7, 101));
+        // Every login is longer than no time at all.
+        let found = look_at(&options, &mut first, (7, Duration::ZERO), &mut Vec::new()).await;
+        assert_eq!(found.unwrap(), Pooler::Transaction);
+        pooler.abort();
     }
 
     #[test]

@@ -435,6 +435,16 @@ pub(super) async fn in_own_encoding(connection: &mut Connection) -> Result<()> {
     connection.execute(sql).await
 }
 
+/// As [`open`], for a session that asks, and whose names and comments are those that the server stores.
+///
+/// A session is opened on a database by the bytes of its name, which are those that the user gives. So statements have to name
+/// it by the same bytes, whatever the encoding of the database that they run in.
+pub(super) async fn open_as_stored(options: &ConnectOptions) -> Result<Connection> {
+    let mut connection = open(options, Session::Asking).await?;
+    in_own_encoding(&mut connection).await?;
+    Ok(connection)
+}
+
 /// Attempts at pinning where a limit of a millisecond ends the very statement that lifts it.
 const ATTEMPTS: u32 = 20;
 

@@ -343,8 +343,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
 
 /// Names the sessions that hold a lock that ours would wait for.
 pub(super) async fn blockers(options: &ConnectOptions) -> Result<String> {
-    let mut connection = settings::open(options, Session::Asking).await?;
-    settings::in_own_encoding(&mut connection).await?;
+    let mut connection = settings::open_as_stored(options).await?;
     let sql = "SELECT DISTINCT a.pid, a.usename, a.application_name, l.relation::pg_catalog.regclass::text \
         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
         WHERE l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' AND a.pid <> pg_catalog.pg_backend_pid() \

@@ -9,7 +9,7 @@ use super::sql_rewrite::Rewrite;
 use super::sql_streams::{TOC, TocLine};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::raw_text::{from_vec, length as length_of};
+use crate::raw_text::{from_vec, length as length_of, unchanged};
 
 /// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB. Besides, it takes no more than a share of
 /// the memory limit.
@@ -186,9 +186,15 @@ impl Texts<'_> {
                 line.item.name, line.stream
             )));
         }
-        // A byte that is no UTF-8 takes four in a string.
-        self.check_size(line, u64::try_from(length_of(&text)).unwrap_or(u64::MAX))?;
-        let text = clean(from_vec(text), self.contents.source_version);
+        let text = match unchanged(text) {
+            Ok(text) => text,
+            Err(bytes) => {
+                // A byte that is no UTF-8 takes four in a string.
+                self.check_size(line, u64::try_from(length_of(&bytes)).unwrap_or(u64::MAX))?;
+                from_vec(bytes)
+            }
+        };
+        let text = clean(text, self.contents.source_version);
         Ok(self.contents.rewrite.apply(text))
     }
 

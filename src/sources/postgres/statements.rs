@@ -222,6 +222,7 @@ pub(super) async fn run_items(
             all.push_str(&texts.get(line).await?);
             all.push('\n');
         }
+        check_reading(connection)?;
         match execute(connection, &all).await {
             Ok(()) => return Ok(lines.iter().map(|_| Outcome::Done).collect()),
             Err(error) if connection.is_dead() => {
@@ -246,6 +247,7 @@ async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &Toc
     }
     let mut first: Option<Error> = None;
     loop {
+        check_reading(connection)?;
         let error = match execute(connection, &sql).await {
             Ok(()) => return Ok(first.map_or(Outcome::Done, Outcome::WithoutOwner)),
             Err(error) if connection.is_dead() => {
@@ -271,7 +273,6 @@ async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &Toc
 
 /// Executes an item's SQL; within a transaction behind a savepoint, so that its failure costs only itself.
 async fn execute(connection: &mut Connection, sql: &str) -> Result<()> {
-    check_reading(connection)?;
     if !connection.in_transaction() {
         return connection.execute(sql).await;
     }
@@ -290,8 +291,8 @@ async fn execute(connection: &mut Connection, sql: &str) -> Result<()> {
     done
 }
 
-/// Refuses to go on where a function of the backup has changed how the server reads statements: they were judged as they are read
-/// under the settings of [`settings::PINS`]. The server reports both whenever they change.
+/// Ends the restore where a function of the backup has changed how the server reads statements: they were judged as they are read
+/// under the settings of [`settings::PINS`], and might say something else now. The server reports both whenever they change.
 fn check_reading(connection: &Connection) -> Result<()> {
     let encoding = connection.parameter("client_encoding").unwrap_or("UTF8");
     let strings = connection.parameter("standard_conforming_strings").unwrap_or("on");
@@ -299,8 +300,13 @@ fn check_reading(connection: &Connection) -> Result<()> {
         return Ok(());
     }
     Err(Error::corrupt(format!(
-        "a function of the backup has changed the session: client_encoding is \"{encoding}\" and standard_conforming_strings \"{strings}\""
-    )))
+        "a function of the backup has changed the session (client_encoding is \"{encoding}\", standard_conforming_strings \"{strings}\"): \
+         the server would not read the next statement as it was checked"
+    ))
+    .with_hint(
+        "If you trust the database, have its functions keep these settings (SET in CREATE FUNCTION, or set_config with is_local) and back it up \
+         again. Rows alone come back with --data-only.",
+    ))
 }
 
 /// Returns the text without the statements that give an object to a role that does not exist, if there are any. What lies within

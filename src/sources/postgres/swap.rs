@@ -177,7 +177,7 @@ impl Apart {
         let name = format!("wirevault_maintenance_{:08x}", rand::random::<u32>());
         Made::default().create(&mut admin, &name).await?;
         admin.close().await;
-        let opened = settings::open(&server.with_database(&name), Session::Asking).await;
+        let opened = settings::open_as_stored(&server.with_database(&name)).await;
         Ok(Self {
             admin: opened
                 .with_context(|| format!("connect to \"{name}\", which was made for the moment of the swap"))?,
@@ -191,7 +191,7 @@ impl Apart {
             return Ok((self.admin, None));
         };
         self.admin.close().await;
-        let mut admin = settings::open(wanted, Session::Asking).await?;
+        let mut admin = settings::open_as_stored(wanted).await?;
         let dropped = drop_database(&mut admin, wanted, &name, LEAVE_TIMEOUT).await;
         let left = dropped.err().map(|error| FailedItem {
             excuse: None,

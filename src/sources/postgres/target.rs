@@ -101,22 +101,25 @@ impl Target {
         }
     }
 
-    /// Says again whose the database is, after its comment was set; within a transaction of the caller.
+    /// Says again whose the database is, after its comment was set; within a transaction of the caller. The session's encoding
+    /// stays as it was, whatever happens.
     pub(super) async fn mark(connection: &mut Connection, wanted: &str) -> Result<()> {
-        let name = connection.database().to_owned();
-        // Names of databases are the user's, in UTF-8, and nothing is to be converted.
-        let encoding = connection
-            .query("SELECT pg_catalog.current_setting('client_encoding')")
-            .await?;
-        let encoding = encoding.scalar().unwrap_or("UTF8").to_owned();
+        let encoding = connection.parameter("client_encoding").unwrap_or("UTF8").to_owned();
         settings::in_own_encoding(connection).await?;
+        let marked = Self::mark_as_stored(connection, wanted).await;
+        // In a transaction that has failed nothing can be set; its end sets it back.
+        let set_back = connection
+            .execute(&format!("SET client_encoding TO {}", literal(&encoding)))
+            .await;
+        marked.and(set_back)
+    }
+
+    async fn mark_as_stored(connection: &mut Connection, wanted: &str) -> Result<()> {
+        let name = connection.database().to_owned();
         let (oid, comment) = comment_of(connection, &name).await?;
         let comment = comment.as_deref().and_then(unmarked);
         let comment = marks::marked(comment.as_deref(), Why::Filling, oid, wanted, &now());
-        connection.execute(&comment_sql(&name, Some(&comment))).await?;
-        connection
-            .execute(&format!("SET client_encoding TO {}", literal(&encoding)))
-            .await
+        connection.execute(&comment_sql(&name, Some(&comment))).await
     }
 
     async fn admin(&mut self) -> Result<&mut Connection> {

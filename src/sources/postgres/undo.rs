@@ -22,6 +22,9 @@ pub struct Undone {
     pub restored_kept_as: Option<String>,
     /// Sessions that were ended for it.
     pub ended_sessions: u64,
+    /// What could not be put back or cleaned up with it, e.g. a comment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedItem>,
 }
 
 /// Puts back the database that the last restore with `--clean` replaced. Nothing is dropped: what the restore had brought is
@@ -47,6 +50,7 @@ pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> 
         was_kept_as: kept.clone(),
         restored_kept_as: None,
         ended_sessions: 0,
+        failed: Vec::new(),
     };
     if found.exists {
         let mut apart = Apart::of(admin, wanted, [name, &kept]).await?;
@@ -65,23 +69,15 @@ pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> 
         admin = after;
         let swapped = swapped?;
         undone.ended_sessions = u64::try_from(swapped.ended.len()).unwrap_or(u64::MAX);
-        tell(&swapped.failed);
-        if let Some(left) = left {
-            tracing::warn!("database \"{}\" was not dropped: {}", left.name, left.error);
-        }
+        undone.failed = swapped.failed;
+        undone.failed.extend(left);
         undone.restored_kept_as = Some(aside);
     } else {
         let failed = rename(&mut admin, wanted, &kept, name, timeout).await;
-        tell(failed.context("put the old database back")?.as_slice());
+        undone.failed.extend(failed.context("put the old database back")?);
     }
     admin.close().await;
     Ok(undone)
-}
-
-fn tell(failed: &[FailedItem]) {
-    for item in failed {
-        tracing::warn!("{} \"{}\": {}. {}", item.kind, item.name, item.error, item.advice);
-    }
 }
 
 /// Finds what an earlier version kept, by its name alone: `NAME_before_TIME`, cut at 63 bytes. Where the name is so long that

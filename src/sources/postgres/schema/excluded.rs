@@ -33,8 +33,7 @@ const WITH: &str = "excluded-with";
 const ROWS: &str = "excluded-rows";
 
 const BY_USER: &str = "is left out, as the user wants";
-const UNCHECKED: &str =
-    "comes back NOT VALID: the rows that it refers to are left out, so those that are there are not checked";
+const UNCHECKED: &str = "comes back as NOT VALID, because the rows that it references are left out: new rows are checked, those in the backup are not";
 
 /// First version that makes a foreign key of a partitioned table without checking the rows.
 const NOT_VALID_ON_PARTITIONED: i32 = 180_000;

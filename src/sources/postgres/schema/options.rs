@@ -85,10 +85,15 @@ pub(super) fn known(context: &Context<'_>, of: Of, stored: Vec<String>, object: 
 pub(super) fn of_table(context: &Context<'_>, own: Vec<String>, toast: Vec<String>, object: &str) -> String {
     let mut lists = vec![
         options_list(&known(context, Of::Table, own, object), ""),
-        options_list(&known(context, Of::Table, toast, object), "toast."),
+        of_toast(context, toast, object),
     ];
     lists.retain(|l| !l.is_empty());
     lists.join(", ")
+}
+
+/// Returns the options of a TOAST table as the table that it belongs to names them; empty for none.
+pub(super) fn of_toast(context: &Context<'_>, toast: Vec<String>, object: &str) -> String {
+    options_list(&known(context, Of::Table, toast, object), "toast.")
 }
 
 #[cfg(test)]

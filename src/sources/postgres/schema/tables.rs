@@ -133,7 +133,13 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     if let Some(am) = row.opt(8)?.filter(|am| am != "heap") {
         sql.push_str(&format!("\nUSING {}", quote_ident(&am)));
     }
-    let options = options::of_table(context, row.list(10)?, row.list(11)?, &name);
+    // A server drops the options of a TOAST table that no column needs yet: they follow the columns that come late.
+    let toast = if columns.iter().any(|c| c.late) {
+        Vec::new()
+    } else {
+        row.list(11)?
+    };
+    let options = options::of_table(context, row.list(10)?, toast, &name);
     if !options.is_empty() {
         sql.push_str(&format!("\nWITH ({options})"));
     }
@@ -346,6 +352,7 @@ pub(super) async fn late_columns(context: &Context<'_>, numbers: &[u32]) -> Resu
     oids.sort_unstable();
     oids.dedup();
     let columns = columns(context, &oids).await?;
+    let mut toast = toast_options(context, &oids).await?;
     let mut rendered = Rendered::new();
     for (number, addition) in chosen {
         let mut sql = String::new();
@@ -366,10 +373,22 @@ pub(super) async fn late_columns(context: &Context<'_>, numbers: &[u32]) -> Resu
                 column_settings(context, &mut sql, &format!("TABLE ONLY {table}"), column)?;
                 column_comments(&mut sql, &table, column)?;
             }
+            let options = options::of_toast(context, toast.remove(&oid).unwrap_or_default(), &table);
+            if !options.is_empty() {
+                sql.push_str(&format!("ALTER TABLE ONLY {table} SET ({options});\n"));
+            }
         }
         rendered.insert(number, sql);
     }
     Ok(rendered)
+}
+
+/// Reads the options of the TOAST tables of these tables.
+async fn toast_options(context: &Context<'_>, oids: &[u32]) -> Result<HashMap<u32, Vec<String>>> {
+    let sql = "SELECT c.oid, t.reloptions FROM pg_catalog.pg_class c JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid \
+               WHERE c.oid = ANY($1::oid[]) AND t.reloptions IS NOT NULL";
+    let rows = query(context.client, "options of TOAST tables", sql, &[&oids]).await?;
+    rows.iter().map(|row| Ok((row.oid(0)?, row.list(1)?))).collect()
 }
 
 struct Check {
