@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use wirevault::error::Result;
-use wirevault::sources::redis::rdb::decode::{Decoder, Element, Elements, Next};
-use wirevault::sources::redis::rdb::pull::InMemory;
-use wirevault::sources::redis::rdb::{Counter, Walker};
+use wirevault::base::error::Result;
+use wirevault::engines::redis::rdb::decode::{Decoder, Element, Elements, Next};
+use wirevault::engines::redis::rdb::pull::InMemory;
+use wirevault::engines::redis::rdb::{Counter, Walker};
 
 /// Adds up what the decoder tells.
 #[derive(Default, Debug, PartialEq)]

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::index_check::{check_frame, check_line, check_parts, check_totals};
 use crate::archive::lines::{self, Directory, FrameLine, IndexPart, Line};
 use crate::archive::{ArchiveInfo, Sealing, StreamRecord};
-use crate::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::storage::{ObjectKey, SharedStore};
 
 /// Raw bytes of an index part at most: lines of one archive frame beyond the usual 256 KiB, never more.

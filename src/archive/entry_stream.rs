@@ -10,7 +10,7 @@ use crate::archive::header;
 use crate::archive::lines::{EndLine, EntryLine, Line};
 use crate::archive::reader::DataSlice;
 use crate::archive::{EntryEvent, EntryMeta};
-use crate::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, Result};
 
 /// Entries with their data, in archive order.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::archive::cursor::{self, Archives, FrameLines};
 use crate::archive::{Compression, Pipeline};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::memory::Buffer;
+use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::memory::Buffer;
 use crate::storage::ObjectKey;
 
 /// Batches fetched or being fetched by one stream: many small ones rather than few large ones, which share the line, end all at

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::archive::{EntryKind, EntryMeta};
-use crate::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 
 /// Size of a tar block in bytes.
 pub(crate) const BLOCK: usize = 512;

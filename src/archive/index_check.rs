@@ -3,7 +3,7 @@
 use crate::archive::ArchiveInfo;
 use crate::archive::cursor::{FrameLines, MAX_PART_BYTES};
 use crate::archive::lines::{self, Directory, FrameLine, Line, Name};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Stored and raw bytes of a frame at most: a chunk with its headers, compressed badly, has not much more than one mebibyte.
 const MAX_FRAME_BYTES: u32 = 2 << 20;

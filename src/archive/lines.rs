@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{ChunkFacts, EntryKind, StreamRecord};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The first frame of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,8 +14,8 @@ use crate::archive::lines::{Directory, EndLine, EntryLine, FrameLine, IndexPart,
 use crate::archive::pipeline::compress_small;
 use crate::archive::writer::ArchiveOptions;
 use crate::archive::{ArchiveInfo, Compression, EntryMeta, Sealing, StreamRecord, header};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::memory::Buffer;
+use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::memory::Buffer;
 use crate::storage::upload::ObjectWriter;
 use crate::storage::{ObjectKey, SharedStore};
 

@@ -9,8 +9,8 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::memory::{Buffer, BufferPool, MemoryPlan};
+use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::memory::{Buffer, BufferPool, MemoryPlan};
 
 /// How frames are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -15,7 +15,7 @@ use crate::archive::frames::{FrameData, FrameStream, Planned, Wanted};
 use crate::archive::index_check::Tally;
 use crate::archive::lines::{EntryLine, Line};
 use crate::archive::{ArchiveInfo, ChunkRef, EntryMeta, EntryRef, Pipeline, StreamRecord};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{Readiness, SharedStore, archived};
 
 /// Reads the archives of one source (cheap to clone).

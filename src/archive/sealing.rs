@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::storage::upload::ObjectWriter;
 
 /// How one object is sealed.

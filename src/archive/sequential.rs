@@ -10,8 +10,8 @@ use crate::archive::lines::{EndLine, EntryLine};
 use crate::archive::ordered::entry_line;
 use crate::archive::writer::RawFrame;
 use crate::archive::{ArchiveInfo, ArchiveWriter, EntryMeta, StreamRecord, header};
-use crate::error::{Error, ErrorKind, Result};
-use crate::memory::Buffer;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::memory::Buffer;
 
 /// Writes entries of known length one after another; an entry may span any number of frames, small ones share one.
 ///

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::lines::{EndLine, EntryLine};
 use crate::archive::ordered::{self, Failure, Frame, Item, Message, OrderedWriter, entry_line};
 use crate::archive::{ArchiveInfo, ChunkFacts, Compression, EntryMeta, Pipeline, StreamRecord, header};
-use crate::error::{Error, ErrorKind, Result};
-use crate::memory::{Buffer, HEADROOM_BYTES, TAILROOM_BYTES};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::memory::{Buffer, HEADROOM_BYTES, TAILROOM_BYTES};
 use crate::storage::limit::Bucket;
 use crate::storage::upload::UploadOptions;
 use crate::storage::{ObjectKey, SharedStore};
@@ -422,7 +422,7 @@ mod tests {
         reason = "tests; stock tools are what the archive is held against"
     )]
     use super::*;
-    use crate::memory::{MIB, MemoryPlan};
+    use crate::base::memory::{MIB, MemoryPlan};
     use crate::storage::SharedStore;
     use crate::storage::memory::MemoryStore;
     use crate::storage::upload::UploadOptions;

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::config;
+use crate::base::units;
+use crate::operations::options::{self, AndThen, ContainersHow, Level};
 use crate::storage::ThawSpeed;
 
 /// Backs up databases and files over their own protocols, proves that they restore, and brings them back.
@@ -122,9 +123,6 @@ pub enum Verb {
     Man(Man),
 }
 
-/// Connections or readers per source, where nothing else is said.
-pub const DEFAULT_PARALLEL: u8 = 4;
-
 /// Flags of `init`.
 #[derive(Debug, Args)]
 #[command(
@@ -186,10 +184,6 @@ pub struct Backup {
     /// What of PostgreSQL databases is left out.
     #[command(flatten)]
     pub exclude: Exclude,
-
-    /// The scheduler runs it, and keeps the record of the run.
-    #[arg(skip)]
-    pub scheduled: bool,
 }
 
 /// Flags of `backup` for what is left out of PostgreSQL databases.
@@ -215,20 +209,6 @@ pub struct Exclude {
     /// Large objects
     #[arg(long)]
     pub exclude_large_objects: bool,
-}
-
-impl Exclude {
-    /// Adds the flags to what a source leaves out by its configuration.
-    pub fn add_to(&self, source: &mut crate::config::PostgresSource) -> crate::Result<()> {
-        source.exclude_tables.extend(self.exclude_table.iter().cloned());
-        source.exclude_schemas.extend(self.exclude_schema.iter().cloned());
-        source
-            .exclude_table_data
-            .extend(self.exclude_table_data.iter().cloned());
-        source.exclude_extensions.extend(self.exclude_extension.iter().cloned());
-        source.exclude_large_objects |= self.exclude_large_objects;
-        source.exclusion().check()
-    }
 }
 
 /// Flags of `list`.
@@ -312,32 +292,6 @@ pub struct Verify {
     /// What becomes of objects in cold classes.
     #[command(flatten)]
     pub thaw: Thaw,
-
-    /// Name of the drill on whose behalf; it stands in the evidence.
-    #[arg(skip)]
-    pub drill: Option<String>,
-}
-
-/// Levels of `verify`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Digests of the stored objects
-    Stored,
-    /// Also decompress and parse every entry, and refuse what a restore would refuse
-    Content,
-    /// Also restore into a scratch place and compare there
-    Restored,
-}
-
-/// Who starts containers in a recovery.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum ContainersHow {
-    /// This program, through the Docker engine
-    #[default]
-    Engine,
-    /// You: the command is printed, and the recovery goes on when the servers answer
-    Manual,
 }
 
 /// Flags of `recover`.
@@ -372,7 +326,7 @@ pub struct Recover {
 
     /// Socket of the Docker engine, or tcp://host:port [default: the configuration's, or that of DOCKER_HOST]
     #[arg(long, value_name = "PATH")]
-    pub docker_socket: Option<crate::docker::Address>,
+    pub docker_socket: Option<crate::engines::docker::api::Address>,
 
     /// A file of NAME=value lines that holds passwords; restored .env files are read anyway
     #[arg(long, value_name = "FILE")]
@@ -402,7 +356,7 @@ pub struct Recover {
 /// Takes names as they are, UTF-8 or not.
 fn named() -> impl clap::builder::TypedValueParser<Value = String> {
     use clap::builder::TypedValueParser;
-    clap::builder::OsStringValueParser::new().map(|name| crate::sources::files::spelling::given(&name))
+    clap::builder::OsStringValueParser::new().map(|name| crate::engines::files::spelling::given(&name))
 }
 
 /// Flags of `restore`.
@@ -505,7 +459,7 @@ pub struct RestoreRedis {
 
     /// Restore into a server that holds keys: what becomes of those the backup has too
     #[arg(long, value_enum, value_name = "RULE", conflicts_with = "clean")]
-    pub conflict: Option<crate::sources::redis::Conflict>,
+    pub conflict: Option<crate::engines::redis::Conflict>,
 
     /// Users (ACL) too: each as the backup has it, with its password; others stay
     #[arg(long)]
@@ -618,15 +572,6 @@ pub struct Thaw {
     pub thaw_days: u32,
 }
 
-/// What follows once objects were asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AndThen {
-    /// Ask, wait until they can be read, and go on
-    Wait,
-    /// Ask, say how long it takes, and end
-    Ask,
-}
-
 /// Flags of `cat`.
 #[derive(Debug, Args)]
 #[command(
@@ -733,9 +678,6 @@ pub struct Man {
     pub verb: Option<String>,
 }
 
-/// Where `run` listens if nothing else is said.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:9188";
-
 /// Flags of `run`.
 #[derive(Debug, Args)]
 #[command(
@@ -803,15 +745,52 @@ pub struct Prune {
     pub no_sweep: bool,
 }
 
+/// The options of a verb out of its flags, field by field; what no flag has is named behind them.
+macro_rules! options_of {
+    ($($name:ident { $($field:ident),* $(,)? } $(and $($other:ident),*)?;)*) => {$(
+        impl From<$name> for options::$name {
+            fn from(flags: $name) -> Self {
+                let $name { $($field),* } = flags;
+                Self { $($field: $field.into(),)* $($($other: Default::default(),)*)? }
+            }
+        }
+    )*};
+}
+
+options_of! {
+    Init { no_encryption, adopt };
+    Check { targets };
+    Backup { targets, dry_run, parallel, if_changed, level, max_block, no_role_passwords, exclude } and scheduled;
+    Exclude { exclude_table, exclude_schema, exclude_table_data, exclude_extension, exclude_large_objects };
+    List { job, host };
+    StatusOptions { job, host };
+    Health { listen };
+    Show { snapshot };
+    Verify { snapshots, all, level, into, no_evidence, thaw } and drill;
+    Recover { snapshot, only, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
+    Restore { snapshot, source, into, into_original, clean, delete, path, trust_times, devices, parallel, dry_run, resume, undo, database, redis, docker, thaw };
+    RestoreDocker { volume, quiesce };
+    RestoreRedis { key, conflict, users };
+    RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
+    Thaw { thaw, thaw_speed, thaw_days };
+    Cat { snapshot, source, path, thaw };
+    Pin { snapshot, reason };
+    Unpin { snapshot };
+    Copy { snapshots, into, dry_run, thaw };
+    Cleanup { rules, delete };
+    Run { dry_run, listen, drills_only };
+    Prune { dry_run, job, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within, no_sweep };
+}
+
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    config::parse_duration(text).map_err(|error| match error.hint() {
+    units::parse_duration(text).map_err(|error| match error.hint() {
         Some(hint) => format!("{}. {hint}", error.chain()),
         None => error.chain(),
     })
 }
 
 fn rate(text: &str) -> Result<u64, String> {
-    config::parse_rate(text).map_err(|error| match error.hint() {
+    units::parse_rate(text).map_err(|error| match error.hint() {
         Some(hint) => format!("{}. {hint}", error.chain()),
         None => error.chain(),
     })
@@ -825,7 +804,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    config::parse_bytes(text).map_err(|error| match error.hint() {
+    units::parse_bytes(text).map_err(|error| match error.hint() {
         Some(hint) => format!("{}. {hint}", error.chain()),
         None => error.chain(),
     })

@@ -2,8 +2,8 @@
 
 use clap::CommandFactory;
 
+use crate::base::error::{Context, Result};
 use crate::cli::args::{Cli, Verb};
-use crate::error::{Context, Result};
 
 /// Returns the text of `completions` and `man`, which need neither configuration nor repository.
 pub(super) fn text(verb: &Verb) -> Option<Result<Vec<u8>>> {
@@ -27,7 +27,8 @@ fn page(verb: Option<&str>) -> Result<Vec<u8>> {
         Some(verb) => {
             let found = command.find_subcommand(verb).cloned();
             found.ok_or_else(|| {
-                crate::error::Error::invalid(format!("there is no verb \"{verb}\"")).with_hint("See wirevault --help.")
+                crate::base::error::Error::invalid(format!("there is no verb \"{verb}\""))
+                    .with_hint("See wirevault --help.")
             })?
         }
     };

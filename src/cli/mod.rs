@@ -5,7 +5,7 @@ mod manual;
 mod output;
 mod progress;
 mod runtime;
-pub mod table;
+mod values;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,16 +14,19 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Pipeline;
+use crate::base::environment;
+use crate::base::error::Result;
+use crate::base::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
 use crate::cli::args::{Cli, Global, Verb};
-use crate::commands::local::LocalState;
-use crate::commands::session::Seen;
-use crate::commands::several::{self, Absent, each};
-use crate::commands::{self, Outcome, Session};
 use crate::config::{self, Config, Environment};
-use crate::error::Result;
-use crate::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
+use crate::operations::local::LocalState;
+use crate::operations::options;
+use crate::operations::session::Seen;
+use crate::operations::several::{self, Absent, each};
+use crate::operations::{self, Outcome, Session};
+use crate::policy::schedule;
 use crate::repository::Selector;
-use crate::{environment, schedule};
+use crate::service;
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 2 finished but some sources failed.
 pub fn main() -> ExitCode {
@@ -36,40 +39,41 @@ pub fn main() -> ExitCode {
         }
     };
     runtime::start_log(cli.global.verbose, cli.global.quiet);
-    match run(&cli) {
+    let json = cli.global.json;
+    match run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            output::print_error(&error, cli.global.json);
+            output::print_error(&error, json);
             ExitCode::from(1)
         }
     }
 }
 
-fn run(cli: &Cli) -> Result<u8> {
-    if let Some(text) = manual::text(&cli.verb) {
+fn run(Cli { verb, global }: Cli) -> Result<u8> {
+    if let Some(text) = manual::text(&verb) {
         std::io::Write::write_all(&mut std::io::stdout(), &text?)?;
         return Ok(0);
     }
     environment::check()?;
     schedule::check_system_zone()?;
-    let config = configuration(&cli.global)?;
-    let plan = memory_plan(&cli.global, &config)?;
-    keep_walks_out(&cli.global, &config);
+    let config = configuration(&global)?;
+    let plan = memory_plan(&global, &config)?;
+    keep_walks_out(&global, &config);
     let runtime = runtime::runtime()?;
     let report = runtime.block_on(async {
         let cancel = CancellationToken::new();
         runtime::cancel_on_signals(cancel.clone())?;
         let session = Session {
-            repository: cli.global.repository.clone(),
-            endpoint: cli.global.endpoint.clone(),
-            host: host(cli)?,
-            limit_rate: cli.global.limit_rate,
+            repository: global.repository.clone(),
+            endpoint: global.endpoint.clone(),
+            host: host(&verb, &global)?,
+            limit_rate: global.limit_rate,
             pipeline: Pipeline::start(plan),
-            reporter: progress::reporter(cli.global.quiet),
+            reporter: progress::reporter(global.quiet),
             cancel,
-            spool_dir: spool_dir(&cli.global, &config),
+            spool_dir: spool_dir(&global, &config),
             seen: Seen::default(),
-            state: LocalState::find(&commands::session::process_environment),
+            state: LocalState::find(&operations::session::process_environment),
             ask: output::asks(),
             arguments: std::env::args_os()
                 .skip(1)
@@ -77,35 +81,38 @@ fn run(cli: &Cli) -> Result<u8> {
                 .collect(),
             config,
         };
-        dispatch(&session, cli).await
+        Box::pin(dispatch(&session, verb, &global)).await
     });
     // A blocking thread that still waits for a peer must not hold the process.
     runtime.shutdown_background();
     let report = report?;
-    output::print_report(report.as_ref(), &cli.global);
+    output::print_report(report.as_ref(), &global);
     Ok(report.status().exit_code())
 }
 
-async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
-    match &cli.verb {
-        Verb::Init(options) => commands::init::run(session, options).await,
-        Verb::Check(options) => commands::check::run(session, options).await,
-        Verb::Backup(options) => commands::backup::run(session, options).await,
-        Verb::List(options) => {
+async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
+    match verb {
+        Verb::Init(flags) => operations::init::run(session, &flags.into()).await,
+        Verb::Check(flags) => operations::check::run(session, &flags.into()).await,
+        Verb::Backup(flags) => operations::backup::run(session, &flags.into()).await,
+        Verb::List(flags) => {
+            let options = options::List::from(flags);
             each(session, Absent::Fails, async |one| {
-                commands::list::run(one, options).await
+                operations::list::run(one, &options).await
             })
             .await
         }
-        Verb::Show(options) => {
+        Verb::Show(flags) => {
+            let options = options::Show::from(flags);
             several::one(session, &options.snapshot, &[], async |one| {
-                commands::show::run(one, options).await
+                operations::show::run(one, &options).await
             })
             .await
         }
-        Verb::Status(options) => commands::status::run(session, options).await,
-        Verb::Health(options) => commands::health::run(session, options).await,
-        Verb::Verify(options) => {
+        Verb::Status(flags) => operations::status::run(session, &flags.into()).await,
+        Verb::Health(flags) => service::health_check::run(session, &flags.into()).await,
+        Verb::Verify(flags) => {
+            let options = options::Verify::from(flags);
             // Only what is named by its id may be in another repository.
             let by_id = |name: &String| matches!(Selector::parse(name), Selector::Prefix(_));
             let absent = if !options.all && options.snapshots.iter().all(by_id) {
@@ -113,60 +120,69 @@ async fn dispatch(session: &Session, cli: &Cli) -> Outcome {
             } else {
                 Absent::Fails
             };
-            each(session, absent, async |one| commands::verify::run(one, options).await).await
+            each(session, absent, async |one| {
+                operations::verify::run(one, &options).await
+            })
+            .await
         }
-        Verb::Restore(options) => {
+        Verb::Restore(flags) => {
+            let options = options::Restore::from(*flags);
             several::one(session, &options.snapshot, &options.source, async |one| {
-                Box::pin(commands::restore::run(one, options)).await
+                Box::pin(operations::restore::run(one, &options)).await
             })
             .await
         }
-        Verb::Recover(options) => {
-            let tell = |text: &str| output::print_progress(text, &cli.global);
+        Verb::Recover(flags) => {
+            let options = options::Recover::from(*flags);
+            let tell = |text: &str| output::print_progress(text, global);
             several::one(session, &options.snapshot, &[], async |one| {
-                Box::pin(commands::recover::run(one, options, &tell)).await
+                Box::pin(operations::recover::run(one, &options, &tell)).await
             })
             .await
         }
-        Verb::Cat(options) => {
+        Verb::Cat(flags) => {
+            let options = options::Cat::from(flags);
             let sources = std::slice::from_ref(&options.source);
             several::one(session, &options.snapshot, sources, async |one| {
-                commands::cat::run(one, options).await
+                operations::cat::run(one, &options).await
             })
             .await
         }
-        Verb::Prune(options) => {
+        Verb::Prune(flags) => {
+            let options = options::Prune::from(flags);
             each(session, Absent::Fails, async |one| {
-                commands::prune::run(one, options).await
+                operations::prune::run(one, &options).await
             })
             .await
         }
-        Verb::Copy(options) => Box::pin(commands::copy::run(session, options)).await,
-        Verb::Pin(options) => {
+        Verb::Copy(flags) => Box::pin(operations::copy::run(session, &flags.into())).await,
+        Verb::Pin(flags) => {
+            let options = options::Pin::from(flags);
             each(session, Absent::IsElsewhere, async |one| {
-                commands::pin::pin(one, options).await
+                operations::pin::pin(one, &options).await
             })
             .await
         }
-        Verb::Unpin(options) => {
+        Verb::Unpin(flags) => {
+            let options = options::Unpin::from(flags);
             each(session, Absent::IsElsewhere, async |one| {
-                commands::pin::unpin(one, options).await
+                operations::pin::unpin(one, &options).await
             })
             .await
         }
-        Verb::Cleanup(options) => commands::cleanup::run(session, options).await,
-        Verb::Completions(_) | Verb::Man(_) => Err(crate::error::Error::invalid("it needs no session")),
-        Verb::Run(options) => {
+        Verb::Cleanup(flags) => operations::cleanup::run(session, &flags.into()).await,
+        Verb::Completions(_) | Verb::Man(_) => Err(crate::base::error::Error::invalid("it needs no session")),
+        Verb::Run(flags) => {
             let reload = || {
                 environment::check()?;
-                configuration(&cli.global)
+                configuration(global)
             };
-            let tell = |event: &commands::run::Event| output::print_event(event, &cli.global);
-            let surroundings = commands::run::Surroundings {
+            let tell = |event: &service::scheduler::Event| output::print_event(event, global);
+            let surroundings = service::scheduler::Surroundings {
                 reload: &reload,
                 tell: &tell,
             };
-            commands::run::run(session, options, surroundings).await
+            service::scheduler::run(session, &flags.into(), surroundings).await
         }
     }
 }
@@ -180,7 +196,7 @@ fn configuration(global: &Global) -> Result<Config> {
     if default.exists() {
         return config::read(default);
     }
-    let config = config::from_environment(&Environment::new(&commands::session::process_environment))?;
+    let config = config::from_environment(&Environment::new(&operations::session::process_environment))?;
     let named = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         let name = name.into_string().ok()?;
         (!value.is_empty()).then_some(name)
@@ -191,9 +207,9 @@ fn configuration(global: &Global) -> Result<Config> {
 }
 
 /// The name of this host that was given. `list` and `status` have a flag of the same name, which chooses among hosts.
-fn host(cli: &Cli) -> Result<Option<String>> {
-    let chooses = matches!(cli.verb, Verb::List(_) | Verb::Status(_));
-    let flag = cli.global.host.clone().filter(|_| !chooses);
+fn host(verb: &Verb, global: &Global) -> Result<Option<String>> {
+    let chooses = matches!(verb, Verb::List(_) | Verb::Status(_));
+    let flag = global.host.clone().filter(|_| !chooses);
     let given = flag.or_else(|| environment::variable("WIREVAULT_HOST"));
     given.as_deref().map(config::checked_host).transpose()
 }
@@ -217,7 +233,7 @@ fn keep_walks_out(global: &Global, config: &Config) {
     let repositories = repositories.filter_map(crate::storage::open::local_path);
     let spool = global.spool_dir.clone().or_else(|| config.spool_dir.clone());
     for path in repositories.chain(spool) {
-        crate::sources::files::own::keep_out(&path);
+        crate::engines::files::own::keep_out(&path);
     }
 }
 

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::io::{BufRead, IsTerminal, Read, Write};
 
+use crate::base::error::{Error, ErrorKind};
 use crate::cli::args::Global;
-use crate::commands::run::Event;
-use crate::commands::{Report, Status};
 use crate::config::redact_urls;
-use crate::error::{Error, ErrorKind};
+use crate::operations::{Report, Status};
+use crate::service::scheduler::Event;
 
 /// Whether a character does something to a terminal instead of being shown: control characters, and those that turn the direction
 /// of what follows. Names and errors of a repository may hold any.

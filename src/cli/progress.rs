@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::base::report::{Note, Reporter, SharedReporter};
 use crate::cli::output::plain;
-use crate::report::{Note, Reporter, SharedReporter};
 
 /// Notes of one code that are printed one by one; the rest is counted.
 const NOTES_SHOWN: u64 = 20;
@@ -16,7 +16,7 @@ const NOTES_SHOWN: u64 = 20;
 /// Makes the reporter that fits standard error.
 pub(super) fn reporter(quiet: bool) -> SharedReporter {
     if quiet {
-        crate::report::silent()
+        crate::base::report::silent()
     } else if std::io::stderr().is_terminal() {
         Arc::new(Bars::new())
     } else {

@@ -12,8 +12,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::base::error::Result;
 use crate::cli::output::plain;
-use crate::error::Result;
 
 /// Blocking threads at most: sources, directory store and compression; a bound, so that memory has one too.
 const BLOCKING_THREADS: usize = 32;
@@ -118,7 +118,7 @@ impl<S: tracing::Subscriber> Layer<S> for Tail {
         if metadata.target().starts_with(env!("CARGO_PKG_NAME")) {
             let mut message = Message(metadata.level().to_string());
             event.record(&mut message);
-            crate::report::tail::push(jiff::Timestamp::now(), &message.0);
+            crate::base::report::tail::push(jiff::Timestamp::now(), &message.0);
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::config::types::{Config, FilesSource, JobConfig, KeepConfig, RepositoryConfig, SourceConfig, SourceKind};
+use crate::base::error::{Context, Error, Result};
+use crate::base::nearest::nearest;
+use crate::base::secret::Secret;
+use crate::config::Ping;
+use crate::config::types::{Config, FilesSource, JobConfig, RepositoryConfig, SourceConfig, SourceKind};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
-use crate::config::{Ping, Secret, nearest};
-use crate::error::{Context, Error, Result};
-use crate::sources::postgres::Params;
+use crate::engines::postgres::Params;
+use crate::policy::retention::KeepConfig;
 use crate::storage::open::checked_endpoint;
 
 /// Where variables are looked up; tests pass their own.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::sources::postgres::Params;
+use crate::engines::postgres::Params;
 
 /// Keys whose values are secrets, wherever they stand.
 const SECRETS: &[&str] = &["access_key", "secret_key", "token", "status_token", "password"];

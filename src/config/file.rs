@@ -6,24 +6,29 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::de::DeTable;
 
+use crate::base::error::{Context, Error, Result};
+use crate::base::nearest::nearest;
+use crate::base::secret::Secret;
+use crate::base::units;
+use crate::base::units::parse_duration;
+use crate::config::exposed;
 use crate::config::keys::{self, Place};
-use crate::config::outside::{self, Hooks, RawCleanup, RawDrill, RawHook, RawNotify, RawPing, Sections, Timing};
-use crate::config::parse_duration;
+use crate::config::outside::{self, Hooks, RawCleanup, RawDrill, RawHook, RawNotify, RawPing, Sections};
 use crate::config::types::{
-    Config, DockerSource, FilesSource, JobConfig, KeepConfig, PostgresSource, RedisSource, RepositoryConfig,
-    RequiredMount, SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, RequiredMount,
+    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
 };
 use crate::config::url::{
     checked_host, checked_name, parse_repository_url, split_postgres_url, split_redis_url, tls_files, with_tls_files,
 };
-use crate::config::{ADHOC_JOB, Secret, exposed, nearest, units};
-use crate::docker::Address;
-use crate::error::{Context, Error, Result};
+use crate::engines::docker::api::Address;
+use crate::engines::sqlite::discover;
+use crate::policy::retention::KeepConfig;
+use crate::policy::retention::RetentionPolicy;
+use crate::policy::schedule::{Schedule, Timing};
+use crate::repository::ADHOC_JOB;
 use crate::repository::PRE_RESTORE_JOB;
 use crate::repository::id::sanitised_job;
-use crate::retention::RetentionPolicy;
-use crate::schedule::Schedule;
-use crate::sources::sqlite::discover;
 use crate::storage::open::checked_endpoint;
 use crate::storage::s3::{ChecksumMode, MAX_PART_BYTES, MIN_PART_BYTES};
 
@@ -186,7 +191,7 @@ struct RawJob {
 
 /// Reads and checks a configuration file.
 pub fn read(path: &Path) -> Result<Config> {
-    let text = crate::config::read_small(path)
+    let text = crate::base::small_file::read_small(path)
         .with_context(|| format!("read configuration \"{}\"", path.display()))
         .map_err(|e| e.with_hint("Give the right file with --config, or none to use the environment."))?;
     let config = parse(&path.display().to_string(), &text)?;
@@ -242,7 +247,7 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
         .collect::<Result<Vec<JobConfig>>>()?;
     for job in &jobs {
         // Wrong expressions and zones are told at once, not when the scheduler starts.
-        Schedule::of(job, raw.timezone.as_deref(), "")?;
+        job.schedule(raw.timezone.as_deref(), "")?;
     }
     let job_names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
     let drill_names: Vec<String> = raw.drill.keys().cloned().collect();

@@ -3,8 +3,8 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::nearest;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::nearest::nearest;
 
 pub(super) const TOP: &[&str] = &[
     "repository",

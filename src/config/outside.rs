@@ -7,9 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config::url::checked_name;
-use crate::config::{Secret, units};
-use crate::docker::Address;
-use crate::error::{Context, Error, Result};
+use crate::policy::schedule::Timing;
+use lettre::message::Mailbox;
+
+use crate::base::error::{Context, Error, Result};
+use crate::base::secret::Secret;
+use crate::base::units;
+use crate::engines::docker::api::Address;
 
 /// An address that is called, or a program that is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,17 +91,6 @@ pub enum Occasion {
     Recovery,
     /// Times passed without a run.
     Missed,
-}
-
-/// A time plan, of whatever it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Timing {
-    /// Five cron fields.
-    pub schedule: String,
-    /// IANA name, if not the one of all.
-    pub timezone: Option<String>,
-    /// Runs begin later by a part of this.
-    pub jitter: Duration,
 }
 
 /// A verification on schedule.
@@ -276,6 +269,15 @@ fn mail_server(text: &str) -> Result<Secret> {
         .with_hint("Write smtp://user@host (STARTTLS) or smtps://user@host, and the password into token_file."))
 }
 
+/// Reads one address of a person.
+pub fn mailbox(text: &str) -> Result<Mailbox> {
+    text.parse().map_err(|e| {
+        Error::invalid(format!("\"{text}\" is not a mail address"))
+            .with_cause(e)
+            .with_hint("Write it as ops@example.org, or \"Operations <ops@example.org>\".")
+    })
+}
+
 /// Mail needs a sender and receivers; other channels have none.
 fn people(is_mail: bool, from: Option<&str>, to: &[String]) -> Result<()> {
     if !is_mail {
@@ -286,7 +288,7 @@ fn people(is_mail: bool, from: Option<&str>, to: &[String]) -> Result<()> {
         };
     }
     for text in from.into_iter().chain(to.iter().map(String::as_str)) {
-        crate::notify::mail::mailbox(text)?;
+        mailbox(text)?;
     }
     if from.is_none() || to.is_empty() {
         return Err(Error::invalid("mail needs a sender and a receiver")
@@ -296,7 +298,7 @@ fn people(is_mail: bool, from: Option<&str>, to: &[String]) -> Result<()> {
 }
 
 pub(super) fn from_file(path: &std::path::Path) -> Result<String> {
-    let text = crate::config::read_small(path).with_context(|| format!("read \"{}\"", path.display()))?;
+    let text = crate::base::small_file::read_small(path).with_context(|| format!("read \"{}\"", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 

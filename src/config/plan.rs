@@ -1,21 +1,17 @@
 //! The validated plan of one run: what is read, where it goes, what is kept. It stands in the manifest.
 
-use jiff::tz::TimeZone;
-
+use crate::base::error::{Context, Error, Result};
+use crate::base::nearest::nearest;
 use crate::config::env::{Environment, s3_of};
-use crate::config::nearest;
-use crate::config::outside::Timing;
-use crate::config::types::{Config, JobConfig, KeepConfig, RepositoryConfig, SourceConfig, SourceKind};
+use crate::config::types::{Config, JobConfig, RepositoryConfig, SourceConfig, SourceKind};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
-use crate::error::{Context, Error, Result};
-use crate::sources::files::single_file;
+use crate::engines::files::single_file;
+use crate::policy::retention::KeepConfig;
+use crate::repository::{ADHOC_JOB, PlannedSchedule};
 use crate::storage::open::checked_endpoint;
 
 /// How long a repository may hold the others back in all, unless the job says so.
 pub(super) const MAX_STALL: std::time::Duration = std::time::Duration::from_secs(30);
-
-/// Job name of a backup whose sources were given as URLs.
-pub const ADHOC_JOB: &str = "adhoc";
 
 /// One run: a job's sources into one repository. It serialises without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -37,51 +33,6 @@ pub struct Plan {
     /// When the scheduler runs it: what the age of its newest snapshot is measured by, on whatever host.
     #[serde(flatten)]
     pub schedule: Option<PlannedSchedule>,
-}
-
-/// The schedule of a job, with what it takes to evaluate it elsewhere. Manifests and run records carry it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct PlannedSchedule {
-    /// Five cron fields.
-    pub schedule: String,
-    /// IANA name of its time zone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timezone: Option<String>,
-    /// Runs begin later by a part of this.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub jitter_seconds: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-impl PlannedSchedule {
-    /// Takes a time plan; `zone` is the time zone of those that name none. The system's is written by its name.
-    pub fn of(timing: &Timing, zone: Option<&str>) -> Self {
-        let system = || TimeZone::system().iana_name().map(str::to_owned);
-        let named = timing.timezone.as_deref().or(zone).map(str::to_owned);
-        Self {
-            schedule: timing.schedule.clone(),
-            timezone: named.or_else(system),
-            jitter_seconds: timing.jitter.as_secs(),
-        }
-    }
-
-    /// Reads the schedule in the plan of a manifest. Plans of older releases have none.
-    pub fn in_plan(plan: &serde_json::Value) -> Option<Self> {
-        serde_json::from_value(plan.clone()).ok()
-    }
-
-    /// Returns the time plan.
-    pub fn timing(&self) -> Timing {
-        Timing {
-            schedule: self.schedule.clone(),
-            timezone: self.timezone.clone(),
-            jitter: std::time::Duration::from_secs(self.jitter_seconds),
-        }
-    }
 }
 
 /// Plans a configured job: one plan for each repository it goes to, or for `only`.

@@ -1,6 +1,6 @@
 //! URLs for messages: whatever was typed, however wrong, its password does not print.
 
-use crate::sources::postgres::conninfo;
+use crate::engines::postgres::conninfo;
 
 /// Schemes whose rest is a path or a name: there is no user in them, and an `@` is one.
 const LOCAL: &[&str] = &["files", "sqlite", "docker", "file"];
@@ -133,7 +133,7 @@ fn redact_keywords(text: &str) -> Option<String> {
     if !conninfo::is_keywords(text) {
         // A single word that looks like a password's.
         let (name, _) = text.split_once('=')?;
-        let near = crate::config::nearest(name, ["password", "sslpassword"]).is_some();
+        let near = crate::base::nearest::nearest(name, ["password", "sslpassword"]).is_some();
         return (near && !name.starts_with('-') && !name.contains(['/', ':', '?'])).then(|| format!("{name}=***"));
     }
     let quote = |c: char| c.is_whitespace() || c == '\'' || c == '\\';

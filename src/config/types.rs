@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::config::Secret;
-use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping, Timing};
-use crate::docker::Address;
-use crate::sources::postgres::Exclusion;
-use crate::sources::sqlite::discover;
+use crate::base::error::Result;
+use crate::base::secret::Secret;
+use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping};
+use crate::engines::docker::api::Address;
+use crate::engines::postgres::Exclusion;
+use crate::engines::sqlite::discover;
+use crate::policy::retention::KeepConfig;
+use crate::policy::schedule::{Schedule, Timing};
 use crate::storage::s3::ChecksumMode;
 
 /// Everything that is configured.
@@ -403,6 +406,14 @@ pub struct JobConfig {
 }
 
 impl JobConfig {
+    /// Reads the schedule; `None` if it has none. `zone` is the time zone of jobs that name none.
+    pub fn schedule(&self, zone: Option<&str>, host: &str) -> Result<Option<Schedule>> {
+        let timing = self.timing();
+        timing
+            .map(|timing| Schedule::of_job(&self.name, &timing, zone, host))
+            .transpose()
+    }
+
     /// Returns when it runs, if it has a schedule.
     pub fn timing(&self) -> Option<Timing> {
         self.schedule.as_ref().map(|schedule| Timing {
@@ -411,29 +422,4 @@ impl JobConfig {
             jitter: self.jitter,
         })
     }
-}
-
-/// Keep rules of a job. A snapshot is kept when any rule keeps it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct KeepConfig {
-    /// The newest so many.
-    pub last: u32,
-    /// The newest of each of so many hours.
-    pub hourly: u32,
-    /// The newest of each of so many days.
-    pub daily: u32,
-    /// The newest of each of so many weeks.
-    pub weekly: u32,
-    /// The newest of each of so many months.
-    pub monthly: u32,
-    /// The newest of each of so many years.
-    pub yearly: u32,
-    /// All of the last so many days.
-    pub within_days: u32,
-    /// So many always stay, whatever the rules say.
-    pub minimum: u32,
-    /// Storage class of new archives in this repository.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage_class: Option<String>,
 }

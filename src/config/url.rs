@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::base::error::{Context as _, Error, Result};
+use crate::base::nearest::nearest;
+use crate::base::secret::Secret;
 use crate::config::redact::redact_url;
 use crate::config::types::{
     DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteSource,
 };
-use crate::config::{Secret, nearest};
-use crate::docker::Address;
-use crate::error::{Context as _, Error, Result};
+use crate::engines::docker::api::Address;
+use crate::engines::postgres::conninfo::is_keywords;
+use crate::engines::postgres::{Params, is_connection_string};
+use crate::engines::redis::RedisAddress;
 use crate::repository::id::sanitised_job;
-use crate::sources::postgres::conninfo::is_keywords;
-use crate::sources::postgres::{Params, is_connection_string};
-use crate::sources::redis::RedisAddress;
 
 const SOURCE_SCHEMES: &[&str] = &[
     "postgres",
@@ -51,7 +52,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceConfig> {
         "sqlite" => {
             let path = local_path(text, rest)?;
             // Of a pattern, the directory that it is about.
-            let about = crate::sources::sqlite::discover::fixed_part(&path);
+            let about = crate::engines::sqlite::discover::fixed_part(&path);
             let name = derived_name(&about.file_stem().unwrap_or_default().to_string_lossy(), "sqlite");
             Ok(SourceConfig {
                 rate_limit_bytes: None,

@@ -4,7 +4,7 @@
 
 use futures_util::StreamExt;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::repository::{Manifest, Repository, SnapshotId};
 
 /// Manifests that are read at once; each is under 1 MiB.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, Previous, Repository, SnapshotId, document, layout};
 use crate::storage::{ObjectOptions, PutMode};
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// `20260201T020000Z-full-7f3a91c2d4e5b607`: start in UTC to the second, job, and 16 hexadecimal digits that make it unique: 30
 /// bits are the nanoseconds of the start, so that runs of one job sort by their start within a second too, the others are random.

@@ -14,8 +14,11 @@ use std::collections::BTreeSet;
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::error::{ErrorKind, Result};
+use crate::base::error::{ErrorKind, Result};
 use crate::repository::{Manifest, Repository, SnapshotId, id};
+
+/// Job name of a backup whose sources were given as URLs.
+pub const ADHOC_JOB: &str = "adhoc";
 
 /// Job of the snapshots that `restore --clean` takes of what it is about to remove.
 pub const PRE_RESTORE_JOB: &str = "pre-restore";
@@ -193,8 +196,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::archive::SourceOutcome;
     use crate::repository::{ManifestSource, document, layout};
-    use crate::sources::SourceOutcome;
     use crate::storage::memory::MemoryStore;
     use crate::storage::{ObjectOptions, ObjectStore, PutMode};
 

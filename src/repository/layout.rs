@@ -1,6 +1,6 @@
 //! Where things lie in a repository. The tree stands in `docs/format.md`.
 
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::repository::{SnapshotId, id};
 use crate::storage::ObjectKey;
 

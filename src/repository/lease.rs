@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::error::{Context, ErrorKind, Result};
-use crate::held::{self, LockFile, Standing};
+use crate::base::error::{Context, ErrorKind, Result};
+use crate::base::held::{self, LockFile, Standing};
 use crate::repository::holder::Holder;
 use crate::repository::{Repository, SnapshotId, document, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore};

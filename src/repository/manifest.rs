@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::archive::SourceOutcome;
+use crate::base::error::{Error, Result};
 use crate::repository::{SnapshotId, document, untrusted};
-use crate::sources::SourceOutcome;
 use crate::storage::upload::StoredObject;
 
 /// The manifest of a snapshot; its presence in the store is the snapshot.

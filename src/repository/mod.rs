@@ -14,6 +14,7 @@ pub mod layout;
 pub mod lease;
 pub mod manifest;
 pub mod pin;
+mod planned;
 pub mod record;
 pub mod run;
 pub mod sweep;
@@ -26,14 +27,15 @@ use tokio_util::sync::CancellationToken;
 pub use catalog::Survey;
 pub use chain::{Gap, Removal};
 pub use id::{Selector, SnapshotId};
-pub use latest::{CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, is_ahead};
+pub use latest::{ADHOC_JOB, CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, is_ahead};
 pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
+pub use planned::PlannedSchedule;
 pub use record::{RunOutcome, RunRecord, TaskKind};
 pub use run::{Marker, Run, RunOptions};
 pub use sweep::{SweepOptions, SweepPlan, SweepReport};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{ObjectOptions, PutMode, SharedStore};
 
 /// `repository.json`.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Repository, SnapshotId, document, layout};
 use crate::storage::{ObjectOptions, PutMode};
 

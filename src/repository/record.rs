@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::PlannedSchedule;
-use crate::error::{Context, ErrorKind, Result};
+use crate::base::error::{Context, ErrorKind, Result};
+use crate::repository::PlannedSchedule;
 use crate::repository::{Repository, SnapshotId, document, is_ahead, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode};
 

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Manifest, SnapshotId, document, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore, UploadId, UploadJournal};
 

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::archive::SourceOutcome;
 use crate::archive::{ArchiveInfo, is_sha256};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::repository::{Manifest, ManifestSource, layout};
-use crate::sources::SourceOutcome;
 use crate::storage::upload::StoredObject;
 
 /// Longest name of a source, in bytes: that of a server's source, a dot, that of a database, and a number.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     Readiness, UploadId,

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use branch::{Branch, Slot};
 use member::{Member, Waiting};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     SharedStore, ThawSpeed, UploadId, UploadJournal,

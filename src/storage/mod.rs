@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 
 /// The key of an object relative to the repository's root: UTF-8, `/`-separated, no empty, `.` or `..` segment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -99,7 +99,7 @@ pub enum Readiness {
 }
 
 /// How fast an object is thawed; what that means, and costs, is the store's affair.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ThawSpeed {
     /// Some minutes, where the class allows it
     Expedited,

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::environment;
-use crate::error::{Context, Error, Result};
+use crate::base::environment;
+use crate::base::error::{Context, Error, Result};
 use crate::storage::SharedStore;
 use crate::storage::directory::DirectoryStore;
 use crate::storage::memory::MemoryStore;

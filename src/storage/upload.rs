@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{ObjectKey, ObjectOptions, PartReceipt, PutMode, SharedStore, UploadId, UploadJournal};
 
 /// Options of an [`ObjectWriter`].

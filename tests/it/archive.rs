@@ -6,7 +6,7 @@ use wirevault::archive::{
     ArchiveInfo, ArchiveOptions, ArchiveReader, ArchiveWriter, ChunkFacts, Compression, EntryEvent, EntryKind,
     EntryMeta, Pipeline, Selection, StreamRecord,
 };
-use wirevault::memory::{MIB, MemoryPlan};
+use wirevault::base::memory::{MIB, MemoryPlan};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::upload::UploadOptions;
 use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore};

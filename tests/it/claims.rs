@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use wirevault::health::{Claim, Verification};
+use wirevault::policy::health::{Claim, Verification};
 use wirevault::repository::document;
 
 use crate::health::flip_a_byte;
@@ -38,27 +38,35 @@ const PHRASES: [&str; 4] = ["all is well", "digest checked", "digests checked", 
 const OTHERS: &[(&str, &str, &str)] = &[
     ("cli/output.rs", "use an undamaged snapshot", "advice"),
     (
-        "commands/recover.rs",
+        "operations/recover.rs",
         "healthy",
         "a JSON key: the containers that Docker calls so",
     ),
-    ("commands/recover/containers.rs", "healthy", "Docker's word"),
-    ("commands/recover.rs", "as far as it can", "says how little"),
-    ("commands/run/figures.rs", "last proven undamaged", "help of a time"),
-    ("commands/run/figures.rs", "1, or 0", "help of a figure that says which"),
-    ("commands/run/figures.rs", "was proven last", "help of a time"),
-    ("commands/run/page.rs", "<h2>What was proven</h2>", "a heading"),
-    ("commands/run/page/sources.rs", "<th>", "a heading of a column"),
-    ("commands/run/page/sources.rs", "{proven}", "a placeholder"),
-    ("commands/status.rs", "proven", "a heading of a column"),
-    ("sources/postgres/refill.rs", "{equal}", "a placeholder"),
-    ("sources/redis/cluster.rs", "success", "the server's word"),
-    ("sources/redis/connection.rs", "OK", "the server's word"),
-    ("sources/redis/holdings.rs", "OK", "the server's word"),
-    ("sources/redis/nodes.rs", "ok", "the server's word"),
-    ("sources/redis/pipeline.rs", "OK", "the server's word"),
-    ("sources/sqlite/integrity.rs", "ok", "SQLite's word"),
-    ("sources/sqlite/lock.rs", "no copy can be proven", "says that it cannot"),
+    ("operations/recover/containers.rs", "healthy", "Docker's word"),
+    ("operations/recover.rs", "as far as it can", "says how little"),
+    (
+        "service/scheduler/figures.rs",
+        "last proven undamaged",
+        "help of a time",
+    ),
+    (
+        "service/scheduler/figures.rs",
+        "1, or 0",
+        "help of a figure that says which",
+    ),
+    ("service/scheduler/figures.rs", "was proven last", "help of a time"),
+    ("service/scheduler/page.rs", "<h2>What was proven</h2>", "a heading"),
+    ("service/scheduler/page/sources.rs", "<th>", "a heading of a column"),
+    ("service/scheduler/page/sources.rs", "{proven}", "a placeholder"),
+    ("operations/status.rs", "proven", "a heading of a column"),
+    ("engines/postgres/refill.rs", "{equal}", "a placeholder"),
+    ("engines/redis/cluster.rs", "success", "the server's word"),
+    ("engines/redis/connection.rs", "OK", "the server's word"),
+    ("engines/redis/holdings.rs", "OK", "the server's word"),
+    ("engines/redis/nodes.rs", "ok", "the server's word"),
+    ("engines/redis/pipeline.rs", "OK", "the server's word"),
+    ("engines/sqlite/integrity.rs", "ok", "SQLite's word"),
+    ("engines/sqlite/lock.rs", "no copy can be proven", "says that it cannot"),
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -155,7 +163,7 @@ fn words_of_success_stand_in_one_enum() {
     let (mut found, mut used) = (Vec::new(), Vec::new());
     for file in files {
         let name = file.strip_prefix(&root).unwrap().display().to_string();
-        if name == "health/claim.rs" || name.ends_with("tests.rs") {
+        if name == "policy/health/claim.rs" || name.ends_with("tests.rs") {
             continue;
         }
         let text = fs::read_to_string(&file).unwrap();

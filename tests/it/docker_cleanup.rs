@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use wirevault::commands::cleanup::{Cleaned, Unwanted};
-use wirevault::config::{CleanupConfig, Reach, Timing, parse_source_url};
+use wirevault::config::{CleanupConfig, Reach, parse_source_url};
+use wirevault::operations::cleanup::{Cleaned, Unwanted};
+use wirevault::policy::schedule::Timing;
 
 use crate::support::docker::{DockerEngine, expect_as_root};
 use crate::support::program::Program;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use wirevault::error::{Error, ErrorKind, Result};
+use wirevault::base::error::{Error, ErrorKind, Result};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,

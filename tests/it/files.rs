@@ -13,11 +13,11 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 use wirevault::ErrorKind;
 use wirevault::archive::{EntryEvent, EntryKind, EntryMeta, Selection, StreamRecord};
-use wirevault::sources::SourceOutcome;
-use wirevault::sources::files::judge::Judge;
-use wirevault::sources::files::restore::{self, FilesRestoreOptions, FilesRestoreReport};
-use wirevault::sources::files::{FilesOptions, FilesSource};
-use wirevault::sources::sqlite::registry;
+use wirevault::engines::SourceOutcome;
+use wirevault::engines::files::judge::Judge;
+use wirevault::engines::files::restore::{self, FilesRestoreOptions, FilesRestoreReport};
+use wirevault::engines::files::{FilesOptions, FilesSource};
+use wirevault::engines::sqlite::registry;
 
 use crate::support::archives::{Vault, as_nobody};
 

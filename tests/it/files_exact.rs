@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
-use wirevault::sources::files::restore::{self, FilesRestoreOptions, FilesRestoreReport};
-use wirevault::sources::files::{FilesOptions, FilesSource};
+use wirevault::engines::files::restore::{self, FilesRestoreOptions, FilesRestoreReport};
+use wirevault::engines::files::{FilesOptions, FilesSource};
 
 use crate::support::archives::{Vault, as_nobody};
 use crate::support::program::Program;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tokio_util::sync::CancellationToken;
-use wirevault::report::{Note, Reporter};
-use wirevault::sources::files::restore::{self, FilesRestoreOptions};
-use wirevault::sources::files::{FilesOptions, FilesSource};
-use wirevault::sources::{BackupContext, Source, SourceOutcome};
+use wirevault::base::report::{Note, Reporter};
+use wirevault::engines::files::restore::{self, FilesRestoreOptions};
+use wirevault::engines::files::{FilesOptions, FilesSource};
+use wirevault::engines::{BackupContext, Source, SourceOutcome};
 
 use crate::support::archives::Vault;
 use crate::support::program::Program;

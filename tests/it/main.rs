@@ -41,6 +41,7 @@ mod help;
 mod hostile_repository;
 mod kill;
 mod latest;
+mod layers;
 mod meant;
 mod packaging;
 mod places;

@@ -3,9 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wirevault::ErrorKind;
-use wirevault::sources::Source;
-use wirevault::sources::postgres::server_error::sqlstate;
-use wirevault::sources::postgres::{ConnectOptions, Connection, PostgresSource, open_client, table_digest};
+use wirevault::engines::Source;
+use wirevault::engines::postgres::server_error::sqlstate;
+use wirevault::engines::postgres::{ConnectOptions, Connection, PostgresSource, open_client, table_digest};
 
 use crate::support::postgres::Cluster;
 use crate::support::wait;
@@ -63,7 +63,7 @@ async fn refusals_have_kind_and_hint() {
         .unwrap_err();
     assert_eq!(none.kind(), ErrorKind::Denied);
     let mut tls = good.clone();
-    tls.ssl_mode = wirevault::sources::postgres::url::SslMode::VerifyFull;
+    tls.ssl_mode = wirevault::engines::postgres::url::SslMode::VerifyFull;
     let no_tls = Connection::open(&tls).await.unwrap_err();
     assert!(no_tls.hint().unwrap().contains("sslmode"), "{no_tls:?}");
     let mut nobody = good;
@@ -201,7 +201,7 @@ async fn check_tells_what_would_go_wrong() {
     );
     let fine = PostgresSource::new(cluster.options(&name)).check().await.unwrap();
     assert!(
-        fine.iter().all(|f| f.level == wirevault::sources::FindingLevel::Info),
+        fine.iter().all(|f| f.level == wirevault::engines::FindingLevel::Info),
         "{fine:?}"
     );
 }

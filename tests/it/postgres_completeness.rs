@@ -4,10 +4,10 @@
 use async_trait::async_trait;
 use tokio_postgres::Client;
 use wirevault::Result;
-use wirevault::report::Note;
-use wirevault::sources::postgres::open_client;
-use wirevault::sources::postgres::schema::{Graph, SchemaOptions, Section, SqlSink, TocItem};
-use wirevault::sources::postgres::settings::{self, Context, Session};
+use wirevault::base::report::Note;
+use wirevault::engines::postgres::open_client;
+use wirevault::engines::postgres::schema::{Graph, SchemaOptions, Section, SqlSink, TocItem};
+use wirevault::engines::postgres::settings::{self, Context, Session};
 
 use crate::support::postgres::Cluster;
 use crate::support::program::Program;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wirevault::ErrorKind;
-use wirevault::sources::postgres::{ConnectOptions, Connection};
+use wirevault::engines::postgres::{ConnectOptions, Connection};
 
 use crate::support::pgbouncer::Pgbouncer;
 use crate::support::postgres::Cluster;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wirevault::sources::postgres::{PostgresRestore, PostgresSource, RestoreOptions, RestoreReport, Selection};
+use wirevault::engines::postgres::{PostgresRestore, PostgresSource, RestoreOptions, RestoreReport, Selection};
 
 use crate::support::archives::Vault;
 use crate::support::postgres::Cluster;

@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use wirevault::Result;
-use wirevault::sources::SourceOutcome;
-use wirevault::sources::postgres::{ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions};
+use wirevault::engines::SourceOutcome;
+use wirevault::engines::postgres::{ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions};
 
 use crate::support::archives::Vault;
 use crate::support::postgres::Cluster;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use wirevault::archive::writer::ArchiveOptions;
 use wirevault::archive::{ArchiveInfo, ArchiveReader, ArchiveWriter, Compression, Pipeline};
-use wirevault::memory::{MIB, MemoryPlan};
-use wirevault::report::{Note, Reporter, SharedReporter, silent};
-use wirevault::sources::postgres::settings::{self, Context, Session};
-use wirevault::sources::postgres::{
+use wirevault::base::memory::{MIB, MemoryPlan};
+use wirevault::base::report::{Note, Reporter, SharedReporter, silent};
+use wirevault::engines::postgres::settings::{self, Context, Session};
+use wirevault::engines::postgres::{
     ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions, table_digest,
 };
-use wirevault::sources::{BackupContext, Source, SourceOutcome};
+use wirevault::engines::{BackupContext, Source, SourceOutcome};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::upload::UploadOptions;
 use wirevault::storage::{ObjectKey, SharedStore};
@@ -164,7 +164,7 @@ async fn restore(
     target: &str,
     reader: ArchiveReader,
     clean: bool,
-) -> wirevault::Result<wirevault::sources::postgres::RestoreReport> {
+) -> wirevault::Result<wirevault::engines::postgres::RestoreReport> {
     let options = RestoreOptions {
         parallel: 3,
         clean,

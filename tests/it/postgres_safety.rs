@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use wirevault::ErrorKind;
-use wirevault::sources::postgres::{ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions};
-use wirevault::sources::{FindingLevel, Source};
+use wirevault::engines::postgres::{ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions};
+use wirevault::engines::{FindingLevel, Source};
 
 use crate::support::archives::Vault;
 use crate::support::postgres::Cluster;
@@ -90,7 +90,7 @@ async fn twenty_lost_connections_cost_only_their_parts() {
             verify_rows: true,
             ..RestoreOptions::default()
         },
-        reporter: wirevault::report::silent(),
+        reporter: wirevault::base::report::silent(),
         task: "db".into(),
         cancel: tokio_util::sync::CancellationToken::new(),
     };
@@ -277,7 +277,7 @@ async fn a_pooler_that_lends_transactions_is_refused() {
     assert!(error.chain().contains("transaction mode"), "{}", error.chain());
     let findings = source.check().await.unwrap();
     let bad =
-        |f: &wirevault::sources::Finding| f.level == FindingLevel::Error && f.message.contains("transaction mode");
+        |f: &wirevault::engines::Finding| f.level == FindingLevel::Error && f.message.contains("transaction mode");
     assert!(findings.iter().any(bad), "{findings:?}");
 
     let source = PostgresSource::new(through(&options, pooler(options.clone(), false).await));

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use wirevault::sources::postgres::settings::{self, Context, Session};
-use wirevault::sources::postgres::{ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions};
+use wirevault::engines::postgres::settings::{self, Context, Session};
+use wirevault::engines::postgres::{ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions};
 
 use crate::postgres_roundtrip::{extract, join};
 use crate::support::archives::Vault;
@@ -294,7 +294,7 @@ impl Server {
     }
 }
 
-async fn restore(target: ConnectOptions, vault: &Vault) -> Result<wirevault::sources::postgres::RestoreReport, String> {
+async fn restore(target: ConnectOptions, vault: &Vault) -> Result<wirevault::engines::postgres::RestoreReport, String> {
     let restore = PostgresRestore {
         target,
         reader: vault.reader().await,

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 use wirevault::ErrorKind;
 use wirevault::archive::{ArchiveReader, ChunkFacts, StreamRecord};
-use wirevault::sources::postgres::{ConnectOptions, PostgresRestore, RestoreOptions, examine};
+use wirevault::engines::postgres::{ConnectOptions, PostgresRestore, RestoreOptions, examine};
 
 use crate::support::archives::Vault;
 use crate::support::postgres::Cluster;
@@ -120,7 +120,7 @@ async fn a_backup_does_not_choose_an_encoding_in_which_the_server_reads_otherwis
         "COMMENT ON SCHEMA public IS E'\u{10FE83}\\'; COPY (SELECT 1) TO PROGRAM $$touch {}$$; --';\n",
         ran.display()
     );
-    let sql = wirevault::raw_text::to_bytes(&sql).into_owned();
+    let sql = wirevault::base::raw_text::to_bytes(&sql).into_owned();
     for encoding in [
         "SJIS",
         "SHIFT_JIS_2004",

@@ -399,7 +399,7 @@ fn sessions_that_a_swap_ended_are_said() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let session = runtime.block_on(async {
         let options = case.cluster.options(&live);
-        let mut session = wirevault::sources::postgres::Connection::open(&options).await.unwrap();
+        let mut session = wirevault::engines::postgres::Connection::open(&options).await.unwrap();
         session.execute("BEGIN; UPDATE mine SET i = 6").await.unwrap();
         session
     });
@@ -441,7 +441,7 @@ fn a_busy_template_is_waited_for() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let options = case.cluster.options("template0");
     let session = runtime
-        .block_on(wirevault::sources::postgres::Connection::open(&options))
+        .block_on(wirevault::engines::postgres::Connection::open(&options))
         .unwrap();
     let restore = case.start(&["restore", "latest", "--into", &case.url("admin", &copy)]);
     // The server refuses by itself after some seconds: the second statement is that of another attempt.
@@ -524,7 +524,7 @@ fn a_password_file_that_others_can_read_is_not_read() {
     let file = home.path().join(".pgpass");
     std::fs::write(&file, "*:*:*:*:secret\n").unwrap();
     let env = |name: &str| (name == "HOME").then(|| home.path().display().to_string());
-    let read = || wirevault::sources::postgres::ConnectOptions::from_url_with("postgres://u@h/d", None, &env).unwrap();
+    let read = || wirevault::engines::postgres::ConnectOptions::from_url_with("postgres://u@h/d", None, &env).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(read().password.is_none());
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();

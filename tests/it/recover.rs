@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wirevault::sources::postgres::{ConnectOptions, Connection};
+use wirevault::engines::postgres::{ConnectOptions, Connection};
 
 use crate::support::child::Guarded;
 use crate::support::docker::{DockerEngine, command_as_root, expect_as_root};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wirevault::sources::redis::{RedisAddress, RedisOptions, RedisSource, stored};
-use wirevault::sources::{BackupContext, Source};
+use wirevault::engines::redis::{RedisAddress, RedisOptions, RedisSource, stored};
+use wirevault::engines::{BackupContext, Source};
 use wirevault::storage::fault::{Effect, Fault, FaultStore, Operation};
 
 use crate::support::archives::Vault;
@@ -170,7 +170,7 @@ fn servers_that_misbehave_are_errors_and_leave_no_snapshot() {
         .unwrap();
     unknown[first] = 99;
     let body = unknown.len() - 8;
-    let crc = wirevault::sources::redis::rdb::Crc64::of(&unknown[..body]);
+    let crc = wirevault::engines::redis::rdb::Crc64::of(&unknown[..body]);
     unknown[body..].copy_from_slice(&crc.to_le_bytes());
     let half = &rdb[..rdb.len() / 2];
     for (sent, message) in [

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
-use wirevault::sources::redis::{
+use wirevault::engines::redis::{
     Conflict, RedisAddress, RedisOptions, RedisRestore, RedisRestoreOptions, RedisSource, Tally,
 };
 

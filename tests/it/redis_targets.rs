@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 use wirevault::archive::ArchiveReader;
-use wirevault::sources::redis::{RedisAddress, RedisOptions, RedisRestore, RedisRestoreOptions, RedisSource, rdb};
+use wirevault::engines::redis::{RedisAddress, RedisOptions, RedisRestore, RedisRestoreOptions, RedisSource, rdb};
 
 use crate::support::archives::Vault;
 use crate::support::program::{Program, noise};

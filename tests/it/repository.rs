@@ -10,11 +10,11 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use wirevault::archive::{ArchiveInfo, Compression};
-use wirevault::error::{ErrorKind, Result};
+use wirevault::base::error::{ErrorKind, Result};
+use wirevault::engines::SourceOutcome;
 use wirevault::repository::{
     Manifest, ManifestSource, Repository, Run, RunOptions, SnapshotId, SweepOptions, document, layout,
 };
-use wirevault::sources::SourceOutcome;
 use wirevault::storage::directory::DirectoryStore;
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::upload::{ObjectWriter, StoredObject, UploadOptions};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use wirevault::error::ErrorKind;
+use wirevault::base::error::ErrorKind;
 use wirevault::storage::fault::{Effect, Fault, FaultStore, Operation};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::mirror::{MirrorStore, MirrorTarget};
@@ -239,7 +239,7 @@ fn target(store: SharedStore) -> MirrorTarget {
     }
 }
 
-async fn write(store: SharedStore, bytes: &Bytes) -> wirevault::error::Result<()> {
+async fn write(store: SharedStore, bytes: &Bytes) -> wirevault::base::error::Result<()> {
     let options = UploadOptions {
         part_bytes: 1 << 20,
         parts_in_flight: 2,

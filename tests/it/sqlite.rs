@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
-use wirevault::sources::sqlite::restore::{self, SqliteRestoreOptions, SqliteRestoreReport};
-use wirevault::sources::sqlite::{Method, SqliteOptions, SqliteSource};
-use wirevault::sources::{Source, SourceOutcome};
+use wirevault::engines::sqlite::restore::{self, SqliteRestoreOptions, SqliteRestoreReport};
+use wirevault::engines::sqlite::{Method, SqliteOptions, SqliteSource};
+use wirevault::engines::{Source, SourceOutcome};
 
 use crate::support::archives::{Vault, as_nobody};
 use crate::support::wait;

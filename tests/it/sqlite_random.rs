@@ -13,8 +13,8 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
-use wirevault::sources::sqlite::restore::{self, SqliteRestoreOptions};
-use wirevault::sources::sqlite::{Method, SqliteOptions, SqliteSource};
+use wirevault::engines::sqlite::restore::{self, SqliteRestoreOptions};
+use wirevault::engines::sqlite::{Method, SqliteOptions, SqliteSource};
 
 use crate::support::archives::Vault;
 
@@ -233,7 +233,7 @@ async fn one(seed: u64) {
     )
     .await
     .unwrap();
-    assert_eq!(report.integrity, wirevault::sources::sqlite::Integrity::default());
+    assert_eq!(report.integrity, wirevault::engines::sqlite::Integrity::default());
     let returned = image(&back);
     assert!(
         !dump(&source).contains("CREATE TABLE lost"),

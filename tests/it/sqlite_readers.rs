@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
-use wirevault::report::{Note, Reporter};
-use wirevault::sources::sqlite::restore::{self, SqliteRestoreOptions};
-use wirevault::sources::sqlite::{SqliteOptions, SqliteSource};
-use wirevault::sources::{BackupContext, Source, SourceOutcome};
+use wirevault::base::report::{Note, Reporter};
+use wirevault::engines::sqlite::restore::{self, SqliteRestoreOptions};
+use wirevault::engines::sqlite::{SqliteOptions, SqliteSource};
+use wirevault::engines::{BackupContext, Source, SourceOutcome};
 
 use crate::support::archives::{Vault, as_nobody};
 
@@ -93,7 +93,7 @@ async fn restored(vault: &Vault, to: &Path) -> Connection {
     )
     .await
     .unwrap();
-    assert_eq!(report.integrity, wirevault::sources::sqlite::Integrity::default());
+    assert_eq!(report.integrity, wirevault::engines::sqlite::Integrity::default());
     Connection::open(to).unwrap()
 }
 

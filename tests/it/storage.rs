@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wirevault::error::ErrorKind;
+use wirevault::base::error::ErrorKind;
 use wirevault::storage::directory::DirectoryStore;
 use wirevault::storage::fault::{Effect, Fault, FaultStore, Operation};
 use wirevault::storage::limit::{LimitOptions, LimitStore};
@@ -189,7 +189,7 @@ async fn conditions(store: &dyn ObjectStore) {
 }
 
 /// Aborting an upload that is not there is no error; s3s-fs alone answers AccessDenied to it.
-fn gone(aborted: wirevault::error::Result<()>) {
+fn gone(aborted: wirevault::base::error::Result<()>) {
     if let Err(error) = aborted {
         assert!(error.chain().contains("AccessDenied"), "{}", error.chain());
     }

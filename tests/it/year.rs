@@ -11,10 +11,10 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use wirevault::config;
+use wirevault::engines::SourceOutcome;
+use wirevault::policy::retention::{RetentionPolicy, SnapshotFacts, decide};
+use wirevault::policy::schedule::{History, Next, Schedule};
 use wirevault::repository::{Manifest, ManifestSource, Repository, SnapshotId, SweepOptions, document, layout};
-use wirevault::retention::{RetentionPolicy, SnapshotFacts, decide};
-use wirevault::schedule::{History, Next, Schedule};
-use wirevault::sources::SourceOutcome;
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore};
 
@@ -77,7 +77,7 @@ impl Job {
             Some(schedule) => schedule.next(&self.history, now),
             None => self.changes.first().map(|at| Next {
                 at: *at,
-                why: wirevault::schedule::Why::Scheduled,
+                why: wirevault::policy::schedule::Why::Scheduled,
                 missed: 0,
             }),
         }
@@ -118,7 +118,7 @@ impl Year {
             name: job.name.clone(),
             sources: job.sources.clone(),
             policy: RetentionPolicy::from(job.keep.as_ref().unwrap()),
-            schedule: Schedule::of(job, config.timezone.as_deref(), "web1").unwrap(),
+            schedule: job.schedule(config.timezone.as_deref(), "web1").unwrap(),
             changes: Vec::new(),
             history: History {
                 last_start: start,

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wirevault::archive::{ArchiveInfo, ArchiveOptions, ArchiveReader, ArchiveWriter, Compression, Pipeline};
-use wirevault::memory::{MIB, MemoryPlan};
-use wirevault::report::{Note, Reporter, SharedReporter};
-use wirevault::sources::{BackupContext, Source, SourceOutcome};
+use wirevault::base::memory::{MIB, MemoryPlan};
+use wirevault::base::report::{Note, Reporter, SharedReporter};
+use wirevault::engines::{BackupContext, Source, SourceOutcome};
 use wirevault::storage::memory::MemoryStore;
 use wirevault::storage::upload::UploadOptions;
 use wirevault::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore};

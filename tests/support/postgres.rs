@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, Weak};
 
-use wirevault::sources::postgres::ConnectOptions;
+use wirevault::engines::postgres::ConnectOptions;
 
 /// A running cluster; stopped when the last test that uses it is done.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{SweepItem, SweepPlan, Verdict, for_each_object, if_there};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::repository::run::{Marker, mark_removed};
 use crate::repository::sweep::standing::Standing;
 use crate::repository::{Manifest, Repository, SnapshotId, document, layout};

@@ -26,7 +26,7 @@ pub use apply::SweepReport;
 use standing::Standing;
 pub use standing::Verdict;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::repository::{Repository, SnapshotId, layout};
 use crate::storage::{ObjectMeta, OpenUpload, SharedStore};
 

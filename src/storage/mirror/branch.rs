@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 use super::member::Member;
-use crate::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::storage::{ObjectKey, ObjectOptions, PartReceipt, PutMode, UploadId};
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MirrorTarget;
 use super::branch::Slot;
-use crate::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 use crate::storage::{ObjectOptions, SharedStore, UploadJournal};
 
 #[derive(Debug)]

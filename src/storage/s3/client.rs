@@ -17,9 +17,9 @@ use aws_smithy_types::config_bag::ConfigBag;
 use jiff::Timestamp;
 
 use super::{ChecksumMode, S3Options, http};
-use crate::environment;
-use crate::error::Result;
-use crate::proxy::Proxies;
+use crate::base::environment;
+use crate::base::error::Result;
+use crate::base::proxy::Proxies;
 
 /// Slowest link an attempt is given time for: 64 KiB/s.
 const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;

@@ -13,9 +13,9 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::environment;
-use crate::error::{Context, Error, Result};
-use crate::proxy::Proxies;
+use crate::base::environment;
+use crate::base::error::{Context, Error, Result};
+use crate::base::proxy::Proxies;
 
 /// Makes the client: with the authorities of `ca_file` alone, where there is one, and by the proxies of the environment.
 pub(super) fn client(ca_file: Option<&Path>) -> Result<SharedHttpClient> {

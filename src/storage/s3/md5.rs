@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use md5::Digest as _;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 
 /// Bodies up to this size are digested where they are, in bytes; larger ones by a thread that may block.
 const SMALL_BYTES: usize = 64 << 10;

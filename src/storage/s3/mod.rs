@@ -32,7 +32,7 @@ use jiff::Timestamp;
 
 use self::md5::Md5;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     Readiness, ThawSpeed, UploadId,

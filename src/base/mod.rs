@@ -1,0 +1,16 @@
+//! What every layer stands on: errors, the memory plan, progress, units, secrets, the environment. Nothing here knows a store,
+//! an archive or an engine.
+
+pub mod environment;
+pub mod error;
+pub mod held;
+pub mod memory;
+pub mod nearest;
+pub mod proxy;
+pub mod raw_text;
+pub mod report;
+pub mod secret;
+pub mod small_file;
+pub mod table;
+pub mod tls;
+pub mod units;

@@ -1,0 +1,163 @@
+//! Sequences: definition before the data, values with the data (they are read outside the snapshot, as in any dump).
+
+use super::comments::comment;
+use super::node::{Kind, Node, class};
+use super::quote::{literal, qualified, quote_ident};
+use super::rows::{Columns, query};
+use super::write::{Context, Rendered};
+use super::{Section, SqlSink, TocItem};
+use crate::base::error::Result;
+
+/// Sequences whose values one query reads.
+const VALUES_PAGE: usize = 200;
+
+pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
+    let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relpersistence::text, pg_catalog.pg_get_userbyid(c.relowner)::text, \
+               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmax, s.seqmin, \
+               s.seqcache, s.seqcycle, d.deptype::text, tn.nspname::text, t.relname::text, a.attname::text, a.attidentity::text, t.relpersistence::text \
+               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid \
+               LEFT JOIN pg_catalog.pg_depend d ON d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.refclassid = 1259 \
+               AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') \
+               LEFT JOIN pg_catalog.pg_class t ON t.oid = d.refobjid LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace \
+               LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid WHERE c.oid = ANY($1::oid[])";
+    let mut rendered = Rendered::new();
+    for row in query(context.client, "sequences", sql, &[&oids]).await? {
+        let name = qualified(&row.text(1)?, &row.text(2)?);
+        let what = format!("SEQUENCE {name}");
+        let unlogged = row.text(3)? == "u";
+        let owner = row.text(4)?;
+        let owned = match (row.opt(13)?, row.opt(14)?, row.opt(15)?, row.opt(16)?) {
+            (Some(how), Some(schema), Some(table), Some(column)) => {
+                Some((how == "i", qualified(&schema, &table), quote_ident(&column)))
+            }
+            _ => None,
+        };
+        let options = options(&row)?;
+        let mut sql = String::new();
+        if let Some((true, table, column)) = &owned {
+            let when = if row.opt(17)?.as_deref() == Some("d") {
+                "BY DEFAULT"
+            } else {
+                "ALWAYS"
+            };
+            let logging = match (row.opt(18)?.as_deref(), unlogged) {
+                (Some("p"), true) => "\n    UNLOGGED",
+                (Some("u"), false) if context.at_least(15) => "\n    LOGGED",
+                _ => "",
+            };
+            sql.push_str(&format!(
+                "ALTER TABLE {table} ALTER COLUMN {column} ADD GENERATED {when} AS IDENTITY (\n    SEQUENCE NAME {name}{logging}{options}\n);\n"
+            ));
+        } else {
+            let unlogged = if unlogged { "UNLOGGED " } else { "" };
+            sql.push_str(&format!("CREATE {unlogged}{what}\n    AS {}{options};\n", row.text(6)?));
+            context.owner(&mut sql, &what, &owner);
+            if let Some((_, table, column)) = &owned {
+                sql.push_str(&format!("ALTER {what} OWNED BY {table}.{column};\n"));
+            }
+        }
+        comment(&mut sql, &what, row.opt(5)?.as_deref());
+        rendered.insert(row.oid(0)?, sql);
+    }
+    Ok(rendered)
+}
+
+fn options(row: &tokio_postgres::Row) -> Result<String> {
+    let (start, step, max, min, cache): (i64, i64, i64, i64, i64) =
+        (row.col(7)?, row.col(8)?, row.col(9)?, row.col(10)?, row.col(11)?);
+    let (low, high) = match row.text(6)?.as_str() {
+        "smallint" => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        "integer" => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => (i64::MIN, i64::MAX),
+    };
+    let (default_min, default_max) = if step > 0 { (1, high) } else { (low, -1) };
+    let bound = |word: &str, value: i64, default: i64| {
+        if value == default {
+            format!("NO {word}")
+        } else {
+            format!("{word} {value}")
+        }
+    };
+    let cycle = if row.flag(12)? { "\n    CYCLE" } else { "" };
+    Ok(format!(
+        "\n    START WITH {start}\n    INCREMENT BY {step}\n    {}\n    {}\n    CACHE {cache}{cycle}",
+        bound("MINVALUE", min, default_min),
+        bound("MAXVALUE", max, default_max)
+    ))
+}
+
+/// Writes one `setval` for each sequence.
+pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
+    let graph = context.graph;
+    let all: Vec<&Node> = graph
+        .order
+        .iter()
+        .filter_map(|&i| graph.node(i))
+        .filter(|n| n.kind == Kind::Sequence && !graph.options.excluded.rows.contains(&n.oid))
+        .collect();
+    for page in all.chunks(VALUES_PAGE) {
+        let selects: Vec<String> = page
+            .iter()
+            .map(|n| {
+                format!(
+                    "SELECT {}::oid, last_value, is_called FROM {}",
+                    n.oid,
+                    graph.qualified(n)
+                )
+            })
+            .collect();
+        let mut values = std::collections::HashMap::new();
+        for row in query(context.client, "sequence values", &selects.join(" UNION ALL "), &[]).await? {
+            values.insert(row.oid(0)?, (row.col::<i64>(1)?, row.flag(2)?));
+        }
+        for node in page {
+            let Some((value, called)) = values.get(&node.oid) else {
+                let name = format!("SEQUENCE {}", graph.qualified(node));
+                graph.told.add("not-stored", "its value is not in this backup", name);
+                continue;
+            };
+            let sql = format!(
+                "SELECT pg_catalog.setval({}, {value}, {called});\n",
+                literal(&graph.qualified(node))
+            );
+            sink.item(graph.plain_item(node, "SEQUENCE SET", Section::Data), &sql)
+                .await?;
+        }
+    }
+    configuration_values(context, sink).await
+}
+
+/// Writes the values of sequences that extensions ask to be dumped; the extensions make the sequences.
+async fn configuration_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
+    let sql = "SELECT n.nspname::text, c.relname::text, c.oid FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) u(oid) \
+               JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind = 'S' ORDER BY 1, 2";
+    let act = "configuration sequences of extensions";
+    for row in query(context.client, act, sql, &[]).await? {
+        let (schema, name, oid) = (row.text(0)?, row.text(1)?, row.oid(2)?);
+        if context.graph.excludes(class::RELATION, oid) || context.graph.options.excluded.rows.contains(&oid) {
+            continue;
+        }
+        let sequence = qualified(&schema, &name);
+        let value = format!("SELECT last_value, is_called FROM {sequence}");
+        for row in query(context.client, act, &value, &[]).await? {
+            let sql = format!(
+                "SELECT pg_catalog.setval({}, {}, {});\n",
+                literal(&sequence),
+                row.col::<i64>(0)?,
+                row.flag(1)?
+            );
+            let item = TocItem {
+                schema: Some(schema.clone()),
+                ..TocItem::new(
+                    context.graph.take_item_id(),
+                    Section::Data,
+                    "SEQUENCE SET",
+                    name.as_str(),
+                )
+            };
+            sink.item(item, &sql).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,623 @@
+//! `backup`: reads every source of a plan into the repository; the manifest is written last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::writer::ArchiveOptions;
+use crate::archive::{ArchiveWriter, Compression};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::config::{Plan, RedisSource, SourceConfig, SourceKind};
+use crate::engines::{BackupContext, Source, SourceOutcome};
+use crate::operations::options;
+use crate::operations::said::said;
+use crate::operations::session::cancelled;
+use crate::operations::targets::{self, Target, Way};
+use crate::operations::{Outcome, Session, Status, clock, cluster, emptied, found, hooks, open, records, show};
+use crate::repository::ADHOC_JOB;
+use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
+use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, RunOptions, SnapshotId, document, layout};
+
+/// Archives roll over when their compressed index reaches this, in bytes.
+const MAX_INDEX_BYTES: usize = 4 << 20;
+
+/// Makes the plans, then runs them one after another; one that fails does not keep the others from running.
+pub async fn run(session: &Session, options: &options::Backup) -> Outcome {
+    let mut plans = session.plans(&options.targets)?;
+    cluster::expand(session, &mut plans).await?;
+    found::expand(&mut plans);
+    if let Some(level) = options.level {
+        for plan in &mut plans {
+            plan.compression_level = level;
+        }
+    }
+    for source in plans.iter_mut().flat_map(|plan| &mut plan.sources) {
+        if let SourceKind::Postgres(postgres) = &mut source.kind {
+            postgres.no_role_passwords |= options.no_role_passwords;
+            if let Some(limit) = options.max_block {
+                postgres.max_block_seconds = Some(limit.as_secs().max(1));
+            }
+            options.exclude.add_to(postgres)?;
+        }
+    }
+    if options.dry_run {
+        return said(
+            json!({ "plans": plans }),
+            plans.iter().map(plan_text).collect(),
+            Status::Done,
+        );
+    }
+    let begun = Timestamp::now();
+    let (mut manifests, mut errors) = (Vec::new(), Vec::new());
+    for job in plans.chunk_by(|a, b| a.job == b.job) {
+        let (started, log_from) = (clock::now(), Timestamp::now());
+        let results = run_job(session, options, job).await;
+        if !options.scheduled && !session.cancel.is_cancelled() {
+            record(session, &results, started, log_from).await;
+        }
+        for (plan, result) in results {
+            match result {
+                Ok(manifest) => manifests.push(manifest),
+                Err(error) if plans.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => errors.push(format!(
+                    "job {} to {}: {}",
+                    plan.job,
+                    plan.repository.url,
+                    error.chain_and_hint()
+                )),
+            }
+        }
+    }
+    let status = status_of(&manifests.iter().collect::<Vec<_>>(), errors.is_empty());
+    // What did not change is answered by the snapshot that was there.
+    let unchanged = options.if_changed && !manifests.is_empty() && manifests.iter().all(|one| one.finished < begun);
+    let mut text: String = manifests.iter().map(show::text).collect::<Vec<_>>().join("\n");
+    if unchanged {
+        text.push_str("\nthe content is that of this snapshot; nothing new is stored\n");
+    }
+    for error in &errors {
+        text.push_str(&format!("\nfailed: {error}\n"));
+    }
+    if status == Status::Partial {
+        let lost: u64 = manifests.iter().map(losses).sum();
+        if lost > 0 {
+            text.push_str(&format!(
+                "\n{lost} notes of data that is not in the snapshot; the log names it\n"
+            ));
+        }
+        let found: u64 = manifests.iter().map(damaged).sum();
+        if found > 0 {
+            let what = match found {
+                1 => "1 database was damaged before it was stored".to_owned(),
+                more => format!("{more} databases were damaged before they were stored"),
+            };
+            text.push_str(&format!(
+                "\n{what}; the snapshot has it as it is, and the log names the damage\n"
+            ));
+        }
+        text.push_str("\nfinished, but some sources failed or lost items\n");
+    }
+    let mut document = json!({ "snapshots": manifests, "errors": errors });
+    if unchanged && let Some(object) = document.as_object_mut() {
+        object.insert("unchanged".to_owned(), true.into());
+    }
+    said(document, text, status)
+}
+
+/// How a run ended that made these manifests, and in some repository none.
+fn status_of(manifests: &[&Manifest], everywhere: bool) -> Status {
+    let whole = |manifest: &&&Manifest| manifest.is_complete() && losses(manifest) == 0 && damaged(manifest) == 0;
+    match (
+        manifests.is_empty(),
+        everywhere && manifests.iter().filter(whole).count() == manifests.len(),
+    ) {
+        (true, _) => Status::Failed,
+        (false, true) => Status::Done,
+        (false, false) => Status::Partial,
+    }
+}
+
+/// Keeps the record of a job that was run by hand. Backups of sources that were given as URLs are no job.
+async fn record(session: &Session, results: &[(&Plan, Result<Manifest>)], started: Timestamp, log_from: Timestamp) {
+    let Some((plan, _)) = results.first().filter(|(plan, _)| plan.job != ADHOC_JOB) else {
+        return;
+    };
+    let made: Vec<&Manifest> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
+    let error = results.iter().find_map(|(_, result)| result.as_ref().err());
+    let mut failed = made
+        .iter()
+        .flat_map(|manifest| &manifest.sources)
+        .filter(|source| !source.optional);
+    let source = |source: &SourceConfig| RecordedSource {
+        name: source.name.clone(),
+        optional: source.optional,
+    };
+    let mut snapshots: Vec<SnapshotId> = made.iter().map(|manifest| manifest.id.clone()).collect();
+    snapshots.dedup();
+    let record = RunRecord {
+        format: document::FORMAT,
+        host: session.host(),
+        task: TaskKind::Backup,
+        name: plan.job.clone(),
+        started,
+        ended: clock::now().max(started),
+        outcome: status_of(&made, error.is_none()).into(),
+        error: error
+            .map(Error::chain)
+            .or_else(|| failed.find_map(|source| source.error.clone())),
+        hint: error.and_then(Error::hint).map(str::to_owned),
+        log: crate::base::report::tail::since(log_from),
+        snapshots,
+        sources: plan.sources.iter().map(source).collect(),
+        schedule: plan.schedule.clone(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let repositories: Vec<_> = results.iter().map(|(plan, _)| plan.repository.clone()).collect();
+    records::keep(session, &repositories, &record).await;
+}
+
+/// Runs the plans of one job between its hooks: its sources are read once, for all repositories. A hook `before` that fails
+/// is the failure of all of them.
+async fn run_job<'a>(
+    session: &Session,
+    options: &options::Backup,
+    plans: &'a [Plan],
+) -> Vec<(&'a Plan, Result<Manifest>)> {
+    let job = plans.first().map(|plan| plan.job.clone()).unwrap_or_default();
+    let hooks = hooks::of(session, &job);
+    let mut told = hooks::Told {
+        job,
+        host: session.host(),
+        status: "begun",
+        ..hooks::Told::default()
+    };
+    let results = match hooks::before(&hooks, &told, &session.cancel).await {
+        Ok(()) => run_plans(session, options, plans).await,
+        Err(error) => plans.iter().map(|_| Err(error.duplicate())).collect(),
+    };
+    for result in &results {
+        match result {
+            Ok(manifest) => told.snapshots.push(manifest.id.to_string()),
+            Err(error) => told.error = error.chain(),
+        }
+    }
+    told.snapshots.dedup();
+    told.status = match (told.snapshots.is_empty(), told.error.is_empty()) {
+        (true, _) => "failed",
+        (false, true) => "done",
+        (false, false) => "partial",
+    };
+    // What `before` stopped must be started again also when a signal ends the run.
+    hooks::ended(&hooks, &told, &CancellationToken::new()).await;
+    plans.iter().zip(results).collect()
+}
+
+/// Code of the note about a tree that had entries and has none.
+pub(crate) const BECAME_EMPTY: &str = "became-empty";
+
+/// Notes of what was there to be backed up and is not in the snapshot. What vanished while it was read, or what the
+/// configuration leaves out, is not missed.
+const LOSSES: &[&str] = &[
+    "unreadable",
+    "xattr-lost",
+    BECAME_EMPTY,
+    "large-objects-skipped",
+    // PostgreSQL: what cannot be carried, or not seen.
+    "not-covered",
+    "not-restorable",
+    "not-stored",
+    "unknown-option",
+    "hidden-options",
+    "hidden-passwords",
+    // Redis: what the server did not show.
+    "not-shown",
+    "cut-short",
+    "functions-not-shown",
+    "databases-not-shown",
+    "cluster-not-known",
+    "role-not-known",
+    "module-data-not-stored",
+    // PostgreSQL: what changed while it was read.
+    "changed-types",
+    "changed-definitions",
+    // PostgreSQL: tables that were not named, and need something that the user leaves out.
+    "excluded-rows",
+];
+
+/// Notes of a snapshot of a Redis server that is not all of its keys, so that the server is not emptied after it.
+const WITHOUT_KEYS: &[&str] = &["databases-not-shown", "cluster-not-known", "module-data-not-stored"];
+
+/// Fails if a snapshot may lack keys that are about to be removed.
+pub(crate) fn refuse_without_keys(manifest: &Manifest) -> Result<()> {
+    let mut outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
+    let lacks = |outcome: &SourceOutcome| WITHOUT_KEYS.iter().any(|code| outcome.note_counts.contains_key(*code));
+    if !outcomes.any(lacks) {
+        return Ok(());
+    }
+    let message = format!("snapshot {} may not hold all that would be removed", manifest.id);
+    Err(Error::new(ErrorKind::Denied, message)
+        .with_hint("Nothing was removed. The log names what is missing; give the user the rights for it."))
+}
+
+/// Notes of what is in the snapshot as it was, and was not as it should be.
+const DAMAGE: &[&str] = &["damaged"];
+
+/// Counts what a snapshot lacks although its sources succeeded.
+fn losses(manifest: &Manifest) -> u64 {
+    noted(manifest, LOSSES)
+}
+
+/// Counts what was damaged where it was read.
+fn damaged(manifest: &Manifest) -> u64 {
+    noted(manifest, DAMAGE)
+}
+
+fn noted(manifest: &Manifest, codes: &[&str]) -> u64 {
+    let outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
+    outcomes
+        .flat_map(|outcome| codes.iter().filter_map(|code| outcome.note_counts.get(*code)))
+        .sum()
+}
+
+/// The defaults. Tests shorten the lease by `WIREVAULT_TEST_LEASE_SECONDS`, to stop a run for longer than it lasts.
+fn run_options() -> RunOptions {
+    let seconds = std::env::var("WIREVAULT_TEST_LEASE_SECONDS").ok();
+    // Longer than ten minutes would outlive the promise of a sweep's grace, and none at all beats without a pause.
+    let seconds = seconds
+        .and_then(|text| text.parse().ok())
+        .filter(|seconds| (1..=600).contains(seconds));
+    seconds.map_or_else(RunOptions::default, |seconds: u64| RunOptions {
+        heartbeat: Duration::from_secs(seconds) / 20,
+        lease_ttl: Duration::from_secs(seconds),
+    })
+}
+
+/// Takes a snapshot of a server that is about to be emptied, under the job `pre-restore`.
+pub(crate) async fn safety_snapshot(session: &Session, server: &RedisSource) -> Result<Manifest> {
+    let mut plan = crate::config::plan_for_urls(std::slice::from_ref(&server.url), session.repository_config()?)?;
+    // With the password that the restore has for it, and with none where it has none.
+    for source in &mut plan.sources {
+        source.kind = SourceKind::Redis(server.clone());
+    }
+    PRE_RESTORE_JOB.clone_into(&mut plan.job);
+    let options = options::Backup {
+        if_changed: false,
+        targets: vec![],
+        dry_run: false,
+        parallel: 1,
+        level: None,
+        max_block: None,
+        no_role_passwords: false,
+        exclude: options::Exclude::default(),
+        scheduled: false,
+    };
+    let result = run_plans(session, &options, std::slice::from_ref(&plan)).await.pop();
+    result.unwrap_or_else(|| Err(cancelled()))
+}
+
+/// Reads the sources of a job once, into the repository of each of its plans.
+async fn run_plans(session: &Session, options: &options::Backup, plans: &[Plan]) -> Vec<Result<Manifest>> {
+    let mut results: Vec<Option<Result<Manifest>>> = plans.iter().map(|_| None).collect();
+    let Some(first) = plans.first() else { return vec![] };
+    let sources = match first.sources.iter().map(open::source).collect::<Result<Vec<_>>>() {
+        Ok(sources) => sources,
+        Err(error) => return plans.iter().map(|_| Err(error.duplicate())).collect(),
+    };
+    let (host, times) = (session.host(), run_options());
+    let id = SnapshotId::unique(Timestamp::now(), &first.job);
+    let (targets, failed) = targets::prepare(session, plans, &id, &host, &times).await;
+    let failed = failed.into_iter().map(|(at, error)| (at, Err(error)));
+    // What only a manifest named does not become the word of this host by being backed up.
+    let foreign = |source: &SourceConfig| matches!(&source.kind, SourceKind::Redis(redis) if redis.foreign);
+    if matches!(first.job.as_str(), ADHOC_JOB | PRE_RESTORE_JOB) && !first.sources.iter().any(foreign) {
+        for target in &targets {
+            session.state.remember_sources(target.repository.id(), &first.sources);
+        }
+    }
+    let ended = read_and_commit(session, options, targets, sources, (id, host)).await;
+    for (at, result) in failed.chain(ended) {
+        if let Some(place) = results.get_mut(at) {
+            *place = Some(result);
+        }
+    }
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| Err(cancelled())))
+        .collect()
+}
+
+/// Reads each source, then commits in each repository. Without a commit nothing of it counts there.
+async fn read_and_commit(
+    session: &Session,
+    options: &options::Backup,
+    targets: Vec<Target<'_>>,
+    sources: Vec<Arc<dyn Source>>,
+    (id, host): (SnapshotId, String),
+) -> Vec<(usize, Result<Manifest>)> {
+    let Some(plan) = targets.first().map(|target| target.plan) else {
+        return vec![];
+    };
+    let way = match Way::into(session, &targets) {
+        Ok(way) => way,
+        Err(error) => return fail(targets, &error).await,
+    };
+    let (started, mut results) = (Timestamp::now(), Vec::new());
+    for (config, source) in plan.sources.iter().zip(sources) {
+        if way.cancel.is_cancelled() {
+            break;
+        }
+        let result = back_up_source(session, options, (&id, &targets), &way, config, source).await;
+        results.push(result);
+    }
+    if way.cancel.is_cancelled() {
+        let lost = targets.first().and_then(|target| target.check_lease().err());
+        // No manifest will name what the sources before it stored.
+        for (source, _) in results.iter().filter(|(source, _)| source.outcome.is_some()) {
+            for target in &targets {
+                target.discard(&id, &source.name).await;
+            }
+        }
+        let why = lost
+            .filter(|_| !session.cancel.is_cancelled())
+            .unwrap_or_else(cancelled);
+        return fail(targets, &why).await;
+    }
+    let (mut sources, mut errors): (Vec<ManifestSource>, Vec<Option<Error>>) = results.into_iter().unzip();
+    if sources.iter().all(|source| source.outcome.is_none()) {
+        let first = errors.iter_mut().find_map(Option::take);
+        let none = || Error::invalid(format!("job \"{}\" has no sources", plan.job));
+        return fail(targets, &first.unwrap_or_else(none)).await;
+    }
+    for (source, error) in sources.iter().zip(&errors) {
+        match error {
+            Some(error) if source.optional => tracing::warn!("{} (this source is optional)", error.chain()),
+            Some(error) => tracing::error!("{}", error.chain()),
+            None => {}
+        }
+    }
+    if let Some(target) = targets.first() {
+        emptied::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
+        found::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
+    }
+    let facts = Facts {
+        id,
+        host,
+        started,
+        finished: Timestamp::now(),
+        sources,
+    };
+    if options.if_changed
+        && let Some(last) = unchanged(&targets, &facts).await
+    {
+        let mut ended = Vec::new();
+        for (target, last) in targets.into_iter().zip(last) {
+            for source in &facts.sources {
+                target.discard(&facts.id, &source.name).await;
+            }
+            ended.push((target.at, Ok(last)));
+            target.abandon().await;
+        }
+        return ended;
+    }
+    let (mut well, mut behind) = (Vec::new(), Vec::new());
+    for (index, target) in targets.into_iter().enumerate() {
+        match way.left_behind(index) {
+            None => well.push(target),
+            Some(why) => behind.push((target, why)),
+        }
+    }
+    let way = way.written();
+    let facts = &facts;
+    let commits = well
+        .into_iter()
+        .map(|target| async move { (target.at, commit(target, facts).await) });
+    let mut ended = futures_util::future::join_all(commits).await;
+    way.give_up().await;
+    for (target, why) in behind {
+        let name = target.plan.repository.name.clone();
+        let why = why.context(format!("repository \"{name}\" was left behind"));
+        ended.push((target.at, Err(why)));
+        target.leave().await;
+    }
+    ended
+}
+
+/// Returns the last snapshot of each target, if each has one and its content is the one that was read.
+async fn unchanged(targets: &[Target<'_>], facts: &Facts) -> Option<Vec<Manifest>> {
+    let content = |sources: &[ManifestSource]| {
+        let of = |source: &ManifestSource| {
+            let outcome = source.outcome.as_ref()?;
+            if source.kind == "redis" {
+                // Each RDB has times of its own, and keys in an order of its own.
+                return Some((source.name.clone(), vec![outcome.position.get("content")?.clone()]));
+            }
+            let archives = &outcome.archives;
+            let digests: Option<Vec<String>> = archives.iter().map(|info| info.content_sha256.clone()).collect();
+            Some((source.name.clone(), digests?))
+        };
+        sources.iter().map(of).collect::<Option<Vec<_>>>()
+    };
+    let read = content(&facts.sources)?;
+    let mut last = Vec::new();
+    for target in targets {
+        let repository = &target.repository;
+        let previous = repository.previous(&facts.host, &target.plan.job).await.ok()??;
+        let manifest = repository.load(&previous.id).await.ok()?;
+        if content(&manifest.sources)? != read {
+            return None;
+        }
+        last.push(manifest);
+    }
+    Some(last)
+}
+
+/// Ends the run everywhere without a snapshot.
+async fn fail(targets: Vec<Target<'_>>, why: &Error) -> Vec<(usize, Result<Manifest>)> {
+    let mut failed = Vec::new();
+    for target in targets {
+        failed.push((target.at, Err(why.duplicate())));
+        target.abandon().await;
+    }
+    failed
+}
+
+/// What the manifests of a run have in common.
+struct Facts {
+    id: SnapshotId,
+    host: String,
+    started: Timestamp,
+    finished: Timestamp,
+    sources: Vec<ManifestSource>,
+}
+
+/// Commits in one repository.
+async fn commit(target: Target<'_>, facts: &Facts) -> Result<Manifest> {
+    match manifest(&target, facts).await {
+        Ok(manifest) => target.commit(&manifest).await.map(|()| manifest),
+        Err(error) => {
+            target.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+async fn manifest(target: &Target<'_>, facts: &Facts) -> Result<Manifest> {
+    let plan = serde_json::to_value(target.plan).map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))?;
+    let outcomes = || facts.sources.iter().filter_map(|source| source.outcome.as_ref());
+    let moments = || outcomes().map(|outcome| outcome.consistent_at);
+    let skew = match (moments().min(), moments().max()) {
+        (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
+        _ => 0.0,
+    };
+    let (repository, job) = (&target.repository, &target.plan.job);
+    Ok(Manifest {
+        format: document::FORMAT,
+        repository: target.repository_id().await?,
+        id: facts.id.clone(),
+        previous: repository.previous(&facts.host, job).await.unwrap_or_default(),
+        host: facts.host.clone(),
+        job: job.clone(),
+        started: facts.started,
+        finished: facts.finished,
+        skew_seconds: skew,
+        sources: facts.sources.clone(),
+        plan,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+async fn back_up_source(
+    session: &Session,
+    options: &options::Backup,
+    (id, targets): (&SnapshotId, &[Target<'_>]),
+    way: &Way,
+    config: &SourceConfig,
+    source: Arc<dyn Source>,
+) -> (ManifestSource, Option<Error>) {
+    let started = Timestamp::now();
+    session.reporter.begin(&config.name, None);
+    let level = targets.first().map_or(1, |target| target.plan.compression_level);
+    let result = read_source(session, options, (id, level), way, config, source.as_ref()).await;
+    session.reporter.end(&config.name, result.is_ok());
+    let mut record = ManifestSource {
+        name: config.name.clone(),
+        kind: config.kind.word().to_owned(),
+        started,
+        finished: Timestamp::now(),
+        outcome: None,
+        error: None,
+        optional: config.optional,
+    };
+    match result {
+        Ok(outcome) => {
+            record.outcome = Some(outcome);
+            (record, None)
+        }
+        Err(error) => {
+            for (index, target) in targets.iter().enumerate() {
+                if way.left_behind(index).is_none() {
+                    target.discard(id, &config.name).await;
+                }
+            }
+            let error = error.context(format!("back up source \"{}\"", config.name));
+            record.error = Some(error.chain());
+            (record, Some(error))
+        }
+    }
+}
+
+async fn read_source(
+    session: &Session,
+    options: &options::Backup,
+    (id, level): (&SnapshotId, i32),
+    way: &Way,
+    config: &SourceConfig,
+    source: &dyn Source,
+) -> Result<SourceOutcome> {
+    let archive = ArchiveOptions {
+        prefix: layout::source_data(id, &config.name)?,
+        compression: Compression::Zstd(level),
+        upload: way.upload.clone(),
+        max_index_bytes: MAX_INDEX_BYTES,
+        readme: readme(config),
+    };
+    let writer = ArchiveWriter::create(way.store.clone(), &session.pipeline, archive).await?;
+    if let Some(rate) = config.rate_limit_bytes {
+        writer.limit_rate(rate);
+    }
+    let abort = writer.abort_handle();
+    let context = BackupContext {
+        name: config.name.clone(),
+        writer,
+        pipeline: session.pipeline.clone(),
+        reporter: session.reporter.clone(),
+        cancel: way.cancel.clone(),
+        parallel: usize::from(options.parallel),
+        spool_dir: session.spool_dir.clone(),
+    };
+    let result = source.backup(context).await;
+    if result.is_err() {
+        // Open uploads end here, and the run's journal forgets them.
+        abort.abort().await;
+    }
+    result
+}
+
+/// The first entry of every archive: how a person gets everything back without this program.
+fn readme(config: &SourceConfig) -> String {
+    let how = match config.kind.word() {
+        "postgres" => {
+            "Create an empty database, then run `psql -d DATABASE -f restore.sql` in the directory where this was unpacked."
+        }
+        "redis" => {
+            "Join the chunks of the RDB (`cat dump.rdb/* > dump.rdb`), put it into the data directory of a stopped server \
+             whose AOF is off, and start the server."
+        }
+        "docker" => {
+            "Each volume lies under volumes/NAME: put its files back into a volume of that name. definitions/ holds what \
+             the engine said of containers, networks and volumes, protected/ their environments; an image: `cat \
+             images/NAME/* | docker load`."
+        }
+        "sqlite" => "The database file lies in this archive; sqlite3 opens it.",
+        _ => "The files lie in this archive with their modes, owners and times.",
+    };
+    format!(
+        "This archive was written by wirevault from source \"{}\" ({}).\n\n\
+         It is an ordinary compressed tar: zstd -dc 0000.tar.zst | tar x\n\
+         Several archives: cat 0000.tar.zst 0001.tar.zst ... | zstd -dc | tar xi\n{how}\n",
+        config.name,
+        config.kind.word()
+    )
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let mut text = format!("job {} to {}\n", plan.job, plan.repository.url);
+    for source in &plan.sources {
+        let place = open::source(source).map_or_else(|error| error.chain(), |source| source.location());
+        text.push_str(&format!("  {} ({}): {place}\n", source.name, source.kind.word()));
+    }
+    text
+}

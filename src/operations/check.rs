@@ -1,0 +1,182 @@
+//! `check`: looks at everything a backup would need and changes nothing but one probe object.
+
+use serde_json::json;
+
+use crate::base::error::{Error, ErrorKind};
+use crate::base::memory::MemoryPlan;
+use crate::base::units::format_bytes;
+use crate::config::Plan;
+use crate::engines::{Finding, FindingLevel};
+use crate::operations::options;
+use crate::operations::said::said;
+use crate::operations::{Outcome, Session, Status, cluster, found, meant, open, probe};
+use crate::policy::health::Claim;
+use crate::repository::{Gap, Repository};
+
+/// Checks memory, then each plan's repository and sources; every finding is told, and any error fails the check.
+pub async fn run(session: &Session, options: &options::Check) -> Outcome {
+    let mut plans = session.plans(&options.targets)?;
+    cluster::expand(session, &mut plans).await?;
+    found::expand(&mut plans);
+    let mut sections = vec![("memory".to_owned(), vec![info(memory_text(session.memory()))])];
+    for plan in &plans {
+        sections.push((
+            format!("repository {}", plan.repository.url),
+            check_repository(session, plan).await,
+        ));
+        for config in &plan.sources {
+            session.check_cancelled()?;
+            let findings = match open::source(config) {
+                Ok(source) => session
+                    .or_cancelled(source.check())
+                    .await
+                    .unwrap_or_else(|error| vec![failed(&error)]),
+                Err(error) => vec![failed(&error)],
+            };
+            sections.push((format!("source {} ({})", config.name, config.kind.word()), findings));
+        }
+    }
+    let bad = sections
+        .iter()
+        .flat_map(|(_, findings)| findings)
+        .any(|finding| finding.level == FindingLevel::Error);
+    let text = sections
+        .iter()
+        .map(|(name, findings)| section_text(name, findings))
+        .collect();
+    let document = sections
+        .iter()
+        .map(|(name, findings)| json!({ "about": name, "findings": findings }))
+        .collect::<Vec<_>>();
+    said(
+        json!({ "check": document, "memory": session.memory(), "ok": !bad }),
+        text,
+        if bad { Status::Failed } else { Status::Done },
+    )
+}
+
+async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
+    let store = match open::store(&plan.repository, &session.cancel).await {
+        Ok(store) => store,
+        Err(error) => return vec![failed(&error)],
+    };
+    let mut findings = Vec::new();
+    match session.or_cancelled(Repository::open(store.clone())).await {
+        Ok(repository) => {
+            findings.push(info(format!("holds repository {}", repository.id())));
+            findings.extend(check_chain(session, &repository).await);
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Nothing is probed there: it may be the mount point of a disk that is not mounted.
+            if let Some(gone) = meant::gone(session, &plan.repository) {
+                return vec![failed(&gone)];
+            }
+            findings.push(info("holds no repository yet; the first backup creates it"));
+        }
+        Err(error) => findings.push(failed(&error)),
+    }
+    match session.or_cancelled(probe::store(&store)).await {
+        Ok(probed) => {
+            findings.push(info(probed.holds));
+            findings.extend(probed.lacks.into_iter().map(note));
+        }
+        Err(error) => findings.push(failed(&error)),
+    }
+    if let Ok(now) = session.or_cancelled(store.now()).await {
+        let skew = jiff::Timestamp::now().duration_since(now).as_secs().abs();
+        if skew > 60 {
+            findings.push(Finding {
+                level: FindingLevel::Warning,
+                message: format!("this host's clock and the store's differ by {skew} seconds"),
+                hint: Some("Synchronise the clock; S3 refuses requests that are 15 minutes off.".to_owned()),
+            });
+        }
+    }
+    findings
+}
+
+/// Looks whether every manifest is the one that its successor names, and whether what is gone was removed.
+async fn check_chain(session: &Session, repository: &Repository) -> Vec<Finding> {
+    match session.or_cancelled(repository.chain()).await {
+        Ok(gaps) => gaps.iter().map(gap).collect(),
+        // Credentials that can only add are enough for backups.
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            vec![note(
+                "snapshots cannot be read with these credentials; whether one is missing was not looked at",
+            )]
+        }
+        Err(error) => vec![failed(&error)],
+    }
+}
+
+fn gap(gap: &Gap) -> Finding {
+    Finding {
+        level: if gap.damage {
+            FindingLevel::Error
+        } else {
+            FindingLevel::Warning
+        },
+        message: gap.to_string(),
+        hint: gap
+            .damage
+            .then(|| "Who may write to the repository? Compare with a copy of it.".to_owned()),
+    }
+}
+
+fn memory_text(plan: &MemoryPlan) -> String {
+    let bytes = |n: usize| format_bytes(u64::try_from(n).unwrap_or(u64::MAX));
+    format!(
+        "limit {} = base {} + parts {} x {} + {} workers x ({} context + {} scratch) + index {} + source {} + {} buffers x {}",
+        format_bytes(plan.limit_bytes),
+        format_bytes(plan.base_bytes),
+        plan.parts_in_flight + 1,
+        bytes(plan.part_bytes),
+        plan.workers,
+        format_bytes(plan.context_bytes),
+        bytes(plan.buffer_bytes),
+        format_bytes(plan.index_bytes),
+        format_bytes(plan.source_bytes),
+        plan.buffers,
+        bytes(plan.buffer_bytes)
+    )
+}
+
+fn info(message: impl Into<String>) -> Finding {
+    Finding {
+        level: FindingLevel::Info,
+        message: message.into(),
+        hint: None,
+    }
+}
+
+fn note(message: impl Into<String>) -> Finding {
+    Finding {
+        level: FindingLevel::Note,
+        ..info(message)
+    }
+}
+
+fn failed(error: &Error) -> Finding {
+    Finding {
+        level: FindingLevel::Error,
+        message: error.chain(),
+        hint: error.hint().map(str::to_owned),
+    }
+}
+
+fn section_text(name: &str, findings: &[Finding]) -> String {
+    let mut text = format!("{name}\n");
+    for finding in findings {
+        let word = match finding.level {
+            FindingLevel::Info => Claim::Holds.words(),
+            FindingLevel::Note => "note",
+            FindingLevel::Warning => "warning",
+            FindingLevel::Error => "error",
+        };
+        text.push_str(&format!("  {word}: {}\n", finding.message));
+        if let Some(hint) = &finding.hint {
+            text.push_str(&format!("    hint: {hint}\n"));
+        }
+    }
+    text
+}

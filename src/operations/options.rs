@@ -1,0 +1,405 @@
+//! What a verb is asked to do: plain values, which the command line fills from flags and the scheduler from the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::error::Result;
+use crate::config::PostgresSource;
+use crate::engines::docker::api::Address;
+use crate::engines::redis::Conflict;
+use crate::storage::ThawSpeed;
+
+/// Connections or readers per source, where nothing else is said.
+pub const DEFAULT_PARALLEL: u8 = 4;
+
+/// Where `run` listens if nothing else is said.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:9188";
+
+/// Levels of `verify`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Digests of the stored objects.
+    Stored,
+    /// Also decompress and parse every entry, and refuse what a restore would refuse.
+    #[default]
+    Content,
+    /// Also restore into a scratch place and compare there.
+    Restored,
+}
+
+/// Who starts containers in a recovery.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ContainersHow {
+    /// This program, through the Docker engine.
+    #[default]
+    Engine,
+    /// You: the command is printed, and the recovery goes on when the servers answer.
+    Manual,
+}
+
+/// What follows once objects were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AndThen {
+    /// Ask, wait until they can be read, and go on.
+    Wait,
+    /// Ask, say how long it takes, and end.
+    Ask,
+}
+
+/// Options of `init`.
+#[derive(Debug, Clone, Default)]
+pub struct Init {
+    /// Store data as they are, readable by whoever reads the store (the only way in this version).
+    pub no_encryption: bool,
+    /// Create nothing: take the repository that is there for the one that this host expects from now on.
+    pub adopt: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Clone, Default)]
+pub struct Check {
+    /// Jobs or source URLs [default: all jobs of the configuration].
+    pub targets: Vec<String>,
+}
+
+/// Options of `backup`.
+#[derive(Debug, Clone, Default)]
+pub struct Backup {
+    /// Jobs of the configuration, or source URLs [default: all jobs].
+    pub targets: Vec<String>,
+    /// Print the plan and do nothing.
+    pub dry_run: bool,
+    /// Connections or readers per source.
+    pub parallel: u8,
+    /// Store no snapshot of a job whose content equals that of its last one.
+    pub if_changed: bool,
+    /// zstd level, 1 (fast) to 19 (small) [default: 1, or the job's].
+    pub level: Option<i32>,
+    /// PostgreSQL: give way when a statement has waited this long behind the backup, for example 30s [default: never].
+    pub max_block: Option<Duration>,
+    /// PostgreSQL: leave out the passwords of roles, for a role that may not read them.
+    pub no_role_passwords: bool,
+    /// What of PostgreSQL databases is left out.
+    pub exclude: Exclude,
+    /// The scheduler runs it, and keeps the record of the run.
+    pub scheduled: bool,
+}
+
+/// Options of `backup` for what is left out of PostgreSQL databases.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exclude {
+    /// Tables, views, sequences, with partitions and children and what depends on them.
+    pub exclude_table: Vec<String>,
+    /// Schemas with all that lies in them.
+    pub exclude_schema: Vec<String>,
+    /// Rows of tables and of their partitions, values of sequences; the definitions come.
+    pub exclude_table_data: Vec<String>,
+    /// Extensions.
+    pub exclude_extension: Vec<String>,
+    /// Large objects.
+    pub exclude_large_objects: bool,
+}
+
+impl Exclude {
+    /// Adds the flags to what a source leaves out by its configuration.
+    pub fn add_to(&self, source: &mut PostgresSource) -> Result<()> {
+        source.exclude_tables.extend(self.exclude_table.iter().cloned());
+        source.exclude_schemas.extend(self.exclude_schema.iter().cloned());
+        source
+            .exclude_table_data
+            .extend(self.exclude_table_data.iter().cloned());
+        source.exclude_extensions.extend(self.exclude_extension.iter().cloned());
+        source.exclude_large_objects |= self.exclude_large_objects;
+        source.exclusion().check()
+    }
+}
+
+/// Options of `list`.
+#[derive(Debug, Clone, Default)]
+pub struct List {
+    /// Only snapshots of this job.
+    pub job: Option<String>,
+    /// Only snapshots of this host.
+    pub host: Option<String>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Default)]
+pub struct StatusOptions {
+    /// Only this job.
+    pub job: Option<String>,
+    /// Only this host.
+    pub host: Option<String>,
+}
+
+/// Options of `health`.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// Where `run` listens; if it does not, or with a repository given, the repositories themselves are looked at
+    /// [default: 127.0.0.1:9188].
+    pub listen: Option<String>,
+}
+
+/// Options of `show`.
+#[derive(Debug, Clone, Default)]
+pub struct Show {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB.
+    pub snapshot: String,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Clone, Default)]
+pub struct Verify {
+    /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB.
+    pub snapshots: Vec<String>,
+    /// Every snapshot of the repository.
+    pub all: bool,
+    /// How deep to look; a source that cannot be looked at so deeply makes exit code 2.
+    pub level: Level,
+    /// With level restored: the PostgreSQL server on which scratch databases wv_verify_… are made and dropped, or an empty
+    /// Redis server (redis://…), which is emptied afterwards; repeat for both. Other kinds go into the spool directory.
+    pub into: Vec<String>,
+    /// Do not store what was proven in the repository.
+    pub no_evidence: bool,
+    /// What becomes of objects in cold classes.
+    pub thaw: Thaw,
+    /// Name of the drill on whose behalf; it stands in the evidence.
+    pub drill: Option<String>,
+}
+
+/// Options of `recover`.
+#[derive(Debug, Clone, Default)]
+pub struct Recover {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB.
+    pub snapshot: String,
+    /// Only these sources [default: all].
+    pub only: Vec<String>,
+    /// Look at everything, print the plan and change nothing.
+    pub dry_run: bool,
+    /// Replace what is there: files, volumes, databases.
+    pub clean: bool,
+    /// Who makes and starts containers.
+    pub containers: ContainersHow,
+    /// Sources that no configuration here names go where the snapshot says they were; its sockets and health URLs are used.
+    pub accept_places: bool,
+    /// Socket of the Docker engine, or tcp://host:port [default: the configuration's, or that of DOCKER_HOST].
+    pub docker_socket: Option<Address>,
+    /// A file of NAME=value lines that holds passwords; restored .env files are read anyway.
+    pub env_file: Vec<PathBuf>,
+    /// Where a database is reached on this host, if not under its old name.
+    pub address: Vec<(String, String)>,
+    /// A URL that answers when the application runs; those of the configuration are waited for anyway.
+    pub health: Vec<String>,
+    /// How long to wait for each server, container and URL.
+    pub wait: Duration,
+    /// Where an interrupted recovery is remembered [default: wirevault-recover-SNAPSHOT.json].
+    pub state: Option<PathBuf>,
+    /// What becomes of objects in cold classes.
+    pub thaw: Thaw,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Clone, Default)]
+pub struct Restore {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB.
+    pub snapshot: String,
+    /// Only these sources [default: all].
+    pub source: Vec<String>,
+    /// Database or server URL, file, or directory that takes every file tree and SQLite database [default: where the
+    /// configuration has the source].
+    pub into: Option<String>,
+    /// Sources that no configuration here names go where the snapshot says they were, with no password of this host.
+    pub into_original: bool,
+    /// Replace what is there.
+    pub clean: bool,
+    /// Remove files that the backup does not know.
+    pub delete: bool,
+    /// Only files that match these globs; bytes that are no UTF-8 as \xHH.
+    pub path: Vec<String>,
+    /// Take files for unchanged by size and time [default: their content is compared with the backup's].
+    pub trust_times: bool,
+    /// Make device nodes too (only as root).
+    pub devices: bool,
+    /// Connections or writers per source.
+    pub parallel: u8,
+    /// Check everything, print the plan and write nothing.
+    pub dry_run: bool,
+    /// Restore nothing anew: finish the restore of files that was interrupted in this place.
+    pub resume: bool,
+    /// Restore nothing: put back what the last restore in this place replaced (databases, files, volumes), or what an
+    /// interrupted one did.
+    pub undo: bool,
+    /// What of a PostgreSQL database comes back, and how.
+    pub database: RestoreDatabase,
+    /// What of a Redis or Valkey server comes back, and how.
+    pub redis: RestoreRedis,
+    /// Which Docker volumes come back, and what stands still meanwhile.
+    pub docker: RestoreDocker,
+    /// What becomes of objects in cold classes.
+    pub thaw: Thaw,
+}
+
+/// Options of `restore` for Docker volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreDocker {
+    /// Only these volumes.
+    pub volume: Vec<String>,
+    /// Containers (names or compose services) to stop meanwhile [default: those of the source's configuration].
+    pub quiesce: Vec<String>,
+}
+
+/// Options of `restore` for Redis sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreRedis {
+    /// Only keys that match these patterns (as of SCAN: *, ?, [a-z]).
+    pub key: Vec<String>,
+    /// Restore into a server that holds keys: what becomes of those the backup has too.
+    pub conflict: Option<Conflict>,
+    /// Users (ACL) too: each as the backup has it, with its password; others stay.
+    pub users: bool,
+}
+
+/// Options of `restore` for PostgreSQL sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreDatabase {
+    /// Only these tables (globs; schema.table or table); without --into beside the living ones, in a schema of their own.
+    pub table: Vec<String>,
+    /// Only these schemas.
+    pub schema: Vec<String>,
+    /// With --table or --schema: also what they need and the target lacks (types, functions, sequences, parents, referenced
+    /// tables, extensions).
+    pub with_dependencies: bool,
+    /// Definitions, but not the rows, of these tables (globs).
+    pub exclude_table_data: Vec<String>,
+    /// Definitions only, no rows.
+    pub schema_only: bool,
+    /// Rows and sequence values only, into tables that are there.
+    pub data_only: bool,
+    /// Objects belong to the role that restores.
+    pub no_owner: bool,
+    /// Leave rights (GRANT, REVOKE) out.
+    pub no_privileges: bool,
+    /// A role of the backup by its name here.
+    pub role_map: Vec<(String, String)>,
+    /// A tablespace of the backup by its name here; an empty NEW is the database's own.
+    pub tablespace_map: Vec<(String, String)>,
+    /// Encoding of the database that is made, as UTF8; what is stored is converted [default: the source's].
+    pub encoding: Option<String>,
+    /// Locale of the database that is made, as C.UTF-8 [default: the source's].
+    pub locale: Option<String>,
+    /// Where the locale comes from: libc, icu (with --icu-locale) or builtin.
+    pub locale_provider: Option<String>,
+    /// With --locale-provider icu: its locale.
+    pub icu_locale: Option<String>,
+    /// Create roles that are missing.
+    pub create_roles: bool,
+    /// Name a table that cannot be loaded, bring everything else back, and end with exit code 2.
+    pub keep_going: bool,
+    /// Where definitions find what they name without a schema [default: nowhere, then as the source's sessions did].
+    pub search_path: Vec<String>,
+    /// Read every restored table again and compare its digest with the backup's.
+    pub verify_rows: bool,
+    /// With --clean: drop the replaced database instead of keeping it under a dated name.
+    pub drop_old: bool,
+}
+
+/// Options for objects in cold storage classes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Thaw {
+    /// Ask the store to make objects of GLACIER, DEEP_ARCHIVE and the like readable; then wait until they are, or end.
+    pub thaw: Option<AndThen>,
+    /// How fast: the faster, the dearer.
+    pub thaw_speed: ThawSpeed,
+    /// How many days the readable copies stay.
+    pub thaw_days: u32,
+}
+
+/// Options of `cat`.
+#[derive(Debug, Clone, Default)]
+pub struct Cat {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB.
+    pub snapshot: String,
+    /// Source of the snapshot.
+    pub source: String,
+    /// Path of an entry, or name of a stream.
+    pub path: String,
+    /// What becomes of objects in cold classes.
+    pub thaw: Thaw,
+}
+
+/// Options of `pin`.
+#[derive(Debug, Clone, Default)]
+pub struct Pin {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB.
+    pub snapshot: String,
+    /// Why; `prune` and `list` show it.
+    pub reason: String,
+}
+
+/// Options of `unpin`.
+#[derive(Debug, Clone, Default)]
+pub struct Unpin {
+    /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB.
+    pub snapshot: String,
+}
+
+/// Options of `copy`.
+#[derive(Debug, Clone, Default)]
+pub struct Copy {
+    /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB [default: all that the other repository lacks
+    /// and its keep rules would keep].
+    pub snapshots: Vec<String>,
+    /// The repository that gets them: a URL or a configured name [default: every repository of a job, from the others].
+    pub into: Option<String>,
+    /// Print what would be copied.
+    pub dry_run: bool,
+    /// What becomes of objects in cold classes.
+    pub thaw: Thaw,
+}
+
+/// Options of `cleanup`.
+#[derive(Debug, Clone, Default)]
+pub struct Cleanup {
+    /// Rules [default: all].
+    pub rules: Vec<String>,
+    /// Remove what the rules say.
+    pub delete: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// Print when each job runs next, and end.
+    pub dry_run: bool,
+    /// Address of the status page, /metrics and /health; off for none. Beyond the loopback it needs a status_token
+    /// [default: 127.0.0.1:9188].
+    pub listen: Option<String>,
+    /// Run the verification drills only: no backups, no pruning.
+    pub drills_only: bool,
+}
+
+/// Options of `prune`.
+#[derive(Debug, Clone, Default)]
+pub struct Prune {
+    /// Print each snapshot with the rule that keeps or expires it, and do nothing.
+    pub dry_run: bool,
+    /// Only this job.
+    pub job: Option<String>,
+    /// Keep the newest N.
+    pub keep_last: Option<u32>,
+    /// Keep the newest of each of N hours.
+    pub keep_hourly: Option<u32>,
+    /// Keep the newest of each of N days.
+    pub keep_daily: Option<u32>,
+    /// Keep the newest of each of N weeks.
+    pub keep_weekly: Option<u32>,
+    /// Keep the newest of each of N months.
+    pub keep_monthly: Option<u32>,
+    /// Keep the newest of each of N years.
+    pub keep_yearly: Option<u32>,
+    /// Keep all of the last N days.
+    pub keep_within: Option<u32>,
+    /// Do not sweep data without a snapshot.
+    pub no_sweep: bool,
+}

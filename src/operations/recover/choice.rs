@@ -1,0 +1,316 @@
+//! Which copy of each source a recovery brings back.
+//!
+//! A server is seldom whole in one snapshot: jobs run at times of their own, and one source of the last run may have failed.
+//! `latest` therefore means, for each job of the host, the sources of its newest plan, and of each source the newest good
+//! copy. How old each is, and how far apart they are, is said before anything is done. A named snapshot is taken as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::nearest::nearest;
+use crate::base::units::format_duration;
+use crate::operations::show::local_time;
+use crate::operations::{Session, choose};
+use crate::repository::ADHOC_JOB;
+use crate::repository::{
+    Manifest, ManifestSource, PRE_RESTORE_JOB, Repository, Selector, SnapshotId, Survey, id, is_ahead,
+};
+
+/// A source and the snapshot that it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) source: ManifestSource,
+}
+
+/// What a recovery brings back.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    /// In the order of the plans.
+    pub(super) pieces: Vec<Piece>,
+    /// Those that were not chosen and stay as they are.
+    pub(super) left: Vec<Piece>,
+    /// Sources of the plans that have no good copy, and why.
+    pub(super) missing: Vec<String>,
+    host: String,
+    now: Timestamp,
+}
+
+/// What is known of a snapshot while others are looked at.
+#[derive(Debug, Clone)]
+struct Facts {
+    id: SnapshotId,
+    host: String,
+    job: String,
+    started: Timestamp,
+    finished: Timestamp,
+    /// Names, and whether each succeeded.
+    sources: Vec<(String, bool)>,
+}
+
+impl Facts {
+    fn of(manifest: &Manifest) -> Self {
+        let sources = manifest.sources.iter();
+        Self {
+            id: manifest.id.clone(),
+            host: manifest.host.clone(),
+            job: manifest.job.clone(),
+            started: manifest.started,
+            finished: manifest.finished,
+            sources: sources
+                .map(|source| (source.name.clone(), source.outcome.is_some()))
+                .collect(),
+        }
+    }
+
+    fn has(&self, source: &str) -> bool {
+        self.sources.iter().any(|(name, ok)| name == source && *ok)
+    }
+}
+
+/// Chooses what `name` means.
+pub(super) async fn choose(session: &Session, repository: &Repository, name: &str) -> Result<Choice> {
+    let Selector::Latest { host, job } = Selector::parse(name) else {
+        let purpose = choose::Purpose::Write;
+        let chosen = choose::snapshot(session, repository, name, &[], purpose).await?;
+        return Ok(Choice::of_one(chosen.manifest, repository.clock().await));
+    };
+    let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
+    let mut survey = session.or_cancelled(repository.survey(Facts::of)).await?;
+    let wanted = |facts: &Facts| match &job {
+        Some(job) => facts.job == *job,
+        None => facts.job != PRE_RESTORE_JOB,
+    };
+    survey
+        .snapshots
+        .retain(|facts| wanted(facts) && !is_ahead(facts.started.max(facts.finished), now));
+    let host = match host {
+        Some(host) => host,
+        None => host_of(&survey.snapshots, session.host())?,
+    };
+    survey.snapshots.retain(|facts| facts.host == host);
+    if survey.snapshots.iter().any(|facts| facts.job != ADHOC_JOB) && job.is_none() {
+        // What was backed up by hand beside the jobs belongs to no plan.
+        survey.snapshots.retain(|facts| facts.job != ADHOC_JOB);
+    }
+    if survey.snapshots.is_empty() {
+        let place = repository.store().location();
+        return Err(
+            Error::new(ErrorKind::NotFound, format!("no snapshot for \"{name}\" in {place}"))
+                .with_hint("`wirevault list` shows what there is."),
+        );
+    }
+    let mut lost = refuse_unreadable(&survey, now)?;
+    lost.retain(|lost, _| job.as_ref().is_none_or(|job| id::sanitised_job(job) == *lost));
+    let mut choice = gather(session, repository, &survey.snapshots, (host, now)).await?;
+    choice.missing.extend(lost.into_values());
+    Ok(choice)
+}
+
+/// The host whose server comes back: this one, or the only one there is.
+fn host_of(snapshots: &[Facts], here: String) -> Result<String> {
+    let hosts: BTreeSet<&str> = snapshots.iter().map(|facts| facts.host.as_str()).collect();
+    let mut names = hosts.iter();
+    match (hosts.contains(here.as_str()), names.next(), names.next()) {
+        (true, ..) | (_, None, _) => Ok(here),
+        (_, Some(only), None) => Ok((*only).to_owned()),
+        _ => {
+            let all: Vec<&str> = hosts.into_iter().collect();
+            Err(Error::invalid(format!(
+                "the repository has snapshots of several hosts: {}",
+                all.join(", ")
+            ))
+            .with_hint("Nothing was changed. Name host and job, as latest:HOST/JOB, or the id of a snapshot."))
+        }
+    }
+}
+
+/// Refuses to pass over what may be the newest of a job. Returns a line for each job of which nothing can be read.
+fn refuse_unreadable(survey: &Survey<Facts>, now: Timestamp) -> Result<BTreeMap<String, String>> {
+    let mut lost = BTreeMap::new();
+    for (damaged, error) in &survey.damaged {
+        let same = |facts: &&Facts| id::sanitised_job(&facts.job) == damaged.job();
+        let newest = survey.snapshots.iter().filter(same).map(|facts| &facts.id).max();
+        let beside = [PRE_RESTORE_JOB, ADHOC_JOB].contains(&damaged.job());
+        if newest.is_none() && !beside {
+            let line = format!(
+                "job {} has no snapshot that can be read: {damaged}: {}",
+                damaged.job(),
+                error.chain()
+            );
+            lost.insert(damaged.job().to_owned(), line);
+        }
+        if newest.is_some_and(|newest| damaged > newest) && !is_ahead(damaged.started(), now) {
+            return Err(Error::corrupt(format!(
+                "the newest snapshot cannot be read: {damaged}: {}",
+                error.chain()
+            ))
+            .with_hint(format!(
+                "Nothing was changed. To use another one, name it: wirevault recover {}.",
+                newest.map_or("ID", SnapshotId::as_str)
+            )));
+        }
+    }
+    Ok(lost)
+}
+
+/// Finds the newest good copy of each source of the newest plan of each job.
+async fn gather(
+    session: &Session,
+    repository: &Repository,
+    snapshots: &[Facts],
+    (host, now): (String, Timestamp),
+) -> Result<Choice> {
+    let age = |facts: &&Facts| (facts.finished, facts.started, facts.id.clone());
+    let jobs: BTreeSet<&str> = snapshots.iter().map(|facts| facts.job.as_str()).collect();
+    let newest = jobs
+        .iter()
+        .filter_map(|job| snapshots.iter().filter(|facts| facts.job == *job).max_by_key(age));
+    let mut names: Vec<&str> = Vec::new();
+    for name in newest.flat_map(|facts| &facts.sources).map(|(name, _)| name.as_str()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let (mut pieces, mut missing) = (Vec::new(), Vec::new());
+    let mut read: BTreeMap<SnapshotId, Arc<Manifest>> = BTreeMap::new();
+    for name in names {
+        let Some(facts) = snapshots.iter().filter(|facts| facts.has(name)).max_by_key(age) else {
+            missing.push(format!("source {name} has no good copy and does not come back"));
+            continue;
+        };
+        let manifest = match read.get(&facts.id) {
+            Some(manifest) => Arc::clone(manifest),
+            None => Arc::new(session.or_cancelled(repository.load(&facts.id)).await?),
+        };
+        read.insert(facts.id.clone(), Arc::clone(&manifest));
+        let source = manifest.sources.iter().find(|source| source.name == name).cloned();
+        pieces.extend(source.map(|source| Piece { manifest, source }));
+    }
+    Ok(Choice {
+        pieces,
+        left: Vec::new(),
+        missing,
+        host,
+        now,
+    })
+}
+
+impl Choice {
+    fn of_one(manifest: Manifest, now: Timestamp) -> Self {
+        let manifest = Arc::new(manifest);
+        let (mut pieces, mut missing) = (Vec::new(), Vec::new());
+        for source in &manifest.sources {
+            if source.outcome.is_some() {
+                pieces.push(Piece {
+                    manifest: Arc::clone(&manifest),
+                    source: source.clone(),
+                });
+            } else {
+                missing.push(format!(
+                    "source {} failed in this snapshot and does not come back: {}",
+                    source.name,
+                    source.error.as_deref().unwrap_or("no reason was recorded")
+                ));
+            }
+        }
+        let host = manifest.host.clone();
+        Self {
+            pieces,
+            left: Vec::new(),
+            missing,
+            host,
+            now,
+        }
+    }
+
+    /// Leaves out what was not chosen; a name that there is not is an error.
+    pub(super) fn only(&mut self, names: &[String], addressed: &[(String, String)]) -> Result<()> {
+        for name in names.iter().chain(addressed.iter().map(|(name, _)| name)) {
+            if self.piece(name).is_none() {
+                let all = || self.pieces.iter().map(|piece| piece.source.name.as_str());
+                let error = Error::new(ErrorKind::NotFound, format!("there is no copy of a source \"{name}\""));
+                return Err(match nearest(name, all()) {
+                    Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
+                    None => error.with_hint(format!("There are {}.", all().collect::<Vec<_>>().join(", "))),
+                });
+            }
+        }
+        if !names.is_empty() {
+            let all = std::mem::take(&mut self.pieces).into_iter();
+            (self.pieces, self.left) = all.partition(|piece| names.contains(&piece.source.name));
+            self.missing.clear();
+        }
+        if self.pieces.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "there is no good copy of any source")
+                .with_hint("`wirevault list` shows what there is."));
+        }
+        Ok(())
+    }
+
+    pub(super) fn piece(&self, name: &str) -> Option<&Piece> {
+        self.pieces.iter().find(|piece| piece.source.name == name)
+    }
+
+    /// Returns the snapshot that a source comes from.
+    pub(super) fn snapshot_of(&self, name: &str) -> String {
+        self.piece(name)
+            .map_or_else(String::new, |piece| piece.manifest.id.to_string())
+    }
+
+    /// Returns the snapshots, the newest first.
+    pub(super) fn snapshots(&self) -> Vec<&SnapshotId> {
+        let mut all: Vec<&Manifest> = self.pieces.iter().map(|piece| piece.manifest.as_ref()).collect();
+        all.sort_by_key(|manifest| std::cmp::Reverse((manifest.finished, &manifest.id)));
+        all.dedup_by(|a, b| a.id == b.id);
+        all.into_iter().map(|manifest| &manifest.id).collect()
+    }
+
+    /// Seconds between the earliest and the latest moment at which the sources are consistent.
+    pub(super) fn skew_seconds(&self) -> f64 {
+        let outcomes = || self.pieces.iter().filter_map(|piece| piece.source.outcome.as_ref());
+        let moments = || outcomes().map(|outcome| outcome.consistent_at);
+        match (moments().min(), moments().max()) {
+            (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
+            _ => 0.0,
+        }
+    }
+
+    fn age(&self, manifest: &Manifest) -> std::time::Duration {
+        let age = self.now.duration_since(manifest.finished);
+        std::time::Duration::try_from(age).unwrap_or_default()
+    }
+
+    /// Says what comes back from when.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("host {}\n", self.host);
+        for piece in &self.pieces {
+            let manifest = &piece.manifest;
+            text.push_str(&format!(
+                "  {} as of {}, {} ago: snapshot {}, job {}\n",
+                piece.source.name,
+                local_time(manifest.finished),
+                format_duration(self.age(manifest)),
+                manifest.id,
+                manifest.job,
+            ));
+        }
+        let skew = std::time::Duration::try_from_secs_f64(self.skew_seconds()).unwrap_or_default();
+        text.push_str(&format!("  sources lie up to {} apart\n", format_duration(skew)));
+        text
+    }
+
+    /// Says the same for programs.
+    pub(super) fn document(&self) -> serde_json::Value {
+        let piece = |piece: &Piece| {
+            serde_json::json!({
+                "source": piece.source.name, "snapshot": piece.manifest.id, "job": piece.manifest.job,
+                "finished": piece.manifest.finished, "age_seconds": self.age(&piece.manifest).as_secs(),
+            })
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+}

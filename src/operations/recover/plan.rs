@@ -1,0 +1,636 @@
+//! What a recovery will do, looked at before anything is done: everything is opened and checked, nothing is changed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::choice::{Choice, Piece};
+use super::servers;
+use crate::archive::ArchiveReader;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::units::format_bytes;
+use crate::config::{self, DockerSource, SourceKind};
+use crate::engines::docker::Contents;
+use crate::engines::docker::api::definition::container_name;
+use crate::engines::docker::api::powers::powers;
+use crate::engines::docker::api::{Engine, text};
+use crate::engines::docker::restore::{self, Definitions};
+use crate::operations::options::{self, ContainersHow};
+use crate::operations::places::{self, Place, Resolver, Word};
+use crate::operations::snapshots::{open_reader, outcome_of};
+use crate::operations::{Session, volumes};
+use crate::repository::{Manifest, ManifestSource, Repository};
+
+/// The plan of a recovery.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// File trees, then SQLite databases: name, kind, where to, bytes.
+    pub(super) trees: Vec<Tree>,
+    /// Databases and Redis servers.
+    pub(super) databases: Vec<Database>,
+    /// Docker sources.
+    pub(super) docker: Vec<DockerPart>,
+    /// URLs that are to answer at the end.
+    pub(super) health: Vec<String>,
+    /// Bytes that each file system needs and has.
+    space: Vec<Space>,
+    /// Databases that stay as they are: only their volumes are kept out of this.
+    others: Vec<(String, String, String)>,
+    /// Sources that nobody on this host has a place for: the snapshot's is not accepted.
+    pub(super) unaccepted: Vec<String>,
+    /// What is not as it should be and does not stop the recovery.
+    pub(super) missing: Vec<String>,
+    /// What stops it.
+    blockers: Vec<String>,
+    head: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) into: PathBuf,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Database {
+    pub(super) name: String,
+    pub(super) kind: String,
+    /// Where it is reached.
+    pub(super) place: Place,
+    /// The container it lived in.
+    pub(super) home: Option<String>,
+    version: String,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct DockerPart {
+    pub(super) name: String,
+    /// By the word of this host, or the snapshot's where that is accepted.
+    pub(super) config: DockerSource,
+    pub(super) reader: ArchiveReader,
+    pub(super) contents: Contents,
+    pub(super) definitions: Definitions,
+    /// The engine of this host, if there is one.
+    pub(super) engine: Option<Engine>,
+    /// Whether containers, networks and images are made.
+    pub(super) makes_containers: bool,
+    /// Volumes that stay empty, because a database brings their data back.
+    pub(super) left_empty: Vec<(String, String)>,
+    /// Names of containers that start first.
+    pub(super) first: Vec<String>,
+    lines: Vec<String>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Space {
+    place: PathBuf,
+    needed: u64,
+    free: u64,
+}
+
+/// Looks at the snapshot and at this host.
+pub(super) async fn look(
+    session: &Session,
+    repository: &Repository,
+    choice: &Choice,
+    options: &options::Recover,
+) -> Result<Plan> {
+    let mut plan = Plan {
+        trees: Vec::new(),
+        databases: Vec::new(),
+        docker: Vec::new(),
+        health: options.health.clone(),
+        space: Vec::new(),
+        others: Vec::new(),
+        unaccepted: Vec::new(),
+        missing: choice.missing.clone(),
+        blockers: Vec::new(),
+        head: choice.text(),
+    };
+    let resolver = |manifest| Resolver {
+        session,
+        manifest,
+        accept: options.accept_places,
+    };
+    for Piece { manifest, source } in &choice.left {
+        plan.leave(&resolver(manifest), source);
+    }
+    for Piece { manifest, source } in &choice.pieces {
+        let (outcome, resolver) = (outcome_of(source)?, resolver(manifest));
+        // Opening compares every index with its digest and looks for every archive.
+        let reader = open_reader(session, repository.store(), source).await?;
+        if source.kind == "docker" {
+            let place = resolver.place(source)?;
+            plan.name_health(manifest, source, place.as_ref());
+            let part = docker_part(session, source, reader, (options, places::docker(place))).await?;
+            plan.docker.push(part);
+            continue;
+        }
+        let Some(place) = plan.place(&resolver, source, options)? else {
+            continue;
+        };
+        match &place.kind {
+            SourceKind::Files(files) => plan.trees.push(tree(source, &files.root, outcome.raw_bytes)),
+            SourceKind::Sqlite(sqlite) => plan.trees.push(tree(source, &sqlite.path, outcome.raw_bytes)),
+            SourceKind::Postgres(_) | SourceKind::Redis(_) => plan.databases.push(Database {
+                name: source.name.clone(),
+                kind: source.kind.clone(),
+                place,
+                home: None,
+                version: outcome.versions.values().cloned().collect::<Vec<_>>().join(", "),
+                bytes: outcome.raw_bytes,
+            }),
+            SourceKind::Docker(_) => {}
+        }
+    }
+    // SQLite databases may lie within restored trees, so they come after them.
+    plan.trees.sort_by_key(|tree| tree.kind == "sqlite");
+    if !plan.unaccepted.is_empty() {
+        plan.blockers.push(format!(
+            "nothing on this host says where {} goes, and the snapshot's word is not followed without --accept-places",
+            plan.unaccepted.join(", ")
+        ));
+    }
+    plan.find_homes(options);
+    plan.look_at_docker().await?;
+    plan.measure().await;
+    Ok(plan)
+}
+
+fn tree(source: &ManifestSource, into: &Path, bytes: u64) -> Tree {
+    Tree {
+        name: source.name.clone(),
+        kind: source.kind.clone(),
+        into: into.to_owned(),
+        bytes,
+    }
+}
+
+async fn docker_part(
+    session: &Session,
+    source: &ManifestSource,
+    reader: ArchiveReader,
+    (options, mut config): (&options::Recover, DockerSource),
+) -> Result<DockerPart> {
+    if options.docker_socket.is_some() {
+        config.socket.clone_from(&options.docker_socket);
+    }
+    let mut lines = Vec::new();
+    let engine = match volumes::engine(session, config.socket.as_ref()).await {
+        Ok(engine) => Some(engine),
+        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+        Err(error) => {
+            lines.push(format!(
+                "no Docker here ({}): volumes and containers are left to you",
+                error.chain()
+            ));
+            None
+        }
+    };
+    Ok(DockerPart {
+        name: source.name.clone(),
+        contents: restore::contents(&reader).await?,
+        definitions: restore::definitions(&reader).await?,
+        makes_containers: engine.is_some() && options.containers == ContainersHow::Engine,
+        config,
+        reader,
+        engine,
+        left_empty: Vec::new(),
+        first: Vec::new(),
+        lines,
+    })
+}
+
+impl Plan {
+    /// Finds where a source goes. A place that only the snapshot names is shown; whether it is followed is decided later.
+    fn place(
+        &mut self,
+        resolver: &Resolver<'_>,
+        source: &ManifestSource,
+        options: &options::Recover,
+    ) -> Result<Option<Place>> {
+        if let Some((_, url)) = options.address.iter().find(|(name, _)| *name == source.name) {
+            let kind = places::given(resolver.session, url)?;
+            if kind.word() != source.kind {
+                let message = format!("--address {}={}", source.name, config::redact_url(url));
+                return Err(
+                    Error::invalid(format!("{message}: the source is of kind {}", source.kind))
+                        .with_hint("It takes the URL of a PostgreSQL or Redis server."),
+                );
+            }
+            let word = Word::Given;
+            return Ok(Some(Place { kind, word }));
+        }
+        if let Some(place) = resolver.place(source)? {
+            return Ok(Some(place));
+        }
+        let planned = places::planned(resolver.manifest, source);
+        match &planned {
+            Some(_) => self.unaccepted.push(source.name.clone()),
+            None if matches!(source.kind.as_str(), "postgres" | "redis") => self.blockers.push(format!(
+                "the snapshot does not say where {} was: --address {}=URL",
+                source.name, source.name
+            )),
+            None if matches!(source.kind.as_str(), "files" | "sqlite") => self.blockers.push(format!(
+                "the snapshot does not say where {} was: write [source.{}] into wirevault.toml",
+                source.name, source.name
+            )),
+            None => self.missing.push(format!(
+                "source {} of kind {} is not known here",
+                source.name, source.kind
+            )),
+        }
+        Ok(planned.map(|kind| Place {
+            kind,
+            word: Word::Accepted,
+        }))
+    }
+
+    /// A database that is not chosen stays as it is, and so do the volumes it lives in.
+    fn leave(&mut self, resolver: &Resolver<'_>, source: &ManifestSource) {
+        let place = resolver.place(source).ok().flatten().map(|place| place.kind);
+        let url = match place.or_else(|| places::called(resolver.manifest, source)) {
+            Some(SourceKind::Postgres(server)) => server.url,
+            Some(SourceKind::Redis(server)) => server.url,
+            _ => return,
+        };
+        self.others.push((source.name.clone(), source.kind.clone(), url));
+    }
+
+    /// Health URLs that only the snapshot names are shown.
+    fn name_health(&mut self, manifest: &Manifest, source: &ManifestSource, place: Option<&Place>) {
+        let Some(SourceKind::Docker(planned)) = places::planned(manifest, source).filter(|_| place.is_none()) else {
+            return;
+        };
+        for url in planned.health {
+            self.not_asked(&url);
+        }
+    }
+
+    fn not_asked(&mut self, url: &str) {
+        self.missing.push(format!(
+            "health URL {} of the snapshot is not asked without --accept-places",
+            config::redact_url(url)
+        ));
+    }
+
+    /// Finds the container of each database; its volumes stay empty, for the database brings the data.
+    fn find_homes(&mut self, options: &options::Recover) {
+        let mut labelled: Vec<String> = Vec::new();
+        for part in &mut self.docker {
+            let containers = &part.definitions.containers;
+            let mut homes = Vec::new();
+            let chosen = self.databases.iter();
+            let chosen = chosen.map(|one| (one.name.clone(), one.kind.clone(), one.url().to_owned()));
+            let all: Vec<_> = chosen.chain(self.others.iter().cloned()).collect();
+            for (source, kind, url) in all {
+                let Some(home) = servers::home(&url, &kind, containers) else {
+                    continue;
+                };
+                let name = container_name(home).to_owned();
+                for volume in crate::engines::docker::api::definition::volume_mounts(home) {
+                    let known = part.left_empty.iter().any(|(known, _)| *known == volume.volume);
+                    let stored = part.contents.volumes.iter().any(|stored| stored.name == volume.volume);
+                    // Another container may keep files of its own there.
+                    let shared = part
+                        .contents
+                        .containers
+                        .iter()
+                        .filter(|one| one.volumes.contains(&volume.volume))
+                        .count()
+                        > 1;
+                    if !(known || stored && shared) {
+                        part.left_empty.push((volume.volume, source.clone()));
+                    }
+                }
+                if let Some(database) = self.databases.iter_mut().find(|database| database.name == source) {
+                    database.home = Some(name.clone());
+                }
+                homes.push(name);
+            }
+            let first = containers.iter().filter(|one| servers::is_infrastructure(one, &homes));
+            part.first = first.map(|one| container_name(one).to_owned()).collect();
+            self.health.extend(part.config.health.iter().cloned());
+            let labels = containers
+                .iter()
+                .filter_map(|one| one.pointer("/Config/Labels/wirevault.health"));
+            labelled.extend(labels.filter_map(Value::as_str).map(str::to_owned));
+        }
+        if options.accept_places {
+            self.health.extend(labelled);
+        } else {
+            labelled.retain(|url| !self.health.contains(url));
+            for url in labelled {
+                self.not_asked(&url);
+            }
+        }
+        self.health.dedup();
+        for url in &self.health {
+            if !url.starts_with("http://") {
+                self.blockers.push(format!(
+                    "health URL \"{}\" does not begin with http://",
+                    config::redact_url(url)
+                ));
+            }
+        }
+        if options.containers == ContainersHow::Manual && self.docker.is_empty() && self.databases.is_empty() {
+            self.missing.push("there are no containers to wait for".to_owned());
+        }
+    }
+
+    async fn look_at_docker(&mut self) -> Result<()> {
+        let roots: Vec<PathBuf> = self.trees.iter().map(|tree| tree.into.clone()).collect();
+        for part in &mut self.docker {
+            if let Some(engine) = part.engine.clone() {
+                part.lines.push(format!(
+                    "Docker {} at {} (the snapshot's was {})",
+                    engine.version(),
+                    engine.address(),
+                    part.contents.engine
+                ));
+                self.missing.extend(part.look(&engine, &roots).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds up what each file system needs.
+    async fn measure(&mut self) {
+        let mut needs: BTreeMap<PathBuf, u64> = BTreeMap::new();
+        for tree in &self.trees {
+            *needs.entry(existing(&tree.into)).or_default() += tree.bytes;
+        }
+        for part in &self.docker {
+            let Some(engine) = &part.engine else { continue };
+            let Ok(root) = engine.root_directory().await else {
+                continue;
+            };
+            if !root.is_dir() {
+                continue; // The engine's disk is not seen from here.
+            }
+            let volumes = part.contents.volumes.iter().filter(|one| !part.leaves_empty(&one.name));
+            let images = part.contents.images.iter().map(|image| image.bytes);
+            let data = self
+                .databases
+                .iter()
+                .filter(|database| database.home.is_some())
+                .map(|database| database.bytes);
+            let sum: u64 = volumes.map(|one| one.bytes).chain(images).chain(data).sum();
+            *needs.entry(existing(&root)).or_default() += sum;
+        }
+        for (place, needed) in needs {
+            let Ok(stat) = rustix::fs::statvfs(&place) else {
+                continue;
+            };
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            if free < needed {
+                self.blockers.push(format!(
+                    "\"{}\" has {} free, and {} are needed",
+                    place.display(),
+                    format_bytes(free),
+                    format_bytes(needed)
+                ));
+            }
+            self.space.push(Space { place, needed, free });
+        }
+    }
+
+    /// Fails if something stops the recovery.
+    pub(super) fn refuse(&self) -> Result<()> {
+        match self.blockers.first() {
+            None => Ok(()),
+            Some(first) => Err(
+                Error::new(ErrorKind::PreconditionFailed, first.clone()).with_hint(format!(
+                    "Nothing was changed. {} in the plan: wirevault recover --dry-run.",
+                    if self.blockers.len() > 1 {
+                        "More stands"
+                    } else {
+                        "All stands"
+                    }
+                )),
+            ),
+        }
+    }
+
+    /// Returns whether nothing stops it.
+    pub(super) fn is_possible(&self) -> bool {
+        self.blockers.is_empty()
+    }
+
+    /// Returns the plan for people.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.head.clone();
+        for tree in &self.trees {
+            text.push_str(&format!(
+                "  {} {} into {} ({})\n",
+                tree.kind,
+                tree.name,
+                tree.into.display(),
+                format_bytes(tree.bytes)
+            ));
+        }
+        for part in &self.docker {
+            for line in &part.lines {
+                text.push_str(&format!("  {line}\n"));
+            }
+            for line in part.powers() {
+                text.push_str(&format!("  may reach the host: {line}\n"));
+            }
+        }
+        for database in &self.databases {
+            let home = database
+                .home
+                .as_ref()
+                .map_or(String::new(), |home| format!(", in container {home}"));
+            text.push_str(&format!(
+                "  {} {} at {} ({}, was {}{home})\n",
+                database.kind,
+                database.name,
+                places::text(&database.place.kind),
+                format_bytes(database.bytes),
+                database.version,
+            ));
+        }
+        for url in &self.health {
+            text.push_str(&format!("  health {}\n", config::redact_url(url)));
+        }
+        for space in &self.space {
+            text.push_str(&format!(
+                "  space at {}: {} needed, {} free\n",
+                space.place.display(),
+                format_bytes(space.needed),
+                format_bytes(space.free)
+            ));
+        }
+        for line in &self.missing {
+            text.push_str(&format!("  missing: {line}\n"));
+        }
+        for line in &self.blockers {
+            text.push_str(&format!("  cannot go on: {line}\n"));
+        }
+        text
+    }
+
+    /// Returns the plan for programs.
+    pub(super) fn document(&self) -> Value {
+        let trees = self
+            .trees
+            .iter()
+            .map(|tree| json!({ "source": tree.name, "kind": tree.kind, "into": tree.into, "bytes": tree.bytes }));
+        let databases = self.databases.iter().map(|one| {
+            json!({ "source": one.name, "kind": one.kind, "at": places::text(&one.place.kind), "by": one.place.word, "container": one.home, "bytes": one.bytes,
+                "version": one.version })
+        });
+        let docker = self.docker.iter().map(|part| {
+            json!({ "source": part.name, "engine": part.engine.as_ref().map(Engine::version), "contents": part.contents,
+                "first": part.first, "left_empty": part.left_empty, "lines": part.lines, "powers": part.powers() })
+        });
+        json!({
+            "trees": trees.collect::<Vec<_>>(), "databases": databases.collect::<Vec<_>>(),
+            "docker": docker.collect::<Vec<_>>(), "unaccepted": self.unaccepted,
+            "health": self.health.iter().map(|url| config::redact_url(url)).collect::<Vec<_>>(), "space": self.space,
+            "missing": self.missing, "blockers": self.blockers,
+        })
+    }
+}
+
+impl Database {
+    /// Returns where it is reached, without a password.
+    pub(super) fn url(&self) -> &str {
+        match &self.place.kind {
+            SourceKind::Postgres(server) => &server.url,
+            SourceKind::Redis(server) => &server.url,
+            _ => "",
+        }
+    }
+}
+
+impl DockerPart {
+    /// Returns what its containers and volumes may do to the host.
+    fn powers(&self) -> Vec<String> {
+        powers(&self.definitions.containers, &self.definitions.volumes)
+    }
+
+    /// Returns whether a volume stays empty.
+    pub(super) fn leaves_empty(&self, volume: &str) -> bool {
+        self.left_empty.iter().any(|(name, _)| name == volume)
+    }
+
+    /// Returns volumes that containers mount and that were left out of the snapshot.
+    pub(super) fn unstored_volumes(&self) -> Vec<&str> {
+        let names = self.definitions.volumes.iter().map(|volume| text(volume, "/Name"));
+        names
+            .filter(|name| !self.leaves_empty(name) && !self.contents.volumes.iter().any(|stored| stored.name == *name))
+            .collect()
+    }
+
+    /// Compares what is stored with what the engine has; returns what is missing.
+    async fn look(&mut self, engine: &Engine, restored: &[PathBuf]) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        let mut lines = Vec::new();
+        if self.makes_containers {
+            let there = engine.networks().await?;
+            for name in &self.contents.networks {
+                let present = there.iter().any(|network| text(network, "/Name") == name);
+                lines.push(format!(
+                    "network {name}: {}",
+                    if present { "is there" } else { "is created" }
+                ));
+            }
+            let mut images: Vec<&str> = self.contents.containers.iter().map(|one| one.image.as_str()).collect();
+            images.sort_unstable();
+            images.dedup();
+            for image in images {
+                let stored = self.contents.images.iter().find(|stored| stored.name == image);
+                let what = match (engine.image(image).await?, stored) {
+                    (Some(_), _) => "is there".to_owned(),
+                    (None, Some(stored)) => format!("is loaded from the snapshot ({})", format_bytes(stored.bytes)),
+                    (None, None) => {
+                        missing.push(format!(
+                            "image {image} is in neither the snapshot nor this host: it is pulled from its registry"
+                        ));
+                        "is pulled".to_owned()
+                    }
+                };
+                lines.push(format!("image {image}: {what}"));
+            }
+        }
+        for volume in &self.contents.volumes {
+            let present = engine.volume(&volume.name).await?.is_some();
+            let how = match self.left_empty.iter().find(|(name, _)| *name == volume.name) {
+                Some((_, source)) => format!("is left empty, for source {source} brings its data back"),
+                None => format!("{} entries, {}", volume.entries, format_bytes(volume.bytes)),
+            };
+            let there = if present { ", is there" } else { "" };
+            lines.push(format!("volume {}: {how}{there}", volume.name));
+        }
+        for (name, source) in &self.left_empty {
+            if !self.contents.volumes.iter().any(|stored| stored.name == *name) {
+                lines.push(format!(
+                    "volume {name}: is made empty, for source {source} brings its data back"
+                ));
+            }
+        }
+        for name in self.unstored_volumes() {
+            lines.push(format!("volume {name}: is made empty"));
+            missing.push(format!("the files of volume {name} are not in the snapshot"));
+        }
+        for container in &self.definitions.containers {
+            let name = container_name(container);
+            let order = if self.first.iter().any(|first| first == name) {
+                " (first)"
+            } else {
+                ""
+            };
+            let what = match (self.makes_containers, engine.container(name).await?.is_some()) {
+                (_, true) => "is there",
+                (true, false) => "is created and started",
+                (false, false) => "is yours to start",
+            };
+            lines.push(format!("container {name}{order}: {what}"));
+            missing.extend(missing_binds(container, restored));
+        }
+        self.lines.extend(lines);
+        Ok(missing)
+    }
+}
+
+/// Directories of this host that a container mounts, and that neither are there nor come back.
+fn missing_binds(container: &Value, restored: &[PathBuf]) -> Vec<String> {
+    let mounts = container.get("Mounts").and_then(Value::as_array);
+    let binds = mounts
+        .into_iter()
+        .flatten()
+        .filter(|mount| text(mount, "/Type") == "bind");
+    let sources = binds.map(|mount| Path::new(text(mount, "/Source")));
+    sources
+        .filter(|source| !source.exists() && !restored.iter().any(|root| source.starts_with(root)))
+        .map(|source| {
+            format!(
+                "container {} mounts \"{}\", which is not here and not in the snapshot",
+                container_name(container),
+                source.display()
+            )
+        })
+        .collect()
+}
+
+/// Returns the nearest directory above a path that exists.
+fn existing(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find(|above| above.is_dir())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+/// Says what an address of `--address` must be.
+pub(super) fn check_addresses(options: &options::Recover) -> Result<()> {
+    for (_, url) in &options.address {
+        config::parse_source_url(url)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Which container a database lives in, where it is reached from here, and whether it answers its own protocol.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use url::Url;
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::config::{SourceConfig, SourceKind};
+use crate::engines::FindingLevel;
+use crate::engines::docker::api::definition::{compose_service, container_name};
+use crate::engines::docker::api::text;
+use crate::operations::{Session, open, places};
+
+/// Words in names of images whose containers start before others.
+const SERVERS: &[&str] = &[
+    "postgres",
+    "postgis",
+    "pgvector",
+    "timescale",
+    "redis",
+    "valkey",
+    "mysql",
+    "mariadb",
+    "mongo",
+    "rabbitmq",
+    "minio",
+];
+
+/// Pause between two tries to reach a server.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a server that is asked whether it answers may be silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Returns whether a container is one that others need: by its label, its image, or because it is `home` of a database.
+pub(super) fn is_infrastructure(container: &Value, homes: &[String]) -> bool {
+    let image = text(container, "/Config/Image").to_lowercase();
+    let base = image.rsplit('/').next().unwrap_or(&image);
+    let label = container
+        .pointer("/Config/Labels/wirevault.start")
+        .and_then(Value::as_str);
+    match label {
+        Some("first") => true,
+        Some("last") => false,
+        _ => {
+            homes.iter().any(|home| home == container_name(container)) || SERVERS.iter().any(|word| base.contains(word))
+        }
+    }
+}
+
+/// Finds the container that a database of a snapshot lived in.
+pub(super) fn home<'a>(url: &str, kind: &str, containers: &'a [Value]) -> Option<&'a Value> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str().unwrap_or_default();
+    let port = port_of(&url, kind);
+    let named = containers.iter().find(|one| is_called(one, host));
+    if named.is_some() {
+        return named;
+    }
+    let published = containers.iter().find(|one| {
+        let ports = one.pointer("/HostConfig/PortBindings").and_then(Value::as_object);
+        let bindings = ports
+            .into_iter()
+            .flat_map(serde_json::Map::values)
+            .filter_map(Value::as_array)
+            .flatten();
+        bindings
+            .into_iter()
+            .any(|binding| text(binding, "/HostPort") == port.to_string())
+    });
+    if published.is_some() {
+        return published;
+    }
+    let words: &[&str] = if kind == "postgres" {
+        &["postgres", "postgis", "pgvector", "timescale"]
+    } else {
+        &["redis", "valkey"]
+    };
+    let of_kind = |one: &&Value| {
+        let image = text(one, "/Config/Image").to_lowercase();
+        words.iter().any(|word| image.contains(word))
+    };
+    let on_host = |one: &&Value| text(one, "/HostConfig/NetworkMode") == "host";
+    // On the host's network the port stands in the command, or in the image alone.
+    let by_port = containers.iter().filter(on_host).find(|one| mentions(one, port));
+    let mut alike = containers.iter().filter(of_kind).filter(on_host);
+    by_port.or_else(|| alike.next().filter(|_| alike.next().is_none()))
+}
+
+fn mentions(container: &Value, port: u16) -> bool {
+    let lists = ["/Config/Cmd", "/Config/Entrypoint", "/Config/Env"];
+    let lists = lists
+        .iter()
+        .filter_map(|list| container.pointer(list))
+        .filter_map(Value::as_array);
+    let port = port.to_string();
+    let whole = |text: &str| text.split(|c: char| !c.is_ascii_digit()).any(|number| number == port);
+    lists.flatten().filter_map(Value::as_str).any(whole)
+}
+
+fn is_called(container: &Value, host: &str) -> bool {
+    if host.is_empty() {
+        return false;
+    }
+    let networks = container
+        .pointer("/NetworkSettings/Networks")
+        .and_then(Value::as_object);
+    let aliases = networks.into_iter().flat_map(serde_json::Map::values);
+    let mut aliases = aliases
+        .filter_map(|network| network.get("Aliases"))
+        .filter_map(Value::as_array)
+        .flatten();
+    container_name(container) == host
+        || compose_service(container) == Some(host)
+        || text(container, "/Config/Hostname") == host
+        || aliases.any(|alias| alias.as_str() == Some(host))
+}
+
+fn port_of(url: &Url, kind: &str) -> u16 {
+    url.port().unwrap_or(if kind == "postgres" { 5432 } else { 6379 })
+}
+
+/// Returns the URL under which a server in a running container is reached from here: unchanged where its name resolves,
+/// else by a published port, else by its address on its network.
+pub(super) async fn reachable(url: &str, kind: &str, container: Option<&Value>) -> String {
+    let (Ok(mut parsed), Some(container)) = (Url::parse(url), container) else {
+        return url.to_owned();
+    };
+    let Some(host) = parsed.host_str().map(str::to_owned) else {
+        return url.to_owned();
+    };
+    let port = port_of(&parsed, kind);
+    if tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .is_ok_and(|mut found| found.next().is_some())
+    {
+        return url.to_owned();
+    }
+    let published = container
+        .pointer("/NetworkSettings/Ports")
+        .and_then(|ports| ports.get(format!("{port}/tcp")));
+    let published = published
+        .and_then(Value::as_array)
+        .and_then(|bindings| bindings.first())
+        .and_then(|binding| text(binding, "/HostPort").parse::<u16>().ok());
+    let networks = container
+        .pointer("/NetworkSettings/Networks")
+        .and_then(Value::as_object);
+    let mut addresses = networks
+        .into_iter()
+        .flat_map(serde_json::Map::values)
+        .map(|network| text(network, "/IPAddress"));
+    let done = if let Some(published) = published {
+        parsed.set_host(Some("127.0.0.1")).is_ok() && parsed.set_port(Some(published)).is_ok()
+    } else if text(container, "/HostConfig/NetworkMode") == "host" {
+        parsed.set_host(Some("127.0.0.1")).is_ok()
+    } else {
+        addresses
+            .find(|address| !address.is_empty())
+            .is_some_and(|address| parsed.set_host(Some(address)).is_ok())
+    };
+    if done { parsed.into() } else { url.to_owned() }
+}
+
+/// Waits until a server answers its own protocol and lets us in; returns what it says of itself.
+pub(super) async fn wait(session: &Session, server: &SourceKind, within: Duration) -> Result<String> {
+    let from = Instant::now();
+    loop {
+        session.check_cancelled()?;
+        match session.or_cancelled(ask(server)).await {
+            Ok(said) => return Ok(said),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            // A wrong password is wrong after a minute too; but an image's entry point sets it only while it starts.
+            Err(error) if error.kind() == ErrorKind::Denied && from.elapsed() > within.min(Duration::from_secs(30)) => {
+                return Err(plain(&error).with_hint(
+                    "Give the password: a file of NAME=value lines with --env-file. PGPASSWORD and REDISCLI_AUTH go to places \
+                     of the configuration and of --address SOURCE=URL, not to those that only the snapshot names.",
+                ));
+            }
+            Err(error) if from.elapsed() >= within => {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    format!("{} did not answer within {} s", places::text(server), within.as_secs()),
+                )
+                .with_cause(plain(&error))
+                .with_hint(
+                    "Look at its log, then run the same command again: it goes on where it stopped. If the server is \
+                     elsewhere, say so with --address SOURCE=URL.",
+                ));
+            }
+            Err(error) => tracing::debug!("waiting: {}", error.chain()),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Takes the hints out of an error: what a recovery advises is another thing.
+pub(super) fn plain(error: &Error) -> Error {
+    Error::new(error.kind(), error.chain())
+}
+
+async fn ask(server: &SourceKind) -> Result<String> {
+    if let SourceKind::Postgres(postgres) = server {
+        // The database itself may be what is to be restored: any one will do.
+        let mut options = open::postgres(postgres)?;
+        // Each server and address has its own time: the first that is silent does not take that of the others.
+        options.connect_timeout = options.connect_timeout.min(SILENCE);
+        options.read_timeout = options.read_timeout.min(SILENCE);
+        let wanted = options.database.clone();
+        let mut last = Error::new(ErrorKind::TimedOut, "the server is silent");
+        for database in [wanted.as_str(), "postgres"] {
+            database.clone_into(&mut options.database);
+            match crate::engines::postgres::connection::Connection::open(&options).await {
+                Ok(mut connection) => {
+                    let answer = connection.query("SELECT current_setting('server_version')").await?;
+                    let version = answer.scalar().unwrap_or_default().to_owned();
+                    connection.close().await;
+                    return Ok(format!("PostgreSQL {version}"));
+                }
+                Err(error) => last = error,
+            }
+        }
+        return Err(last);
+    }
+    let source = open::source(&SourceConfig {
+        name: server.word().to_owned(),
+        kind: server.clone(),
+        optional: false,
+        rate_limit_bytes: None,
+    })?;
+    let findings = source.check().await?;
+    if let Some(bad) = findings.iter().find(|finding| finding.level == FindingLevel::Error) {
+        return Err(Error::new(ErrorKind::Unavailable, bad.message.clone()));
+    }
+    Ok(findings
+        .first()
+        .map(|finding| finding.message.clone())
+        .unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_database_is_found_by_name_port_command_and_kind() {
+        let one = |name: &str, image: &str, more: Value| {
+            let mut one =
+                json!({ "Name": format!("/{name}"), "Config": { "Image": image, "Labels": {} }, "HostConfig": {} });
+            for (key, value) in more.as_object().unwrap() {
+                one[key] = value.clone();
+            }
+            one
+        };
+        let containers = [
+            one(
+                "shop-db-1",
+                "postgres:15",
+                json!({ "NetworkSettings": { "Networks": { "n": { "Aliases": ["db"] } } } }),
+            ),
+            one(
+                "pub",
+                "x",
+                json!({ "HostConfig": { "PortBindings": { "5432/tcp": [{ "HostPort": "15432" }] } } }),
+            ),
+            one(
+                "hosted",
+                "y",
+                json!({ "Config": { "Image": "y", "Cmd": ["postgres", "-p", "7777"] }, "HostConfig": { "NetworkMode": "host" } }),
+            ),
+            one(
+                "cache",
+                "library/redis:7",
+                json!({ "HostConfig": { "NetworkMode": "host" } }),
+            ),
+        ];
+        let name = |url: &str, kind: &str| home(url, kind, &containers).map(|one| container_name(one).to_owned());
+        assert_eq!(name("postgres://a@db/x", "postgres").unwrap(), "shop-db-1");
+        assert_eq!(name("postgres://a@127.0.0.1:15432/x", "postgres").unwrap(), "pub");
+        assert_eq!(name("postgres://a@localhost:7777/x", "postgres").unwrap(), "hosted");
+        assert_eq!(name("redis://localhost", "redis").unwrap(), "cache");
+        assert_eq!(name("postgres://a@elsewhere:1/x", "postgres"), None);
+        assert!(is_infrastructure(&containers[3], &[]) && !is_infrastructure(&containers[2], &[]));
+        assert!(is_infrastructure(&containers[2], &["hosted".to_owned()]));
+    }
+}

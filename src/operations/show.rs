@@ -1,0 +1,160 @@
+//! `show`: one snapshot, source by source.
+
+use serde_json::json;
+
+use crate::base::error::Error;
+use crate::base::table::Table;
+use crate::base::units::format_bytes;
+use crate::engines::SourceOutcome;
+use crate::operations::choose::Purpose;
+use crate::operations::options;
+use crate::operations::said::said;
+use crate::operations::snapshots::{open_snapshot, stored_bytes};
+use crate::operations::{Outcome, Session, Status};
+use crate::repository::{Manifest, ManifestSource};
+
+/// Loads the manifest and prints it.
+pub async fn run(session: &Session, options: &options::Show) -> Outcome {
+    let (_, chosen) = open_snapshot(session, &options.snapshot, &[], Purpose::Read).await?;
+    let document = serde_json::to_value(&chosen.manifest)
+        .map_err(|e| Error::corrupt("write the manifest as JSON").with_cause(e))?;
+    let mut text = text(&chosen.manifest);
+    for line in &chosen.passed {
+        text.push_str(&format!("\n{line}\n"));
+    }
+    let document = json!({ "snapshot": document, "passed_over": chosen.passed });
+    said(document, text, chosen.status(Status::Done))
+}
+
+/// Writes a snapshot for people; `backup` ends with the same text.
+pub(crate) fn text(manifest: &Manifest) -> String {
+    let time = |t: jiff::Timestamp| local_time(t);
+    let mut text = format!(
+        "snapshot {}\njob {}, host {}, {} to {}\n\n",
+        manifest.id,
+        manifest.job,
+        manifest.host,
+        time(manifest.started),
+        time(manifest.finished)
+    );
+    let mut table = Table::new(&[
+        "source", "kind", ">items", ">size", ">stored", ">ratio", ">seconds", ">MiB/s",
+    ]);
+    for source in &manifest.sources {
+        table.row(row(source));
+    }
+    text.push_str(&table.render());
+    for source in &manifest.sources {
+        if let Some(error) = &source.error {
+            let optional = if source.optional { " (it is optional)" } else { "" };
+            text.push_str(&format!("\n{} failed{optional}: {error}\n", source.name));
+        }
+        if source.kind == "redis"
+            && let Some(outcome) = &source.outcome
+        {
+            text.push_str(&redis_text(&source.name, outcome));
+        }
+        if let Some(left_out) = left_out(&manifest.plan, &source.name) {
+            text.push_str(&format!("\n{} leaves out {left_out}\n", source.name));
+        }
+        let notes = source
+            .outcome
+            .iter()
+            .flat_map(|o| &o.note_counts)
+            .map(|(code, n)| format!("{n} {code}"))
+            .collect::<Vec<_>>();
+        if !notes.is_empty() {
+            text.push_str(&format!("\n{} notes: {}\n", source.name, notes.join(", ")));
+        }
+    }
+    text
+}
+
+/// Says what the plan has a database leave out.
+fn left_out(plan: &serde_json::Value, name: &str) -> Option<String> {
+    let sources = plan.get("sources")?.as_array()?;
+    let of_name = |s: &&serde_json::Value| s.get("name").and_then(serde_json::Value::as_str) == Some(name);
+    let source = sources.iter().find(of_name)?;
+    let words = [
+        ("exclude_tables", "tables"),
+        ("exclude_schemas", "schemas"),
+        ("exclude_table_data", "rows of"),
+        ("exclude_extensions", "extensions"),
+    ];
+    let mut parts: Vec<String> = words
+        .iter()
+        .filter_map(|(key, word)| {
+            let patterns = source.get(*key)?.as_array()?.iter();
+            let patterns: Vec<&str> = patterns.filter_map(serde_json::Value::as_str).collect();
+            (!patterns.is_empty()).then(|| format!("{word} {}", patterns.join(", ")))
+        })
+        .collect();
+    if source.get("exclude_large_objects").and_then(serde_json::Value::as_bool) == Some(true) {
+        parts.push("large objects".to_owned());
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// Says what an RDB holds.
+fn redis_text(name: &str, outcome: &SourceOutcome) -> String {
+    let versions = outcome
+        .versions
+        .iter()
+        .map(|(what, version)| format!("{what} {version}"));
+    let types = outcome.position.iter().filter_map(|(what, keys)| {
+        let kind = what.strip_prefix("keys_").filter(|kind| *kind != "by_database")?;
+        Some(format!("{keys} {}", kind.replace('_', " ")))
+    });
+    let consistency = match (
+        outcome.position.get("method").map(String::as_str),
+        outcome.position.get("consistency"),
+    ) {
+        (Some("scan"), Some(consistency)) => {
+            let at = |what| outcome.position.get(what).map_or("?", String::as_str);
+            format!(
+                "  read by SCAN and DUMP from {} to {}: {consistency}\n",
+                at("read_from"),
+                at("read_to")
+            )
+        }
+        _ => String::new(),
+    };
+    format!(
+        "\n{name}: {}; keys: {}\n{consistency}",
+        versions.collect::<Vec<_>>().join(", "),
+        types.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// Writes a time in this host's zone, and names the zone.
+pub(crate) fn local_time(time: jiff::Timestamp) -> String {
+    time.to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%F %T %Z")
+        .to_string()
+}
+
+fn row(source: &ManifestSource) -> Vec<String> {
+    let Some(outcome) = &source.outcome else {
+        return vec![source.name.clone(), source.kind.clone(), "failed".to_owned()];
+    };
+    let stored = stored_bytes(outcome);
+    let milliseconds = u64::try_from(source.finished.duration_since(source.started).as_millis()).unwrap_or(0);
+    vec![
+        source.name.clone(),
+        source.kind.clone(),
+        outcome.items.to_string(),
+        format_bytes(outcome.raw_bytes),
+        format_bytes(stored),
+        tenths(outcome.raw_bytes.saturating_mul(10), stored),
+        tenths(milliseconds, 100),
+        tenths(outcome.raw_bytes.saturating_mul(10_000) >> 20, milliseconds),
+    ]
+}
+
+/// `numerator / denominator`, taken as tenths.
+fn tenths(numerator: u64, denominator: u64) -> String {
+    match numerator.checked_div(denominator) {
+        Some(value) => format!("{}.{}", value / 10, value % 10),
+        None => "-".to_owned(),
+    }
+}

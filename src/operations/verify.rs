@@ -1,0 +1,208 @@
+//! `verify`: reads stored data back. What it names is damaged; what it does not name is proven, as deeply as it says.
+//!
+//! Level `stored` compares size and SHA-256 of every object with the manifest, so no byte of an archive or index
+//! escapes. Level `content` does that first, then decodes every frame and every entry, and refuses what a restore would
+//! refuse. Level `restored` restores SQLite databases and file trees into the spool directory, PostgreSQL databases into a
+//! scratch database of the named server, and Redis into an empty scratch server; all of it is compared there and removed
+//! afterwards.
+//!
+//! A level counts as reached, source by source, only where it was: a snapshot of which one source did not reach what was
+//! asked for is not "ok", and the exit code is 2.
+
+mod content;
+mod report;
+mod restored;
+
+use serde_json::json;
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::operations::choose::{self, Purpose};
+use crate::operations::options::{self, Level};
+use crate::operations::said::said;
+use crate::operations::snapshots::{open_repository, outcome_of, stored_bytes};
+use crate::operations::{Outcome, Session, Status, stored, thaw};
+use crate::repository::{ManifestSource, Repository, SnapshotId};
+use report::{SourceLevel, Verified};
+
+/// Checks each snapshot that was named, keeps evidence where it may, and fails if anything is damaged.
+pub async fn run(session: &Session, options: &options::Verify) -> Outcome {
+    let repository = open_repository(session).await?;
+    let (ids, passed) = wanted(session, &repository, options).await?;
+    let mut results = Vec::new();
+    for id in ids {
+        let verified = verify_snapshot(session, &repository, id, options).await?;
+        if !options.no_evidence {
+            let written = repository.write_evidence(&verified.snapshot, &json!(verified)).await;
+            if let Err(error) = written {
+                tracing::warn!("evidence was not stored: {}", error.chain());
+            }
+        }
+        results.push(verified);
+    }
+    let gaps = if options.all {
+        session.or_cancelled(repository.chain()).await?
+    } else {
+        Vec::new()
+    };
+    let damaged = results.iter().any(|one| !one.damage.is_empty()) || gaps.iter().any(|gap| gap.damage);
+    let status = if damaged {
+        Status::Failed
+    } else if !passed.is_empty() || results.iter().any(Verified::is_partial) {
+        Status::Partial
+    } else {
+        Status::Done
+    };
+    let mut text: String = results.iter().map(Verified::text).collect();
+    for line in &passed {
+        text.push_str(&format!("{line}\n"));
+    }
+    for gap in &gaps {
+        let word = if gap.damage { "damaged" } else { "note" };
+        text.push_str(&format!("{word}: {gap}\n"));
+    }
+    said(
+        json!({ "verified": results, "passed_over": passed, "chain": gaps }),
+        text,
+        status,
+    )
+}
+
+/// Returns the snapshots, and what was passed over on the way to a latest one.
+async fn wanted(
+    session: &Session,
+    repository: &Repository,
+    options: &options::Verify,
+) -> Result<(Vec<SnapshotId>, Vec<String>)> {
+    if options.all {
+        let ids = session.or_cancelled(repository.list()).await?;
+        if ids.is_empty() {
+            let place = repository.store().location();
+            let message = format!("there is no snapshot in {place} to verify");
+            return Err(Error::new(ErrorKind::NotFound, message).with_hint("The first backup makes one."));
+        }
+        return Ok((ids, Vec::new()));
+    }
+    let (mut ids, mut passed) = (Vec::new(), Vec::new());
+    for name in &options.snapshots {
+        let chosen = choose::named(session, repository, name, Purpose::Read).await?;
+        ids.push(chosen.0);
+        passed.extend(chosen.1);
+    }
+    Ok((ids, passed))
+}
+
+async fn verify_snapshot(
+    session: &Session,
+    repository: &Repository,
+    id: SnapshotId,
+    options: &options::Verify,
+) -> Result<Verified> {
+    let mut verified = Verified::new(id.clone(), options.level, options.drill.clone());
+    let manifest = match session.or_cancelled(repository.load(&id)).await {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            keep_going(error, &mut verified.damage)?;
+            return Ok(verified);
+        }
+    };
+    for source in &manifest.sources {
+        if source.outcome.is_none() {
+            let why = "failed when it was backed up";
+            verified.skipped.push(format!("{}: {why}", source.name));
+            // Nothing of it can come back. Only of one whose failure is a warning that is what was agreed.
+            if !source.optional {
+                verified.reach(SourceLevel {
+                    source: source.name.clone(),
+                    level: None,
+                    why_not: Some(why.to_owned()),
+                });
+            }
+            continue;
+        }
+        let before = verified.damage.len();
+        session
+            .reporter
+            .begin(&source.name, source.outcome.as_ref().map(stored_bytes));
+        thaw::sources(session, repository.store(), &[source], &options.thaw).await?;
+        let (level, proven) = verify_source(session, repository, source, options, &mut verified).await;
+        let why_not = match proven {
+            Ok(why_not) => why_not,
+            Err(error) if error.kind() == ErrorKind::Archived => {
+                verified.archived = true;
+                Some(error.chain())
+            }
+            Err(error) => return Err(error),
+        };
+        let damaged = verified.damage.len() > before;
+        session.reporter.end(&source.name, !damaged && !verified.archived);
+        if let Some(why) = why_not.as_ref().filter(|_| !damaged) {
+            verified.skipped.push(format!("{}: {why}", source.name));
+        }
+        verified.reach(SourceLevel {
+            source: source.name.clone(),
+            level,
+            why_not: why_not.or_else(|| damaged.then(|| "it is damaged".to_owned())),
+        });
+    }
+    Ok(verified)
+}
+
+/// Goes from level to level. Returns the deepest that was reached, and why not the one that was asked for.
+async fn verify_source(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    options: &options::Verify,
+    verified: &mut Verified,
+) -> (Option<Level>, Result<Option<String>>) {
+    let mut reached = None;
+    for level in [Level::Stored, Level::Content, Level::Restored] {
+        if level > options.level {
+            break;
+        }
+        let before = verified.damage.len();
+        let proven = match level {
+            Level::Stored => objects(session, repository, source, verified).await.map(|()| None),
+            Level::Content => content::prove(session, repository, source).await,
+            Level::Restored => Box::pin(restored::prove(session, repository, source, options, verified)).await,
+        };
+        let why_not = match proven {
+            Ok(why_not) => why_not,
+            Err(error) => match keep_going(error, &mut verified.damage) {
+                Ok(()) => None,
+                Err(error) => return (reached, Err(error)),
+            },
+        };
+        if verified.damage.len() > before || why_not.is_some() {
+            return (reached, Ok(why_not));
+        }
+        reached = Some(level);
+    }
+    (reached, Ok(None))
+}
+
+/// Compares size and digest of every object.
+async fn objects(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    verified: &mut Verified,
+) -> Result<()> {
+    for info in &outcome_of(source)?.archives {
+        for object in [&info.archive, &info.index] {
+            if let Err(error) = stored::check_object(session, repository.store(), &source.name, object).await {
+                keep_going(error, &mut verified.damage)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Damage is written down and the work goes on; anything else (no network, no key) ends it.
+fn keep_going(error: Error, damage: &mut Vec<String>) -> Result<()> {
+    if error.kind() == ErrorKind::Corrupt {
+        damage.push(error.chain());
+        return Ok(());
+    }
+    Err(error)
+}

@@ -1,0 +1,312 @@
+//! What the scheduler says: one line each, as text or as JSON.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::operations::Status;
+use crate::policy::health::Verification;
+use crate::policy::schedule::Why;
+pub use crate::repository::TaskKind as What;
+
+/// Something that happened.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A job has its next time.
+    Planned {
+        /// What it is.
+        what: What,
+        /// Its name.
+        job: String,
+        /// When; never, when there is none.
+        next: Option<Timestamp>,
+    },
+    /// A run begins.
+    Begun {
+        /// What begins.
+        what: What,
+        /// Name of the job.
+        job: String,
+        /// Why now.
+        why: Why,
+        /// Occurrences that passed before it without a run.
+        missed: u32,
+    },
+    /// A run ended.
+    Ended {
+        /// What ended.
+        what: What,
+        /// Name of the job.
+        job: String,
+        /// How.
+        status: Status,
+        /// How long it took.
+        seconds: f64,
+        /// What failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// What can be done about it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+        /// When the job runs again.
+        next: Option<Timestamp>,
+        /// Whether that is a repetition of this run.
+        repeats: bool,
+    },
+    /// Keep rules were applied.
+    Pruned {
+        /// Name of the job.
+        job: String,
+        /// URL of the repository.
+        repository: String,
+        /// Snapshots that were removed.
+        expired: u64,
+        /// Objects that no snapshot needs any more.
+        swept: u64,
+    },
+    /// A repository that was left behind has a snapshot now.
+    Copied {
+        /// Name of the job.
+        job: String,
+        /// The snapshot.
+        snapshot: String,
+        /// Name of the repository that had it.
+        from: String,
+        /// Name of the repository that has it now.
+        to: String,
+        /// Objects that were sent.
+        objects: u64,
+        /// Their size.
+        bytes: u64,
+    },
+    /// The content is that of the last snapshot: there is no new one.
+    Unchanged {
+        /// Name of the job.
+        job: String,
+    },
+    /// A drill looked at a snapshot.
+    Proved {
+        /// Name of the drill.
+        job: String,
+        /// The snapshot.
+        snapshot: String,
+        /// The level that every source reached; empty if one reached none.
+        level: String,
+        /// The level that was asked for.
+        asked: String,
+        /// How it came out, in a word.
+        result: &'static str,
+        /// What is damaged.
+        damage: Vec<String>,
+        /// What could not be looked at that deep, and what was refused or found wrong beside damage.
+        skipped: Vec<String>,
+    },
+    /// A clean-up rule was applied.
+    Cleaned {
+        /// Name of the rule.
+        job: String,
+        /// Whether anything was removed.
+        deleted: bool,
+        /// Files, or things of a Docker engine, older than the rule allows.
+        items: u64,
+        /// The same by kind, for people.
+        counted: String,
+        /// Their size.
+        bytes: u64,
+    },
+    /// The status page is there.
+    Serving {
+        /// Its address.
+        address: String,
+    },
+    /// The configuration was read again.
+    Reloaded {
+        /// Jobs with a schedule.
+        jobs: usize,
+    },
+    /// The configuration is wrong; the old one stays.
+    ReloadRefused {
+        /// What is wrong.
+        error: String,
+        /// What can be done about it.
+        hint: Option<String>,
+    },
+    /// A signal ended it.
+    Stopped,
+}
+
+impl Event {
+    /// Reads what `verify` says of itself.
+    pub(super) fn proved(drill: &str, document: &Value) -> Vec<Self> {
+        let texts = |one: &Value, key: &str| -> Vec<String> {
+            let list = one.get(key).and_then(Value::as_array).into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let word = |one: &Value, key: &str| one.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let all = document.get("verified").and_then(Value::as_array);
+        let one = |one: &Value| Self::Proved {
+            job: drill.to_owned(),
+            snapshot: word(one, "snapshot"),
+            level: word(one, "level"),
+            asked: word(one, "asked"),
+            result: Verification::of_document(one)
+                .unwrap_or(Verification::NotReached)
+                .words(),
+            damage: texts(one, "damage"),
+            skipped: ["refused", "integrity", "skipped"].map(|key| texts(one, key)).concat(),
+        };
+        all.into_iter().flatten().map(one).collect()
+    }
+
+    /// Reads what `prune` says of itself.
+    pub(super) fn pruned(job: &str, repository: &str, document: &Value) -> Self {
+        let decisions = document.get("decisions").and_then(Value::as_array);
+        // A decision without a reason to keep it is one to let it go.
+        let goes = |decision: &&Value| {
+            decision
+                .get("reasons")
+                .and_then(Value::as_array)
+                .is_some_and(Vec::is_empty)
+        };
+        let expired = decisions.map_or(0, |all| all.iter().filter(goes).count());
+        let swept = document.get("swept").and_then(|swept| swept.get("objects"));
+        Self::Pruned {
+            job: job.to_owned(),
+            repository: repository.to_owned(),
+            expired: u64::try_from(expired).unwrap_or(u64::MAX),
+            swept: swept.and_then(Value::as_u64).unwrap_or(0),
+        }
+    }
+}
+
+/// A time as people read it: local, with its zone.
+fn local(time: Timestamp) -> String {
+    let zoned = time.to_zoned(TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planned {
+                job, next: Some(next), ..
+            } => writeln!(f, "{job}: next run {}", local(*next)),
+            Self::Planned { job, next: None, .. } => writeln!(f, "{job}: no further run"),
+            Self::Begun { job, why, missed, .. } => {
+                write!(f, "{job}: begun")?;
+                match why {
+                    Why::Scheduled => {}
+                    Why::CaughtUp => write!(f, ", late")?,
+                    Why::Repeated => write!(f, " again after a failure")?,
+                    Why::Changed => write!(f, " after a change")?,
+                    Why::Behind => write!(f, ", to bring repositories up to date")?,
+                }
+                if *missed > 0 {
+                    write!(f, ", for {missed} missed before as well")?;
+                }
+                writeln!(f)
+            }
+            Self::Ended {
+                what,
+                job,
+                status,
+                seconds,
+                error,
+                hint,
+                next,
+                repeats,
+            } => {
+                let how = match status {
+                    Status::Done => "done",
+                    Status::Partial if *what == What::Backup => "finished, but some sources failed or lost items",
+                    Status::Partial => "finished, but not all of it",
+                    Status::Failed => "failed",
+                };
+                write!(f, "{job}: {how} after {seconds:.1} s")?;
+                if let Some(error) = error {
+                    write!(f, ": {error}")?;
+                }
+                if let Some(hint) = hint {
+                    write!(f, " ({hint})")?;
+                }
+                match next {
+                    Some(next) if *repeats => writeln!(f, "; again {}", local(*next)),
+                    Some(next) => writeln!(f, "; next run {}", local(*next)),
+                    None => writeln!(f),
+                }
+            }
+            Self::Pruned {
+                job,
+                repository,
+                expired,
+                swept,
+            } => {
+                writeln!(
+                    f,
+                    "{job}: {expired} snapshots expired, {swept} objects swept in {repository}"
+                )
+            }
+            Self::Copied {
+                job,
+                snapshot,
+                from,
+                to,
+                objects,
+                bytes,
+            } => {
+                let size = crate::base::units::format_bytes(*bytes);
+                writeln!(
+                    f,
+                    "{job}: {snapshot} copied from {from} to {to}, {objects} objects, {size}"
+                )
+            }
+            Self::Unchanged { job } => writeln!(
+                f,
+                "{job}: the content is that of the last snapshot; nothing new is stored"
+            ),
+            Self::Proved {
+                job,
+                snapshot,
+                level,
+                asked: _,
+                result,
+                damage,
+                skipped,
+            } => {
+                let level = if level.is_empty() { "none" } else { level };
+                write!(f, "{job}: {snapshot} {result}, level {level}")?;
+                for line in damage.iter().chain(skipped) {
+                    write!(f, "; {line}")?;
+                }
+                writeln!(f)
+            }
+            Self::Cleaned {
+                job,
+                deleted,
+                counted,
+                bytes,
+                ..
+            } => {
+                let did = if *deleted { "removed" } else { "would remove" };
+                writeln!(
+                    f,
+                    "{job}: {did} {counted}, {}",
+                    crate::base::units::format_bytes(*bytes)
+                )
+            }
+            Self::Serving { address } => writeln!(f, "status page, /metrics and /health at http://{address}/"),
+            Self::Reloaded { jobs } => writeln!(f, "configuration read again: {jobs} jobs with a schedule"),
+            Self::ReloadRefused { error, hint } => {
+                write!(f, "the configuration is wrong, the old one stays: {error}")?;
+                match hint {
+                    Some(hint) => writeln!(f, " ({hint})"),
+                    None => writeln!(f),
+                }
+            }
+            Self::Stopped => writeln!(f, "ended by a signal"),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Runs one task, bounded in time, and says how it ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::task::Work;
+use super::watched::Watched;
+use super::{Event, with_config};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::units::format_duration;
+use crate::config::{Config, DrillConfig};
+use crate::operations::options;
+use crate::operations::{Session, Status, backup, cleanup, copy, meant, verify};
+use crate::policy::schedule::Why;
+use crate::repository::SnapshotId;
+
+/// How a run ended, and what it has to say besides.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) status: Status,
+    /// What was not well, for a run that ended all the same.
+    pub(super) complaint: Option<String>,
+    pub(super) events: Vec<Event>,
+    /// Snapshots that a backup made, or found to be up to date.
+    pub(super) snapshots: Vec<SnapshotId>,
+    /// Whether there is more to do at once.
+    pub(super) more: bool,
+}
+
+impl Done {
+    fn new(status: Status, complaint: Option<String>, events: Vec<Event>) -> Self {
+        Self {
+            status,
+            complaint,
+            events,
+            snapshots: Vec::new(),
+            more: false,
+        }
+    }
+}
+
+/// Runs a task to its end.
+pub(super) async fn execute(session: &Session, config: &Config, name: &str, work: &Work, why: Why) -> Result<Done> {
+    match work {
+        Work::Backup { timeout, idle_timeout } => {
+            let session = with_config(session, config);
+            bounded(session, *timeout, *idle_timeout, async |session| {
+                back_up(session, name, why == Why::Changed).await
+            })
+            .await
+        }
+        Work::Copy { job } => {
+            let session = with_config(session, config);
+            bring_up_to_date(&session, job).await
+        }
+        Work::Drill(drill) => {
+            let session = with_config(session, config);
+            bounded(session, drill.timeout, None, async |session| {
+                verify_all(session, drill).await
+            })
+            .await
+        }
+        Work::Cleanup(rule) => {
+            let cleaned = cleanup::apply(session, rule, rule.delete).await?;
+            let event = Event::Cleaned {
+                job: name.to_owned(),
+                deleted: cleaned.deleted,
+                items: cleaned.items,
+                counted: cleaned.counted.clone(),
+                bytes: cleaned.bytes,
+            };
+            let status = if cleaned.failures.is_empty() {
+                Status::Done
+            } else {
+                Status::Partial
+            };
+            Ok(Done::new(status, cleaned.failures.first().cloned(), vec![event]))
+        }
+    }
+}
+
+/// Ends work that takes too long, or during which nothing moves for too long.
+async fn bounded(
+    mut session: Session,
+    timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    work: impl AsyncFnOnce(&Session) -> Result<Done>,
+) -> Result<Done> {
+    let watched = Arc::new(Watched::new(session.reporter.clone()));
+    session.reporter = watched.clone();
+    let (cancel, begun) = (session.cancel.clone(), Instant::now());
+    let mut work = Box::pin(work(&session));
+    let late = loop {
+        let step = Duration::from_millis(500);
+        let left = timeout.map_or(step, |timeout| timeout.saturating_sub(begun.elapsed()).min(step));
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(left) => {}
+        }
+        if let Some(timeout) = timeout.filter(|timeout| begun.elapsed() >= *timeout) {
+            break (format!("not done within {}", format_duration(timeout)), "timeout");
+        }
+        if let Some(idle) = idle_timeout.filter(|idle| watched.idle() >= *idle) {
+            break (format!("nothing moved for {}", format_duration(idle)), "idle_timeout");
+        }
+    };
+    // It gives its uploads up and ends; a manifest that was being written may still count.
+    cancel.cancel();
+    let (message, key) = late;
+    work.await.map_err(|_| {
+        Error::new(ErrorKind::TimedOut, message)
+            .with_hint(format!("Raise the job's {key}, or find out what it waits for with -v."))
+    })
+}
+
+/// Copies one snapshot that a repository lacks, if there is one: other work may be waiting.
+async fn bring_up_to_date(session: &Session, job: &str) -> Result<Done> {
+    let wanted = Box::pin(copy::lacking(session, Some(job))).await?;
+    let failed = wanted.errors.first().cloned();
+    let Some(one) = wanted.first() else {
+        return match failed {
+            None => Ok(Done::new(Status::Done, None, vec![])),
+            Some(why) => Err(Error::new(ErrorKind::Unavailable, why)),
+        };
+    };
+    let copied = Box::pin(one.copy(session)).await?;
+    let event = Event::Copied {
+        job: job.to_owned(),
+        snapshot: copied.snapshot.to_string(),
+        from: copied.from,
+        to: copied.to,
+        objects: copied.objects,
+        bytes: copied.bytes,
+    };
+    let mut done = Done::new(Status::Done, None, vec![event]);
+    done.more = true;
+    Ok(done)
+}
+
+async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done> {
+    let options = options::Backup {
+        if_changed,
+        max_block: None,
+        no_role_passwords: false,
+        exclude: options::Exclude::default(),
+        targets: vec![name.to_owned()],
+        dry_run: false,
+        parallel: options::DEFAULT_PARALLEL,
+        level: None,
+        scheduled: true,
+    };
+    let report = Box::pin(backup::run(session, &options)).await?;
+    let (status, document) = (report.status(), report.document());
+    let lost = || "data that was there is not in the snapshot; `wirevault show` names the notes".to_owned();
+    let complaint = (status != Status::Done).then(|| complaint(&document).unwrap_or_else(lost));
+    let unchanged = document.get("unchanged").and_then(serde_json::Value::as_bool);
+    let events = match unchanged {
+        Some(true) => vec![Event::Unchanged { job: name.to_owned() }],
+        _ => vec![],
+    };
+    let mut done = Done::new(status, complaint, events);
+    let made = document.get("snapshots").and_then(serde_json::Value::as_array);
+    let id = |snapshot: &serde_json::Value| snapshot.get("id")?.as_str()?.parse().ok();
+    done.snapshots = made.into_iter().flatten().filter_map(id).collect();
+    done.snapshots.dedup();
+    Ok(done)
+}
+
+/// Finds the first thing that was not well in what `backup` says of itself.
+fn complaint(document: &serde_json::Value) -> Option<String> {
+    let list = |key: &str| {
+        document
+            .get(key)
+            .and_then(serde_json::Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let errors = list("errors")
+        .into_iter()
+        .filter_map(|error| error.as_str().map(str::to_owned));
+    let sources = list("snapshots").into_iter().flat_map(|snapshot| {
+        let sources = snapshot.get("sources").and_then(serde_json::Value::as_array).cloned();
+        sources.unwrap_or_default().into_iter()
+    });
+    let is_optional = |source: &serde_json::Value| source.get("optional") == Some(&true.into());
+    let sources = sources.filter(|source| !is_optional(source));
+    let failed = sources.filter_map(|source| source.get("error").and_then(|e| e.as_str()).map(str::to_owned));
+    errors.chain(failed).next()
+}
+
+/// Verifies in each repository that the drill is for.
+async fn verify_all(session: &Session, drill: &DrillConfig) -> Result<Done> {
+    let repositories: Vec<String> = match (&drill.repository, &session.repository) {
+        (Some(name), _) | (None, Some(name)) => vec![name.clone()],
+        (None, None) => session.config.repositories.iter().map(|r| r.name.clone()).collect(),
+    };
+    let (mut events, mut status, mut passed) = (Vec::new(), Status::Done, None);
+    for repository in repositories {
+        let mut session = with_config(session, &session.config);
+        session.repository = Some(repository.clone());
+        let snapshots = wanted(&session, drill).await?;
+        if snapshots.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("repository \"{repository}\" has no snapshot to verify"),
+            ));
+        }
+        let options = options::Verify {
+            all: snapshots == ["all"],
+            snapshots,
+            level: level(&drill.level),
+            into: drill.into.iter().map(|into| into.expose().to_owned()).collect(),
+            no_evidence: false,
+            drill: Some(drill.name.clone()),
+            thaw: options::Thaw::default(),
+        };
+        let report = Box::pin(verify::run(&session, &options)).await?;
+        let document = report.document();
+        let over = document.get("passed_over").and_then(|list| list.get(0)?.as_str());
+        passed = passed.or(over.map(str::to_owned));
+        events.extend(Event::proved(&drill.name, &document));
+        status = match (status, report.status()) {
+            (Status::Failed, _) | (_, Status::Failed) => Status::Failed,
+            (Status::Partial, _) | (_, Status::Partial) => Status::Partial,
+            (Status::Done, Status::Done) => Status::Done,
+        };
+    }
+    let first = |lines: &dyn Fn(&Event) -> Option<String>| events.iter().find_map(lines);
+    let damage = first(&|event| match event {
+        Event::Proved { snapshot, damage, .. } => Some(format!("{snapshot}: {}", damage.first()?)),
+        _ => None,
+    });
+    // Without damage, a drill that is not well did not prove what it was to prove.
+    let skipped = first(&|event| match event {
+        Event::Proved { snapshot, skipped, .. } => Some(format!("{snapshot}: {}", skipped.first()?)),
+        _ => None,
+    });
+    let complaint = damage.or(skipped.filter(|_| status != Status::Done)).or(passed);
+    Ok(Done::new(status, complaint, events))
+}
+
+/// The snapshots of the drill: those it names, or the latest of each job that has one.
+async fn wanted(session: &Session, drill: &DrillConfig) -> Result<Vec<String>> {
+    if !drill.snapshots.is_empty() {
+        return Ok(drill.snapshots.clone());
+    }
+    let Some(repository) = meant::if_there(session, &session.repository_config()?).await? else {
+        return Ok(Vec::new());
+    };
+    let mut latest = Vec::new();
+    for job in &session.config.jobs {
+        // The name and not the id, so that the verification itself tells what it passes over.
+        let name = format!("latest:{}", job.name);
+        match session.or_cancelled(repository.resolve(&name)).await {
+            Ok(_) => latest.push(name),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(latest)
+}
+
+fn level(word: &str) -> options::Level {
+    match word {
+        "stored" => options::Level::Stored,
+        "restored" => options::Level::Restored,
+        _ => options::Level::Content,
+    }
+}

@@ -1,0 +1,169 @@
+//! The folders of `src` are layers: each uses what stands above it in this list, and nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers, and what each may use. A layer that is not named here may not exist.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("storage", &["base"]),
+    ("archive", &["base", "storage"]),
+    ("repository", &["base", "storage", "archive"]),
+    // Where bytes go is not an engine's business.
+    ("engines", &["base", "archive"]),
+    // Decisions read no store; they know what stored documents say.
+    ("policy", &["base", "repository"]),
+    (
+        "config",
+        &["base", "storage", "archive", "repository", "engines", "policy"],
+    ),
+    (
+        "operations",
+        &[
+            "base",
+            "storage",
+            "archive",
+            "repository",
+            "engines",
+            "policy",
+            "config",
+        ],
+    ),
+    (
+        "service",
+        &[
+            "base",
+            "storage",
+            "archive",
+            "repository",
+            "engines",
+            "policy",
+            "config",
+            "operations",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "base",
+            "storage",
+            "archive",
+            "repository",
+            "engines",
+            "policy",
+            "config",
+            "operations",
+            "service",
+        ],
+    ),
+];
+
+/// Names of the crate's root, which are those of `base`.
+const ROOT: &[&str] = &["Error", "ErrorKind", "Result"];
+
+fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// Returns the layers that a text names behind `crate::`, each with its line. Comments name whatever they like.
+fn named(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        for (at, _) in code.match_indices("crate::") {
+            let before = code[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                continue;
+            }
+            let rest = &code[at + "crate::".len()..];
+            match rest.strip_prefix('{') {
+                // `use crate::{a, b::c};` on one line or several.
+                Some(_) => {
+                    let from = text.lines().skip(number).collect::<Vec<_>>().join(" ");
+                    let group = from.split_once("crate::{").map_or("", |(_, group)| group);
+                    found.extend(heads(group).into_iter().map(|name| (number + 1, name)));
+                }
+                None => found.push((number + 1, word(rest))),
+            }
+        }
+    }
+    found
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// Returns the first word of each member of a group, up to the group's end.
+fn heads(group: &str) -> Vec<String> {
+    let (mut heads, mut depth, mut begins) = (Vec::new(), 0_usize, true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            c if begins && !c.is_whitespace() => {
+                begins = false;
+                heads.push(word(&group[at..]));
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+/// Returns what a file of a layer may not use.
+fn upwards(layer: &str, text: &str) -> Vec<(usize, String)> {
+    let allowed = LAYERS.iter().find(|(name, _)| *name == layer).map(|(_, uses)| *uses);
+    let allowed = allowed.unwrap_or_default();
+    let wrong = |name: &str| name != layer && !allowed.contains(&name) && !ROOT.contains(&name);
+    named(text).into_iter().filter(|(_, name)| wrong(name)).collect()
+}
+
+#[test]
+fn no_layer_uses_one_below_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    assert!(files.len() > 300, "{}", files.len());
+    let mut wrong = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap();
+        let layer = name.components().next().unwrap().as_os_str().to_str().unwrap();
+        if layer == "lib.rs" || layer == "main.rs" {
+            continue;
+        }
+        assert!(
+            LAYERS.iter().any(|(known, _)| *known == layer),
+            "src/{layer} is no layer"
+        );
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, used) in upwards(layer, &text) {
+            wrong.push(format!("src/{}:{line}: {layer} uses {used}", name.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that no layer may have:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_list_is_in_order_and_the_lint_sees_what_it_is_for() {
+    for (at, (layer, uses)) in LAYERS.iter().enumerate() {
+        for used in *uses {
+            let before = LAYERS[..at].iter().any(|(name, _)| name == used);
+            assert!(before, "{layer} uses {used}, which does not stand above it");
+        }
+    }
+    let text = "use crate::{Error, cli::args,\n    storage::{SharedStore, s3}, engines};\nlet x = crate::service::y(); // crate::cli\n";
+    let seen: Vec<String> = upwards("archive", text).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(seen, ["cli", "engines", "service"]);
+    assert_eq!(upwards("engines", "use crate::storage::SharedStore;").len(), 1);
+    assert!(upwards("policy", "use crate::repository::RunRecord;").is_empty());
+}
