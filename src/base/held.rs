@@ -37,7 +37,7 @@ pub(crate) fn standing(path: &Path) -> Standing {
     let Ok(file) = File::open(path) else {
         return Standing::Unknown;
     };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Standing::Free,
         Err(Errno::WOULDBLOCK) => Standing::Held,
         Err(_) => Standing::Unknown,
