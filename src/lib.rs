@@ -11,7 +11,7 @@
 //! - [`policy`]: when a job runs, which snapshots stay, how things stand; pure decisions;
 //! - [`config`]: what the file, the environment and URLs say, as one plan;
 //! - [`operations`]: the verbs; they put the layers together;
-//! - [`service`]: the scheduler, notifications, metrics;
+//! - [`service`]: the scheduler, its status page, metrics;
 //! - [`cli`]: flags, output, exit codes.
 //!
 //! The test `layers` refuses an arrow upwards. The promises this crate keeps, and the place where each is kept, stand in

@@ -19,7 +19,7 @@ use crate::base::secret::Secret;
 use crate::base::units::format_duration;
 use crate::config::{Hook, Hooks};
 use crate::operations::Session;
-use crate::service::notify::Call;
+use crate::operations::notify::Call;
 
 /// A hook that takes longer is ended.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);

@@ -21,6 +21,7 @@ pub(crate) mod lease;
 pub mod list;
 pub mod local;
 pub(crate) mod meant;
+pub mod notify;
 pub(crate) mod open;
 pub mod options;
 pub mod pin;

@@ -206,7 +206,7 @@ impl Shared {
         let given = header(AUTHORIZATION).and_then(|value| match value.split_once(' ')? {
             ("Bearer", token) => Some(token.trim().to_owned()),
             ("Basic", pair) => {
-                let pair = String::from_utf8(crate::service::notify::http::from_base64(pair.trim())?).ok()?;
+                let pair = String::from_utf8(crate::operations::notify::http::from_base64(pair.trim())?).ok()?;
                 Some(pair.split_once(':')?.1.to_owned())
             }
             _ => None,

@@ -10,10 +10,10 @@ use super::Event;
 use crate::base::secret::Secret;
 use crate::config::{Config, Occasion, Ping};
 use crate::operations::Status;
+use crate::operations::notify::{Call, Delivery, Ending, Memory, Message, Sender};
 use crate::policy::health::Facts;
 use crate::policy::schedule::Next;
 use crate::repository::{RunOutcome, RunRecord};
-use crate::service::notify::{Call, Delivery, Ending, Memory, Message, Sender};
 
 /// What was told, and the queue of what is to be told.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::config::{NotifyConfig, NotifyKind, Occasion};
-use crate::service::notify::{Call, Delivery, Mail};
+use crate::operations::notify::{Call, Delivery, Mail};
 
 /// A text in a message is cut here, in characters: some channels refuse long ones whole.
 const MAX_TEXT: usize = 1500;
