@@ -2,14 +2,15 @@
 # make check   format, lints, dependency audit
 # make demo    the main job on real servers, with proof and a table
 # make soak    what takes too long for every change: all majors of PostgreSQL, its regression database, kills, damage, random data (MINUTES=5 SEED=1)
+# make dist    what is shipped, in target/dist: static binary, Debian package, completions, manual pages, checksums
 # make bench   the measurements of docs/measurements.md, one script each (long; see benches/)
 
 SHELL := /bin/bash
 
-.PHONY: help build test check fmt lint audit demo servers soak bench clean
+.PHONY: help build test check fmt lint audit demo servers soak bench dist clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 build:
 	cargo build --release --bin wirevault
@@ -47,6 +48,9 @@ BENCHES := memory kill damage by_hand latency pg_dump pg_speed one_table many_ta
 
 bench:
 	@for script in $(BENCHES); do echo "== $$script"; benches/$$script.sh || exit 1; done
+
+dist:
+	@packaging/dist.sh
 
 clean:
 	cargo clean

@@ -84,7 +84,7 @@ pub struct Global {
 pub enum Verb {
     /// Create a repository and probe its store
     Init(Init),
-    /// Look at configuration, sources, store and memory; change nothing
+    /// Look at configuration, sources, store and memory; change nothing (a probe object in the store comes and goes)
     Check(Check),
     /// Back up jobs, or sources given as URLs
     Backup(Backup),
@@ -406,7 +406,8 @@ pub struct Restore {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub parallel: u8,
 
-    /// Check everything, print the plan and write nothing
+    /// Print the plan, and whatever would refuse the restore before its first write; write nothing (stored data are proven by
+    /// `verify`, and by the restore itself)
     #[arg(long)]
     pub dry_run: bool,
 

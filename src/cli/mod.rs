@@ -33,8 +33,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            output::print_usage(&error, asked_for_json());
             // clap's own code for wrong usage is 2, which means "some sources failed" here.
-            let _ = error.print();
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
@@ -47,6 +47,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Whether the command line asks for JSON, where it could not be read as a whole.
+fn asked_for_json() -> bool {
+    std::env::args_os()
+        .skip(1)
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json")
 }
 
 fn run(Cli { verb, global }: Cli) -> Result<u8> {

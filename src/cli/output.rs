@@ -104,24 +104,71 @@ fn ask(question: &str) -> bool {
 /// refused may be a URL in the place of something else: its password does not print.
 pub(super) fn print_error(error: &Error, json: bool) {
     let chain = redact_urls(&error.chain());
+    let hint = error.hint().or_else(|| default_hint(error)).map(redact_urls);
     if json {
-        let hint = error.hint().map(redact_urls);
-        let document = serde_json::json!({
-            "error": { "kind": kind_word(error.kind()), "message": chain, "hint": hint }
-        });
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{}", plain_json(format!("{document:#}")));
+        print_error_document(error.kind(), &chain, hint.as_deref());
     }
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "error: {}", plain(&chain));
-    if let Some(hint) = error.hint().or_else(|| default_hint(error.kind())) {
-        let _ = writeln!(err, "hint: {}", plain(&redact_urls(hint)));
+    if let Some(hint) = &hint {
+        let _ = writeln!(err, "hint: {}", plain(hint));
     }
 }
 
+fn print_error_document(kind: ErrorKind, message: &str, hint: Option<&str>) {
+    let document = serde_json::json!({
+        "error": { "kind": kind_word(kind), "message": message, "hint": hint }
+    });
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", plain_json(format!("{document:#}")));
+}
+
+/// Prints what the reader of the command line says: help that was asked for, or that something is wrong, which is an error like
+/// any other to a program that asked for JSON.
+pub(super) fn print_usage(error: &clap::Error, json: bool) {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return;
+    }
+    let text = error.render().to_string();
+    let shown = redact_urls(&text);
+    if json {
+        let (message, hint) = usage_words(error.kind(), &shown);
+        print_error_document(ErrorKind::Invalid, &message, Some(&hint));
+    }
+    if shown == text {
+        // With colours on a terminal.
+        let _ = error.print();
+    } else {
+        let _ = std::io::stderr().lock().write_all(plain(&shown).as_bytes());
+    }
+}
+
+/// Takes clap's text apart: the first paragraph is what is wrong, tips and usage are what to do about it.
+fn usage_words(kind: clap::error::ErrorKind, text: &str) -> (String, String) {
+    if kind == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let message = "the command line is not complete".to_owned();
+        return (message, "`wirevault --help` shows the verbs.".to_owned());
+    }
+    let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = text.split("\n\n").map(one_line);
+    let message = paragraphs.next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+    let advice = paragraphs.filter_map(|paragraph| match paragraph.strip_prefix("tip: ") {
+        Some(tips) => Some(tips.replace(" tip: ", "; ")),
+        None => paragraph.starts_with("Usage: ").then_some(paragraph),
+    });
+    let mut lines: Vec<String> = advice.map(|line| format!("{line}.")).collect();
+    lines.push("`--help` shows all flags.".to_owned());
+    (message, lines.join(" "))
+}
+
 /// What can be said of a kind when nobody on the way knew more.
-fn default_hint(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
+fn default_hint(error: &Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::NotFound if is_about_a_path(error) => {
+            Some("Check the path: nothing is there. In a container only what is mounted is.")
+        }
         ErrorKind::NotFound => Some("Check the name; `wirevault list` shows what is there."),
         ErrorKind::AlreadyExists => Some("Choose another name, or remove what is there."),
         ErrorKind::PreconditionFailed => Some("Another run was at work; run the command again."),
@@ -133,6 +180,14 @@ fn default_hint(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::LimitExceeded => Some("Raise the limit or free space, then run the command again."),
         _ => None,
     }
+}
+
+/// Whether the operating system, and no repository, found nothing.
+fn is_about_a_path(error: &Error) -> bool {
+    let first: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source())
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 pub(super) fn kind_word(kind: ErrorKind) -> &'static str {
@@ -156,6 +211,22 @@ pub(super) fn kind_word(kind: ErrorKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_found_on_disk_is_a_path_and_in_a_repository_a_name() {
+        use crate::base::error::Context;
+        let missing = || Err::<(), _>(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let path = missing()
+            .context("open \"/nowhere\"")
+            .context("backup")
+            .expect_err("it is one");
+        assert!(
+            default_hint(&path).is_some_and(|hint| hint.contains("path")),
+            "{path:?}"
+        );
+        let name = Error::new(ErrorKind::NotFound, "no snapshot \"x\"");
+        assert!(default_hint(&name).is_some_and(|hint| hint.contains("wirevault list")));
+    }
 
     #[test]
     fn nothing_that_is_printed_acts_on_a_terminal() {

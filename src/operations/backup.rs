@@ -590,16 +590,19 @@ async fn read_source(
 fn readme(config: &SourceConfig) -> String {
     let how = match config.kind.word() {
         "postgres" => {
-            "Create an empty database, then run `psql -d DATABASE -f restore.sql` in the directory where this was unpacked."
+            "Create an empty database. In the directory where this was unpacked, join first what psql must get as one file, if there \
+             are files restore/join-*.sh: `for script in restore/join-*.sh; do sh \"$script\"; done`. Then: \
+             `psql -X -d DATABASE -f restore.sql`"
         }
         "redis" => {
-            "Join the chunks of the RDB (`cat dump.rdb/* > dump.rdb`), put it into the data directory of a stopped server \
-             whose AOF is off, and start the server."
+            "Join the chunks of the RDB in the order of their names: `for chunk in dump.rdb/*; do cat \"$chunk\"; done > joined.rdb` \
+             (of a cluster shard-0000/dump.rdb and so on, each for a server of its own). Put it as dump.rdb into the data directory \
+             of a stopped server whose AOF is off, and start the server."
         }
         "docker" => {
             "Each volume lies under volumes/NAME: put its files back into a volume of that name. definitions/ holds what \
-             the engine said of containers, networks and volumes, protected/ their environments; an image: `cat \
-             images/NAME/* | docker load`."
+             the engine said of containers, networks and volumes, protected/ their environments; an image: `for chunk in \
+             images/NAME/*; do cat \"$chunk\"; done | docker load`."
         }
         "sqlite" => "The database file lies in this archive; sqlite3 opens it.",
         _ => "The files lie in this archive with their modes, owners and times.",
@@ -607,7 +610,8 @@ fn readme(config: &SourceConfig) -> String {
     format!(
         "This archive was written by wirevault from source \"{}\" ({}).\n\n\
          It is an ordinary compressed tar: zstd -dc 0000.tar.zst | tar x\n\
-         Several archives: cat 0000.tar.zst 0001.tar.zst ... | zstd -dc | tar xi\n{how}\n",
+         A source too large for one archive has several, and all are needed: cat 0000.tar.zst 0001.tar.zst ... | zstd -dc | tar xi\n\
+         {how}\n",
         config.name,
         config.kind.word()
     )

@@ -1,4 +1,5 @@
-//! `check`: looks at everything a backup would need and changes nothing but one probe object.
+//! `check`: looks at everything a backup would need and changes nothing. In a bucket, or where a repository is, a probe object
+//! comes and goes.
 
 use serde_json::json;
 
@@ -12,6 +13,7 @@ use crate::operations::said::said;
 use crate::operations::{Outcome, Session, Status, cluster, found, meant, open, probe};
 use crate::policy::health::Claim;
 use crate::repository::{Gap, Repository};
+use crate::storage::open::local_path;
 
 /// Checks memory, then each plan's repository and sources; every finding is told, and any error fails the check.
 pub async fn run(session: &Session, options: &options::Check) -> Outcome {
@@ -71,7 +73,18 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
             if let Some(gone) = meant::gone(session, &plan.repository) {
                 return vec![failed(&gone)];
             }
+            if let Err(error) = meant::may_create(session, &plan.repository) {
+                return vec![failed(&error)];
+            }
             findings.push(info("holds no repository yet; the first backup creates it"));
+            // A probe would leave directories behind where nothing was.
+            if let Some(path) = local_path(&plan.repository.url) {
+                findings.push(match meant::may_write(&path) {
+                    Ok(place) => info(format!("\"{}\" can be written to", place.display())),
+                    Err(error) => failed(&error),
+                });
+                return findings;
+            }
         }
         Err(error) => findings.push(failed(&error)),
     }

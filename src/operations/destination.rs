@@ -345,8 +345,9 @@ pub(crate) fn refuse_if_occupied(target: &Target, options: &options::Restore) ->
     if options.clean {
         return Ok(());
     }
-    Err(
-        Error::new(ErrorKind::AlreadyExists, format!("\"{}\" {what}", path.display()))
-            .with_hint("Add --clean to restore over it (what is replaced is kept beside), or choose another --into."),
-    )
+    let hint = match target {
+        Target::RdbFile(_) => "Add --clean to replace it (the old file is not kept), or choose another --into.",
+        _ => "Add --clean to restore over it (what is replaced is kept beside), or choose another --into.",
+    };
+    Err(Error::new(ErrorKind::AlreadyExists, format!("\"{}\" {what}", path.display())).with_hint(hint))
 }

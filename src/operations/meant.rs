@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::{RepositoryConfig, RequiredMount};
 use crate::operations::cleanup::mounts::Mounts;
 use crate::operations::session::process_environment;
@@ -81,8 +81,25 @@ pub(crate) fn may_lie_here(config: &RepositoryConfig) -> Result<()> {
     Ok(())
 }
 
+/// Fails where this user could not make a repository, by the rights of the directory or of the nearest one above it that is
+/// there; returns which that is.
+pub(crate) fn may_write(path: &Path) -> Result<PathBuf> {
+    use rustix::fs::{Access, access};
+    let there = nearest_directory(path);
+    let act = || format!("write to \"{}\"", there.display());
+    if !there.is_dir() {
+        return Err(Error::invalid(format!("\"{}\" is not a directory", there.display()))
+            .with_hint("A repository is a directory: name another path."));
+    }
+    access(&there, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(std::io::Error::from)
+        .with_context(act)
+        .map_err(|error| error.with_hint("Give this user the right to write there, or name another directory."))?;
+    Ok(there)
+}
+
 /// Fails where a new repository would not be the one that is meant.
-fn may_create(session: &Session, config: &RepositoryConfig) -> Result<()> {
+pub(crate) fn may_create(session: &Session, config: &RepositoryConfig) -> Result<()> {
     may_lie_here(config)?;
     let Some(name) = name_of(session, config) else {
         return Ok(());

@@ -62,6 +62,7 @@ mod postgres_selection;
 mod postgres_settings;
 mod postgres_statements;
 mod postgres_targets;
+mod promises;
 mod recover;
 mod redis;
 mod redis_certificates;

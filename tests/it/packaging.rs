@@ -120,6 +120,75 @@ fn the_units_start_what_there_is() {
     }
 }
 
+#[test]
+fn the_example_configuration_is_one() {
+    let secrets = tempfile::tempdir().unwrap();
+    let toml =
+        shipped("packaging/wirevault.toml").replace("/etc/wirevault/", &format!("{}/", secrets.path().display()));
+    for name in toml
+        .split('"')
+        .filter(|word| word.starts_with(&secrets.path().display().to_string()))
+    {
+        std::fs::write(name, "secret\n").unwrap();
+    }
+    let read = config::parse("wirevault.toml", &toml).unwrap();
+    assert_eq!((read.sources.len(), read.jobs.len(), read.drills.len()), (3, 1, 1));
+    assert!(read.jobs[0].schedule.is_some() && read.jobs[0].keep.is_some());
+}
+
+/// The package is made of the program that is here, and looked at with Debian's own tools.
+#[test]
+fn the_package_has_what_a_host_needs() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |program: &Path, arguments: &[&std::ffi::OsStr]| {
+        let mut command = std::process::Command::new(program);
+        let output = command.args(arguments).env("DEB_COMPRESSION", "none").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{}: {said}", program.display());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/deb.sh");
+    let program = assert_cmd::cargo::cargo_bin("wirevault");
+    run(&script, &[program.as_os_str(), place.path().as_os_str()]);
+    let version = env!("CARGO_PKG_VERSION");
+    let package = std::fs::read_dir(place.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "deb"))
+        .unwrap();
+    let fields = run(Path::new("dpkg-deb"), &["-f".as_ref(), package.as_os_str()]);
+    assert!(
+        fields.contains("Package: wirevault\n") && fields.contains(&format!("Version: {version}\n")),
+        "{fields}"
+    );
+    let root = place.path().join("root");
+    run(
+        Path::new("dpkg-deb"),
+        &["-x".as_ref(), package.as_os_str(), root.as_os_str()],
+    );
+    for path in [
+        "usr/bin/wirevault",
+        "usr/lib/systemd/system/wirevault-backup.service",
+        "usr/lib/systemd/system/wirevault-backup.timer",
+        "usr/share/man/man1/wirevault.1.gz",
+        "usr/share/man/man1/wirevault-restore.1.gz",
+        "usr/share/man/man1/wirevault-cleanup.1.gz",
+        "usr/share/bash-completion/completions/wirevault",
+        "usr/share/zsh/vendor-completions/_wirevault",
+        "usr/share/fish/vendor_completions.d/wirevault.fish",
+        "usr/share/doc/wirevault/copyright",
+        "usr/share/doc/wirevault/examples/wirevault.toml",
+    ] {
+        assert!(root.join(path).metadata().is_ok_and(|found| found.len() > 0), "{path}");
+    }
+    let unit = std::fs::read_to_string(root.join("usr/lib/systemd/system/wirevault.service")).unwrap();
+    assert!(
+        unit.contains("\nUser=wirevault\n") && unit.contains("\nExecStart=/usr/bin/wirevault run"),
+        "{unit}"
+    );
+    run(&root.join("usr/bin/wirevault"), &["--version".as_ref()]);
+}
+
 /// Whatever else a fragment lacks, its keys, kinds and values are right.
 #[test]
 fn fragments_in_the_pages_have_the_right_keys() {

@@ -233,7 +233,18 @@ impl FilesSource {
 /// Opens the root of a tree, which must be a directory.
 pub(crate) fn open_root(root: &Path) -> Result<std::fs::File> {
     let act = || format!("open \"{}\"", root.display());
-    let file = std::fs::File::open(root).with_context(act)?;
+    let file = std::fs::File::open(root).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "There is nothing at this path. Correct it; in a container, mount the directory there, and where it lies on a \
+                 disk of its own, mount that."
+            }
+            std::io::ErrorKind::PermissionDenied => "Run as a user who may read it.",
+            _ => return Error::from(error),
+        };
+        Error::from(error).with_hint(hint)
+    });
+    let file = file.with_context(act)?;
     if !file.metadata().with_context(act)?.is_dir() {
         return Err(Error::invalid(format!("\"{}\" is not a directory", root.display()))
             .with_hint("A source is a directory or a regular file."));
