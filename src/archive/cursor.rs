@@ -15,6 +15,7 @@ use crate::archive::index_check::{check_frame, check_line, check_parts, check_to
 use crate::archive::lines::{self, Directory, FrameLine, IndexPart, Line};
 use crate::archive::{ArchiveInfo, Sealing, StreamRecord};
 use crate::base::error::{Context, Error, Result};
+use crate::base::exact;
 use crate::storage::{ObjectKey, SharedStore};
 
 /// Raw bytes of an index part at most: lines of one archive frame beyond the usual 256 KiB, never more.
@@ -184,7 +185,7 @@ async fn check_whole(archives: &Archives, info: &ArchiveInfo) -> Result<()> {
 /// Reads and checks the directory of an index.
 async fn directory(archives: &Archives, info: &ArchiveInfo) -> Result<Directory> {
     let act = || format!("read index \"{}\"", info.index.key);
-    let most = u64::try_from(MAX_DIRECTORY_BYTES).unwrap_or(u64::MAX);
+    let most = exact::u64_from(MAX_DIRECTORY_BYTES);
     if info.directory_bytes > info.index.size_bytes || info.directory_bytes > most {
         return Err(Error::corrupt(format!("directory of {} bytes", info.directory_bytes))).with_context(act);
     }
@@ -319,7 +320,7 @@ async fn load(
     );
     let place = (&open.info.index.key, open.sealing);
     let stored = fetch_checked(&shared.store, &shared.fetched, place, range, wanted).await?;
-    let raw = inflate(&stored, usize::try_from(part.raw).unwrap_or(usize::MAX))?;
+    let raw = inflate(&stored, exact::usize_from(part.raw))?;
     drop(stored);
     let mut frames: Vec<FrameLines> = Vec::new();
     let mut streams = Vec::new();

@@ -11,6 +11,7 @@ use crate::archive::lines::{EndLine, EntryLine, Line};
 use crate::archive::reader::DataSlice;
 use crate::archive::{EntryEvent, EntryMeta};
 use crate::base::error::{Context, Error, Result};
+use crate::base::exact;
 
 /// Entries with their data, in archive order.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl EntryStream {
                         self.follow().await?;
                         continue;
                     };
-                    open.remaining -= u64::try_from(slice.len()).unwrap_or(u64::MAX);
+                    open.remaining -= exact::u64_from(slice.len());
                     open.digest.update(&*slice);
                     if open.hidden {
                         continue;
@@ -126,8 +127,8 @@ impl EntryStream {
             return Ok(None);
         };
         let act = || format!("read entry \"{}\"", name.escape_ascii());
-        let offset = usize::try_from(line.offset).unwrap_or(usize::MAX);
-        let bytes = current.data.buffer.bytes.get(offset..).unwrap_or_default();
+        let offset = exact::usize_from(line.offset.into());
+        let bytes = exact::range(&current.data.buffer.bytes, offset.., "its frame").with_context(act)?;
         let (meta, length) = header::parse(bytes).with_context(act)?;
         if meta.path != name || meta.size_bytes != line.size || meta.kind != line.kind {
             return Err(Error::corrupt("the tar header and the index disagree")).with_context(act);
@@ -190,9 +191,7 @@ impl Current {
 
     fn take(&mut self, most: u64) -> Option<DataSlice> {
         let end = self.data.buffer.bytes.len();
-        let len = end
-            .saturating_sub(self.at)
-            .min(usize::try_from(most).unwrap_or(usize::MAX));
+        let len = end.saturating_sub(self.at).min(exact::usize_from(most));
         if len == 0 {
             return None;
         }

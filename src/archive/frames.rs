@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::archive::cursor::{self, Archives, FrameLines};
 use crate::archive::{Compression, Pipeline};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::memory::Buffer;
 use crate::storage::ObjectKey;
 
@@ -155,7 +156,7 @@ impl FrameStream {
     {
         let share = share.max(1);
         let parts = (pipeline.plan.parts_in_flight + 1).saturating_mul(pipeline.plan.part_bytes);
-        let limit = u64::try_from(parts / share / BATCHES).unwrap_or(u64::MAX).max(1 << 16);
+        let limit = exact::u64_from(parts / share / BATCHES).max(1 << 16);
         let quota = (pipeline.plan.buffers / share).max(2);
         let (batch_out, batch_in) = mpsc::channel(1);
         let (slot_out, slots) = mpsc::unbounded_channel();
@@ -246,7 +247,7 @@ fn decode(
     let checked = check(about, frame.base, bytes);
     let differs = checked.is_err();
     let decoded = checked.and_then(|stored| {
-        let raw = usize::try_from(about.frame.raw).unwrap_or(usize::MAX);
+        let raw = exact::usize_from(about.frame.raw.into());
         if inflate {
             worker.decompress(stored, raw, &mut buffer, *compression)
         } else {
@@ -406,7 +407,7 @@ async fn fetch(shared: &Archives, archive: u32, range: Range<u64>) -> Result<Vec
         );
         return Err(Error::corrupt(message));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
+    let mut bytes = Vec::with_capacity(exact::usize_from(range.end - range.start));
     cursor::fetch(
         &shared.store,
         &shared.fetched,

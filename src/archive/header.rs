@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::archive::{EntryKind, EntryMeta};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Size of a tar block in bytes.
 pub(crate) const BLOCK: usize = 512;
@@ -18,7 +19,7 @@ const MAX_OCTAL_7: u64 = 0o777_7777;
 
 /// Returns how many zero bytes follow `len` data bytes.
 pub(crate) fn padding(len: u64) -> usize {
-    usize::try_from((512 - len % 512) % 512).unwrap_or(0)
+    exact::usize_from((512 - len % 512) % 512)
 }
 
 fn type_flag(kind: EntryKind) -> u8 {
@@ -85,7 +86,7 @@ pub(crate) fn encode(meta: &EntryMeta) -> Result<Vec<u8>> {
     let records = pax_records(meta, link)?;
     let mut out = Vec::with_capacity(1024);
     if !records.is_empty() {
-        let size = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let size = exact::u64_from(records.len());
         let name = format!(
             "PaxHeaders/{:08x}",
             xxhash_rust::xxh3::xxh3_64(&meta.path) & 0xffff_ffff
@@ -105,7 +106,7 @@ pub(crate) fn encode(meta: &EntryMeta) -> Result<Vec<u8>> {
         out.extend_from_slice(&records);
         out.resize(out.len() + padding(size), 0);
     }
-    let seconds = u64::try_from(meta.mtime.0).unwrap_or(0).min(MAX_OCTAL_11);
+    let seconds = exact::saturating_u64(meta.mtime.0).min(MAX_OCTAL_11);
     let fields = Fields {
         name: &meta.path,
         mode: u64::from(meta.mode & 0o7777),
@@ -233,7 +234,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(EntryMeta, usize)> {
             .and_then(|from| bytes.get(from..from.checked_add(size)?))
             .ok_or_else(|| bad("pax header length"))?;
         pax = parse_records(data)?;
-        at += BLOCK + size + padding(u64::try_from(size).unwrap_or(0));
+        at += BLOCK + size + padding(exact::u64_from(size));
         block = block_at(bytes, at)?;
     }
     let flag = block.get(156).copied().unwrap_or_default();
@@ -280,14 +281,14 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(EntryMeta, usize)> {
 
 /// Returns the size field of a header block.
 pub(crate) fn size_field(block: &[u8]) -> Result<u64> {
-    number(block, 124, 12)
+    number(block.first_chunk().ok_or_else(|| bad("length"))?, 124, 12)
 }
 
 /// Reads header blocks that another program wrote: its ustar may cut a long name into prefix and name.
 pub(crate) fn parse_foreign(bytes: &[u8]) -> Result<EntryMeta> {
     let (mut meta, length) = parse(bytes)?;
     let extended = bytes.get(156) == Some(&b'x');
-    let block = bytes.get(length.saturating_sub(BLOCK)..).unwrap_or_default();
+    let block = block_at(bytes, length.saturating_sub(BLOCK))?;
     let prefix = field(block, 345, 155);
     let is_ustar = field(block, 257, 6) == b"ustar";
     // A path of the extended header is whole, and differs from the field.
@@ -303,11 +304,9 @@ fn bad(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("tar header has a bad {what}"))
 }
 
-fn block_at(bytes: &[u8], at: usize) -> Result<&[u8]> {
-    let block = at
-        .checked_add(BLOCK)
-        .and_then(|end| bytes.get(at..end))
-        .ok_or_else(|| bad("length"))?;
+fn block_at(bytes: &[u8], at: usize) -> Result<&[u8; BLOCK]> {
+    let block = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    let block = block.ok_or_else(|| bad("length"))?;
     if field(block, 257, 5) != b"ustar" {
         return Err(bad("magic"));
     }
@@ -324,12 +323,12 @@ fn block_at(bytes: &[u8], at: usize) -> Result<&[u8]> {
 }
 
 /// Returns a text field up to its first zero byte.
-fn field(block: &[u8], from: usize, width: usize) -> &[u8] {
-    let whole = block.get(from..from + width).unwrap_or_default();
+fn field(block: &[u8; BLOCK], from: usize, width: usize) -> &[u8] {
+    let whole = exact::part(block, from..from + width, "every field lies within its block");
     whole.split(|b| *b == 0).next().unwrap_or_default()
 }
 
-fn number(block: &[u8], from: usize, width: usize) -> Result<u64> {
+fn number(block: &[u8; BLOCK], from: usize, width: usize) -> Result<u64> {
     let text = field(block, from, width).trim_ascii();
     let valid = !text.is_empty() && text.iter().all(|b| (b'0'..=b'7').contains(b));
     let text = std::str::from_utf8(text)
@@ -348,7 +347,7 @@ fn pax_number(pax: &mut BTreeMap<String, Vec<u8>>, key: &str) -> Result<Option<u
         .ok_or_else(|| bad(key))
 }
 
-fn id(pax: &mut BTreeMap<String, Vec<u8>>, key: &str, block: &[u8], from: usize) -> Result<u32> {
+fn id(pax: &mut BTreeMap<String, Vec<u8>>, key: &str, block: &[u8; BLOCK], from: usize) -> Result<u32> {
     let value = pax_number(pax, key)?.map_or_else(|| number(block, from, 8), Ok)?;
     // -1 tells chown to leave an owner as it is: what is restored would belong to whoever restores it.
     u32::try_from(value)
@@ -382,17 +381,20 @@ fn parse_records(mut data: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
             .and_then(|d| std::str::from_utf8(d).ok())
             .and_then(|d| d.parse::<usize>().ok());
         let length = length.filter(|l| *l > space + 1).ok_or_else(|| bad("pax record"))?;
-        let body = data
-            .get(space + 1..length)
+        let (record, rest) = data.split_at_checked(length).ok_or_else(|| bad("pax record"))?;
+        let body = record
+            .get(space + 1..)
             .and_then(|b| b.strip_suffix(b"\n"))
             .ok_or_else(|| bad("pax record"))?;
-        let equals = body.iter().position(|b| *b == b'=').ok_or_else(|| bad("pax record"))?;
-        let key = std::str::from_utf8(body.get(..equals).unwrap_or_default()).map_err(|_| bad("pax key"))?;
-        let value = body.get(equals + 1..).unwrap_or_default().to_vec();
-        if records.insert(key.to_owned(), value).is_some() {
+        let mut halves = body.splitn(2, |b| *b == b'=');
+        let (Some(key), Some(value)) = (halves.next(), halves.next()) else {
+            return Err(bad("pax record"));
+        };
+        let key = std::str::from_utf8(key).map_err(|_| bad("pax key"))?;
+        if records.insert(key.to_owned(), value.to_vec()).is_some() {
             return Err(bad("pax key (repeated)"));
         }
-        data = data.get(length..).unwrap_or_default();
+        data = rest;
     }
     Ok(records)
 }

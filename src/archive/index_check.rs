@@ -4,6 +4,7 @@ use crate::archive::ArchiveInfo;
 use crate::archive::cursor::{FrameLines, MAX_PART_BYTES};
 use crate::archive::lines::{self, Directory, FrameLine, Line, Name};
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Stored and raw bytes of a frame at most: a chunk with its headers, compressed badly, has not much more than one mebibyte.
 const MAX_FRAME_BYTES: u32 = 2 << 20;
@@ -21,7 +22,7 @@ impl Tally {
     pub(crate) fn add(&mut self, about: &FrameLines) {
         let entries = about.lines.iter().filter(|line| matches!(line, Line::Entry(_))).count();
         self.frames = self.frames.saturating_add(1);
-        self.entries = self.entries.saturating_add(u64::try_from(entries).unwrap_or(u64::MAX));
+        self.entries = self.entries.saturating_add(exact::u64_from(entries));
         self.raw_bytes = self.raw_bytes.saturating_add(about.frame.raw.into());
         self.stored_bytes = self.stored_bytes.saturating_add(about.frame.length.into());
     }

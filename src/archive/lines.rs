@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{ChunkFacts, EntryKind, StreamRecord};
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// The first frame of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ pub(crate) fn weight_bytes(line: &[u8]) -> u64 {
             _ => {}
         }
     }
-    let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+    let length = exact::u64_from(line.len());
     length
         .saturating_add(elements * ELEMENT_BYTES)
         .saturating_add(maps.saturating_sub(own_maps) * MAP_BYTES)

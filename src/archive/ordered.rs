@@ -15,6 +15,7 @@ use crate::archive::pipeline::compress_small;
 use crate::archive::writer::ArchiveOptions;
 use crate::archive::{ArchiveInfo, Compression, EntryMeta, Sealing, StreamRecord, header};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::memory::Buffer;
 use crate::storage::upload::ObjectWriter;
 use crate::storage::{ObjectKey, SharedStore};
@@ -170,17 +171,17 @@ impl IndexBuilder {
             .map(|p| 300 + p.first.as_ref().map_or(0, |n| 2 * name_bytes(n)))
             .sum();
         let bytes = self.stored.len() + self.lines.len() + self.lines.len() / 128 + names;
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+        exact::u64_from(bytes)
     }
 
     async fn cut(&mut self) -> Result<()> {
         let Some(frame) = self.frame.take() else { return Ok(()) };
         let lines = std::mem::take(&mut self.lines);
-        let raw = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        let raw = exact::u64_from(lines.len());
         let stored = compress(lines, Compression::Zstd(3)).await?;
         self.parts.push(IndexPart {
-            offset: u64::try_from(self.stored.len()).unwrap_or(u64::MAX),
-            length: u64::try_from(stored.len()).unwrap_or(u64::MAX),
+            offset: exact::u64_from(self.stored.len()),
+            length: exact::u64_from(stored.len()),
             raw,
             sha256: hex::encode(Sha256::digest(&stored)),
             frame,
@@ -224,7 +225,7 @@ async fn compress(raw: Vec<u8>, compression: Compression) -> Result<Vec<u8>> {
 impl OrderedWriter {
     pub(crate) fn new(store: SharedStore, options: ArchiveOptions, mtime: i64) -> Self {
         let parts = store.capabilities().max_parts;
-        let part_bytes = u64::try_from(options.upload.part_bytes).unwrap_or(u64::MAX);
+        let part_bytes = exact::u64_from(options.upload.part_bytes);
         let limit_bytes = parts.map_or(u64::MAX, |parts| u64::from(parts).saturating_mul(part_bytes));
         let (waiting, done) = (BTreeMap::new(), Vec::new());
         Self {
@@ -300,7 +301,7 @@ impl OrderedWriter {
                 used: false,
             };
             let text = self.options.readme.as_bytes();
-            let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
+            let size = exact::u64_from(text.len());
             let meta = EntryMeta {
                 mode: 0o644,
                 ..EntryMeta::file("README.txt", size, (self.mtime, 0))
@@ -350,20 +351,19 @@ impl OrderedWriter {
         let json = serde_json::to_vec(&directory)
             .map_err(|e| Error::new(ErrorKind::Other, "write index directory").with_cause(e))?;
         let mut index = compress(json, Compression::Zstd(3)).await?;
-        let directory_bytes = u64::try_from(index.len()).unwrap_or(u64::MAX);
+        let directory_bytes = exact::u64_from(index.len());
         let directory_sha256 = hex::encode(Sha256::digest(&index));
         index.append(&mut archive.index.stored);
         let mut tail = Vec::new();
-        let size = u64::try_from(index.len()).unwrap_or(u64::MAX);
+        let size = exact::u64_from(index.len());
         tail.extend_from_slice(&header::encode(&EntryMeta::file(
             "wirevault/index.zst",
             size,
             (self.mtime, 0),
         ))?);
         let compression = self.options.compression;
-        let mut raw_bytes = archive.raw_bytes
-            + size
-            + u64::try_from(tail.len() + header::padding(size) + 2 * header::BLOCK).unwrap_or(0);
+        let mut raw_bytes =
+            archive.raw_bytes + size + exact::u64_from(tail.len() + header::padding(size) + 2 * header::BLOCK);
         for piece in index.chunks(TAIL_FRAME_BYTES) {
             tail.extend_from_slice(piece);
             archive
@@ -418,9 +418,9 @@ impl Archive {
         let worst = |raw: u64| raw.saturating_add(raw / 128).saturating_add(4096);
         let lines: usize = frame.entries.iter().map(|e| 320 + name_bytes(&e.name)).sum();
         let later_frames = frame.remaining / u64::from(frame.raw.max(1)) + 1;
-        let index = self.index.bound_bytes() + u64::try_from(lines).unwrap_or(u64::MAX);
+        let index = self.index.bound_bytes() + exact::u64_from(lines);
         let index = index.saturating_add(later_frames.saturating_mul(200));
-        let stored = u64::try_from(frame.buffer.bytes.len()).unwrap_or(u64::MAX);
+        let stored = exact::u64_from(frame.buffer.bytes.len());
         let rest = worst(frame.remaining).saturating_add(later_frames.saturating_mul(512));
         let total = self
             .object
@@ -469,7 +469,7 @@ impl Archive {
             .checked_add(1)
             .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "archive has too many frames"))?;
         self.raw_bytes += u64::from(raw);
-        self.entries += u64::try_from(entries.len()).unwrap_or(0);
+        self.entries += exact::u64_from(entries.len());
         if self.index.lines.len() >= INDEX_PART_BYTES {
             self.index.cut().await
         } else {

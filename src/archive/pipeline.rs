@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::memory::{Buffer, BufferPool, MemoryPlan};
 
 /// How frames are compressed.
@@ -153,7 +154,7 @@ impl Worker {
 
     /// Replaces the content of `buffer` by the compressed form of what it holds from `start`.
     pub(crate) fn compress(&mut self, buffer: &mut Buffer, start: usize, compression: Compression) -> Result<()> {
-        let raw = buffer.bytes.get(start..).unwrap_or_default();
+        let raw = exact::part(&buffer.bytes, start.., "a frame begins within its buffer");
         self.scratch.clear();
         self.scratch.reserve_exact(self.buffer_bytes);
         match compression {
@@ -202,7 +203,7 @@ impl Worker {
                 }
             }
             Compression::Gzip(_) => {
-                let limit = u64::try_from(raw_bytes).unwrap_or(u64::MAX);
+                let limit = exact::u64_from(raw_bytes);
                 let mut decoder = flate2::read::GzDecoder::new(stored);
                 // Read into the room there is, so that a forged member cannot make the buffer grow.
                 buffer.bytes.resize(raw_bytes, 0);

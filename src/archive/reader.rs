@@ -124,7 +124,7 @@ impl ArchiveReader {
     }
 
     fn archive_numbers(&self) -> impl Iterator<Item = u32> + use<> {
-        0..u32::try_from(self.shared.list.len()).unwrap_or(u32::MAX)
+        (0..).take(self.shared.list.len())
     }
 
     /// Returns every completed stream.

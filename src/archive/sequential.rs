@@ -11,6 +11,7 @@ use crate::archive::ordered::entry_line;
 use crate::archive::writer::RawFrame;
 use crate::archive::{ArchiveInfo, ArchiveWriter, EntryMeta, StreamRecord, header};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::memory::Buffer;
 
 /// Writes entries of known length one after another; an entry may span any number of frames, small ones share one.
@@ -104,7 +105,7 @@ impl SequentialWriter {
             self.flush(remaining)?;
         }
         let frame = self.frame(false)?;
-        let len = (limit - frame.filled).min(usize::try_from(remaining).unwrap_or(usize::MAX));
+        let len = (limit - frame.filled).min(exact::usize_from(remaining));
         let end = frame.filled + len;
         if frame.buffer.bytes.len() < end {
             frame.buffer.bytes.resize(end, 0);
@@ -125,7 +126,7 @@ impl SequentialWriter {
                 Err(Error::invalid("no entry is open"))
             };
         };
-        let count = u64::try_from(len).unwrap_or(u64::MAX);
+        let count = exact::u64_from(len);
         let data = frame.buffer.bytes.get(frame.filled..frame.filled.saturating_add(len));
         let data = data
             .filter(|_| count <= entry.remaining)
@@ -171,7 +172,7 @@ impl SequentialWriter {
         let padding = header::padding(entry.size);
         let limit = self.writer.frame_bytes();
         if self.frame.as_ref().is_some_and(|frame| frame.filled + padding > limit) {
-            self.flush(u64::try_from(padding).unwrap_or(0))?;
+            self.flush(exact::u64_from(padding))?;
         }
         let frame = self.frame(false)?;
         match entry.data {
@@ -191,7 +192,11 @@ impl SequentialWriter {
                 });
             }
         }
-        frame.put([0; 512].get(..padding).unwrap_or_default());
+        frame.put(exact::part(
+            &[0; header::BLOCK],
+            ..padding,
+            "padding is shorter than a block",
+        ));
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::archive::lines::{EndLine, EntryLine};
 use crate::archive::ordered::{self, Failure, Frame, Item, Message, OrderedWriter, entry_line};
 use crate::archive::{ArchiveInfo, ChunkFacts, Compression, EntryMeta, Pipeline, StreamRecord, header};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::memory::{Buffer, HEADROOM_BYTES, TAILROOM_BYTES};
 use crate::storage::limit::Bucket;
 use crate::storage::upload::UploadOptions;
@@ -51,7 +52,11 @@ impl ChunkBuffer {
     }
     /// Returns the data so far.
     pub fn data(&self) -> &[u8] {
-        self.buffer.bytes.get(HEADROOM_BYTES..).unwrap_or_default()
+        exact::part(
+            &self.buffer.bytes,
+            HEADROOM_BYTES..,
+            "a chunk lies behind the room for its header",
+        )
     }
     /// Appends data; the caller has checked [`ChunkBuffer::room`]. What does not fit is a bug of the caller and is
     /// refused at submission.
@@ -196,7 +201,7 @@ impl ArchiveWriter {
                 "chunk {number} of {prefix:?} cannot be named in a plain tar header"
             )));
         }
-        let size = u64::try_from(chunk.data().len()).unwrap_or(u64::MAX);
+        let size = exact::u64_from(chunk.data().len());
         let meta = EntryMeta::file(format!("{prefix}/{number:08}"), size, (self.shared.mtime, 0));
         self.submit(&meta, chunk, Some((facts.starts_row, facts.rows, facts.part)))
     }
@@ -244,7 +249,7 @@ impl ArchiveWriter {
     /// Gives the frame its place and queues it for a worker.
     pub(crate) fn submit_frame(&self, frame: RawFrame) {
         if let Some(rate) = self.shared.rate.get() {
-            rate.charge(u64::try_from(frame.buffer.bytes.len()).unwrap_or(u64::MAX));
+            rate.charge(exact::u64_from(frame.buffer.bytes.len()));
         }
         let sequence = self.place();
         let (messages, compression) = (self.shared.messages.clone(), self.shared.compression);

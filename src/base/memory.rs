@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// 1 MiB in bytes.
 pub const MIB: u64 = 1024 * 1024;
@@ -100,9 +101,9 @@ impl MemoryPlan {
         };
         let fixed = plan.fixed_bytes();
         let left = limit_bytes.saturating_sub(fixed);
-        let size = u64::try_from(plan.buffer_bytes).unwrap_or(u64::MAX);
+        let size = exact::u64_from(plan.buffer_bytes);
         // More buffers than 128 only lengthen the queue; the limit is an upper bound, not a target.
-        plan.buffers = usize::try_from(left / size).unwrap_or(usize::MAX).min(128);
+        plan.buffers = exact::usize_from(left / size).min(128);
         if plan.buffers < workers + 2 {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
@@ -122,10 +123,10 @@ impl MemoryPlan {
 
     /// Bytes that are used whatever flows: everything but the pooled buffers.
     pub fn fixed_bytes(&self) -> u64 {
-        let part = u64::try_from(self.part_bytes).unwrap_or(u64::MAX);
-        let buffer = u64::try_from(self.buffer_bytes).unwrap_or(u64::MAX);
-        let parts = u64::try_from(self.parts_in_flight + 1).unwrap_or(u64::MAX);
-        let workers = u64::try_from(self.workers).unwrap_or(u64::MAX);
+        let part = exact::u64_from(self.part_bytes);
+        let buffer = exact::u64_from(self.buffer_bytes);
+        let parts = exact::u64_from(self.parts_in_flight + 1);
+        let workers = exact::u64_from(self.workers);
         self.base_bytes
             + part.saturating_mul(parts)
             + (self.context_bytes + buffer).saturating_mul(workers)

@@ -3,6 +3,7 @@
 
 pub mod environment;
 pub mod error;
+pub mod exact;
 pub mod held;
 pub mod memory;
 pub mod nearest;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::storage::{ObjectKey, SharedStore};
 
 /// No document is larger, in bytes: manifests stay under 1 MiB whatever they describe.
@@ -31,7 +32,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let trailer = trailer(&bytes);
     bytes.push(b'\n');
     bytes.extend_from_slice(trailer.as_bytes());
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_DOCUMENT_BYTES {
+    if exact::u64_from(bytes.len()) > MAX_DOCUMENT_BYTES {
         let message = format!(
             "a document of {} bytes is over the bound of {MAX_DOCUMENT_BYTES}",
             bytes.len()
@@ -58,7 +59,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         .position(|b| *b == b'\n')
         .ok_or_else(|| damaged("is cut short"))?;
     let (line, rest) = bytes.split_at(newline);
-    let rest = rest.get(1..).unwrap_or_default();
+    let rest = exact::range(rest, 1.., "the document")?;
     if rest != trailer(line).as_bytes() {
         if is_signed(line, rest) {
             return Err(Error::unsupported("the document is signed")

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// `20260201T020000Z-full-7f3a91c2d4e5b607`: start in UTC to the second, job, and 16 hexadecimal digits that make it unique: 30
 /// bits are the nanoseconds of the start, so that runs of one job sort by their start within a second too, the others are random.
@@ -29,7 +30,7 @@ impl SnapshotId {
 
     /// Makes the id of a run that starts now, or at another moment.
     pub fn unique(started: Timestamp, job: &str) -> Self {
-        let nanoseconds = u64::try_from(started.subsec_nanosecond()).unwrap_or(0);
+        let nanoseconds = exact::saturating_u64(started.subsec_nanosecond());
         Self::new(started, job, (nanoseconds << 34) | (rand::random::<u64>() >> 30))
     }
 
@@ -40,7 +41,7 @@ impl SnapshotId {
 
     /// Returns the job as it stands in the id: [`sanitised_job`] of its name.
     pub fn job(&self) -> &str {
-        let rest = self.0.get(TIME_LENGTH + 1..).unwrap_or_default();
+        let rest = exact::text(&self.0, TIME_LENGTH + 1.., "an id begins with its time");
         rest.rsplit_once('-').map_or("", |(job, _)| job)
     }
 

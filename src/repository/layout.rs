@@ -1,6 +1,7 @@
 //! Where things lie in a repository. The tree stands in `docs/format.md`.
 
 use crate::base::error::Result;
+use crate::base::exact;
 use crate::repository::{SnapshotId, id};
 use crate::storage::ObjectKey;
 
@@ -79,7 +80,11 @@ pub fn evidence(id: &SnapshotId, time: jiff::Timestamp, random: u64) -> Result<O
 pub fn records(host: &str, task: &str, name: &str) -> String {
     let part = |name: &str| {
         let digest = super::document::sha256_hex(name.as_bytes());
-        format!("{}-{}", id::sanitised_job(name), digest.get(..8).unwrap_or_default())
+        format!(
+            "{}-{}",
+            id::sanitised_job(name),
+            exact::text(&digest, ..8, "SHA-256 has 64 digits")
+        )
     };
     format!("{RECORDS}{}/{task}-{}/", part(host), part(name))
 }

@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::base::error::{Context, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::held::{self, LockFile, Standing};
 use crate::repository::holder::Holder;
 use crate::repository::{Repository, SnapshotId, document, layout};
@@ -153,7 +154,7 @@ impl Lease {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Present::Free(PutMode::Create)),
             other => other?,
         };
-        let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
+        let ttl = exact::saturating_signed(ttl);
         if now.duration_since(meta.modified) > ttl {
             return Ok(Present::Free(PutMode::Overwrite));
         }
@@ -231,6 +232,8 @@ fn without_right(job: &str) -> LeaseAttempt {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use std::sync::Arc;
+
+    use jiff::SignedDuration;
 
     use super::*;
     use crate::storage::ObjectStore;

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::base::error::{Context, ErrorKind, Result};
+use crate::base::exact;
 use crate::repository::PlannedSchedule;
 use crate::repository::{Repository, SnapshotId, document, is_ahead, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode};
@@ -146,7 +147,7 @@ impl RunRecord {
 
     /// Returns a name that no other record of the task has; names sort by the end of the run.
     pub fn file_name(&self) -> String {
-        let nanoseconds = u64::try_from(self.ended.subsec_nanosecond()).unwrap_or(0);
+        let nanoseconds = exact::saturating_u64(self.ended.subsec_nanosecond());
         let unique = (nanoseconds << 34) | (rand::random::<u64>() >> 30);
         format!("{}-{unique:016x}.json", self.ended.strftime("%Y%m%dT%H%M%SZ"))
     }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::repository::{Manifest, SnapshotId, document, layout};
 use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore, UploadId, UploadJournal};
 
@@ -101,7 +102,7 @@ struct Shared {
 fn uptime() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let millis = i128::from(time.tv_sec) * 1000 + i128::from(time.tv_nsec) / 1_000_000;
-    u64::try_from(millis).unwrap_or(0)
+    exact::saturating_u64(millis)
 }
 
 impl Shared {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     Readiness, UploadId,
@@ -286,7 +287,7 @@ impl ObjectStore for DirectoryStore {
             file.take(max_bytes.saturating_add(1))
                 .read_to_end(&mut bytes)
                 .map_err(io_error)?;
-            if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
+            if exact::u64_from(bytes.len()) > max_bytes {
                 let message = format!("object \"{key}\" has more than the expected {max_bytes} bytes");
                 return Err(Error::new(ErrorKind::LimitExceeded, message));
             }
@@ -367,7 +368,7 @@ impl ObjectStore for DirectoryStore {
         self.run(move |this| {
             let path = this.temporary(&upload)?;
             let file = OpenOptions::new().write(true).open(&path).map_err(missing(&key))?;
-            let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            let size_bytes = exact::u64_from(body.len());
             let (part_bytes, _) = read_about(&path)
                 .ok_or_else(|| Error::corrupt(format!("upload \"{}\" has lost its description", upload.0)))?;
             let index = number
@@ -553,7 +554,7 @@ fn read_file_range(path: &Path, key: &ObjectKey, range: Range<u64>, buffer: &mut
     file.seek(SeekFrom::Start(range.start)).map_err(io_error)?;
     let wanted = range.end.saturating_sub(range.start);
     let got = file.take(wanted).read_to_end(buffer).map_err(io_error)?;
-    if u64::try_from(got).unwrap_or(0) == wanted {
+    if exact::u64_from(got) == wanted {
         return Ok(());
     }
     Err(Error::corrupt(format!("object \"{key}\" ended early")))

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     SharedStore, ThawSpeed, UploadId,
@@ -59,8 +60,8 @@ impl Bucket {
 
     /// Takes `bytes` and returns when they will be paid for, less one burst.
     pub(crate) fn charge(&self, bytes: u64) -> Instant {
-        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
-        let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        let nanoseconds = i128::from(bytes) * 1_000_000_000 / i128::from(self.bytes_per_second);
+        let cost = Duration::from_nanos(exact::saturating_u64(nanoseconds));
         let mut paid = self.paid_until.lock().expect("no panic happens under this lock");
         let now = Instant::now();
         let from = now.checked_sub(Self::BURST).map_or(*paid, |floor| floor.max(*paid));
@@ -130,7 +131,7 @@ impl ObjectStore for LimitStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode, options: &ObjectOptions) -> Result<()> {
-        let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let bytes = exact::u64_from(body.len());
         if bytes > SMALL_BYTES {
             self.upload(bytes).await?;
         } else if let Some(bucket) = &self.upload {
@@ -147,7 +148,7 @@ impl ObjectStore for LimitStore {
     async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Bytes> {
         // Small, and of unknown size before: paid for afterwards.
         let body = self.inner.get(key, max_bytes).await?;
-        self.download(u64::try_from(body.len()).unwrap_or(u64::MAX)).await?;
+        self.download(exact::u64_from(body.len())).await?;
         Ok(body)
     }
 
@@ -172,7 +173,7 @@ impl ObjectStore for LimitStore {
     }
 
     async fn put_part(&self, key: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
-        self.upload(u64::try_from(body.len()).unwrap_or(u64::MAX)).await?;
+        self.upload(exact::u64_from(body.len())).await?;
         self.inner.put_part(key, upload, number, body).await
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     Readiness, ThawSpeed, UploadId, archived,
@@ -173,7 +174,7 @@ impl ObjectStore for MemoryStore {
         let state = self.lock();
         let (body, _) = state.objects.get(key).ok_or_else(|| not_found(key))?;
         state.readable(key)?;
-        if u64::try_from(body.len()).unwrap_or(u64::MAX) > max_bytes {
+        if exact::u64_from(body.len()) > max_bytes {
             let message = format!(
                 "object \"{key}\" has {} bytes, more than the expected {max_bytes}",
                 body.len()
@@ -188,7 +189,7 @@ impl ObjectStore for MemoryStore {
         let (body, modified) = state.objects.get(key).ok_or_else(|| not_found(key))?;
         Ok(ObjectMeta {
             key: key.clone(),
-            size_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            size_bytes: exact::u64_from(body.len()),
             modified: *modified,
             locked_until: state.locked.get(key).copied(),
             readiness: state.cold.get(key).cloned().unwrap_or_default(),
@@ -227,7 +228,7 @@ impl ObjectStore for MemoryStore {
                 page.next = page.objects.last().map(|last| last.key.as_str().to_owned());
                 break;
             }
-            let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            let size_bytes = exact::u64_from(body.len());
             page.objects.push(ObjectMeta {
                 key: key.clone(),
                 size_bytes,
@@ -261,7 +262,7 @@ impl ObjectStore for MemoryStore {
             .get_mut(upload)
             .filter(|open| open.key == *key)
             .ok_or_else(|| no_upload(upload))?;
-        let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let size_bytes = exact::u64_from(body.len());
         // The caller may reuse its buffer: keep a copy of our own.
         open.parts.insert(number, Bytes::copy_from_slice(&body));
         Ok(PartReceipt {

@@ -24,6 +24,7 @@ use branch::{Branch, Slot};
 use member::{Member, Waiting};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     SharedStore, ThawSpeed, UploadId, UploadJournal,
@@ -296,7 +297,7 @@ impl ObjectStore for MirrorStore {
 
     async fn put_part(&self, _: &ObjectKey, upload: &UploadId, number: u32, body: Bytes) -> Result<PartReceipt> {
         let branches = self.branches(upload)?;
-        let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let size_bytes = exact::u64_from(body.len());
         let calls = self.calls(|at, member| {
             let (branch, member, body) = (branches.get(at)?.clone()?, Arc::clone(member), body.clone());
             Some(Box::pin(async move { branch.part(&member, number, body).await }))

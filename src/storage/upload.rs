@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::storage::{ObjectKey, ObjectOptions, PartReceipt, PutMode, SharedStore, UploadId, UploadJournal};
 
 /// Options of an [`ObjectWriter`].
@@ -128,7 +129,7 @@ impl ObjectWriter {
 
     async fn fill(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.digest.update(bytes);
-        self.written_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.written_bytes += exact::u64_from(bytes.len());
         while !bytes.is_empty() {
             let room = self.options.part_bytes.saturating_sub(self.filling.len());
             let (now, later) = bytes.split_at(room.min(bytes.len()));

@@ -61,7 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Names of the crate's root, which are those of `base`.
 const ROOT: &[&str] = &["Error", "ErrorKind", "Result"];
 
-fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+pub(crate) fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

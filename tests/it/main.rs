@@ -78,6 +78,7 @@ mod retention;
 mod run;
 mod secrets;
 mod several;
+mod slices;
 mod sqlite;
 mod sqlite_plan;
 mod sqlite_random;

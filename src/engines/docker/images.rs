@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{StoredImage, note};
 use crate::archive::{ArchiveReader, ChunkFacts, ChunkRef, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::engines::docker::api::{Engine, TarBody, text};
 use crate::engines::{BackupContext, Notes};
 
@@ -66,8 +67,7 @@ async fn store_one(mut tar: TarBody, stream: &str, context: &BackupContext) -> R
     while !ended {
         let mut chunk = context.writer.chunk_buffer().await?;
         while chunk.room() > 0 {
-            let take = chunk.room().min(piece.len());
-            let space = piece.get_mut(..take).unwrap_or_default();
+            let space = exact::first_mut(&mut piece, chunk.room());
             let read = tokio::select! {
                 biased;
                 () = context.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "cancelled")),
@@ -78,9 +78,9 @@ async fn store_one(mut tar: TarBody, stream: &str, context: &BackupContext) -> R
                 ended = true;
                 break;
             }
-            chunk.extend(piece.get(..read).unwrap_or_default());
+            chunk.extend(exact::filled(&piece, read));
         }
-        let len = u64::try_from(chunk.data().len()).unwrap_or(0);
+        let len = exact::u64_from(chunk.data().len());
         if len == 0 && chunks > 0 {
             break;
         }

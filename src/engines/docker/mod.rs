@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 
 use crate::archive::{EntryMeta, SequentialWriter, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::docker::api::Address;
 use crate::engines::docker::api::definition::{
@@ -304,7 +305,7 @@ impl Source for DockerSource {
             ]),
             consistent_at,
             raw_bytes,
-            items: items + u64::try_from(contents.containers.len()).unwrap_or(0),
+            items: items + exact::u64_from(contents.containers.len()),
             note_counts: reading.notes.counts(),
             archives: writer.finish().await?,
         })
@@ -387,7 +388,7 @@ fn write_definitions(writer: &mut SequentialWriter, selected: &Selected, with_en
         let mut bytes = serde_json::to_vec_pretty(&value)
             .map_err(|e| Error::new(ErrorKind::Other, format!("write {path}")).with_cause(e))?;
         bytes.push(b'\n');
-        let size = u64::try_from(bytes.len()).unwrap_or(0);
+        let size = exact::u64_from(bytes.len());
         writer.begin_entry(&EntryMeta::file(path, size, (Timestamp::now().as_second(), 0)))?;
         writer.write(&bytes)?;
         writer.finish_entry(false)?;

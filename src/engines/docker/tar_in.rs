@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::header::{self, BLOCK};
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::Notes;
 use crate::engines::docker::api::TarBody;
@@ -60,7 +61,7 @@ impl Members {
             return Ok(None);
         }
         if head.get(156) == Some(&b'x') {
-            let size = usize::try_from(header::size_field(&head)?).unwrap_or(usize::MAX);
+            let size = exact::usize_from(header::size_field(&head)?);
             if size > MAX_RECORDS {
                 return Err(Error::new(
                     ErrorKind::LimitExceeded,
@@ -70,7 +71,7 @@ impl Members {
             let more = size.next_multiple_of(BLOCK) + BLOCK;
             let from = head.len();
             head.resize(from + more, 0);
-            let space = head.get_mut(from..).unwrap_or_default();
+            let space = exact::part_mut(&mut head, from.., "it has just grown");
             if !self.runtime.block_on(self.body.fill(space))? {
                 return Err(broken_off());
             }
@@ -93,9 +94,8 @@ impl Members {
     pub(super) fn skip(&mut self, mut bytes: u64) -> Result<()> {
         let mut space = [0; 4096];
         while bytes > 0 {
-            let take = usize::try_from(bytes).unwrap_or(usize::MAX).min(space.len());
-            let read = self.read(space.get_mut(..take).unwrap_or_default())?;
-            bytes -= u64::try_from(read).unwrap_or(0);
+            let read = self.read(exact::first_mut(&mut space, exact::usize_from(bytes)))?;
+            bytes -= exact::u64_from(read);
         }
         Ok(())
     }
@@ -276,7 +276,7 @@ impl Tree {
         writer: &mut SequentialWriter,
     ) -> Result<(), Stop> {
         let held = meta.size_bytes <= HELD_BYTES;
-        let size = usize::try_from(meta.size_bytes).unwrap_or(usize::MAX);
+        let size = exact::usize_from(meta.size_bytes);
         let mut first = vec![0; if held { size } else { FIRST_BYTES }];
         let mut filled = 0;
         while let Some(space) = first.get_mut(filled..).filter(|space| !space.is_empty()) {
@@ -284,7 +284,7 @@ impl Tree {
         }
         writer.begin_entry(meta)?;
         writer.write(&first)?;
-        let mut left = meta.size_bytes - u64::try_from(filled).unwrap_or(0);
+        let mut left = meta.size_bytes - exact::u64_from(filled);
         self.reporter.advance(&self.task, meta.size_bytes - left, 0);
         let mut broken = None;
         while left > 0 && broken.is_none() {
@@ -292,7 +292,7 @@ impl Tree {
             match sent(members.read(writer.space()?)) {
                 Ok(read) => {
                     writer.advance(read)?;
-                    let read = u64::try_from(read).unwrap_or(0);
+                    let read = exact::u64_from(read);
                     left -= read.min(left);
                     self.reporter.advance(&self.task, read, 0);
                 }
@@ -337,7 +337,7 @@ fn facts_of(stream: &str, root: &EntryMeta) -> TreeFacts {
 }
 
 fn padding(size: u64) -> u64 {
-    u64::try_from(header::padding(size)).unwrap_or(0)
+    exact::u64_from(header::padding(size))
 }
 
 /// Returns what a member's data take in a tar, in bytes.

@@ -6,6 +6,7 @@ use super::helper::MOUNT;
 use crate::archive::header;
 use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta, Selection};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::SharedReporter;
 use crate::engines::docker::api::UnpackTar;
 use crate::engines::files::patterns::Patterns;
@@ -45,7 +46,7 @@ pub(super) async fn entries(
                 vec![Bytes::from(header::encode(&meta)?)]
             }
             EntryEvent::Data(data) if taken => {
-                let len = u64::try_from(data.len()).unwrap_or(0);
+                let len = exact::u64_from(data.len());
                 sent.bytes += len;
                 reporter.advance(task, len, 0);
                 match upload {
@@ -55,7 +56,11 @@ pub(super) async fn entries(
             }
             EntryEvent::End { .. } if taken => {
                 reporter.advance(task, 0, 1);
-                vec![Bytes::from_static(ZEROS.get(..padding).unwrap_or_default())]
+                vec![Bytes::from_static(exact::part(
+                    &ZEROS,
+                    ..padding,
+                    "padding is shorter than a block",
+                ))]
             }
             _ => continue,
         };

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::base::exact;
+
 /// Files of up to this size that take no blocks are read to their end first.
 pub(super) const MOST_ANNOUNCED: u64 = 1 << 20;
 
@@ -65,11 +67,11 @@ pub(super) fn read(fd: impl AsFd, spool: &Path) -> Result<Aside, Failure> {
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Failure::Read(errno)),
         };
-        length += u64::try_from(len).unwrap_or(0);
+        length += exact::u64_from(len);
         if length > MOST {
             return Err(Failure::Endless);
         }
-        let piece = piece.get(..len).unwrap_or_default();
+        let piece = exact::filled(&piece, len);
         if file.is_none() && memory.len() + len <= MOST_IN_MEMORY {
             memory.extend_from_slice(piece);
             continue;

@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use crate::base::exact;
+
 /// How a pax record of an attribute begins.
 pub(crate) const PREFIX: &str = "SCHILY.xattr.";
 
@@ -94,12 +96,7 @@ pub(crate) fn read(place: &Place<'_>, lost: &mut dyn FnMut(&str, String)) -> Rec
         }
     };
     let mut total = 0;
-    for name in list
-        .get(..len)
-        .unwrap_or_default()
-        .split(|b| *b == 0)
-        .filter(|n| !n.is_empty())
-    {
+    for name in exact::filled(&list, len).split(|b| *b == 0).filter(|n| !n.is_empty()) {
         let Some(text) = std::str::from_utf8(name).ok().filter(|t| !t.contains(['=', '\n'])) else {
             lost(
                 &name.escape_ascii().to_string(),
@@ -204,14 +201,15 @@ fn owned(name: &str) -> bool {
 fn without_acl(mode: u32, acl: &[u8]) -> u32 {
     const GROUP_OBJ: u16 = 4;
     const MASK: u16 = 16;
+    let Some((_, entries)) = acl.split_first_chunk::<4>() else {
+        // What is cut gives the group nothing.
+        return mode & !0o070;
+    };
     let perm = |wanted: u16| {
-        acl.get(4..)
-            .unwrap_or_default()
-            .chunks_exact(8)
-            .find_map(|entry| match entry {
-                [a, b, c, d, ..] if u16::from_le_bytes([*a, *b]) == wanted => Some(u16::from_le_bytes([*c, *d]) & 7),
-                _ => None,
-            })
+        entries.chunks_exact(8).find_map(|entry| match entry {
+            [a, b, c, d, ..] if u16::from_le_bytes([*a, *b]) == wanted => Some(u16::from_le_bytes([*c, *d]) & 7),
+            _ => None,
+        })
     };
     let group = perm(GROUP_OBJ).unwrap_or(0) & perm(MASK).unwrap_or(7);
     (mode & !0o070) | (mode & (u32::from(group) << 3))

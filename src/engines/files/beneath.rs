@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Bytes of a path at most: what a backup takes and a restore accepts.
 pub(crate) const MAX_PATH_BYTES: usize = 65_536;
@@ -53,8 +54,8 @@ pub(crate) fn checked(path: &[u8]) -> Result<&[u8]> {
 pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (
-            path.get(..at).unwrap_or_default(),
-            path.get(at + 1..).unwrap_or_default(),
+            exact::part(path, ..at, "a slash stands there"),
+            exact::part(path, at + 1.., "a slash stands before it"),
         ),
         None => (b"", path),
     }
@@ -78,7 +79,7 @@ pub(crate) fn make_dirs(root: impl AsFd, path: &[u8], mut made: impl FnMut(&[u8]
         let next = rustix::fs::openat(&fd, component, DIRECTORY, Mode::empty());
         fd = match next {
             Err(Errno::NOENT) => {
-                made(path.get(..end).unwrap_or_default())?;
+                made(exact::part(path, ..end, "its components are no longer than the path"))?;
                 rustix::fs::mkdirat(&fd, component, Mode::from_raw_mode(0o755)).map_err(io)?;
                 rustix::fs::openat(&fd, component, DIRECTORY, Mode::empty()).map_err(io)?
             }
@@ -111,7 +112,7 @@ pub(crate) fn stat_path(root: impl AsFd, path: &[u8]) -> Result<Option<Stat>> {
 
 /// Returns the modification time, within what a header can say whatever a filesystem makes of it.
 pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
-    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let nanoseconds = exact::saturating_u32(stat.st_mtime_nsec);
     (stat.st_mtime.max(-i64::MAX + 1), nanoseconds.min(999_999_999))
 }
 

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::sparse;
 use crate::archive::EntryMeta;
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Where the data of a member belongs in its file: all of it in one piece, or by the map of a sparse member.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Layout {
     pub(super) fn place(&mut self, mut data: &[u8], put: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         if let Some(map) = &mut self.map {
             let (used, found) = map.take(data, self.real_size)?;
-            data = data.get(used..).unwrap_or_default();
+            data = exact::part(data, used.., "a map uses no more than it is given");
             let Some(found) = found else { return Ok(()) };
             self.segments = found;
             self.map = None;
@@ -69,10 +70,10 @@ impl Layout {
                 .segments
                 .get(self.segment)
                 .ok_or_else(|| Error::corrupt("a member has more data than its map says"))?;
-            let take = usize::try_from(len - self.at).unwrap_or(usize::MAX).min(data.len());
+            let take = exact::usize_from(len - self.at).min(data.len());
             let (now, rest) = data.split_at(take);
             put(offset + self.at, now)?;
-            self.at += u64::try_from(take).unwrap_or(0);
+            self.at += exact::u64_from(take);
             data = rest;
             if self.at == len {
                 self.segment += 1;
@@ -101,12 +102,7 @@ impl Comparison {
             live,
             layout: Layout::new(meta)?,
             differs: false,
-            buffer: vec![
-                0;
-                usize::try_from(meta.size_bytes)
-                    .unwrap_or(usize::MAX)
-                    .clamp(1, 64 << 10)
-            ],
+            buffer: vec![0; exact::usize_from(meta.size_bytes).clamp(1, 64 << 10)],
         })
     }
 
@@ -126,10 +122,10 @@ impl Comparison {
         } = self;
         layout.place(data, &mut |mut offset, data| {
             for piece in data.chunks(buffer.len()) {
-                let there = buffer.get_mut(..piece.len()).unwrap_or_default();
+                let there = exact::part_mut(buffer, ..piece.len(), "pieces are cut to the buffer");
                 // A file that cannot be read is one to be replaced.
                 *differs = *differs || live.read_exact_at(there, offset).is_err() || there != piece;
-                offset += u64::try_from(piece.len()).unwrap_or(0);
+                offset += exact::u64_from(piece.len());
             }
             Ok(())
         })
@@ -169,12 +165,11 @@ fn is_zero(file: &File, from: u64, to: u64) -> bool {
         if data >= to {
             return true;
         }
-        let len = usize::try_from(to - data).unwrap_or(usize::MAX).min(buffer.len());
-        let piece = buffer.get_mut(..len).unwrap_or_default();
+        let piece = exact::first_mut(&mut buffer, exact::usize_from(to - data));
         if file.read_exact_at(piece, data).is_err() || piece.iter().any(|byte| *byte != 0) {
             return false;
         }
-        at = data + u64::try_from(len).unwrap_or(0);
+        at = data + exact::u64_from(piece.len());
     }
     true
 }

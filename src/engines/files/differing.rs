@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::beneath::show;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Paths that are named; the rest is counted.
 const NAMED: usize = 5;
@@ -39,7 +40,7 @@ impl Differing {
             return Ok(());
         }
         let named = self.first.join(", ");
-        let more = self.count - u64::try_from(self.first.len()).unwrap_or(0);
+        let more = self.count - exact::u64_from(self.first.len());
         let what = match (self.count, more) {
             (1, _) => format!("{named} {one}"),
             (count, 0) => format!("{count} files {several}: {named}"),

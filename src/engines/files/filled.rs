@@ -3,6 +3,7 @@
 use super::compare::Layout;
 use crate::archive::EntryMeta;
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -29,7 +30,7 @@ impl Filled {
         self.layout.place(data, &mut |offset, piece| {
             zeros(at, offset, put)?;
             put(piece)?;
-            *at += u64::try_from(piece.len()).unwrap_or(0);
+            *at += exact::u64_from(piece.len());
             Ok(())
         })
     }
@@ -45,9 +46,9 @@ impl Filled {
 
 fn zeros(at: &mut u64, until: u64, put: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     while *at < until {
-        let some = usize::try_from(until - *at).unwrap_or(usize::MAX).min(ZEROS.len());
-        put(ZEROS.get(..some).unwrap_or_default())?;
-        *at += u64::try_from(some).unwrap_or(u64::MAX);
+        let some = exact::first(&ZEROS, exact::usize_from(until - *at));
+        put(some)?;
+        *at += exact::u64_from(some.len());
     }
     Ok(())
 }

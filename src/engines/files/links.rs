@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use rustix::fs::Stat;
 
 use super::walk::id;
+use crate::base::exact;
 
 /// Bytes of remembered paths; names of later files are stored as copies.
 const MAX_BYTES: usize = 4 << 20;
@@ -40,8 +41,8 @@ struct State {
 impl State {
     fn of(stat: &Stat) -> Self {
         Self {
-            ctime: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
-            mtime: (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            ctime: (stat.st_ctime, exact::saturating_i64(stat.st_ctime_nsec)),
+            mtime: (stat.st_mtime, exact::saturating_i64(stat.st_mtime_nsec)),
             size: stat.st_size,
             kind_and_mode: stat.st_mode,
         }

@@ -38,6 +38,7 @@ use jiff::Timestamp;
 
 use crate::archive::{SequentialWriter, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
 use patterns::Patterns;
 use tags::Tags;
@@ -394,7 +395,7 @@ fn check(options: &FilesOptions, patterns: &Patterns) -> Result<Vec<Finding>> {
         };
         entries += u64::from(found.taken);
         if found.kind() == rustix::fs::FileType::RegularFile {
-            bytes += u64::try_from(found.stat.st_size).unwrap_or(0);
+            bytes += exact::saturating_u64(found.stat.st_size);
             if rustix::fs::accessat(
                 &found.dir,
                 found.name(),

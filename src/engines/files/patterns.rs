@@ -22,6 +22,7 @@ use super::tags::Tags;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Compiled patterns.
 #[derive(Debug, Clone)]
@@ -167,7 +168,12 @@ impl Patterns {
         let mut inside = false;
         let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
-            match self.judge(path.get(..end).unwrap_or_default(), true, inside, &mut |_| {}) {
+            match self.judge(
+                exact::part(path, ..end, "a slash or the end stands there"),
+                true,
+                inside,
+                &mut |_| {},
+            ) {
                 Verdict::Take => inside = true,
                 Verdict::Descend => {}
                 Verdict::Leave => return true,
@@ -180,7 +186,12 @@ impl Patterns {
     pub(crate) fn selects(&self, path: &[u8], is_dir: bool) -> bool {
         let mut inside = false;
         for end in path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i) {
-            match self.judge(path.get(..end).unwrap_or_default(), true, inside, &mut |_| {}) {
+            match self.judge(
+                exact::part(path, ..end, "a slash or the end stands there"),
+                true,
+                inside,
+                &mut |_| {},
+            ) {
                 Verdict::Take => inside = true,
                 Verdict::Descend => {}
                 Verdict::Leave => return false,

@@ -20,6 +20,7 @@ use super::walk::{Found, WalkOptions, Walker, id};
 use super::{attrs, sparse};
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::Notes;
 use crate::engines::sqlite::{MAGIC, registry};
@@ -310,8 +311,15 @@ impl TreeReader<'_> {
 
     /// Stores the data of an open file; `None` if there is no entry of it.
     fn store_data(&mut self, fd: &OwnedFd, meta: &mut EntryMeta, found: &Found, stat: &Stat) -> Result<Option<Stored>> {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let holes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size;
+        let Ok(size) = u64::try_from(stat.st_size) else {
+            let said = format!(
+                "is not in the backup: its file system says that it has {} bytes",
+                stat.st_size
+            );
+            self.note("unreadable", &found.path, said);
+            return Ok(None);
+        };
+        let holes = exact::saturating_u64(stat.st_blocks).saturating_mul(512) < size;
         if let Some(segments) = holes.then(|| sparse::segments(fd, size)).flatten() {
             return self.store_sparse(fd, meta, &segments, size);
         }
@@ -338,7 +346,7 @@ impl TreeReader<'_> {
             }
         };
         meta.size_bytes = match &data {
-            Aside::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(0),
+            Aside::Memory(bytes) => exact::u64_from(bytes.len()),
             Aside::Spooled(_, length) => *length,
         };
         if !self.begin(meta)? {
@@ -365,7 +373,7 @@ impl TreeReader<'_> {
     ) -> Result<Option<Stored>> {
         let map = sparse::map(segments);
         let data: u64 = segments.iter().map(|s| s.1).sum();
-        meta.size_bytes = u64::try_from(map.len()).unwrap_or(u64::MAX).saturating_add(data);
+        meta.size_bytes = exact::u64_from(map.len()).saturating_add(data);
         meta.pax
             .extend(sparse::records(&[self.prefix, &meta.path].concat(), size));
         if !self.begin(meta)? {
@@ -389,13 +397,12 @@ impl TreeReader<'_> {
         while left > 0 {
             self.check_cancelled()?;
             let space = self.writer.space()?;
-            let take = usize::try_from(left).unwrap_or(usize::MAX).min(space.len());
-            let space = space.get_mut(..take).unwrap_or_default();
+            let space = exact::first_mut(space, exact::usize_from(left));
             match rustix::io::pread(fd, space, offset + (len - left)) {
                 Ok(0) => return Ok(None),
                 Ok(n) => {
                     self.writer.advance(n)?;
-                    left -= u64::try_from(n).unwrap_or(0);
+                    left -= exact::u64_from(n);
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => {

@@ -25,6 +25,7 @@ use super::walk::OWN_PREFIX;
 use super::{STREAM, TreeFacts, blocking};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, Error, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 
 pub use super::interrupted::{Settled, finish, undo};
@@ -190,7 +191,7 @@ fn run(
                 .with_hint("Files stand half restored: run the same restore with --undo.")),
         };
     }
-    let failures = u64::try_from(failures.len()).unwrap_or(0);
+    let failures = exact::u64_from(failures.len());
     report.notes += failures;
     report.lost += failures;
     end(&staging, &previous, keep)?;

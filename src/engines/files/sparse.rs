@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use rustix::fs::SeekFrom;
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Segments of one file at most; what lies behind is stored as data, holes included.
 const MAX_SEGMENTS: usize = 16_384;
@@ -100,7 +101,7 @@ impl MapParser {
         let mut used = 0;
         while used < bytes.len() {
             let room = 512 - self.text.len() % 512;
-            let piece = bytes.get(used..bytes.len().min(used + room)).unwrap_or_default();
+            let piece = exact::first(exact::part(bytes, used.., "the loop ends there"), room);
             self.text.extend_from_slice(piece);
             used += piece.len();
             if self.text.len().is_multiple_of(512)

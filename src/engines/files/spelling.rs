@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// The character that stands for byte 0 in a name that is no UTF-8: the last private plane, whose last 256 places no
 /// name uses.
@@ -139,11 +140,11 @@ fn each(text: &str, mut take: impl FnMut(Piece<'_>)) {
             _ => {
                 // A backslash and what it protects.
                 let len = 1 + from.chars().nth(1).map_or(0, char::len_utf8);
-                take(Piece::Text(from.get(..len).unwrap_or(from)));
+                take(Piece::Text(exact::text(from, ..len, "a whole character stands there")));
                 len
             }
         };
-        rest = from.get(len..).unwrap_or_default();
+        rest = exact::text(from, len.., "what was taken ends with a character");
     }
     take(Piece::Text(rest));
 }

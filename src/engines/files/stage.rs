@@ -28,6 +28,7 @@ use super::{TreeFacts, TreeOrder, sparse, spelling};
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta, EntryRef};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::sqlite::registry;
 
@@ -276,7 +277,7 @@ impl Stager<'_> {
     }
 
     fn take(&mut self, open: &mut Option<Open>, data: &[u8]) -> Result<()> {
-        let len = u64::try_from(data.len()).unwrap_or(0);
+        let len = exact::u64_from(data.len());
         match open {
             None => return Ok(()),
             Some(Open::Compared(comparison)) => comparison.take(data)?,

@@ -21,6 +21,7 @@ use super::listing::{self, Key, PassBounds};
 use super::own;
 use super::patterns::{Hit, Patterns, Verdict};
 use crate::base::error::{Context, Error, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::sqlite::registry;
 
@@ -62,7 +63,7 @@ pub(crate) struct Found {
 impl Found {
     /// Returns the name within its directory.
     pub(crate) fn name(&self) -> &[u8] {
-        self.path.get(self.name_at..).unwrap_or_default()
+        exact::part(&self.path, self.name_at.., "a path ends with its name")
     }
 
     /// Returns the kind.
@@ -221,7 +222,7 @@ impl<'a> Walker<'a> {
         let name_at = self.path.len();
         self.path.extend_from_slice(name);
         if self.path.len() > beneath::MAX_PATH_BYTES {
-            let end = show(self.path.get(self.path.len() - SHOWN_BYTES..).unwrap_or_default());
+            let end = show(exact::last(&self.path, SHOWN_BYTES));
             note(Note::new(
                 "unreadable",
                 format!("...{end}"),
@@ -360,7 +361,11 @@ impl<'a> Walker<'a> {
             return Ok(Some(Arc::clone(fd)));
         }
         let root = self.frames.first().and_then(|f| f.fd.as_ref()).ok_or_else(lost)?;
-        let path = self.path.get(..frame.path_len).unwrap_or_default();
+        let path = exact::part(
+            &self.path,
+            ..frame.path_len,
+            "the path is that of a directory below the frame, or its own",
+        );
         let again = beneath::open_dir(root.as_fd(), path).ok();
         let same = again.filter(|fd| rustix::fs::fstat(fd).is_ok_and(|s| id(&s) == frame.id));
         if let Some(fd) = same {

@@ -19,6 +19,7 @@ use super::sql_text::Contents;
 use super::statements::{Outcome, open_session, run_items};
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, Result};
+use crate::base::exact;
 
 /// Tables in one ANALYZE, and items of statistics in one transaction, at most.
 const BATCH: usize = 100;
@@ -67,7 +68,7 @@ pub(super) async fn analyze(
     let left = |name: &String| !restored.contains(name) && roots.get(name).is_none_or(|root| !parents.contains(root));
     names.extend(filled.filter(left));
     Ok(Analyzed {
-        restored: u64::try_from(restored.len()).unwrap_or(u64::MAX),
+        restored: exact::u64_from(restored.len()),
         failed: collect(into, &names, parallel).await?,
     })
 }

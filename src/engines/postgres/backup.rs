@@ -21,6 +21,7 @@ use super::url::ConnectOptions;
 use super::waiting;
 use crate::archive::{ArchiveWriter, EntryMeta, StreamRecord};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::raw_text::to_bytes;
 use crate::base::report::Note;
 use crate::engines::{BackupContext, Finding, Notes, Source, SourceOutcome};
@@ -158,7 +159,7 @@ impl PostgresSource {
             position: BTreeMap::from([("wal_lsn".to_owned(), facts.wal_lsn.clone())]),
             consistent_at: facts.consistent_at(),
             raw_bytes: table_bytes + sql.iter().map(|s| s.bytes).sum::<u64>(),
-            items: u64::try_from(graph_tables).unwrap_or(u64::MAX),
+            items: exact::u64_from(graph_tables),
             note_counts: notes.counts(),
             archives,
         })
@@ -304,7 +305,7 @@ async fn write_entry(writer: &ArchiveWriter, name: &str, data: &[u8], now: i64) 
         );
     }
     chunk.extend(data);
-    let size = u64::try_from(data.len()).unwrap_or(0);
+    let size = exact::u64_from(data.len());
     writer
         .submit_entry(EntryMeta::file(name.as_bytes(), size, (now, 0)), chunk)
         .await

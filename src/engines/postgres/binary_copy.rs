@@ -8,6 +8,7 @@
 
 use super::connection::RowPiece;
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Signature, flags and length of the (empty) extension area.
 pub(super) const HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -92,7 +93,7 @@ impl RowImages {
             }
         }
         if self.header < HEADER.len() {
-            let expected = HEADER.get(self.header..).unwrap_or_default();
+            let expected = exact::part(&HEADER, self.header.., "no more of it came than there is");
             let (head, rest) = bytes.split_at(bytes.len().min(expected.len()));
             if !expected.starts_with(head) {
                 return Err(Error::unsupported("the server's binary COPY has another header"));
@@ -104,7 +105,7 @@ impl RowImages {
             }
         }
         if let Some(have) = self.trailer {
-            if !TRAILER.get(have..).unwrap_or_default().starts_with(bytes) {
+            if !exact::part(&TRAILER, have.., "what came is how it begins").starts_with(bytes) {
                 return Err(Error::corrupt("binary COPY ends with another trailer"));
             }
             self.trailer = Some(have + bytes.len());

@@ -22,6 +22,7 @@ use super::settings::{self, Session};
 use super::transport::Transport;
 use super::url::ConnectOptions;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::raw_text::to_bytes;
 
 /// Opens a connection and puts a client on it. The client's task ends when the client is dropped.
@@ -129,7 +130,9 @@ fn answer(parameters: &BTreeMap<String, String>, key: [i32; 2]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut message = |tag: u8, body: &[u8]| {
         bytes.push(tag);
-        bytes.extend_from_slice(&u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(
+            &exact::known::<u32, _>(body.len() + 4, "each came in a message of its own").to_be_bytes(),
+        );
         bytes.extend_from_slice(body);
     };
     message(b'R', &[0; 4]);
@@ -201,7 +204,10 @@ impl Outgoing {
             self.ready.extend(self.message.drain(..));
         } else if body.len() >= rest {
             let body = with_raw_sql(tag, body);
-            let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+            let length: u32 = exact::known(
+                body.len() + 4,
+                "SQL is no longer as bytes than as the text that a message brought",
+            );
             self.ready.push_back(tag);
             self.ready.extend(length.to_be_bytes());
             self.ready.extend(body);
@@ -224,7 +230,7 @@ fn with_raw_sql(tag: u8, body: &[u8]) -> Vec<u8> {
 
 /// Returns what a message's length says, its own four bytes included.
 fn length_of(bytes: [u8; 4]) -> usize {
-    usize::try_from(u32::from_be_bytes(bytes)).unwrap_or(usize::MAX).max(4)
+    exact::usize_from(u32::from_be_bytes(bytes).into()).max(4)
 }
 
 impl LoggedIn {
@@ -256,7 +262,7 @@ const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 impl AsyncRead for LoggedIn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let rest = self.answer.get(self.answered..).unwrap_or_default();
+        let rest = exact::part(&self.answer, self.answered.., "no more of it was read than there is");
         if rest.is_empty() {
             return match self.inner() {
                 Ok(inner) => inner.poll_read(cx, buf),
@@ -264,8 +270,9 @@ impl AsyncRead for LoggedIn {
                 Err(_) => Poll::Ready(Ok(())),
             };
         }
-        let count = rest.len().min(buf.remaining());
-        buf.put_slice(rest.get(..count).unwrap_or_default());
+        let rest = exact::first(rest, buf.remaining());
+        let count = rest.len();
+        buf.put_slice(rest);
         self.answered += count;
         Poll::Ready(Ok(()))
     }
@@ -290,10 +297,11 @@ impl AsyncWrite for LoggedIn {
                 Poll::Ready(Ok(count))
             }
             None => {
-                let count = buf.len().min(4 - self.header.len());
-                self.header.extend_from_slice(buf.get(..count).unwrap_or_default());
+                let piece = exact::first(buf, 4 - self.header.len());
+                let count = piece.len();
+                self.header.extend_from_slice(piece);
                 if let Some(length) = self.header.first_chunk::<4>() {
-                    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+                    let length = exact::usize_from(u32::from_be_bytes(*length).into());
                     self.swallow = Some(length.saturating_sub(4));
                 }
                 Poll::Ready(Ok(count))

@@ -18,6 +18,7 @@ use super::server_error::{ServerError, sqlstate};
 use super::transport::{self, Transport};
 use super::url::{ConnectOptions, Host, SslMode};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::raw_text::{from_bytes, to_bytes};
 
 /// Size of the read buffer in bytes: above it the server's 8 KiB writes gain nothing (engine measurement).
@@ -424,7 +425,7 @@ impl Connection {
             let mut header = [0; 5];
             self.read_exact(&mut header).await?;
             let [tag, a, b, c, d] = header;
-            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            let length = exact::usize_from(u32::from_be_bytes([a, b, c, d]).into());
             let body_len = length.checked_sub(4).filter(|&n| n <= MAX_MESSAGE_BYTES);
             let Some(body_len) = body_len else {
                 self.dead = true;
@@ -439,9 +440,9 @@ impl Connection {
                 if self.start == self.end {
                     self.fill().await?;
                 }
-                let take = (body_len - body.len()).min(self.end - self.start);
-                body.extend_from_slice(self.buffer.get(self.start..self.start + take).unwrap_or_default());
-                self.start += take;
+                let piece = exact::first(self.unread(), body_len - body.len());
+                body.extend_from_slice(piece);
+                self.start += piece.len();
             }
             if tag != b'S' {
                 return Ok((tag, body));
@@ -458,14 +459,20 @@ impl Connection {
         }
     }
 
+    /// Returns what was read and not taken yet.
+    fn unread(&self) -> &[u8] {
+        let why = "a read ends within the buffer, and no more is taken than was read";
+        exact::part(&self.buffer, self.start..self.end, why)
+    }
+
     async fn read_exact(&mut self, out: &mut [u8]) -> Result<()> {
         let mut have = 0;
         while have < out.len() {
             if self.start == self.end {
                 self.fill().await?;
             }
-            let source = self.buffer.get(self.start..self.end).unwrap_or_default();
-            let target = out.get_mut(have..).unwrap_or_default();
+            let source = self.unread();
+            let target = exact::part_mut(out, have.., "the loop ends there");
             let count = source.len().min(target.len());
             for (to, from) in target.iter_mut().zip(source) {
                 *to = *from;
@@ -565,11 +572,7 @@ impl CopyOut<'_> {
                 self.connection.fill().await?;
             }
             let from = self.connection.start;
-            let input = self
-                .connection
-                .buffer
-                .get(from..self.connection.end)
-                .unwrap_or_default();
+            let input = self.connection.unread();
             let (used, event) = self.decoder.step(input).inspect_err(|_| self.connection.dead = true)?;
             self.connection.start += used;
             match event {

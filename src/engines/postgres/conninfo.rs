@@ -12,6 +12,7 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// What may happen to the value of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -571,7 +572,7 @@ fn is_host(item: &str) -> bool {
 /// Returns where the `=` after a word like `password` stands, in a text of whatever form.
 pub(crate) fn password_sign(text: &str) -> Option<usize> {
     let is_password = |at: &usize| {
-        let before = text.get(..*at).unwrap_or_default().trim_end();
+        let before = exact::text(text, ..*at, "a sign was found there").trim_end();
         let word = before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next();
         let word = word.unwrap_or_default().to_lowercase();
         ["pass", "pwd"].iter().any(|part| word.contains(part))

@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Longest message other than CopyData, in bytes. Errors quote at most a line or two.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -64,7 +65,7 @@ impl CopyDecoder {
     pub(super) fn step(&mut self, input: &[u8]) -> Result<(usize, Option<Event>)> {
         let mut used = 0;
         if let State::Header { bytes, have } = &mut self.state {
-            let missing = bytes.get_mut(*have..).unwrap_or_default();
+            let missing = exact::part_mut(bytes, *have.., "a whole header ends this state");
             let count = missing.len().min(input.len());
             for (to, from) in missing.iter_mut().zip(input) {
                 *to = *from;
@@ -76,7 +77,7 @@ impl CopyDecoder {
             }
             self.state = begin(*bytes)?;
         }
-        let rest = input.get(used..).unwrap_or_default();
+        let rest = exact::part(input, used.., "no more is used than there is");
         match &mut self.state {
             State::Header { .. } => Ok((used, None)),
             State::Row { left, started } => {
@@ -101,8 +102,9 @@ impl CopyDecoder {
                 ))
             }
             State::Message { tag, body, left } => {
-                let count = rest.len().min(*left);
-                body.extend_from_slice(rest.get(..count).unwrap_or_default());
+                let piece = exact::first(rest, *left);
+                let count = piece.len();
+                body.extend_from_slice(piece);
                 *left -= count;
                 if *left > 0 {
                     return Ok((used + count, None));

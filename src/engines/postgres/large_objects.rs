@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::copy_table::{CopyTable, Range, ctid_condition};
 use super::schema::{DataTable, READABLE_SQL};
 use crate::base::error::{Context as _, Error, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 
 /// Name of the stream.
@@ -117,8 +118,8 @@ impl Plan {
             return Ok(None);
         }
         let (pages, bytes) = (
-            u64::try_from(number(2)?).unwrap_or(0),
-            u64::try_from(number(3)?).unwrap_or(0),
+            exact::count(number(2)?, "the number of pages of pg_largeobject")?,
+            exact::count(number(3)?, "the size of pg_largeobject")?,
         );
         let pieces = if whole {
             Pieces::Pages

@@ -21,6 +21,7 @@ use super::statements::FailedItem;
 use super::wishes::is_untranslatable;
 use crate::archive::{ChunkRef, StreamRecord};
 use crate::base::error::{Context as _, Error, Result};
+use crate::base::exact;
 use crate::base::report::SharedReporter;
 
 /// Data of one COPY at least, in bytes: below it the round trips count.
@@ -344,7 +345,7 @@ pub(super) async fn load(
             }
         };
         connection.copy_data(&data).await?;
-        let bytes = u64::try_from(data.len()).unwrap_or(0);
+        let bytes = exact::u64_from(data.len());
         sent += bytes;
         reporter.advance(task, bytes, 0);
     }

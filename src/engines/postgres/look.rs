@@ -69,7 +69,10 @@ async fn look_at(connection: &mut Connection) -> Result<Look> {
         empty: text(2) == Some("0"),
         bytes: text(0).and_then(|n| n.parse().ok()).unwrap_or(0),
         owned: text(1) == Some("t"),
-        made: Made::of_row(row.get(3..).unwrap_or_default()),
+        made: Made::of_row(
+            row.get(3..)
+                .ok_or_else(|| Error::corrupt("the answer about the database is too short"))?,
+        ),
         role: Role::default(),
     })
 }

@@ -34,6 +34,7 @@ use super::url::ConnectOptions;
 use super::wishes::{Wishes, refuse_conversion};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 
 /// How a restore is done.
@@ -365,7 +366,7 @@ impl PostgresRestore {
         report.failed.extend(failed.into_iter().map(|(_, item)| item));
         let there = tables.iter().enumerate().filter(|(at, _)| !lost.contains(at));
         let there: Vec<&TableData> = there.map(|(_, table)| table).collect();
-        report.tables = u64::try_from(there.iter().filter(|t| t.pieces.is_none()).count()).unwrap_or(u64::MAX);
+        report.tables = exact::u64_from(there.iter().filter(|t| t.pieces.is_none()).count());
         report.rows = loaded.rows.load(Ordering::Relaxed);
         report.bytes = loaded.bytes.load(Ordering::Relaxed);
         if verify {

@@ -19,6 +19,7 @@ use super::statements::open_session;
 use super::target::made;
 use super::wishes::refuse_conversion;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::raw_text::printable;
 
 /// A restore before its first write.
@@ -124,7 +125,7 @@ impl PostgresRestore {
         let in_use = self.goes_in_place(&look) && !look.empty;
         let chosen = Box::pin(self.choose(in_use, &contents, &toc)).await?;
         let facts = facts.unwrap_or_default();
-        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let number = exact::u64_from;
         let mut plan = RestorePlan {
             database: self.target.database.clone(),
             way: self.way(&look).to_owned(),

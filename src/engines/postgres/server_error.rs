@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::base::error::{Error, ErrorKind};
+use crate::base::exact;
 use crate::base::raw_text::{from_bytes, printable};
 
 /// The fields of an ErrorResponse.
@@ -43,7 +44,7 @@ impl ServerError {
                 b'W' => error.context = Some(text()),
                 _ => {}
             }
-            rest = next.get(1..).unwrap_or_default();
+            rest = exact::part(next, 1.., "a zero was found there");
         }
         error
     }

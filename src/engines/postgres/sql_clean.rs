@@ -9,7 +9,8 @@
 use std::ops::Range;
 
 use super::schema::COLUMN_OPTIONS;
-use super::sql_rewrite::{Token, replace, statements, tokens, unquote};
+use super::sql_rewrite::{TOKENS, Token, replace, statements, tokens, unquote};
+use crate::base::exact;
 
 /// First version whose tables know the privilege MAINTAIN.
 pub(super) const MAINTAIN_SINCE: u32 = 170_000;
@@ -86,7 +87,7 @@ fn set_end(tokens: &[Token], at: usize) -> Option<usize> {
 fn spelled(statement: &str) -> Option<String> {
     let tokens = tokens(statement);
     let text = |at: usize| match tokens.get(at) {
-        Some(Token::Word(range)) => statement.get(range.clone()).unwrap_or_default(),
+        Some(Token::Word(range)) => exact::text(statement, range.clone(), TOKENS),
         _ => "",
     };
     let grant = (0..tokens.len()).find(|&at| text(at) == "GRANT" && text(at + 1) == "ALL" && text(at + 2) == "ON")?;

@@ -31,6 +31,8 @@ impl Tok<'_> {
 /// What is wrong with a text.
 pub(super) type Refusal = String;
 
+const CUT: &str = "a character that is cut";
+
 /// Reads tokens one after another.
 #[derive(Debug)]
 pub(super) struct Lexer<'a> {
@@ -78,7 +80,7 @@ impl<'a> Lexer<'a> {
             (b'$', _) => self.dollar_quoted()?,
             (b, _) if b.is_ascii_digit() => self.number(0)?,
             (b'.', Some(b)) if b.is_ascii_digit() => self.number(0)?,
-            (b, _) if begins_word(b) => Tok::Word(self.take_while(continues_word)),
+            (b, _) if begins_word(b) => Tok::Word(self.take_while(continues_word)?),
             (b, _) if b < b' ' || b == 0x7f || b == b'\\' => return Err(format!("character {b:#04x}")),
             (mark, _) => {
                 self.at += 1;
@@ -97,12 +99,17 @@ impl<'a> Lexer<'a> {
         self.sql.as_bytes().get(self.at + ahead).copied()
     }
 
-    fn take_while(&mut self, wanted: fn(u8) -> bool) -> &'a str {
+    /// Returns the text from `start` to here.
+    fn since(&self, start: usize) -> Result<&'a str, Refusal> {
+        self.sql.get(start..self.at).ok_or_else(|| CUT.to_owned())
+    }
+
+    fn take_while(&mut self, wanted: fn(u8) -> bool) -> Result<&'a str, Refusal> {
         let start = self.at;
         while self.byte(0).is_some_and(wanted) {
             self.at += 1;
         }
-        self.sql.get(start..self.at).unwrap_or_default()
+        self.since(start)
     }
 
     /// Takes a string or a quoted name, whose quote stands `ahead`.
@@ -121,7 +128,7 @@ impl<'a> Lexer<'a> {
             }
         }
         self.at += 1;
-        let text = self.sql.get(start..self.at).ok_or("a character that is cut")?;
+        let text = self.since(start)?;
         Ok(if quote == b'"' {
             Tok::Name(text)
         } else {
@@ -133,23 +140,23 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         self.at += 1;
         if self.byte(0).is_some_and(begins_word) {
-            self.take_while(|b| continues_word(b) && b != b'$');
+            self.take_while(|b| continues_word(b) && b != b'$')?;
         }
         if self.byte(0) != Some(b'$') {
             return Err("a lone $".to_owned());
         }
         self.at += 1;
-        let tag = self.sql.get(start..self.at).ok_or("a character that is cut")?;
-        let rest = self.sql.get(self.at..).unwrap_or_default();
+        let tag = self.since(start)?;
+        let rest = self.sql.get(self.at..).ok_or(CUT)?;
         let end = rest.find(tag).ok_or("a string that does not end")?;
         self.at += end + tag.len();
-        Ok(Tok::Text(self.sql.get(start..self.at).unwrap_or_default()))
+        Ok(Tok::Text(self.since(start)?))
     }
 
     /// Takes a number. Versions differ in what may follow one directly.
     fn number(&mut self, ahead: usize) -> Result<Tok<'a>, Refusal> {
         self.at += ahead;
-        self.take_while(|b| b.is_ascii_digit() || b == b'.');
+        self.take_while(|b| b.is_ascii_digit() || b == b'.')?;
         let exponent = matches!(self.byte(0), Some(b'e' | b'E'))
             && match self.byte(1) {
                 Some(b'+' | b'-') => self.byte(2).is_some_and(|b| b.is_ascii_digit()),
@@ -157,7 +164,7 @@ impl<'a> Lexer<'a> {
             };
         if exponent {
             self.at += 2;
-            self.take_while(|b| b.is_ascii_digit());
+            self.take_while(|b| b.is_ascii_digit())?;
         }
         match self.byte(0) {
             Some(b) if continues_word(b) || matches!(b, b'\'' | b'"') => {

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::schema::{change_here, literal, quote_ident};
+use crate::base::exact;
 
 /// What is changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Rewrite {
             let mut rest = sql.as_str();
             while let Some(at) = rest.find(&old) {
                 let (before, found) = rest.split_at(at);
-                let after = found.get(old.len()..).unwrap_or_default();
+                let after = exact::text(found, old.len().., "it was found there");
                 // A doubled quote is within a longer name.
                 let whole = !before.ends_with('"') && !after.starts_with('"');
                 out.push_str(before);
@@ -87,7 +88,7 @@ impl Rewrite {
         }
         let tokens = tokens(sql);
         let word = |at: usize| match tokens.get(at) {
-            Some(Token::Word(range)) => sql.get(range.clone()).unwrap_or_default().to_ascii_uppercase(),
+            Some(Token::Word(range)) => exact::text(sql, range.clone(), TOKENS).to_ascii_uppercase(),
             _ => String::new(),
         };
         let (first, second) = (word(0), word(1));
@@ -134,8 +135,8 @@ impl Rewrite {
         let new = if new.is_empty() { literal("") } else { quote_ident(new) };
         Some(format!(
             "{}{new}{}",
-            sql.get(..range.start)?,
-            sql.get(range.end..).unwrap_or_default()
+            exact::text(sql, ..range.start, TOKENS),
+            exact::text(sql, range.end.., TOKENS)
         ))
     }
 
@@ -145,14 +146,14 @@ impl Rewrite {
         for (at, token) in tokens.iter().enumerate() {
             match token {
                 Token::Word(range) => {
-                    let word = sql.get(range.clone()).unwrap_or_default().to_ascii_uppercase();
+                    let word = exact::text(sql, range.clone(), TOKENS).to_ascii_uppercase();
                     in_list = matches!(word.as_str(), "TO" | "FROM" | "ROLE" | "FOR" | "AUTHORIZATION" | "USER");
                 }
                 Token::Mark(b',') => {}
                 Token::Mark(_) | Token::Text(_) => in_list = false,
                 Token::Quoted(range) => {
                     let qualified = tokens.get(at + 1) == Some(&Token::Mark(b'.'));
-                    let name = unquote(sql.get(range.clone()).unwrap_or_default(), '"');
+                    let name = unquote(exact::text(sql, range.clone(), TOKENS), '"');
                     if let Some(new) = mapped(&self.roles, &name).filter(|_| in_list && !qualified) {
                         changes.push((range.clone(), quote_ident(new)));
                     }
@@ -169,7 +170,7 @@ impl Rewrite {
             let is_keyword = sql
                 .get(word.clone())
                 .is_some_and(|w| w.eq_ignore_ascii_case("TABLESPACE"));
-            let old = unquote(sql.get(name.clone()).unwrap_or_default(), '"');
+            let old = unquote(exact::text(sql, name.clone(), TOKENS), '"');
             match mapped(&self.tablespaces, &old).filter(|_| is_keyword) {
                 Some("") => changes.push((word.start..name.end, String::new())),
                 Some(new) => changes.push((name.clone(), quote_ident(new))),
@@ -179,15 +180,16 @@ impl Rewrite {
     }
 }
 
-/// Returns the text with other words in some places, which are given in their order.
-pub(super) fn replace(sql: &str, changes: Vec<(Range<usize>, String)>) -> String {
+/// Returns the text with other words in the places of some tokens.
+pub(super) fn replace(sql: &str, mut changes: Vec<(Range<usize>, String)>) -> String {
+    changes.sort_by_key(|(range, _)| range.start);
     let (mut out, mut at) = (String::new(), 0);
     for (range, text) in changes {
-        out.push_str(sql.get(at..range.start).unwrap_or_default());
+        out.push_str(exact::text(sql, at..range.start, TOKENS));
         out.push_str(&text);
         at = range.end;
     }
-    out.push_str(sql.get(at..).unwrap_or_default());
+    out.push_str(exact::text(sql, at.., TOKENS));
     out
 }
 
@@ -268,12 +270,15 @@ pub(super) fn tokens(sql: &str) -> Vec<Token> {
     tokens
 }
 
+/// Why places of tokens can be cut out of their text.
+pub(super) const TOKENS: &str = "tokens begin and end between characters, and none lies within another";
+
 /// Calls `found` with each token and where it ends.
 fn scan(sql: &str, found: &mut dyn FnMut(Token, usize)) {
     let bytes = sql.as_bytes();
     let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
     let until = |from: usize, end: &str| {
-        let rest = sql.get(from..).unwrap_or_default();
+        let rest = exact::text(sql, from.., TOKENS);
         rest.find(end).map_or(sql.len(), |at| from + at + end.len())
     };
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
@@ -318,8 +323,8 @@ fn scan(sql: &str, found: &mut dyn FnMut(Token, usize)) {
                     end += 1;
                 }
                 if byte(end) == b'$' {
-                    let tag = sql.get(at..=end).unwrap_or_default().to_owned();
-                    at = until(end + 1, &tag);
+                    let tag = exact::text(sql, at..=end, TOKENS);
+                    at = until(end + 1, tag);
                     found(Token::Text(start..at), at);
                 } else {
                     at = end;
@@ -347,6 +352,20 @@ mod tests {
     const SQL: &str = "CREATE TABLE \"s\".\"t\" (\n \"a\" text DEFAULT ';OWNER TO'\n)\nTABLESPACE \"fast\";\nALTER TABLE \"s\".\"t\" OWNER TO \"o\"\"ld\";\n\
         GRANT SELECT ON TABLE \"s\".\"t\" TO \"o\"\"ld\", \"b\";\nSET default_tablespace = \"fast\";\nCREATE FUNCTION \"s\".\"f\"() RETURNS text LANGUAGE sql AS $f$\n\
         ALTER TABLE x OWNER TO \"o\"\"ld\"; GRANT a TO \"o\"\"ld\"; $f$;\nCREATE POLICY \"p\" ON \"s\".\"t\" TO \"o\"\"ld\" USING ((\"a\" = 'to \"o\"\"ld\"'::text));\n";
+
+    #[test]
+    fn changes_lose_nothing_in_whatever_order_they_were_found() {
+        let changes = vec![(14..15, "Z".to_owned()), (7..8, "Y".to_owned())];
+        assert_eq!(replace("SELECT a FROM b;", changes), "SELECT Y FROM Z;");
+        // Backslashes before letters of several bytes do not cut them.
+        for sql in ["E'\\é' \"é\" $é$ x $é$ é", "E'\\é", "$é", "\"é", "/* é", "-- é", "E'\\"] {
+            for token in tokens(sql) {
+                if let Token::Word(range) | Token::Quoted(range) | Token::Text(range) = token {
+                    assert!(sql.get(range.clone()).is_some(), "{sql}: {range:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn nothing_wanted_changes_nothing() {

@@ -8,6 +8,7 @@ use super::sql_guard::{self, Place};
 use super::table_stream::{TextResult, TextStream};
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::base::error::{Context as _, Result};
+use crate::base::exact;
 use crate::base::raw_text::to_bytes;
 use crate::base::report::Note;
 
@@ -123,7 +124,7 @@ impl SqlSink for SqlStreams {
             ));
         }
         let sql = to_bytes(sql);
-        item.sql_bytes = u64::try_from(sql.len()).unwrap_or(u64::MAX);
+        item.sql_bytes = exact::u64_from(sql.len());
         let line = TocLine {
             stream: self.current_name.to_owned(),
             offset: self.current.bytes,

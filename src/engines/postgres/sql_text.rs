@@ -9,6 +9,7 @@ use super::sql_rewrite::Rewrite;
 use super::sql_streams::{TOC, TocLine};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::raw_text::{from_vec, length as length_of, unchanged};
 
 /// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB. Besides, it takes no more than a share of
@@ -83,7 +84,7 @@ impl Contents {
         for record in &self.records {
             let lists: Vec<&[ChunkRef]> = record.prefixes.iter().map(|p| self.chunks(p)).collect();
             let in_order = lists.iter().all(|l| l.iter().zip(0u32..).all(|(c, n)| c.number == n));
-            let count: u64 = lists.iter().map(|l| u64::try_from(l.len()).unwrap_or(u64::MAX)).sum();
+            let count: u64 = lists.iter().map(|l| exact::u64_from(l.len())).sum();
             let bytes: u64 = lists.iter().flat_map(|l| l.iter()).map(|c| c.size_bytes).sum();
             if !in_order || count != record.chunks || bytes != record.bytes {
                 return Err(Error::corrupt(format!(
@@ -119,7 +120,7 @@ impl Contents {
         let (mut lines, mut partial) = (Vec::new(), Vec::new());
         let (mut bytes, limit) = (0_u64, self.reader.memory_limit() / 2);
         while let Some((_, data)) = stream.next().await.context("read table of contents")? {
-            bytes = bytes.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            bytes = bytes.saturating_add(exact::u64_from(data.len()));
             if bytes > limit {
                 let message = format!("the table of contents has more than {limit} bytes");
                 return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise --memory-limit."));
@@ -172,8 +173,12 @@ impl Texts<'_> {
             let next = at.saturating_add(chunk.size_bytes);
             if next > start && at < end {
                 let data = self.chunk(&line.stream, chunk).await?;
-                let clamp = |n: u64| usize::try_from(n.clamp(at, next) - at).unwrap_or(usize::MAX);
-                text.extend_from_slice(data.get(clamp(start)..clamp(end)).unwrap_or_default());
+                let clamp = |n: u64| exact::usize_from(n.clamp(at, next) - at);
+                text.extend_from_slice(exact::range(
+                    &data,
+                    clamp(start)..clamp(end),
+                    format_args!("chunk {} of stream \"{}\"", chunk.number, line.stream),
+                )?);
             }
             at = next;
             if at >= end {
@@ -190,7 +195,7 @@ impl Texts<'_> {
             Ok(text) => text,
             Err(bytes) => {
                 // A byte that is no UTF-8 takes four in a string.
-                self.check_size(line, u64::try_from(length_of(&bytes)).unwrap_or(u64::MAX))?;
+                self.check_size(line, exact::u64_from(length_of(&bytes)))?;
                 from_vec(bytes)
             }
         };

@@ -18,6 +18,7 @@ use super::settings::{self, Session};
 use super::statements::FailedItem;
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, Result};
+use crate::base::exact;
 
 /// Longest identifier in bytes.
 const NAME_BYTES: usize = 63;
@@ -379,5 +380,5 @@ pub(super) fn head(name: &str, bytes: usize) -> &str {
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    name.get(..end).unwrap_or_default()
+    exact::text(name, ..end, "a character ends there")
 }

@@ -18,6 +18,7 @@ use super::raw_text::RawText;
 use super::schema::qualified;
 use super::server_error::sqlstate;
 use crate::base::error::{Context as _, Error, Result};
+use crate::base::exact;
 
 /// Tables in one look. A few hundred looks are enough for every database that a server can lock.
 const LOOK_TABLES: usize = 20_000;
@@ -209,7 +210,7 @@ fn batches(tables: &[Table]) -> Vec<&[Table]> {
     for (at, table) in tables.iter().enumerate() {
         bytes += table.name.len() + 8;
         if bytes >= BATCH_BYTES || at + 1 == tables.len() {
-            found.push(tables.get(start..=at).unwrap_or_default());
+            found.push(exact::part(tables, start..=at, "the run ends with this table"));
             (start, bytes) = (at + 1, 0);
         }
     }

@@ -7,6 +7,7 @@
 
 use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 use super::binary_copy::{CopyFormat, HEADER, TRAILER};
 use super::connection::RowPiece;
@@ -107,7 +108,7 @@ impl RowStream {
 
     async fn flush(&mut self) -> Result<()> {
         let Some(chunk) = self.chunk.take() else { return Ok(()) };
-        self.bytes += u64::try_from(chunk.data().len()).unwrap_or(0);
+        self.bytes += exact::u64_from(chunk.data().len());
         if !self.facts.starts_row {
             match self.joined.last_mut() {
                 Some((_, last)) if *last + 1 == self.number => *last = self.number,
@@ -199,7 +200,7 @@ impl TextStream {
 
     /// Appends one item.
     pub(super) async fn push(&mut self, text: &[u8]) -> Result<()> {
-        self.bytes += u64::try_from(text.len()).unwrap_or(0);
+        self.bytes += exact::u64_from(text.len());
         if self.staging.len() + text.len() > STAGING_BYTES {
             self.flush().await?;
         }

@@ -27,6 +27,7 @@ use super::table_stream::{PartResult, RowStream};
 use super::url::ConnectOptions;
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::Notes;
 
@@ -190,7 +191,7 @@ fn plan(tables: &[CopyTable], ranges_work: bool) -> Vec<Part> {
         if ranges.len() < 2 {
             ranges.clear();
         }
-        let of = u32::try_from(ranges.len().max(1)).unwrap_or(u32::MAX);
+        let of = exact::known(ranges.len().max(1), "a table has fewer than 2^32 pages");
         let part = |number, range| Part {
             table: at,
             number,
@@ -236,7 +237,7 @@ async fn work(shared: &TableReaders, queue: &Queue, tables: &[CopyTable], number
         let complete = {
             let mut done = queue.done.lock().expect("no panic happens under this lock");
             let slots = done.get_mut(part.table).map(Vec::as_mut_slice).unwrap_or_default();
-            if let Some(slot) = slots.get_mut(usize::try_from(part.number).unwrap_or(usize::MAX)) {
+            if let Some(slot) = slots.get_mut(exact::usize_from(part.number.into())) {
                 *slot = Some(result);
             }
             slots.iter().cloned().collect::<Option<Vec<PartResult>>>()
@@ -366,7 +367,7 @@ async fn try_part(
         .await?;
     let mut told = 0;
     while let Some(piece) = copy.next().await? {
-        *read += u64::try_from(piece.bytes.len()).unwrap_or(0);
+        *read += exact::u64_from(piece.bytes.len());
         let Some(piece) = images.take(piece)? else { continue };
         stream.piece(&piece, images.image(&piece)?).await?;
         let written = stream.written_bytes();

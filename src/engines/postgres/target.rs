@@ -20,6 +20,7 @@ use super::statements::FailedItem;
 use super::swap::{Apart, Swap, drop_database, free_name, rename};
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 
 /// Where a restore writes.
@@ -211,7 +212,7 @@ impl Target {
         let swapped = swapped?;
         let mut finished = Finished {
             kept: Some(kept.clone()),
-            ended_sessions: u64::try_from(swapped.ended.len()).unwrap_or(u64::MAX),
+            ended_sessions: exact::u64_from(swapped.ended.len()),
             failed: swapped.failed,
         };
         finished.failed.extend(left);

@@ -10,6 +10,7 @@ use super::statements::FailedItem;
 use super::swap::{Apart, Swap, free_name, head, rename};
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// What [`undo`] did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -68,7 +69,7 @@ pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> 
         let (after, left) = apart.end(wanted).await?;
         admin = after;
         let swapped = swapped?;
-        undone.ended_sessions = u64::try_from(swapped.ended.len()).unwrap_or(u64::MAX);
+        undone.ended_sessions = exact::u64_from(swapped.ended.len());
         undone.failed = swapped.failed;
         undone.failed.extend(left);
         undone.restored_kept_as = Some(aside);

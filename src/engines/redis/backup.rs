@@ -21,6 +21,7 @@ use super::server::Server;
 use super::{RdbFacts, RedisOptions, STREAM, ShardFacts, nodes, payloads, psync, psync_method, scan, settings, stored};
 use crate::archive::StreamRecord;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::{BackupContext, Finding, FindingLevel, Notes, SourceOutcome};
 
@@ -469,7 +470,7 @@ impl Reading<'_> {
     /// takes gives it up. When all have begun, who serves which slot must still be as it was before.
     async fn synchronised(&self, places: &Places, connections: Vec<Connection>) -> Result<Vec<Data>> {
         self.context.reporter.phase(&self.context.name, "synchronisation");
-        let shards = u32::try_from(places.all.len()).unwrap_or(u32::MAX);
+        let shards = exact::known(places.all.len(), "shards share 16384 slots");
         let settled = async {
             if let Ok(all) = self.begun.acquire_many(shards).await {
                 drop(all);

@@ -23,6 +23,7 @@ use super::server::Server;
 use super::stored::{self, Verified, stop_if};
 use crate::archive::{ArchiveReader, ChunkStream};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::SharedReporter;
 
 /// Small keys that are asked for at once.
@@ -269,7 +270,7 @@ struct Comparison<'a> {
 }
 
 fn now_ms() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+    exact::saturating_u64(jiff::Timestamp::now().as_millisecond())
 }
 
 impl Comparison<'_> {
@@ -303,7 +304,7 @@ impl Comparison<'_> {
                 let selected = self.connection.select(header.database).await;
                 selected.with_context(|| format!("choose database {}", header.database))?;
             }
-            let soon = i64::try_from(now_ms().saturating_add(MARGIN_MS)).unwrap_or(i64::MAX);
+            let soon = exact::saturating_i64(now_ms().saturating_add(MARGIN_MS));
             if header.expires_ms.is_some_and(|at| at <= soon) {
                 self.report.expired += 1;
                 continue;
@@ -320,7 +321,7 @@ impl Comparison<'_> {
             if refused.contains(&shown()) {
                 continue;
             }
-            self.batch_bytes += bytes.saturating_add(u64::try_from(header.key.len()).unwrap_or(u64::MAX));
+            self.batch_bytes += bytes.saturating_add(exact::u64_from(header.key.len()));
             self.batch.push(Expected {
                 key: header.key.clone(),
                 kind: value.name,
@@ -404,7 +405,7 @@ impl Comparison<'_> {
             (None, None) => true,
             (Some(expected), Some(found)) if self.expire_times => expected == found,
             (Some(expected), Some(left)) => {
-                let found = i64::try_from(now_ms()).unwrap_or(0).saturating_add(left);
+                let found = exact::saturating_i64(now_ms()).saturating_add(left);
                 expected.abs_diff(found) < 10_000
             }
             _ => false,

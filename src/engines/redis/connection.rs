@@ -9,6 +9,7 @@ use super::incoming::Incoming;
 use super::resp::{self, Reply, server_error};
 use super::transport::{self, Transport};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// A line of a reply longer than this is none of the protocol's, in bytes.
 const MAX_LINE_BYTES: usize = 64 << 10;
@@ -133,7 +134,7 @@ impl Connection {
 
     /// Returns the bytes that came and were not taken yet.
     pub(super) fn waiting(&self) -> &[u8] {
-        self.buffer.get(self.at..).unwrap_or_default()
+        exact::part(&self.buffer, self.at.., "no more is taken than there is")
     }
 
     /// Takes bytes.
@@ -173,7 +174,7 @@ impl Connection {
         loop {
             let waiting = self.waiting();
             if let Some(end) = waiting.windows(2).position(|two| two == b"\r\n") {
-                let line = String::from_utf8_lossy(waiting.get(..end).unwrap_or_default()).into_owned();
+                let line = String::from_utf8_lossy(exact::part(waiting, ..end, "it was found there")).into_owned();
                 self.take(end + 2);
                 let odd = || Error::corrupt(format!("a reply begins with \"{}\"", line.escape_debug()));
                 return match line.split_at_checked(1) {
@@ -196,8 +197,7 @@ impl Connection {
             self.fill().await?;
         }
         let waiting = self.waiting();
-        let count = waiting.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        Ok(waiting.get(..count).unwrap_or_default())
+        Ok(exact::first(waiting, exact::usize_from(most)))
     }
 
     /// Reads over what follows the bytes of a string.
@@ -221,7 +221,7 @@ impl Connection {
         while left > 0 {
             let used = self.piece(left).await?.len();
             self.take(used);
-            left -= u64::try_from(used).unwrap_or(left);
+            left -= exact::u64_from(used);
         }
         self.end_of_bulk().await
     }

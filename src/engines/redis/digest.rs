@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::rdb::decode::{Element, Elements, StreamFacts, StreamId};
 use crate::base::error::Result;
+use crate::base::exact;
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,13 +110,13 @@ impl Digest {
 
     fn counted(&mut self, bytes: usize) {
         self.content.count += 1;
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.bytes = self.bytes.saturating_add(exact::u64_from(bytes));
     }
 
     /// The next bytes of a string.
     pub(super) fn piece(&mut self, bytes: &[u8]) {
         self.in_order(bytes);
-        let count = u64::try_from(bytes.len()).unwrap_or(0);
+        let count = exact::u64_from(bytes.len());
         self.content.count += count;
         self.bytes = self.bytes.saturating_add(count);
     }
@@ -158,7 +159,7 @@ impl Digest {
         self.counted(16);
         self.in_order(id.to_string().as_bytes());
         for part in fields {
-            self.bytes = self.bytes.saturating_add(u64::try_from(part.len()).unwrap_or(0));
+            self.bytes = self.bytes.saturating_add(exact::u64_from(part.len()));
             self.in_order(&length(part));
             self.in_order(part);
         }
@@ -195,7 +196,7 @@ impl Digest {
 }
 
 fn length(part: &[u8]) -> [u8; 8] {
-    u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes()
+    exact::u64_from(part.len()).to_le_bytes()
 }
 
 /// Elements of a value whose type is known: items of a set have no order, those of a list have one.

@@ -2,13 +2,15 @@
 //!
 //! Keys are bytes and know no separators, so the globs of file paths do not fit.
 
+use crate::base::exact;
+
 /// Returns whether `text` matches `pattern`. Time is at most the product of both lengths.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows the last `*` fails: the star takes one byte more.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() || p < pattern.len() {
-        let rest = pattern.get(p..).unwrap_or_default();
+        let rest = exact::part(pattern, p.., "no more of a pattern matches than there is");
         if rest.first() == Some(&b'*') {
             star = Some((p + 1, t));
             p += 1;

@@ -11,6 +11,7 @@ use super::connection::silent;
 use super::ends::{Breaker, Ends, Waits};
 use super::transport::Transport;
 use crate::base::error::{Context, Result};
+use crate::base::exact;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -25,7 +26,7 @@ pub(super) struct Piece(Vec<u8>, usize);
 impl std::ops::Deref for Piece {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.0.get(..self.1).unwrap_or_default()
+        exact::filled(&self.0, self.1)
     }
 }
 

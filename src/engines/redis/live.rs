@@ -7,6 +7,7 @@ use super::digest::{Content, Digest};
 use super::rdb::decode::{StreamFacts, StreamId, number};
 use super::resp::Reply;
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Elements that are asked for at once, at most.
 pub(super) const RANGE: u64 = 1000;
@@ -68,7 +69,7 @@ pub(super) async fn read(
                 let bytes = reply.bytes().unwrap_or_default();
                 digest.piece(bytes);
                 from += STRING_BYTES;
-                if u64::try_from(bytes.len()).unwrap_or(0) < STRING_BYTES {
+                if exact::u64_from(bytes.len()) < STRING_BYTES {
                     break;
                 }
             }
@@ -88,7 +89,7 @@ pub(super) async fn read(
                 take(kind, &reply, digest)?;
                 from += range;
                 let each = 1 + u64::from(scores.is_some());
-                if u64::try_from(reply.elements().len()).unwrap_or(0) < range * each {
+                if exact::u64_from(reply.elements().len()) < range * each {
                     break;
                 }
             }
@@ -170,13 +171,13 @@ async fn stream(connection: &mut Connection, key: &[u8], range: u64, digest: &mu
             from = after(id).into_bytes();
             length += 1;
         }
-        if u64::try_from(reply.elements().len()).unwrap_or(0) < range {
+        if exact::u64_from(reply.elements().len()) < range {
             break;
         }
     }
     let facts = connection.call(&[b"XINFO", b"STREAM", key]).await?;
     let counted = match (named(&facts, "max-deleted-entry-id"), named(&facts, "entries-added")) {
-        (Some(id), Some(Reply::Integer(added))) => Some((stream_id(id)?, u64::try_from(*added).unwrap_or(0))),
+        (Some(id), Some(Reply::Integer(added))) => Some((stream_id(id)?, exact::count(*added, "entries-added")?)),
         _ => None,
     };
     digest.stream(StreamFacts {
@@ -205,11 +206,11 @@ async fn stream(connection: &mut Connection, key: &[u8], range: u64, digest: &mu
                         return Err(odd());
                     };
                     let id = stream_id(id)?;
-                    digest.pending(id, u64::try_from(*times).unwrap_or(0));
+                    digest.pending(id, exact::count(*times, "the number of deliveries")?);
                     digest.owned(id);
                     from = after(id).into_bytes();
                 }
-                if u64::try_from(pending.elements().len()).unwrap_or(0) < range {
+                if exact::u64_from(pending.elements().len()) < range {
                     break;
                 }
             }

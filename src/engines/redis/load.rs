@@ -16,6 +16,7 @@ use super::resp;
 use super::route::Routes;
 use super::transcode::{self, Target};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Bytes of a payload beside the value: type, version, CRC64.
 const FRAME_BYTES: u64 = 11;
@@ -73,21 +74,24 @@ pub(super) struct Group {
 
 impl Group {
     fn push(&mut self, key: &[u8], ordinal: u64) {
-        self.names
-            .extend_from_slice(key.get(..key.len().min(NAMED_BYTES)).unwrap_or_default());
+        self.names.extend_from_slice(exact::first(key, NAMED_BYTES));
         self.ends.push(self.names.len());
         self.ordinals.push(ordinal);
     }
 
     pub(super) fn len(&self) -> u64 {
-        u64::try_from(self.ordinals.len()).unwrap_or(0)
+        exact::u64_from(self.ordinals.len())
     }
 
     /// Returns the first bytes of each key, and its number in the file.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&[u8], u64)> {
         let mut from = 0;
         self.ends.iter().zip(&self.ordinals).map(move |(&end, &ordinal)| {
-            let name = self.names.get(from..end).unwrap_or_default();
+            let name = exact::part(
+                &self.names,
+                from..end,
+                "each end is one of its time, and none is before another",
+            );
             from = end;
             (name, ordinal)
         })
@@ -547,12 +551,12 @@ impl Loader {
         let from = self.out.len();
         self.out.extend_from_slice(&self.header.meta);
         self.out.push(number);
-        crc.update(self.out.get(from..).unwrap_or_default());
+        crc.update(exact::part(&self.out, from.., "it was longer since"));
     }
 
     /// Appends a command up to the payload, whose length is given but for the metadata of the key.
     fn begin(&mut self, payload_bytes: u64) {
-        let meta_bytes = u64::try_from(self.header.meta.len()).unwrap_or(u64::MAX);
+        let meta_bytes = exact::u64_from(self.header.meta.len());
         let payload_bytes = payload_bytes.saturating_add(meta_bytes);
         self.select();
         if self.asking {
@@ -569,12 +573,8 @@ impl Loader {
         for argument in [&b"RESTORE"[..], &header.key, ttl.as_bytes()] {
             string(argument, &mut self.out);
         }
-        resp::header(
-            b'$',
-            usize::try_from(payload_bytes).unwrap_or(usize::MAX),
-            &mut self.out,
-        );
-        let named = header.key.get(..header.key.len().min(NAMED_BYTES)).unwrap_or_default();
+        resp::header(b'$', exact::usize_from(payload_bytes), &mut self.out);
+        let named = exact::first(&header.key, NAMED_BYTES);
         let sent = Sent::Key(header.database, named.to_vec(), self.ordinal);
         self.sent.push(sent);
     }
@@ -619,14 +619,14 @@ impl Loader {
         if header.stored.max(header.raw.unwrap_or(0)) > SHORT_BYTES {
             return Ok(false);
         }
-        let stored = value.get(header.used..).unwrap_or_default();
+        let stored = exact::range(value, header.used.., "a string")?;
         self.plain.clear();
         match (header.integer, header.raw) {
             (Some(_), _) => {
                 let number = walk::integer(stored)?;
                 self.plain.extend_from_slice(number.to_string().as_bytes());
             }
-            (None, Some(raw)) => lzf::decompress_into(stored, usize::try_from(raw).unwrap_or(0), &mut self.plain)?,
+            (None, Some(raw)) => lzf::decompress_into(stored, exact::usize_from(raw), &mut self.plain)?,
             (None, None) => self.plain.extend_from_slice(stored),
         }
         Ok(true)
@@ -712,11 +712,7 @@ impl Loader {
     }
 
     fn send(&mut self, type_number: u8, value: &[u8], since: u16) {
-        self.begin(
-            u64::try_from(value.len())
-                .unwrap_or(u64::MAX)
-                .saturating_add(FRAME_BYTES),
-        );
+        self.begin(exact::u64_from(value.len()).saturating_add(FRAME_BYTES));
         let mut crc = Crc64::new();
         self.push_type(type_number, &mut crc);
         self.push(value, &mut crc);
@@ -743,10 +739,7 @@ fn library_name(code: &[u8]) -> String {
     let line = code.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut words = line.split(u8::is_ascii_whitespace);
     let name = words.find_map(|word| word.strip_prefix(b"name=")).unwrap_or_default();
-    name.get(..name.len().min(NAMED_BYTES))
-        .unwrap_or_default()
-        .escape_ascii()
-        .to_string()
+    exact::first(name, NAMED_BYTES).escape_ascii().to_string()
 }
 
 /// Returns what stands for the code of a function library.
@@ -763,7 +756,7 @@ fn string(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Names a key for people.
 pub(super) fn name(database: u32, key: &[u8]) -> String {
-    let cut = key.get(..key.len().min(NAMED_BYTES)).unwrap_or_default();
+    let cut = exact::first(key, NAMED_BYTES);
     format!("{} (database {database})", cut.escape_ascii())
 }
 
@@ -781,7 +774,7 @@ impl Sink for Loader {
         match &mut self.mode {
             Mode::Pass => {}
             Mode::Collect => {
-                if self.value.len().saturating_add(bytes.len()) > usize::try_from(transcode::MAX_BYTES).unwrap_or(0) {
+                if self.value.len().saturating_add(bytes.len()) > exact::usize_from(transcode::MAX_BYTES) {
                     return Err(Error::corrupt("a value is longer than the backup noted"));
                 }
                 self.value.extend_from_slice(bytes);

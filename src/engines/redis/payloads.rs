@@ -21,6 +21,7 @@ use super::route::Nodes;
 use super::stored::stop_if;
 use super::{PayloadFacts, glob};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Name of the stream, beside that of the RDB.
 pub(super) const PAYLOADS: &str = "payloads";
@@ -112,7 +113,7 @@ impl Waiting {
 
     /// Appends bytes of a payload.
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+        self.bytes = self.bytes.saturating_add(exact::u64_from(bytes.len()));
         if self.bytes > self.limit {
             let mib = self.limit >> 20;
             return Err(Error::new(
@@ -158,12 +159,12 @@ pub(super) struct Head {
 pub(super) async fn head<P: Pieces>(input: &mut Input<P>) -> Result<Head> {
     let database = u32::from_le_bytes(input.chunk().await?);
     let expires_ms = i64::from_le_bytes(input.chunk().await?);
-    let length = usize::try_from(u32::from_le_bytes(input.chunk().await?)).unwrap_or(usize::MAX);
+    let length = exact::usize_from(u32::from_le_bytes(input.chunk().await?).into());
     if length > MAX_KEY_BYTES {
         return Err(Error::corrupt("the length of a key is forged"));
     }
     input.want(length).await?;
-    let key = input.here().get(..length).unwrap_or_default().to_vec();
+    let key = exact::range(input.here(), ..length, "the keys' list at hand")?.to_vec();
     input.skip(length);
     let payload_bytes = input.number().await?;
     if payload_bytes <= FOOTER_BYTES {
@@ -180,8 +181,7 @@ pub(super) async fn head<P: Pieces>(input: &mut Input<P>) -> Result<Head> {
 /// Waits for the next bytes, at most so many of them. They must be skipped.
 pub(super) async fn piece<P: Pieces>(input: &mut Input<P>, most: u64) -> Result<&[u8]> {
     input.want(1).await?;
-    let count = input.here().len().min(usize::try_from(most).unwrap_or(usize::MAX));
-    Ok(input.here().get(..count).unwrap_or_default())
+    Ok(exact::first(input.here(), exact::usize_from(most)))
 }
 
 /// Reads the next record without its payload.
@@ -206,7 +206,7 @@ pub(super) async fn verify<P: Pieces>(pieces: P, records: u64, cancel: &Cancella
             let piece = piece(&mut input, left).await?;
             crc.update(piece);
             let used = piece.len();
-            left -= u64::try_from(used).unwrap_or(left);
+            left -= exact::u64_from(used);
             input.skip(used);
         }
         let stored = input.number().await?;
@@ -302,18 +302,14 @@ async fn send<P: Pieces>(
         out.extend_from_slice(argument);
         out.extend_from_slice(b"\r\n");
     }
-    resp::header(
-        b'$',
-        usize::try_from(head.payload_bytes).unwrap_or(usize::MAX),
-        &mut out,
-    );
+    resp::header(b'$', exact::usize_from(head.payload_bytes), &mut out);
     connection.send_encoded(&out).await?;
     let mut left = head.payload_bytes;
     while left > 0 {
         let piece = piece(input, left).await?;
         connection.send_encoded(piece).await?;
         let used = piece.len();
-        left -= u64::try_from(used).unwrap_or(left);
+        left -= exact::u64_from(used);
         input.skip(used);
     }
     out.clear();

@@ -25,6 +25,7 @@ use super::load::{Conflict, Group, Sent, Tally, name};
 use super::resp::{self, Reply};
 use super::route::Redirects;
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Keys without a reply at most, over all nodes; of one node, at least so many.
 const WINDOW: usize = 16 << 10;
@@ -117,7 +118,7 @@ impl Stop {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        exact::saturating_ms(self.began.elapsed())
     }
 
     /// Notes that bytes went or came.
@@ -128,7 +129,7 @@ impl Stop {
     /// Returns whether the server is given up: it owes an answer, and nothing went or came for too long.
     fn is_silent(&self) -> bool {
         let since = self.now_ms().saturating_sub(self.moved_ms.load(Ordering::Relaxed));
-        let bound = u64::try_from(self.bound.as_millis()).unwrap_or(u64::MAX);
+        let bound = exact::saturating_ms(self.bound);
         self.silent.load(Ordering::Relaxed) || (self.owes.load(Ordering::Relaxed) && since >= bound)
     }
 }
@@ -245,19 +246,25 @@ fn write_batches(
         // Whatever is waited for here is with the server already, so its replies come.
         let keys: usize = sent.iter().map(Sent::keys).sum();
         let window = keys.min(stop.most);
-        let permits = stop.window.acquire_many(u32::try_from(window).unwrap_or(u32::MAX));
+        let permits = stop
+            .window
+            .acquire_many(exact::known(window, "it is no larger than the window"));
         handle.block_on(permits).map_err(|_| closed())?.forget();
         if waiting.send(Waiting { sent, window }).is_err() {
             return Err(closed());
         }
         let mut from = 0;
         for cut in cuts {
-            put(&mut write, out.get(from..cut).unwrap_or_default(), stop)?;
+            put(
+                &mut write,
+                exact::part(&out, from..cut, "cuts lie within the batch, in their order"),
+                stop,
+            )?;
             from = cut;
             stop.owes.store(true, Ordering::Relaxed);
             handle.block_on(stop.selected.acquire()).map_err(|_| closed())?.forget();
         }
-        put(&mut write, out.get(from..).unwrap_or_default(), stop)?;
+        put(&mut write, exact::part(&out, from.., "cuts lie within the batch"), stop)?;
         stop.owes.store(!open, Ordering::Relaxed);
         if out.capacity() <= KEPT_BYTES {
             out.clear();
@@ -297,7 +304,9 @@ fn read_replies(
     while let Some(Waiting { sent, window }) = waiting.blocking_recv() {
         for one in sent {
             let reply = loop {
-                if let Some((reply, used)) = resp::decode(buffer.get(at..end).unwrap_or_default())? {
+                if let Some((reply, used)) =
+                    resp::decode(exact::part(&buffer, at..end, "no more is decoded than was read"))?
+                {
                     at += used;
                     break reply;
                 }
@@ -309,7 +318,7 @@ fn read_replies(
                 if !nap.is_zero() {
                     std::thread::sleep(nap);
                 }
-                let count = match read.read(buffer.get_mut(end..).unwrap_or_default()) {
+                let count = match read.read(exact::part_mut(&mut buffer, end.., "a read ends within it")) {
                     Err(error) if has_waited(&error) && !stop.is_silent() => continue,
                     Err(error) if has_waited(&error) => return Err(given_up(&tally, stop)),
                     Ok(0) if stop.is_silent() => return Err(given_up(&tally, stop)),

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::resp::{Reply, keeps_to_itself, server_error};
 use super::server::Server;
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// How the end of the RDB is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +123,7 @@ async fn line(connection: &mut Connection) -> Result<String> {
     loop {
         let waiting = connection.waiting();
         if let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
-            let line = waiting.get(..end).unwrap_or_default();
+            let line = exact::part(waiting, ..end, "it was found there");
             let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
             connection.take(end + 1);
             if line.is_empty() {

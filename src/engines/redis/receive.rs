@@ -19,6 +19,7 @@ use super::rdb::{Census, Counter, Flavour, Walker};
 use super::sieve::Sieve;
 use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 
 /// Bytes read from the spool file at once.
@@ -78,7 +79,7 @@ impl<'a> Chunks<'a> {
                 self.open = Some(self.writer.chunk_buffer().await?);
             }
             let used = self.append(bytes).await?;
-            bytes = bytes.get(used..).unwrap_or_default();
+            bytes = exact::part(bytes, used.., "no more is appended than there is");
         }
         Ok(())
     }
@@ -92,8 +93,9 @@ impl<'a> Chunks<'a> {
     /// Appends as much as fits into the open chunk and submits it when it is full; returns how much that was.
     async fn append(&mut self, bytes: &[u8]) -> Result<usize> {
         let Some(chunk) = &mut self.open else { return Ok(0) };
-        let count = bytes.len().min(chunk.room());
-        chunk.extend(bytes.get(..count).unwrap_or_default());
+        let piece = exact::first(bytes, chunk.room());
+        let count = piece.len();
+        chunk.extend(piece);
         if chunk.room() == 0 {
             self.submit().await?;
         }
@@ -135,17 +137,17 @@ impl Spool {
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.seek(SeekFrom::Start(self.written))?;
         self.file.write_all(bytes).context("write to the spool file")?;
-        self.written += u64::try_from(bytes.len()).unwrap_or(0);
+        self.written += exact::u64_from(bytes.len());
         Ok(())
     }
 
     fn pull(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let left = usize::try_from(self.written - self.drained).unwrap_or(usize::MAX);
-        let want = left.min(buffer.len());
+        let left = exact::usize_from(self.written - self.drained);
         self.file.seek(SeekFrom::Start(self.drained))?;
-        let buffer = buffer.get_mut(..want).unwrap_or_default();
+        let buffer = exact::first_mut(buffer, left);
+        let want = buffer.len();
         self.file.read_exact(buffer).context("read from the spool file")?;
-        self.drained += u64::try_from(want).unwrap_or(0);
+        self.drained += exact::u64_from(want);
         if self.drained == self.written {
             // Empty: it begins anew, so that the limit is one on what waits.
             self.file.set_len(0)?;
@@ -215,8 +217,8 @@ impl Ender {
         let limited = match self.framing {
             Framing::Mark(_) => piece,
             Framing::Length(length) => {
-                let left = usize::try_from(length.saturating_sub(self.bytes)).unwrap_or(usize::MAX);
-                piece.get(..left.min(piece.len())).unwrap_or_default()
+                let left = exact::usize_from(length.saturating_sub(self.bytes));
+                exact::first(piece, left)
             }
         };
         let used = match &mut self.sieve {
@@ -227,11 +229,14 @@ impl Ender {
             State::Opaque => self.opaque(limited),
             State::Walking => Cow::Borrowed(limited),
             State::Done => {
-                self.ending(piece.get(used..).unwrap_or_default())?;
-                Cow::Borrowed(piece.get(..used).unwrap_or_default())
+                let (sure, rest) = piece
+                    .split_at_checked(used)
+                    .ok_or_else(|| Error::corrupt("the end of the RDB lies elsewhere"))?;
+                self.ending(rest)?;
+                Cow::Borrowed(sure)
             }
         };
-        self.bytes = self.bytes.saturating_add(u64::try_from(sure.len()).unwrap_or(0));
+        self.bytes = self.bytes.saturating_add(exact::u64_from(sure.len()));
         if let Framing::Length(length) = self.framing {
             let done = self.walker.state() == State::Done;
             if done && self.bytes != length {
@@ -261,9 +266,7 @@ impl Ender {
                 Cow::Owned(sieve.ready(self.walker.flavour(), self.walker.version(), over))
             }
         };
-        self.stored = self
-            .stored
-            .saturating_add(u64::try_from(sure.len()).unwrap_or(u64::MAX));
+        self.stored = self.stored.saturating_add(exact::u64_from(sure.len()));
         Ok(sure)
     }
 
@@ -281,8 +284,7 @@ impl Ender {
             return Ok(());
         };
         let missing = mark.len() - self.mark.len();
-        self.mark
-            .extend_from_slice(rest.get(..missing.min(rest.len())).unwrap_or_default());
+        self.mark.extend_from_slice(exact::first(rest, missing));
         if !mark.starts_with(&self.mark) {
             return Err(Error::corrupt("the RDB is not followed by the mark that was announced"));
         }
@@ -340,7 +342,7 @@ pub(super) async fn receive(
         let sure = ender.take(&piece)?;
         // Keys that were counted are not believed any more where a value of a young type has another form than guessed.
         let found = ender.keys().saturating_sub(counted);
-        reporter.advance(task, u64::try_from(sure.len()).unwrap_or(0), found);
+        reporter.advance(task, exact::u64_from(sure.len()), found);
         counted = ender.keys();
         let mut rest: &[u8] = &sure;
         while !rest.is_empty() {
@@ -356,19 +358,15 @@ pub(super) async fn receive(
                     Some(spool) => spool,
                     none => none.insert(open_spool(hold, task, reporter)?),
                 };
-                spooled += u64::try_from(rest.len()).unwrap_or(0);
-                if spool
-                    .written
-                    .saturating_add(u64::try_from(rest.len()).unwrap_or(u64::MAX))
-                    > hold.spool_limit
-                {
+                spooled += exact::u64_from(rest.len());
+                if spool.written.saturating_add(exact::u64_from(rest.len())) > hold.spool_limit {
                     return Err(stalled(hold));
                 }
                 tokio::task::block_in_place(|| spool.push(rest))?;
                 break;
             }
             let used = chunks.append(rest).await?;
-            rest = rest.get(used..).unwrap_or_default();
+            rest = exact::part(rest, used.., "no more is appended than there is");
         }
         drop(sure);
         incoming.done(piece);
@@ -412,12 +410,12 @@ async fn drain(chunks: &mut Chunks<'_>, spool: Option<&mut Spool>) -> Result<()>
     let Some(spool) = spool else { return Ok(()) };
     let mut buffer = vec![0; READ_BYTES];
     while let Some(room) = chunks.open.as_ref().map(ChunkBuffer::room) {
-        let piece = buffer.get_mut(..room.min(READ_BYTES)).unwrap_or_default();
+        let piece = exact::first_mut(&mut buffer, room);
         let count = tokio::task::block_in_place(|| spool.pull(piece))?;
         if count == 0 {
             return Ok(());
         }
-        chunks.append(piece.get(..count).unwrap_or_default()).await?;
+        chunks.append(exact::filled(piece, count)).await?;
     }
     Ok(())
 }

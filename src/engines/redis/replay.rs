@@ -21,6 +21,7 @@ use super::stored::stop_if;
 use super::transcode::Target;
 use crate::archive::ChunkStream;
 use crate::base::error::{Context, Result};
+use crate::base::exact;
 
 /// Arguments of one command at most.
 const ARGUMENTS: usize = 512;
@@ -244,7 +245,7 @@ impl<'a> Writing<'a> {
             temporary,
             target: how.target,
             conflict: how.conflict,
-            now_ms: u64::try_from(how.now_ms).unwrap_or(0),
+            now_ms: exact::saturating_u64(how.now_ms),
             verb: match kind {
                 "list" => b"RPUSH",
                 "set" => b"SADD",

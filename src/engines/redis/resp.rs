@@ -3,6 +3,7 @@
 //! Specification: <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Bytes of one reply at most: nothing that is asked for over commands is larger.
 const MAX_REPLY_BYTES: usize = 64 << 20;
@@ -108,7 +109,7 @@ pub(super) fn header(kind: u8, number: usize, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
     let (mut number, mut from) = (number, digits.len());
     for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        *digit = b'0' + exact::known::<u8, _>(number % 10, "it is one digit");
         number /= 10;
         from -= 1;
         if number == 0 {
@@ -116,7 +117,7 @@ pub(super) fn header(kind: u8, number: usize, out: &mut Vec<u8>) {
         }
     }
     out.push(kind);
-    out.extend_from_slice(digits.get(from..).unwrap_or_default());
+    out.extend_from_slice(exact::part(&digits, from.., "it is where the last digit was put"));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -138,8 +139,8 @@ fn decode_at(buf: &[u8], depth: usize) -> Result<Option<(Reply, usize)>> {
         }
         return Ok(None);
     };
-    let line = rest.get(..end).unwrap_or_default();
-    let after = rest.get(end + 2..).unwrap_or_default();
+    let line = exact::part(rest, ..end, "the end of the line was found there");
+    let after = exact::part(rest, end + 2.., "the end of the line was found before it");
     let head = 1 + end + 2;
     let text = || String::from_utf8_lossy(line).into_owned();
     match kind {
@@ -166,7 +167,7 @@ fn decode_at(buf: &[u8], depth: usize) -> Result<Option<(Reply, usize)>> {
             let mut elements = Vec::new();
             let mut used = head;
             for _ in 0..bounded(number(line)?.max(0))? {
-                match decode_at(buf.get(used..).unwrap_or_default(), depth + 1)? {
+                match decode_at(exact::range(buf, used.., "a reply")?, depth + 1)? {
                     None => return Ok(None),
                     Some((element, more)) => {
                         elements.push(element);

@@ -31,6 +31,7 @@ use super::transcode::Target;
 use super::users::{self, User};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 
 /// Commands for one node of a cluster are sent when they are so many bytes.
@@ -269,7 +270,7 @@ impl RedisRestore {
             return warnings;
         }
         let bytes = rdbs.iter().map(Rdb::memory_bytes).fold(0, u64::saturating_add);
-        let each = bytes / u64::try_from(said.len().max(1)).unwrap_or(1);
+        let each = bytes / exact::u64_from(said.len().max(1));
         warnings.extend(
             said.iter()
                 .filter_map(|said| said.memory.warning(each, self.options.clean)),
@@ -513,8 +514,7 @@ impl RedisRestore {
                 stored::stop_if(&self.cancel)?;
                 walker.feed(slice, &mut loader)?;
                 let keys = pipelines.send(&mut loader, SEND_BYTES).await?;
-                self.reporter
-                    .advance(&self.task, u64::try_from(slice.len()).unwrap_or(0), keys);
+                self.reporter.advance(&self.task, exact::u64_from(slice.len()), keys);
                 if let Some(redirects) = redirects {
                     loader.routes.follow_moved(redirects);
                 }
@@ -644,7 +644,7 @@ impl Pipelines<'_> {
             }
         }
         loader.turn_to(at_hand);
-        Ok(u64::try_from(keys).unwrap_or(0))
+        Ok(exact::u64_from(keys))
     }
 
     async fn connect(&mut self, routes: &Routes) -> Result<()> {

@@ -27,6 +27,7 @@ use super::server::Server;
 use super::stored::stop_if;
 use crate::archive::ArchiveWriter;
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::SharedReporter;
 
 /// Keys that are asked for at once.
@@ -144,7 +145,7 @@ impl Composer<'_> {
 }
 
 fn size(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+    exact::u64_from(bytes.len())
 }
 
 /// Reads all databases.
@@ -297,10 +298,10 @@ async fn last_ten(connection: &mut Connection, key: &[u8]) -> Result<Option<[u8;
     while left > 0 {
         let piece = connection.piece(left).await?;
         let used = piece.len();
-        last.extend_from_slice(piece.get(used.saturating_sub(10)..).unwrap_or_default());
+        last.extend_from_slice(exact::last(piece, 10));
         last.drain(..last.len().saturating_sub(10));
         connection.take(used);
-        left -= u64::try_from(used).unwrap_or(left);
+        left -= exact::u64_from(used);
     }
     connection.end_of_bulk().await?;
     Ok(last.try_into().ok())
@@ -366,14 +367,22 @@ impl Reading<'_> {
         let (mut from, mut bytes) = (0, 0_u64);
         for (at, size) in sizes.iter().enumerate() {
             if at > from && (at - from >= GROUP_KEYS || bytes.saturating_add(*size) > GROUP_BYTES) {
-                self.group(connection, database, keys.get(from..at).unwrap_or_default())
-                    .await?;
+                self.group(
+                    connection,
+                    database,
+                    exact::part(keys, from..at, "there is a size for each key"),
+                )
+                .await?;
                 (from, bytes) = (at, 0);
             }
             bytes = bytes.saturating_add(*size);
         }
-        self.group(connection, database, keys.get(from..).unwrap_or_default())
-            .await
+        self.group(
+            connection,
+            database,
+            exact::part(keys, from.., "there is a size for each key"),
+        )
+        .await
     }
 
     /// Asks how much memory keys need.
@@ -389,7 +398,7 @@ impl Reading<'_> {
         connection.send_encoded(&out).await?;
         for size in &mut sizes {
             match connection.reply().await? {
-                Reply::Integer(bytes) => *size = u64::try_from(bytes).unwrap_or(0),
+                Reply::Integer(bytes) => *size = exact::saturating_u64(bytes),
                 Reply::Error(_) => self.sizes = false,
                 _ => {}
             }
@@ -440,7 +449,7 @@ impl Reading<'_> {
             self.times = false;
             return Box::pin(self.group(connection, database, keys)).await;
         }
-        self.read += u64::try_from(keys.len()).unwrap_or(0);
+        self.read += exact::u64_from(keys.len());
         self.slow_down().await;
         Ok(())
     }
@@ -477,8 +486,9 @@ impl Reading<'_> {
             begun.extend(taken(connection, more).await?);
         }
         left -= size(&begun);
-        let value_from = meta.map_or(0, |meta| meta + 1);
-        let whole = begun.get(value_from..).unwrap_or_default();
+        // Nothing of the value is at hand where the metadata are longer than what is held.
+        let value_from = meta.map_or(0, |meta| meta + 1).min(begun.len());
+        let (before, whole) = begun.split_at(value_from);
         let flavour = self.composer.walker.flavour();
         // What is guessed wrong would end the walk, and hide all keys behind it.
         let fits = |value: ValueType| {
@@ -501,7 +511,7 @@ impl Reading<'_> {
         crc.update(&begun);
         let mut head = Vec::new();
         self.before_key(database, expires_ms, &mut head);
-        head.extend_from_slice(begun.get(..value_from).unwrap_or_default());
+        head.extend_from_slice(before);
         self.composer.put(&head).await?;
         self.composer.string(key).await?;
         self.composer.put(whole).await?;
@@ -511,7 +521,7 @@ impl Reading<'_> {
             let used = piece.len();
             self.composer.put(piece).await?;
             connection.take(used);
-            left -= u64::try_from(used).unwrap_or(left);
+            left -= exact::u64_from(used);
         }
         let footer = taken(connection, FOOTER).await?;
         connection.end_of_bulk().await?;
@@ -577,7 +587,7 @@ impl Reading<'_> {
             waiting.put(piece)?;
             let used = piece.len();
             connection.take(used);
-            left -= u64::try_from(used).unwrap_or(left);
+            left -= exact::u64_from(used);
         }
         let stored = taken(connection, 8).await?;
         waiting.put(&stored)?;
@@ -611,7 +621,7 @@ impl Reading<'_> {
                 let piece = payloads::piece(&mut input, left).await?;
                 self.composer.put(piece).await?;
                 let used = piece.len();
-                left -= u64::try_from(used).unwrap_or(left);
+                left -= exact::u64_from(used);
                 input.skip(used);
             }
             input.pass(FOOTER).await?;

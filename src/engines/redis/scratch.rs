@@ -17,6 +17,7 @@ use super::resp::Reply;
 use super::server::Server;
 use super::stored::{self, SLICE_BYTES};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// Keys of one command, and bytes of them.
 const KEYS: usize = 256;
@@ -114,7 +115,7 @@ impl Removal {
         let mut from = 0;
         while let Some((_, database, _)) = keys.get(from) {
             let (mut count, mut bytes) = (0, 0);
-            for (_, other, key) in keys.get(from..).unwrap_or_default() {
+            for (_, other, key) in exact::part(keys, from.., "the loop ends there") {
                 if other != database || count == KEYS || bytes > BYTES {
                     break;
                 }
@@ -125,7 +126,7 @@ impl Removal {
                 selected.with_context(|| format!("choose database {}", *database))?;
                 self.database = Some(*database);
             }
-            let names = keys.get(from..from + count).unwrap_or_default();
+            let names = exact::part(keys, from..from + count, "so many were counted");
             self.delete(names).await?;
             from += count;
         }

@@ -12,6 +12,7 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::base::error::{Context, Result};
+use crate::base::exact;
 
 /// Words of the filter: 8 MiB, which makes about one key of a thousand doubtful at three million keys.
 const WORDS: usize = 1 << 20;
@@ -105,7 +106,7 @@ impl Seen {
     fn mark(&mut self, hash: u128) -> bool {
         let mut new = false;
         for n in 0..BITS {
-            let part = usize::try_from((hash >> (32 * n)) & 0xffff_ffff).unwrap_or(0);
+            let part = exact::known::<usize, _>((hash >> (32 * n)) & 0xffff_ffff, "32 bits were cut out");
             let (word, bit) = ((part >> 6) % WORDS, 1 << (part & 63));
             if let Some(word) = self.filter.get_mut(word) {
                 new |= *word & bit == 0;

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::resp::Reply;
 use crate::archive::{ArchiveWriter, EntryMeta};
 use crate::base::error::Result;
+use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::{Finding, FindingLevel, Notes};
 
@@ -86,8 +87,8 @@ pub(super) async fn store(
                     let message = format!("{} bytes are more than an entry may have; cut short", bytes.len());
                     notes.add(Note::new("cut-short", &name, message));
                 }
-                chunk.extend(bytes.get(..bytes.len().min(chunk.room())).unwrap_or_default());
-                let size = u64::try_from(chunk.data().len()).unwrap_or(u64::MAX);
+                chunk.extend(exact::first(bytes, chunk.room()));
+                let size = exact::u64_from(chunk.data().len());
                 let mtime = jiff::Timestamp::now().as_second();
                 writer
                     .submit_entry(EntryMeta::file(name.as_str(), size, (mtime, 0)), chunk)

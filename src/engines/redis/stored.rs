@@ -14,6 +14,7 @@ use super::rdb::{Census, Counter, Walker};
 use super::{PayloadFacts, RdbFacts, STREAM};
 use crate::archive::{ArchiveReader, ChunkRef, ChunkStream, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::SharedReporter;
 
 /// Bytes that are walked at once: bounds what a walk can make of them before it is sent.
@@ -225,9 +226,7 @@ impl Sink for First {
         self.counter.key(header, value)
     }
     fn value(&mut self, bytes: &[u8]) -> Result<()> {
-        self.bytes = self
-            .bytes
-            .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.bytes = self.bytes.saturating_add(exact::u64_from(bytes.len()));
         self.counter.value(bytes)
     }
     fn value_end(&mut self) -> Result<()> {
@@ -462,7 +461,7 @@ async fn write_beside(
             walker.feed_opaque(&data);
         }
         file.write_all(&data).await?;
-        let count = u64::try_from(data.len()).unwrap_or(0);
+        let count = exact::u64_from(data.len());
         bytes = bytes.saturating_add(count);
         reporter.advance(task, count, 0);
     }

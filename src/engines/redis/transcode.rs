@@ -14,6 +14,7 @@ use super::rdb::packed::{damaged, listpack};
 use super::rdb::types::{Flavour, ValueType};
 use super::rdb::walk::Template;
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Bytes of a value that is written anew at most.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
@@ -214,7 +215,7 @@ fn named_fields(
     };
     // The first entry is the number of a template.
     let values = listpack(&packed)?;
-    let values = values.get(1..).unwrap_or_default();
+    let values = values.get(1..).ok_or_else(damaged)?;
     if values.len() != names.len() {
         return Err(damaged());
     }
@@ -253,7 +254,11 @@ fn stream(input: &mut Input<'_>, from: u8, to: u8, out: &mut Vec<u8>) -> Result<
         let before = input.0;
         what(input)?;
         if keep {
-            out.extend_from_slice(before.get(..before.len() - input.0.len()).unwrap_or_default());
+            out.extend_from_slice(exact::part(
+                before,
+                ..before.len() - input.0.len(),
+                "an input only becomes shorter",
+            ));
         }
         Ok(())
     };
@@ -527,6 +532,27 @@ mod tests {
         let done = transcode((Flavour::Redis, 20), &value, target, &HashMap::new()).unwrap();
         assert_eq!((done.number, done.since), (2, 6));
         assert_eq!(done.value, b"\x04\x01a\x015\x02-1\x03300");
+    }
+
+    #[test]
+    fn values_without_the_number_of_their_template_are_damaged() {
+        // Of a hash of no fields nothing but that number is there.
+        let empty: &[u8] = &[7, 0, 0, 0, 0, 0, 0xff];
+        let number: &[u8] = &[9, 0, 0, 0, 1, 0, 0, 1, 0xff];
+        let of = |values: &[u8]| {
+            let mut value = vec![0];
+            encode::string(empty, &mut value);
+            encode::string(values, &mut value);
+            transcode(
+                (Flavour::Redis, 29),
+                &value,
+                Target::of("redis", "7.0.0"),
+                &HashMap::new(),
+            )
+        };
+        assert_eq!(of(number).unwrap().value, b"\0");
+        let error = of(empty).unwrap_err();
+        assert_eq!(error.kind(), crate::base::error::ErrorKind::Corrupt);
     }
 
     proptest! {

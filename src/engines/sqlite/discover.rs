@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::open;
 use super::registry::SUFFIXES;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::engines::files::own;
 use crate::engines::{BackupContext, Finding, Source, SourceOutcome};
 
@@ -397,8 +398,8 @@ fn ending(below: &Path) -> String {
     let start = made.len().saturating_sub(MAX_ENDING - 9);
     format!(
         "{}-{}",
-        made.get(start..).unwrap_or_default(),
-        digest.get(..8).unwrap_or_default()
+        exact::text(&made, start.., "all its characters are ASCII"),
+        exact::text(&digest, ..8, "SHA-256 has 64 digits")
     )
 }
 

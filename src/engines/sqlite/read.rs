@@ -19,6 +19,7 @@ use super::private::{self, Spool};
 use super::{DatabaseFacts, Method, SqliteOptions, guard};
 use crate::archive::{EntryMeta, SequentialWriter};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::Notes;
 
@@ -288,7 +289,7 @@ fn read_pages(
             .map_err(error)?
             .as_blob()
             .map_err(|e| Error::corrupt("a page is no blob").with_cause(e))?;
-        let len = u64::try_from(page.len()).unwrap_or(0);
+        let len = exact::u64_from(page.len());
         if len != facts.page_size {
             return Err(Error::corrupt(format!(
                 "page {} has {len} bytes instead of {}",
@@ -374,7 +375,7 @@ fn stream_file(
             return Err(Error::corrupt("the spool copy is shorter than its header says"));
         }
         writer.advance(len)?;
-        let len = u64::try_from(len).unwrap_or(0);
+        let len = exact::u64_from(len);
         at += len;
         progress(len)?;
     }

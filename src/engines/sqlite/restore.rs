@@ -16,6 +16,7 @@ use super::{DatabaseFacts, Integrity, STREAM, check_file};
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::files::blocking;
 
@@ -201,19 +202,22 @@ pub async fn judge(reader: &ArchiveReader) -> Result<()> {
     let mut entries = reader.entries(Selection::Entries(vec![found]));
     while let Some(event) = entries.next().await? {
         if let EntryEvent::Data(data) = event {
-            let wanted = data.len().min(18 - head.len());
-            head.extend_from_slice(data.get(..wanted).unwrap_or_default());
+            head.extend_from_slice(exact::first(&data, 18 - head.len()));
         }
         if head.len() == 18 {
             break;
         }
     }
-    let page_size = match head.get(16..18) {
-        Some([0, 1]) => 65_536,
-        Some([high, low]) => u64::from(u16::from_be_bytes([*high, *low])),
-        _ => 0,
+    judge_header(&head, facts.page_size)
+}
+
+/// Compares the first bytes of a database with the page size that the backup noted.
+fn judge_header(head: &[u8], noted: u64) -> Result<()> {
+    let page_size = match exact::range(head, 16..18, "the header of the stored database")? {
+        [0, 1] => 65_536,
+        bytes => bytes.iter().fold(0, |size, byte| size << 8 | u64::from(*byte)),
     };
-    if !head.starts_with(MAGIC) || page_size != facts.page_size {
+    if !head.starts_with(MAGIC) || page_size != noted {
         return Err(Error::corrupt(
             "the stored file does not begin as its SQLite database did",
         ));
@@ -241,7 +245,7 @@ async fn receive(
         }
         if let EntryEvent::Data(data) = event {
             out.write_all(&data).context("write the database")?;
-            reporter.advance(&options.task, u64::try_from(data.len()).unwrap_or(0), 0);
+            reporter.advance(&options.task, exact::u64_from(data.len()), 0);
         }
     }
     Ok(())
@@ -296,4 +300,30 @@ fn dress(
     rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(mode)).map_err(std::io::Error::from)?;
     file.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_header_that_is_cut_is_not_one_of_another_page_size() {
+        let mut head = [MAGIC, &[16, 0]].concat();
+        judge_header(&head, 4096).unwrap();
+        for noted in [0, 1, 512, 65_536] {
+            let error = judge_header(&head, noted).unwrap_err();
+            assert!(error.message().contains("does not begin as"), "{error}");
+        }
+        assert!(judge_header(&[MAGIC, &[0, 1]].concat(), 65_536).is_ok());
+        head.pop();
+        for noted in [0, 4096] {
+            let error = judge_header(&head, noted).unwrap_err();
+            assert_eq!(error.kind(), crate::base::error::ErrorKind::Corrupt);
+            assert_eq!(
+                error.message(),
+                "the header of the stored database has 17 bytes, not the range 16..18"
+            );
+        }
+    }
 }

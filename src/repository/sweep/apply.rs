@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{SweepItem, SweepPlan, Verdict, for_each_object, if_there};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::repository::run::{Marker, mark_removed};
 use crate::repository::sweep::standing::Standing;
 use crate::repository::{Manifest, Repository, SnapshotId, document, layout};
@@ -60,7 +61,7 @@ pub(super) async fn apply(repository: &Repository, plan: &SweepPlan) -> SweepRep
             report.failures.push((item.id.clone(), error));
         }
     }
-    let grace = SignedDuration::try_from(plan.options.grace).unwrap_or(SignedDuration::MAX);
+    let grace = exact::saturating_signed(plan.options.grace);
     if let Ok(before) = plan.now.checked_sub(grace) {
         match repository.store().remove_leftovers(before).await {
             Ok(count) => report.leftovers = count,
@@ -256,7 +257,7 @@ async fn remove_data(store: &SharedStore, id: &SnapshotId, report: &mut SweepRep
             .buffer_unordered(CONCURRENT_DELETES)
             .try_collect::<()>()
             .await?;
-        report.objects += u64::try_from(count).unwrap_or(u64::MAX);
+        report.objects += exact::u64_from(count);
         report.bytes = report.bytes.saturating_add(bytes);
     }
 }

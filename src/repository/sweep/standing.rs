@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use crate::base::exact;
 use crate::storage::{ObjectMeta, OpenUpload};
 
 /// What lies in a repository under one snapshot id. Times are those of the store.
@@ -84,12 +85,14 @@ impl Standing {
 
 /// A time in the future is young: nothing goes because a clock was wrong.
 fn is_young(time: Timestamp, now: Timestamp, grace: Duration) -> bool {
-    now.duration_since(time) <= SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX)
+    now.duration_since(time) <= exact::saturating_signed(grace)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::storage::{ObjectKey, UploadId};
 

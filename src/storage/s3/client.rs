@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use super::{ChecksumMode, S3Options, http};
 use crate::base::environment;
 use crate::base::error::Result;
+use crate::base::exact;
 use crate::base::proxy::Proxies;
 
 /// Slowest link an attempt is given time for: 64 KiB/s.
@@ -59,7 +60,7 @@ pub(super) fn checksum_algorithm(options: &S3Options) -> Option<ChecksumAlgorith
 
 /// Builds the client. With static keys nothing is asked of the network.
 pub(super) async fn build(options: &S3Options, clock: Arc<ServerClock>) -> Result<Client> {
-    let part = u64::try_from(options.part_bytes.max(8 << 20)).unwrap_or(8 << 20);
+    let part = exact::u64_from(options.part_bytes.max(8 << 20));
     let attempt = Duration::from_secs((part / SLOWEST_BYTES_PER_SECOND).max(60));
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(10))

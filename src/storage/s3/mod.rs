@@ -33,6 +33,7 @@ use jiff::Timestamp;
 use self::md5::Md5;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::storage::{
     Capabilities, ListPage, ObjectKey, ObjectMeta, ObjectOptions, ObjectStore, OpenUpload, PartReceipt, PutMode,
     Readiness, ThawSpeed, UploadId,
@@ -209,7 +210,7 @@ impl S3Store {
         (number, body): (u32, Bytes),
         md5: Option<&Md5>,
     ) -> Result<PartReceipt> {
-        let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let size_bytes = exact::u64_from(body.len());
         let part = i32::try_from(number).map_err(|_| Error::invalid(format!("part number {number}")))?;
         let request = self
             .client
@@ -349,14 +350,14 @@ impl ObjectStore for S3Store {
                 let piece =
                     piece.map_err(|error| Error::new(ErrorKind::Unavailable, "connection lost").with_cause(error))?;
                 buffer.extend_from_slice(&piece);
-                let so_far = u64::try_from(buffer.len() - before).unwrap_or(u64::MAX);
+                let so_far = exact::u64_from(buffer.len() - before);
                 if so_far > wanted {
                     return Err(Error::corrupt(format!(
                         "the store sent more than the {wanted} bytes asked for"
                     )));
                 }
             }
-            let got = u64::try_from(buffer.len() - before).unwrap_or(u64::MAX);
+            let got = exact::u64_from(buffer.len() - before);
             if got < wanted {
                 Err(Error::corrupt(format!("{got} bytes came instead of {wanted}")))
             } else {
@@ -392,7 +393,7 @@ impl ObjectStore for S3Store {
         while let Some(piece) = body.next().await {
             let lost = |error| Error::new(ErrorKind::Unavailable, format!("read object \"{key}\"")).with_cause(error);
             bytes.extend_from_slice(&piece.map_err(lost)?);
-            let so_far = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let so_far = exact::u64_from(bytes.len());
             if so_far > max_bytes {
                 return Err(too_large(so_far));
             }
@@ -432,7 +433,7 @@ impl ObjectStore for S3Store {
         let tiering = self.head(key).await?.readiness;
         let tiering = matches!(tiering, Readiness::Cold { class } if class.ends_with("_ACCESS"));
         let wanted = RestoreRequest::builder()
-            .set_days((!tiering).then(|| i32::try_from(days).unwrap_or(i32::MAX)))
+            .set_days((!tiering).then(|| exact::saturating_i32(days)))
             .glacier_job_parameters(job);
         let request = self
             .client

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::address::{self, Address};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::proxy::{Proxies, Proxy};
 
 /// How long the engine may be silent before an answer begins, unless the request itself waits for something.
@@ -76,7 +77,7 @@ impl hyper::body::Body for Sent {
     fn size_hint(&self) -> hyper::body::SizeHint {
         match self {
             Self::Whole(bytes) => {
-                hyper::body::SizeHint::with_exact(bytes.as_ref().map_or(0, |b| u64::try_from(b.len()).unwrap_or(0)))
+                hyper::body::SizeHint::with_exact(bytes.as_ref().map_or(0, |b| exact::u64_from(b.len())))
             }
             Self::Stream(_) => hyper::body::SizeHint::default(),
         }

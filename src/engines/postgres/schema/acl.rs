@@ -15,6 +15,7 @@ use super::rows::{Columns, query};
 use super::write::Context;
 use super::{Section, SqlSink, system_rights};
 use crate::base::error::Result;
+use crate::base::exact;
 
 /// One entry of an access list: who gave what to whom. An empty grantee is PUBLIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -378,7 +379,10 @@ async fn default_privileges(context: &Context<'_>, sink: &mut dyn SqlSink) -> Re
         if let Some(schema) = schema {
             prefix.push_str(&format!("IN SCHEMA {} ", quote_ident(&schema)));
         }
-        let all = All::of(usize::try_from(all).unwrap_or(0));
+        let all = All::of(exact::usize_from(exact::count(
+            all.into(),
+            "the number of default privileges",
+        )?));
         let all = if on == "TABLES" {
             all.of_table(context.graph.version)
         } else {

@@ -17,6 +17,7 @@ use super::large_objects::READABLE_SQL;
 use super::node::{Kind, NONE, class, flag};
 use super::rows::{Columns, failed, query};
 use crate::base::error::Result;
+use crate::base::exact;
 
 /// Code of the notes. A backup with such a note ends with exit code 2.
 const CODE: &str = "not-stored";
@@ -35,7 +36,7 @@ pub(super) struct Written {
 }
 
 fn place(index: u32) -> (usize, u64) {
-    (usize::try_from(index / 64).unwrap_or(usize::MAX), 1 << (index % 64))
+    (exact::usize_from((index / 64).into()), 1 << (index % 64))
 }
 
 impl Graph {
@@ -54,7 +55,7 @@ impl Graph {
             *bits |= bit;
         }
         let comments = sql.lines().filter(|line| line.starts_with("COMMENT ON ")).count();
-        let comments = u32::try_from(comments).unwrap_or(u32::MAX);
+        let comments = exact::saturating_u32(exact::u64_from(comments));
         if comments == 0 {
             return;
         }
@@ -67,12 +68,12 @@ impl Graph {
 
     pub(super) fn note_labels(&self, count: usize) {
         let mut written = self.accounted();
-        written.labels = written.labels.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        written.labels = written.labels.saturating_add(exact::u64_from(count));
     }
 
     pub(super) fn note_large_objects(&self, count: usize) {
         let mut written = self.accounted();
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let count = exact::u64_from(count);
         written.large_objects = written.large_objects.saturating_add(count);
     }
 
@@ -225,7 +226,7 @@ impl Graph {
             let written = self.accounted();
             (written.large_objects, written.labels)
         };
-        let count = |at| row.col::<i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+        let count = |at| exact::count(row.col(at)?, "a number of the census");
         for (what, there, stored) in [
             ("large objects", count(0)?, objects),
             ("security labels", count(1)?, labels),

@@ -7,6 +7,7 @@ use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::base::exact;
 
 /// A column of a query: settings of function `p` that its server does not know itself. A name with a dot may be an extension's that is
 /// not loaded.
@@ -18,16 +19,16 @@ fn without_setting(definition: &str, setting: &str) -> String {
     let line = format!("\n SET {} TO ", quote_ident(setting));
     let body = ["\nAS ", "\nBEGIN ATOMIC", "\nRETURN "];
     let body = body.iter().filter_map(|word| definition.find(word)).min();
-    let head = definition.get(..body.unwrap_or(definition.len())).unwrap_or(definition);
+    let head = body.map_or(definition, |at| exact::text(definition, ..at, "a word was found there"));
     let Some(start) = head.find(&line) else {
         return definition.to_owned();
     };
-    let rest = definition.get(start + line.len()..).unwrap_or_default();
+    let rest = exact::text(definition, start + line.len().., "the line was found there");
     let end = rest.find('\n').unwrap_or(rest.len());
     format!(
         "{}{}",
-        definition.get(..start).unwrap_or_default(),
-        rest.get(end..).unwrap_or_default()
+        exact::text(definition, ..start, "the line was found there"),
+        exact::text(rest, end.., "it is an end of a line")
     )
 }
 

@@ -8,10 +8,11 @@ use tokio_postgres::Client;
 
 use super::super::sql_guard::judge_condition;
 use super::catalog::{self, NodeQuery};
-use super::node::{Kind, NONE, Node, class, flag};
+use super::node::{Kind, NONE, Node, class, flag, number_of};
 use super::rows::{Columns, failed, query};
 use super::{DataTable, SchemaOptions, members, order, quote, refresh};
-use crate::base::error::Result;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 
 /// Above so many tables their sizes are estimated.
@@ -160,11 +161,9 @@ impl Graph {
     }
 
     pub(super) fn name(&self, node: &Node) -> &str {
-        let (start, length) = node.name;
-        let (Ok(start), Ok(length)) = (usize::try_from(start), usize::try_from(length)) else {
-            return "";
-        };
-        self.text.get(start..start + length).unwrap_or("")
+        let start = exact::usize_from(node.name.0.into());
+        let end = start + exact::usize_from(node.name.1.into());
+        exact::text(&self.text, start..end, "names lie where they were put")
     }
 
     /// Returns the schema's name of a node, or of the table it belongs to.
@@ -194,11 +193,10 @@ impl Graph {
     }
 
     pub(super) fn push_node(&mut self, mut node: Node, name: &str) -> u32 {
-        let start = u32::try_from(self.text.len()).unwrap_or(NONE);
-        node.name = (start, u32::try_from(name.len()).unwrap_or(0));
+        node.name = (number_of(self.text.len()), number_of(name.len()));
         self.text.push_str(name);
         self.nodes.push(node);
-        u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
+        number_of(self.nodes.len() - 1)
     }
 
     /// Adds a node that shares name and schema with `of`.
@@ -252,7 +250,7 @@ impl Graph {
                 continue;
             }
             let schema = schema_node.and_then(|n| self.node(n)).map_or(NONE, |n| n.schema);
-            let mut bits = u8::try_from(row.col::<i32>(5)?).unwrap_or(0) | if row.flag(6)? { flag::ACL } else { 0 };
+            let mut bits = flags(row.col(5)?)? | if row.flag(6)? { flag::ACL } else { 0 };
             // Nothing is printed within what an extension makes.
             if self.node(parent).is_some_and(|p| p.kind == Kind::Member) {
                 bits &= !flag::INLINE;
@@ -267,8 +265,12 @@ impl Graph {
             };
             if kind.is_schema() {
                 // A schema's own `schema` is the number of its name; `schema()` of the node itself is not asked.
-                node.schema = u32::try_from(self.schemas.len()).unwrap_or(NONE);
+                node.schema = number_of(self.schemas.len());
                 self.schemas.push(name.clone());
+            }
+            if self.text.len() + name.len() >= exact::usize_from(NONE.into()) {
+                let message = "the names of the database's objects are 4 GiB long or longer";
+                return Err(Error::new(ErrorKind::LimitExceeded, message));
             }
             let index = self.push_node(node, &name);
             added.push((query.class, oid, index));
@@ -489,7 +491,7 @@ impl Graph {
     }
 
     async fn read_tables(&mut self, client: &Client) -> Result<()> {
-        let mut chosen: Vec<u32> = (0..u32::try_from(self.nodes.len()).unwrap_or(NONE))
+        let mut chosen: Vec<u32> = (0..number_of(self.nodes.len()))
             .filter(|&i| {
                 self.node(i)
                     .is_some_and(|n| n.kind == Kind::Table && n.has(flag::DATA) && !n.has(flag::EXCLUDED))
@@ -521,7 +523,10 @@ impl Graph {
                 };
                 let Some(row) = rows.get(&node.oid) else { continue };
                 let (heap, toast, block): (i64, i64, i64) = (row.col(1)?, row.col(2)?, row.col(3)?);
-                let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
+                let pages = heap
+                    .checked_div(block)
+                    .ok_or_else(|| Error::corrupt("the server has a block size of 0"))?;
+                let number = number_of(self.tables.len() + 1);
                 let table = DataTable {
                     number,
                     oid: node.oid,
@@ -529,8 +534,8 @@ impl Graph {
                     name: self.name(&node).to_owned(),
                     columns: row.list(6)?,
                     empty: exact && row.flag(5)?,
-                    pages: u64::try_from(heap.checked_div(block).unwrap_or(0)).unwrap_or(0),
-                    bytes: u64::try_from(heap.saturating_add(toast)).unwrap_or(0),
+                    pages: exact::count(pages, "the number of a table's pages")?,
+                    bytes: exact::count(heap.saturating_add(toast), "the size of a table")?,
                     ctid_ranges: self.version >= 140_000 && row.flag(4)?,
                     root: None,
                     filter: None,
@@ -541,7 +546,7 @@ impl Graph {
         }
         self.read_roots(client).await?;
         self.read_configuration_tables(client).await?;
-        let mut number = u32::try_from(self.tables.len()).unwrap_or(NONE);
+        let mut number = number_of(self.tables.len());
         for node in &self.nodes {
             let relation = matches!(
                 node.kind,
@@ -583,7 +588,7 @@ impl Graph {
             let Some(source) = self.node(key).copied().filter(|n| n.kind == Kind::Constraint) else {
                 continue;
             };
-            let index = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+            let index = number_of(self.nodes.len());
             self.nodes.push(Node {
                 kind: Kind::KeyIndex,
                 ..source
@@ -658,7 +663,7 @@ impl Graph {
                 let name = format!("TABLE {}.{}", row.text(1)?, row.text(2)?);
                 self.notes.push(Note::new("not-restorable", name, text));
             }
-            let number = u32::try_from(self.tables.len() + 1).unwrap_or(NONE);
+            let number = number_of(self.tables.len() + 1);
             self.lock_numbers.push((row.oid(0)?, number));
             self.tables.push(DataTable {
                 number,
@@ -668,7 +673,7 @@ impl Graph {
                 columns: row.list(5)?,
                 empty: false,
                 pages: 0,
-                bytes: u64::try_from(row.col::<i64>(4)?).unwrap_or(0),
+                bytes: exact::count(row.col(4)?, "the size of a table")?,
                 ctid_ranges: false,
                 root: None,
                 filter: Some(row.text(3)?),
@@ -748,6 +753,11 @@ async fn referred_first(client: &Client, rows: Vec<tokio_postgres::Row>) -> Resu
     Ok(done)
 }
 
+/// Returns flags as the query of the nodes gives them.
+fn flags(said: i32) -> Result<u8> {
+    u8::try_from(said).map_err(|_| Error::corrupt(format!("the flags of an object are {said}")))
+}
+
 /// Returns how to ask for the bytes of a table and of its TOAST table, and whether the first is the size of its file.
 ///
 /// `pg_relation_size` opens the relation, which costs more than all else with very many tables, and calls a missing file
@@ -808,4 +818,18 @@ pub(super) async fn server_version(client: &Client) -> Result<i32> {
     )
     .await?;
     rows.first().map_or(Ok(0), |row| row.col(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn flags_that_are_none_are_an_error() {
+        assert_eq!(flags(255).unwrap(), 255);
+        for wrong in [-1, 256, i32::MIN] {
+            assert_eq!(flags(wrong).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tokio_postgres::Client;
 
 use super::graph::Graph;
-use super::node::{Kind, class, flag};
+use super::node::{Kind, class, flag, number_of};
 use super::rows::{Columns, query};
 use crate::base::error::Result;
 use crate::base::report::Note;
@@ -434,7 +434,7 @@ fn add_nodes(graph: &mut Graph, members: &[Table], plan: &Plan) {
             continue;
         };
         // Several additions may belong to one table: what tells them apart is their number.
-        let number = u32::try_from(graph.column_order.additions.len()).unwrap_or(u32::MAX);
+        let number = number_of(graph.column_order.additions.len());
         if let Some(added) = graph.nodes.last_mut() {
             added.oid = number;
             added.flags = 0;

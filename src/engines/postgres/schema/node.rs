@@ -1,5 +1,7 @@
 //! Nodes of the graph: compact, because one exists per object.
 
+use crate::base::exact;
+
 /// Catalog OIDs as `pg_depend` names them; they are the same in every version.
 pub(super) mod class {
     pub(crate) const TYPE: u32 = 1247;
@@ -268,6 +270,11 @@ pub(super) mod flag {
 
 /// No node, no schema.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// Returns a number of an object, or of a letter of their names, as nodes keep it.
+pub(super) fn number_of(count: usize) -> u32 {
+    exact::known(count, "a catalog of more than 2^32 objects does not fit into memory")
+}
 
 /// One object: 28 bytes and its name.
 #[derive(Debug, Clone, Copy)]

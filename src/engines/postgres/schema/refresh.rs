@@ -1,11 +1,11 @@
 //! Materialized views are filled at the very end: one refresh each, after the refreshes it reads from.
 
 use super::graph::Graph;
-use super::node::{Kind, flag};
+use super::node::{Kind, flag, number_of};
 
 /// Adds a refresh node for each populated materialized view, with edges through plain views.
 pub(super) fn add_nodes(graph: &mut Graph) {
-    let count = u32::try_from(graph.nodes.len()).unwrap_or(0);
+    let count = number_of(graph.nodes.len());
     let populated = |g: &Graph, i: u32| g.node(i).is_some_and(|n| n.kind == Kind::MatView && n.has(flag::DATA));
     let mut refreshes = std::collections::HashMap::new();
     for index in (0..count).filter(|&i| populated(graph, i)).collect::<Vec<_>>() {

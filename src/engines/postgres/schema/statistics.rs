@@ -17,6 +17,7 @@ use super::quote::{literal, qualified};
 use super::rows::{Columns, failed, query};
 use super::{Graph, Section, SqlSink, TocItem};
 use crate::base::error::Result;
+use crate::base::exact;
 
 /// Tables in one query.
 const PAGE: usize = 500;
@@ -218,7 +219,7 @@ async fn end(
     sql.push_str(&columns);
     let item = TocItem {
         schema: Some(table.schema.clone()),
-        weight: u64::try_from(table.rows).unwrap_or(0),
+        weight: exact::saturating_u64(table.rows),
         ..TocItem::new(
             graph.take_item_id(),
             Section::Statistics,

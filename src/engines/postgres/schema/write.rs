@@ -12,6 +12,7 @@ use super::{
     replication, sequences, system_rights, tables, text, triggers, types, views,
 };
 use crate::base::error::Result;
+use crate::base::exact;
 
 /// Objects whose details are in memory at once.
 const PAGE: usize = 500;
@@ -274,9 +275,9 @@ impl Graph {
             Kind::KeyIndex | Kind::Index | Kind::Constraint | Kind::ForeignKey | Kind::Check | Kind::Refresh
         ) && !self.has_key_index(index);
         let bytes = |number: u32| {
-            self.tables
-                .get(usize::try_from(number).unwrap_or(0).wrapping_sub(1))
-                .map_or(0, |t| t.bytes)
+            // Numbers begin with 1; those above the tables' are other relations'.
+            let at = number.checked_sub(1).map(|at| exact::usize_from(at.into()));
+            at.and_then(|at| self.tables.get(at)).map_or(0, |t| t.bytes)
         };
         let weight = if weighs {
             locks.iter().map(|&n| bytes(n)).fold(0, u64::saturating_add)

@@ -8,6 +8,7 @@ use super::module;
 use super::types::ValueType;
 use super::walk::{KeyHeader, Sink, Template};
 use crate::base::error::Result;
+use crate::base::exact;
 
 /// Largest keys that are named.
 const LARGEST: usize = 16;
@@ -243,11 +244,7 @@ impl Counter {
         if largest.len() >= LARGEST && largest.last().is_none_or(|last| last.bytes >= self.bytes) {
             return;
         }
-        let key = self
-            .header
-            .key
-            .get(..self.header.key.len().min(NAMED_BYTES))
-            .unwrap_or_default();
+        let key = exact::first(&self.header.key, NAMED_BYTES);
         let at = largest.partition_point(|other| other.bytes >= self.bytes);
         largest.insert(
             at,
@@ -273,7 +270,7 @@ impl Sink for Counter {
         self.bytes = 0;
         self.hasher.reset();
         let expires = header.expires_ms.unwrap_or(i64::MIN).to_le_bytes();
-        let length = u64::try_from(header.key.len()).unwrap_or(u64::MAX).to_le_bytes();
+        let length = exact::u64_from(header.key.len()).to_le_bytes();
         for part in [
             &header.database.to_le_bytes()[..],
             &[header.type_number],
@@ -292,9 +289,7 @@ impl Sink for Counter {
 
     fn value(&mut self, bytes: &[u8]) -> Result<()> {
         self.hasher.update(bytes);
-        self.bytes = self
-            .bytes
-            .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.bytes = self.bytes.saturating_add(exact::u64_from(bytes.len()));
         Ok(())
     }
 
@@ -349,8 +344,7 @@ impl Sink for Counter {
         self.hasher.update(b"template");
         self.hasher.update(&number.to_le_bytes());
         for name in names.iter() {
-            self.hasher
-                .update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
+            self.hasher.update(&exact::u64_from(name.len()).to_le_bytes());
             self.hasher.update(name);
         }
         self.add_hashed();

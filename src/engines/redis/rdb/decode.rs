@@ -12,6 +12,7 @@ use super::pull::{Input, Pieces};
 use super::types::{self, Flavour, Shape, ValueType};
 use super::walk::{KeyHeader, MAX_TEMPLATE_BYTES, NAME_COST_BYTES, Template};
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// A part of a value.
 #[derive(Debug)]
@@ -241,7 +242,7 @@ impl<P: Pieces> Decoder<P> {
                 let names = number
                     .and_then(|number| self.templates.get(&number))
                     .ok_or_else(damaged)?;
-                named(names, values.get(1..).unwrap_or_default(), to).await
+                named(names, values.get(1..).ok_or_else(damaged)?, to).await
             }
             (_, Shape::TemplateValues) => {
                 let number = self.input.length().await?;
@@ -254,7 +255,7 @@ impl<P: Pieces> Decoder<P> {
                     return to.element(Element::TooLong).await;
                 }
                 let values = packed::listpack(&self.first)?;
-                named(&names, values.get(1..).unwrap_or_default(), to).await
+                named(&names, values.get(1..).ok_or_else(damaged)?, to).await
             }
             (_, Shape::NamedValues) => {
                 let names = self.field_names().await?;
@@ -446,7 +447,7 @@ impl<P: Pieces> Decoder<P> {
             length => usize::from(length),
         };
         self.input.want(length).await?;
-        let score = number(self.input.here().get(..length).unwrap_or_default());
+        let score = number(exact::range(self.input.here(), ..length, "the RDB at hand")?);
         self.input.skip(length);
         score
     }

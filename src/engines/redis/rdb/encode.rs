@@ -3,6 +3,7 @@
 //! Values are never made here: they are copied as they are, or written by whoever knows their type.
 
 use super::{Crc64, Flavour};
+use crate::base::exact;
 
 /// What stands before something else than a value: <https://rdb.fnordig.de/file_format.html#op-codes>, and `rdb.h`.
 const TEMPLATE: u8 = 242;
@@ -40,7 +41,7 @@ pub(in super::super) fn length(length: u64, out: &mut Vec<u8>) {
 
 /// Appends a length that counts something in memory.
 pub(in super::super) fn count(count: usize, out: &mut Vec<u8>) {
-    length(u64::try_from(count).unwrap_or(u64::MAX), out);
+    length(exact::u64_from(count), out);
 }
 
 /// Appends a string.

@@ -4,6 +4,7 @@
 //! three-byte reference copies at most 264), so a forged length cannot make memory grow beyond that.
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Bytes that one compressed byte can become, at most.
 const MAX_EXPANSION: usize = 88;
@@ -114,7 +115,7 @@ impl Window {
                 }
                 rest = after;
             }
-            let made = u64::try_from(self.bytes.len() - before).unwrap_or(u64::MAX);
+            let made = exact::u64_from(self.bytes.len() - before);
             self.left = self.left.checked_sub(made).ok_or_else(damaged)?;
             if self.bytes.len() > 16 * REACH {
                 break;
@@ -125,7 +126,7 @@ impl Window {
 
     /// Returns what was made and not handed on yet.
     pub fn ready(&self) -> &[u8] {
-        self.bytes.get(self.from..).unwrap_or_default()
+        exact::part(&self.bytes, self.from.., "it is an earlier end")
     }
 
     /// Says that it was handed on.

@@ -3,6 +3,8 @@
 //! A module may write data of its own into an RDB (opcode 247, `MODULE_AUX`): definitions of indexes, parts of a graph. No
 //! command brings it into a live server; keys that belong to it, without it, are not what they were.
 
+use crate::base::exact;
+
 /// Types of values that need nothing beside their keys, unless the RDB holds data of the type itself.
 const ALONE: &[&str] = &[
     "ReJSON-RL",
@@ -38,7 +40,7 @@ pub fn is_whole<'a>(value: &str, data: impl IntoIterator<Item = &'a str>) -> boo
 pub fn type_name(id: u64) -> String {
     const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let character = |place: u32| {
-        let number = usize::try_from(id >> (10 + 6 * place) & 63).unwrap_or(0);
+        let number = exact::usize_from(id >> (10 + 6 * place) & 63);
         CHARACTERS.get(number).copied().map_or('?', char::from)
     };
     (0..9).rev().map(character).collect()

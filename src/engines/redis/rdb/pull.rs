@@ -3,9 +3,10 @@
 use std::ops::Deref;
 
 use super::lzf::Window;
-use super::walk::{StringHeader, length_at, string_header_at};
+use super::walk::{self, StringHeader, length_at, string_header_at};
 use crate::archive::ChunkStream;
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 
 /// Bytes that are taken from a piece at once.
 const STEP_BYTES: usize = 128 << 10;
@@ -66,7 +67,7 @@ impl<P: Pieces> Input<P> {
 
     /// Returns what is at hand.
     pub fn here(&self) -> &[u8] {
-        self.buffer.get(self.at..).unwrap_or_default()
+        exact::part(&self.buffer, self.at.., "no more is skipped than there is")
     }
 
     /// Takes bytes that are at hand.
@@ -95,9 +96,9 @@ impl<P: Pieces> Input<P> {
             let cut = || Error::corrupt("the RDB was cut short");
             self.piece = Some(self.pieces.next().await?.ok_or_else(cut)?);
         };
-        let step = rest.len().min(STEP_BYTES);
-        self.buffer.extend_from_slice(rest.get(..step).unwrap_or_default());
-        self.piece_at += step;
+        let step = exact::first(rest, STEP_BYTES);
+        self.buffer.extend_from_slice(step);
+        self.piece_at += step.len();
         if self.buffer.len() < 64 << 10 && self.buffer.capacity() > 1 << 20 {
             self.buffer.shrink_to(1 << 20);
         }
@@ -147,9 +148,9 @@ impl<P: Pieces> Input<P> {
     pub async fn pass(&mut self, mut left: u64) -> Result<()> {
         while left > 0 {
             self.want(1).await?;
-            let count = self.here().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = self.here().len().min(exact::usize_from(left));
             self.skip(count);
-            left -= u64::try_from(count).unwrap_or(left);
+            left -= exact::u64_from(count);
         }
         Ok(())
     }
@@ -165,13 +166,13 @@ impl<P: Pieces> Input<P> {
         if out.capacity() > 1 << 20 && header.stored < 1 << 16 {
             *out = Vec::new();
         }
-        let stored = usize::try_from(header.stored).unwrap_or(usize::MAX);
+        let stored = exact::usize_from(header.stored);
         self.want(stored).await?;
-        let bytes = self.here().get(..stored).unwrap_or_default();
+        let bytes = exact::range(self.here(), ..stored, "the RDB at hand")?;
         match (header.integer, header.raw) {
-            (Some(_), _) => out.extend_from_slice(integer(bytes).to_string().as_bytes()),
+            (Some(_), _) => out.extend_from_slice(walk::integer(bytes)?.to_string().as_bytes()),
             (None, Some(raw)) => {
-                let raw = usize::try_from(raw).unwrap_or(usize::MAX);
+                let raw = exact::usize_from(raw);
                 super::lzf::decompress_into(bytes, raw, out)?;
             }
             (None, None) => out.extend_from_slice(bytes),
@@ -188,9 +189,9 @@ impl<P: Pieces> Input<P> {
             return self.pass(header.stored).await;
         }
         if header.integer.is_some() {
-            let stored = usize::try_from(header.stored).unwrap_or(0);
+            let stored = exact::usize_from(header.stored);
             self.want(stored).await?;
-            let text = integer(self.here().get(..stored).unwrap_or_default()).to_string();
+            let text = walk::integer(exact::range(self.here(), ..stored, "the RDB at hand")?)?.to_string();
             self.skip(stored);
             return to.element(Piece(text.as_bytes())).await;
         }
@@ -199,9 +200,9 @@ impl<P: Pieces> Input<P> {
         while left > 0 {
             // An instruction of LZF is 33 bytes at most.
             let least = left.min(33);
-            self.want(usize::try_from(least).unwrap_or(33)).await?;
-            let count = self.here().len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let bytes = self.here().get(..count).unwrap_or_default();
+            self.want(exact::usize_from(least)).await?;
+            let bytes = exact::first(self.here(), exact::usize_from(left));
+            let count = bytes.len();
             let used = match &mut window {
                 None => {
                     to.element(Piece(bytes)).await?;
@@ -213,24 +214,15 @@ impl<P: Pieces> Input<P> {
                         to.element(Piece(window.ready())).await?;
                         window.slide();
                     }
-                    if used == 0 && u64::try_from(count).unwrap_or(0) == left {
+                    if used == 0 && exact::u64_from(count) == left {
                         return Err(Error::corrupt("a compressed string of the RDB is cut"));
                     }
                     used
                 }
             };
             self.skip(used);
-            left -= u64::try_from(used).unwrap_or(left);
+            left -= exact::u64_from(used);
         }
         window.map_or(Ok(()), |window| window.finish())
-    }
-}
-
-fn integer(bytes: &[u8]) -> i64 {
-    match *bytes {
-        [a] => i8::from_le_bytes([a]).into(),
-        [a, b] => i16::from_le_bytes([a, b]).into(),
-        [a, b, c, d] => i32::from_le_bytes([a, b, c, d]).into(),
-        _ => 0,
     }
 }

@@ -15,6 +15,7 @@ use super::lzf;
 use super::packed;
 use super::types::{self, Flavour, Shape, ValueType};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 
 /// A string longer than this is taken for a forged length, in bytes. Servers allow 512 MiB unless configured otherwise.
 const MAX_STRING_BYTES: u64 = 1 << 38;
@@ -361,7 +362,7 @@ impl Walker {
                 return Ok(0);
             }
             (_, Some(eof)) => {
-                self.crc.update(input.get(..eof).unwrap_or_default());
+                self.crc.update(exact::range(input, ..eof, "the piece of the RDB")?);
                 self.end_crc = Some(self.crc.value());
             }
             (_, None) if self.end_crc.is_none() => self.crc.update(input),
@@ -379,8 +380,7 @@ impl Walker {
         }
         if self.young.is_some() {
             self.young_crc.get_or_insert(before).update(input);
-            self.tail
-                .extend_from_slice(input.get(input.len().saturating_sub(8)..).unwrap_or_default());
+            self.tail.extend_from_slice(exact::last(input, 8));
             self.tail.drain(..self.tail.len().saturating_sub(8));
         }
         Ok(taken)
@@ -405,14 +405,13 @@ impl Walker {
     /// Takes bytes that are not understood: only their CRC64 counts.
     pub fn feed_opaque(&mut self, input: &[u8]) {
         // The last eight bytes may be the footer: they wait.
-        self.carry
-            .extend_from_slice(input.get(input.len().saturating_sub(8)..).unwrap_or_default());
+        self.carry.extend_from_slice(exact::last(input, 8));
         let ready = self.carry.len().saturating_sub(8);
         let older = ready.min(self.carry.len() - input.len().min(8));
-        self.crc.update(self.carry.get(..older).unwrap_or_default());
-        self.crc
-            .update(input.get(..input.len().saturating_sub(8)).unwrap_or_default());
-        self.crc.update(self.carry.get(older..ready).unwrap_or_default());
+        self.crc.update(exact::first(&self.carry, older));
+        self.crc.update(exact::first(input, input.len().saturating_sub(8)));
+        let why = "what is ready is in the carry, and so is what is older";
+        self.crc.update(exact::part(&self.carry, older..ready, why));
         self.carry.drain(..ready);
     }
 
@@ -461,7 +460,7 @@ impl Walker {
             // where that token ended.
             let carried = self.carry.len();
             let mut joined = std::mem::take(&mut self.carry);
-            joined.extend_from_slice(input.get(..input.len().min(LONGEST_TOKEN)).unwrap_or_default());
+            joined.extend_from_slice(exact::first(input, LONGEST_TOKEN));
             let used = self.run(&joined, carried, sink)?;
             if used < carried {
                 joined.drain(..used);
@@ -471,12 +470,13 @@ impl Walker {
             at = used - carried;
         }
         if self.state == State::Walking {
-            let rest = input.get(at..).unwrap_or_default();
+            let rest = exact::range(input, at.., "the piece of the RDB")?;
             let used = self.run(rest, rest.len(), sink)?;
             self.eof_at = self.eof_at.map(|eof| eof + at);
             at += used;
             if self.state == State::Walking {
-                self.carry.extend_from_slice(input.get(at..).unwrap_or_default());
+                self.carry
+                    .extend_from_slice(exact::range(input, at.., "the piece of the RDB")?);
                 return Ok(input.len());
             }
         }
@@ -488,18 +488,18 @@ impl Walker {
         let mut at = 0;
         let mut value_from = 0;
         while at < stop && self.state == State::Walking {
-            let rest = buf.get(at..).unwrap_or_default();
+            let rest = exact::part(buf, at.., "no token is longer than what it was read from");
             let Some(used) = self.step(rest)? else { break };
             match used {
                 Step::Used(used) => {
                     if self.in_meta {
-                        self.keep_meta(rest.get(..used).unwrap_or_default());
+                        self.keep_meta(exact::range(rest, ..used, "the piece of the RDB")?);
                     }
                     at += used;
                 }
                 Step::Young(used, what) => {
                     if self.in_meta {
-                        self.keep_meta(rest.get(..used).unwrap_or_default());
+                        self.keep_meta(exact::range(rest, ..used, "the piece of the RDB")?);
                     }
                     at += used;
                     if self.young.is_none() {
@@ -523,7 +523,7 @@ impl Walker {
                     }
                 }
                 Step::ValueEnd => {
-                    sink.value(buf.get(value_from..at).unwrap_or_default())?;
+                    sink.value(exact::range(buf, value_from..at, "the piece of the RDB")?)?;
                     sink.value_end()?;
                     self.in_value = false;
                     self.keys += 1;
@@ -554,7 +554,7 @@ impl Walker {
             }
         }
         if self.in_value && at > value_from {
-            sink.value(buf.get(value_from..at).unwrap_or_default())?;
+            sink.value(exact::range(buf, value_from..at, "the piece of the RDB")?)?;
         }
         Ok(at)
     }
@@ -620,8 +620,8 @@ impl Walker {
                 }
             },
             Op::Skip(left) => {
-                let used = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-                let left = left - u64::try_from(used).unwrap_or(left);
+                let used = exact::usize_from(left).min(rest.len());
+                let left = left - exact::u64_from(used);
                 if left > 0 {
                     self.ops.push(Op::Skip(left));
                 }
@@ -636,7 +636,7 @@ impl Walker {
                     self.ops.push(Op::Strings(n - 1));
                 }
                 // Most strings lie wholly in the piece.
-                let body = usize::try_from(string.stored).unwrap_or(usize::MAX);
+                let body = exact::usize_from(string.stored);
                 match rest.len().checked_sub(string.used) {
                     Some(room) if room >= body => string.used + body,
                     _ => {
@@ -734,8 +734,7 @@ impl Walker {
                     return Ok(None);
                 };
                 let names = self.templates.get(&number).ok_or_else(forged)?;
-                self.ops
-                    .push(Op::Strings(u64::try_from(names.len()).unwrap_or(u64::MAX)));
+                self.ops.push(Op::Strings(exact::u64_from(names.len())));
                 used
             }
             Op::TemplateBegin => {
@@ -795,7 +794,7 @@ impl Walker {
                     return Ok(None);
                 };
                 self.collected.clear();
-                let bytes = usize::try_from(string.stored.max(string.raw.unwrap_or(0))).unwrap_or(usize::MAX);
+                let bytes = exact::usize_from(string.stored.max(string.raw.unwrap_or(0)));
                 let too_long = bytes > MAX_COLLECTED_BYTES;
                 self.header_too_long(whom, too_long)?;
                 let (kind, left) = (
@@ -811,8 +810,8 @@ impl Walker {
                 string.used
             }
             Op::Passing(left, whom) => {
-                let used = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-                let left = left - u64::try_from(used).unwrap_or(left);
+                let used = exact::usize_from(left).min(rest.len());
+                let left = left - exact::u64_from(used);
                 if left == 0 {
                     return Ok(Some(self.collected(whom, used)?));
                 }
@@ -820,9 +819,10 @@ impl Walker {
                 used
             }
             Op::Collecting(left, kind, whom) => {
-                let used = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-                self.collected.extend_from_slice(rest.get(..used).unwrap_or_default());
-                let left = left - u64::try_from(used).unwrap_or(left);
+                let piece = exact::first(rest, exact::usize_from(left));
+                self.collected.extend_from_slice(piece);
+                let used = piece.len();
+                let left = left - exact::u64_from(used);
                 if left == 0 {
                     self.decode_collected(kind)?;
                     return Ok(Some(self.collected(whom, used)?));
@@ -1068,7 +1068,7 @@ impl Walker {
             For::Function => Step::Function(used),
             For::PackedNames => {
                 let names = packed::listpack(&self.collected)?.len();
-                self.ops.push(Op::Strings(u64::try_from(names).unwrap_or(u64::MAX)));
+                self.ops.push(Op::Strings(exact::u64_from(names)));
                 Step::Used(used)
             }
             For::TemplateName => {
@@ -1126,7 +1126,7 @@ pub fn meta_at(bytes: &[u8]) -> Result<Option<usize>> {
     walker.ops.clear();
     let mut at = 0;
     loop {
-        let Some(step) = walker.step(bytes.get(at..).unwrap_or_default())? else {
+        let Some(step) = walker.step(exact::range(bytes, at.., "the metadata of a key")?)? else {
             return Ok(None);
         };
         let (Step::Used(used) | Step::Young(used, _)) = step else {
@@ -1240,7 +1240,7 @@ pub(in super::super) fn string_header_at(buf: &[u8]) -> Result<Option<StringHead
         }
         Length::Compressed => {
             let mut next = || -> Result<Option<u64>> {
-                let Some((length, more)) = length_at(buf.get(used..).unwrap_or_default())? else {
+                let Some((length, more)) = length_at(exact::range(buf, used.., "the piece of the RDB")?)? else {
                     return Ok(None);
                 };
                 used += more;
