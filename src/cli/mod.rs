@@ -23,7 +23,7 @@ use crate::operations::local::LocalState;
 use crate::operations::options;
 use crate::operations::session::Seen;
 use crate::operations::several::{self, Absent, each};
-use crate::operations::{self, Outcome, Session};
+use crate::operations::{self, Outcome, Report, Session};
 use crate::policy::schedule;
 use crate::repository::Selector;
 use crate::service;
@@ -100,25 +100,27 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
 
 async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
     match verb {
-        Verb::Init(flags) => operations::init::run(session, &flags.into()).await,
-        Verb::Check(flags) => operations::check::run(session, &flags.into()).await,
-        Verb::Backup(flags) => operations::backup::run(session, &flags.into()).await,
+        Verb::Init(flags) => boxed(operations::init::run(session, &flags.into()).await),
+        Verb::Check(flags) => boxed(operations::check::run(session, &flags.into()).await),
+        Verb::Backup(flags) => boxed(operations::backup::run(session, &flags.into()).await),
         Verb::List(flags) => {
             let options = options::List::from(flags);
-            each(session, Absent::Fails, async |one| {
+            let done = each(session, Absent::Fails, async |one| {
                 operations::list::run(one, &options).await
             })
-            .await
+            .await;
+            boxed(done)
         }
         Verb::Show(flags) => {
             let options = options::Show::from(flags);
-            several::one(session, &options.snapshot, &[], async |one| {
+            let done = several::one(session, &options.snapshot, &[], async |one| {
                 operations::show::run(one, &options).await
             })
-            .await
+            .await;
+            boxed(done)
         }
-        Verb::Status(flags) => operations::status::run(session, &flags.into()).await,
-        Verb::Health(flags) => service::health_check::run(session, &flags.into()).await,
+        Verb::Status(flags) => boxed(operations::status::run(session, &flags.into()).await),
+        Verb::Health(flags) => boxed(service::health_check::run(session, &flags.into()).await),
         Verb::Verify(flags) => {
             let options = options::Verify::from(flags);
             // Only what is named by its id may be in another repository.
@@ -128,57 +130,64 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             } else {
                 Absent::Fails
             };
-            each(session, absent, async |one| {
+            let done = each(session, absent, async |one| {
                 operations::verify::run(one, &options).await
             })
-            .await
+            .await;
+            boxed(done)
         }
         Verb::Restore(flags) => {
             let options = options::Restore::from(*flags);
-            several::one(session, &options.snapshot, &options.source, async |one| {
+            let done = several::one(session, &options.snapshot, &options.source, async |one| {
                 Box::pin(operations::restore::run(one, &options)).await
             })
-            .await
+            .await;
+            boxed(done)
         }
         Verb::Recover(flags) => {
             let options = options::Recover::from(*flags);
             let tell = |text: &str| output::print_progress(text, global);
-            several::one(session, &options.snapshot, &[], async |one| {
+            let done = several::one(session, &options.snapshot, &[], async |one| {
                 Box::pin(operations::recover::run(one, &options, &tell)).await
             })
-            .await
+            .await;
+            boxed(done)
         }
         Verb::Cat(flags) => {
             let options = options::Cat::from(flags);
             let sources = std::slice::from_ref(&options.source);
-            several::one(session, &options.snapshot, sources, async |one| {
+            let done = several::one(session, &options.snapshot, sources, async |one| {
                 operations::cat::run(one, &options).await
             })
-            .await
+            .await;
+            boxed(done)
         }
         Verb::Prune(flags) => {
             let options = options::Prune::from(flags);
-            each(session, Absent::Fails, async |one| {
+            let done = each(session, Absent::Fails, async |one| {
                 operations::prune::run(one, &options).await
             })
-            .await
+            .await;
+            boxed(done)
         }
-        Verb::Copy(flags) => Box::pin(operations::copy::run(session, &flags.into())).await,
+        Verb::Copy(flags) => boxed(Box::pin(operations::copy::run(session, &flags.into())).await),
         Verb::Pin(flags) => {
             let options = options::Pin::from(flags);
-            each(session, Absent::IsElsewhere, async |one| {
+            let done = each(session, Absent::IsElsewhere, async |one| {
                 operations::pin::pin(one, &options).await
             })
-            .await
+            .await;
+            boxed(done)
         }
         Verb::Unpin(flags) => {
             let options = options::Unpin::from(flags);
-            each(session, Absent::IsElsewhere, async |one| {
+            let done = each(session, Absent::IsElsewhere, async |one| {
                 operations::pin::unpin(one, &options).await
             })
-            .await
+            .await;
+            boxed(done)
         }
-        Verb::Cleanup(flags) => operations::cleanup::run(session, &flags.into()).await,
+        Verb::Cleanup(flags) => boxed(operations::cleanup::run(session, &flags.into()).await),
         Verb::Completions(_) | Verb::Man(_) => Err(crate::base::error::Error::invalid("it needs no session")),
         Verb::Run(flags) => {
             let reload = || {
@@ -190,9 +199,14 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
                 reload: &reload,
                 tell: &tell,
             };
-            service::scheduler::run(session, &flags.into(), surroundings).await
+            boxed(service::scheduler::run(session, &flags.into(), surroundings).await)
         }
     }
+}
+
+/// From here on, only what every report can say counts.
+fn boxed<R: Report + 'static>(report: Result<R>) -> Outcome {
+    report.map(|report| -> Box<dyn Report> { Box::new(report) })
 }
 
 /// The given file, else `wirevault.toml` if it is there, else the environment.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::writer::ArchiveOptions;
@@ -13,19 +12,122 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::config::{Plan, RedisSource, SourceConfig, SourceKind};
 use crate::engines::{BackupContext, Source, SourceOutcome};
 use crate::operations::options;
-use crate::operations::said::said;
 use crate::operations::session::cancelled;
 use crate::operations::targets::{self, Target, Way};
-use crate::operations::{Outcome, Session, Status, clock, cluster, emptied, found, hooks, open, records, show};
+use crate::operations::{
+    Report, Session, Status, clock, cluster, document_of, emptied, found, hooks, open, records, show,
+};
 use crate::repository::ADHOC_JOB;
 use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
-use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, RunOptions, SnapshotId, document, layout};
+use crate::repository::{
+    Manifest, ManifestSource, PRE_RESTORE_JOB, RunOptions, SnapshotId, StoredPlan, document, layout,
+};
 
 /// Archives roll over when their compressed index reaches this, in bytes.
 const MAX_INDEX_BYTES: usize = 4 << 20;
 
-/// Makes the plans, then runs them one after another; one that fails does not keep the others from running.
-pub async fn run(session: &Session, options: &options::Backup) -> Outcome {
+/// What `backup` did. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum BackupReport {
+    /// With `--dry-run`: what would be done.
+    Planned {
+        /// The plans, one for each repository of each job.
+        plans: Vec<Plan>,
+    },
+    /// It was done.
+    Ran(BackupRun),
+}
+
+/// What a run left.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct BackupRun {
+    /// The manifests that were written, one for each repository of each job; where nothing changed, those that were there.
+    pub snapshots: Vec<Manifest>,
+    /// What failed as a whole: a job in a repository.
+    pub errors: Vec<String>,
+    /// Whether nothing had changed, so that nothing new is stored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
+}
+
+impl Report for BackupReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Planned { plans } => plans.iter().map(plan_text).collect(),
+            Self::Ran(run) => run.text(),
+        }
+    }
+
+    fn status(&self) -> Status {
+        match self {
+            Self::Planned { .. } => Status::Done,
+            Self::Ran(run) => run.status(),
+        }
+    }
+}
+
+impl BackupRun {
+    /// Returns how it ended.
+    pub fn status(&self) -> Status {
+        status_of(&self.snapshots.iter().collect::<Vec<_>>(), self.errors.is_empty())
+    }
+
+    /// Returns the first thing that was not well, of what is not optional.
+    pub fn complaint(&self) -> Option<&str> {
+        let sources = self.snapshots.iter().flat_map(|manifest| &manifest.sources);
+        let failed = sources.filter(|source| !source.optional);
+        let failed = failed.filter_map(|source| source.error.as_ref());
+        self.errors.iter().chain(failed).next().map(String::as_str)
+    }
+
+    fn text(&self) -> String {
+        let texts: Vec<String> = self.snapshots.iter().map(show::text).collect();
+        let mut text = texts.join("\n");
+        if self.unchanged {
+            text.push_str("\nthe content is that of this snapshot; nothing new is stored\n");
+        }
+        for error in &self.errors {
+            text.push_str(&format!("\nfailed: {error}\n"));
+        }
+        if self.status() == Status::Partial {
+            let lost: u64 = self.snapshots.iter().map(losses).sum();
+            if lost > 0 {
+                text.push_str(&format!(
+                    "\n{lost} notes of data that is not in the snapshot; the log names it\n"
+                ));
+            }
+            let found: u64 = self.snapshots.iter().map(damaged).sum();
+            if found > 0 {
+                let what = match found {
+                    1 => "1 database was damaged before it was stored".to_owned(),
+                    more => format!("{more} databases were damaged before they were stored"),
+                };
+                text.push_str(&format!(
+                    "\n{what}; the snapshot has it as it is, and the log names the damage\n"
+                ));
+            }
+            text.push_str("\nfinished, but some sources failed or lost items\n");
+        }
+        text
+    }
+}
+
+/// Makes the plans, and runs them unless they are only to be shown.
+pub async fn run(session: &Session, options: &options::Backup) -> Result<BackupReport> {
+    if options.dry_run {
+        let plans = plans(session, options).await?;
+        return Ok(BackupReport::Planned { plans });
+    }
+    back_up(session, options).await.map(BackupReport::Ran)
+}
+
+/// Makes the plans of what was named.
+async fn plans(session: &Session, options: &options::Backup) -> Result<Vec<Plan>> {
     let mut plans = session.plans(&options.targets)?;
     cluster::expand(session, &mut plans).await?;
     found::expand(&mut plans);
@@ -43,15 +145,13 @@ pub async fn run(session: &Session, options: &options::Backup) -> Outcome {
             options.exclude.add_to(postgres)?;
         }
     }
-    if options.dry_run {
-        return said(
-            json!({ "plans": plans }),
-            plans.iter().map(plan_text).collect(),
-            Status::Done,
-        );
-    }
-    let begun = Timestamp::now();
-    let (mut manifests, mut errors) = (Vec::new(), Vec::new());
+    Ok(plans)
+}
+
+/// Runs the plans of what was named one after another; one that fails does not keep the others from running.
+pub(crate) async fn back_up(session: &Session, options: &options::Backup) -> Result<BackupRun> {
+    let plans = plans(session, options).await?;
+    let (begun, mut run) = (Timestamp::now(), BackupRun::default());
     for job in plans.chunk_by(|a, b| a.job == b.job) {
         let (started, log_from) = (clock::now(), Timestamp::now());
         let results = run_job(session, options, job).await;
@@ -60,9 +160,9 @@ pub async fn run(session: &Session, options: &options::Backup) -> Outcome {
         }
         for (plan, result) in results {
             match result {
-                Ok(manifest) => manifests.push(manifest),
+                Ok(manifest) => run.snapshots.push(manifest),
                 Err(error) if plans.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
-                Err(error) => errors.push(format!(
+                Err(error) => run.errors.push(format!(
                     "job {} to {}: {}",
                     plan.job,
                     plan.repository.url,
@@ -71,40 +171,10 @@ pub async fn run(session: &Session, options: &options::Backup) -> Outcome {
             }
         }
     }
-    let status = status_of(&manifests.iter().collect::<Vec<_>>(), errors.is_empty());
     // What did not change is answered by the snapshot that was there.
-    let unchanged = options.if_changed && !manifests.is_empty() && manifests.iter().all(|one| one.finished < begun);
-    let mut text: String = manifests.iter().map(show::text).collect::<Vec<_>>().join("\n");
-    if unchanged {
-        text.push_str("\nthe content is that of this snapshot; nothing new is stored\n");
-    }
-    for error in &errors {
-        text.push_str(&format!("\nfailed: {error}\n"));
-    }
-    if status == Status::Partial {
-        let lost: u64 = manifests.iter().map(losses).sum();
-        if lost > 0 {
-            text.push_str(&format!(
-                "\n{lost} notes of data that is not in the snapshot; the log names it\n"
-            ));
-        }
-        let found: u64 = manifests.iter().map(damaged).sum();
-        if found > 0 {
-            let what = match found {
-                1 => "1 database was damaged before it was stored".to_owned(),
-                more => format!("{more} databases were damaged before they were stored"),
-            };
-            text.push_str(&format!(
-                "\n{what}; the snapshot has it as it is, and the log names the damage\n"
-            ));
-        }
-        text.push_str("\nfinished, but some sources failed or lost items\n");
-    }
-    let mut document = json!({ "snapshots": manifests, "errors": errors });
-    if unchanged && let Some(object) = document.as_object_mut() {
-        object.insert("unchanged".to_owned(), true.into());
-    }
-    said(document, text, status)
+    let older = |manifest: &Manifest| manifest.finished < begun;
+    run.unchanged = options.if_changed && !run.snapshots.is_empty() && run.snapshots.iter().all(older);
+    Ok(run)
 }
 
 /// How a run ended that made these manifests, and in some repository none.
@@ -485,7 +555,7 @@ async fn commit(target: Target<'_>, facts: &Facts) -> Result<Manifest> {
 }
 
 async fn manifest(target: &Target<'_>, facts: &Facts) -> Result<Manifest> {
-    let plan = serde_json::to_value(target.plan).map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))?;
+    let plan = StoredPlan::of(target.plan)?;
     let outcomes = || facts.sources.iter().filter_map(|source| source.outcome.as_ref());
     let moments = || outcomes().map(|outcome| outcome.consistent_at);
     let skew = match (moments().min(), moments().max()) {

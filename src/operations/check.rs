@@ -1,31 +1,66 @@
 //! `check`: looks at everything a backup would need and changes nothing. In a bucket, or where a repository is, a probe object
 //! comes and goes.
 
-use serde_json::json;
-
-use crate::base::error::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::memory::MemoryPlan;
 use crate::base::units::format_bytes;
 use crate::config::Plan;
 use crate::engines::{Finding, FindingLevel};
 use crate::operations::options;
-use crate::operations::said::said;
-use crate::operations::{Outcome, Session, Status, cluster, found, meant, open, probe};
+use crate::operations::{Report, Session, Status, cluster, document_of, found, meant, open, probe};
 use crate::policy::health::Claim;
 use crate::repository::{Gap, Repository};
 use crate::storage::open::local_path;
 
+/// What `check` found. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+pub struct CheckReport {
+    /// Memory, then each repository and source.
+    pub check: Vec<Section>,
+    /// How the memory limit is divided.
+    pub memory: MemoryPlan,
+    /// Whether nothing keeps a backup from succeeding.
+    pub ok: bool,
+}
+
+/// What was found about one thing.
+#[derive(Debug, serde::Serialize)]
+pub struct Section {
+    /// What it is about.
+    pub about: String,
+    /// The findings.
+    pub findings: Vec<Finding>,
+}
+
+impl Report for CheckReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        let section = |section: &Section| section_text(&section.about, &section.findings);
+        self.check.iter().map(section).collect()
+    }
+
+    fn status(&self) -> Status {
+        if self.ok { Status::Done } else { Status::Failed }
+    }
+}
+
 /// Checks memory, then each plan's repository and sources; every finding is told, and any error fails the check.
-pub async fn run(session: &Session, options: &options::Check) -> Outcome {
+pub async fn run(session: &Session, options: &options::Check) -> Result<CheckReport> {
     let mut plans = session.plans(&options.targets)?;
     cluster::expand(session, &mut plans).await?;
     found::expand(&mut plans);
-    let mut sections = vec![("memory".to_owned(), vec![info(memory_text(session.memory()))])];
+    let mut check = vec![Section {
+        about: "memory".to_owned(),
+        findings: vec![info(memory_text(session.memory()))],
+    }];
     for plan in &plans {
-        sections.push((
-            format!("repository {}", plan.repository.url),
-            check_repository(session, plan).await,
-        ));
+        check.push(Section {
+            about: format!("repository {}", plan.repository.url),
+            findings: check_repository(session, plan).await,
+        });
         for config in &plan.sources {
             session.check_cancelled()?;
             let findings = match open::source(config) {
@@ -35,26 +70,18 @@ pub async fn run(session: &Session, options: &options::Check) -> Outcome {
                     .unwrap_or_else(|error| vec![failed(&error)]),
                 Err(error) => vec![failed(&error)],
             };
-            sections.push((format!("source {} ({})", config.name, config.kind.word()), findings));
+            check.push(Section {
+                about: format!("source {} ({})", config.name, config.kind.word()),
+                findings,
+            });
         }
     }
-    let bad = sections
-        .iter()
-        .flat_map(|(_, findings)| findings)
-        .any(|finding| finding.level == FindingLevel::Error);
-    let text = sections
-        .iter()
-        .map(|(name, findings)| section_text(name, findings))
-        .collect();
-    let document = sections
-        .iter()
-        .map(|(name, findings)| json!({ "about": name, "findings": findings }))
-        .collect::<Vec<_>>();
-    said(
-        json!({ "check": document, "memory": session.memory(), "ok": !bad }),
-        text,
-        if bad { Status::Failed } else { Status::Done },
-    )
+    let findings = || check.iter().flat_map(|section| &section.findings);
+    Ok(CheckReport {
+        ok: findings().all(|finding| finding.level != FindingLevel::Error),
+        check,
+        memory: session.memory().clone(),
+    })
 }
 
 async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {

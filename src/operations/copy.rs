@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
@@ -16,8 +15,7 @@ use crate::base::units::format_bytes;
 use crate::config::{self, Environment, RepositoryConfig};
 use crate::operations::meant::{self, Intent};
 use crate::operations::options;
-use crate::operations::said::said;
-use crate::operations::{Outcome, Session, Status, thaw};
+use crate::operations::{Report, Session, Status, document_of, thaw};
 use crate::policy::retention::{RetentionPolicy, SnapshotFacts, decide};
 use crate::repository::{Manifest, Previous, Repository, Run, RunOptions, SnapshotId, layout};
 use crate::storage::ObjectOptions;
@@ -37,20 +35,94 @@ struct Side {
 
 /// What one snapshot took.
 #[derive(Debug, Clone, serde::Serialize)]
-pub(crate) struct Copied {
-    pub(crate) snapshot: SnapshotId,
-    pub(crate) job: String,
-    /// Names of the repositories.
-    pub(crate) from: String,
-    pub(crate) to: String,
-    pub(crate) objects: u64,
-    pub(crate) bytes: u64,
+pub struct Copied {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its job.
+    pub job: String,
+    /// Name of the repository that had it.
+    pub from: String,
+    /// Name of the one that has it now.
+    pub to: String,
+    /// Objects that were sent.
+    pub objects: u64,
+    /// Their size.
+    pub bytes: u64,
     /// Objects that were there already.
-    pub(crate) present: u64,
+    pub present: u64,
+}
+
+/// A snapshot that a repository is to have; its JSON is the id alone.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(transparent)]
+pub struct PlannedCopy {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Name of the repository that has it.
+    #[serde(skip)]
+    pub from: String,
+    /// Name of the one that lacks it.
+    #[serde(skip)]
+    pub to: String,
+}
+
+/// What `copy` did. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+pub struct CopyReport {
+    /// What was copied.
+    pub copied: Vec<Copied>,
+    /// Repositories that could not be looked at, and copies that failed.
+    pub errors: Vec<String>,
+    /// What was to be copied.
+    pub planned: Vec<PlannedCopy>,
+    /// Whether it was only to be shown.
+    #[serde(skip)]
+    pub dry_run: bool,
+}
+
+impl Report for CopyReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for one in self.planned.iter().filter(|_| self.dry_run) {
+            text.push_str(&format!("would copy {one}\n"));
+        }
+        for done in &self.copied {
+            let size = format_bytes(done.bytes);
+            text.push_str(&format!(
+                "copied {} from {} to {}: {} objects, {size}\n",
+                done.snapshot, done.from, done.to, done.objects
+            ));
+        }
+        if self.planned.is_empty() && self.errors.is_empty() {
+            text.push_str("nothing is lacking\n");
+        }
+        for error in &self.errors {
+            text.push_str(&format!("failed: {error}\n"));
+        }
+        text
+    }
+
+    fn status(&self) -> Status {
+        match (self.errors.is_empty(), self.copied.is_empty()) {
+            (true, _) => Status::Done,
+            (false, true) => Status::Failed,
+            (false, false) => Status::Partial,
+        }
+    }
+}
+
+impl std::fmt::Display for PlannedCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} from {} to {}", self.snapshot, self.from, self.to)
+    }
 }
 
 /// Copies the named snapshots, or whatever is lacking.
-pub async fn run(session: &Session, options: &options::Copy) -> Outcome {
+pub async fn run(session: &Session, options: &options::Copy) -> Result<CopyReport> {
     let wanted = match &options.into {
         Some(into) => between(session, options, into).await?,
         None if !options.snapshots.is_empty() => {
@@ -58,44 +130,21 @@ pub async fn run(session: &Session, options: &options::Copy) -> Outcome {
         }
         None => Box::pin(lacking(session, None)).await?,
     };
-    let (mut copied, mut errors, mut text) = (Vec::new(), wanted.errors, String::new());
-    for one in &wanted.copies {
-        let line = format!("{} from {} to {}", one.id, one.from.config.name, one.to.config.name);
-        if options.dry_run {
-            text.push_str(&format!("would copy {line}\n"));
-            continue;
-        }
+    let mut report = CopyReport {
+        copied: Vec::new(),
+        errors: wanted.errors,
+        planned: wanted.copies.iter().map(Wish::planned).collect(),
+        dry_run: options.dry_run,
+    };
+    for one in wanted.copies.iter().filter(|_| !options.dry_run) {
         session.check_cancelled()?;
         match one.thawed(session, &options.thaw).await {
-            Ok(done) => {
-                text.push_str(&format!(
-                    "copied {line}: {} objects, {}\n",
-                    done.objects,
-                    format_bytes(done.bytes)
-                ));
-                copied.push(done);
-            }
+            Ok(done) => report.copied.push(done),
             Err(error) if wanted.copies.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
-            Err(error) => errors.push(format!("{line}: {}", error.chain())),
+            Err(error) => report.errors.push(format!("{}: {}", one.planned(), error.chain())),
         }
     }
-    if wanted.copies.is_empty() && errors.is_empty() {
-        text.push_str("nothing is lacking\n");
-    }
-    for error in &errors {
-        text.push_str(&format!("failed: {error}\n"));
-    }
-    let status = match (errors.is_empty(), copied.is_empty()) {
-        (true, _) => Status::Done,
-        (false, true) => Status::Failed,
-        (false, false) => Status::Partial,
-    };
-    let planned: Vec<_> = wanted.copies.iter().map(|one| one.id.clone()).collect();
-    said(
-        json!({ "copied": copied, "errors": errors, "planned": planned }),
-        text,
-        status,
-    )
+    Ok(report)
 }
 
 /// What is to be copied.
@@ -121,6 +170,14 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    fn planned(&self) -> PlannedCopy {
+        PlannedCopy {
+            snapshot: self.id.clone(),
+            from: self.from.config.name.clone(),
+            to: self.to.config.name.clone(),
+        }
+    }
+
     /// Copies what `--thaw` may have to make readable first.
     async fn thawed(&self, session: &Session, how: &options::Thaw) -> Result<Copied> {
         if how.thaw.is_some() {

@@ -172,14 +172,12 @@ impl Members {
     fn of_manifest(manifest: &Manifest) -> Self {
         let mut members = Self::default();
         let stored: HashSet<&str> = manifest.sources.iter().map(|source| source.name.as_str()).collect();
-        let planned = manifest.plan.get("sources").and_then(serde_json::Value::as_array);
-        for plan in planned.into_iter().flatten() {
-            let word = |key: &str| plan.get(key).and_then(serde_json::Value::as_str);
-            let (Some(name), Some(path)) = (word("name"), word("path")) else {
+        for source in manifest.plan.sources() {
+            let (Some(name), Some(path)) = (source.text("name"), source.text("path")) else {
                 continue;
             };
-            let group = word("group").filter(|_| stored.contains(name));
-            members.add(name, group, path.into(), plan.get("unsearched").is_some());
+            let group = source.text("group").filter(|_| stored.contains(name));
+            members.add(name, group, path.into(), source.has("unsearched"));
         }
         members
     }

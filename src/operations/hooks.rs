@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
@@ -28,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const STEP: Duration = Duration::from_millis(50);
 
 /// What a hook is told.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize)]
 pub(crate) struct Told {
     pub(crate) job: String,
     pub(crate) host: String,
@@ -75,12 +74,18 @@ async fn call(hook: Option<&Hook>, word: &'static str, told: &Told, cancel: &Can
     }
 }
 
+/// What is posted to a hook.
+#[derive(serde::Serialize)]
+struct Payload<'a> {
+    hook: &'a str,
+    #[serde(flatten)]
+    told: &'a Told,
+}
+
 async fn post(url: &Secret, word: &str, told: &Told, cancel: &CancellationToken) -> Result<()> {
-    let body = json!({
-        "hook": word, "job": told.job, "host": told.host, "status": told.status,
-        "snapshots": told.snapshots, "error": told.error,
-    });
-    let mut call = Call::new(url.clone(), Some(Bytes::from(body.to_string())));
+    let body = serde_json::to_vec(&Payload { hook: word, told })
+        .map_err(|e| Error::invalid("write what the hook is told as JSON").with_cause(e))?;
+    let mut call = Call::new(url.clone(), Some(Bytes::from(body)));
     call.headers.push(("content-type", "application/json".to_owned()));
     call.timeout = Duration::from_secs(60);
     tokio::select! {

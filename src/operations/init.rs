@@ -1,16 +1,65 @@
 //! `init`: creates a repository and proves that its store keeps what it is given.
 
-use serde_json::json;
-
 use crate::base::error::{Context, Error, Result};
 use crate::config::RepositoryConfig;
 use crate::operations::options;
-use crate::operations::said::said;
-use crate::operations::{Outcome, Session, Status, meant, open, probe};
+use crate::operations::{Report, Session, document_of, meant, open, probe};
 use crate::repository::Repository;
 
+/// What `init` did. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum InitReport {
+    /// There is a new repository.
+    Created {
+        /// Its id.
+        repository: String,
+        /// Where it is.
+        url: String,
+        /// Whether only who has a key can read it.
+        encrypted: bool,
+        /// What the store cannot do, a line each.
+        store_lacks: Vec<&'static str>,
+    },
+    /// One that is there is taken for the one that is meant here.
+    Adopted {
+        /// Its id.
+        repository: String,
+        /// Where it is.
+        url: String,
+        /// It was.
+        adopted: bool,
+    },
+}
+
+impl Report for InitReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Created {
+                repository,
+                url,
+                store_lacks,
+                ..
+            } => {
+                let mut text = format!("created repository {repository} at {url} (not encrypted)\n");
+                for lack in store_lacks {
+                    text.push_str(&format!("  {lack}\n"));
+                }
+                text
+            }
+            Self::Adopted { repository, url, .. } => {
+                format!("{url} is repository {repository}: this host expects it there\n")
+            }
+        }
+    }
+}
+
 /// Probes the store, then writes `repository.json`.
-pub async fn run(session: &Session, options: &options::Init) -> Outcome {
+pub async fn run(session: &Session, options: &options::Init) -> Result<InitReport> {
     let config = session.repository_config()?;
     if options.adopt {
         return adopt(session, &config).await;
@@ -27,34 +76,25 @@ pub async fn run(session: &Session, options: &options::Init) -> Outcome {
         .await
         .with_context(|| format!("create repository \"{}\"", config.url))?;
     meant::remember(session, &config, &repository);
-    let mut text = format!(
-        "created repository {} at {} (not encrypted)\n",
-        repository.id(),
-        config.url
-    );
-    for lack in &probed.lacks {
-        text.push_str(&format!("  {lack}\n"));
-    }
-    said(
-        json!({ "repository": repository.id(), "url": config.url, "encrypted": false, "store_lacks": probed.lacks }),
-        text,
-        Status::Done,
-    )
+    Ok(InitReport::Created {
+        repository: repository.id().to_owned(),
+        url: config.url,
+        encrypted: false,
+        store_lacks: probed.lacks,
+    })
 }
 
 /// Takes the repository that is there for the one that is meant here.
-async fn adopt(session: &Session, config: &RepositoryConfig) -> Outcome {
+async fn adopt(session: &Session, config: &RepositoryConfig) -> Result<InitReport> {
     let act = || format!("open repository \"{}\"", config.url);
     let store = open::store(config, &session.cancel).await.with_context(act)?;
     let repository = session.or_cancelled(Repository::open(store)).await.with_context(act)?;
     meant::remember(session, config, &repository);
-    let text = format!(
-        "{} is repository {}: this host expects it there\n",
-        config.url,
-        repository.id()
-    );
-    let document = json!({ "repository": repository.id(), "url": config.url, "adopted": true });
-    said(document, text, Status::Done)
+    Ok(InitReport::Adopted {
+        repository: repository.id().to_owned(),
+        url: config.url.clone(),
+        adopted: true,
+    })
 }
 
 fn encryption_decided(options: &options::Init) -> Result<()> {

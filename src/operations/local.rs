@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::base::error::{Context, Error, Result};
 use crate::config::SourceConfig;
+use crate::repository::StoredSource;
 use crate::repository::document::sha256_hex;
 
 /// Sources that are remembered of one repository; the oldest are forgotten first.
@@ -86,14 +86,11 @@ impl LocalState {
 
     /// Remembers the sources that were given on the command line of a backup into a repository.
     pub(crate) fn remember_sources(&self, repository: &str, sources: &[SourceConfig]) {
-        let given: Vec<Value> = sources
-            .iter()
-            .filter_map(|one| serde_json::to_value(one).ok())
-            .collect();
+        let given: Vec<StoredSource> = sources.iter().filter_map(|one| StoredSource::of(one).ok()).collect();
         if given.iter().all(|one| self.knows_source(repository, one)) {
             return;
         }
-        self.change("sources", repository, |known: &mut Vec<Value>| {
+        self.change("sources", repository, |known: &mut Vec<StoredSource>| {
             known.retain(|one| !given.contains(one));
             known.extend(given);
             let excess = known.len().saturating_sub(MAX_SOURCES);
@@ -102,8 +99,8 @@ impl LocalState {
     }
 
     /// Returns whether a source of a manifest is, in every word, one that was given on the command line here.
-    pub(crate) fn knows_source(&self, repository: &str, planned: &Value) -> bool {
-        let known: Option<Vec<Value>> = self.read("sources", repository);
+    pub(crate) fn knows_source(&self, repository: &str, planned: &StoredSource) -> bool {
+        let known: Option<Vec<StoredSource>> = self.read("sources", repository);
         known.is_some_and(|known| known.contains(planned))
     }
 
@@ -196,12 +193,13 @@ mod tests {
     fn a_source_is_known_only_as_it_was_given() {
         let place = tempfile::tempdir().unwrap();
         let given = parse_source_url("postgres://app:geheim@db/app").unwrap();
-        let planned = serde_json::to_value(&given).unwrap();
+        let planned = StoredSource::of(&given).unwrap();
         state(place.path()).remember_sources("r", std::slice::from_ref(&given));
         assert!(state(place.path()).knows_source("r", &planned));
         assert!(!state(place.path()).knows_source("../r", &planned));
-        let mut forged = planned;
-        forged["url"] = Value::from("postgres://app@db/app?password_file=/etc/shadow");
+        let mut forged = serde_json::to_value(&planned).unwrap();
+        forged["url"] = "postgres://app@db/app?password_file=/etc/shadow".into();
+        let forged: StoredSource = serde_json::from_value(forged).unwrap();
         assert!(!state(place.path()).knows_source("r", &forged));
         let files = std::fs::read_dir(place.path().join("sources")).unwrap().flatten();
         let texts = files.map(|file| std::fs::read_to_string(file.path()).unwrap());

@@ -69,9 +69,20 @@ impl Status {
             Self::Partial => 2,
         }
     }
+
+    /// Returns the status of two that ended: the worse one.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
+            (Self::Partial, _) | (_, Self::Partial) => Self::Partial,
+            (Self::Done, Self::Done) => Self::Done,
+        }
+    }
 }
 
-/// What a command has to say at its end.
+/// What a command has to say at its end. Each verb has a type of its own, whose fields are the keys of its JSON document; programs
+/// read that (docs/json.md), and other code of this program reads the fields.
 pub trait Report {
     /// Returns the one JSON document of `--json`.
     fn document(&self) -> serde_json::Value;
@@ -87,5 +98,31 @@ pub trait Report {
     }
 }
 
-/// A finished command.
+/// A finished command, of any verb.
 pub type Outcome = Result<Box<dyn Report>>;
+
+impl Report for Box<dyn Report> {
+    fn document(&self) -> serde_json::Value {
+        (**self).document()
+    }
+    fn text(&self) -> String {
+        (**self).text()
+    }
+    fn prints(&self) -> bool {
+        (**self).prints()
+    }
+    fn status(&self) -> Status {
+        (**self).status()
+    }
+}
+
+impl serde::Serialize for dyn Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.document().serialize(serializer)
+    }
+}
+
+/// Returns the JSON document of a report.
+pub(crate) fn document_of(report: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(report).expect("the keys of a report are strings, and its numbers have a form in JSON")
+}

@@ -7,6 +7,7 @@ use crate::base::error::Result;
 use crate::config::PostgresSource;
 use crate::engines::docker::api::Address;
 use crate::engines::redis::Conflict;
+pub use crate::repository::Level;
 use crate::storage::ThawSpeed;
 
 /// Connections or readers per source, where nothing else is said.
@@ -14,19 +15,6 @@ pub const DEFAULT_PARALLEL: u8 = 4;
 
 /// Where `run` listens if nothing else is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9188";
-
-/// Levels of `verify`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Digests of the stored objects.
-    Stored,
-    /// Also decompress and parse every entry, and refuse what a restore would refuse.
-    #[default]
-    Content,
-    /// Also restore into a scratch place and compare there.
-    Restored,
-}
 
 /// Who starts containers in a recovery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

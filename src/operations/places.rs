@@ -7,8 +7,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::base::error::{Error, Result};
 use crate::config::{self, DockerSource, FilesSource, PostgresSource, SourceConfig, SourceKind, SqliteSource};
 use crate::engines::files::single_file;
@@ -16,7 +14,7 @@ use crate::engines::postgres::{Params, is_connection_string};
 use crate::engines::sqlite::discover;
 use crate::operations::{Session, cluster};
 use crate::repository::ADHOC_JOB;
-use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB};
+use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, StoredSource};
 
 /// By whose word a place is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -190,11 +188,10 @@ pub(crate) fn text(kind: &SourceKind) -> String {
 }
 
 /// What the plan that made a snapshot says of a source, as it was written.
-fn plan_of<'a>(manifest: &'a Manifest, source: &ManifestSource) -> Option<&'a Value> {
-    let plans = manifest.plan.get("sources").and_then(Value::as_array);
-    let field = |plan: &Value, name: &str, wanted: &str| plan.get(name).and_then(Value::as_str) == Some(wanted);
-    let mut plans = plans.into_iter().flatten();
-    plans.find(|plan| field(plan, "name", &source.name) && field(plan, "kind", &source.kind))
+fn plan_of<'a>(manifest: &'a Manifest, source: &ManifestSource) -> Option<&'a StoredSource> {
+    let is = |plan: &StoredSource, key: &str, wanted: &str| plan.text(key) == Some(wanted);
+    let mut plans = manifest.plan.sources().iter();
+    plans.find(|plan| is(plan, "name", &source.name) && is(plan, "kind", &source.kind))
 }
 
 /// Returns where a source was by the word of the manifest: for people, and for whoever accepts it.
@@ -218,8 +215,8 @@ fn said(manifest: &Manifest, source: &ManifestSource, url: impl Fn(&str) -> Opti
 }
 
 /// Reads a source out of a plan. Files of passwords that it names are left aside: they are in the configuration or nowhere.
-fn read(source: &ManifestSource, plan: &Value, url: impl Fn(&str) -> Option<String>) -> Option<SourceKind> {
-    let word = |name: &str| plan.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+fn read(source: &ManifestSource, plan: &StoredSource, url: impl Fn(&str) -> Option<String>) -> Option<SourceKind> {
+    let word = |name: &str| plan.text(name).filter(|text| !text.is_empty());
     let path = |name: &str| word(name).map(PathBuf::from).filter(|path| path.is_absolute());
     Some(match source.kind.as_str() {
         "postgres" | "redis" => {
@@ -235,19 +232,13 @@ fn read(source: &ManifestSource, plan: &Value, url: impl Fn(&str) -> Option<Stri
         }),
         "files" => SourceKind::Files(FilesSource {
             root: path("root")?,
-            include: words(plan, "include"),
-            single_file: plan.get("single_file").and_then(Value::as_bool).unwrap_or(false),
+            include: plan.texts("include"),
+            single_file: plan.is_on("single_file"),
             ..FilesSource::default()
         }),
-        "docker" => SourceKind::Docker(serde_json::from_value(plan.clone()).ok()?),
+        "docker" => SourceKind::Docker(plan.parse()?),
         _ => return None,
     })
-}
-
-fn words(plan: &Value, name: &str) -> Vec<String> {
-    let list = plan.get(name).and_then(Value::as_array);
-    let list = list.into_iter().flatten().filter_map(Value::as_str);
-    list.map(str::to_owned).collect()
 }
 
 /// Finds a source among those of this host: by its name and kind, or as a database of a configured server.

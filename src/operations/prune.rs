@@ -6,64 +6,94 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::tz::TimeZone;
-use serde_json::{Map, json};
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::units::format_bytes;
 use crate::operations::options;
-use crate::operations::said::said;
 use crate::operations::snapshots::open_to_change;
-use crate::operations::{Outcome, Session, Status};
+use crate::operations::{Report, Session, Status, document_of};
 use crate::policy::retention::{PrunePlan, Reason, RetentionPolicy, SnapshotFacts, decide};
 use crate::repository::sweep::{SweepOptions, SweepPlan, SweepReport};
 use crate::repository::{PRE_RESTORE_JOB, Repository, SnapshotId, layout};
 
-/// Decides, prints or removes, then sweeps.
-pub async fn run(session: &Session, options: &options::Prune) -> Outcome {
+/// What `prune` did. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+pub struct PruneReport {
+    /// Whether it only says what would be done.
+    pub dry_run: bool,
+    /// What becomes of each snapshot.
+    #[serde(flatten)]
+    pub plan: PrunePlan,
+    /// Snapshots that nothing may be concluded about, and why: they stay.
+    pub damaged: Vec<(SnapshotId, String)>,
+    /// What is to be swept; nothing where it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepPlan>,
+    /// What was swept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swept: Option<SweepReport>,
+}
+
+impl Report for PruneReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.plan.to_string();
+        for (id, error) in &self.damaged {
+            text.push_str(&format!("keep   {id}: its manifest cannot be read ({error})\n"));
+        }
+        let (kept, expired) = (
+            self.plan.kept().count() + self.damaged.len(),
+            self.plan.expired().count(),
+        );
+        let did = if self.dry_run { "would expire" } else { "expired" };
+        text.push_str(&format!("{did} {expired} of {} snapshots\n", kept + expired));
+        if let Some(sweep) = &self.sweep {
+            text.push_str(&planned_text(sweep, self.dry_run));
+        }
+        let nothing = self.sweep.as_ref().is_none_or(SweepPlan::is_empty);
+        if let Some(swept) = self.swept.as_ref().filter(|swept| !nothing || swept.leftovers > 0) {
+            text.push_str(&swept_text(swept));
+        }
+        text
+    }
+
+    fn status(&self) -> Status {
+        match &self.swept {
+            Some(swept) if !swept.failures.is_empty() => Status::Partial,
+            _ => Status::Done,
+        }
+    }
+}
+
+/// Decides, removes unless it is only to be shown, then sweeps.
+pub async fn run(session: &Session, options: &options::Prune) -> Result<PruneReport> {
     let repository = open_to_change(session).await?;
     let (mut plan, damaged) = plan(session, &repository, options).await?;
-    let mut text = plan.to_string();
-    for (id, error) in &damaged {
-        text.push_str(&format!("keep   {id}: its manifest cannot be read ({error})\n"));
-    }
     plan.check()?;
     if !options.dry_run {
         remove(session, &repository, &mut plan).await?;
     }
-    let (kept, expired) = (plan.kept().count() + damaged.len(), plan.expired().count());
-    let did = if options.dry_run { "would expire" } else { "expired" };
-    text.push_str(&format!("{did} {expired} of {} snapshots\n", kept + expired));
-
-    let mut document = Map::new();
-    document.insert("dry_run".into(), json!(options.dry_run));
-    document.insert("decisions".into(), json!(plan.decisions));
-    document.insert("damaged".into(), json!(damaged));
-    let mut status = Status::Done;
+    let mut report = PruneReport {
+        dry_run: options.dry_run,
+        plan,
+        damaged,
+        sweep: None,
+        swept: None,
+    };
     if !options.no_sweep {
         let now = repository.store().now().await.context("ask the store for the time")?;
         let sweep = session
             .or_cancelled(repository.sweep_plan(now, &SweepOptions::default()))
             .await?;
-        text.push_str(&planned_text(&sweep, options.dry_run));
-        let planned = json!({ "items": sweep.items, "waiting": sweep.waiting, "notes": sweep.notes });
-        document.insert("sweep".into(), planned);
         if !options.dry_run {
-            let report = repository.sweep(&sweep).await;
-            if !sweep.is_empty() || report.leftovers > 0 {
-                text.push_str(&swept_text(&report));
-            }
-            let swept = json!({
-                "objects": report.objects, "bytes": report.bytes, "uploads": report.uploads,
-                "leftovers": report.leftovers, "notes": report.notes,
-                "failures": report.failures.iter().map(|(id, e)| json!({ "id": id, "error": e.chain() })).collect::<Vec<_>>(),
-            });
-            document.insert("swept".into(), swept);
-            if !report.failures.is_empty() {
-                status = Status::Partial;
-            }
+            report.swept = Some(repository.sweep(&sweep).await);
         }
+        report.sweep = Some(sweep);
     }
-    said(document.into(), text, status)
+    Ok(report)
 }
 
 /// Removes what expires. A pin that was written since the plan was made still holds.
@@ -86,7 +116,7 @@ async fn plan(
     session: &Session,
     repository: &Repository,
     options: &options::Prune,
-) -> Result<(PrunePlan, Vec<(String, String)>)> {
+) -> Result<(PrunePlan, Vec<(SnapshotId, String)>)> {
     let survey = session
         .or_cancelled(repository.survey(|manifest: &crate::repository::Manifest| SnapshotFacts::from(manifest)))
         .await?;
@@ -118,7 +148,7 @@ async fn plan(
     let damaged = survey
         .damaged
         .iter()
-        .map(|(id, error)| (id.to_string(), error.chain()))
+        .map(|(id, error)| (id.clone(), error.chain()))
         .collect();
     Ok((plan, damaged))
 }

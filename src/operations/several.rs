@@ -1,12 +1,11 @@
 //! Verbs where several repositories are configured and none is named: those that look at all of it go through each, those
 //! that need one snapshot take it from the repository that has the newest, or the first that has the one that is named.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::operations::said::said;
 use crate::operations::snapshots::open_repository;
-use crate::operations::{Outcome, Session, Status, choose};
+use crate::operations::{Report, Session, Status, choose, document_of};
 
 /// What it means that one of several repositories does not have what a verb asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,31 +16,119 @@ pub enum Absent {
     IsElsewhere,
 }
 
-/// Carries a verb out in each repository, if there are several and none is named. Each part of the output is headed by the
-/// repository's name; one that fails does not keep the others from it.
-pub async fn each(session: &Session, absent: Absent, verb: impl AsyncFn(&Session) -> Outcome) -> Outcome {
+/// The report of a verb that may have gone through several repositories.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Several<R> {
+    /// One repository was meant: it is the verb's own.
+    Only(R),
+    /// A snapshot of one of several was meant; the report says which.
+    Found(InRepository<R>),
+    /// It was done in each.
+    Each {
+        /// What became of each, under its name.
+        repositories: Vec<Part<R>>,
+    },
+}
+
+/// A report with the repository that it is of.
+#[derive(Debug, Serialize)]
+pub struct InRepository<R> {
+    /// What was done there.
+    #[serde(flatten)]
+    pub report: R,
+    /// Name of the repository.
+    pub repository: String,
+}
+
+/// What became of a verb in one of several repositories.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Part<R> {
+    /// It was done.
+    Done(InRepository<R>),
+    /// It failed there.
+    Failed {
+        /// Name of the repository.
+        repository: String,
+        /// Why.
+        error: String,
+        /// The same for people, with what can be done.
+        #[serde(skip)]
+        advice: String,
+    },
+}
+
+impl<R: Report> InRepository<R> {
+    fn text(&self) -> String {
+        format!("repository {}\n{}", self.repository, self.report.text())
+    }
+}
+
+impl<R: Report + Serialize> Report for Several<R> {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        let part = |part: &Part<R>| match part {
+            Part::Done(done) => done.text(),
+            Part::Failed { repository, advice, .. } => format!("repository {repository}\nfailed: {advice}\n"),
+        };
+        match self {
+            Self::Only(report) => report.text(),
+            Self::Found(found) => found.text(),
+            Self::Each { repositories } => repositories.iter().map(part).collect(),
+        }
+    }
+
+    fn prints(&self) -> bool {
+        match self {
+            Self::Only(report) | Self::Found(InRepository { report, .. }) => report.prints(),
+            Self::Each { .. } => true,
+        }
+    }
+
+    fn status(&self) -> Status {
+        let part = |part: &Part<R>| match part {
+            Part::Done(done) => done.report.status(),
+            Part::Failed { .. } => Status::Partial,
+        };
+        match self {
+            Self::Only(report) | Self::Found(InRepository { report, .. }) => report.status(),
+            Self::Each { repositories } => repositories.iter().map(part).fold(Status::Done, Status::worse),
+        }
+    }
+}
+
+/// Carries a verb out in each repository, if there are several and none is named. One that fails does not keep the others from
+/// it.
+pub async fn each<R: Report>(
+    session: &Session,
+    absent: Absent,
+    verb: impl AsyncFn(&Session) -> Result<R>,
+) -> Result<Several<R>> {
     let sessions = each_repository(session);
     if sessions.is_empty() {
-        return verb(session).await;
+        return verb(session).await.map(Several::Only);
     }
-    let (mut text, mut documents, mut status) = (String::new(), Vec::new(), Status::Done);
-    let (mut done, mut failed, mut lacking) = (0, None, None);
-    for (name, session) in &sessions {
-        match Box::pin(verb(session)).await {
+    let (mut repositories, mut done, mut failed, mut lacking) = (Vec::new(), 0, None, None);
+    for (repository, session) in sessions {
+        match Box::pin(verb(&session)).await {
             Ok(report) => {
                 done += 1;
-                text.push_str(&format!("repository {name}\n{}", report.text()));
-                documents.push(headed(name, report.document()));
-                status = worse(status, report.status());
+                repositories.push(Part::Done(InRepository { report, repository }));
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) if absent == Absent::IsElsewhere && error.kind() == ErrorKind::NotFound => {
                 lacking.get_or_insert(error);
             }
             Err(error) => {
-                text.push_str(&format!("repository {name}\nfailed: {}\n", error.chain_and_hint()));
-                documents.push(headed(name, json!({ "error": error.chain() })));
-                status = worse(status, Status::Partial);
+                repositories.push(Part::Failed {
+                    repository,
+                    error: error.chain(),
+                    advice: error.chain_and_hint(),
+                });
                 failed.get_or_insert(error);
             }
         }
@@ -51,26 +138,21 @@ pub async fn each(session: &Session, absent: Absent, verb: impl AsyncFn(&Session
     {
         return Err(error);
     }
-    said(json!({ "repositories": documents }), text, status)
+    Ok(Several::Each { repositories })
 }
 
-/// Carries a verb out with a snapshot of the repository that has it, if there are several and none is named. The output says
-/// which it was.
-pub async fn one(
+/// Carries a verb out with a snapshot of the repository that has it, if there are several and none is named.
+pub async fn one<R: Report>(
     session: &Session,
     name: &str,
     sources: &[String],
-    verb: impl AsyncFn(&Session) -> Outcome,
-) -> Outcome {
+    verb: impl AsyncFn(&Session) -> Result<R>,
+) -> Result<Several<R>> {
     let Some((repository, session)) = holding(session, name, sources).await? else {
-        return verb(session).await;
+        return verb(session).await.map(Several::Only);
     };
     let report = Box::pin(verb(&session)).await?;
-    if !report.prints() {
-        return Ok(report);
-    }
-    let text = format!("repository {repository}\n{}", report.text());
-    said(headed(&repository, report.document()), text, report.status())
+    Ok(Several::Found(InRepository { report, repository }))
 }
 
 /// Whether a snapshot is of the host that is meant, and when it finished; nothing for one that is named by its id.
@@ -130,19 +212,4 @@ fn each_repository(session: &Session) -> Vec<(String, Session)> {
     }
     let one = |name: &String| (name.clone(), session.of_repository(Some(name.clone())));
     all.iter().map(|repository| one(&repository.name)).collect()
-}
-
-fn headed(name: &str, mut document: Value) -> Value {
-    if let Some(object) = document.as_object_mut() {
-        object.insert("repository".to_owned(), json!(name));
-    }
-    document
-}
-
-fn worse(one: Status, other: Status) -> Status {
-    match (one, other) {
-        (Status::Failed, _) | (_, Status::Failed) => Status::Failed,
-        (Status::Partial, _) | (_, Status::Partial) => Status::Partial,
-        (Status::Done, Status::Done) => Status::Done,
-    }
 }

@@ -1,29 +1,54 @@
 //! `show`: one snapshot, source by source.
 
-use serde_json::json;
-
-use crate::base::error::Error;
+use crate::base::error::Result;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
 use crate::engines::SourceOutcome;
-use crate::operations::choose::Purpose;
+use crate::operations::choose::{Chosen, Purpose};
 use crate::operations::options;
-use crate::operations::said::said;
 use crate::operations::snapshots::{open_snapshot, stored_bytes};
-use crate::operations::{Outcome, Session, Status};
-use crate::repository::{Manifest, ManifestSource};
+use crate::operations::{Report, Session, Status, document_of};
+use crate::repository::{Manifest, ManifestSource, StoredPlan};
 
-/// Loads the manifest and prints it.
-pub async fn run(session: &Session, options: &options::Show) -> Outcome {
-    let (_, chosen) = open_snapshot(session, &options.snapshot, &[], Purpose::Read).await?;
-    let document = serde_json::to_value(&chosen.manifest)
-        .map_err(|e| Error::corrupt("write the manifest as JSON").with_cause(e))?;
-    let mut text = text(&chosen.manifest);
-    for line in &chosen.passed {
-        text.push_str(&format!("\n{line}\n"));
+/// What `show` found. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+pub struct ShowReport {
+    /// The snapshot's manifest.
+    pub snapshot: Manifest,
+    /// Unreadable snapshots that may be newer, a line each.
+    pub passed_over: Vec<String>,
+}
+
+impl Report for ShowReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
     }
-    let document = json!({ "snapshot": document, "passed_over": chosen.passed });
-    said(document, text, chosen.status(Status::Done))
+
+    fn text(&self) -> String {
+        let mut text = text(&self.snapshot);
+        for line in &self.passed_over {
+            text.push_str(&format!("\n{line}\n"));
+        }
+        text
+    }
+
+    fn status(&self) -> Status {
+        if self.passed_over.is_empty() {
+            Status::Done
+        } else {
+            Status::Partial
+        }
+    }
+}
+
+/// Loads the manifest.
+pub async fn run(session: &Session, options: &options::Show) -> Result<ShowReport> {
+    let (_, chosen) = open_snapshot(session, &options.snapshot, &[], Purpose::Read).await?;
+    let Chosen { manifest, passed } = chosen;
+    Ok(ShowReport {
+        snapshot: manifest,
+        passed_over: passed,
+    })
 }
 
 /// Writes a snapshot for people; `backup` ends with the same text.
@@ -71,10 +96,8 @@ pub(crate) fn text(manifest: &Manifest) -> String {
 }
 
 /// Says what the plan has a database leave out.
-fn left_out(plan: &serde_json::Value, name: &str) -> Option<String> {
-    let sources = plan.get("sources")?.as_array()?;
-    let of_name = |s: &&serde_json::Value| s.get("name").and_then(serde_json::Value::as_str) == Some(name);
-    let source = sources.iter().find(of_name)?;
+fn left_out(plan: &StoredPlan, name: &str) -> Option<String> {
+    let source = plan.source(name)?;
     let words = [
         ("exclude_tables", "tables"),
         ("exclude_schemas", "schemas"),
@@ -84,12 +107,11 @@ fn left_out(plan: &serde_json::Value, name: &str) -> Option<String> {
     let mut parts: Vec<String> = words
         .iter()
         .filter_map(|(key, word)| {
-            let patterns = source.get(*key)?.as_array()?.iter();
-            let patterns: Vec<&str> = patterns.filter_map(serde_json::Value::as_str).collect();
+            let patterns = source.texts(key);
             (!patterns.is_empty()).then(|| format!("{word} {}", patterns.join(", ")))
         })
         .collect();
-    if source.get("exclude_large_objects").and_then(serde_json::Value::as_bool) == Some(true) {
+    if source.is_on("exclude_large_objects") {
         parts.push("large objects".to_owned());
     }
     (!parts.is_empty()).then(|| parts.join("; "))

@@ -3,31 +3,67 @@
 //! It needs nothing but the repository: what a job should have stands in the plan of its newest snapshot and in the records of
 //! its runs, so any host can ask. Where a configuration is at hand, its jobs are missed if they never left a snapshot.
 
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{ErrorKind, Result};
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
 use crate::operations::facts::{away, expected, health_of};
 use crate::operations::options;
-use crate::operations::said::said;
-use crate::operations::{Outcome, Session, Status, clock};
+use crate::operations::{Report, Session, Status, clock, document_of};
 use crate::policy::health::{Finding, Health, SourceHealth, State};
 
-/// Looks at every repository, and fails unless all is well.
-pub async fn run(session: &Session, options: &options::StatusOptions) -> Outcome {
+/// How the repositories stand. Its JSON document is the list of the sources' rows.
+#[derive(Debug)]
+pub struct StatusReport {
+    /// Each repository.
+    pub healths: Vec<Health>,
+}
+
+impl StatusReport {
+    fn rows(&self) -> impl Iterator<Item = &SourceHealth> {
+        self.healths.iter().flat_map(|health| &health.sources)
+    }
+
+    /// Returns the worst state of all; that nothing was ever backed up is one.
+    pub fn state(&self) -> State {
+        let worst = self.healths.iter().map(Health::state).max().unwrap_or(State::Unknown);
+        match self.rows().next() {
+            Some(_) => worst,
+            None => worst.max(State::NeverBackedUp),
+        }
+    }
+}
+
+impl serde::Serialize for StatusReport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows())
+    }
+}
+
+impl Report for StatusReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        text(&self.healths)
+    }
+
+    fn status(&self) -> Status {
+        if self.state().is_ok() {
+            Status::Done
+        } else {
+            Status::Failed
+        }
+    }
+}
+
+/// Looks at every repository; it is a failure unless all is well.
+pub async fn run(session: &Session, options: &options::StatusOptions) -> Result<StatusReport> {
     let mut healths = look(session).await?;
     for health in &mut healths {
         keep_wanted(health, options);
     }
-    let rows: Vec<&SourceHealth> = healths.iter().flat_map(|health| &health.sources).collect();
-    let document = serde_json::to_value(&rows).map_err(|e| Error::invalid("write the rows as JSON").with_cause(e))?;
-    let worst = healths.iter().map(Health::state).max().unwrap_or(State::Unknown);
-    let worst = if rows.is_empty() {
-        worst.max(State::NeverBackedUp)
-    } else {
-        worst
-    };
-    let status = if worst.is_ok() { Status::Done } else { Status::Failed };
-    said(document, text(&healths), status)
+    Ok(StatusReport { healths })
 }
 
 async fn look(session: &Session) -> Result<Vec<Health>> {

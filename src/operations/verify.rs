@@ -13,58 +13,39 @@ mod content;
 mod report;
 mod restored;
 
-use serde_json::json;
-
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::operations::choose::{self, Purpose};
 use crate::operations::options::{self, Level};
-use crate::operations::said::said;
 use crate::operations::snapshots::{open_repository, outcome_of, stored_bytes};
-use crate::operations::{Outcome, Session, Status, stored, thaw};
-use crate::repository::{ManifestSource, Repository, SnapshotId};
-use report::{SourceLevel, Verified};
+use crate::operations::{Session, stored, thaw};
+use crate::repository::{ManifestSource, Reached, Repository, SnapshotId};
+pub use report::{Restored, Verified, VerifyReport};
 
 /// Checks each snapshot that was named, keeps evidence where it may, and fails if anything is damaged.
-pub async fn run(session: &Session, options: &options::Verify) -> Outcome {
+pub async fn run(session: &Session, options: &options::Verify) -> Result<VerifyReport> {
     let repository = open_repository(session).await?;
-    let (ids, passed) = wanted(session, &repository, options).await?;
-    let mut results = Vec::new();
+    let (ids, passed_over) = wanted(session, &repository, options).await?;
+    let mut all = Vec::new();
     for id in ids {
         let verified = verify_snapshot(session, &repository, id, options).await?;
         if !options.no_evidence {
-            let written = repository.write_evidence(&verified.snapshot, &json!(verified)).await;
+            let written = repository.write_evidence(&verified.proved.snapshot, &verified).await;
             if let Err(error) = written {
                 tracing::warn!("evidence was not stored: {}", error.chain());
             }
         }
-        results.push(verified);
+        all.push(verified);
     }
-    let gaps = if options.all {
+    let chain = if options.all {
         session.or_cancelled(repository.chain()).await?
     } else {
         Vec::new()
     };
-    let damaged = results.iter().any(|one| !one.damage.is_empty()) || gaps.iter().any(|gap| gap.damage);
-    let status = if damaged {
-        Status::Failed
-    } else if !passed.is_empty() || results.iter().any(Verified::is_partial) {
-        Status::Partial
-    } else {
-        Status::Done
-    };
-    let mut text: String = results.iter().map(Verified::text).collect();
-    for line in &passed {
-        text.push_str(&format!("{line}\n"));
-    }
-    for gap in &gaps {
-        let word = if gap.damage { "damaged" } else { "note" };
-        text.push_str(&format!("{word}: {gap}\n"));
-    }
-    said(
-        json!({ "verified": results, "passed_over": passed, "chain": gaps }),
-        text,
-        status,
-    )
+    Ok(VerifyReport {
+        verified: all,
+        passed_over,
+        chain,
+    })
 }
 
 /// Returns the snapshots, and what was passed over on the way to a latest one.
@@ -101,17 +82,17 @@ async fn verify_snapshot(
     let manifest = match session.or_cancelled(repository.load(&id)).await {
         Ok(manifest) => manifest,
         Err(error) => {
-            keep_going(error, &mut verified.damage)?;
+            keep_going(error, &mut verified.proved.damage)?;
             return Ok(verified);
         }
     };
     for source in &manifest.sources {
         if source.outcome.is_none() {
             let why = "failed when it was backed up";
-            verified.skipped.push(format!("{}: {why}", source.name));
+            verified.proved.skipped.push(format!("{}: {why}", source.name));
             // Nothing of it can come back. Only of one whose failure is a warning that is what was agreed.
             if !source.optional {
-                verified.reach(SourceLevel {
+                verified.proved.reach(Reached {
                     source: source.name.clone(),
                     level: None,
                     why_not: Some(why.to_owned()),
@@ -119,7 +100,7 @@ async fn verify_snapshot(
             }
             continue;
         }
-        let before = verified.damage.len();
+        let before = verified.proved.damage.len();
         session
             .reporter
             .begin(&source.name, source.outcome.as_ref().map(stored_bytes));
@@ -128,17 +109,19 @@ async fn verify_snapshot(
         let why_not = match proven {
             Ok(why_not) => why_not,
             Err(error) if error.kind() == ErrorKind::Archived => {
-                verified.archived = true;
+                verified.proved.archived = true;
                 Some(error.chain())
             }
             Err(error) => return Err(error),
         };
-        let damaged = verified.damage.len() > before;
-        session.reporter.end(&source.name, !damaged && !verified.archived);
+        let damaged = verified.proved.damage.len() > before;
+        session
+            .reporter
+            .end(&source.name, !damaged && !verified.proved.archived);
         if let Some(why) = why_not.as_ref().filter(|_| !damaged) {
-            verified.skipped.push(format!("{}: {why}", source.name));
+            verified.proved.skipped.push(format!("{}: {why}", source.name));
         }
-        verified.reach(SourceLevel {
+        verified.proved.reach(Reached {
             source: source.name.clone(),
             level,
             why_not: why_not.or_else(|| damaged.then(|| "it is damaged".to_owned())),
@@ -160,7 +143,7 @@ async fn verify_source(
         if level > options.level {
             break;
         }
-        let before = verified.damage.len();
+        let before = verified.proved.damage.len();
         let proven = match level {
             Level::Stored => objects(session, repository, source, verified).await.map(|()| None),
             Level::Content => content::prove(session, repository, source).await,
@@ -168,12 +151,12 @@ async fn verify_source(
         };
         let why_not = match proven {
             Ok(why_not) => why_not,
-            Err(error) => match keep_going(error, &mut verified.damage) {
+            Err(error) => match keep_going(error, &mut verified.proved.damage) {
                 Ok(()) => None,
                 Err(error) => return (reached, Err(error)),
             },
         };
-        if verified.damage.len() > before || why_not.is_some() {
+        if verified.proved.damage.len() > before || why_not.is_some() {
             return (reached, Ok(why_not));
         }
         reached = Some(level);
@@ -191,7 +174,7 @@ async fn objects(
     for info in &outcome_of(source)?.archives {
         for object in [&info.archive, &info.index] {
             if let Err(error) = stored::check_object(session, repository.store(), &source.name, object).await {
-                keep_going(error, &mut verified.damage)?;
+                keep_going(error, &mut verified.proved.damage)?;
             }
         }
     }

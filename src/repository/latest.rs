@@ -249,7 +249,7 @@ mod tests {
                 previous: None,
                 skew_seconds: 0.0,
                 sources: sources.iter().map(|(name, ok)| source(name, *ok, at(to))).collect(),
-                plan: serde_json::Value::Null,
+                plan: crate::repository::StoredPlan::default(),
                 program: "test".to_owned(),
             };
             self.put(&id, document::encode(&manifest).unwrap()).await;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::archive::SourceOutcome;
 use crate::base::error::{Error, Result};
-use crate::repository::{SnapshotId, document, untrusted};
+use crate::repository::{SnapshotId, StoredPlan, document, untrusted};
 use crate::storage::upload::StoredObject;
 
 /// The manifest of a snapshot; its presence in the store is the snapshot.
@@ -31,7 +31,7 @@ pub struct Manifest {
     /// Every source of the job, failed ones included.
     pub sources: Vec<ManifestSource>,
     /// The validated plan that made the snapshot, without secrets.
-    pub plan: serde_json::Value,
+    pub plan: StoredPlan,
     /// Version of the program.
     pub program: String,
 }
@@ -86,10 +86,7 @@ impl Manifest {
 
     /// Returns the name of the source that found this one at the time of the run.
     pub fn group_of(&self, source: &str) -> Option<&str> {
-        let plans = self.plan.get("sources").and_then(serde_json::Value::as_array)?;
-        let field =
-            |plan: &'_ serde_json::Value, key: &str| plan.get(key).and_then(serde_json::Value::as_str) == Some(source);
-        plans.iter().find(|plan| field(plan, "name"))?.get("group")?.as_str()
+        self.plan.source(source)?.text("group")
     }
 
     /// Returns every object the snapshot needs: archives and their indexes.

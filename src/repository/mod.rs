@@ -15,6 +15,7 @@ pub mod lease;
 pub mod manifest;
 pub mod pin;
 mod planned;
+mod proved;
 pub mod record;
 pub mod run;
 pub mod sweep;
@@ -30,7 +31,8 @@ pub use id::{Selector, SnapshotId};
 pub use latest::{ADHOC_JOB, CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, is_ahead};
 pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
-pub use planned::PlannedSchedule;
+pub use planned::{PlannedSchedule, StoredPlan, StoredSource};
+pub use proved::{Level, Proved, Reached};
 pub use record::{RunOutcome, RunRecord, TaskKind};
 pub use run::{Marker, Run, RunOptions};
 pub use sweep::{SweepOptions, SweepPlan, SweepReport};
@@ -52,14 +54,43 @@ pub struct RepositoryDocument {
 }
 
 /// What a verification proved.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(from = "StoredEvidence")]
 pub struct Evidence {
     /// The snapshot that was looked at.
     pub snapshot: SnapshotId,
     /// When, by the clock of the host that looked.
     pub time: Timestamp,
     /// What `verify` said of it.
-    pub proved: serde_json::Value,
+    pub proved: Proved,
+}
+
+/// Evidence as a file has it: what was proven may be of any release.
+#[derive(serde::Deserialize)]
+struct StoredEvidence {
+    snapshot: SnapshotId,
+    time: Timestamp,
+    proved: serde_json::Value,
+}
+
+impl From<StoredEvidence> for Evidence {
+    fn from(stored: StoredEvidence) -> Self {
+        let proved = Proved::read(stored.snapshot.clone(), &stored.proved);
+        Self {
+            snapshot: stored.snapshot,
+            time: stored.time,
+            proved,
+        }
+    }
+}
+
+/// Evidence as it is written; `P` says more than [`Proved`] reads.
+#[derive(serde::Serialize)]
+struct NewEvidence<'a, P> {
+    format: u32,
+    snapshot: &'a SnapshotId,
+    time: Timestamp,
+    proved: &'a P,
 }
 
 /// An open repository. Cheap to clone.
@@ -295,10 +326,15 @@ impl Repository {
     }
 
     /// Keeps what a verification proved, as `evidence/<id>/<time>-<16 hex>.json`: a name of its own, so that none replaces
-    /// another.
-    pub async fn write_evidence(&self, id: &SnapshotId, proved: &serde_json::Value) -> Result<()> {
+    /// another. `proved` has at least the fields of [`Proved`].
+    pub async fn write_evidence(&self, id: &SnapshotId, proved: &impl serde::Serialize) -> Result<()> {
         let now = Timestamp::now();
-        let document = serde_json::json!({ "format": document::FORMAT, "snapshot": id, "time": now, "proved": proved });
+        let document = NewEvidence {
+            format: document::FORMAT,
+            snapshot: id,
+            time: now,
+            proved,
+        };
         let body = Bytes::from(document::encode(&document)?);
         self.store
             .put(

@@ -1,4 +1,12 @@
-//! The schedule that manifests and run records carry.
+//! The plan that manifests carry, and the schedule that run records carry too.
+//!
+//! A plan is written by the release that made the snapshot and read by every later one, so it is read word by word: what is
+//! missing, or of another type, is not there. In the words in which it was written, it stays whole.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::base::error::{Error, Result};
 
 /// The schedule of a job, with what it takes to evaluate it elsewhere. Manifests and run records carry it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -18,9 +26,139 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-impl PlannedSchedule {
-    /// Reads the schedule in the plan of a manifest. Plans of older releases have none.
-    pub fn in_plan(plan: &serde_json::Value) -> Option<Self> {
-        serde_json::from_value(plan.clone()).ok()
+/// The plan of a snapshot, of any release.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Value", into = "Value")]
+pub struct StoredPlan {
+    sources: Vec<StoredSource>,
+    /// Everything else; where there are sources, an empty list of them.
+    rest: Value,
+}
+
+/// A source of a plan, of any release. Two are equal if every word of them is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct StoredSource(Value);
+
+impl From<Value> for StoredPlan {
+    fn from(mut plan: Value) -> Self {
+        let sources = plan.get_mut("sources").and_then(Value::as_array_mut);
+        let sources = sources.map(std::mem::take).unwrap_or_default();
+        Self {
+            sources: sources.into_iter().map(StoredSource).collect(),
+            rest: plan,
+        }
+    }
+}
+
+impl From<StoredPlan> for Value {
+    fn from(plan: StoredPlan) -> Self {
+        let StoredPlan { sources, mut rest } = plan;
+        if let Some(place) = rest.get_mut("sources").and_then(Value::as_array_mut) {
+            place.extend(sources.into_iter().map(|source| source.0));
+        }
+        rest
+    }
+}
+
+impl StoredPlan {
+    /// Takes the plan of a run as it is to be written.
+    pub fn of(plan: &impl serde::Serialize) -> Result<Self> {
+        let plan = serde_json::to_value(plan);
+        plan.map(Self::from)
+            .map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))
+    }
+
+    /// Returns when the job was to run. Plans of older releases do not say it.
+    pub fn schedule(&self) -> Option<PlannedSchedule> {
+        serde_json::from_value(self.rest.clone()).ok()
+    }
+
+    /// Returns the sources, in their order.
+    pub fn sources(&self) -> &[StoredSource] {
+        &self.sources
+    }
+
+    /// Finds a source by its name.
+    pub fn source(&self, name: &str) -> Option<&StoredSource> {
+        self.sources.iter().find(|source| source.text("name") == Some(name))
+    }
+}
+
+impl StoredSource {
+    /// Takes a source as it is to be written.
+    pub fn of(source: &impl serde::Serialize) -> Result<Self> {
+        let source = serde_json::to_value(source);
+        source
+            .map(Self)
+            .map_err(|e| Error::invalid("write the source as JSON").with_cause(e))
+    }
+
+    /// Returns whether a key is there.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.get(key).is_some()
+    }
+
+    /// Returns a text; an empty one is one.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(Value::as_str)
+    }
+
+    /// Returns the texts of a list.
+    pub fn texts(&self, key: &str) -> Vec<String> {
+        let list = self.0.get(key).and_then(Value::as_array);
+        let list = list.into_iter().flatten().filter_map(Value::as_str);
+        list.map(str::to_owned).collect()
+    }
+
+    /// Returns whether something is switched on.
+    pub fn is_on(&self, key: &str) -> bool {
+        self.0.get(key).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Reads all of it as one type, if it is that.
+    pub fn parse<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_value(self.0.clone()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_stays_as_it_was_written_whatever_it_is() {
+        for plan in [
+            json!({ "job": "full", "sources": [{ "name": "db", "kind": "sqlite", "later": { "a": [1] } }, 7], "more": null }),
+            json!({ "sources": [] }),
+            json!({ "sources": "none" }),
+            json!({}),
+            json!(null),
+            json!([1]),
+        ] {
+            let read: StoredPlan = serde_json::from_value(plan.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), plan);
+        }
+    }
+
+    #[test]
+    fn what_is_of_another_type_is_not_there() {
+        let plan = StoredPlan::from(json!({ "schedule": "0 2 * * *", "sources": [
+            7, { "name": "db", "path": 1, "include": ["a", 2], "on": "yes", "exclude_large_objects": true },
+        ] }));
+        assert_eq!(plan.schedule().unwrap().schedule, "0 2 * * *");
+        assert!(plan.source("etc").is_none() && StoredPlan::default().schedule().is_none());
+        let source = plan.source("db").unwrap();
+        assert_eq!((source.text("name"), source.text("path")), (Some("db"), None));
+        assert_eq!(
+            (source.texts("include"), source.texts("path").len()),
+            (vec!["a".to_owned()], 0)
+        );
+        assert!(
+            source.has("path") && !source.has("root") && !source.is_on("on") && source.is_on("exclude_large_objects")
+        );
     }
 }

@@ -5,15 +5,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::base::error::{ErrorKind, Result};
 use crate::operations::facts::{away, expected, health_of};
 use crate::operations::options;
-use crate::operations::said::said;
-use crate::operations::{Outcome, Session, Status, clock};
+use crate::operations::{Report, Session, Status, clock, document_of};
 use crate::policy::health::{Finding, Health, State};
 use crate::service::scheduler::server::{Answer, fingerprint};
 
@@ -26,8 +24,55 @@ const LONGEST_ANSWER: u64 = 256 << 10;
 /// Characters of the line.
 const LONGEST_LINE: usize = 500;
 
+/// Whether all is well. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+pub struct HealthReport {
+    /// The word for it.
+    pub status: &'static str,
+    /// What is not well.
+    pub complaints: Vec<String>,
+    /// How it stands.
+    #[serde(skip)]
+    pub state: State,
+}
+
+impl HealthReport {
+    fn new(state: State, complaints: Vec<String>) -> Self {
+        Self {
+            status: state.health_word(),
+            complaints,
+            state,
+        }
+    }
+}
+
+impl Report for HealthReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        let mut line = self.status.to_owned();
+        if !self.state.is_ok() && !self.complaints.is_empty() {
+            line = format!("{line}: {}", self.complaints.join("; "));
+        }
+        let shown = |c: char| if c.is_control() { ' ' } else { c };
+        let mut line: String = line.chars().take(LONGEST_LINE).map(shown).collect();
+        line.push('\n');
+        line
+    }
+
+    fn status(&self) -> Status {
+        if self.state.is_ok() {
+            Status::Done
+        } else {
+            Status::Failed
+        }
+    }
+}
+
 /// Asks, or looks.
-pub async fn run(session: &Session, options: &options::Health) -> Outcome {
+pub async fn run(session: &Session, options: &options::Health) -> Result<HealthReport> {
     if session.repository.is_none()
         && let Some(address) = address(options)
     {
@@ -38,35 +83,16 @@ pub async fn run(session: &Session, options: &options::Health) -> Outcome {
                 } else {
                     State::Failing
                 };
-                return tell(state, &answer.complaints);
+                return Ok(HealthReport::new(state, answer.complaints));
             }
             Ok(Ok(None) | Err(_)) => {}
             Err(_) => {
                 let late = format!("the scheduler at {address} does not answer");
-                return tell(State::Unknown, &[late]);
+                return Ok(HealthReport::new(State::Unknown, vec![late]));
             }
         }
     }
     look(session).await
-}
-
-fn tell(state: State, complaints: &[String]) -> Outcome {
-    let word = state.health_word();
-    let mut line = word.to_owned();
-    if !state.is_ok() && !complaints.is_empty() {
-        line = format!("{word}: {}", complaints.join("; "));
-    }
-    let line: String = line
-        .chars()
-        .take(LONGEST_LINE)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let status = if state.is_ok() { Status::Done } else { Status::Failed };
-    said(
-        json!({ "status": word, "complaints": complaints }),
-        format!("{line}\n"),
-        status,
-    )
 }
 
 /// Where the scheduler is asked; one that listens everywhere is asked on the loopback.
@@ -98,7 +124,7 @@ async fn ask(session: &Session, address: &str) -> Result<Option<Answer>> {
 }
 
 /// Looks at the repositories: of this host, if its configuration has jobs, otherwise of all.
-async fn look(session: &Session) -> Outcome {
+async fn look(session: &Session) -> Result<HealthReport> {
     let repositories = session.repositories()?;
     let (now, host) = (clock::now(), session.host());
     let mut healths: Vec<Health> = Vec::new();
@@ -127,5 +153,5 @@ async fn look(session: &Session) -> Outcome {
         state = State::NeverBackedUp;
         complaints.push("nothing was ever backed up".to_owned());
     }
-    tell(state, &complaints)
+    Ok(HealthReport::new(state, complaints))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use wirevault::policy::health::{Claim, Verification};
-use wirevault::repository::document;
+use wirevault::repository::{Evidence, document};
 
 use crate::health::flip_a_byte;
 use crate::run::{Scheduler, configure, get, with_tree};
@@ -340,8 +340,8 @@ fn a_snapshot_that_lacks_a_source_is_not_ok() {
             .next()
             .unwrap()
             .0;
-        let evidence: Value = document::decode(&fs::read(evidence).unwrap()).unwrap();
-        let came = Verification::of_document(&evidence["proved"]).unwrap();
+        let evidence: Evidence = document::decode(&fs::read(evidence).unwrap()).unwrap();
+        let came = Verification::of_document(&evidence.proved).unwrap();
         (said.status.code(), String::from_utf8(said.stdout).unwrap(), came)
     };
     let (code, text, came) = verified("");

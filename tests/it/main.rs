@@ -28,6 +28,7 @@ mod docker;
 mod docker_cleanup;
 mod docker_moving;
 mod docker_tcp;
+mod documents;
 mod end_to_end;
 mod faults;
 mod files;

@@ -130,7 +130,7 @@ fn manifest_of(repository: &Repository, id: &SnapshotId, sources: Vec<ManifestSo
         previous: None,
         skew_seconds: 0.0,
         sources,
-        plan: serde_json::json!({}),
+        plan: serde_json::json!({}).into(),
         program: "test".to_owned(),
     }
 }

@@ -105,7 +105,7 @@ fn manifest(repository: &Repository, run: &wirevault::repository::SnapshotId, ar
             error: None,
             optional: false,
         }],
-        plan: serde_json::json!({}),
+        plan: serde_json::json!({}).into(),
         program: "test".to_owned(),
     }
 }

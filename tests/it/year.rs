@@ -216,7 +216,7 @@ impl Year {
             previous: None,
             skew_seconds: 0.0,
             sources: sources.iter().enumerate().map(source).collect(),
-            plan: serde_json::Value::Null,
+            plan: serde_json::Value::Null.into(),
             program: "test".to_owned(),
         };
         let data = ObjectKey::new(format!("{}db/0000.tar.zst", layout::data(&id))).unwrap();

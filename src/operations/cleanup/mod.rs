@@ -8,15 +8,13 @@ pub(super) mod mounts;
 mod walls;
 
 use jiff::Timestamp;
-use serde_json::json;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::nearest::nearest;
 use crate::base::units::format_bytes;
 use crate::config::{CleanupConfig, Reach};
 use crate::operations::options;
-use crate::operations::said::said;
-use crate::operations::{Outcome, Session, Status};
+use crate::operations::{Report, Session, Status, document_of};
 
 pub use docker::Unwanted;
 
@@ -46,8 +44,43 @@ pub struct Cleaned {
     pub failures: Vec<String>,
 }
 
+/// What `cleanup` did. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+pub struct CleanupReport {
+    /// Each rule that was applied.
+    pub cleanup: Vec<Cleaned>,
+}
+
+impl Report for CleanupReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        self.cleanup.iter().map(text_of).collect()
+    }
+
+    fn status(&self) -> Status {
+        self.cleanup
+            .iter()
+            .map(Cleaned::status)
+            .fold(Status::Done, Status::worse)
+    }
+}
+
+impl Cleaned {
+    /// Returns how the rule ended.
+    pub(crate) fn status(&self) -> Status {
+        if self.failures.is_empty() {
+            Status::Done
+        } else {
+            Status::Partial
+        }
+    }
+}
+
 /// Applies the rules that were named, or all.
-pub async fn run(session: &Session, options: &options::Cleanup) -> Outcome {
+pub async fn run(session: &Session, options: &options::Cleanup) -> Result<CleanupReport> {
     let rules = &session.config.cleanups;
     for name in &options.rules {
         if !rules.iter().any(|rule| rule.name == *name) {
@@ -58,16 +91,13 @@ pub async fn run(session: &Session, options: &options::Cleanup) -> Outcome {
             });
         }
     }
-    let mut all = Vec::new();
+    let mut cleanup = Vec::new();
     for rule in rules {
         if options.rules.is_empty() || options.rules.contains(&rule.name) {
-            all.push(apply(session, rule, options.delete).await?);
+            cleanup.push(apply(session, rule, options.delete).await?);
         }
     }
-    let failed = all.iter().any(|one| !one.failures.is_empty());
-    let text = all.iter().map(text_of).collect();
-    let status = if failed { Status::Partial } else { Status::Done };
-    said(json!({ "cleanup": all }), text, status)
+    Ok(CleanupReport { cleanup })
 }
 
 /// Applies one rule.

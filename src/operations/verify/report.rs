@@ -1,120 +1,150 @@
-//! What `verify` found in one snapshot: for people, for programs, and as evidence.
+//! What `verify` found in each snapshot: for people, for programs, and as evidence.
 
-use serde_json::Value;
-
-use crate::operations::options::Level;
+use crate::engines::redis::RestoredReport;
+use crate::operations::{Report, Status, document_of};
 use crate::policy::health::{Claim, Verification};
-use crate::repository::SnapshotId;
+use crate::repository::{Gap, Level, Proved, SnapshotId};
 
-/// How far one source was proven.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(super) struct SourceLevel {
-    /// The source.
-    pub(super) source: String,
-    /// The deepest level that was reached; none where not even the stored objects are as they were, or nothing could be read.
-    pub(super) level: Option<Level>,
-    /// Why not the level that was asked for.
-    pub(super) why_not: Option<String>,
+/// What `verify` found. Its fields are the keys of the JSON document.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct VerifyReport {
+    /// Each snapshot that was looked at.
+    pub verified: Vec<Verified>,
+    /// Unreadable snapshots that may be newer than a latest one, a line each.
+    pub passed_over: Vec<String>,
+    /// With `--all`: where manifests name a snapshot before them that is not there, or is another.
+    pub chain: Vec<Gap>,
 }
 
 /// What was found in one snapshot.
 #[derive(Debug, serde::Serialize)]
-pub(super) struct Verified {
-    pub(super) snapshot: SnapshotId,
-    /// The level that every source reached; none if one of them reached none.
-    pub(super) level: Option<Level>,
-    /// The level that was asked for.
-    pub(super) asked: Level,
-    /// The same source by source.
-    pub(super) levels: Vec<SourceLevel>,
-    pub(super) sources: Vec<String>,
-    pub(super) skipped: Vec<String>,
-    pub(super) damage: Vec<String>,
-    /// Statements of a restore that the scratch server refused: the rows are proven, these are not.
-    pub(super) refused: Vec<String>,
-    /// What SQLite finds wrong in a database whose bytes are those that were stored.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) integrity: Vec<String>,
+pub struct Verified {
+    /// What was proven; this part is read back from evidence.
+    #[serde(flatten)]
+    pub proved: Proved,
     /// What restores into scratch places counted.
-    pub(super) restored: Vec<Value>,
-    /// Whether objects lie in cold storage classes, so that nothing of them is proven.
-    pub(super) archived: bool,
-    /// The drill that asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) drill: Option<String>,
+    pub restored: Vec<Restored>,
+}
+
+/// What came back into a scratch place.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum Restored {
+    /// File trees, into the spool directory.
+    Trees {
+        /// The source.
+        source: String,
+        /// How many trees.
+        trees: usize,
+        /// Their entries.
+        entries: u64,
+        /// Bytes of their files.
+        bytes: u64,
+    },
+    /// A PostgreSQL database.
+    Database {
+        /// The source.
+        source: String,
+        /// The server, without its password.
+        server: String,
+        /// Tables that were loaded.
+        tables: u64,
+        /// Their rows.
+        rows: u64,
+        /// Bytes of COPY data.
+        bytes: u64,
+        /// Whether every row was read again and compared.
+        rows_verified: bool,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// Keys of a Redis server.
+    Keys {
+        /// The source.
+        source: String,
+        /// The server, without its password.
+        server: String,
+        /// What the comparison found.
+        #[serde(flatten)]
+        compared: Box<RestoredReport>,
+    },
+}
+
+impl Report for VerifyReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        let mut text: String = self.verified.iter().map(Verified::text).collect();
+        for line in &self.passed_over {
+            text.push_str(&format!("{line}\n"));
+        }
+        for gap in &self.chain {
+            let word = if gap.damage { "damaged" } else { "note" };
+            text.push_str(&format!("{word}: {gap}\n"));
+        }
+        text
+    }
+
+    fn status(&self) -> Status {
+        let damaged = self.verified.iter().any(|one| !one.proved.damage.is_empty());
+        if damaged || self.chain.iter().any(|gap| gap.damage) {
+            Status::Failed
+        } else if !self.passed_over.is_empty() || self.verified.iter().any(Verified::is_partial) {
+            Status::Partial
+        } else {
+            Status::Done
+        }
+    }
 }
 
 impl Verified {
     pub(super) fn new(snapshot: SnapshotId, asked: Level, drill: Option<String>) -> Self {
         Self {
-            snapshot,
-            level: None,
-            asked,
-            levels: vec![],
-            sources: vec![],
-            skipped: vec![],
-            damage: vec![],
-            refused: vec![],
-            integrity: vec![],
+            proved: Proved::new(snapshot, Some(asked), drill),
             restored: vec![],
-            archived: false,
-            drill,
         }
-    }
-
-    /// Takes what was reached for a source that the snapshot has.
-    pub(super) fn reach(&mut self, one: SourceLevel) {
-        if one.level.is_some() {
-            self.sources.push(one.source.clone());
-        }
-        self.levels.push(one);
-        self.level = self.levels.iter().map(|one| one.level).min().flatten();
-    }
-
-    /// Returns whether every source reached what was asked for.
-    pub(super) fn is_reached(&self) -> bool {
-        !self.levels.is_empty() && self.levels.iter().all(|one| one.level == Some(self.asked))
     }
 
     /// Returns how it came out.
-    pub(super) fn came(&self) -> Verification {
-        let wrong = !self.refused.is_empty() || !self.integrity.is_empty();
-        Verification::of(!self.damage.is_empty(), wrong, self.is_reached())
+    pub(crate) fn came(&self) -> Verification {
+        Verification::of_document(&self.proved).unwrap_or(Verification::NotReached)
     }
 
     /// Returns whether something keeps this from being a proof.
-    pub(super) fn is_partial(&self) -> bool {
-        self.archived || self.came() != Verification::Proven
+    fn is_partial(&self) -> bool {
+        self.proved.archived || self.came() != Verification::Proven
     }
 
-    pub(super) fn text(&self) -> String {
-        let mut text = format!("{} {}\n", self.snapshot, self.headline());
+    fn text(&self) -> String {
+        let mut text = format!("{} {}\n", self.proved.snapshot, self.headline());
         let lines = |text: &mut String, words: &str, lines: &[String]| {
             for line in lines {
                 text.push_str(&format!("  {words}{line}\n"));
             }
         };
-        lines(&mut text, "skipped ", &self.skipped);
+        lines(&mut text, "skipped ", &self.proved.skipped);
         for one in &self.restored {
-            text.push_str(&restored_text(one));
+            text.push_str(&one.text());
         }
-        lines(&mut text, "refused by the scratch server: ", &self.refused);
+        lines(&mut text, "refused by the scratch server: ", &self.proved.refused);
         lines(
             &mut text,
             "damaged before it was stored; the bytes are those that were read: ",
-            &self.integrity,
+            &self.proved.integrity,
         );
-        lines(&mut text, "damaged: ", &self.damage);
+        lines(&mut text, "damaged: ", &self.proved.damage);
         text
     }
 
     fn headline(&self) -> String {
-        let (came, asked) = (self.came(), word(self.asked));
+        let (came, asked) = (self.came(), self.proved.asked.map_or("none", Level::word));
         let words = came.words();
         if came != Verification::NotReached {
             return format!("{words} ({})", self.by_level());
         }
-        if self.archived && self.levels.iter().all(|one| one.level.is_none()) {
+        if self.proved.archived && self.proved.levels.iter().all(|one| one.level.is_none()) {
             return format!("not read (level {asked} was asked for)");
         }
         format!("{words}, {asked} ({})", self.by_level())
@@ -124,10 +154,10 @@ impl Verified {
     fn by_level(&self) -> String {
         let mut groups = Vec::new();
         for level in [Some(Level::Restored), Some(Level::Content), Some(Level::Stored), None] {
-            let names = self.levels.iter().filter(|one| one.level == level);
+            let names = self.proved.levels.iter().filter(|one| one.level == level);
             let names: Vec<&str> = names.map(|one| one.source.as_str()).collect();
             if !names.is_empty() {
-                let word = level.map_or("no level".to_owned(), |level| format!("level {}", word(level)));
+                let word = level.map_or("no level".to_owned(), |level| format!("level {}", level.word()));
                 groups.push(format!("{word}: {}", names.join(", ")));
             }
         }
@@ -138,53 +168,46 @@ impl Verified {
     }
 }
 
-/// The word of a level.
-fn word(level: Level) -> &'static str {
-    match level {
-        Level::Stored => "stored",
-        Level::Content => "content",
-        Level::Restored => "restored",
+impl Restored {
+    fn text(&self) -> String {
+        match self {
+            Self::Trees { entries, .. } => format!(
+                "  restored into a scratch directory: {entries} entries, {}\n",
+                Claim::EveryByte.words()
+            ),
+            Self::Database {
+                tables,
+                rows,
+                rows_verified,
+                ..
+            } => {
+                // A server that refused a table has rows that nobody compared.
+                let proof = if *rows_verified {
+                    Claim::EveryDigest.words()
+                } else {
+                    "not every table compared"
+                };
+                format!("  restored into a scratch database: {tables} tables, {rows} rows, {proof}\n")
+            }
+            Self::Keys { compared, .. } => format!(
+                "  restored into a scratch server: {} keys compared, {} differ, {} expired or about to\n",
+                compared.keys, compared.differing_keys, compared.expired
+            ),
+        }
     }
-}
-
-/// What came back into a scratch place.
-fn restored_text(one: &Value) -> String {
-    let number = |name: &str| one.get(name).and_then(Value::as_u64).unwrap_or(0);
-    if one.get("keys").is_some() {
-        return format!(
-            "  restored into a scratch server: {} keys compared, {} differ, {} expired or about to\n",
-            number("keys"),
-            number("differing_keys"),
-            number("expired")
-        );
-    }
-    if one.get("entries").is_some() {
-        return format!(
-            "  restored into a scratch directory: {} entries, {}\n",
-            number("entries"),
-            Claim::EveryByte.words()
-        );
-    }
-    let counted = format!("{} tables, {} rows", number("tables"), number("rows"));
-    // A server that refused a table has rows that nobody compared.
-    let proof = if one.get("rows_verified") == Some(&Value::Bool(true)) {
-        Claim::EveryDigest.words()
-    } else {
-        "not every table compared"
-    };
-    format!("  restored into a scratch database: {counted}, {proof}\n")
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::repository::Reached;
 
     fn verified(asked: Level, levels: &[(&str, Option<Level>)]) -> Verified {
         let id = "20260201T020000Z-full-7f3a91c2d4e5b607".parse().unwrap();
         let mut verified = Verified::new(id, asked, None);
         for (source, level) in levels {
-            verified.reach(SourceLevel {
+            verified.proved.reach(Reached {
                 source: (*source).to_owned(),
                 level: *level,
                 why_not: None,
@@ -202,7 +225,7 @@ mod tests {
             "{}",
             whole.text()
         );
-        assert_eq!((whole.level, whole.is_partial()), (restored, false));
+        assert_eq!((whole.proved.level, whole.is_partial()), (restored, false));
         let less = verified(Level::Restored, &[("app", restored), ("db", content)]);
         assert!(!less.text().contains(" ok "), "{}", less.text());
         assert!(
@@ -210,9 +233,9 @@ mod tests {
             "{}",
             less.text()
         );
-        assert_eq!((less.level, less.is_partial()), (content, true));
+        assert_eq!((less.proved.level, less.is_partial()), (content, true));
         let none = verified(Level::Content, &[("app", None), ("db", content)]);
-        assert_eq!((none.level, none.is_partial()), (None, true));
-        assert_eq!(none.sources, ["db"]);
+        assert_eq!((none.proved.level, none.is_partial()), (None, true));
+        assert_eq!(none.proved.sources, ["db"]);
     }
 }

@@ -7,10 +7,8 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-use serde_json::json;
-
 use super::content::{self, Tree};
-use super::report::Verified;
+use super::report::{Restored, Verified};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::{SourceKind, is_redis_url, redact_url};
@@ -122,17 +120,20 @@ async fn trees(
     scratch.remove().await?;
     if lost > 0 {
         let line = "device nodes, owners or attributes could not be made here as they were; the notes name them";
-        verified.skipped.push(format!("{}: {line}", source.name));
+        verified.proved.skipped.push(format!("{}: {line}", source.name));
     }
     if source.kind == "docker" && !docker::contents(&reader).await?.images.is_empty() {
-        verified.skipped.push(format!(
+        verified.proved.skipped.push(format!(
             "{}: images were read and not loaded into an engine",
             source.name
         ));
     }
-    verified
-        .restored
-        .push(json!({ "source": source.name, "trees": whole, "entries": entries, "bytes": bytes }));
+    verified.restored.push(Restored::Trees {
+        source: source.name.clone(),
+        trees: whole,
+        entries,
+        bytes,
+    });
     Ok(None)
 }
 
@@ -201,7 +202,7 @@ async fn sqlite_file(
     let removed = scratch.remove().await;
     let found = restored?.integrity;
     let named = |line: &String| format!("{}: {line}", source.name);
-    verified.integrity.extend(found.damaged.iter().map(named));
+    verified.proved.integrity.extend(found.damaged.iter().map(named));
     let others = found
         .violated
         .iter()
@@ -210,7 +211,7 @@ async fn sqlite_file(
         .unchecked
         .iter()
         .map(|line| format!("{}: not checked: {line}", source.name));
-    verified.skipped.extend(others.chain(unchecked));
+    verified.proved.skipped.extend(others.chain(unchecked));
     removed?;
     let damaged = !found.damaged.is_empty();
     Ok(damaged.then(|| "SQLite finds damage that was there when it was stored; content was checked".to_owned()))
@@ -249,7 +250,7 @@ async fn database(
     let report = verify_restored(Scratch {
         server: scratch_postgres(session, url)?,
         reader,
-        snapshot: verified.snapshot.to_string(),
+        snapshot: verified.proved.snapshot.to_string(),
         parallel: 2,
         reporter: session.reporter.clone(),
         task: source.name.clone(),
@@ -260,18 +261,23 @@ async fn database(
         .failed
         .iter()
         .map(|item| format!("{}: {} {}: {}", source.name, item.kind, item.name, item.error));
-    verified.refused.extend(refused);
+    verified.proved.refused.extend(refused);
     let left_out = report.left_out.iter().map(|item| {
         format!(
             "{}: {} {}: it names what the scratch server does not have: {}",
             source.name, item.kind, item.name, item.error
         )
     });
-    verified.skipped.extend(left_out);
-    verified.restored.push(json!({
-        "source": source.name, "server": redact_url(url), "tables": report.tables, "rows": report.rows,
-        "bytes": report.bytes, "rows_verified": report.rows_verified, "seconds": report.seconds,
-    }));
+    verified.proved.skipped.extend(left_out);
+    verified.restored.push(Restored::Database {
+        source: source.name.clone(),
+        server: redact_url(url),
+        tables: report.tables,
+        rows: report.rows,
+        bytes: report.bytes,
+        rows_verified: report.rows_verified,
+        seconds: report.seconds,
+    });
     Ok(refused_by_server(report.failed.len()))
 }
 
@@ -302,27 +308,32 @@ async fn keys(
         (more > 0).then(|| format!("{name}: and {more} keys more"))
     };
     let line = |item: &redis::FailedKey| format!("{name}: {} {}: {}", item.kind, item.name, item.error);
-    verified.refused.extend(report.failed.iter().map(line));
-    verified.refused.extend(more(report.failed_keys, report.failed.len()));
-    verified.refused.extend(report.losses.iter().map(line));
+    verified.proved.refused.extend(report.failed.iter().map(line));
+    verified
+        .proved
+        .refused
+        .extend(more(report.failed_keys, report.failed.len()));
+    verified.proved.refused.extend(report.losses.iter().map(line));
     for (why, keys) in &report.not_compared {
         verified
+            .proved
             .skipped
             .push(format!("{name}: {keys} keys hold {why}, which cannot be compared"));
     }
     let differing = report.differing.iter().map(|line| format!("{name}: {line}"));
-    verified.damage.extend(differing);
+    verified.proved.damage.extend(differing);
     verified
+        .proved
         .damage
         .extend(more(report.differing_keys, report.differing.len()));
-    let mut said = json!(report);
-    if let Some(said) = said.as_object_mut() {
-        said.insert("source".to_owned(), json!(name));
-        said.insert("server".to_owned(), json!(redact_url(url)));
-    }
-    verified.restored.push(said);
-    if report.differing_keys > 0 {
-        return Ok(Some(format!("{} keys differ", report.differing_keys)));
-    }
-    Ok(refused_by_server(report.failed.len() + report.losses.len()))
+    let why_not = match report.differing_keys {
+        0 => refused_by_server(report.failed.len() + report.losses.len()),
+        keys => Some(format!("{keys} keys differ")),
+    };
+    verified.restored.push(Restored::Keys {
+        source: name.clone(),
+        server: redact_url(url),
+        compared: Box::new(report),
+    });
+    Ok(why_not)
 }

@@ -1,9 +1,7 @@
 //! The words of success. What the program claims about backups and restores it claims with one of these and in no other way,
 //! and each says what has earned it: a reader of "ok" must be able to find the line that made it true.
 
-use serde_json::Value;
-
-use super::facts::{self, all_reached, reached_in};
+use crate::repository::Proved;
 
 /// Something that went as it should, in the words that a reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,12 +86,11 @@ impl Verification {
         }
     }
 
-    /// Reads the document of a verification, of any release; `None` where it does not say what was asked for.
-    pub fn of_document(proved: &Value) -> Option<Self> {
-        let (asked, reached) = reached_in(proved)?;
-        let any = |key: &str| !facts::texts(proved, key).is_empty();
-        let wrong = any("refused") || any("integrity");
-        Some(Self::of(any("damage"), wrong, all_reached(asked, &reached)))
+    /// Judges the document of a verification; `None` where it does not say what was asked for.
+    pub fn of_document(proved: &Proved) -> Option<Self> {
+        proved.asked?;
+        let wrong = !proved.refused.is_empty() || !proved.integrity.is_empty();
+        Some(Self::of(!proved.damage.is_empty(), wrong, proved.is_reached()))
     }
 
     /// What may be claimed of it: nothing unless it is a proof.

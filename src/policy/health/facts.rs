@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::repository::PlannedSchedule;
 use crate::repository::record::RecordedSource;
-use crate::repository::{Evidence, Manifest, RunRecord, SnapshotId, TaskKind, is_ahead};
+use crate::repository::{Evidence, Level, Manifest, Reached, RunRecord, SnapshotId, TaskKind, is_ahead};
 
 /// Everything that is known of one repository.
 #[derive(Debug, Clone, Default)]
@@ -107,7 +106,7 @@ impl SnapshotFact {
             started: manifest.started,
             finished: manifest.finished,
             sources: manifest.sources.iter().map(source).collect(),
-            schedule: PlannedSchedule::in_plan(&manifest.plan),
+            schedule: manifest.plan.schedule(),
         }
     }
 
@@ -131,50 +130,6 @@ impl SnapshotFact {
     }
 }
 
-/// How deep a verification looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Digests of the stored objects.
-    Stored,
-    /// Every entry was decoded.
-    Content,
-    /// It was restored.
-    Restored,
-}
-
-impl Level {
-    /// Reads its word.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "stored" => Some(Self::Stored),
-            "content" => Some(Self::Content),
-            "restored" => Some(Self::Restored),
-            _ => None,
-        }
-    }
-
-    /// Returns the word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Content => "content",
-            Self::Restored => "restored",
-        }
-    }
-}
-
-/// How far a verification of one source came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reached {
-    /// The source.
-    pub source: String,
-    /// The deepest level; `None` if not even the first was reached.
-    pub level: Option<Level>,
-    /// Why it was not more.
-    pub why_not: Option<String>,
-}
-
 /// What a verification found in one snapshot.
 #[derive(Debug, Clone)]
 pub struct Proof {
@@ -196,20 +151,19 @@ impl Proof {
     /// Reads evidence of any release; `None` where it does not say what was asked for.
     pub fn of(evidence: &Evidence) -> Option<Self> {
         let proved = &evidence.proved;
-        let (asked, reached) = reached_in(proved)?;
         Some(Self {
             snapshot: evidence.snapshot.clone(),
             time: evidence.time,
-            drill: proved.get("drill").and_then(Value::as_str).map(str::to_owned),
-            asked,
-            reached,
-            damage: texts(proved, "damage"),
+            drill: proved.drill.clone(),
+            asked: proved.asked?,
+            reached: proved.levels.clone(),
+            damage: proved.damage.clone(),
         })
     }
 
     /// Returns whether every source is undamaged and reached what was asked for.
     pub fn is_reached(&self) -> bool {
-        !self.is_damaged() && all_reached(self.asked, &self.reached)
+        !self.is_damaged() && !self.reached.is_empty() && self.reached.iter().all(|one| one.level >= Some(self.asked))
     }
 
     /// Returns whether something is damaged.
@@ -237,55 +191,5 @@ impl Proof {
             return None;
         }
         self.reached.iter().find(|one| one.source == source)?.level
-    }
-}
-
-/// Reads what was asked for, and what each source reached, in the document of a verification. Older ones have one level for
-/// all sources; which of them fell short of it can only be read off the lines about what was skipped.
-pub(super) fn reached_in(proved: &Value) -> Option<(Level, Vec<Reached>)> {
-    // Older documents say under `level` what was asked for; newer ones what every source reached.
-    let asked = proved.get("asked").or_else(|| proved.get("level"));
-    let asked = Level::parse(asked?.as_str()?)?;
-    let skipped = texts(proved, "skipped");
-    let reached = match proved.get("levels").and_then(Value::as_array) {
-        Some(levels) => levels.iter().filter_map(reached).collect(),
-        None => texts(proved, "sources")
-            .into_iter()
-            .map(|name| level_before(name, asked, &skipped))
-            .collect(),
-    };
-    Some((asked, reached))
-}
-
-/// Returns whether every source reached a level; not where there is no source.
-pub(super) fn all_reached(asked: Level, reached: &[Reached]) -> bool {
-    !reached.is_empty() && reached.iter().all(|one| one.level >= Some(asked))
-}
-
-pub(super) fn texts(value: &Value, key: &str) -> Vec<String> {
-    let list = value.get(key).and_then(Value::as_array).into_iter().flatten();
-    list.filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-/// Reads `{"source", "level", "why_not"}`; a level that is `null` or unknown was not reached at all.
-fn reached(value: &Value) -> Option<Reached> {
-    Some(Reached {
-        source: value.get("source")?.as_str()?.to_owned(),
-        level: value.get("level").and_then(Value::as_str).and_then(Level::parse),
-        why_not: value.get("why_not").and_then(Value::as_str).map(str::to_owned),
-    })
-}
-
-fn level_before(source: String, asked: Level, skipped: &[String]) -> Reached {
-    let of_this = |line: &&String| line.starts_with(&format!("{source}: "));
-    let short = skipped
-        .iter()
-        .filter(of_this)
-        .find(|line| line.ends_with("content was checked"));
-    let level = short.map_or(asked, |_| Level::Content.min(asked));
-    Reached {
-        level: Some(level),
-        why_not: short.cloned(),
-        source,
     }
 }

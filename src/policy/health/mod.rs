@@ -20,9 +20,10 @@ mod tests;
 use jiff::Timestamp;
 
 pub use claim::{Claim, Verification};
-pub use facts::{Expected, ExpectedJob, Facts, Level, Proof, Reached, SnapshotFact, SourceFact};
+pub use facts::{Expected, ExpectedJob, Facts, Proof, SnapshotFact, SourceFact};
 pub use state::State;
 
+pub use crate::repository::{Level, Proved, Reached};
 use crate::repository::{RunRecord, SnapshotId};
 use judge::Judge;
 

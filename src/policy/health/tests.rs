@@ -68,11 +68,16 @@ fn wanted(name: &str) -> RecordedSource {
     }
 }
 
-fn proof(of: &SnapshotFact, time: &str, proved: serde_json::Value) -> Proof {
+fn came_of(proved: &serde_json::Value) -> Option<Verification> {
+    let snapshot = taken(5, &[("db", true)]);
+    Verification::of_document(&Proved::read(snapshot.id, proved))
+}
+
+fn proof(of: &SnapshotFact, time: &str, proved: &serde_json::Value) -> Proof {
     let evidence = Evidence {
         snapshot: of.id.clone(),
         time: at(time),
-        proved,
+        proved: Proved::read(of.id.clone(), proved),
     };
     Proof::of(&evidence).unwrap()
 }
@@ -200,7 +205,7 @@ fn a_run_that_was_done_counts_only_while_its_snapshot_is_there() {
 fn damage_stands_until_something_makes_up_for_it() {
     let mut facts = facts(vec![taken(4, &[("db", true)]), taken(5, &[("db", true)])]);
     let found = json!({ "level": "content", "sources": ["db"], "damage": ["read source \"db\" at entry \"x\": bad"] });
-    let damaged = proof(&facts.snapshots[1], "2026-01-05T05:00:00Z", found);
+    let damaged = proof(&facts.snapshots[1], "2026-01-05T05:00:00Z", &found);
     facts.proofs = vec![damaged];
     let health = assess(&facts, noon(5));
     let row = only(&health);
@@ -219,13 +224,13 @@ fn damage_stands_until_something_makes_up_for_it() {
     let shallow = json!({ "level": "stored", "sources": ["db"], "damage": [] });
     facts
         .proofs
-        .push(proof(&facts.snapshots[1], "2026-01-05T06:00:00Z", shallow));
+        .push(proof(&facts.snapshots[1], "2026-01-05T06:00:00Z", &shallow));
     assert_eq!(states(&assess(&facts, noon(5))), [State::Overdue, State::Damaged]);
     let deep = json!({ "level": "content", "sources": ["db"], "damage": [] });
     let mut healed = facts.clone();
     healed
         .proofs
-        .push(proof(&facts.snapshots[1], "2026-01-05T07:00:00Z", deep.clone()));
+        .push(proof(&facts.snapshots[1], "2026-01-05T07:00:00Z", &deep));
     assert!(assess(&healed, noon(5)).state().is_ok());
 
     // A new snapshot alone is not enough: it must be proven.
@@ -234,7 +239,7 @@ fn damage_stands_until_something_makes_up_for_it() {
     assert_eq!((states(&health), only(&health).overdue), (vec![State::Damaged], false));
     facts
         .proofs
-        .push(proof(&facts.snapshots[2], "2026-01-06T05:00:00Z", deep));
+        .push(proof(&facts.snapshots[2], "2026-01-06T05:00:00Z", &deep));
     let health = assess(&facts, noon(6));
     assert!(health.state().is_ok(), "{health:?}");
     assert_eq!(only(&health).verified_level, Some(Level::Content));
@@ -251,13 +256,13 @@ fn damage_of_one_source_is_not_that_of_another() {
         facts.snapshots[0].id
     );
     let found = json!({ "level": "stored", "sources": ["db", "etc"], "damage": [line] });
-    facts.proofs = vec![proof(&facts.snapshots[0], "2026-01-05T05:00:00Z", found)];
+    facts.proofs = vec![proof(&facts.snapshots[0], "2026-01-05T05:00:00Z", &found)];
     let health = assess(&facts, noon(5));
     let of = |name: &str| health.sources.iter().find(|row| row.source == name).unwrap();
     assert!(of("db").damaged && !of("etc").damaged, "{health:?}");
     assert_eq!(of("etc").verified_level, Some(Level::Stored));
     let found = json!({ "level": "stored", "sources": ["db", "etc"], "damage": ["the manifest is damaged"] });
-    facts.proofs = vec![proof(&facts.snapshots[0], "2026-01-05T05:00:00Z", found)];
+    facts.proofs = vec![proof(&facts.snapshots[0], "2026-01-05T05:00:00Z", &found)];
     assert!(assess(&facts, noon(5)).sources.iter().all(|row| row.damaged));
 }
 
@@ -270,14 +275,14 @@ fn a_level_counts_only_where_it_was_reached() {
     let now = json!({ "level": "restored", "sources": ["db"], "damage": [], "drill": "sunday",
         "levels": [{ "source": "db", "level": "content", "why_not": "no server" }] });
     for proved in [before, now] {
-        facts.proofs = vec![proof(&facts.snapshots[0], time, proved)];
+        facts.proofs = vec![proof(&facts.snapshots[0], time, &proved)];
         let health = assess(&facts, noon(5));
         assert_eq!(states(&health), [State::LevelNotReached], "{health:?}");
         assert_eq!(only(&health).verified_level, Some(Level::Content));
     }
     let reached = json!({ "level": "restored", "sources": ["db"], "damage": [], "drill": "sunday",
         "levels": [{ "source": "db", "level": "restored", "why_not": null }] });
-    facts.proofs = vec![proof(&facts.snapshots[0], time, reached)];
+    facts.proofs = vec![proof(&facts.snapshots[0], time, &reached)];
     let health = assess(&facts, noon(5));
     assert!(health.state().is_ok(), "{health:?}");
     assert_eq!(
@@ -286,7 +291,7 @@ fn a_level_counts_only_where_it_was_reached() {
     );
     let nothing = json!({ "level": "content", "sources": [], "damage": [], "drill": "sunday",
         "levels": [{ "source": "db", "level": null, "why_not": "archived" }] });
-    facts.proofs = vec![proof(&facts.snapshots[0], time, nothing)];
+    facts.proofs = vec![proof(&facts.snapshots[0], time, &nothing)];
     assert_eq!(states(&assess(&facts, noon(5))), [State::LevelNotReached]);
 }
 
@@ -392,7 +397,7 @@ fn a_verification_is_proven_only_where_nothing_is_missing() {
             "levels": [{ "source": "db", "level": "content", "why_not": null }],
         });
         change(&mut proved);
-        Verification::of_document(&proved)
+        came_of(&proved)
     };
     assert_eq!(came(&|_| ()), Some(Verification::Proven));
     assert_eq!(
@@ -415,7 +420,7 @@ fn a_verification_is_proven_only_where_nothing_is_missing() {
     assert_eq!(came(&neither), None);
     // Of releases that had one level for all.
     let old = json!({ "level": "content", "sources": ["db"], "skipped": [], "damage": [] });
-    assert_eq!(Verification::of_document(&old), Some(Verification::Proven));
+    assert_eq!(came_of(&old), Some(Verification::Proven));
     for one in Verification::ALL {
         assert_eq!(one.claim().is_some(), one == Verification::Proven);
     }

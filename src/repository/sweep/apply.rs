@@ -18,9 +18,10 @@ use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore, UploadId};
 const CONCURRENT_DELETES: usize = 16;
 
 /// What a sweep did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize)]
 pub struct SweepReport {
     /// Runs whose data are gone.
+    #[serde(skip)]
     pub swept: Vec<SnapshotId>,
     /// Objects that were removed.
     pub objects: u64,
@@ -33,7 +34,24 @@ pub struct SweepReport {
     /// What was left alone, and why; what the reader should look at.
     pub notes: Vec<String>,
     /// What failed, by snapshot id; the next sweep goes on there.
+    #[serde(serialize_with = "named_failures")]
     pub failures: Vec<(SnapshotId, Error)>,
+}
+
+/// Writes what failed as `{"id", "error"}`, the error with its causes.
+fn named_failures<S: serde::Serializer>(
+    failures: &[(SnapshotId, Error)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    #[derive(serde::Serialize)]
+    struct Failure<'a> {
+        id: &'a SnapshotId,
+        error: String,
+    }
+    serializer.collect_seq(failures.iter().map(|(id, error)| Failure {
+        id,
+        error: error.chain(),
+    }))
 }
 
 /// The tombstone of a run.

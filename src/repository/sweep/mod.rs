@@ -47,11 +47,13 @@ impl Default for SweepOptions {
 }
 
 /// What a sweep would do. Making it changes nothing; [`Repository::sweep`] carries it out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct SweepPlan {
     /// The moment it was made for, by the store's clock.
+    #[serde(skip)]
     pub now: Timestamp,
     /// The options it was made with.
+    #[serde(skip)]
     pub options: SweepOptions,
     /// What is to be done, by snapshot id.
     pub items: Vec<SweepItem>,

@@ -4,11 +4,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
 use crate::operations::Status;
-use crate::policy::health::Verification;
+use crate::operations::prune::PruneReport;
+use crate::operations::verify::Verified;
 use crate::policy::schedule::Why;
+use crate::repository::Level;
 pub use crate::repository::TaskKind as What;
 
 /// Something that happened.
@@ -139,45 +140,28 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads what `verify` says of itself.
-    pub(super) fn proved(drill: &str, document: &Value) -> Vec<Self> {
-        let texts = |one: &Value, key: &str| -> Vec<String> {
-            let list = one.get(key).and_then(Value::as_array).into_iter().flatten();
-            list.filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        let word = |one: &Value, key: &str| one.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let all = document.get("verified").and_then(Value::as_array);
-        let one = |one: &Value| Self::Proved {
+    /// Says what a drill found in one snapshot.
+    pub(super) fn proved(drill: &str, verified: &Verified) -> Self {
+        let word = |level: Option<Level>| level.map_or("", Level::word).to_owned();
+        let proved = &verified.proved;
+        Self::Proved {
             job: drill.to_owned(),
-            snapshot: word(one, "snapshot"),
-            level: word(one, "level"),
-            asked: word(one, "asked"),
-            result: Verification::of_document(one)
-                .unwrap_or(Verification::NotReached)
-                .words(),
-            damage: texts(one, "damage"),
-            skipped: ["refused", "integrity", "skipped"].map(|key| texts(one, key)).concat(),
-        };
-        all.into_iter().flatten().map(one).collect()
+            snapshot: proved.snapshot.to_string(),
+            level: word(proved.level),
+            asked: word(proved.asked),
+            result: verified.came().words(),
+            damage: proved.damage.clone(),
+            skipped: proved.amiss().cloned().collect(),
+        }
     }
 
-    /// Reads what `prune` says of itself.
-    pub(super) fn pruned(job: &str, repository: &str, document: &Value) -> Self {
-        let decisions = document.get("decisions").and_then(Value::as_array);
-        // A decision without a reason to keep it is one to let it go.
-        let goes = |decision: &&Value| {
-            decision
-                .get("reasons")
-                .and_then(Value::as_array)
-                .is_some_and(Vec::is_empty)
-        };
-        let expired = decisions.map_or(0, |all| all.iter().filter(goes).count());
-        let swept = document.get("swept").and_then(|swept| swept.get("objects"));
+    /// Says what the keep rules of a job did.
+    pub(super) fn pruned(job: &str, repository: &str, report: &PruneReport) -> Self {
         Self::Pruned {
             job: job.to_owned(),
             repository: repository.to_owned(),
-            expired: u64::try_from(expired).unwrap_or(u64::MAX),
-            swept: swept.and_then(Value::as_u64).unwrap_or(0),
+            expired: u64::try_from(report.plan.expired().count()).unwrap_or(u64::MAX),
+            swept: report.swept.as_ref().map_or(0, |swept| swept.objects),
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::units::format_duration;
 use crate::config::{Config, DrillConfig};
 use crate::operations::options;
-use crate::operations::{Session, Status, backup, cleanup, copy, meant, verify};
+use crate::operations::{Report, Session, Status, backup, cleanup, copy, meant, verify};
 use crate::policy::schedule::Why;
-use crate::repository::SnapshotId;
+use crate::repository::{Proved, SnapshotId};
 
 /// How a run ended, and what it has to say besides.
 #[derive(Debug)]
@@ -69,12 +69,11 @@ pub(super) async fn execute(session: &Session, config: &Config, name: &str, work
                 counted: cleaned.counted.clone(),
                 bytes: cleaned.bytes,
             };
-            let status = if cleaned.failures.is_empty() {
-                Status::Done
-            } else {
-                Status::Partial
-            };
-            Ok(Done::new(status, cleaned.failures.first().cloned(), vec![event]))
+            Ok(Done::new(
+                cleaned.status(),
+                cleaned.failures.first().cloned(),
+                vec![event],
+            ))
         }
     }
 }
@@ -149,43 +148,15 @@ async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done
         level: None,
         scheduled: true,
     };
-    let report = Box::pin(backup::run(session, &options)).await?;
-    let (status, document) = (report.status(), report.document());
-    let lost = || "data that was there is not in the snapshot; `wirevault show` names the notes".to_owned();
-    let complaint = (status != Status::Done).then(|| complaint(&document).unwrap_or_else(lost));
-    let unchanged = document.get("unchanged").and_then(serde_json::Value::as_bool);
-    let events = match unchanged {
-        Some(true) => vec![Event::Unchanged { job: name.to_owned() }],
-        _ => vec![],
-    };
-    let mut done = Done::new(status, complaint, events);
-    let made = document.get("snapshots").and_then(serde_json::Value::as_array);
-    let id = |snapshot: &serde_json::Value| snapshot.get("id")?.as_str()?.parse().ok();
-    done.snapshots = made.into_iter().flatten().filter_map(id).collect();
+    let run = Box::pin(backup::back_up(session, &options)).await?;
+    let lost = "data that was there is not in the snapshot; `wirevault show` names the notes";
+    let status = run.status();
+    let complaint = (status != Status::Done).then(|| run.complaint().unwrap_or(lost).to_owned());
+    let unchanged = run.unchanged.then(|| Event::Unchanged { job: name.to_owned() });
+    let mut done = Done::new(status, complaint, unchanged.into_iter().collect());
+    done.snapshots = run.snapshots.into_iter().map(|manifest| manifest.id).collect();
     done.snapshots.dedup();
     Ok(done)
-}
-
-/// Finds the first thing that was not well in what `backup` says of itself.
-fn complaint(document: &serde_json::Value) -> Option<String> {
-    let list = |key: &str| {
-        document
-            .get(key)
-            .and_then(serde_json::Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let errors = list("errors")
-        .into_iter()
-        .filter_map(|error| error.as_str().map(str::to_owned));
-    let sources = list("snapshots").into_iter().flat_map(|snapshot| {
-        let sources = snapshot.get("sources").and_then(serde_json::Value::as_array).cloned();
-        sources.unwrap_or_default().into_iter()
-    });
-    let is_optional = |source: &serde_json::Value| source.get("optional") == Some(&true.into());
-    let sources = sources.filter(|source| !is_optional(source));
-    let failed = sources.filter_map(|source| source.get("error").and_then(|e| e.as_str()).map(str::to_owned));
-    errors.chain(failed).next()
 }
 
 /// Verifies in each repository that the drill is for.
@@ -194,7 +165,7 @@ async fn verify_all(session: &Session, drill: &DrillConfig) -> Result<Done> {
         (Some(name), _) | (None, Some(name)) => vec![name.clone()],
         (None, None) => session.config.repositories.iter().map(|r| r.name.clone()).collect(),
     };
-    let (mut events, mut status, mut passed) = (Vec::new(), Status::Done, None);
+    let (mut found, mut status, mut passed) = (Vec::<verify::Verified>::new(), Status::Done, None);
     for repository in repositories {
         let mut session = with_config(session, &session.config);
         session.repository = Some(repository.clone());
@@ -208,34 +179,24 @@ async fn verify_all(session: &Session, drill: &DrillConfig) -> Result<Done> {
         let options = options::Verify {
             all: snapshots == ["all"],
             snapshots,
-            level: level(&drill.level),
+            level: options::Level::parse(&drill.level).unwrap_or_default(),
             into: drill.into.iter().map(|into| into.expose().to_owned()).collect(),
             no_evidence: false,
             drill: Some(drill.name.clone()),
             thaw: options::Thaw::default(),
         };
         let report = Box::pin(verify::run(&session, &options)).await?;
-        let document = report.document();
-        let over = document.get("passed_over").and_then(|list| list.get(0)?.as_str());
-        passed = passed.or(over.map(str::to_owned));
-        events.extend(Event::proved(&drill.name, &document));
-        status = match (status, report.status()) {
-            (Status::Failed, _) | (_, Status::Failed) => Status::Failed,
-            (Status::Partial, _) | (_, Status::Partial) => Status::Partial,
-            (Status::Done, Status::Done) => Status::Done,
-        };
+        status = status.worse(report.status());
+        passed = passed.or_else(|| report.passed_over.first().cloned());
+        found.extend(report.verified);
     }
-    let first = |lines: &dyn Fn(&Event) -> Option<String>| events.iter().find_map(lines);
-    let damage = first(&|event| match event {
-        Event::Proved { snapshot, damage, .. } => Some(format!("{snapshot}: {}", damage.first()?)),
-        _ => None,
-    });
+    let damage = |one: &Proved| Some(format!("{}: {}", one.snapshot, one.damage.first()?));
     // Without damage, a drill that is not well did not prove what it was to prove.
-    let skipped = first(&|event| match event {
-        Event::Proved { snapshot, skipped, .. } => Some(format!("{snapshot}: {}", skipped.first()?)),
-        _ => None,
-    });
-    let complaint = damage.or(skipped.filter(|_| status != Status::Done)).or(passed);
+    let amiss = |one: &Proved| Some(format!("{}: {}", one.snapshot, one.amiss().next()?));
+    let all = || found.iter().map(|one| &one.proved);
+    let amiss = all().find_map(amiss).filter(|_| status != Status::Done);
+    let complaint = all().find_map(damage).or(amiss).or(passed);
+    let events = found.iter().map(|one| Event::proved(&drill.name, one)).collect();
     Ok(Done::new(status, complaint, events))
 }
 
@@ -258,12 +219,4 @@ async fn wanted(session: &Session, drill: &DrillConfig) -> Result<Vec<String>> {
         }
     }
     Ok(latest)
-}
-
-fn level(word: &str) -> options::Level {
-    match word {
-        "stored" => options::Level::Stored,
-        "restored" => options::Level::Restored,
-        _ => options::Level::Content,
-    }
 }

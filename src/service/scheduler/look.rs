@@ -64,9 +64,7 @@ pub(super) async fn look(session: &Session, board: &Board, drills_only: bool, no
             line.facts.job == *name && line.facts.host == host && line.facts.is_complete() && line.finished <= now
         };
         let newest = snapshots.iter().filter(ours).map(|line| line.finished).max();
-        let of_drill = |e: &&Evidence| {
-            e.proved.get("drill").and_then(serde_json::Value::as_str) == Some(name) && super::board::is_well(e)
-        };
+        let of_drill = |e: &&Evidence| e.proved.drill.as_ref() == Some(name) && super::board::is_well(e);
         let proven = evidence.iter().filter(of_drill).map(|e| e.time).max();
         task.last_success = task.last_success.max(newest).max(proven);
     }

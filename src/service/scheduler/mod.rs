@@ -40,8 +40,7 @@ use crate::base::error::Result;
 use crate::config::Config;
 use crate::operations::clock::now;
 use crate::operations::options;
-use crate::operations::said::said;
-use crate::operations::{Outcome, Report, Session, Status, clock, prune, records};
+use crate::operations::{Report, Session, Status, clock, document_of, prune, records};
 use crate::policy::schedule::{Next, Why};
 use crate::repository::RunRecord;
 
@@ -78,13 +77,12 @@ pub struct Surroundings<'a> {
 }
 
 /// Runs jobs until a signal ends it, or prints when each would run.
-pub async fn run(session: &Session, options: &options::Run, surroundings: Surroundings<'_>) -> Outcome {
+pub async fn run(session: &Session, options: &options::Run, surroundings: Surroundings<'_>) -> Result<RunReport> {
     let mut scheduler = Scheduler::new(session, options, surroundings)?;
     if options.dry_run {
         scheduler.remember().await;
-        let planned = scheduler.planned();
-        let text = planned.iter().map(ToString::to_string).collect();
-        return said(serde_json::json!({ "jobs": planned }), text, Status::Done);
+        let jobs = scheduler.planned();
+        return Ok(RunReport::Planned { jobs });
     }
     let mut hangup = signal(SignalKind::hangup())?;
     scheduler.compare_clocks().await?;
@@ -104,21 +102,36 @@ pub async fn run(session: &Session, options: &options::Run, surroundings: Surrou
     notify(sd_notify::NotifyState::Stopping);
     scheduler.teller.finish(LAST_WORDS).await;
     (surroundings.tell)(&Event::Stopped);
-    Ok(Box::new(Told))
+    Ok(RunReport::Ended)
 }
 
-/// Nothing more to say: the events have said it.
-struct Told;
+/// What `run` has to say at its end.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum RunReport {
+    /// With `--dry-run`: when each job would run.
+    Planned {
+        /// A `planned` event each.
+        jobs: Vec<Event>,
+    },
+    /// Nothing more: the events have said it.
+    Ended,
+}
 
-impl Report for Told {
+impl Report for RunReport {
     fn document(&self) -> serde_json::Value {
-        serde_json::Value::Null
+        document_of(self)
     }
+
     fn text(&self) -> String {
-        String::new()
+        match self {
+            Self::Planned { jobs } => jobs.iter().map(ToString::to_string).collect(),
+            Self::Ended => String::new(),
+        }
     }
+
     fn prints(&self) -> bool {
-        false
+        matches!(self, Self::Planned { .. })
     }
 }
 
@@ -490,8 +503,7 @@ impl<'a> Scheduler<'a> {
                     if !recent {
                         self.swept.insert(url.clone(), Instant::now());
                     }
-                    let document = report.document();
-                    self.tell(&Event::pruned(name, &url, &document));
+                    self.tell(&Event::pruned(name, &url, &report));
                     self.news = true;
                 }
                 Err(error) => tracing::warn!("prune {url} after job \"{name}\": {}", error.chain()),

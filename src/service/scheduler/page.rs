@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::What;
 use super::board::{Board, Line, State, TaskState};
 use crate::base::units::format_bytes;
-use crate::policy::health::{Claim, State as Verdict, Verification};
+use crate::policy::health::{Claim, Level, State as Verdict, Verification};
 use crate::policy::retention::decide;
 use crate::repository::{RunOutcome, RunRecord};
 
@@ -358,22 +358,16 @@ fn retention(state: &State, now: Timestamp, zone: &TimeZone) -> String {
 }
 
 fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
-    let text =
-        |value: Option<&serde_json::Value>| value.and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-    let list = |value: Option<&serde_json::Value>| {
-        let list = value.and_then(serde_json::Value::as_array).into_iter().flatten();
-        list.filter_map(serde_json::Value::as_str)
-            .map(escape)
-            .collect::<Vec<_>>()
-    };
+    let list = |lines: &[String]| lines.iter().map(|line| escape(line)).collect::<Vec<_>>();
     let rows: Vec<String> = state
         .evidence
         .iter()
         .take(EVIDENCE)
         .map(|one| {
-            let found = ["damage", "refused", "integrity", "skipped"].map(|key| list(one.proved.get(key)));
-            let found = found.concat().join("<br>");
-            let (word, class) = match Verification::of_document(&one.proved) {
+            let proved = &one.proved;
+            let found = [&proved.damage, &proved.refused, &proved.integrity, &proved.skipped];
+            let found = found.map(|lines| list(lines)).concat().join("<br>");
+            let (word, class) = match Verification::of_document(proved) {
                 Some(Verification::Proven) => (Claim::Proven.words(), "good"),
                 Some(came) => (came.words(), "bad"),
                 None => ("not understood", "bad"),
@@ -384,9 +378,9 @@ fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
                 local(one.time, zone),
                 distance(one.time, now),
                 one.snapshot,
-                escape(&text(one.proved.get("level"))),
-                list(one.proved.get("sources")).join(", "),
-                escape(&text(one.proved.get("drill"))),
+                proved.level.map_or("", Level::word),
+                list(&proved.sources).join(", "),
+                escape(proved.drill.as_deref().unwrap_or_default()),
             )
         })
         .collect();

@@ -198,9 +198,7 @@ impl Task {
                     return Ok(None);
                 };
                 let evidence = session.or_cancelled(repository.evidence(100)).await?;
-                let ours = |e: &&crate::repository::Evidence| {
-                    e.proved.get("drill").and_then(serde_json::Value::as_str) == Some(drill.name.as_str())
-                };
+                let ours = |e: &&crate::repository::Evidence| e.proved.drill.as_ref() == Some(&drill.name);
                 Ok(evidence.iter().find(ours).map(|evidence| evidence.time))
             }
         }
