@@ -53,8 +53,9 @@ pub fn range<R>(whole: &[u8], wanted: R, what: impl Display) -> Result<&[u8]>
 where
     R: SliceIndex<[u8], Output = [u8]> + Clone + Debug,
 {
-    let missing = || Error::corrupt(format!("{what} has {} bytes, not the range {wanted:?}", whole.len()));
-    whole.get(wanted.clone()).ok_or_else(missing)
+    let shown = wanted.clone();
+    let missing = || Error::corrupt(format!("{what} has {} bytes, not the range {shown:?}", whole.len()));
+    whole.get(wanted).ok_or_else(missing)
 }
 
 /// Returns a part that is there.
@@ -182,7 +183,7 @@ mod tests {
     fn ends_and_saturation_are_what_their_names_say() {
         assert_eq!((first(b"abc", 2), first(b"abc", 4)), (&b"ab"[..], &b"abc"[..]));
         assert_eq!((last(b"abc", 2), last(b"abc", 4)), (&b"bc"[..], &b"abc"[..]));
-        assert_eq!(first_mut(&mut *b"abc".to_vec(), 9).len(), 3);
+        assert_eq!(first_mut(&mut b"abc".to_vec(), 9).len(), 3);
         assert_eq!((saturating_u64(-1), saturating_u32(u64::MAX)), (0, u32::MAX));
         assert_eq!((saturating_i64(u64::MAX), saturating_i32(7_u32)), (i64::MAX, 7));
         assert_eq!(saturating_ms(Duration::MAX), u64::MAX);

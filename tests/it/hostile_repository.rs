@@ -360,7 +360,7 @@ fn an_entry_behind_the_end_of_its_frame_is_damage_that_is_named() {
         let mut moved = String::new();
         for line in lines.lines() {
             let mut line: Value = serde_json::from_str(line).unwrap();
-            for (_, fields) in line.as_object_mut().unwrap() {
+            for fields in line.as_object_mut().unwrap().values_mut() {
                 if fields["p"] == json!("b") {
                     fields["o"] = json!(4_000_000_000_u32);
                 }

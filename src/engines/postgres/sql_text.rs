@@ -175,7 +175,7 @@ impl Texts<'_> {
                 let data = self.chunk(&line.stream, chunk).await?;
                 let clamp = |n: u64| exact::usize_from(n.clamp(at, next) - at);
                 text.extend_from_slice(exact::range(
-                    &data,
+                    data,
                     clamp(start)..clamp(end),
                     format_args!("chunk {} of stream \"{}\"", chunk.number, line.stream),
                 )?);
