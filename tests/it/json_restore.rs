@@ -1,6 +1,8 @@
-//! The documents of `restore --json` and `recover --json` are an interface: their keys are pinned.
+//! The documents of `restore --json` and `recover --json` are an interface: their keys are pinned (docs/json.md).
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 
@@ -104,6 +106,38 @@ fn of_a_recovery() {
     assert_eq!(fs::read_to_string(program.path("tree/a.txt")).unwrap(), "stored\n");
 }
 
+/// A name need not be UTF-8; the document once ended with a panic, after the database had been replaced.
+#[test]
+fn a_place_that_is_not_utf8_is_shown() {
+    let program = Program::on_directory();
+    make_files(&program);
+    program.expect(0, &["backup", "sqlite:app.db"]);
+    let odd = program.place.path().join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&odd).unwrap();
+    fs::copy(program.path("app.db"), odd.join("app.db")).unwrap();
+    let mut command = program.command(&["restore", "latest", "--into", "app.db", "--clean", "--json"]);
+    let output = command.current_dir(&odd).output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let one = &document["restored"][0];
+    assert!(
+        one["into"].as_str().unwrap().ends_with("caf\u{fffd}/app.db"),
+        "{document}"
+    );
+    assert!(
+        one["previous"]
+            .as_str()
+            .unwrap()
+            .contains("caf\u{fffd}/app.db.pre-restore-"),
+        "{document}"
+    );
+}
+
 /// What an earlier release had finished is not done again, and what it had proved is told.
 #[test]
 fn a_recovery_goes_on_with_the_state_that_an_earlier_release_wrote() {
@@ -142,4 +176,14 @@ fn a_recovery_goes_on_with_the_state_that_an_earlier_release_wrote() {
     assert!(text.contains("files tree: 7 written, 3 as they were"), "{text}");
     assert!(text.contains("sqlite app: 8192 bytes, DAMAGED"), "{text}");
     assert!(!program.path("tree").exists() && !program.path("app.db").exists());
+
+    // A proof that cannot be read is no proof.
+    let broken = state.to_string().replace("\"written\":7", "\"written\":\"many\"");
+    fs::write(&path, broken).unwrap();
+    let recover = ["recover", "latest:adhoc"];
+    program.refused(
+        &recover,
+        "what step \"restore files tree\" proved",
+        "move the file away",
+    );
 }
