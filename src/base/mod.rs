@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod raw_text;
 pub mod report;
 pub mod secret;
+pub mod shown_path;
 pub mod small_file;
 pub mod table;
 pub mod tls;

@@ -9,6 +9,7 @@ mod choice;
 mod containers;
 mod health;
 mod plan;
+mod report;
 mod secrets;
 mod servers;
 mod state;
@@ -16,23 +17,26 @@ mod state;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::{self, SourceKind, redact_url};
 use crate::engines::docker::Access;
 use crate::engines::docker::api::Engine;
 use crate::engines::docker::api::definition::container_name;
-use crate::engines::docker::restore::{self as volumes, DockerRestoreOptions};
+use crate::engines::docker::restore::{self as volumes, DockerRestoreOptions, VolumeReport};
+use crate::engines::sqlite::Integrity;
 use crate::operations::destination::Target;
 use crate::operations::options;
 use crate::operations::places::{self, Word};
-use crate::operations::said::said;
+use crate::operations::restore::report::SourceReport;
 use crate::operations::snapshots::open_repository;
-use crate::operations::{Outcome, Session, Status, restore, thaw};
+use crate::operations::{Outcome, Session, restore, thaw};
 use crate::policy::health::Claim;
 use choice::Choice;
 use plan::{Database, DockerPart, Plan, Tree};
+use report::{EmptyVolume, Proof, ProvenStep, RecoverPreview, RecoverReport, Restored};
 use secrets::Secrets;
 use state::State;
 
@@ -65,17 +69,13 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     let ids: Vec<String> = choice.snapshots().into_iter().map(ToString::to_string).collect();
     let newest = ids.first().cloned().unwrap_or_default();
     if options.dry_run {
-        let status = if plan.is_possible() {
-            Status::Done
-        } else {
-            Status::Failed
-        };
-        return said(
-            json!({ "snapshot": newest, "sources": choice.document(), "skew_seconds": choice.skew_seconds(),
-                "plan": plan.document() }),
-            plan.text(),
-            status,
-        );
+        return Ok(Box::new(RecoverPreview {
+            snapshot: newest,
+            sources: choice.copies(),
+            skew_seconds: choice.skew_seconds(),
+            plan: plan.report(),
+            text: plan.text(),
+        }));
     }
     tell(&plan.text());
     plan.refuse()?;
@@ -91,13 +91,13 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
         choice: &choice,
         tell,
         state,
-        proofs: Vec::new(),
+        steps: Vec::new(),
         failed: Vec::new(),
     };
     recovery.follow(&plan).await?;
     let Recovery {
         state,
-        proofs,
+        steps,
         mut failed,
         ..
     } = recovery;
@@ -106,29 +106,14 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     }
     // What has no good copy does not come with another attempt either, so the state need not wait for it.
     failed.extend(choice.missing.iter().cloned());
-    let seconds = started.elapsed().as_secs_f64();
-    let whole = if failed.is_empty() { "" } else { " in part" };
-    let mut text = format!("recovered{whole} in {seconds:.1} s:\n");
-    for proof in &proofs {
-        text.push_str(&format!("  {}\n", proof.text));
-    }
-    for line in &failed {
-        text.push_str(&format!("failed: {line}\n"));
-    }
-    let steps: Vec<Value> = proofs
-        .iter()
-        .map(|proof| json!({ "step": proof.step, "seconds": proof.seconds, "proof": proof.value }))
-        .collect();
-    said(
-        json!({ "snapshot": newest, "sources": choice.document(), "skew_seconds": choice.skew_seconds(),
-            "seconds": seconds, "steps": steps, "failed": failed }),
-        text,
-        if failed.is_empty() {
-            Status::Done
-        } else {
-            Status::Partial
-        },
-    )
+    Ok(Box::new(RecoverReport {
+        snapshot: newest,
+        sources: choice.copies(),
+        skew_seconds: choice.skew_seconds(),
+        seconds: started.elapsed().as_secs_f64(),
+        steps,
+        failed,
+    }))
 }
 
 /// The error for places that only the snapshot names, with the command line that goes on.
@@ -141,22 +126,13 @@ fn not_accepted(session: &Session, plan: &Plan) -> Error {
     ))
 }
 
-/// What one step proved.
-#[derive(Debug)]
-struct Proof {
-    step: String,
-    text: String,
-    seconds: f64,
-    value: Value,
-}
-
 struct Recovery<'a> {
     session: &'a Session,
     options: &'a options::Recover,
     choice: &'a Choice,
     tell: Tell<'a>,
     state: State,
-    proofs: Vec<Proof>,
+    steps: Vec<ProvenStep>,
     failed: Vec<String>,
 }
 
@@ -192,14 +168,22 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Runs a step unless an earlier attempt finished it. `again` tells the work that it was begun before.
-    async fn step<F>(&mut self, key: &str, work: impl FnOnce(bool) -> F, words: impl Fn(&Value) -> String) -> Result<()>
+    /// Runs a step unless an earlier attempt finished it, and returns what it proved. `again` tells the work that it was begun
+    /// before.
+    async fn step<T, F>(
+        &mut self,
+        key: &str,
+        proof: fn(T) -> Proof,
+        work: impl FnOnce(bool) -> F,
+        words: impl Fn(&T) -> String,
+    ) -> Result<T>
     where
-        F: Future<Output = Result<Value>>,
+        T: Clone + Serialize + DeserializeOwned,
+        F: Future<Output = Result<T>>,
     {
         let from = Instant::now();
-        let value = if let Some(value) = self.state.done(key) {
-            value.clone()
+        let value = if let Some(value) = self.state.done(key)? {
+            value
         } else {
             self.session.check_cancelled()?;
             let again = self.state.begun(key);
@@ -214,16 +198,37 @@ impl Recovery<'_> {
                 done => done,
             };
             let value = value.with_context(|| key.to_owned())?;
-            self.state.end(key, value.clone())?;
+            self.state.end(key, &value)?;
             value
         };
-        self.proofs.push(Proof {
+        self.steps.push(ProvenStep {
             step: key.to_owned(),
-            text: words(&value),
             seconds: from.elapsed().as_secs_f64(),
-            value,
+            text: words(&value),
+            proof: proof(value.clone()),
         });
-        Ok(())
+        Ok(value)
+    }
+
+    /// Restores one source unless an earlier attempt did, and takes what could not be brought back.
+    async fn restore<R>(
+        &mut self,
+        (key, mut flags, target): (&str, options::Restore, Option<Target>),
+        proof: fn(Restored<R>) -> Proof,
+        kind: fn(SourceReport) -> Option<R>,
+        words: impl Fn(&Restored<R>) -> String,
+    ) -> Result<R>
+    where
+        R: Clone + Serialize + DeserializeOwned,
+    {
+        let (session, clean) = (self.session, self.options.clean);
+        let work = |again: bool| async move {
+            flags.clean = again || clean;
+            Restored::of(Box::pin(restore::bring_back(session, &flags, target)).await?, kind)
+        };
+        let done = self.step(key, proof, work, words).await?;
+        self.failed.extend(done.errors);
+        Ok(done.report)
     }
 
     fn restore_flags(&self, source: &str) -> options::Restore {
@@ -237,41 +242,36 @@ impl Recovery<'_> {
     }
 
     async fn tree(&mut self, tree: &Tree) -> Result<()> {
-        let mut flags = self.restore_flags(&tree.name);
-        let (session, clean) = (self.session, self.options.clean);
-        self.step(
-            &format!("restore {} {}", tree.kind, tree.name),
-            |again| async move {
-                flags.clean = again || clean;
-                restored(&Box::pin(restore::run(session, &flags)).await?.document())
-            },
-            |value| {
-                let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
-                match tree.kind.as_str() {
-                    "files" => format!(
-                        "files {}: {} written, {} as they were, {}, in {}",
-                        tree.name,
-                        number("written"),
-                        number("unchanged"),
-                        Claim::EveryDigestChecked.words(),
-                        tree.into.display()
-                    ),
-                    _ => format!(
-                        "sqlite {}: {} bytes, {}, in {}",
-                        tree.name,
-                        number("bytes"),
-                        checked(value),
-                        tree.into.display()
-                    ),
-                }
-            },
-        )
-        .await?;
-        self.take_errors();
-        if restore::is_damaged(self.last_proof()) {
+        let key = format!("restore {} {}", tree.kind, tree.name);
+        let step = (key.as_str(), self.restore_flags(&tree.name), None);
+        let (name, into) = (&tree.name, tree.into.display());
+        if tree.kind == "files" {
+            let kind = |report| match report {
+                SourceReport::Files(report) => Some(report),
+                _ => None,
+            };
+            self.restore(step, Proof::Files, kind, |done| {
+                format!(
+                    "files {name}: {} written, {} as they were, {}, in {into}",
+                    done.report.written,
+                    done.report.unchanged,
+                    Claim::EveryDigestChecked.words(),
+                )
+            })
+            .await?;
+            return Ok(());
+        }
+        let kind = |report| match report {
+            SourceReport::Sqlite(report) => Some(report),
+            _ => None,
+        };
+        let done = self.restore(step, Proof::Sqlite, kind, |done| {
+            let checked = checked(&done.report.integrity);
+            format!("sqlite {name}: {} bytes, {checked}, in {into}", done.report.bytes)
+        });
+        if done.await?.integrity.is_damaged() {
             self.failed.push(format!(
-                "{}: the database was damaged when it was stored, and came back as it was; another snapshot may hold it whole",
-                tree.name
+                "{name}: the database was damaged when it was stored, and came back as it was; another snapshot may hold it whole"
             ));
         }
         Ok(())
@@ -282,35 +282,31 @@ impl Recovery<'_> {
         let name = &part.name;
         if part.makes_containers {
             let words =
-                |value: &Value| format!("networks: {} created of {}", list(value, "created"), value["networks"]);
+                |done: &report::Networks| format!("networks: {} created of {}", list(&done.created), done.networks);
             let key = format!("make networks of {name}");
-            self.step(&key, |_| containers::networks(engine, part), words).await?;
-            let words = |value: &Value| {
-                format!(
-                    "images: {} loaded from the snapshot, {} pulled",
-                    list(value, "loaded"),
-                    list(value, "pulled")
-                )
+            self.step(&key, Proof::Networks, |_| containers::networks(engine, part), words)
+                .await?;
+            let words = |done: &report::Images| {
+                let (loaded, pulled) = (list(&done.loaded), list(&done.pulled));
+                format!("images: {loaded} loaded from the snapshot, {pulled} pulled")
             };
             let key = format!("load images of {name}");
-            self.step(&key, |_| containers::images(engine, part), words).await?;
+            self.step(&key, Proof::Images, |_| containers::images(engine, part), words)
+                .await?;
         }
         self.volumes(part, engine).await?;
         if part.makes_containers {
-            let words = |value: &Value| {
-                format!(
-                    "containers: {} created of {}",
-                    list(value, "created"),
-                    value["containers"]
-                )
+            let words = |done: &report::Containers| {
+                format!("containers: {} created of {}", list(&done.created), done.containers)
             };
             let key = format!("make containers of {name}");
-            self.step(&key, |_| containers::create(engine, part), words).await?;
-            let words = |value: &Value| format!("started first: {}", list(value, "started"));
+            self.step(&key, Proof::Containers, |_| containers::create(engine, part), words)
+                .await?;
+            let words = |done: &report::Started| format!("started first: {}", list(&done.started));
             let key = format!("start what others need of {name}");
             let session = self.session;
-            self.step(&key, |_| containers::start(session, engine, part, true), words)
-                .await?;
+            let work = |_| containers::start(session, engine, part, true);
+            self.step(&key, Proof::Started, work, words).await?;
         }
         Ok(())
     }
@@ -318,15 +314,15 @@ impl Recovery<'_> {
     async fn volumes(&mut self, part: &DockerPart, engine: &Engine) -> Result<()> {
         for (name, source) in &part.left_empty {
             let key = format!("make volume {name}");
-            let words = |_: &Value| format!("volume {name}: empty, source {source} brings its data");
-            let work = |_| async { Ok(json!({ "created": containers::empty_volume(engine, part, name).await? })) };
-            self.step(&key, work, words).await?;
+            let words = |_: &EmptyVolume| format!("volume {name}: empty, source {source} brings its data");
+            let work = |_| containers::empty_volume(engine, part, name);
+            self.step(&key, Proof::EmptyVolume, work, words).await?;
         }
         for name in part.unstored_volumes() {
             let key = format!("make volume {name}");
-            let words = |_: &Value| format!("volume {name}: empty, its files are not in the snapshot");
-            let work = |_| async { Ok(json!({ "created": containers::empty_volume(engine, part, name).await? })) };
-            self.step(&key, work, words).await?;
+            let words = |_: &EmptyVolume| format!("volume {name}: empty, its files are not in the snapshot");
+            let work = |_| containers::empty_volume(engine, part, name);
+            self.step(&key, Proof::EmptyVolume, work, words).await?;
         }
         for volume in part.contents.volumes.iter().filter(|one| !part.leaves_empty(&one.name)) {
             let mut how = DockerRestoreOptions {
@@ -350,20 +346,20 @@ impl Recovery<'_> {
                 how.clean |= again;
                 let reporter = &session.reporter;
                 let done = volumes::into_engine(&part.reader, engine, &how, reporter, &session.cancel).await?;
-                serde_json::to_value(done.first()).map_err(|e| Error::invalid("report of a volume").with_cause(e))
+                let one = done.into_iter().next();
+                one.ok_or_else(|| Error::new(ErrorKind::Other, "the volume was not restored"))
             };
-            let words = |value: &Value| {
+            let words = |done: &VolumeReport| {
                 format!(
                     "volume {}: {} written, {} as they were, {}",
                     volume.name,
-                    value["written"],
-                    value["unchanged"],
+                    done.written,
+                    done.unchanged,
                     Claim::EveryDigestChecked.words()
                 )
             };
-            self.step(&format!("restore volume {}", volume.name), work, words)
-                .await?;
-            let lost = self.last_proof().get("lost").and_then(Value::as_u64).unwrap_or(0);
+            let key = format!("restore volume {}", volume.name);
+            let lost = self.step(&key, Proof::Volume, work, words).await?.lost;
             if lost > 0 {
                 self.failed.push(format!(
                     "volume {}: owners, modes, attributes or device nodes of {lost} entries are not as they were; the log names them",
@@ -452,97 +448,77 @@ impl Recovery<'_> {
     async fn database(&mut self, plan: &Plan, database: &Database) -> Result<()> {
         let (name, kind) = (&database.name, &database.kind);
         let server = self.server_of(plan, database).await;
-        let (session, options) = (self.session, self.options);
-        let wait = |_| async { Ok(json!(servers::wait(session, &server, options.wait).await?)) };
-        let words = |value: &Value| format!("{kind} {name} answers: {}", value.as_str().unwrap_or_default());
+        let (session, within) = (self.session, self.options.wait);
+        let wait = |_| servers::wait(session, &server, within);
+        let words = |answer: &String| format!("{kind} {name} answers: {answer}");
         // A server that ran at the earlier attempt may not run now: it is always asked.
         let key = format!("wait for {kind} {name}");
         self.state.reopen(&key);
-        self.step(&key, wait, words).await?;
+        self.step(&key, Proof::Answer, wait, words).await?;
         let mut flags = self.restore_flags(name);
-        let target = match &server {
-            SourceKind::Postgres(server) => Some(Target::Database(server.clone())),
-            SourceKind::Redis(server) => Some(Target::Redis(server.clone())),
-            _ => None,
-        };
-        if kind == "postgres" {
-            flags.database.verify_rows = true;
-            flags.database.keep_going = true;
-            flags.database.create_roles = true;
-        }
-        let work = |again: bool| async move {
-            flags.clean = again || options.clean;
-            restored(&Box::pin(restore::run_into(session, &flags, target)).await?.document())
-        };
-        let words = |value: &Value| {
-            let number = |key: &str| {
-                value
-                    .pointer(&format!("/report/{key}"))
-                    .and_then(Value::as_u64)
-                    .unwrap_or(0)
+        let (key, at) = (format!("restore {kind} {name}"), places::text(&server));
+        if let SourceKind::Redis(server) = server {
+            let step = (key.as_str(), flags, Some(Target::Redis(server)));
+            let kind = |report| match report {
+                SourceReport::Redis(report) => Some(*report),
+                _ => None,
             };
-            let at = places::text(&server);
-            if kind == "postgres" {
-                let verified = value.pointer("/report/rows_verified") == Some(&Value::Bool(true));
-                let proof = if verified {
-                    Claim::EveryDigest.words()
-                } else {
-                    "rows not read again"
-                };
-                format!(
-                    "postgres {name}: {} tables, {} rows, {proof}, at {at}",
-                    number("tables"),
-                    number("rows")
-                )
-            } else {
+            self.restore(step, Proof::Redis, kind, |done| {
+                let tally = &done.report.report;
                 format!(
                     "redis {name}: {} keys restored, {} expired meanwhile, {} failed, at {at}",
-                    number("restored"),
-                    number("expired"),
-                    number("failed_keys")
+                    tally.restored, tally.expired, tally.failed_keys
                 )
-            }
+            })
+            .await?;
+            return Ok(());
+        }
+        flags.database.verify_rows = true;
+        flags.database.keep_going = true;
+        flags.database.create_roles = true;
+        let target = match server {
+            SourceKind::Postgres(server) => Some(Target::Database(server)),
+            _ => None,
         };
-        self.step(&format!("restore {kind} {name}"), work, words).await?;
-        self.take_errors();
+        let kind = |report| match report {
+            SourceReport::Postgres(report) => Some(*report),
+            _ => None,
+        };
+        self.restore((&key, flags, target), Proof::Postgres, kind, |done| {
+            let report = &done.report.report;
+            let proof = if report.rows_verified {
+                Claim::EveryDigest.words()
+            } else {
+                "rows not read again"
+            };
+            format!(
+                "postgres {name}: {} tables, {} rows, {proof}, at {at}",
+                report.tables, report.rows
+            )
+        })
+        .await?;
         Ok(())
-    }
-
-    /// Returns what the last step said.
-    fn last_proof(&self) -> &Value {
-        self.proofs.last().map_or(&Value::Null, |proof| &proof.value)
-    }
-
-    /// Takes what the last restore could not bring back.
-    fn take_errors(&mut self) {
-        let errors = self.last_proof().get("errors").and_then(Value::as_array);
-        let errors: Vec<String> = errors
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect();
-        self.failed.extend(errors);
     }
 
     async fn start_rest(&mut self, part: &DockerPart, engine: &Engine) -> Result<()> {
         let session = self.session;
-        let words = |value: &Value| format!("started then: {}", list(value, "started"));
+        let words = |done: &report::Started| format!("started then: {}", list(&done.started));
         let key = format!("start the rest of {}", part.name);
-        self.step(&key, |_| containers::start(session, engine, part, false), words)
-            .await?;
-        let words = |value: &Value| {
+        let work = |_| containers::start(session, engine, part, false);
+        self.step(&key, Proof::Started, work, words).await?;
+        let words = |done: &report::Running| {
             format!(
                 "containers: {} run, {}: {}",
-                value["running"],
+                done.running,
                 Claim::ContainersHealthy.words(),
-                list(value, "healthy")
+                list(&done.healthy)
             )
         };
         let (key, within) = (format!("wait for containers of {}", part.name), self.options.wait);
         self.state.reopen(&key);
-        self.step(&key, |_| containers::wait(session, engine, part, within), words)
-            .await
+        let work = |_| containers::wait(session, engine, part, within);
+        self.step(&key, Proof::Running, work, words).await?;
+        Ok(())
     }
 
     async fn health(&mut self, url: &str) -> Result<()> {
@@ -553,7 +529,7 @@ impl Recovery<'_> {
             let from = Instant::now();
             loop {
                 match session.or_cancelled(health::ask(url)).await {
-                    Ok(()) => return Ok(json!("answers")),
+                    Ok(()) => return Ok("answers".to_owned()),
                     Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                     Err(error) if from.elapsed() > within => {
                         return Err(servers::plain(&error).with_hint(
@@ -564,38 +540,23 @@ impl Recovery<'_> {
                 }
             }
         };
-        self.step(&key, work, |_| format!("{} answers", redact_url(url))).await
-    }
-}
-
-/// Returns what a restore says of its one source; an error among several items is carried along.
-fn restored(document: &Value) -> Result<Value> {
-    let mut one = document.pointer("/restored/0").cloned().unwrap_or(Value::Null);
-    let errors = document.get("errors").cloned().unwrap_or_default();
-    match one.as_object_mut() {
-        Some(one) => {
-            one.insert("errors".to_owned(), errors);
-            Ok(Value::Object(one.clone()))
-        }
-        None => Err(Error::new(ErrorKind::Other, format!("nothing was restored: {errors}"))),
+        let words = |_: &String| format!("{} answers", redact_url(url));
+        self.step(&key, Proof::Answer, work, words).await?;
+        Ok(())
     }
 }
 
 /// Says what SQLite found in a database that came back.
-fn checked(value: &Value) -> &'static str {
-    let unchecked = value.pointer("/integrity/unchecked").and_then(Value::as_array);
-    let unchecked = unchecked.is_some_and(|lines| !lines.is_empty());
-    match (restore::is_damaged(value), unchecked) {
+fn checked(integrity: &Integrity) -> &'static str {
+    match (integrity.is_damaged(), integrity.unchecked.is_empty()) {
         (true, _) => "DAMAGED as it was when it was stored",
-        (false, true) => "checked by SQLite as far as it can without its application",
-        (false, false) => Claim::CheckedBySqlite.words(),
+        (false, false) => "checked by SQLite as far as it can without its application",
+        (false, true) => Claim::CheckedBySqlite.words(),
     }
 }
 
 /// Names a list of names, or says that it is empty.
-fn list(value: &Value, key: &str) -> String {
-    let names = value.get(key).and_then(Value::as_array);
-    let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+fn list(names: &[String]) -> String {
     if names.is_empty() {
         "none".to_owned()
     } else {

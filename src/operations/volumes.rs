@@ -3,11 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use crate::archive::ArchiveReader;
 use crate::base::error::{Error, Result};
-use crate::base::units;
 use crate::config::{self, SourceKind};
 use crate::engines::docker::Access;
 use crate::engines::docker::api::{Address, Engine};
@@ -74,6 +71,14 @@ impl VolumesTarget {
     }
 }
 
+/// Volumes of Docker that came back.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct VolumesRestored {
+    /// Bytes written, of all of them.
+    pub(crate) bytes: u64,
+    pub(crate) volumes: Vec<VolumeReport>,
+}
+
 /// Connects to the engine that an address, or DOCKER_HOST, means.
 pub(crate) async fn engine(session: &Session, socket: Option<&Address>) -> Result<Engine> {
     let host = process_environment("DOCKER_HOST");
@@ -120,12 +125,11 @@ pub(crate) fn options(
 /// Restores the volumes of a source. Names to stop that no container has any more are no error: the host may be new.
 pub(crate) async fn run(
     session: &Session,
-    source: &ManifestSource,
     reader: ArchiveReader,
     target: &VolumesTarget,
     mut options: DockerRestoreOptions,
-) -> Result<Value> {
-    let done: Vec<VolumeReport> = match target {
+) -> Result<VolumesRestored> {
+    let volumes = match target {
         VolumesTarget::Directory(directory) => {
             let reporter = &session.reporter;
             restore::into_directory(&reader, directory, &options, reporter, &session.cancel).await?
@@ -136,8 +140,10 @@ pub(crate) async fn run(
             restore::into_engine(&reader, &engine, &options, &session.reporter, &session.cancel).await?
         }
     };
-    let bytes: u64 = done.iter().map(|volume| volume.bytes).sum();
-    Ok(json!({ "source": source.name, "into": target.text(), "bytes": bytes, "volumes": done }))
+    Ok(VolumesRestored {
+        bytes: volumes.iter().map(|volume| volume.bytes).sum(),
+        volumes,
+    })
 }
 
 /// Calls `work` with the directory of each chosen volume, one after another; in an engine with the containers of
@@ -180,31 +186,4 @@ pub(crate) async fn settle<T, F: Future<Output = Result<T>>>(
         }
     }
     Ok(done)
-}
-
-/// What is said of each volume.
-pub(crate) fn text(one: &Value) -> String {
-    let volumes = one.get("volumes").and_then(Value::as_array);
-    let mut text = String::new();
-    for volume in volumes.into_iter().flatten() {
-        let number = |key: &str| volume.get(key).and_then(Value::as_u64).unwrap_or(0);
-        let flag = |key: &str| volume.get(key).and_then(Value::as_bool).unwrap_or(false);
-        text.push_str(&format!(
-            "  volume {}{}: {} written, {} unchanged, {}{}\n",
-            volume.get("volume").and_then(Value::as_str).unwrap_or_default(),
-            if flag("created") { " (created)" } else { "" },
-            number("written"),
-            number("unchanged"),
-            units::format_bytes(number("bytes")),
-            if flag("by_archive") {
-                ", through the archive API"
-            } else {
-                ""
-            },
-        ));
-        if let Some(previous) = volume.get("previous").and_then(Value::as_str) {
-            text.push_str(&format!("    what was there before is kept in {previous}\n"));
-        }
-    }
-    text
 }

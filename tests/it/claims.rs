@@ -37,11 +37,6 @@ const PHRASES: [&str; 4] = ["all is well", "digest checked", "digests checked", 
 /// Literals that have such a word and claim nothing: the file, a part of the literal, why.
 const OTHERS: &[(&str, &str, &str)] = &[
     ("cli/output.rs", "use an undamaged snapshot", "advice"),
-    (
-        "operations/recover.rs",
-        "healthy",
-        "a JSON key: the containers that Docker calls so",
-    ),
     ("operations/recover/containers.rs", "healthy", "Docker's word"),
     ("operations/recover.rs", "as far as it can", "says how little"),
     (

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::docker::{DockerEngine, command_as_root, expect_as_root};
 use crate::support::program::{Program, assert_one_error, files_below, noise};
+use crate::support::shape::shape_lines;
 use crate::support::wait::until;
 
 /// Fills a volume with what a tree can hold.
@@ -115,7 +116,10 @@ fn a_volume_goes_there_and_back_by_mount_point_and_by_archive() {
         // Back into the engine that lost them.
         engine.delete("/volumes/uploads");
         engine.delete("/volumes/empty");
-        expect_as_root(&program, 0, &["restore", "latest"]);
+        let planned = expect_as_root(&program, 0, &["restore", "latest", "--dry-run", "--json"]);
+        insta::assert_snapshot!("json_of_a_dry_run", shape_lines(&planned.stdout));
+        let restored = expect_as_root(&program, 0, &["restore", "latest", "--json"]);
+        insta::assert_snapshot!("json", shape_lines(&restored.stdout));
         same(&copy, &engine.volume("uploads"));
         let made = engine.get("/volumes/uploads");
         assert_eq!(made["Labels"]["tier"], "1");

@@ -40,6 +40,7 @@ mod files_restore;
 mod health;
 mod help;
 mod hostile_repository;
+mod json_restore;
 mod kill;
 mod latest;
 mod layers;

@@ -13,6 +13,7 @@ use crate::support::docker::{DockerEngine, command_as_root, expect_as_root};
 use crate::support::images::{import_postgres, import_redis};
 use crate::support::program::{Program, noise};
 use crate::support::redis::{Client, Kind, RedisServer};
+use crate::support::shape::shape_lines;
 use crate::support::wait::PATIENCE;
 
 /// A server: its directory, its engine, its ports, and the repository elsewhere.
@@ -298,6 +299,8 @@ fn a_whole_server_comes_back_from_its_repository_alone() {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
     assert!(!text.contains("geheim") && !stack.directory().exists());
+    let plan = stack.recover(&["--dry-run", "--json"]).output().unwrap();
+    insta::assert_snapshot!("json_of_the_plan", shape_lines(&plan.stdout));
     assert_eq!(stack.engine.get("/images/json").as_array().unwrap().len(), 0);
 
     let from = Instant::now();
@@ -310,6 +313,7 @@ fn a_whole_server_comes_back_from_its_repository_alone() {
         "{}{said}",
         String::from_utf8_lossy(&done.stdout)
     );
+    insta::assert_snapshot!("json", shape_lines(&done.stdout));
     let document: Value = serde_json::from_slice(&done.stdout).unwrap();
     for step in document["steps"].as_array().unwrap() {
         println!(

@@ -11,4 +11,5 @@ pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;
 pub(crate) mod s3;
+pub(crate) mod shape;
 pub(crate) mod wait;

@@ -19,6 +19,7 @@ use super::{
 use crate::archive::{ArchiveReader, EntryKind};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::{Note, SharedReporter};
+use crate::base::shown_path;
 use crate::engines::docker::api::definition::{container_name, volume_body};
 use crate::engines::docker::api::{Engine, text};
 use crate::engines::files::blocking;
@@ -88,8 +89,9 @@ impl Default for DockerRestoreOptions {
     }
 }
 
-/// What became of one volume.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// What became of one volume. A field that an earlier release did not write is as of a restore that had nothing of the kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct VolumeReport {
     /// Its name.
     pub volume: String,
@@ -102,6 +104,7 @@ pub struct VolumeReport {
     /// Bytes written.
     pub bytes: u64,
     /// Where what was replaced is kept.
+    #[serde(serialize_with = "shown_path::optional")]
     pub previous: Option<PathBuf>,
     /// What could not be made as it was.
     pub lost: u64,
@@ -345,7 +348,6 @@ pub async fn standing_still(
     Ok(StandingStill { places, quiesced })
 }
 
-/// Where one volume goes.
 /// Returns whether a tree holds everything that the backup has of a volume, as it was.
 async fn holds_all(
     reader: &ArchiveReader,
@@ -363,6 +365,7 @@ async fn holds_all(
     Ok(plan.new == 0 && plan.replaced == 0)
 }
 
+/// Where one volume goes.
 struct Place<'a> {
     engine: &'a Engine,
     containers: &'a [Value],

@@ -19,6 +19,7 @@ use super::walk::{OWN_PREFIX, OWN_PREVIOUS_PREFIX};
 use super::{blocking, open_root};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::{Note, SharedReporter};
+use crate::base::shown_path;
 
 /// The steps of a restore, in its staging directory.
 pub(super) const JOURNAL: &str = "journal";
@@ -53,6 +54,7 @@ pub struct Settled {
     /// What it had restored, if that is known: a snapshot.
     pub origin: String,
     /// Where what was replaced is kept, after a finished one; where what had been restored is kept, after an undo.
+    #[serde(serialize_with = "shown_path::optional")]
     pub kept: Option<PathBuf>,
 }
 

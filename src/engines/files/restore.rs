@@ -27,6 +27,7 @@ use crate::archive::ArchiveReader;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
+use crate::base::shown_path;
 
 pub use super::interrupted::{Settled, finish, undo};
 
@@ -70,10 +71,12 @@ impl Default for FilesRestoreOptions {
     }
 }
 
-/// What a restore did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a restore did. A field that an earlier release did not write is as of a restore that had nothing of the kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct FilesRestoreReport {
     /// Entries of the backup that were selected.
+    #[serde(skip)]
     pub entries: u64,
     /// Files, links and other things that were written.
     pub written: u64,
@@ -86,8 +89,10 @@ pub struct FilesRestoreReport {
     /// Bytes written.
     pub bytes: u64,
     /// Where what was replaced is kept, with the journal; pass it to [`undo`]. `None` where the target was empty.
+    #[serde(serialize_with = "shown_path::optional")]
     pub previous: Option<PathBuf>,
     /// Notes made.
+    #[serde(skip)]
     pub notes: u64,
     /// Those of them about something that could not be made as it was.
     pub lost: u64,

@@ -89,6 +89,7 @@ pub use restore::{PostgresRestore, RestoreOptions, RestoreReport, judge};
 pub use restore_plan::RestorePlan;
 pub use row_digest::RowDigest;
 pub use selection::Selection;
+pub use statements::FailedItem;
 pub use undo::{Undone, undo};
 pub use url::ConnectOptions;
 pub use verify::{Scratch, verify_restored};

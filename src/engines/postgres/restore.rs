@@ -98,8 +98,9 @@ impl Default for RestoreOptions {
     }
 }
 
-/// What a restore did.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+/// What a restore did. A field that an earlier release did not write is as of a restore that had nothing of the kind.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct RestoreReport {
     /// The restored database.
     pub database: String,

@@ -23,7 +23,7 @@ use crate::base::exact;
 use crate::base::raw_text::printable;
 
 /// A restore before its first write.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RestorePlan {
     /// Database that is made, replaced or restored into.
     pub database: String,
@@ -50,7 +50,6 @@ pub struct RestorePlan {
     /// Extensions that cannot be created on the server.
     pub missing_extensions: Vec<String>,
     /// What of the backup runs code with power: functions in C and in untrusted languages, event triggers.
-    #[serde(default)]
     pub powers: Vec<String>,
     /// What else to know.
     pub warnings: Vec<String>,

@@ -24,7 +24,7 @@ use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, Result};
 
 /// A statement that failed for good.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailedItem {
     /// `INDEX`, `FK CONSTRAINT`, …
     pub kind: String,

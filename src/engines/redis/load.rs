@@ -106,7 +106,7 @@ const GROUP_BYTES: usize = 48 << 10;
 const SHORT_BYTES: u64 = 16 << 10;
 
 /// One key that did not come back.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailedKey {
     /// `key`, or `function`.
     pub kind: String,
@@ -130,8 +130,9 @@ const MOVED: usize = 1 << 17;
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
-/// What became of the keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+/// What became of the keys. A field that an earlier release did not write is as of a restore that had nothing of the kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Tally {
     /// Keys that came back.
     pub restored: u64,

@@ -37,6 +37,11 @@ pub struct Integrity {
 }
 
 impl Integrity {
+    /// Returns whether the database is damaged.
+    pub fn is_damaged(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
     /// Makes one of a database that could not be looked at.
     pub(super) fn unknown(why: &str) -> Self {
         let mut own = Self::default();

@@ -18,6 +18,7 @@ use crate::archive::{ArchiveReader, EntryEvent};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
+use crate::base::shown_path;
 use crate::engines::files::blocking;
 
 pub use super::swap::undo;
@@ -46,14 +47,17 @@ impl Default for SqliteRestoreOptions {
     }
 }
 
-/// What a restore did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a restore did. A field that an earlier release did not write is as of a restore that had nothing of the kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct SqliteRestoreReport {
     /// The database.
+    #[serde(skip)]
     pub path: PathBuf,
     /// Its bytes.
     pub bytes: u64,
     /// Where the old database is kept, if there was one; pass it to [`undo`].
+    #[serde(serialize_with = "shown_path::optional")]
     pub previous: Option<PathBuf>,
     /// What SQLite says of it. The bytes are those that were stored, whatever it says.
     pub integrity: Integrity,

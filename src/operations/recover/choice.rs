@@ -39,6 +39,17 @@ pub(super) struct Choice {
     now: Timestamp,
 }
 
+/// The copy of a source that comes back, for programs.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct SourceCopy {
+    source: String,
+    snapshot: SnapshotId,
+    job: String,
+    finished: Timestamp,
+    /// How long ago the snapshot was finished.
+    age_seconds: u64,
+}
+
 /// What is known of a snapshot while others are looked at.
 #[derive(Debug, Clone)]
 struct Facts {
@@ -304,13 +315,14 @@ impl Choice {
     }
 
     /// Says the same for programs.
-    pub(super) fn document(&self) -> serde_json::Value {
-        let piece = |piece: &Piece| {
-            serde_json::json!({
-                "source": piece.source.name, "snapshot": piece.manifest.id, "job": piece.manifest.job,
-                "finished": piece.manifest.finished, "age_seconds": self.age(&piece.manifest).as_secs(),
-            })
+    pub(super) fn copies(&self) -> Vec<SourceCopy> {
+        let copy = |Piece { manifest, source }: &Piece| SourceCopy {
+            source: source.name.clone(),
+            snapshot: manifest.id.clone(),
+            job: manifest.job.clone(),
+            finished: manifest.finished,
+            age_seconds: self.age(manifest).as_secs(),
         };
-        self.pieces.iter().map(piece).collect()
+        self.pieces.iter().map(copy).collect()
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::plan::DockerPart;
+use super::report::{Containers, EmptyVolume, Images, Networks, Running, Started};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::engines::docker::api::definition::{container_body, container_name, network_body};
 use crate::engines::docker::api::{Engine, text};
@@ -18,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Makes the networks that are missing. Where a subnet is taken on this host, the engine chooses another.
-pub(super) async fn networks(engine: &Engine, part: &DockerPart) -> Result<Value> {
+pub(super) async fn networks(engine: &Engine, part: &DockerPart) -> Result<Networks> {
     let there = engine.networks().await?;
     let mut made = Vec::new();
     for network in &part.definitions.networks {
@@ -32,12 +33,15 @@ pub(super) async fn networks(engine: &Engine, part: &DockerPart) -> Result<Value
         }
         made.push(name.to_owned());
     }
-    Ok(json!({ "created": made, "networks": part.definitions.networks.len() }))
+    Ok(Networks {
+        created: made,
+        networks: part.definitions.networks.len(),
+    })
 }
 
 /// Loads the images that are missing, or pulls those that are not stored.
-pub(super) async fn images(engine: &Engine, part: &DockerPart) -> Result<Value> {
-    let (mut loaded, mut pulled, mut bytes) = (Vec::new(), Vec::new(), 0);
+pub(super) async fn images(engine: &Engine, part: &DockerPart) -> Result<Images> {
+    let mut images = Images::default();
     for container in &part.contents.containers {
         if find_image(engine, container).await?.is_some() {
             continue;
@@ -45,8 +49,8 @@ pub(super) async fn images(engine: &Engine, part: &DockerPart) -> Result<Value> 
         let stored = part.contents.images.iter();
         let mut stored = stored.filter(|image| image.name == container.image);
         if let Some(image) = stored.next() {
-            bytes += restore::load_image(engine, &part.reader, image).await?;
-            loaded.push(image.name.clone());
+            images.bytes += restore::load_image(engine, &part.reader, image).await?;
+            images.loaded.push(image.name.clone());
             continue;
         }
         engine.pull_image(&container.image).await.map_err(|error| {
@@ -55,9 +59,9 @@ pub(super) async fn images(engine: &Engine, part: &DockerPart) -> Result<Value> 
                  configuration the next snapshots carry images.",
             )
         })?;
-        pulled.push(container.image.clone());
+        images.pulled.push(container.image.clone());
     }
-    Ok(json!({ "loaded": loaded, "pulled": pulled, "bytes": bytes }))
+    Ok(images)
 }
 
 /// Returns what to call a container's image here: its name, or its id where the name means nothing.
@@ -71,7 +75,7 @@ async fn find_image(engine: &Engine, container: &StoredContainer) -> Result<Opti
 }
 
 /// Makes the containers that are missing; none is started.
-pub(super) async fn create(engine: &Engine, part: &DockerPart) -> Result<Value> {
+pub(super) async fn create(engine: &Engine, part: &DockerPart) -> Result<Containers> {
     let mut made = Vec::new();
     for definition in &part.definitions.containers {
         let name = container_name(definition);
@@ -93,7 +97,10 @@ pub(super) async fn create(engine: &Engine, part: &DockerPart) -> Result<Value> 
         }
         made.push(name.to_owned());
     }
-    Ok(json!({ "created": made, "containers": part.definitions.containers.len() }))
+    Ok(Containers {
+        created: made,
+        containers: part.definitions.containers.len(),
+    })
 }
 
 /// A container that shares another's network names it by an id, which is another one now.
@@ -111,7 +118,7 @@ fn join_by_name(body: &mut Value, part: &DockerPart) {
 }
 
 /// Starts the containers that ran when the snapshot was taken: those that others need, or the rest.
-pub(super) async fn start(session: &Session, engine: &Engine, part: &DockerPart, first: bool) -> Result<Value> {
+pub(super) async fn start(session: &Session, engine: &Engine, part: &DockerPart, first: bool) -> Result<Started> {
     let mut started = Vec::new();
     for container in part.contents.containers.iter().filter(|one| one.running) {
         if part.first.contains(&container.name) == first {
@@ -122,15 +129,14 @@ pub(super) async fn start(session: &Session, engine: &Engine, part: &DockerPart,
             started.push(container.name.clone());
         }
     }
-    Ok(json!({ "started": started }))
+    Ok(Started { started })
 }
 
 /// Waits until every container runs, and is healthy where its image says how to find out.
-pub(super) async fn wait(session: &Session, engine: &Engine, part: &DockerPart, within: Duration) -> Result<Value> {
+pub(super) async fn wait(session: &Session, engine: &Engine, part: &DockerPart, within: Duration) -> Result<Running> {
     tokio::time::sleep(SETTLE).await;
     let from = Instant::now();
-    let mut healthy = Vec::new();
-    let mut up = 0;
+    let mut up = Running::default();
     for container in part.contents.containers.iter().filter(|one| one.running) {
         loop {
             session.check_cancelled()?;
@@ -139,9 +145,9 @@ pub(super) async fn wait(session: &Session, engine: &Engine, part: &DockerPart, 
                 .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("container \"{}\" is gone", container.name)))?;
             let health = text(&now, "/State/Health/Status");
             if running(&now) && matches!(health, "" | "none" | "healthy") {
-                up += 1;
+                up.running += 1;
                 if health == "healthy" {
-                    healthy.push(container.name.clone());
+                    up.healthy.push(container.name.clone());
                 }
                 break;
             }
@@ -167,7 +173,7 @@ pub(super) async fn wait(session: &Session, engine: &Engine, part: &DockerPart, 
             tokio::time::sleep(PAUSE).await;
         }
     }
-    Ok(json!({ "running": up, "healthy": healthy }))
+    Ok(up)
 }
 
 /// The command with which a person starts the containers.
@@ -193,9 +199,9 @@ pub(super) fn by_hand(part: &DockerPart) -> String {
 }
 
 /// Makes a volume without content.
-pub(super) async fn empty_volume(engine: &Engine, part: &DockerPart, name: &str) -> Result<bool> {
+pub(super) async fn empty_volume(engine: &Engine, part: &DockerPart, name: &str) -> Result<EmptyVolume> {
     if engine.volume(name).await?.is_some() {
-        return Ok(false);
+        return Ok(EmptyVolume { created: false });
     }
     let definition = part.definitions.volumes.iter().find(|one| text(one, "/Name") == name);
     let body = definition.map_or_else(
@@ -206,5 +212,5 @@ pub(super) async fn empty_volume(engine: &Engine, part: &DockerPart, name: &str)
         .create_volume(body)
         .await
         .context("make a volume for a database")?;
-    Ok(true)
+    Ok(EmptyVolume { created: true })
 }

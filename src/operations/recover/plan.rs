@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::choice::{Choice, Piece};
 use super::servers;
 use crate::archive::ArchiveReader;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::shown_path;
 use crate::base::units::format_bytes;
 use crate::config::{self, DockerSource, SourceKind};
 use crate::engines::docker::Contents;
@@ -85,11 +86,67 @@ pub(super) struct DockerPart {
     lines: Vec<String>,
 }
 
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize)]
 struct Space {
+    #[serde(serialize_with = "shown_path::path")]
     place: PathBuf,
     needed: u64,
     free: u64,
+}
+
+/// The plan, for programs.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct PlanReport {
+    trees: Vec<TreePlan>,
+    databases: Vec<DatabasePlan>,
+    docker: Vec<DockerPlan>,
+    /// Sources whose place nothing on this host names.
+    unaccepted: Vec<String>,
+    health: Vec<String>,
+    space: Vec<Space>,
+    /// What is not as it should be and does not stop the recovery.
+    missing: Vec<String>,
+    /// What stops it.
+    blockers: Vec<String>,
+}
+
+/// A file tree or SQLite database.
+#[derive(Debug, serde::Serialize)]
+struct TreePlan {
+    source: String,
+    kind: String,
+    #[serde(serialize_with = "shown_path::path")]
+    into: PathBuf,
+    bytes: u64,
+}
+
+/// A database or Redis server.
+#[derive(Debug, serde::Serialize)]
+struct DatabasePlan {
+    source: String,
+    kind: String,
+    at: String,
+    /// By whose word it is there.
+    by: Word,
+    container: Option<String>,
+    bytes: u64,
+    version: String,
+}
+
+/// A Docker source.
+#[derive(Debug, serde::Serialize)]
+struct DockerPlan {
+    source: String,
+    /// Version of the engine of this host, if there is one.
+    engine: Option<String>,
+    contents: Contents,
+    /// Containers that start first.
+    first: Vec<String>,
+    /// Volumes that stay empty, each with the source that brings its data.
+    left_empty: Vec<(String, String)>,
+    lines: Vec<String>,
+    /// What containers and volumes may do to the host.
+    powers: Vec<String>,
 }
 
 /// Looks at the snapshot and at this host.
@@ -416,11 +473,6 @@ impl Plan {
         }
     }
 
-    /// Returns whether nothing stops it.
-    pub(super) fn is_possible(&self) -> bool {
-        self.blockers.is_empty()
-    }
-
     /// Returns the plan for people.
     pub(super) fn text(&self) -> String {
         let mut text = self.head.clone();
@@ -476,25 +528,48 @@ impl Plan {
     }
 
     /// Returns the plan for programs.
-    pub(super) fn document(&self) -> Value {
-        let trees = self
-            .trees
-            .iter()
-            .map(|tree| json!({ "source": tree.name, "kind": tree.kind, "into": tree.into, "bytes": tree.bytes }));
-        let databases = self.databases.iter().map(|one| {
-            json!({ "source": one.name, "kind": one.kind, "at": places::text(&one.place.kind), "by": one.place.word, "container": one.home, "bytes": one.bytes,
-                "version": one.version })
-        });
-        let docker = self.docker.iter().map(|part| {
-            json!({ "source": part.name, "engine": part.engine.as_ref().map(Engine::version), "contents": part.contents,
-                "first": part.first, "left_empty": part.left_empty, "lines": part.lines, "powers": part.powers() })
-        });
-        json!({
-            "trees": trees.collect::<Vec<_>>(), "databases": databases.collect::<Vec<_>>(),
-            "docker": docker.collect::<Vec<_>>(), "unaccepted": self.unaccepted,
-            "health": self.health.iter().map(|url| config::redact_url(url)).collect::<Vec<_>>(), "space": self.space,
-            "missing": self.missing, "blockers": self.blockers,
-        })
+    pub(super) fn report(&self) -> PlanReport {
+        let tree = |tree: &Tree| TreePlan {
+            source: tree.name.clone(),
+            kind: tree.kind.clone(),
+            into: tree.into.clone(),
+            bytes: tree.bytes,
+        };
+        let database = |one: &Database| DatabasePlan {
+            source: one.name.clone(),
+            kind: one.kind.clone(),
+            at: places::text(&one.place.kind),
+            by: one.place.word,
+            container: one.home.clone(),
+            bytes: one.bytes,
+            version: one.version.clone(),
+        };
+        let docker = |part: &DockerPart| DockerPlan {
+            source: part.name.clone(),
+            engine: part.engine.as_ref().map(|engine| engine.version().to_owned()),
+            contents: part.contents.clone(),
+            first: part.first.clone(),
+            left_empty: part.left_empty.clone(),
+            lines: part.lines.clone(),
+            powers: part.powers(),
+        };
+        PlanReport {
+            trees: self.trees.iter().map(tree).collect(),
+            databases: self.databases.iter().map(database).collect(),
+            docker: self.docker.iter().map(docker).collect(),
+            unaccepted: self.unaccepted.clone(),
+            health: self.health.iter().map(|url| config::redact_url(url)).collect(),
+            space: self.space.clone(),
+            missing: self.missing.clone(),
+            blockers: self.blockers.clone(),
+        }
+    }
+}
+
+impl PlanReport {
+    /// Returns whether nothing stops it.
+    pub(super) fn is_possible(&self) -> bool {
+        self.blockers.is_empty()
     }
 }
 

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::base::error::{Context, Error, Result};
 
@@ -16,9 +18,9 @@ use crate::base::error::{Context, Error, Result};
 pub(super) struct Step {
     begun: Option<Timestamp>,
     done: Option<Timestamp>,
-    /// What it proved.
+    /// What it proved, as it was written: each step knows the form of its own.
     #[serde(default)]
-    proof: Value,
+    proof: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -75,9 +77,19 @@ impl State {
     }
 
     /// Returns what a finished step proved.
-    pub(super) fn done(&self, key: &str) -> Option<&Value> {
-        let step = self.document.steps.get(key)?;
-        step.done.map(|_| &step.proof)
+    pub(super) fn done<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let step = self.document.steps.get(key).filter(|step| step.done.is_some());
+        let Some(step) = step else { return Ok(None) };
+        let proof = step.proof.as_ref().map_or("null", |proof| proof.get());
+        let read = serde_json::from_str(proof).map_err(|cause| {
+            let path = self.path.display();
+            Error::corrupt(format!("what step \"{key}\" proved cannot be read from \"{path}\""))
+                .with_cause(cause)
+                .with_hint(
+                    "To begin anew, move the file away; what was restored already is restored over with --clean.",
+                )
+        })?;
+        Ok(Some(read))
     }
 
     /// Returns whether a step was begun before.
@@ -104,10 +116,12 @@ impl State {
     }
 
     /// Remembers what a step proved.
-    pub(super) fn end(&mut self, key: &str, proof: Value) -> Result<()> {
+    pub(super) fn end(&mut self, key: &str, proof: &impl Serialize) -> Result<()> {
+        let proof = to_raw_value(proof)
+            .map_err(|cause| Error::invalid(format!("write what step \"{key}\" proved")).with_cause(cause))?;
         let step = self.document.steps.entry(key.to_owned()).or_default();
         step.done = Some(Timestamp::now());
-        step.proof = proof;
+        step.proof = Some(proof);
         self.write()
     }
 
@@ -138,14 +152,14 @@ mod tests {
         let mut state = State::open(&path, "one").unwrap();
         assert!(!state.is_resumed());
         state.begin("a").unwrap();
-        state.end("a", Value::from(7)).unwrap();
+        state.end("a", &7).unwrap();
         state.begin("b").unwrap();
         state.begin("c").unwrap();
         state.withdraw("c").unwrap();
         let state = State::open(&path, "one").unwrap();
         assert!(!state.begun("c"), "a refused step was never begun");
-        assert_eq!(state.done("a"), Some(&Value::from(7)));
-        assert!(state.is_resumed() && state.begun("b") && state.done("b").is_none());
+        assert_eq!(state.done("a").unwrap(), Some(7));
+        assert!(state.is_resumed() && state.begun("b") && state.done::<u32>("b").unwrap().is_none());
         let error = State::open(&path, "two").unwrap_err();
         assert!(error.hint().unwrap().contains("recover one"));
         state.forget();
