@@ -1,6 +1,7 @@
 //! What every layer stands on: errors, the memory plan, progress, units, secrets, the environment. Nothing here knows a store,
 //! an archive or an engine.
 
+pub mod blocking;
 pub mod environment;
 pub mod error;
 pub mod exact;

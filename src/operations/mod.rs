@@ -31,7 +31,6 @@ pub mod prune;
 pub(crate) mod records;
 pub mod recover;
 pub mod restore;
-pub(crate) mod said;
 pub mod session;
 pub(crate) mod settle;
 pub mod several;

@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::archive::{EntryMeta, SequentialWriter, StreamRecord};
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::Note;
@@ -39,7 +40,6 @@ use crate::engines::docker::api::definition::{
 };
 use crate::engines::docker::api::select::{Selected, Wanted, meant, select};
 use crate::engines::docker::api::{Engine, text};
-use crate::engines::files::blocking;
 use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
 
 /// Name of the stream record that holds the [`Contents`].

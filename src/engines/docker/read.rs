@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::helper::{Helper, MOUNT};
 use super::{Access, StoredVolume, note, tar_in, users};
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::SharedReporter;
 use crate::engines::Notes;
@@ -19,7 +20,7 @@ use crate::engines::files::links::Links;
 use crate::engines::files::patterns::Patterns;
 use crate::engines::files::read::{Totals, TreeReader};
 use crate::engines::files::walk::WalkOptions;
-use crate::engines::files::{self, FilesOptions, TreeFacts, blocking, open_root, own, tree_facts};
+use crate::engines::files::{self, FilesOptions, TreeFacts, open_root, own, tree_facts};
 
 /// What reading the volumes of one source needs.
 #[derive(Debug)]

@@ -17,12 +17,12 @@ use super::{
     Access, CONTAINERS, Contents, ENVIRONMENT, NETWORKS, STREAM, StoredVolume, VOLUMES, quiesce, read, tar_in, tar_out,
 };
 use crate::archive::{ArchiveReader, EntryKind};
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::{Note, SharedReporter};
 use crate::base::shown_path;
 use crate::engines::docker::api::definition::{container_name, volume_body};
 use crate::engines::docker::api::{Engine, text};
-use crate::engines::files::blocking;
 use crate::engines::files::differing::Differing;
 use crate::engines::files::patterns::Patterns;
 use crate::engines::files::restore::{self as files, FilesRestoreOptions};

@@ -37,6 +37,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::archive::{SequentialWriter, StreamRecord};
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
@@ -444,11 +445,4 @@ fn check(options: &FilesOptions, patterns: &Patterns) -> Result<Vec<Finding>> {
         });
     }
     Ok(findings)
-}
-
-/// Runs blocking work on a blocking thread.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::new(ErrorKind::Other, "the worker thread ended early").with_cause(e))?
 }

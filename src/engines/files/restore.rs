@@ -22,8 +22,9 @@ use super::interrupted::{self, About, JOURNAL, clear_the_way, commit, end, lock,
 use super::journal::{DirMeta, JournalWriter};
 use super::stage::Stager;
 use super::walk::OWN_PREFIX;
-use super::{STREAM, TreeFacts, blocking};
+use super::{STREAM, TreeFacts};
 use crate::archive::ArchiveReader;
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};

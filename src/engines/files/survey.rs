@@ -14,8 +14,9 @@ use super::journal::JournalWriter;
 use super::patterns::Patterns;
 use super::restore::{FilesRestoreOptions, facts_of, root_meta};
 use super::stage::{Stager, below, no_match};
-use super::{TreeFacts, beneath, blocking, open_root};
+use super::{TreeFacts, beneath, open_root};
 use crate::archive::{ArchiveReader, EntryKind};
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::SharedReporter;
 

@@ -27,8 +27,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::archive::StreamRecord;
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
-use crate::engines::files::blocking;
 use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
 
 /// Name of the stream record that holds the database's own facts ([`DatabaseFacts`]).

@@ -7,8 +7,8 @@ use super::restore::{SqliteRestoreOptions, check_space, facts_of};
 use super::swap::{in_use, parent};
 use super::{inuse, lock, open};
 use crate::archive::ArchiveReader;
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
-use crate::engines::files::blocking;
 
 /// What a restore would do; whatever would refuse it is an error instead.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -15,11 +15,11 @@ use super::swap::{parent, swap};
 use super::{DatabaseFacts, Integrity, STREAM, check_file};
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent};
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::base::shown_path;
-use crate::engines::files::blocking;
 
 pub use super::swap::undo;
 

@@ -16,9 +16,9 @@ use super::inuse;
 use super::open::error;
 use super::registry::{self, companion};
 use super::restore::SqliteRestoreOptions;
+use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::{Note, SharedReporter};
-use crate::engines::files::blocking;
 
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent()
