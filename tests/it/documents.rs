@@ -90,6 +90,15 @@ fn configured() -> Program {
     program
 }
 
+/// The snapshots in the order in which they were made. Ids have whole seconds.
+fn oldest_first(program: &Program) -> Vec<String> {
+    let listed = program.json(&["list"]);
+    let finished = |one: &Value| one["finished"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let mut all = listed["snapshots"].as_array().unwrap().clone();
+    all.sort_by_key(finished);
+    all.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn documents_of_one_repository() {
     let program = configured();
@@ -115,8 +124,8 @@ fn documents_of_one_repository() {
     pin(&program, "prune_dry_run", &["prune", "--dry-run"]);
     pin(&program, "prune", &["prune"]);
     pin(&program, "prune_no_sweep", &["prune", "--no-sweep"]);
-    let last = program.listed().last().unwrap().clone();
-    pin(&program, "unpin", &["unpin", &last]);
+    pin(&program, "unpin", &["unpin", "latest:full"]);
+    let last = oldest_first(&program).pop().unwrap();
 
     old(program.path("logs/app/old.log"));
     pin(&program, "cleanup", &["cleanup"]);
@@ -124,7 +133,7 @@ fn documents_of_one_repository() {
     // A manifest that cannot be read, one that is gone without a word, and an archive that is.
     program.expect(0, &["backup", "full"]);
     program.expect(0, &["backup", "full"]);
-    let ids = program.listed();
+    let ids = oldest_first(&program);
     let manifest = |id: &str| program.path(&format!("repo/snapshots/{id}.json"));
     std::fs::remove_file(manifest(&ids[ids.len() - 2])).unwrap();
     std::fs::write(manifest("20200101T000000Z-full-0123456789abcdef"), b"{").unwrap();
