@@ -1,6 +1,6 @@
 //! URLs for messages: whatever was typed, however wrong, its password does not print.
 
-use crate::engines::postgres::conninfo;
+use crate::engines::postgres::session::conninfo;
 
 /// Schemes whose rest is a path or a name: there is no user in them, and an `@` is one.
 const LOCAL: &[&str] = &["files", "sqlite", "docker", "file"];

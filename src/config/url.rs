@@ -12,7 +12,7 @@ use crate::config::types::{
     DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteSource,
 };
 use crate::engines::docker::api::Address;
-use crate::engines::postgres::conninfo::is_keywords;
+use crate::engines::postgres::session::conninfo::is_keywords;
 use crate::engines::postgres::{Params, is_connection_string};
 use crate::engines::redis::RedisAddress;
 use crate::repository::id::sanitised_job;

@@ -13,7 +13,7 @@ use crate::base::error::{Context as _, Error, ErrorKind, Result};
 
 /// An open byte stream.
 #[derive(Debug)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
@@ -49,12 +49,12 @@ impl Default for Keepalive {
 }
 
 /// Dials by TCP; `server` is what errors call it.
-pub(super) async fn dial(host: &str, port: u16, server: &str) -> Result<TcpStream> {
+pub(crate) async fn dial(host: &str, port: u16, server: &str) -> Result<TcpStream> {
     dial_with(host, port, server, &Keepalive::default()).await
 }
 
 /// As [`dial`], with a keepalive of the caller's.
-pub(super) async fn dial_with(host: &str, port: u16, server: &str, keepalive: &Keepalive) -> Result<TcpStream> {
+pub(crate) async fn dial_with(host: &str, port: u16, server: &str, keepalive: &Keepalive) -> Result<TcpStream> {
     let stream = TcpStream::connect((host, port))
         .await
         .map_err(|e| refused(e, server, &format!("{host}:{port}")))?;
@@ -76,7 +76,7 @@ pub(super) async fn dial_with(host: &str, port: u16, server: &str, keepalive: &K
 }
 
 /// Dials a Unix socket.
-pub(super) async fn dial_unix(path: &std::path::Path, server: &str) -> Result<UnixStream> {
+pub(crate) async fn dial_unix(path: &std::path::Path, server: &str) -> Result<UnixStream> {
     let stream = UnixStream::connect(path).await;
     stream.map_err(|e| refused(e, server, &path.display().to_string()))
 }

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wirevault::ErrorKind;
 use wirevault::engines::Source;
-use wirevault::engines::postgres::server_error::sqlstate;
+use wirevault::engines::postgres::wire::server_error::sqlstate;
 use wirevault::engines::postgres::{ConnectOptions, Connection, PostgresSource, open_client, table_digest};
 
 use crate::support::postgres::Cluster;
@@ -63,7 +63,7 @@ async fn refusals_have_kind_and_hint() {
         .unwrap_err();
     assert_eq!(none.kind(), ErrorKind::Denied);
     let mut tls = good.clone();
-    tls.ssl_mode = wirevault::engines::postgres::url::SslMode::VerifyFull;
+    tls.ssl_mode = wirevault::engines::postgres::session::url::SslMode::VerifyFull;
     let no_tls = Connection::open(&tls).await.unwrap_err();
     assert!(no_tls.hint().unwrap().contains("sslmode"), "{no_tls:?}");
     let mut nobody = good;

@@ -7,7 +7,7 @@ use wirevault::Result;
 use wirevault::base::report::Note;
 use wirevault::engines::postgres::open_client;
 use wirevault::engines::postgres::schema::{Graph, SchemaOptions, Section, SqlSink, TocItem};
-use wirevault::engines::postgres::settings::{self, Context, Session};
+use wirevault::engines::postgres::session::settings::{self, Context, Session};
 
 use crate::support::postgres::Cluster;
 use crate::support::program::Program;

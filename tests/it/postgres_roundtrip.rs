@@ -10,7 +10,7 @@ use wirevault::archive::writer::ArchiveOptions;
 use wirevault::archive::{ArchiveInfo, ArchiveReader, ArchiveWriter, Compression, Pipeline};
 use wirevault::base::memory::{MIB, MemoryPlan};
 use wirevault::base::report::{Note, Reporter, SharedReporter, silent};
-use wirevault::engines::postgres::settings::{self, Context, Session};
+use wirevault::engines::postgres::session::settings::{self, Context, Session};
 use wirevault::engines::postgres::{
     ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions, table_digest,
 };

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio_postgres::{Client, NoTls};
 use wirevault::Result;
 use wirevault::engines::postgres::schema::{self, Graph, SchemaOptions, Section, SqlSink, TocItem};
-use wirevault::engines::postgres::settings::{self, Context, Session};
+use wirevault::engines::postgres::session::settings::{self, Context, Session};
 
 use crate::support::program::Program;
 

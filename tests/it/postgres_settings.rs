@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use wirevault::engines::postgres::settings::{self, Context, Session};
+use wirevault::engines::postgres::session::settings::{self, Context, Session};
 use wirevault::engines::postgres::{ConnectOptions, Connection, PostgresRestore, PostgresSource, RestoreOptions};
 
 use crate::postgres_roundtrip::{extract, join};

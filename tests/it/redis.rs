@@ -170,7 +170,7 @@ fn servers_that_misbehave_are_errors_and_leave_no_snapshot() {
         .unwrap();
     unknown[first] = 99;
     let body = unknown.len() - 8;
-    let crc = wirevault::engines::redis::rdb::Crc64::of(&unknown[..body]);
+    let crc = wirevault::engines::redis::wire::rdb::Crc64::of(&unknown[..body]);
     unknown[body..].copy_from_slice(&crc.to_le_bytes());
     let half = &rdb[..rdb.len() / 2];
     for (sent, message) in [

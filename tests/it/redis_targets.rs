@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 use wirevault::archive::ArchiveReader;
-use wirevault::engines::redis::{RedisAddress, RedisOptions, RedisRestore, RedisRestoreOptions, RedisSource, rdb};
+use wirevault::engines::redis::wire::rdb;
+use wirevault::engines::redis::{RedisAddress, RedisOptions, RedisRestore, RedisRestoreOptions, RedisSource};
 
 use crate::support::archives::Vault;
 use crate::support::program::{Program, noise};

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
-use wirevault::engines::redis::rdb::Crc64;
+use wirevault::engines::redis::wire::rdb::Crc64;
 
 use crate::support::program::Program;
 use crate::support::redis::{Kind, RedisServer, Value, kinds};

@@ -4,49 +4,22 @@
 //! `dump.rdb`, and walks it in passing: its CRC64 is checked, keys are counted by database and type. `docs/redis.md`
 //! tells what is stored beside it and how it goes back.
 
-mod address;
-mod backup;
-mod cluster;
-mod compare;
-mod connection;
-mod digest;
-mod ends;
-mod glob;
-mod holdings;
-mod incoming;
-mod live;
-mod load;
-mod nodes;
-mod payloads;
-mod pipeline;
-mod psync;
-pub mod rdb;
-mod receive;
-mod replay;
-mod resp;
+pub(crate) mod backup;
 pub mod restore;
-mod route;
-mod scan;
-mod scratch;
-mod seen;
-mod server;
-mod settings;
-mod sieve;
+pub(crate) mod session;
 pub mod stored;
-mod target;
-mod transcode;
-mod transport;
-mod users;
+pub(crate) mod verify;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use address::{Identity, Method, Place, Reading, RedisAddress};
-pub use compare::{RedisScratch, RestoredReport, decode_all, verify_restored};
-pub use load::{Conflict, FailedKey, Tally};
+pub use restore::load::{Conflict, FailedKey, Tally};
 pub use restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
+pub use session::address::{Identity, Method, Place, Reading, RedisAddress};
+pub use verify::{RedisScratch, RestoredReport, decode_all, verify_restored};
 
 use crate::base::error::{Context, Result};
 use crate::engines::{BackupContext, Finding, Source, SourceOutcome};
@@ -93,7 +66,7 @@ pub struct RdbFacts {
     /// Replication offset.
     pub offset: u64,
     /// What it holds; up to what was not understood, if something was not.
-    pub census: rdb::Census,
+    pub census: wire::rdb::Census,
     /// `psync`, or `scan`: then there is no single moment that it stands for.
     #[serde(default = "psync_method")]
     pub method: String,

@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
-use super::load::FailedKey;
-use super::rdb::census::LARGE_BYTES;
-use super::rdb::types::{self, ValueType};
-use super::rdb::walk::{KeyHeader, Sink, State};
-use super::rdb::{Census, Counter, Walker};
 use super::{PayloadFacts, RdbFacts, STREAM};
 use crate::archive::{ArchiveReader, ChunkRef, ChunkStream, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::SharedReporter;
+use crate::engines::redis::restore::load::FailedKey;
+use crate::engines::redis::wire::rdb::census::LARGE_BYTES;
+use crate::engines::redis::wire::rdb::types;
+use crate::engines::redis::wire::rdb::types::ValueType;
+use crate::engines::redis::wire::rdb::walk::{KeyHeader, Sink, State};
+use crate::engines::redis::wire::rdb::{Census, Counter, Walker};
 
 /// Bytes that are walked at once: bounds what a walk can make of them before it is sent.
 pub(super) const SLICE_BYTES: usize = 64 << 10;
@@ -274,7 +275,7 @@ async fn verify_payloads(reader: &ArchiveReader, rdb: &Rdb, cancel: &Cancellatio
     }
     let found = walk_payloads(reader, rdb, cancel).await?;
     if rdb.facts.payload_facts.as_ref().is_some_and(|noted| *noted != found) {
-        let stream = super::scan::payloads_stream(&rdb.stream);
+        let stream = crate::engines::redis::backup::scan::payloads_stream(&rdb.stream);
         return Err(Error::corrupt(format!(
             "the keys of \"{stream}\" are not those that the backup counted"
         )));
@@ -284,8 +285,13 @@ async fn verify_payloads(reader: &ArchiveReader, rdb: &Rdb, cancel: &Cancellatio
 
 async fn walk_payloads(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<PayloadFacts> {
     let pieces = open_payloads(reader, rdb).await?;
-    let found = super::payloads::verify(pieces, rdb.facts.payloads, cancel).await;
-    found.with_context(|| format!("verify \"{}\"", super::scan::payloads_stream(&rdb.stream)))
+    let found = crate::engines::redis::backup::payloads::verify(pieces, rdb.facts.payloads, cancel).await;
+    found.with_context(|| {
+        format!(
+            "verify \"{}\"",
+            crate::engines::redis::backup::scan::payloads_stream(&rdb.stream)
+        )
+    })
 }
 
 /// Returns what is known of the payloads beside an RDB. They are read where the backup is of a version that did not count them.
@@ -303,7 +309,7 @@ pub(super) async fn payload_facts(
 
 /// Opens the payloads beside an RDB, in order.
 pub(super) async fn open_payloads(reader: &ArchiveReader, rdb: &Rdb) -> Result<ChunkStream> {
-    let stream = super::scan::payloads_stream(&rdb.stream);
+    let stream = crate::engines::redis::backup::scan::payloads_stream(&rdb.stream);
     let records = reader.streams().await?;
     let record = records.into_iter().find(|record| record.stream == stream);
     let bytes = record.map(|record| record.bytes).unwrap_or_default();

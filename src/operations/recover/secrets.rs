@@ -6,7 +6,8 @@ use std::path::Path;
 
 use url::Url;
 
-use crate::engines::postgres::{Params, is_connection_string, url::ConnectOptions};
+use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::{Params, is_connection_string};
 
 /// Variables found, first come first kept.
 #[derive(Default)]

@@ -211,7 +211,7 @@ async fn ask(server: &SourceKind) -> Result<String> {
         let mut last = Error::new(ErrorKind::TimedOut, "the server is silent");
         for database in [wanted.as_str(), "postgres"] {
             database.clone_into(&mut options.database);
-            match crate::engines::postgres::connection::Connection::open(&options).await {
+            match crate::engines::postgres::session::connection::Connection::open(&options).await {
                 Ok(mut connection) => {
                     let answer = connection.query("SELECT current_setting('server_version')").await?;
                     let version = answer.scalar().unwrap_or_default().to_owned();

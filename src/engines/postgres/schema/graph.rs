@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures_util::TryStreamExt;
 use tokio_postgres::Client;
 
-use super::super::sql_guard::judge_condition;
 use super::catalog::{self, NodeQuery};
 use super::node::{Kind, NONE, Node, class, flag, number_of};
 use super::rows::{Columns, failed, query};
@@ -14,6 +13,7 @@ use super::{DataTable, SchemaOptions, members, order, quote, refresh};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::Note;
+use crate::engines::postgres::sql::guard::judge_condition;
 
 /// Above so many tables their sizes are estimated.
 const MANY_TABLES: usize = 10_000;
@@ -65,7 +65,7 @@ pub struct Graph {
 
 impl Graph {
     /// Reads the graph. The connection is in a read-only repeatable-read transaction and has the settings of
-    /// [`Session::Reading`](crate::engines::postgres::settings::Session).
+    /// [`Session::Reading`](crate::engines::postgres::session::settings::Session).
     pub async fn read(client: &Client, options: &SchemaOptions) -> Result<Self> {
         let mut graph = Self {
             options: options.clone(),

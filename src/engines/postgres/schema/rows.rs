@@ -3,10 +3,10 @@
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Row};
 
-use super::super::client::client_error;
-use super::super::raw_text::RawText;
-use super::super::server_error::server_error;
 use crate::base::error::{Error, Result};
+use crate::engines::postgres::session::client::client_error;
+use crate::engines::postgres::wire::raw_text::RawText;
+use crate::engines::postgres::wire::server_error::server_error;
 
 /// Maps a server or connection error; concurrent DDL gets the hint it deserves.
 pub(super) fn failed(act: &str, cause: tokio_postgres::Error) -> Error {

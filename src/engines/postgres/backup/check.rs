@@ -1,0 +1,309 @@
+//! What `check` says of a database: whether it can be read, what would end or hurt a backup. No row is read.
+
+use super::exclusion::Exclusion;
+use crate::base::error::{Context as _, Result};
+use crate::base::raw_text::printable;
+use crate::engines::postgres::schema;
+use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::session::hosts::Server;
+use crate::engines::postgres::session::pooler;
+use crate::engines::postgres::session::pooler::Pooler;
+use crate::engines::postgres::session::settings;
+use crate::engines::postgres::session::settings::Session;
+use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::wire::server_error::sqlstate;
+use crate::engines::{Finding, FindingLevel};
+
+/// Looks at a database without reading data.
+pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Result<Vec<Finding>> {
+    exclusion.check()?;
+    let stands = pooler::look(options).await?;
+    if let Some(refusal) = pooler::refusal(stands, options) {
+        // What is set in a session of somebody else's would stay there, and nothing else is worth a look.
+        return Ok(vec![Finding {
+            level: FindingLevel::Error,
+            message: refusal.chain(),
+            hint: refusal.hint().map(str::to_owned),
+        }]);
+    }
+    let mut connection = Connection::open(options).await?;
+    settings::set(&mut connection, Session::Asking, &options.context).await?;
+    settings::in_own_encoding(&mut connection).await?;
+    let finding = |level, message: String, hint: Option<&str>| Finding {
+        level,
+        message,
+        hint: hint.map(str::to_owned),
+    };
+    let mut findings = Vec::new();
+    let sql = "SELECT current_setting('server_version'), current_setting('server_version_num'), \
+        pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(pg_catalog.current_database())), \
+        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
+        (SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_' OR nspname = 'information_schema')), \
+        current_setting('max_locks_per_transaction')::bigint * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint), \
+        (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata), pg_catalog.pg_is_in_recovery(), \
+        current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint, current_setting('max_locks_per_transaction')";
+    let row = connection.query(sql).await.context("read the server's facts")?;
+    let text = |at: usize| {
+        row.rows
+            .first()
+            .and_then(|r| r.get(at))
+            .cloned()
+            .flatten()
+            .unwrap_or_default()
+    };
+    let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
+    let tls = if connection.is_tls() { "TLS" } else { "no TLS" };
+    // Of several servers, the one that was taken.
+    let taken = options.servers().first().map(Server::place);
+    let at = taken.filter(|_| !options.others.is_empty());
+    let at = at.map_or_else(String::new, |place| format!(", at {place}"));
+    findings.push(finding(
+        FindingLevel::Info,
+        format!("PostgreSQL {}, {}, {} tables, {tls}{at}", text(0), text(2), number(4)),
+        None,
+    ));
+    if number(1) < 130_000 {
+        findings.push(finding(
+            FindingLevel::Warning,
+            "servers older than 13 are not tested".into(),
+            None,
+        ));
+    }
+    if text(3) != "t" {
+        let hint =
+            "Grant pg_read_all_data (14 and newer): it sees passwords of roles and options of user mappings, too.";
+        findings.push(finding(
+            FindingLevel::Note,
+            format!("role \"{}\" is no superuser", options.user),
+            Some(hint),
+        ));
+    }
+    findings.extend(hidden(&mut connection).await?);
+    findings.extend(locks(number(4), number(5), number(9), number(8)));
+    if number(6) > 0 {
+        findings.push(finding(
+            FindingLevel::Info,
+            format!("{} large objects", number(6)),
+            None,
+        ));
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata o WHERE NOT pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT') AND NOT {}",
+            schema::READABLE_SQL
+        );
+        let hidden = connection
+            .query(&sql)
+            .await
+            .context("look at rights of large objects")?;
+        if let Some(count) = hidden.scalar().filter(|&c| c != "0") {
+            let hint = "Grant pg_read_all_data (14 and newer), or SELECT on each large object.";
+            let message = format!("no privilege to read {count} large objects: they will not be in the backup");
+            findings.push(finding(FindingLevel::Warning, message, Some(hint)));
+        }
+    }
+    findings.extend(long_snapshot(&mut connection, text(7) == "t").await?);
+    let wanted = exclusion.wanted(&mut connection).await?;
+    findings.extend(unreadable(&mut connection, &wanted).await?);
+    findings.extend(pooled(&mut connection, options, stands).await?);
+    connection.close().await;
+    Ok(findings)
+}
+
+/// Says what the role may not see, and the backup will lack.
+async fn hidden(connection: &mut Connection) -> Result<Vec<Finding>> {
+    let sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'), \
+        pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_user_mappings \
+        WHERE umoptions IS NULL AND usename IS DISTINCT FROM current_user)";
+    let result = connection.query(sql).await.context("look at privileges")?;
+    let sees = |at: usize| {
+        result
+            .rows
+            .first()
+            .and_then(|r| r.get(at))
+            .cloned()
+            .flatten()
+            .as_deref()
+            != Some("f")
+    };
+    let warning = |message: &str, hint: &str| Finding {
+        level: FindingLevel::Warning,
+        message: message.to_owned(),
+        hint: Some(hint.to_owned()),
+    };
+    let mut findings = Vec::new();
+    if !sees(0) {
+        findings.push(warning(
+            "no privilege to read passwords of roles: they will not be in the backup, which ends with exit code 2",
+            "Grant SELECT on pg_catalog.pg_authid, back up as a superuser, or leave them out with --no-role-passwords.",
+        ));
+    }
+    if !sees(1) {
+        findings.push(warning(
+            "no privilege to read the options of some user mappings: they will not be in the backup, which ends with exit code 2",
+            "Grant SELECT on pg_catalog.pg_user_mapping, or back up as a superuser.",
+        ));
+    }
+    Ok(findings)
+}
+
+/// Predicts whether all tables can be locked at once: `slots` sessions of `each` locks make `capacity`.
+fn locks(tables: u64, capacity: u64, each: u64, slots: u64) -> Option<Finding> {
+    if tables <= capacity / 2 {
+        return None;
+    }
+    // The tables' locks, and as many again as the server may need for others.
+    let wanted = (tables + capacity / 2).div_ceil(slots.max(1)).max(each + 1);
+    let level = if tables > capacity {
+        FindingLevel::Error
+    } else {
+        FindingLevel::Warning
+    };
+    Some(Finding {
+        level,
+        message: format!("{tables} tables need as many locks, the server's lock table holds about {capacity}"),
+        hint: Some(format!(
+            "Set max_locks_per_transaction to {wanted} or more (now {each}) and restart the server."
+        )),
+    })
+}
+
+/// Says beforehand what a snapshot that is held for long would hurt, or what would end it.
+async fn long_snapshot(connection: &mut Connection, standby: bool) -> Result<Vec<Finding>> {
+    let sql = "SELECT (SELECT pg_catalog.max(pg_catalog.age(datfrozenxid)) FROM pg_catalog.pg_database WHERE datallowconn), \
+        current_setting('autovacuum_freeze_max_age'), current_setting('old_snapshot_threshold', true), \
+        current_setting('hot_standby_feedback'), current_setting('max_standby_streaming_delay'), \
+        (SELECT pg_catalog.max(pg_catalog.age(backend_xmin)) FROM pg_catalog.pg_stat_activity)";
+    let result = connection.query(sql).await.context("look at the age of transactions")?;
+    let row = result.rows.first().cloned().unwrap_or_default();
+    let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+    let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
+    let warning = |message: String, hint: &str| Finding {
+        level: FindingLevel::Warning,
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    let mut findings = Vec::new();
+    if standby && text(3) != "on" && text(4) != "-1" {
+        findings.push(warning(
+            format!(
+                "the server is a standby that cancels queries after {}: conflicts with replay can end the backup",
+                text(4)
+            ),
+            "Turn on hot_standby_feedback, or raise max_standby_streaming_delay.",
+        ));
+    }
+    if number(1) > 0 && number(0) > number(1).saturating_mul(2) {
+        findings.push(warning(
+            format!(
+                "the oldest database is {} transactions old: vacuum is far behind",
+                number(0)
+            ),
+            "A backup holds a snapshot and delays it further: let vacuum finish first.",
+        ));
+    }
+    if number(5) > 10_000_000 {
+        findings.push(warning(
+            format!("another session holds a snapshot {} transactions old", number(5)),
+            "Vacuum cannot clean behind it; end it before a second long snapshot is taken.",
+        ));
+    }
+    // A setting of 13 to 16, by which the server ends readers of old snapshots.
+    if !matches!(text(2).as_str(), "" | "-1") {
+        findings.push(warning(
+            format!(
+                "old_snapshot_threshold is {}: a longer backup ends with \"snapshot too old\"",
+                text(2)
+            ),
+            "Set old_snapshot_threshold to -1 and restart the server.",
+        ));
+    }
+    Ok(findings)
+}
+
+async fn unreadable(connection: &mut Connection, wanted: &str) -> Result<Vec<Finding>> {
+    let sql = format!(
+        "SELECT c.oid::pg_catalog.regclass::text, \
+        pg_catalog.row_security_active(c.oid) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+        AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)) AND {wanted} LIMIT 20"
+    );
+    let result = connection.query(&sql).await.context("look at privileges")?;
+    let make = |row: &Vec<Option<String>>| {
+        let name = printable(row.first().cloned().flatten().unwrap_or_default());
+        let hidden = row.get(1).cloned().flatten().as_deref() == Some("t");
+        let (message, hint) = if hidden {
+            (
+                format!("row security hides rows of table {name}"),
+                "Back up as the table's owner or a role with BYPASSRLS.",
+            )
+        } else {
+            (
+                format!("no privilege to read table {name}"),
+                "Grant SELECT on it, or pg_read_all_data (14 and newer).",
+            )
+        };
+        Finding {
+            level: FindingLevel::Error,
+            message,
+            hint: Some(hint.to_owned()),
+        }
+    };
+    Ok(result.rows.iter().map(make).collect())
+}
+
+/// Tells of a pooler, and tries whether a snapshot can be shared.
+async fn pooled(connection: &mut Connection, options: &ConnectOptions, stands: Pooler) -> Result<Option<Finding>> {
+    let finding = |level, message: String, hint: Option<&str>| {
+        Some(Finding {
+            level,
+            message,
+            hint: hint.map(str::to_owned),
+        })
+    };
+    match stands {
+        Pooler::Session(..) => {
+            return Ok(finding(
+                FindingLevel::Note,
+                "a connection pooler stands between, in session mode".into(),
+                None,
+            ));
+        }
+        Pooler::Transaction | Pooler::Statement | Pooler::None => {}
+    }
+    connection
+        .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    let exported = connection.query("SELECT pg_catalog.pg_export_snapshot()").await?;
+    let snapshot = exported.scalar().unwrap_or_default().replace('\'', "''");
+    let mut second = Connection::open(options).await?;
+    let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'; COMMIT");
+    let imported = second.execute(&sql).await;
+    connection.execute("COMMIT").await?;
+    second.close().await;
+    Ok(match imported {
+        Err(error) => {
+            let state = sqlstate(&error).unwrap_or("none").to_owned();
+            finding(
+                FindingLevel::Error,
+                format!("a snapshot cannot be shared between connections (SQLSTATE {state})"),
+                Some("Connect to the server itself, not to a pooler."),
+            )
+        }
+        Ok(()) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_value_that_is_named_is_enough() {
+        assert_eq!(locks(3000, 6400, 64, 100), None);
+        let near = locks(5000, 6400, 64, 100).unwrap();
+        assert_eq!(near.level, FindingLevel::Warning);
+        let over = locks(50_000, 6400, 64, 100).unwrap();
+        assert_eq!(over.level, FindingLevel::Error);
+        assert!(over.hint.unwrap().contains("to 532 or more (now 64)"));
+    }
+}

@@ -1,0 +1,6 @@
+//! Formats of the wire: no I/O.
+
+pub(crate) mod binary_copy;
+pub(crate) mod copy_out;
+pub(crate) mod raw_text;
+pub mod server_error;

@@ -1,0 +1,13 @@
+//! Connections: where a server is, how to log in, what a session is set to.
+
+pub(crate) mod address;
+pub(crate) mod cluster;
+pub(crate) mod connection;
+pub(crate) mod ends;
+pub(crate) mod holdings;
+pub(crate) mod incoming;
+pub(crate) mod nodes;
+pub(crate) mod pipeline;
+pub(crate) mod server;
+pub(crate) mod transport;
+pub(crate) mod users;
