@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::frames::{DecodedFrame, FrameData, FrameStream};
 use crate::archive::header;
-use crate::archive::lines::{EndLine, EntryLine, Line};
+use crate::archive::index_format::{EndLine, EntryLine, Line};
 use crate::archive::reader::DataSlice;
 use crate::archive::{EntryEvent, EntryMeta};
 use crate::base::error::{Context, Error, Result};

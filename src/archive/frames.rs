@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::archive::cursor::{self, Archives, FrameLines};
+use crate::archive::index_reader::{self, Archives, FrameLines};
 use crate::archive::{Compression, Pipeline};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
@@ -47,7 +47,7 @@ pub(crate) struct DecodedFrame {
 
 /// A frame that is wanted.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct FrameRequest {
     pub(crate) archive: u32,
     pub(crate) about: FrameLines,
 }
@@ -64,16 +64,16 @@ struct Batch {
 
 /// Where a planner puts the frames it wants, in order.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct FrameQueue {
     batch: Option<Batch>,
     limit: u64,
     line_limit: usize,
     out: mpsc::Sender<Result<Batch>>,
 }
 
-impl Planned {
+impl FrameQueue {
     /// Adds a frame; waits while enough is planned. `false` means that nobody reads any more.
-    pub(crate) async fn push(&mut self, wanted: Wanted) -> bool {
+    pub(crate) async fn push(&mut self, wanted: FrameRequest) -> bool {
         let (offset, length) = (wanted.about.frame.offset, u64::from(wanted.about.frame.length));
         let Some(end) = offset.checked_add(length) else {
             return self
@@ -151,8 +151,8 @@ impl FrameStream {
     /// only their digests are compared. Must be called within the runtime.
     pub(crate) fn start<P, F>(shared: Arc<Archives>, pipeline: &Pipeline, share: usize, inflate: bool, plan: P) -> Self
     where
-        P: FnOnce(Planned) -> F + Send + 'static,
-        F: Future<Output = (Planned, Result<()>)> + Send + 'static,
+        P: FnOnce(FrameQueue) -> F + Send + 'static,
+        F: Future<Output = (FrameQueue, Result<()>)> + Send + 'static,
     {
         let share = share.max(1);
         let parts = (pipeline.plan.parts_in_flight + 1).saturating_mul(pipeline.plan.part_bytes);
@@ -160,7 +160,7 @@ impl FrameStream {
         let quota = (pipeline.plan.buffers / share).max(2);
         let (batch_out, batch_in) = mpsc::channel(1);
         let (slot_out, slots) = mpsc::unbounded_channel();
-        let planned = Planned {
+        let planned = FrameQueue {
             batch: None,
             limit,
             line_limit: LINE_BYTES / share / (BATCHES + 3),
@@ -408,7 +408,7 @@ async fn fetch(shared: &Archives, archive: u32, range: Range<u64>) -> Result<Vec
         return Err(Error::corrupt(message));
     }
     let mut bytes = Vec::with_capacity(exact::usize_from(range.end - range.start));
-    cursor::fetch(
+    index_reader::fetch(
         &shared.store,
         &shared.fetched,
         &info.archive.key,

@@ -34,7 +34,7 @@ pub struct StreamRecord {
 impl StreamRecord {
     /// Returns about how much memory it takes, in bytes.
     pub(crate) fn weight_bytes(&self) -> u64 {
-        serde_json::to_vec(self).map_or(u64::MAX, |line| super::lines::weight_bytes(&line))
+        serde_json::to_vec(self).map_or(u64::MAX, |line| super::index_format::weight_bytes(&line))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What an index may say: it is compared with itself, with the manifest, and with what this program can have written.
 
 use crate::archive::ArchiveInfo;
-use crate::archive::cursor::{FrameLines, MAX_PART_BYTES};
-use crate::archive::lines::{self, Directory, FrameLine, Line, Name};
+use crate::archive::index_format::{self, Directory, FrameLine, Line, Name};
+use crate::archive::index_reader::{FrameLines, MAX_PART_BYTES};
 use crate::base::error::{Error, Result};
 use crate::base::exact;
 
@@ -80,7 +80,7 @@ pub(super) fn check_frame(frame: &FrameLine, last: Option<&FrameLines>, describe
         .map_or(Some(0), |last| end(&last.frame))
         .is_some_and(|end| end <= frame.offset);
     let ends = end(frame).is_some_and(|end| end <= described_bytes);
-    if !begins || !ends || frame.length.max(frame.raw) > MAX_FRAME_BYTES || !lines::is_sha256(&frame.sha256) {
+    if !begins || !ends || frame.length.max(frame.raw) > MAX_FRAME_BYTES || !index_format::is_sha256(&frame.sha256) {
         return Err(Error::corrupt(format!(
             "frame {} cannot be where or what the index says",
             frame.frame
@@ -108,7 +108,7 @@ pub(super) fn check_line(line: &Line, about: &FrameLines, raw_bytes: u64) -> Res
             };
             let begins = entry.offset >= after && entry.offset < about.frame.raw;
             let alone = alone && (entry.chunk.is_none() || last.is_none());
-            let hash = entry.sha256.as_deref().is_none_or(lines::is_sha256);
+            let hash = entry.sha256.as_deref().is_none_or(index_format::is_sha256);
             // One that goes on in further frames stays within its archive, so no sum of sizes can overflow.
             let room = if entry.chunk.is_some() {
                 about.frame.raw.into()
@@ -125,7 +125,7 @@ pub(super) fn check_line(line: &Line, about: &FrameLines, raw_bytes: u64) -> Res
             }
         }
         // An entry ends in a frame before others begin in it.
-        (Line::End(end), None) if lines::is_sha256(&end.sha256) => Ok(()),
+        (Line::End(end), None) if index_format::is_sha256(&end.sha256) => Ok(()),
         _ => Err(bad()),
     }
 }

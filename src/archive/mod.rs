@@ -5,15 +5,15 @@
 //! parts. An archive is one object; it rolls over to the next when the store's part limit or the index bound is near.
 //! The index of an archive is an object beside it and the archive's last entry. The bytes stand in `docs/format.md`.
 
-mod cursor;
+mod assembler;
 pub mod entry;
 mod entry_stream;
 mod frames;
 pub(crate) mod header;
 pub mod index;
 mod index_check;
-mod lines;
-mod ordered;
+mod index_format;
+mod index_reader;
 mod outcome;
 pub mod pipeline;
 pub mod reader;
@@ -24,7 +24,7 @@ pub mod writer;
 pub use entry::{EntryKind, EntryMeta};
 pub use entry_stream::EntryStream;
 pub use index::{ChunkFacts, ChunkRef, EntryRef, StreamRecord};
-pub(crate) use lines::is_sha256;
+pub(crate) use index_format::is_sha256;
 pub use outcome::SourceOutcome;
 pub use pipeline::{Compression, Pipeline};
 pub use reader::{ArchiveReader, ChunkStream, DataSlice, EntryEvent, Selection};

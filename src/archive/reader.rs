@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::archive::cursor::{self, Archives, Cursor, FrameLines};
 use crate::archive::entry_stream::{self, EntryStream};
-use crate::archive::frames::{FrameData, FrameStream, Planned, Wanted};
+use crate::archive::frames::{FrameData, FrameQueue, FrameRequest, FrameStream};
 use crate::archive::index_check::Tally;
-use crate::archive::lines::{EntryLine, Line};
+use crate::archive::index_format::{EntryLine, Line};
+use crate::archive::index_reader::{self, Archives, Cursor, FrameLines};
 use crate::archive::{ArchiveInfo, ChunkRef, EntryMeta, EntryRef, Pipeline, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::storage::{Readiness, SharedStore, archived};
@@ -106,7 +106,7 @@ impl ArchiveReader {
     ) -> Result<Self> {
         // Parsed, they take about what they weigh; a restore keeps them, and has other things to keep.
         let stream_limit = pipeline.plan.limit_bytes / 2;
-        let shared = Arc::new(cursor::open_all(store, archives, whole, stream_limit).await?);
+        let shared = Arc::new(index_reader::open_all(store, archives, whole, stream_limit).await?);
         Ok(Self {
             shared,
             pipeline: pipeline.clone(),
@@ -316,8 +316,8 @@ impl ArchiveReader {
 
     fn frames<P, F>(&self, inflate: bool, plan: P) -> FrameStream
     where
-        P: FnOnce(Planned) -> F + Send + 'static,
-        F: Future<Output = (Planned, Result<()>)> + Send + 'static,
+        P: FnOnce(FrameQueue) -> F + Send + 'static,
+        F: Future<Output = (FrameQueue, Result<()>)> + Send + 'static,
     {
         FrameStream::start(Arc::clone(&self.shared), &self.pipeline, self.share, inflate, plan)
     }
@@ -354,7 +354,7 @@ fn entry_ref(archive: u32, frame: u32, line: &EntryLine) -> Result<EntryRef> {
     })
 }
 
-async fn plan_all(mut cursor: Cursor, mut planned: Planned) -> (Planned, Result<()>) {
+async fn plan_all(mut cursor: Cursor, mut planned: FrameQueue) -> (FrameQueue, Result<()>) {
     let result = async {
         let mut archive = 0;
         while let Ok(parts) = cursor.parts(archive) {
@@ -363,7 +363,7 @@ async fn plan_all(mut cursor: Cursor, mut planned: Planned) -> (Planned, Result<
                 let frames = cursor.part(archive, part).await?.0.to_vec();
                 for about in frames {
                     tally.add(&about);
-                    if !planned.push(Wanted { archive, about }).await {
+                    if !planned.push(FrameRequest { archive, about }).await {
                         return Ok(());
                     }
                 }
@@ -378,7 +378,7 @@ async fn plan_all(mut cursor: Cursor, mut planned: Planned) -> (Planned, Result<
 }
 
 /// Plans the frames of some entries: the frame each begins in, and those it spans.
-async fn plan_entries(mut cursor: Cursor, mut planned: Planned, entries: Vec<EntryRef>) -> (Planned, Result<()>) {
+async fn plan_entries(mut cursor: Cursor, mut planned: FrameQueue, entries: Vec<EntryRef>) -> (FrameQueue, Result<()>) {
     let result = async {
         let mut entries = entries.into_iter().peekable();
         let mut spanning: Option<(u32, u32)> = None;
@@ -399,7 +399,7 @@ async fn plan_entries(mut cursor: Cursor, mut planned: Planned, entries: Vec<Ent
             if last_spans {
                 spanning = frame.checked_add(1).map(|next| (archive, next));
             }
-            if !planned.push(Wanted { archive, about }).await {
+            if !planned.push(FrameRequest { archive, about }).await {
                 return Ok(());
             }
         }
@@ -419,12 +419,12 @@ fn spans_on(about: &FrameLines, was_spanning: bool, wanted: &HashSet<u32>) -> bo
     begins || (was_spanning && !ends)
 }
 
-async fn plan_chunks(mut cursor: Cursor, mut planned: Planned, chunks: Vec<ChunkRef>) -> (Planned, Result<()>) {
+async fn plan_chunks(mut cursor: Cursor, mut planned: FrameQueue, chunks: Vec<ChunkRef>) -> (FrameQueue, Result<()>) {
     let result = async {
         for chunk in chunks {
             let about = cursor.frame(chunk.archive, chunk.frame).await?;
             if !planned
-                .push(Wanted {
+                .push(FrameRequest {
                     archive: chunk.archive,
                     about,
                 })

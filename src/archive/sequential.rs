@@ -6,8 +6,8 @@
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
-use crate::archive::lines::{EndLine, EntryLine};
-use crate::archive::ordered::entry_line;
+use crate::archive::assembler::entry_line;
+use crate::archive::index_format::{EndLine, EntryLine};
 use crate::archive::writer::RawFrame;
 use crate::archive::{ArchiveInfo, ArchiveWriter, EntryMeta, StreamRecord, header};
 use crate::base::error::{Error, ErrorKind, Result};

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::lines::{EndLine, EntryLine};
-use crate::archive::ordered::{self, Failure, Frame, Item, Message, OrderedWriter, entry_line};
+use crate::archive::assembler::{self, Failure, Frame, Item, Message, OrderedWriter, entry_line};
+use crate::archive::index_format::{EndLine, EntryLine};
 use crate::archive::{ArchiveInfo, ChunkFacts, Compression, EntryMeta, Pipeline, StreamRecord, header};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
@@ -149,7 +149,7 @@ impl ArchiveWriter {
         let writer = OrderedWriter::new(store, options, mtime);
         let (cancel, ended, seen) = (abort.cancel.clone(), Ended(abort.ended.clone()), Arc::clone(&failure));
         tokio::spawn(async move {
-            ordered::run(writer, receiver, cancel, seen).await;
+            assembler::run(writer, receiver, cancel, seen).await;
             drop(ended);
         });
         let shared = Shared {

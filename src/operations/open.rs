@@ -9,7 +9,7 @@ use crate::base::error::{Context as _, Error, Result};
 use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
 use crate::engines::Source;
 use crate::engines::docker::api::Address;
-use crate::engines::docker::api::select::Wanted;
+use crate::engines::docker::api::select::VolumeFilter;
 use crate::engines::docker::{Access, DockerOptions, DockerSource};
 use crate::engines::files::{FilesOptions, FilesSource, own};
 use crate::engines::postgres::{ConnectOptions, Params, PostgresSource};
@@ -113,7 +113,7 @@ pub(crate) fn docker_options(docker: &config::DockerSource) -> Result<DockerOpti
     let host = process_environment("DOCKER_HOST");
     Ok(DockerOptions {
         socket: Address::meant(docker.socket.as_ref(), host.as_deref())?,
-        wanted: Wanted {
+        wanted: VolumeFilter {
             volumes: docker.volumes.clone(),
             exclude: docker.exclude.clone(),
             containers: docker.containers.clone(),

@@ -10,7 +10,7 @@ use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
 use crate::engines::files::restore as files;
 use crate::engines::files::survey::{self, FilesPlan};
-use crate::engines::postgres::{PostgresRestore, RestoreOptions, RestorePlan, Selection, Wishes};
+use crate::engines::postgres::{LocaleOverride, PostgresRestore, RestoreOptions, RestorePlan, Selection};
 use crate::engines::redis::{RedisPlan, RedisRestore, RedisRestoreOptions, stored};
 use crate::engines::sqlite::plan::{self, SqlitePlan};
 use crate::engines::sqlite::restore as sqlite;
@@ -295,7 +295,7 @@ fn database_restore(
             role_map: flags.role_map.clone(),
             tablespace_map: flags.tablespace_map.clone(),
             beside: beside.then(|| format!("restored_{}", manifest.id)),
-            wishes: Wishes {
+            locale_override: LocaleOverride {
                 encoding: flags.encoding.clone(),
                 locale: flags.locale.clone(),
                 provider: flags.locale_provider.clone(),

@@ -38,7 +38,7 @@ use crate::engines::docker::api::Address;
 use crate::engines::docker::api::definition::{
     compose_service, container_name, label, take_environment, volume_mounts,
 };
-use crate::engines::docker::api::select::{Selected, Wanted, meant, select};
+use crate::engines::docker::api::select::{Selected, VolumeFilter, meant, select};
 use crate::engines::docker::api::{Engine, text};
 use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
 
@@ -70,7 +70,7 @@ pub struct DockerOptions {
     /// Where the engine listens.
     pub socket: Address,
     /// Volumes and containers.
-    pub wanted: Wanted,
+    pub wanted: VolumeFilter,
     /// Containers (names or compose services) that are stopped while volumes are read or written.
     pub quiesce: Vec<String>,
     /// How long they may take to stop.
@@ -274,7 +274,7 @@ impl Source for DockerSource {
         let stop = self.to_quiesce(&selected.containers)?;
         let quiesced = quiesce::stop(&engine, stop, &spool_dir, &cancel).await?;
         let consistent_at = Timestamp::now();
-        let reading = read::Reading {
+        let reading = read::BackupSession {
             engine: &engine,
             access: self.options.access,
             containers: &selected.containers,

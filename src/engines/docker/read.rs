@@ -24,7 +24,7 @@ use crate::engines::files::{self, FilesOptions, TreeFacts, open_root, own, tree_
 
 /// What reading the volumes of one source needs.
 #[derive(Debug)]
-pub(super) struct Reading<'a> {
+pub(super) struct BackupSession<'a> {
     pub(super) engine: &'a Engine,
     pub(super) access: Access,
     pub(super) containers: &'a [Value],
@@ -35,7 +35,7 @@ pub(super) struct Reading<'a> {
     pub(super) spool_dir: PathBuf,
 }
 
-impl Reading<'_> {
+impl BackupSession<'_> {
     /// Reads one volume after another; the writer comes back for what follows them.
     pub(super) async fn volumes(
         &self,

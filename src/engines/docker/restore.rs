@@ -277,7 +277,7 @@ pub async fn into_engine(
         let mut reports: Vec<VolumeReport> = Vec::new();
         for volume in &volumes {
             let name = name_of(volume);
-            let place = Place {
+            let place = VolumeTarget {
                 engine,
                 containers: &containers,
                 definition: definitions.volumes.iter().find(|one| text(one, "/Name") == volume.name),
@@ -366,14 +366,14 @@ async fn holds_all(
 }
 
 /// Where one volume goes.
-struct Place<'a> {
+struct VolumeTarget<'a> {
     engine: &'a Engine,
     containers: &'a [Value],
     definition: Option<&'a Value>,
     name: &'a str,
 }
 
-impl Place<'_> {
+impl VolumeTarget<'_> {
     async fn restore(
         &self,
         reader: &ArchiveReader,

@@ -28,14 +28,14 @@ pub(crate) type Records = BTreeMap<String, Vec<u8>>;
 
 /// What has attributes.
 #[derive(Debug)]
-pub(crate) enum Place<'a> {
+pub(crate) enum AttrHolder<'a> {
     /// An open file or directory.
     Open(BorrowedFd<'a>),
     /// A path below `/proc/self/fd`; its last component is not followed.
     Named(Vec<u8>),
 }
 
-impl<'a> Place<'a> {
+impl<'a> AttrHolder<'a> {
     /// What is open.
     pub(crate) fn open(fd: &'a impl AsFd) -> Self {
         Self::Open(fd.as_fd())
@@ -77,7 +77,7 @@ impl<'a> Place<'a> {
 }
 
 /// Reads all attributes. `lost` learns what could not be read.
-pub(crate) fn read(place: &Place<'_>, lost: &mut dyn FnMut(&str, String)) -> Records {
+pub(crate) fn read(place: &AttrHolder<'_>, lost: &mut dyn FnMut(&str, String)) -> Records {
     let mut found = BTreeMap::new();
     let mut list = vec![0; 4096];
     let len = match place.list(&mut list) {
@@ -133,7 +133,7 @@ pub(crate) fn read(place: &Place<'_>, lost: &mut dyn FnMut(&str, String)) -> Rec
 /// done. Returns the mode that may be set: where the ACL of the map could not be set, the group bits of `mode` would
 /// give the group what the ACL's mask allows to others, so they become the group's own.
 pub(crate) fn write(
-    place: &Place<'_>,
+    place: &AttrHolder<'_>,
     pax: &Records,
     exact: bool,
     mode: u32,
@@ -173,7 +173,7 @@ pub(crate) fn write(
 }
 
 /// Returns whether the attributes are those of a pax map; with `exact`, whether there are no others.
-pub(crate) fn equal(place: &Place<'_>, pax: &Records, exact: bool) -> bool {
+pub(crate) fn equal(place: &AttrHolder<'_>, pax: &Records, exact: bool) -> bool {
     let mut whole = true;
     let there = read(place, &mut |_, _| whole = false);
     let wanted = || pax.iter().filter(|(key, _)| key.starts_with(PREFIX));

@@ -325,7 +325,7 @@ impl Source for FilesSource {
 /// Looks at the root of a tree.
 pub(crate) fn tree_facts(options: &FilesOptions, root: &std::fs::File, notes: &Notes) -> Result<TreeFacts> {
     let stat = rustix::fs::fstat(root).map_err(beneath::io)?;
-    let records = attrs::read(&attrs::Place::open(root), &mut |name, why| {
+    let records = attrs::read(&attrs::AttrHolder::open(root), &mut |name, why| {
         notes.add(crate::base::report::Note::new(
             "xattr-lost",
             ".",

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::{self, Aside};
-use super::attrs::Place;
+use super::attrs::AttrHolder;
 use super::beneath::{self, show};
 use super::links::{Links, Name};
 use super::patterns::Patterns;
@@ -96,7 +96,7 @@ impl TreeReader<'_> {
                 let mut meta = meta_of(found, EntryKind::Directory);
                 meta.path.push(b'/');
                 match rustix::fs::openat(&found.dir, found.name(), beneath::DIRECTORY, Mode::empty()) {
-                    Ok(fd) => meta.pax = self.xattrs(&Place::open(&fd), &found.path),
+                    Ok(fd) => meta.pax = self.xattrs(&AttrHolder::open(&fd), &found.path),
                     // Whoever may not list a directory may still ask for its attributes.
                     Err(Errno::ACCESS) => meta.pax = self.xattrs(&named(found), &found.path),
                     // The walk says what became of it.
@@ -213,7 +213,7 @@ impl TreeReader<'_> {
         }
     }
 
-    fn xattrs(&self, place: &Place<'_>, path: &[u8]) -> attrs::Records {
+    fn xattrs(&self, place: &AttrHolder<'_>, path: &[u8]) -> attrs::Records {
         attrs::read(place, &mut |name, why| {
             self.note(
                 "xattr-lost",
@@ -284,7 +284,7 @@ impl TreeReader<'_> {
             },
             EntryKind::File,
         );
-        meta.pax = self.xattrs(&Place::open(&fd), &found.path);
+        meta.pax = self.xattrs(&AttrHolder::open(&fd), &found.path);
         let Some(Stored { size, shrank }) = self.store_data(&fd, &mut meta, found, &stat)? else {
             return Ok(());
         };
@@ -441,8 +441,8 @@ fn how_it_changed(before: &Stat, after: Option<&Stat>) -> Option<&'static str> {
     }
 }
 
-fn named(found: &Found) -> Place<'static> {
-    Place::named(&found.dir, found.name())
+fn named(found: &Found) -> AttrHolder<'static> {
+    AttrHolder::named(&found.dir, found.name())
 }
 
 impl Found {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::lies_in;
-use super::attrs::{self, Place};
+use super::attrs::{self, AttrHolder};
 use super::beneath::{self, show};
 use super::compare::Comparison;
 use super::differing::Differing;
@@ -529,7 +529,7 @@ impl Stager<'_> {
             self.journal.add(&Step {
                 path,
                 existed,
-                action: Action::Place(self.number - 1),
+                action: Action::AttrHolder(self.number - 1),
             })?;
         }
         Ok(None)
@@ -556,7 +556,7 @@ impl Stager<'_> {
 
     /// Compares mode, attributes and, where it could be set, owner of a directory. Its time tells nothing: any new name in
     /// it changes that.
-    fn same_rights(&self, place: &Place<'_>, new: &DirMeta, stat: &Stat) -> bool {
+    fn same_rights(&self, place: &AttrHolder<'_>, new: &DirMeta, stat: &Stat) -> bool {
         let owner = !self.is_root || (stat.st_uid, stat.st_gid) == (new.uid, new.gid);
         owner && stat.st_mode & 0o7777 == new.mode & 0o7777 && attrs::equal(place, &new.pax, new.exact)
     }
@@ -564,7 +564,7 @@ impl Stager<'_> {
     /// Plans what the root itself gets; what it has is kept for an undo. `held` tells whether anything was in it.
     pub(super) fn plan_root(&mut self, new: &DirMeta, held: bool) -> Result<()> {
         let stat = rustix::fs::fstat(self.root).map_err(beneath::io)?;
-        if held && !self.options.clean && !self.same_rights(&Place::named(self.root, b"."), new, &stat) {
+        if held && !self.options.clean && !self.same_rights(&AttrHolder::named(self.root, b"."), new, &stat) {
             self.differing.add(b".");
         }
         let action = Action::Directory {
@@ -608,7 +608,7 @@ impl Stager<'_> {
         };
         let parent = self.parent.as_ref().and_then(|(_, fd)| fd.as_ref());
         if let (Some(stat), Some(parent), false) = (&live, parent, self.options.clean) {
-            let place = Place::named(parent, beneath::split(&path).1);
+            let place = AttrHolder::named(parent, beneath::split(&path).1);
             if !is_dir || !self.same_rights(&place, &new, stat) {
                 self.differing.add(&meta.path);
             }
@@ -673,14 +673,14 @@ impl Stager<'_> {
         } else {
             self.exact_specials
         };
-        facts && attrs::equal(&Place::named(dir, name), &meta.pax, exact)
+        facts && attrs::equal(&AttrHolder::named(dir, name), &meta.pax, exact)
     }
 }
 
 /// Returns what the journal keeps of a live directory.
 pub(super) fn live_meta(parent: impl AsFd, name: &[u8], stat: &Stat) -> DirMeta {
     let mut exact = true;
-    let pax = attrs::read(&Place::named(parent, name), &mut |_, _| exact = false);
+    let pax = attrs::read(&AttrHolder::named(parent, name), &mut |_, _| exact = false);
     DirMeta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,

@@ -5,7 +5,7 @@ use std::fs::File;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use super::apply::{set_meta, staged_name, times};
-use super::attrs::{self, Place};
+use super::attrs::{self, AttrHolder};
 use super::beneath::{self, show};
 use super::compare::Layout;
 use super::journal::{Action, DirMeta, Step};
@@ -93,7 +93,7 @@ impl Stager<'_> {
             failed.push(format!("owner: {errno}"));
             mode &= 0o1777;
         }
-        let place = Place::named(self.staged, name.as_bytes());
+        let place = AttrHolder::named(self.staged, name.as_bytes());
         mode = attrs::write(&place, &meta.pax, self.exact_specials, mode, &mut |name, errno| {
             failed.push(format!("extended attribute: \"{name}\": {errno}"));
         });
@@ -157,7 +157,7 @@ impl Stager<'_> {
         self.journal.add(&Step {
             path: meta.path,
             existed,
-            action: Action::Place(number),
+            action: Action::AttrHolder(number),
         })
     }
 }

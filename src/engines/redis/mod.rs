@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 pub use restore::load::{Conflict, FailedKey, Tally};
 pub use restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
-pub use session::address::{Identity, Method, Place, Reading, RedisAddress};
+pub use session::address::{Endpoint, Identity, Method, ReadOptions, RedisAddress};
 pub use verify::{RedisScratch, RestoredReport, decode_all, verify_restored};
 
 use crate::base::error::{Context, Result};

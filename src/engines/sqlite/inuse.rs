@@ -11,7 +11,7 @@ use super::registry::FileId;
 
 /// What a look at the processes of this machine showed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct FileUsers {
     /// Others that have the file open: number and name.
     pub(super) holders: Vec<String>,
     /// Processes whose files could not be seen.
@@ -19,11 +19,11 @@ pub(super) struct Seen {
 }
 
 /// Looks for other processes that have the file `wanted` open.
-pub(super) fn who_has_open(wanted: FileId) -> Seen {
-    let mut seen = Seen::default();
+pub(super) fn who_has_open(wanted: FileId) -> FileUsers {
+    let mut seen = FileUsers::default();
     let own = std::process::id();
     let Ok(processes) = std::fs::read_dir("/proc") else {
-        return Seen { hidden: 1, ..seen };
+        return FileUsers { hidden: 1, ..seen };
     };
     for process in processes.flatten() {
         let number = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());

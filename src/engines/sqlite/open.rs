@@ -222,10 +222,10 @@ fn open_counted(
         match connect(path, busy_timeout, "") {
             Ok(connection) => {
                 ours.made_wal |= ours.count == 0 && rests && exists(&companion(path, "-wal"));
-                Way::Locked(connection, None)
+                GuestAccess::Locked(connection, None)
             }
             Err(cause) if is_readonly_trouble(&cause) && has_journal(path) => {
-                Way::Copy(ReadLock::shared(path, id, busy_timeout)?, Reason::HotJournal)
+                GuestAccess::Copy(ReadLock::shared(path, id, busy_timeout)?, Reason::HotJournal)
             }
             Err(cause) => return Err(error(cause)),
         }
@@ -233,9 +233,9 @@ fn open_counted(
         as_guest(path, id, busy_timeout)?
     };
     let (connection, guard, shared) = match way {
-        Way::Locked(connection, shared) => (connection, None, shared),
-        Way::Guarded(connection, guard) => (connection, Some(guard), None),
-        Way::Copy(shared, reason) => {
+        GuestAccess::Locked(connection, shared) => (connection, None, shared),
+        GuestAccess::Guarded(connection, guard) => (connection, Some(guard), None),
+        GuestAccess::Copy(shared, reason) => {
             return Ok(Access::Private(Pending {
                 path: path.to_path_buf(),
                 reason,
@@ -257,30 +257,30 @@ fn open_counted(
 }
 
 /// How a connection came about.
-enum Way {
+enum GuestAccess {
     Locked(Connection, Option<ReadLock>),
     Guarded(Connection, Guard),
     Copy(ReadLock, Reason),
 }
 
 /// Opens a database beside which nothing may be made. Under our shared lock its companions do not go away meanwhile.
-fn as_guest(path: &Path, id: FileId, busy_timeout: Duration) -> Result<Way> {
+fn as_guest(path: &Path, id: FileId, busy_timeout: Duration) -> Result<GuestAccess> {
     let (wal, shm) = (companion(path, "-wal"), companion(path, "-shm"));
     for _ in 0..10 {
         let shared = ReadLock::shared(path, id, busy_timeout)?;
         let in_wal_mode = stored_journal_mode(shared.file())? == "wal";
         if (exists(&wal) && !exists(&shm)) || (in_wal_mode && has_journal(path)) {
             match (has_journal(path), size(&wal)) {
-                (true, _) => return Ok(Way::Copy(shared, Reason::HotJournal)),
-                (false, 1..) => return Ok(Way::Copy(shared, Reason::Wal)),
+                (true, _) => return Ok(GuestAccess::Copy(shared, Reason::HotJournal)),
+                (false, 1..) => return Ok(GuestAccess::Copy(shared, Reason::Wal)),
                 (false, 0) => {}
             }
         } else if exists(&wal) || !in_wal_mode {
             match connect(path, busy_timeout, "") {
-                Ok(connection) => return Ok(Way::Locked(connection, Some(shared))),
+                Ok(connection) => return Ok(GuestAccess::Locked(connection, Some(shared))),
                 Err(cause) if !is_readonly_trouble(&cause) => return Err(error(cause)),
-                Err(_) if has_journal(path) => return Ok(Way::Copy(shared, Reason::HotJournal)),
-                Err(_) if size(&wal) > 0 => return Ok(Way::Copy(shared, Reason::Wal)),
+                Err(_) if has_journal(path) => return Ok(GuestAccess::Copy(shared, Reason::HotJournal)),
+                Err(_) if size(&wal) > 0 => return Ok(GuestAccess::Copy(shared, Reason::Wal)),
                 // An empty `-wal` beside a `-shm` that cannot be used.
                 Err(_) if in_wal_mode => {}
                 Err(cause) => return Err(error(cause)),
@@ -290,7 +290,7 @@ fn as_guest(path: &Path, id: FileId, busy_timeout: Duration) -> Result<Way> {
         let guard = Guard::new(path, id, shared)?;
         if size(&wal) == 0 && !has_journal(path) {
             let connection = connect(path, busy_timeout, "&immutable=1").map_err(error)?;
-            return Ok(Way::Guarded(connection, guard));
+            return Ok(GuestAccess::Guarded(connection, guard));
         }
     }
     Err(guard::moved())

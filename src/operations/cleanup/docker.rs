@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Cleaned, MAX_NAMED};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::{CleanupConfig, Reach, SourceConfig, SourceKind};
-use crate::engines::docker::api::unused::{Kind, Look, Present, Record, Thing, Unused, look};
+use crate::engines::docker::api::unused::{Kind, Present, Record, Thing, Unused, UnusedReport, look};
 use crate::engines::docker::api::{Address, Engine};
 use crate::operations::Session;
 use crate::operations::session::process_environment;
@@ -100,7 +100,7 @@ impl Unwanted {
     }
 }
 
-async fn remove(engine: &Engine, found: &Look, cleaned: &mut Cleaned) {
+async fn remove(engine: &Engine, found: &UnusedReport, cleaned: &mut Cleaned) {
     let mut counts = [
         (Kind::Container, 0, "containers"),
         (Kind::Image, 0, "images"),

@@ -9,7 +9,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 
 /// What is wanted. With nothing said, everything is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct VolumeFilter {
     /// Names of volumes, or globs.
     pub volumes: Vec<String>,
     /// Names of volumes, or globs, that are left out.
@@ -57,7 +57,7 @@ pub fn is_meant(container: &Value, pattern: &GlobMatcher) -> bool {
 
 /// Chooses among all volumes, containers and networks of an engine. A name that means nothing is an error.
 pub fn select(
-    wanted: &Wanted,
+    wanted: &VolumeFilter,
     mut volumes: Vec<Value>,
     mut containers: Vec<Value>,
     mut networks: Vec<Value>,
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn chosen(wanted: &Wanted) -> Result<(Vec<String>, Vec<String>, Vec<String>)> {
+    fn chosen(wanted: &VolumeFilter) -> Result<(Vec<String>, Vec<String>, Vec<String>)> {
         let volumes = vec![
             json!({ "Name": "uploads", "Labels": { "backup": "yes" } }),
             json!({ "Name": "pgdata", "Labels": null }),
@@ -190,12 +190,12 @@ mod tests {
 
     #[test]
     fn volumes_are_chosen_by_name_and_label_and_bring_their_containers_and_networks() {
-        let all = chosen(&Wanted::default()).unwrap();
+        let all = chosen(&VolumeFilter::default()).unwrap();
         assert_eq!(all.0, ["pgdata", "uploads"]);
         assert_eq!(all.2, ["api-net", "db-net"]);
-        let named = Wanted {
+        let named = VolumeFilter {
             volumes: vec!["up*".into()],
-            ..Wanted::default()
+            ..VolumeFilter::default()
         };
         assert_eq!(
             chosen(&named).unwrap(),
@@ -205,29 +205,29 @@ mod tests {
                 vec!["api-net".into()]
             )
         );
-        let labelled = Wanted {
+        let labelled = VolumeFilter {
             labels: vec!["backup=yes".into()],
             containers: vec!["db".into()],
-            ..Wanted::default()
+            ..VolumeFilter::default()
         };
         let labelled = chosen(&labelled).unwrap();
         assert_eq!((labelled.0, labelled.1.len()), (vec!["uploads".to_owned()], 2));
-        let excluded = Wanted {
+        let excluded = VolumeFilter {
             exclude: vec!["pg*".into()],
-            ..Wanted::default()
+            ..VolumeFilter::default()
         };
         let excluded = chosen(&excluded).unwrap();
         assert_eq!((excluded.0, excluded.1.len()), (vec!["uploads".to_owned()], 2));
-        let error = chosen(&Wanted {
+        let error = chosen(&VolumeFilter {
             volumes: vec!["uplaods".into()],
-            ..Wanted::default()
+            ..VolumeFilter::default()
         })
         .unwrap_err();
         assert!(error.hint().unwrap().contains("uploads"), "{error:?}");
         assert!(
-            chosen(&Wanted {
+            chosen(&VolumeFilter {
                 labels: vec!["none".into()],
-                ..Wanted::default()
+                ..VolumeFilter::default()
             })
             .is_err()
         );

@@ -73,7 +73,7 @@ pub type Record = BTreeMap<String, Timestamp>;
 
 /// What a look found.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct UnusedReport {
     /// Unused for longer than allowed; containers first, since what they have is used.
     pub old: Vec<Thing>,
     /// Unused, but not for so long.
@@ -83,9 +83,9 @@ pub struct Look {
 }
 
 /// Looks through what there is. Whatever was used in this look starts anew in the record.
-pub fn look(wanted: &Unused, present: &Present, before: &Record, keep: SignedDuration, now: Timestamp) -> Look {
+pub fn look(wanted: &Unused, present: &Present, before: &Record, keep: SignedDuration, now: Timestamp) -> UnusedReport {
     let limit = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
-    let mut found = Look::default();
+    let mut found = UnusedReport::default();
     let mut things: Vec<Thing> = present
         .containers
         .iter()

@@ -8,7 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::engines::postgres::restore::load::TableData;
 use crate::engines::postgres::restore::ownership::{Name, Ownership};
 use crate::engines::postgres::restore::table_choice::{only_schemas, only_tables};
-use crate::engines::postgres::sql::streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, TocLine};
+use crate::engines::postgres::sql::streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, TocEntry};
 use crate::engines::postgres::sql::text::Contents;
 
 /// What is wanted. Patterns are names of tables, `schema.table` or `table`, in which `*` and `?` stand for any letters.
@@ -54,19 +54,19 @@ pub(crate) enum Needs {
 /// The chosen part of a backup.
 #[derive(Debug, Default)]
 pub(crate) struct Chosen<'a> {
-    pub(crate) pre_data: Vec<&'a TocLine>,
-    pub(crate) large_objects: Vec<&'a TocLine>,
+    pub(crate) pre_data: Vec<&'a TocEntry>,
+    pub(crate) large_objects: Vec<&'a TocEntry>,
     pub(crate) tables: Vec<TableData>,
-    pub(crate) sequences: Vec<&'a TocLine>,
-    pub(crate) post_data: Vec<&'a TocLine>,
+    pub(crate) sequences: Vec<&'a TocEntry>,
+    pub(crate) post_data: Vec<&'a TocEntry>,
     /// Planner statistics of the chosen tables.
-    pub(crate) statistics: Vec<&'a TocLine>,
+    pub(crate) statistics: Vec<&'a TocEntry>,
     /// Chosen tables and their sequences: schema and name.
     pub(crate) relations: Vec<Name>,
     /// Attachments of chosen partitions to tables that were not chosen, with those tables.
-    pub(crate) attach: Vec<(&'a TocLine, Name)>,
+    pub(crate) attach: Vec<(&'a TocEntry, Name)>,
     /// Places of the chosen tables in publications.
-    pub(crate) publications: Vec<&'a TocLine>,
+    pub(crate) publications: Vec<&'a TocEntry>,
     /// Items that were not asked for but are needed, with the relation that they belong to.
     pub(crate) needed: HashMap<u32, Option<Name>>,
 }
@@ -101,7 +101,7 @@ pub(crate) async fn choose<'a>(
     beside: bool,
     needs: Needs,
     contents: &Contents,
-    toc: &'a [TocLine],
+    toc: &'a [TocEntry],
     tables: Vec<TableData>,
 ) -> Result<Chosen<'a>> {
     let of = |stream: &str| toc.iter().filter(|l| l.stream == stream).collect::<Vec<_>>();
@@ -135,7 +135,7 @@ pub(crate) async fn choose<'a>(
             .iter()
             .map(|t| (t.schema.as_str(), t.name.as_str()))
             .collect();
-        let is_filled = |line: &TocLine| {
+        let is_filled = |line: &TocEntry| {
             filled.contains(&(line.item.schema.as_deref().unwrap_or_default(), line.item.name.as_str()))
         };
         chosen.statistics.retain(|l| is_filled(l));

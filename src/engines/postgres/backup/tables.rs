@@ -84,13 +84,13 @@ struct Queue {
 
 /// What was read of the tables.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct TableReads {
     tables: Arc<[CopyTable]>,
     queue: Arc<Queue>,
 }
 
 /// Reads the tables with `parallel` connections, all but those for which a statement of somebody else waits.
-pub(crate) async fn read_all(shared: &Arc<TableReaders>, tables: &[CopyTable], parallel: usize) -> Result<Reading> {
+pub(crate) async fn read_all(shared: &Arc<TableReaders>, tables: &[CopyTable], parallel: usize) -> Result<TableReads> {
     let tables: Arc<[CopyTable]> = tables.into();
     let parts = plan(&tables, shared.facts.version_num >= 140_000);
     let mut slots: Vec<Vec<Option<PartResult>>> = vec![Vec::new(); tables.len()];
@@ -138,10 +138,10 @@ pub(crate) async fn read_all(shared: &Arc<TableReaders>, tables: &[CopyTable], p
     if let Some(error) = first {
         return Err(error);
     }
-    Ok(Reading { tables, queue })
+    Ok(TableReads { tables, queue })
 }
 
-impl Reading {
+impl TableReads {
     /// Whether there are tables that only the session with the snapshot's locks can read.
     pub(crate) fn is_held_up(&self) -> bool {
         let held_up = self.queue.held_up.lock().expect("no panic happens under this lock");

@@ -18,7 +18,7 @@ use crate::engines::postgres::schema::qualified;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::sessions::open_worker;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::sql::text::Contents;
 
 /// Tables in one ANALYZE, and items of statistics in one transaction, at most.
@@ -89,20 +89,20 @@ async fn restore(
         .iter()
         .map(|t| ((t.schema.as_str(), t.name.as_str()), t.record.rows.unwrap_or(0)))
         .collect();
-    let describes = |line: &&TocLine| {
+    let describes = |line: &&TocEntry| {
         let schema = line.item.schema.as_deref().unwrap_or_default();
         // The parent of partitions has no rows of its own.
         rows.get(&(schema, line.item.name.as_str()))
             .is_none_or(|&rows| !is_changed(rows, line.item.weight))
     };
-    let lines: Vec<&TocLine> = chosen.statistics.iter().copied().filter(describes).collect();
+    let lines: Vec<&TocEntry> = chosen.statistics.iter().copied().filter(describes).collect();
     let done = in_turns(into, &lines, parallel, async |connection, batch| {
         let outcomes = run_items(connection, &mut contents.texts(), batch).await?;
         let done = batch
             .iter()
             .zip(outcomes)
             .filter(|(_, outcome)| matches!(outcome, Outcome::Done));
-        let name = |line: &TocLine| qualified(line.item.schema.as_deref().unwrap_or_default(), &line.item.name);
+        let name = |line: &TocEntry| qualified(line.item.schema.as_deref().unwrap_or_default(), &line.item.name);
         Ok(done.map(|(line, _)| name(line)).collect())
     });
     Ok(done.await?.into_iter().collect())

@@ -13,19 +13,19 @@ use futures_util::future::try_join_all;
 use super::fk_order::by_foreign_keys;
 use super::keep_going::{costs_only_its_table, empty, failed_rows, load_rows};
 use super::load::{Loaded, TableData, Unit, check_count, cut, load_within};
-use super::scheduler::{ALL_TABLES, Board, Next};
+use super::scheduler::{ALL_TABLES, Next, RestoreScheduler};
 use super::statements::{Ended, Outcome, open_session, run_items};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::report::SharedReporter;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::sessions::open_worker;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::sql::text::{Contents, Texts};
 
 /// What is filled, and who is told.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fill<'a> {
+pub(crate) struct DataPhase<'a> {
     pub(crate) options: &'a ConnectOptions,
     pub(crate) contents: &'a Contents,
     pub(crate) tables: &'a [TableData],
@@ -100,10 +100,10 @@ impl Loads {
     }
 }
 
-impl Fill<'_> {
+impl DataPhase<'_> {
     /// Loads every table and runs the items; the first failure of a load ends it, unless it is to keep going. What failed of the
     /// items is left in `ended`.
-    pub(crate) async fn run<'a>(self, lines: &[&'a TocLine], ended: &mut Ended<'a>) -> Result<Loaded> {
+    pub(crate) async fn run<'a>(self, lines: &[&'a TocEntry], ended: &mut Ended<'a>) -> Result<Loaded> {
         let loaded = Loaded::default();
         self.configuration(&loaded).await?;
         let mut units: HashMap<usize, Vec<Unit>> = HashMap::new();
@@ -138,10 +138,10 @@ impl Fill<'_> {
             loading.insert(ALL_TABLES, ALL_TABLES);
         }
         let workers = self.parallel.max(1);
-        let board = Board::new(lines, workers, &loading);
-        let loads = self.loads(units, &board);
+        let scheduler = RestoreScheduler::new(lines, workers, &loading);
+        let loads = self.loads(units, &scheduler);
         let told = AtomicBool::new(false);
-        let work = |number| self.worker(lines, &board, &loads, (&loaded, &told), number);
+        let work = |number| self.worker(lines, &scheduler, &loads, (&loaded, &told), number);
         let done = try_join_all((0..workers).map(work)).await?;
         ended.add_all(lines, done.into_iter().flatten().collect());
         Ok(loaded)
@@ -179,7 +179,7 @@ impl Fill<'_> {
         Ok(())
     }
 
-    fn loads(&self, units: HashMap<usize, Vec<Unit>>, board: &Board) -> Loads {
+    fn loads(&self, units: HashMap<usize, Vec<Unit>>, scheduler: &RestoreScheduler) -> Loads {
         let state = |cut: &Vec<Unit>| TableState {
             left: cut.len(),
             ..TableState::default()
@@ -188,7 +188,7 @@ impl Fill<'_> {
         let mut queue: Vec<(u64, Unit)> = Vec::new();
         for (at, cut) in units {
             let Some(table) = self.tables.get(at) else { continue };
-            let way = table.record.bytes.saturating_add(board.way_behind(table.gate()));
+            let way = table.record.bytes.saturating_add(scheduler.way_behind(table.gate()));
             queue.extend(cut.into_iter().map(|unit| (way, unit)));
         }
         queue.sort_by_key(|(way, unit)| (std::cmp::Reverse(*way), unit.table, unit.number));
@@ -200,8 +200,8 @@ impl Fill<'_> {
 
     async fn worker(
         &self,
-        lines: &[&TocLine],
-        board: &Board,
+        lines: &[&TocEntry],
+        scheduler: &RestoreScheduler,
         loads: &Loads,
         (loaded, told): (&Loaded, &AtomicBool),
         number: usize,
@@ -212,13 +212,13 @@ impl Fill<'_> {
         let mut texts = self.contents.texts();
         let mut outcomes = Vec::new();
         loop {
-            let changed = board.changed.notified();
+            let changed = scheduler.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match board.take(lines, loads.next_way().unwrap_or(0)) {
+            match scheduler.take(lines, loads.next_way().unwrap_or(0)) {
                 Next::Items(places) => {
                     let run = run_places(&mut connection, &mut texts, lines, &places).await?;
-                    board.done(lines, &places);
+                    scheduler.done(lines, &places);
                     outcomes.extend(run);
                     continue;
                 }
@@ -230,7 +230,7 @@ impl Fill<'_> {
                 Next::Finished => break,
             }
             if let Some(unit) = loads.take() {
-                self.load(&mut connection, &unit, board, loads, loaded).await?;
+                self.load(&mut connection, &unit, scheduler, loads, loaded).await?;
                 if loads.next_way().is_none() && !told.swap(true, Ordering::Relaxed) {
                     self.reporter.phase(self.task, "indexes and constraints");
                 }
@@ -244,7 +244,7 @@ impl Fill<'_> {
         &self,
         connection: &mut Connection,
         unit: &Unit,
-        board: &Board,
+        scheduler: &RestoreScheduler,
         loads: &Loads,
         loaded: &Loaded,
     ) -> Result<()> {
@@ -266,17 +266,17 @@ impl Fill<'_> {
         if let Some(state) = whole {
             self.end_table(connection, unit.table, state, loaded).await?;
             if table.gate() != ALL_TABLES {
-                board.loaded(table.gate());
+                scheduler.loaded(table.gate());
             }
         }
         if last {
-            board.loaded(ALL_TABLES);
+            scheduler.loaded(ALL_TABLES);
         }
         Ok(())
     }
 }
 
-impl Fill<'_> {
+impl DataPhase<'_> {
     /// Counts a table whose last unit is loaded; or empties it, and names it.
     async fn end_table(
         &self,
@@ -309,10 +309,10 @@ impl Fill<'_> {
 pub(crate) async fn run_places(
     connection: &mut Connection,
     texts: &mut Texts<'_>,
-    lines: &[&TocLine],
+    lines: &[&TocEntry],
     places: &[usize],
 ) -> Result<Vec<(usize, Outcome)>> {
-    let items: Vec<&TocLine> = places.iter().filter_map(|&at| lines.get(at).copied()).collect();
+    let items: Vec<&TocEntry> = places.iter().filter_map(|&at| lines.get(at).copied()).collect();
     let outcomes = run_items(connection, texts, &items).await?;
     let outcomes = places.iter().copied().zip(outcomes);
     Ok(outcomes

@@ -10,7 +10,7 @@ use super::statements::FailedItem;
 use super::{PostgresRestore, RestoreReport};
 use crate::base::error::Error;
 use crate::base::report::Note;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::wire::server_error::{server_error, sqlstate};
 
 /// Why a refused statement may be no failure.
@@ -34,7 +34,7 @@ pub(crate) fn missing_role(error: &Error) -> Option<String> {
 const GRANTED: [&str; 6] = ["ROUTINE ", "TABLE ", "SEQUENCE ", "TYPE ", "LANGUAGE ", "FOREIGN "];
 
 /// Finds out why a statement may be no failure.
-pub(crate) fn excuse(line: &TocLine, error: &Error) -> Option<Excuse> {
+pub(crate) fn excuse(line: &TocEntry, error: &Error) -> Option<Excuse> {
     if let Some(role) = missing_role(error) {
         return Some(Excuse::Role(role));
     }
@@ -82,8 +82,8 @@ mod tests {
         .into_error()
     }
 
-    fn line(kind: &str, name: &str) -> TocLine {
-        TocLine {
+    fn line(kind: &str, name: &str) -> TocEntry {
+        TocEntry {
             stream: "post-data.sql".into(),
             offset: 0,
             item: TocItem::new(1, Section::PostData, kind, name),

@@ -20,7 +20,7 @@ use crate::base::report::Note;
 use crate::engines::postgres::backup::selection::Chosen;
 use crate::engines::postgres::schema::{literal, qualified, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::sql::text::Contents;
 use crate::engines::postgres::verify::compare::compare_within;
 use crate::engines::postgres::wire::server_error::sqlstate;
@@ -74,7 +74,7 @@ impl PostgresRestore {
         let (failed, there) = run_needed(connection, contents, &chosen.pre_data, &chosen.needed).await?;
         report.failed = failed;
         // Rights to what was there already stay what they are.
-        let of_there = |l: &TocLine| l.item.kind == "ACL" && l.item.depends_on.iter().any(|id| there.contains(id));
+        let of_there = |l: &TocEntry| l.item.kind == "ACL" && l.item.depends_on.iter().any(|id| there.contains(id));
         chosen.post_data.retain(|l| !of_there(l));
         let single = !self.options.selection.tables.is_empty();
         let of_table = |kind: &str| kind.starts_with("TABLE") || kind == "FOREIGN TABLE";
@@ -106,9 +106,9 @@ impl PostgresRestore {
             .extend(run_on(connection, contents, &chosen.sequences).await?);
         // The database keeps what belongs to itself. A partition has its parent's triggers when it is attached; event triggers
         // would watch all that follows.
-        let late = |l: &TocLine| matches!(l.item.kind.as_str(), "TRIGGER STATE" | "EVENT TRIGGER");
+        let late = |l: &TocEntry| matches!(l.item.kind.as_str(), "TRIGGER STATE" | "EVENT TRIGGER");
         let own = chosen.post_data.iter().copied().filter(|l| !is_of_database(l));
-        let (late, post_data): (Vec<&TocLine>, Vec<&TocLine>) = own.partition(|l| late(l));
+        let (late, post_data): (Vec<&TocEntry>, Vec<&TocEntry>) = own.partition(|l| late(l));
         report.failed.extend(run_on(connection, contents, &post_data).await?);
         if let Some(refill) = refill {
             report.failed.extend(refill.finish(connection).await?);
@@ -401,7 +401,7 @@ async fn leave_present(connection: &mut Connection, chosen: &mut Chosen<'_>) -> 
             .map(|l| l.item.id)
             .collect();
         chosen.pre_data.retain(|l| !left.contains(&l.item.id));
-        let right = |l: &TocLine| l.item.kind == "ACL" && l.item.depends_on.iter().any(|id| left.contains(id));
+        let right = |l: &TocEntry| l.item.kind == "ACL" && l.item.depends_on.iter().any(|id| left.contains(id));
         chosen.post_data.retain(|l| !right(l));
     }
     Ok(())

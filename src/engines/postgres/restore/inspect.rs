@@ -16,7 +16,7 @@ use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// What there is under the wanted name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Look {
+pub(crate) struct TargetState {
     pub(crate) exists: bool,
     /// Whether it holds no object of a user.
     pub(crate) empty: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Look {
     pub(crate) role: Role,
 }
 
-impl Look {
+impl TargetState {
     /// Returns whether a database can be filled beside and then be put under the wanted name.
     pub(crate) fn may_fill_beside(&self) -> bool {
         self.role.creates && (!self.exists || self.owned)
@@ -38,8 +38,8 @@ impl Look {
 }
 
 /// Looks whether the database exists; returns the maintenance connection too. No two sessions are open at once.
-pub(crate) async fn look(wanted: &ConnectOptions) -> Result<(Connection, Look)> {
-    let mut look = Look::default();
+pub(crate) async fn look(wanted: &ConnectOptions) -> Result<(Connection, TargetState)> {
+    let mut look = TargetState::default();
     match settings::open(wanted, Session::Asking).await {
         Ok(mut connection) => {
             look = look_at(&mut connection).await.context("look at the target")?;
@@ -54,7 +54,7 @@ pub(crate) async fn look(wanted: &ConnectOptions) -> Result<(Connection, Look)> 
     Ok((admin, look))
 }
 
-async fn look_at(connection: &mut Connection) -> Result<Look> {
+async fn look_at(connection: &mut Connection) -> Result<TargetState> {
     let sql = format!(
         "SELECT pg_catalog.pg_database_size(d.oid), pg_catalog.pg_has_role(d.datdba, 'USAGE'), \
          (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE oid >= 16384 AND relnamespace::pg_catalog.regnamespace::text !~ '^pg_') \
@@ -66,7 +66,7 @@ async fn look_at(connection: &mut Connection) -> Result<Look> {
     let found = connection.query(&sql).await?;
     let row = found.rows.first().cloned().unwrap_or_default();
     let text = |at: usize| row.get(at).and_then(Option::as_deref);
-    Ok(Look {
+    Ok(TargetState {
         exists: true,
         empty: text(2) == Some("0"),
         bytes: text(0).and_then(|n| n.parse().ok()).unwrap_or(0),

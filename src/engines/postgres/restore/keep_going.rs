@@ -5,10 +5,10 @@
 
 use super::large_objects;
 use super::load::{Loaded, TableData, Unit, load};
+use super::locale_override::is_untranslatable;
 use super::search_path;
 use super::search_path::may_rely_on_it;
 use super::statements::FailedItem;
-use super::wishes::is_untranslatable;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::postgres::session::connection::Connection;

@@ -16,6 +16,7 @@ pub(crate) mod inspect;
 pub(crate) mod keep_going;
 pub(crate) mod large_objects;
 pub(crate) mod load;
+pub(crate) mod locale_override;
 pub(crate) mod marks;
 pub(crate) mod merge_sql;
 pub(crate) mod ownership;
@@ -33,7 +34,6 @@ pub(crate) mod statements;
 pub(crate) mod swap;
 pub(crate) mod table_choice;
 pub(crate) mod undo;
-pub(crate) mod wishes;
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -42,16 +42,16 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::analyze::analyze;
-use self::data_phase::Fill;
+use self::data_phase::DataPhase;
 use self::in_place::schemas;
 use self::inspect::look;
 use self::keep_going::ways_on;
 use self::load::TableData;
+use self::locale_override::{LocaleOverride, refuse_conversion};
 use self::powers::Powers;
 use self::search_path::BUILT_IN;
-use self::staging::Target;
+use self::staging::StagingDatabase;
 use self::statements::{Ended, FailedItem, open_session, retry_failed, run_free, run_in_order, run_on, run_pre_data};
-use self::wishes::{Wishes, refuse_conversion};
 use super::backup::FACTS;
 use super::schema::quote_ident;
 use crate::archive::ArchiveReader;
@@ -62,7 +62,7 @@ use crate::engines::postgres::backup::selection::{Chosen, Needs, Selection, choo
 use crate::engines::postgres::backup::snapshot::ServerFacts;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::rewrite::Rewrite;
-use crate::engines::postgres::sql::streams::{GLOBALS, TocLine};
+use crate::engines::postgres::sql::streams::{GLOBALS, TocEntry};
 use crate::engines::postgres::sql::text::Contents;
 use crate::engines::postgres::verify::compare::compare_all;
 use crate::engines::postgres::wire::server_error::sqlstate;
@@ -102,7 +102,7 @@ pub struct RestoreOptions {
     /// Comment that the new database carries from its creation on.
     pub comment: Option<String>,
     /// Encoding and locale of the new database, where they are not the source's.
-    pub wishes: Wishes,
+    pub locale_override: LocaleOverride,
 }
 
 impl Default for RestoreOptions {
@@ -123,7 +123,7 @@ impl Default for RestoreOptions {
             tablespace_map: Vec::new(),
             beside: None,
             comment: None,
-            wishes: Wishes::default(),
+            locale_override: LocaleOverride::default(),
         }
     }
 }
@@ -221,7 +221,7 @@ impl PostgresRestore {
         }
         let needs_known = facts.as_ref().is_some_and(|f| f.needs_known);
         let room = look.role.room;
-        let target = Target::create(admin, look, &self.target, facts.as_ref(), &self.options);
+        let target = StagingDatabase::create(admin, look, &self.target, facts.as_ref(), &self.options);
         let mut target = Box::pin(target).await?;
         self.spare_sessions(&mut target, room).await;
         for note in target.notes.drain(..) {
@@ -277,7 +277,7 @@ impl PostgresRestore {
     }
 
     /// Opens the backup: its streams, table of contents, and the facts of its server.
-    pub(super) async fn open(&self) -> Result<(Contents, Vec<TocLine>, Option<ServerFacts>)> {
+    pub(super) async fn open(&self) -> Result<(Contents, Vec<TocEntry>, Option<ServerFacts>)> {
         // Data workers read a stream each; two more cover the table of contents and the SQL beside it.
         let contents = Contents::open(self.reader.share(self.options.parallel.saturating_add(2)))
             .await
@@ -288,7 +288,12 @@ impl PostgresRestore {
     }
 
     /// Chooses the part of the backup that comes back. A database that is made or empty has nothing of what tables need.
-    pub(super) async fn choose<'a>(&self, in_use: bool, contents: &Contents, toc: &'a [TocLine]) -> Result<Chosen<'a>> {
+    pub(super) async fn choose<'a>(
+        &self,
+        in_use: bool,
+        contents: &Contents,
+        toc: &'a [TocEntry],
+    ) -> Result<Chosen<'a>> {
         let selection = &self.options.selection;
         let needs = match (selection.data_only, selection.with_dependencies, in_use) {
             (true, ..) | (_, false, true) => Needs::Nothing,
@@ -322,11 +327,11 @@ impl PostgresRestore {
         &self,
         into: &ConnectOptions,
         contents: &Contents,
-        toc: &[TocLine],
+        toc: &[TocEntry],
         chosen: &Chosen<'_>,
         needs_known: bool,
     ) -> Result<RestoreReport> {
-        let globals: Vec<&TocLine> = toc.iter().filter(|l| l.stream == GLOBALS).collect();
+        let globals: Vec<&TocEntry> = toc.iter().filter(|l| l.stream == GLOBALS).collect();
         let (parallel, tables) = (self.options.parallel, &chosen.tables);
         let mut report = RestoreReport::default();
         if !self.options.no_owner {
@@ -371,13 +376,13 @@ impl PostgresRestore {
         let mut post_data = chosen.post_data.clone();
         post_data.retain(|l| !is_of_database(l));
         // They would watch, or forbid, what is tried again and what follows.
-        let (event_triggers, post_data): (Vec<&TocLine>, Vec<&TocLine>) =
+        let (event_triggers, post_data): (Vec<&TocEntry>, Vec<&TocEntry>) =
             post_data.into_iter().partition(|l| l.item.kind == "EVENT TRIGGER");
 
         self.reporter.phase(&self.task, "data");
         self.reporter
             .begin(&self.task, Some(tables.iter().map(|t| t.record.bytes).sum()));
-        let fill = Fill {
+        let fill = DataPhase {
             options: into,
             contents,
             tables,
@@ -389,7 +394,7 @@ impl PostgresRestore {
         let mut ended = Ended::default();
         let verify = self.options.verify_rows;
         // Rows are compared before row security and rules stand in the way.
-        let beside: &[&TocLine] = if verify { &[] } else { &post_data };
+        let beside: &[&TocEntry] = if verify { &[] } else { &post_data };
         let loaded = fill.run(beside, &mut ended).await;
         let loaded = loaded.map_err(|e| ways_on(e, &report.failed))?;
         let failed = loaded.failed.into_inner().expect("no panic happens under this lock");
@@ -440,14 +445,14 @@ impl PostgresRestore {
         contents: &Contents,
         chosen: &Chosen<'_>,
     ) -> Result<Vec<FailedItem>> {
-        let lines: Vec<&TocLine> = chosen.post_data.iter().copied().filter(|l| is_of_database(l)).collect();
+        let lines: Vec<&TocEntry> = chosen.post_data.iter().copied().filter(|l| is_of_database(l)).collect();
         if lines.is_empty() {
             return Ok(Vec::new());
         }
         let mut connection = open_session(into).await?;
         connection.execute("BEGIN").await?;
         let mut failed = run_on(&mut connection, contents, &lines).await?;
-        if let Err(error) = Target::mark(&mut connection, &self.target.database).await {
+        if let Err(error) = StagingDatabase::mark(&mut connection, &self.target.database).await {
             if connection.is_dead() || sqlstate(&error) != Some("42501") {
                 return Err(error);
             }
@@ -463,7 +468,7 @@ impl PostgresRestore {
                 }
             }
             failed.extend(run_on(&mut connection, contents, &own).await?);
-            Target::mark(&mut connection, &self.target.database).await?;
+            StagingDatabase::mark(&mut connection, &self.target.database).await?;
         }
         connection.execute("COMMIT").await?;
         connection.close().await;
@@ -471,7 +476,7 @@ impl PostgresRestore {
     }
 
     /// Where the role has few sessions, the maintenance connection is one of them, and a transaction that goes beside the workers.
-    async fn spare_sessions(&mut self, target: &mut Target, room: Option<usize>) {
+    async fn spare_sessions(&mut self, target: &mut StagingDatabase, room: Option<usize>) {
         target.rest(room == Some(0)).await;
         if let Some(room) = room {
             let workers = room.saturating_sub(1).max(1);
@@ -490,7 +495,7 @@ impl PostgresRestore {
 }
 
 /// Returns whether an item is of the database itself, not of what is in it.
-pub(super) fn is_of_database(line: &TocLine) -> bool {
+pub(super) fn is_of_database(line: &TocEntry) -> bool {
     line.item.kind.starts_with("DATABASE")
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::base::error::Result;
 use crate::engines::postgres::sql::rewrite::relation_of;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::sql::text::Contents;
 
 /// Schema and name of a relation.
@@ -32,12 +32,12 @@ const PARTS: [&str; 17] = [
 ];
 
 /// Returns whether an item makes a table or a foreign table.
-pub(crate) fn makes_table(line: &TocLine) -> bool {
+pub(crate) fn makes_table(line: &TocEntry) -> bool {
     matches!(line.item.kind.as_str(), "TABLE" | "FOREIGN TABLE")
 }
 
 /// Returns schema and name of an item's object.
-pub(crate) fn name_of(line: &TocLine) -> Name {
+pub(crate) fn name_of(line: &TocEntry) -> Name {
     (line.item.schema.clone().unwrap_or_default(), line.item.name.clone())
 }
 
@@ -45,13 +45,13 @@ pub(crate) fn name_of(line: &TocLine) -> Name {
 #[derive(Debug, Default)]
 pub(crate) struct Ownership<'a> {
     /// What makes each table and foreign table.
-    pub(crate) tables: HashMap<Name, &'a TocLine>,
+    pub(crate) tables: HashMap<Name, &'a TocEntry>,
     /// What belongs to each relation; an owned sequence belongs to its table.
-    parts: HashMap<Name, Vec<&'a TocLine>>,
+    parts: HashMap<Name, Vec<&'a TocEntry>>,
     /// By an item's number, the relation that it is a part of.
     wholes: HashMap<u32, Name>,
     /// By partition, its attachment and the table it is attached to.
-    attached: HashMap<Name, (&'a TocLine, Name)>,
+    attached: HashMap<Name, (&'a TocEntry, Name)>,
     partitions: HashMap<Name, Vec<Name>>,
     /// Tables that foreign keys refer to, by the keys' numbers.
     referenced: HashMap<u32, Name>,
@@ -59,7 +59,7 @@ pub(crate) struct Ownership<'a> {
 
 impl<'a> Ownership<'a> {
     /// Reads the statements of what comes before and after the data.
-    pub(crate) async fn read(contents: &Contents, lines: &[&'a TocLine]) -> Result<Self> {
+    pub(crate) async fn read(contents: &Contents, lines: &[&'a TocEntry]) -> Result<Self> {
         let mut own = Self::default();
         let mut texts = contents.texts();
         for &line in lines {
@@ -97,12 +97,12 @@ impl<'a> Ownership<'a> {
     }
 
     /// Returns what belongs to a relation.
-    pub(crate) fn parts(&self, relation: &Name) -> &[&'a TocLine] {
+    pub(crate) fn parts(&self, relation: &Name) -> &[&'a TocEntry] {
         self.parts.get(relation).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Returns the relation that an item is a part of.
-    pub(crate) fn whole(&self, line: &TocLine) -> Option<&Name> {
+    pub(crate) fn whole(&self, line: &TocEntry) -> Option<&Name> {
         self.wholes.get(&line.item.id)
     }
 
@@ -112,12 +112,12 @@ impl<'a> Ownership<'a> {
     }
 
     /// Returns a partition's attachment and the table it is attached to.
-    pub(crate) fn attachment(&self, partition: &Name) -> Option<(&'a TocLine, &Name)> {
+    pub(crate) fn attachment(&self, partition: &Name) -> Option<(&'a TocEntry, &Name)> {
         self.attached.get(partition).map(|(line, parent)| (*line, parent))
     }
 
     /// Returns the table that a foreign key refers to.
-    pub(crate) fn referenced(&self, line: &TocLine) -> Option<&Name> {
+    pub(crate) fn referenced(&self, line: &TocEntry) -> Option<&Name> {
         self.referenced.get(&line.item.id)
     }
 

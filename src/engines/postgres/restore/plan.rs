@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::PostgresRestore;
 use super::create_database::Made;
-use super::inspect::{Look, look};
+use super::inspect::{TargetState, look};
+use super::locale_override::refuse_conversion;
 use super::marks;
 use super::marks::Why;
 use super::powers::Powers;
 use super::staging::made;
 use super::statements::open_session;
-use super::wishes::refuse_conversion;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::raw_text::printable;
@@ -142,7 +142,7 @@ impl PostgresRestore {
         let in_place = self.goes_in_place(&look);
         let made = self.makes(in_place, &look, &facts);
         refuse_conversion(&mut admin, &facts, &made.encoding).await?;
-        if !self.options.wishes.is_empty() {
+        if !self.options.locale_override.is_empty() {
             let source = Made::of_facts(&facts).words();
             plan.warnings.push(format!(
                 "the database is made in {}; the backup has {source}: a row that cannot be converted ends the restore, unless --keep-going",
@@ -152,7 +152,7 @@ impl PostgresRestore {
         if look.exists && !self.options.selection.is_partial() {
             let source = Made::of_facts(&facts);
             let made = self.makes(in_place, &look, &facts);
-            if !made.is_like(&source) && self.options.wishes.is_empty() {
+            if !made.is_like(&source) && self.options.locale_override.is_empty() {
                 let (made, source) = (made.words(), source.words());
                 plan.warnings.push(format!(
                     "the database stays as it is made, {made}; the backup has {source}"
@@ -234,14 +234,14 @@ impl PostgresRestore {
     }
 
     /// Returns how the database is made into which the restore goes.
-    pub(crate) fn makes(&self, in_place: bool, look: &Look, facts: &ServerFacts) -> Made {
+    pub(crate) fn makes(&self, in_place: bool, look: &TargetState, facts: &ServerFacts) -> Made {
         if in_place {
             return look.made.clone();
         }
-        self.options.wishes.applied(made(look, &Made::of_facts(facts)))
+        self.options.locale_override.applied(made(look, &Made::of_facts(facts)))
     }
 
-    fn way(&self, look: &Look) -> &'static str {
+    fn way(&self, look: &TargetState) -> &'static str {
         match (self.goes_in_place(look), look.exists, look.empty) {
             (true, true, true) if !self.options.selection.is_partial() => "fill-in-place",
             (true, ..) => "in-place",
@@ -252,7 +252,7 @@ impl PostgresRestore {
     }
 
     /// Returns whether the restore writes into the database that is there.
-    pub(crate) fn goes_in_place(&self, look: &Look) -> bool {
+    pub(crate) fn goes_in_place(&self, look: &TargetState) -> bool {
         let selection = &self.options.selection;
         // An empty database that the role may not replace is filled itself.
         let only_itself = look.exists && look.empty && !look.may_fill_beside();
@@ -261,9 +261,11 @@ impl PostgresRestore {
     }
 
     /// Refuses a target into which this restore cannot go.
-    pub(crate) fn refuse_target(&self, look: &Look) -> Result<()> {
+    pub(crate) fn refuse_target(&self, look: &TargetState) -> Result<()> {
         let name = &self.target.database;
-        self.options.wishes.refuse(name, self.goes_in_place(look), look)?;
+        self.options
+            .locale_override
+            .refuse(name, self.goes_in_place(look), look)?;
         if self.goes_in_place(look) && !look.exists {
             return Err(
                 Error::new(ErrorKind::NotFound, format!("database \"{name}\" does not exist")).with_hint(

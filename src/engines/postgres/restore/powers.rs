@@ -7,9 +7,9 @@
 use super::server_facts;
 use crate::base::error::{Context as _, Error, Result};
 use crate::engines::postgres::sql::guard;
-use crate::engines::postgres::sql::guard::{Judged, Place};
+use crate::engines::postgres::sql::guard::{Judged, StatementScope};
 use crate::engines::postgres::sql::lexer::Refusal;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::sql::text::Contents;
 
 /// Languages whose functions cannot leave the database: those of the server, and those of others that say so of themselves.
@@ -56,19 +56,20 @@ impl Named {
 
 impl Powers {
     /// Judges every statement of a backup; one that this program does not write is [`crate::ErrorKind::Corrupt`].
-    pub(crate) async fn of(contents: &Contents, toc: &[TocLine]) -> Result<Self> {
+    pub(crate) async fn of(contents: &Contents, toc: &[TocEntry]) -> Result<Self> {
         check_conditions(contents)?;
         let mut powers = Self::default();
         let mut texts = contents.texts();
         for line in toc {
             let sql = texts.get(line).await?;
-            let judged = guard::judge(&sql, Place::of_stream(&line.stream)).map_err(|why| refused(line, &why))?;
+            let judged =
+                guard::judge(&sql, StatementScope::of_stream(&line.stream)).map_err(|why| refused(line, &why))?;
             powers.add(line, &judged);
         }
         Ok(powers)
     }
 
-    fn add(&mut self, line: &TocLine, judged: &[Judged]) {
+    fn add(&mut self, line: &TocEntry, judged: &[Judged]) {
         let name = || match &line.item.schema {
             Some(schema) => format!("{schema}.{}", line.item.name),
             None => line.item.name.clone(),
@@ -103,7 +104,7 @@ impl Powers {
     }
 }
 
-fn refused(line: &TocLine, why: &Refusal) -> Error {
+fn refused(line: &TocEntry, why: &Refusal) -> Error {
     let (kind, name, stream) = (&line.item.kind, &line.item.name, &line.stream);
     Error::corrupt(format!(
         "the SQL of {kind} \"{name}\" in \"{stream}\" holds {why}; wirevault writes no such thing"

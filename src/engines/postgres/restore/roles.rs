@@ -6,12 +6,12 @@ use crate::base::error::{Context as _, Result};
 use crate::base::report::Note;
 use crate::engines::postgres::schema::is_named;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::sql::text::Contents;
 
 impl PostgresRestore {
     /// Reports roles that the server lacks, and creates them if asked to.
-    pub(crate) async fn roles(&self, into: &ConnectOptions, contents: &Contents, globals: &[&TocLine]) -> Result<()> {
+    pub(crate) async fn roles(&self, into: &ConnectOptions, contents: &Contents, globals: &[&TocEntry]) -> Result<()> {
         let mut connection = open_session(into).await?;
         let mut missing = Vec::new();
         for &line in globals.iter().filter(|l| l.item.kind == "ROLE") {
@@ -26,7 +26,7 @@ impl PostgresRestore {
         if self.options.create_roles {
             // With the roles come their settings, what they are members of, and their rights to parameters.
             let made: Vec<&str> = missing.iter().map(|l| l.item.name.as_str()).collect();
-            let concerns = |l: &TocLine| {
+            let concerns = |l: &TocEntry| {
                 let of = |name: &str| made.contains(&name);
                 match l.item.kind.as_str() {
                     "ROLE PROPERTIES" => of(&l.item.name),
@@ -35,7 +35,7 @@ impl PostgresRestore {
                     _ => false,
                 }
             };
-            let more: Vec<&TocLine> = globals.iter().copied().filter(|&l| concerns(l)).collect();
+            let more: Vec<&TocEntry> = globals.iter().copied().filter(|&l| concerns(l)).collect();
             missing.extend(more);
             for failed in run_in_order(into, contents, &missing).await.context("create roles")? {
                 self.reporter.note(

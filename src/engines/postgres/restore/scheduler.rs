@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 
 /// Items that run as one transaction, at most: each holds some locks until the end.
 const BATCH_ITEMS: usize = 64;
@@ -68,7 +68,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Takes the item, unless there is no room for it beside those it has. The first one always fits.
-    pub(crate) fn take(&mut self, line: &TocLine, limit: usize) -> bool {
+    pub(crate) fn take(&mut self, line: &TocEntry, limit: usize) -> bool {
         let item = &line.item;
         let light = item.weight <= LIGHT_BYTES && BATCHED.contains(&item.kind.as_str());
         let room = self.items < limit.min(BATCH_ITEMS) && self.bytes + item.sql_bytes <= BATCH_BYTES;
@@ -97,7 +97,7 @@ pub(crate) enum Next {
 
 /// The items and their states.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct RestoreScheduler {
     state: Mutex<State>,
     /// Per item, its own weight and that of the heaviest chain that waits for it.
     ways: Vec<u64>,
@@ -109,7 +109,7 @@ pub(crate) struct Board {
 pub(crate) const ALL_TABLES: u32 = 0;
 
 /// Returns the tables whose rows an item waits for.
-fn tables_needed(line: &TocLine, loading: &HashMap<u32, u32>) -> Vec<u32> {
+fn tables_needed(line: &TocEntry, loading: &HashMap<u32, u32>) -> Vec<u32> {
     let item = &line.item;
     if loading.is_empty() {
         return Vec::new();
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// Returns per item its weight and that of the heaviest chain behind it. Whoever waits comes later.
-    fn ways(&self, lines: &[&TocLine]) -> Vec<u64> {
+    fn ways(&self, lines: &[&TocEntry]) -> Vec<u64> {
         let mut ways: Vec<u64> = lines.iter().map(|l| l.item.weight).collect();
         for (at, wakes) in self.wakes.iter().enumerate().rev() {
             let behind = wakes.iter().filter_map(|&w| ways.get(w)).max().copied().unwrap_or(0);
@@ -183,7 +183,7 @@ impl State {
         ways
     }
 
-    fn is_in_the_way(&self, line: &TocLine) -> bool {
+    fn is_in_the_way(&self, line: &TocEntry) -> bool {
         let item = &line.item;
         let taken = |map: &HashMap<u32, usize>, table| map.contains_key(table);
         item.locks
@@ -192,7 +192,7 @@ impl State {
             || item.shares.iter().any(|t| taken(&self.locked, t))
     }
 
-    fn hold(&mut self, line: &TocLine) {
+    fn hold(&mut self, line: &TocEntry) {
         for (map, tables) in [
             (&mut self.locked, &line.item.locks),
             (&mut self.shared, &line.item.shares),
@@ -203,7 +203,7 @@ impl State {
         }
     }
 
-    fn let_go(&mut self, line: &TocLine) {
+    fn let_go(&mut self, line: &TocEntry) {
         for (map, tables) in [
             (&mut self.locked, &line.item.locks),
             (&mut self.shared, &line.item.shares),
@@ -220,9 +220,9 @@ impl State {
     }
 }
 
-impl Board {
+impl RestoreScheduler {
     /// Makes the board. `loading` are the tables whose rows come meanwhile, each with the number that [`Board::loaded`] will tell.
-    pub(crate) fn new(lines: &[&TocLine], workers: usize, loading: &HashMap<u32, u32>) -> Self {
+    pub(crate) fn new(lines: &[&TocEntry], workers: usize, loading: &HashMap<u32, u32>) -> Self {
         let places: HashMap<u32, usize> = lines.iter().enumerate().map(|(at, l)| (l.item.id, at)).collect();
         let mut state = State {
             waits: vec![0; lines.len()],
@@ -291,7 +291,7 @@ impl Board {
     }
 
     /// Gives out what is next, if its way is at least so long.
-    pub(crate) fn take(&self, lines: &[&TocLine], at_least: u64) -> Next {
+    pub(crate) fn take(&self, lines: &[&TocEntry], at_least: u64) -> Next {
         let mut state = self.state.lock().expect("no panic happens under this lock");
         if state.left == 0 {
             return Next::Finished;
@@ -328,7 +328,7 @@ impl Board {
         }
     }
 
-    pub(crate) fn done(&self, lines: &[&TocLine], ended: &[usize]) {
+    pub(crate) fn done(&self, lines: &[&TocEntry], ended: &[usize]) {
         let mut state = self.state.lock().expect("no panic happens under this lock");
         for &at in ended {
             state.left -= 1;
@@ -353,14 +353,14 @@ mod tests {
     use super::*;
     use crate::engines::postgres::schema::{Section, TocItem};
 
-    fn line(id: u32, depends_on: Vec<u32>, locks: Vec<u32>, weight: u64) -> TocLine {
+    fn line(id: u32, depends_on: Vec<u32>, locks: Vec<u32>, weight: u64) -> TocEntry {
         let item = TocItem {
             depends_on,
             locks,
             weight,
             ..TocItem::new(id, Section::PostData, "INDEX", id.to_string())
         };
-        TocLine {
+        TocEntry {
             stream: "post-data.sql".into(),
             offset: 0,
             item,
@@ -375,27 +375,27 @@ mod tests {
             line(12, vec![99], vec![1], 9),
             line(13, vec![], vec![3], 1),
         ];
-        let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 1, &HashMap::new());
-        let take = |board: &Board| match board.take(&lines, 0) {
+        let lines: Vec<&TocEntry> = items.iter().collect();
+        let scheduler = RestoreScheduler::new(&lines, 1, &HashMap::new());
+        let take = |scheduler: &RestoreScheduler| match scheduler.take(&lines, 0) {
             Next::Items(at) => Some(at[0]),
             _ => None,
         };
         assert_eq!(
-            take(&board),
+            take(&scheduler),
             Some(2),
             "the heaviest first; what lies in earlier sections is there"
         );
-        assert_eq!(take(&board), Some(3), "item 0 waits for the lock");
-        assert_eq!(take(&board), None);
-        board.done(&lines, &[2]);
-        assert_eq!(take(&board), Some(0));
-        board.done(&lines, &[3]);
-        assert_eq!(take(&board), None);
-        board.done(&lines, &[0]);
-        assert_eq!(take(&board), Some(1));
-        board.done(&lines, &[1]);
-        assert!(matches!(board.take(&lines, 0), Next::Finished));
+        assert_eq!(take(&scheduler), Some(3), "item 0 waits for the lock");
+        assert_eq!(take(&scheduler), None);
+        scheduler.done(&lines, &[2]);
+        assert_eq!(take(&scheduler), Some(0));
+        scheduler.done(&lines, &[3]);
+        assert_eq!(take(&scheduler), None);
+        scheduler.done(&lines, &[0]);
+        assert_eq!(take(&scheduler), Some(1));
+        scheduler.done(&lines, &[1]);
+        assert!(matches!(scheduler.take(&lines, 0), Next::Finished));
     }
 
     #[test]
@@ -412,14 +412,14 @@ mod tests {
         {
             kind.clone_into(&mut item.item.kind);
         }
-        let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 4, &HashMap::new());
+        let lines: Vec<&TocEntry> = items.iter().collect();
+        let scheduler = RestoreScheduler::new(&lines, 4, &HashMap::new());
         for at in [0, 2, 3, 1] {
-            assert!(matches!(board.take(&lines, 0), Next::Items(found) if found == [at]));
-            assert!(matches!(board.take(&lines, 0), Next::Wait));
-            board.done(&lines, &[at]);
+            assert!(matches!(scheduler.take(&lines, 0), Next::Items(found) if found == [at]));
+            assert!(matches!(scheduler.take(&lines, 0), Next::Wait));
+            scheduler.done(&lines, &[at]);
         }
-        assert!(matches!(board.take(&lines, 0), Next::Finished));
+        assert!(matches!(scheduler.take(&lines, 0), Next::Finished));
     }
 
     #[test]
@@ -429,12 +429,12 @@ mod tests {
             item.item.kind = "ACL".into();
             item.item.name = "TABLE pg_catalog.pg_proc".into();
         }
-        let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 2, &HashMap::new());
-        assert!(matches!(board.take(&lines, 0), Next::Items(found) if found == [0]));
-        assert!(matches!(board.take(&lines, 0), Next::Wait));
-        board.done(&lines, &[0]);
-        assert!(matches!(board.take(&lines, 0), Next::Items(found) if found == [1]));
+        let lines: Vec<&TocEntry> = items.iter().collect();
+        let scheduler = RestoreScheduler::new(&lines, 2, &HashMap::new());
+        assert!(matches!(scheduler.take(&lines, 0), Next::Items(found) if found == [0]));
+        assert!(matches!(scheduler.take(&lines, 0), Next::Wait));
+        scheduler.done(&lines, &[0]);
+        assert!(matches!(scheduler.take(&lines, 0), Next::Items(found) if found == [1]));
     }
 
     #[test]
@@ -446,34 +446,34 @@ mod tests {
         ];
         items[0].item.shares = vec![7];
         items[1].item.shares = vec![7];
-        let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 2, &HashMap::new());
-        let take = |board: &Board| match board.take(&lines, 0) {
+        let lines: Vec<&TocEntry> = items.iter().collect();
+        let scheduler = RestoreScheduler::new(&lines, 2, &HashMap::new());
+        let take = |scheduler: &RestoreScheduler| match scheduler.take(&lines, 0) {
             Next::Items(at) => at,
             _ => Vec::new(),
         };
-        assert_eq!((take(&board), take(&board)), (vec![0], vec![1]));
-        assert!(take(&board).is_empty());
-        board.done(&lines, &[0]);
-        assert!(take(&board).is_empty(), "one of the sharers still runs");
-        board.done(&lines, &[1]);
-        assert_eq!(take(&board), vec![2]);
+        assert_eq!((take(&scheduler), take(&scheduler)), (vec![0], vec![1]));
+        assert!(take(&scheduler).is_empty());
+        scheduler.done(&lines, &[0]);
+        assert!(take(&scheduler).is_empty(), "one of the sharers still runs");
+        scheduler.done(&lines, &[1]);
+        assert_eq!(take(&scheduler), vec![2]);
     }
 
     #[test]
     fn many_light_items_go_together_and_heavy_ones_alone() {
-        let mut items: Vec<TocLine> = (0..1000).map(|n| line(n, vec![], vec![1], 0)).collect();
+        let mut items: Vec<TocEntry> = (0..1000).map(|n| line(n, vec![], vec![1], 0)).collect();
         items[500].item.weight = LIGHT_BYTES + 1;
-        let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 2, &HashMap::new());
-        let take = |board: &Board| match board.take(&lines, 0) {
+        let lines: Vec<&TocEntry> = items.iter().collect();
+        let scheduler = RestoreScheduler::new(&lines, 2, &HashMap::new());
+        let take = |scheduler: &RestoreScheduler| match scheduler.take(&lines, 0) {
             Next::Items(at) => at,
             _ => Vec::new(),
         };
-        assert_eq!(take(&board), vec![500]);
-        board.done(&lines, &[500]);
-        assert_eq!(take(&board).len(), BATCH_ITEMS, "one lock among them all is theirs");
-        assert!(take(&board).is_empty());
+        assert_eq!(take(&scheduler), vec![500]);
+        scheduler.done(&lines, &[500]);
+        assert_eq!(take(&scheduler).len(), BATCH_ITEMS, "one lock among them all is theirs");
+        assert!(take(&scheduler).is_empty());
     }
 
     #[test]
@@ -487,27 +487,27 @@ mod tests {
         for item in &mut items[..2] {
             item.item.self_contained = true;
         }
-        let lines: Vec<&TocLine> = items.iter().collect();
-        let board = Board::new(&lines, 1, &HashMap::from([(7, 7), (8, 8), (ALL_TABLES, ALL_TABLES)]));
+        let lines: Vec<&TocEntry> = items.iter().collect();
+        let scheduler = RestoreScheduler::new(&lines, 1, &HashMap::from([(7, 7), (8, 8), (ALL_TABLES, ALL_TABLES)]));
         assert_eq!(
-            (board.way_behind(7), board.way_behind(8)),
+            (scheduler.way_behind(7), scheduler.way_behind(8)),
             (55, 9),
             "item 4 waits for item 1"
         );
-        let take = |at_least| match board.take(&lines, at_least) {
+        let take = |at_least| match scheduler.take(&lines, at_least) {
             Next::Items(at) => at,
             _ => Vec::new(),
         };
         assert!(take(0).is_empty());
-        board.loaded(7);
+        scheduler.loaded(7);
         assert!(take(56).is_empty());
         assert_eq!(take(55), vec![0]);
-        board.done(&lines, &[0]);
+        scheduler.done(&lines, &[0]);
         assert!(take(0).is_empty(), "item 4 calls what may read any table");
-        board.loaded(8);
+        scheduler.loaded(8);
         assert_eq!(take(0), vec![1]);
-        board.done(&lines, &[1]);
-        board.loaded(ALL_TABLES);
+        scheduler.done(&lines, &[1]);
+        scheduler.loaded(ALL_TABLES);
         assert_eq!(take(0), vec![3]);
         assert_eq!(take(0), vec![2]);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::RestoreOptions;
 use super::create_database::{Made, may_use_tablespace};
-use super::inspect::{Look, open_admin};
+use super::inspect::{TargetState, open_admin};
 use super::marks;
 use super::marks::{Why, can_say, comment_of, comment_sql, comment_within, unmarked};
 use super::plan::LEAVE_TIMEOUT;
@@ -26,14 +26,14 @@ use crate::engines::postgres::session::url::ConnectOptions;
 
 /// Where a restore writes.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct StagingDatabase {
     /// Connection to a database that is not the target: renames and drops need it. None while it rests.
     admin: Option<Connection>,
     wanted: ConnectOptions,
     /// The database being filled, created by this run.
     pub(crate) filling: ConnectOptions,
     /// What has the wanted name and is to be swapped out.
-    replaced: Option<Look>,
+    replaced: Option<TargetState>,
     /// What there is to tell.
     pub(crate) notes: Vec<Note>,
 }
@@ -49,11 +49,11 @@ pub(crate) struct Finished {
     pub(crate) failed: Vec<FailedItem>,
 }
 
-impl Target {
+impl StagingDatabase {
     /// Creates the database to fill. A scratch database, which has a comment of its own, has its name from the beginning.
     pub(crate) async fn create(
         mut admin: Connection,
-        look: Look,
+        look: TargetState,
         wanted: &ConnectOptions,
         facts: Option<&ServerFacts>,
         options: &RestoreOptions,
@@ -243,14 +243,14 @@ fn now() -> String {
 /// and its encoding unless rows of another one come to replace its own.
 async fn how(
     admin: &mut Connection,
-    look: &Look,
+    look: &TargetState,
     facts: Option<&ServerFacts>,
     options: &RestoreOptions,
     notes: &mut Vec<Note>,
 ) -> Result<Made> {
     let source = facts.map(Made::of_facts).unwrap_or_default();
-    let mut made = options.wishes.applied(made(look, &source));
-    if look.exists && options.wishes.is_empty() && !made.is_like(&source) && !source.encoding.is_empty() {
+    let mut made = options.locale_override.applied(made(look, &source));
+    if look.exists && options.locale_override.is_empty() && !made.is_like(&source) && !source.encoding.is_empty() {
         let text = format!(
             "stays as it is made, {}; the backup has {}",
             made.words(),
@@ -277,7 +277,7 @@ async fn how(
 }
 
 /// Returns how the database to fill is made.
-pub(crate) fn made(look: &Look, source: &Made) -> Made {
+pub(crate) fn made(look: &TargetState, source: &Made) -> Made {
     if !look.exists {
         return source.clone();
     }

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 
 use super::data_phase::run_places;
 use super::excuse::{Excuse, excuse, missing_role};
-use super::scheduler::{Batch, Board, Next};
+use super::scheduler::{Batch, Next, RestoreScheduler};
 use super::search_path;
 use super::search_path::may_rely_on_it;
 use crate::base::error::{Context as _, Error, Result};
@@ -20,9 +20,9 @@ use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::guard;
-use crate::engines::postgres::sql::guard::Place;
+use crate::engines::postgres::sql::guard::StatementScope;
 use crate::engines::postgres::sql::rewrite::statements;
-use crate::engines::postgres::sql::streams::TocLine;
+use crate::engines::postgres::sql::streams::TocEntry;
 use crate::engines::postgres::sql::text::{Contents, Texts};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
@@ -43,7 +43,7 @@ pub struct FailedItem {
 }
 
 impl FailedItem {
-    pub(crate) fn new(line: &TocLine, error: &Error) -> Self {
+    pub(crate) fn new(line: &TocEntry, error: &Error) -> Self {
         let name = match &line.item.schema {
             Some(schema) => format!("{schema}.{}", line.item.name),
             None => line.item.name.clone(),
@@ -98,7 +98,7 @@ pub(crate) async fn set_up(mut connection: Connection, options: &ConnectOptions)
 pub(crate) async fn run_in_order(
     options: &ConnectOptions,
     contents: &Contents,
-    lines: &[&TocLine],
+    lines: &[&TocEntry],
 ) -> Result<Vec<FailedItem>> {
     if lines.is_empty() {
         return Ok(Vec::new());
@@ -113,7 +113,7 @@ pub(crate) async fn run_in_order(
 pub(crate) async fn run_on(
     connection: &mut Connection,
     contents: &Contents,
-    lines: &[&TocLine],
+    lines: &[&TocEntry],
 ) -> Result<Vec<FailedItem>> {
     let mut texts = contents.texts();
     let mut ended = Ended::default();
@@ -129,7 +129,7 @@ pub(crate) async fn run_on(
 pub(crate) async fn run_needed(
     connection: &mut Connection,
     contents: &Contents,
-    lines: &[&TocLine],
+    lines: &[&TocEntry],
     needed: &HashMap<u32, Option<(String, String)>>,
 ) -> Result<(Vec<FailedItem>, HashSet<u32>)> {
     let (mut failed, mut there) = (Vec::new(), HashSet::new());
@@ -161,13 +161,13 @@ fn says_exists(error: &Error) -> bool {
 #[derive(Default)]
 pub(crate) struct Ended<'a> {
     /// To be tried again.
-    failed: Vec<(&'a TocLine, Error)>,
+    failed: Vec<(&'a TocEntry, Error)>,
     report: Vec<FailedItem>,
 }
 
 impl<'a> Ended<'a> {
     /// Takes what workers did not simply succeed with.
-    pub(crate) fn add_all(&mut self, lines: &[&'a TocLine], mut outcomes: Vec<(usize, Outcome)>) {
+    pub(crate) fn add_all(&mut self, lines: &[&'a TocEntry], mut outcomes: Vec<(usize, Outcome)>) {
         outcomes.sort_by_key(|(at, _)| *at);
         for (at, outcome) in outcomes {
             if let Some(line) = lines.get(at) {
@@ -176,7 +176,7 @@ impl<'a> Ended<'a> {
         }
     }
 
-    fn add(&mut self, line: &'a TocLine, outcome: Outcome) {
+    fn add(&mut self, line: &'a TocEntry, outcome: Outcome) {
         match outcome {
             Outcome::Done => {}
             Outcome::WithoutOwner(error) => self.report.push(FailedItem::new(line, &error)),
@@ -189,7 +189,7 @@ impl<'a> Ended<'a> {
 async fn run_ordered<'a>(
     connection: &mut Connection,
     texts: &mut Texts<'_>,
-    lines: &[&'a TocLine],
+    lines: &[&'a TocEntry],
     ended: &mut Ended<'a>,
 ) -> Result<()> {
     let mut rest = lines;
@@ -217,7 +217,7 @@ pub(crate) enum Outcome {
 pub(crate) async fn run_items(
     connection: &mut Connection,
     texts: &mut Texts<'_>,
-    lines: &[&TocLine],
+    lines: &[&TocEntry],
 ) -> Result<Vec<Outcome>> {
     if lines.len() > 1 {
         let mut all = String::new();
@@ -243,7 +243,7 @@ pub(crate) async fn run_items(
 }
 
 /// Runs one item. An error ends the restore: it is the backup's or the connection's, not the item's.
-async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &TocLine) -> Result<Outcome> {
+async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &TocEntry) -> Result<Outcome> {
     let mut sql = texts.get(line).await?;
     if sql.is_empty() {
         return Ok(Outcome::Done);
@@ -265,7 +265,7 @@ async fn run_item(connection: &mut Connection, texts: &mut Texts<'_>, line: &Toc
         // The object without its owner is worth more than no object. Each turn takes a line away, so this ends.
         let without = missing_role(&error).and_then(|role| without_owner(&sql, &role));
         // What is sent has been judged, also where it was cut.
-        let place = Place::of_stream(&line.stream);
+        let place = StatementScope::of_stream(&line.stream);
         match without.filter(|sql| guard::judge(sql, place).is_ok()) {
             Some(without) => sql = without,
             None => return Ok(Outcome::Failed(first.unwrap_or(error))),
@@ -332,7 +332,7 @@ async fn retry(
     connection: &mut Connection,
     contents: &Contents,
     texts: &mut Texts<'_>,
-    failed: Vec<(&TocLine, Error)>,
+    failed: Vec<(&TocEntry, Error)>,
 ) -> Result<Vec<FailedItem>> {
     let mut report = Vec::new();
     let mut still = again(connection, texts, failed, &mut report).await?;
@@ -351,9 +351,9 @@ async fn retry(
 async fn again<'a>(
     connection: &mut Connection,
     texts: &mut Texts<'_>,
-    mut failed: Vec<(&'a TocLine, Error)>,
+    mut failed: Vec<(&'a TocEntry, Error)>,
     report: &mut Vec<FailedItem>,
-) -> Result<Vec<(&'a TocLine, Error)>> {
+) -> Result<Vec<(&'a TocEntry, Error)>> {
     loop {
         let before = failed.len();
         let mut still = Vec::new();
@@ -399,14 +399,14 @@ const LONG_RUN: usize = 500;
 pub(crate) async fn run_pre_data(
     options: &ConnectOptions,
     contents: &Contents,
-    lines: &[&TocLine],
+    lines: &[&TocEntry],
     parallel: usize,
     needs_known: bool,
 ) -> Result<Vec<FailedItem>> {
     let mut connection = open_session(options).await?;
     let mut texts = contents.texts();
     let mut ended = Ended::default();
-    let is_relation = |l: &TocLine| needs_known && RELATIONS.contains(&l.item.kind.as_str());
+    let is_relation = |l: &TocEntry| needs_known && RELATIONS.contains(&l.item.kind.as_str());
     for run in lines.chunk_by(|a, b| is_relation(a) == is_relation(b)) {
         if parallel > 1 && run.len() >= LONG_RUN && run.first().is_some_and(|l| is_relation(l)) {
             run_free(options, contents, run, parallel, &mut ended).await?;
@@ -425,13 +425,13 @@ pub(crate) async fn run_pre_data(
 pub(crate) async fn run_free<'a>(
     options: &ConnectOptions,
     contents: &Contents,
-    lines: &[&'a TocLine],
+    lines: &[&'a TocEntry],
     parallel: usize,
     ended: &mut Ended<'a>,
 ) -> Result<()> {
     let workers = parallel.clamp(1, lines.len().max(1));
-    let board = Board::new(lines, workers, &HashMap::new());
-    let done = try_join_all((0..workers).map(|number| worker(options, contents, lines, &board, number))).await?;
+    let scheduler = RestoreScheduler::new(lines, workers, &HashMap::new());
+    let done = try_join_all((0..workers).map(|number| worker(options, contents, lines, &scheduler, number))).await?;
     ended.add_all(lines, done.into_iter().flatten().collect());
     Ok(())
 }
@@ -440,8 +440,8 @@ pub(crate) async fn run_free<'a>(
 async fn worker(
     options: &ConnectOptions,
     contents: &Contents,
-    lines: &[&TocLine],
-    board: &Board,
+    lines: &[&TocEntry],
+    scheduler: &RestoreScheduler,
     number: usize,
 ) -> Result<Vec<(usize, Outcome)>> {
     let Some(mut connection) = open_worker(options, number).await? else {
@@ -450,13 +450,13 @@ async fn worker(
     let mut texts = contents.texts();
     let mut told = Vec::new();
     loop {
-        let changed = board.changed.notified();
+        let changed = scheduler.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        match board.take(lines, 0) {
+        match scheduler.take(lines, 0) {
             Next::Items(places) => {
                 told.extend(run_places(&mut connection, &mut texts, lines, &places).await?);
-                board.done(lines, &places);
+                scheduler.done(lines, &places);
             }
             Next::Wait => changed.await,
             Next::Finished => break,

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::ownership::{Name, Ownership, makes_table, name_of};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::postgres::backup::selection::{Chosen, Needs, Patterns, Selection};
-use crate::engines::postgres::sql::streams::{POST_DATA, TocLine};
+use crate::engines::postgres::sql::streams::{POST_DATA, TocEntry};
 use crate::engines::postgres::sql::text::Contents;
 
 /// What is left out when a table comes back beside the living one.
@@ -30,7 +30,7 @@ pub(crate) async fn only_tables(
     contents: &Contents,
     chosen: &mut Chosen<'_>,
 ) -> Result<()> {
-    let lines: Vec<&TocLine> = chosen.pre_data.iter().chain(&chosen.post_data).copied().collect();
+    let lines: Vec<&TocEntry> = chosen.pre_data.iter().chain(&chosen.post_data).copied().collect();
     let own = Ownership::read(contents, &lines).await?;
     let asked = matching(selection, &own, chosen)?;
     let mut picker = Picker::new(&own, &lines, needs, beside);
@@ -63,7 +63,7 @@ pub(crate) async fn only_schemas(
             ));
         }
     }
-    let lines: Vec<&TocLine> = chosen.pre_data.iter().chain(&chosen.post_data).copied().collect();
+    let lines: Vec<&TocEntry> = chosen.pre_data.iter().chain(&chosen.post_data).copied().collect();
     let own = Ownership::read(contents, &lines).await?;
     let mut picker = Picker::new(&own, &lines, needs, false);
     let mut texts = contents.texts();
@@ -143,7 +143,7 @@ fn matching(selection: &Selection, own: &Ownership<'_>, chosen: &Chosen<'_>) -> 
 /// Gathers items.
 struct Picker<'a, 'o> {
     own: &'o Ownership<'a>,
-    by_id: HashMap<u32, &'a TocLine>,
+    by_id: HashMap<u32, &'a TocEntry>,
     needs: Needs,
     beside: bool,
     /// Whether what is added now was asked for.
@@ -153,13 +153,13 @@ struct Picker<'a, 'o> {
     whole: HashSet<Name>,
     kept: HashSet<u32>,
     needed: HashMap<u32, Option<Name>>,
-    open: Vec<&'a TocLine>,
+    open: Vec<&'a TocEntry>,
     /// Sequences that come whether or not their making does.
     sequences: HashSet<Name>,
 }
 
 impl<'a, 'o> Picker<'a, 'o> {
-    fn new(own: &'o Ownership<'a>, lines: &[&'a TocLine], needs: Needs, beside: bool) -> Self {
+    fn new(own: &'o Ownership<'a>, lines: &[&'a TocEntry], needs: Needs, beside: bool) -> Self {
         Self {
             own,
             by_id: lines.iter().map(|&l| (l.item.id, l)).collect(),
@@ -175,11 +175,11 @@ impl<'a, 'o> Picker<'a, 'o> {
         }
     }
 
-    fn take(&mut self, line: &'a TocLine) {
+    fn take(&mut self, line: &'a TocEntry) {
         self.take_part(line, None);
     }
 
-    fn take_part(&mut self, line: &'a TocLine, of: Option<&Name>) {
+    fn take_part(&mut self, line: &'a TocEntry, of: Option<&Name>) {
         if self.beside && NOT_BESIDE.contains(&line.item.kind.as_str()) {
             return;
         }
@@ -251,7 +251,7 @@ impl<'a, 'o> Picker<'a, 'o> {
         }
     }
 
-    fn take_need(&mut self, need: &'a TocLine) {
+    fn take_need(&mut self, need: &'a TocEntry) {
         let own = self.own;
         let kind = need.item.kind.as_str();
         if makes_table(need) {
@@ -272,15 +272,15 @@ impl<'a, 'o> Picker<'a, 'o> {
 
     /// Leaves in `chosen` what was gathered.
     fn settle(self, chosen: &mut Chosen<'a>) {
-        let kept = |l: &TocLine| self.kept.contains(&l.item.id);
-        let is_joined = |l: &TocLine| {
+        let kept = |l: &TocEntry| self.kept.contains(&l.item.id);
+        let is_joined = |l: &TocEntry| {
             let ends = l.item.depends_on.iter().filter_map(|id| self.by_id.get(id));
             let mut ends = ends.filter(|e| matches!(e.item.kind.as_str(), "INDEX" | "CONSTRAINT"));
             l.item.kind == "INDEX ATTACH" && ends.clone().next().is_some() && ends.all(|e| kept(e))
         };
         // Rights to what is needed: the items of tables are known by their statements. Rights also come after those to their
         // schema, which says nothing of what they are rights to.
-        let is_right = |l: &TocLine| {
+        let is_right = |l: &TocEntry| {
             let rights = |id: &u32| self.by_id.get(id).is_some_and(|l| l.item.kind == "ACL");
             let of_needed = |id: &u32| self.needed.get(id).is_some_and(Option::is_none) && !rights(id);
             l.item.kind == "ACL" && !self.beside && l.item.depends_on.iter().any(of_needed)
@@ -301,7 +301,7 @@ impl<'a, 'o> Picker<'a, 'o> {
             both
         });
         chosen.attach = attach;
-        let published = |l: &TocLine| {
+        let published = |l: &TocEntry| {
             let table = self.own.whole(l).filter(|_| l.item.kind == "PUBLICATION TABLE");
             table.is_some_and(|t| self.relations.contains(t)) && !self.beside
         };
@@ -325,7 +325,7 @@ impl<'a, 'o> Picker<'a, 'o> {
             table.root = table.root.take().filter(|root| self.whole.contains(root));
         }
         let mut relations: BTreeSet<Name> = self.relations.iter().cloned().collect();
-        let owned = |l: &&&TocLine| l.item.kind == "SEQUENCE" && self.own.whole(l).is_some();
+        let owned = |l: &&&TocEntry| l.item.kind == "SEQUENCE" && self.own.whole(l).is_some();
         relations.extend(chosen.pre_data.iter().filter(owned).map(|l| name_of(l)));
         chosen.relations = relations.into_iter().collect();
         chosen.needed = self.needed;

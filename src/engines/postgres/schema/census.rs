@@ -119,7 +119,8 @@ impl Graph {
         tokio::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
             if !self.accounts_for(&row)? {
-                self.told.add(CODE, reason(&row)?, format!("{word} {}", name(&row)?));
+                self.note_collector
+                    .add(CODE, reason(&row)?, format!("{word} {}", name(&row)?));
             }
         }
         Ok(())
@@ -162,7 +163,7 @@ impl Graph {
             let left_out = self.excludes(class::RELATION, oid) || self.options.excluded.rows.contains(&oid);
             if !left_out && !copied.contains(&oid) {
                 let name = super::qualified(&row.text(1)?, &row.text(2)?);
-                self.told
+                self.note_collector
                     .add(CODE, "its rows are not in this backup", format!("TABLE {name}"));
             }
         }
@@ -199,7 +200,7 @@ impl Graph {
                 _ => {
                     let name = self.node(index).map(|n| self.qualified(n)).unwrap_or_default();
                     let what = format!("comment on {name} ({} {oid}, {})", row.text(4)?, row.col::<i32>(2)?);
-                    self.told.add(CODE, "is not in this backup", what);
+                    self.note_collector.add(CODE, "is not in this backup", what);
                 }
             }
         }
@@ -234,7 +235,7 @@ impl Graph {
             let left_out = what == "large objects" && self.options.excluded.large_objects;
             if there > stored && !left_out {
                 let message = format!("{} of {there} are not in this backup", there - stored);
-                self.told.add(CODE, message, what);
+                self.note_collector.add(CODE, message, what);
             }
         }
         Ok(())

@@ -59,7 +59,7 @@ impl Graph {
             return Ok(());
         }
         if excluded.large_objects {
-            self.told
+            self.note_collector
                 .add(EXCLUDED, "are left out, as the user wants", "large objects");
         }
         let generated = generated(client).await?;
@@ -107,7 +107,7 @@ impl Graph {
         for &index in &found {
             self.mark(index);
             let Some(node) = self.node(index) else { continue };
-            self.told.add(EXCLUDED, BY_USER, self.called(node));
+            self.note_collector.add(EXCLUDED, BY_USER, self.called(node));
         }
         found.extend(self.within_schemas(&found));
         found
@@ -158,7 +158,7 @@ impl Graph {
         }
         let name = format!("{} (needs {})", self.called(&node), self.called(&other));
         let code = if node.kind == Kind::Table { ROWS } else { WITH };
-        self.told.add(code, BY_NEED, name);
+        self.note_collector.add(code, BY_NEED, name);
     }
 
     /// Has the definitions of relations come without their rows.
@@ -177,7 +177,7 @@ impl Graph {
             if let Some(node) = usize::try_from(index).ok().and_then(|i| self.nodes.get_mut(i)) {
                 node.flags &= !flag::DATA;
             }
-            self.told.add(EXCLUDED, what, self.called(&node));
+            self.note_collector.add(EXCLUDED, what, self.called(&node));
         }
     }
 
@@ -217,10 +217,11 @@ impl Graph {
                 self.mark(index);
                 let referenced = self.find(class::RELATION, row.oid(2)?).and_then(|i| self.node(i));
                 let needs = referenced.map_or_else(String::new, |n| format!(" (needs the rows of {})", self.called(n)));
-                self.told.add(WITH, BY_NEED, format!("{}{needs}", self.called(&node)));
+                self.note_collector
+                    .add(WITH, BY_NEED, format!("{}{needs}", self.called(&node)));
             } else {
                 self.not_valid.insert(oid);
-                self.told.add(WITH, UNCHECKED, self.called(&node));
+                self.note_collector.add(WITH, UNCHECKED, self.called(&node));
             }
         }
         Ok(())

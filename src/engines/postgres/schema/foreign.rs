@@ -87,7 +87,7 @@ pub(super) async fn user_mappings(context: &Context<'_>, oids: &[u32]) -> Result
         let user = row.opt(2)?.map_or("PUBLIC".to_owned(), |u| quote_ident(&u));
         if !row.flag(4)? {
             let what = format!("USER MAPPING FOR {user} SERVER {}", quote_ident(&row.text(1)?));
-            context.graph.told.add("hidden-options", HIDDEN_OPTIONS, what);
+            context.graph.note_collector.add("hidden-options", HIDDEN_OPTIONS, what);
         }
         let sql = format!(
             "CREATE USER MAPPING FOR {user} SERVER {}{};\n",

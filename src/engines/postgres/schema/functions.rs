@@ -48,7 +48,10 @@ pub(super) async fn functions(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         sql.push_str(";\n");
         for setting in row.list(9)? {
             let message = format!("setting \"{setting}\" is none that the server knows and is not carried");
-            context.graph.told.add("unknown-option", message, what.as_str());
+            context
+                .graph
+                .note_collector
+                .add("unknown-option", message, what.as_str());
             sql = without_setting(&sql, &setting);
         }
         context.owner(&mut sql, &what, &row.text(6)?);

@@ -8,9 +8,9 @@ use tokio_postgres::Client;
 use super::acl::{All, EXPLODED, add, difference};
 use super::comments::comment;
 use super::graph::server_version;
+use super::note_collector::NoteCollector;
 use super::quote::{literal, options_list, quote_ident, setting};
 use super::rows::{Columns, query};
-use super::told::Told;
 use super::{Section, SqlSink, TocItem};
 use crate::base::error::Result;
 use crate::base::report::Note;
@@ -23,7 +23,7 @@ pub async fn write_globals(client: &Client, passwords: bool, sink: &mut dyn SqlS
         client,
         sink,
         next: 0,
-        told: Told::default(),
+        note_collector: NoteCollector::default(),
     };
     writer.roles(passwords).await?;
     writer.memberships().await?;
@@ -31,7 +31,7 @@ pub async fn write_globals(client: &Client, passwords: bool, sink: &mut dyn SqlS
     writer.tablespaces().await?;
     writer.parameters().await?;
     writer.labels().await?;
-    Ok(writer.told.take())
+    Ok(writer.note_collector.take())
 }
 
 const HIDDEN_PASSWORDS: &str = "the passwords of these roles, if they have some, are not in this backup: it was made by a role that may not read them \
@@ -41,7 +41,7 @@ struct Writer<'a> {
     client: &'a Client,
     sink: &'a mut dyn SqlSink,
     next: u32,
-    told: Told,
+    note_collector: NoteCollector,
 }
 
 impl Writer<'_> {
@@ -76,7 +76,8 @@ impl Writer<'_> {
             let name = quote_ident(&raw);
             // Whether a role has a password cannot be seen either. Without LOGIN it is of no use.
             if wanted && !passwords && row.flag(5)? {
-                self.told.add("hidden-passwords", HIDDEN_PASSWORDS, raw.as_str());
+                self.note_collector
+                    .add("hidden-passwords", HIDDEN_PASSWORDS, raw.as_str());
             }
             let mut sql = format!("CREATE ROLE {name};\nALTER ROLE {name} WITH");
             for (at, word) in [

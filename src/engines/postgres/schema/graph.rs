@@ -58,7 +58,7 @@ pub struct Graph {
     /// Numbers of the items that were written, by their nodes.
     pub(super) written: std::sync::Mutex<std::collections::HashMap<u32, u32>>,
     /// What was found while the definitions were read.
-    pub(super) told: super::told::Told,
+    pub(super) note_collector: super::note_collector::NoteCollector,
     /// What was written, for [`super::census`].
     pub(super) accounted: std::sync::Mutex<super::census::Written>,
 }
@@ -120,7 +120,7 @@ impl Graph {
 
     /// Takes what was found while definitions were written: what is not carried, and of which object. To be asked when all is written.
     pub fn take_findings(&self) -> Vec<Note> {
-        self.told.take()
+        self.note_collector.take()
     }
 
     /// Returns how many objects the graph holds.

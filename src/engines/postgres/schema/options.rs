@@ -61,18 +61,18 @@ impl Of {
 fn split(of: Of, stored: Vec<String>) -> (Vec<String>, Vec<String>) {
     let name = |option: &str| option.split_once('=').map_or(option, |(name, _)| name).to_owned();
     let (known, unknown): (Vec<String>, Vec<String>) = stored.into_iter().partition(|o| of.knows(&name(o)));
-    let told = unknown
+    let note_collector = unknown
         .iter()
         .map(|o| name(o))
         .filter(|n| !INTERNAL.contains(&n.as_str()));
-    (known, told.collect())
+    (known, note_collector.collect())
 }
 
 /// Returns the options that are carried; tells the others of `object`.
 pub(super) fn known(context: &Context<'_>, of: Of, stored: Vec<String>, object: &str) -> Vec<String> {
     let (known, unknown) = split(of, stored);
     for name in unknown {
-        context.graph.told.add(
+        context.graph.note_collector.add(
             "unknown-option",
             format!("option \"{name}\" is none of PostgreSQL's and is not carried"),
             object,

@@ -113,7 +113,9 @@ pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) 
         for node in page {
             let Some((value, called)) = values.get(&node.oid) else {
                 let name = format!("SEQUENCE {}", graph.qualified(node));
-                graph.told.add("not-stored", "its value is not in this backup", name);
+                graph
+                    .note_collector
+                    .add("not-stored", "its value is not in this backup", name);
                 continue;
             };
             let sql = format!(

@@ -115,7 +115,7 @@ fn table(context: &Context<'_>, row: &Row, columns: &[Column], checks: &[Check])
     let names: Vec<String> = parents.iter().filter_map(|&p| relation(context, p)).collect();
     if names.len() < parents.len() {
         let message = "inherits from a table that is not in this backup, and comes back without it";
-        context.graph.told.add("not-stored", message, what.as_str());
+        context.graph.note_collector.add("not-stored", message, what.as_str());
     }
     if !names.is_empty() && !standalone {
         sql.push_str(&format!("\nINHERITS ({})", names.join(", ")));

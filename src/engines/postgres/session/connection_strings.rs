@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::auth::ChannelBindingMode;
-use super::hosts::Wanted;
+use super::hosts::TargetSessionAttrs;
 use super::url::{ConnectOptions, Host, SslMode};
 use crate::base::error::Result;
 
@@ -182,7 +182,10 @@ fn several_hosts_of_patroni_and_aiven() {
     let options =
         read("postgres://app:pw@a.example:5432,b.example:5433/app?target_session_attrs=read-write&connect_timeout=3");
     assert_eq!(options.location(), "postgres://app@a.example:5432,b.example:5433/app");
-    assert_eq!((options.wanted, options.others.len()), (Wanted::ReadWrite, 1));
+    assert_eq!(
+        (options.wanted, options.others.len()),
+        (TargetSessionAttrs::ReadWrite, 1)
+    );
     let other = options.others.first().unwrap();
     assert!(other.password.is_some() && other.ssl_mode == SslMode::VerifyFull);
     let aiven = read("postgres://avnadmin:pw@pg-x.aivencloud.com:24949/defaultdb?sslmode=require");
@@ -213,7 +216,7 @@ fn variables_complete_what_the_string_leaves_open() {
     assert_eq!(options.startup_options.as_deref(), Some("-c work_mem=1MB"));
     assert_eq!(
         (options.application_name.as_str(), options.wanted),
-        ("nightly", Wanted::Primary)
+        ("nightly", TargetSessionAttrs::Primary)
     );
     assert_eq!(options.channel_binding, ChannelBindingMode::Disable);
     assert_eq!(

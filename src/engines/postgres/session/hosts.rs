@@ -47,7 +47,7 @@ pub struct Chosen(Arc<OnceLock<Server>>);
 
 /// What a server must be to be taken: `target_session_attrs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum TargetSessionAttrs {
     /// Whatever it is.
     Any,
     /// Its sessions can write.
@@ -62,7 +62,7 @@ pub enum Wanted {
     PreferStandby,
 }
 
-impl Wanted {
+impl TargetSessionAttrs {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         Ok(match text {
             "any" => Self::Any,
@@ -180,7 +180,7 @@ impl ConnectOptions {
             password: server.password.clone(),
             ssl_mode: server.ssl_mode,
             others: Vec::new(),
-            wanted: Wanted::Any,
+            wanted: TargetSessionAttrs::Any,
             chosen: Chosen::default(),
             ..self.clone()
         }
@@ -240,11 +240,11 @@ pub(crate) async fn open(options: &ConnectOptions) -> Result<Connection> {
     }
     // What was chosen was looked at.
     let wanted = match options.chosen.0.get() {
-        Some(_) => Wanted::Any,
+        Some(_) => TargetSessionAttrs::Any,
         None => options.wanted,
     };
-    let passes: &[Wanted] = match wanted {
-        Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
+    let passes: &[TargetSessionAttrs] = match wanted {
+        TargetSessionAttrs::PreferStandby => &[TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
         ref one => std::slice::from_ref(one),
     };
     let mut failed = Vec::new();
@@ -282,7 +282,7 @@ pub(crate) async fn open(options: &ConnectOptions) -> Result<Connection> {
     Err(none(failed, servers.len()))
 }
 
-async fn open_at(options: &ConnectOptions, wanted: Wanted) -> Result<Connection> {
+async fn open_at(options: &ConnectOptions, wanted: TargetSessionAttrs) -> Result<Connection> {
     let mut connection = Connection::open_one(options).await?;
     if is_wanted(&mut connection, options, wanted).await? {
         return Ok(connection);
@@ -296,7 +296,7 @@ async fn open_at(options: &ConnectOptions, wanted: Wanted) -> Result<Connection>
     Err(Error::new(ErrorKind::Unavailable, message).with_hint("Name a server that is, or ask for another kind."))
 }
 
-async fn is_wanted(connection: &mut Connection, options: &ConnectOptions, wanted: Wanted) -> Result<bool> {
+async fn is_wanted(connection: &mut Connection, options: &ConnectOptions, wanted: TargetSessionAttrs) -> Result<bool> {
     let place = options.location();
     let act = format!("ask \"{place}\" whether it is what target_session_attrs wants");
     let hint = "The server takes logins but does not answer a query: check its load, or raise connect_timeout.";
@@ -304,8 +304,8 @@ async fn is_wanted(connection: &mut Connection, options: &ConnectOptions, wanted
 }
 
 /// Returns whether a server is what is wanted. From 14 on it says so at login.
-async fn fits(connection: &mut Connection, wanted: Wanted) -> Result<bool> {
-    if wanted == Wanted::Any {
+async fn fits(connection: &mut Connection, wanted: TargetSessionAttrs) -> Result<bool> {
+    if wanted == TargetSessionAttrs::Any {
         return Ok(true);
     }
     let said = |connection: &Connection, name: &str| connection.parameter(name).map(|value| value == "on");
@@ -324,11 +324,11 @@ async fn fits(connection: &mut Connection, wanted: Wanted) -> Result<bool> {
         None => connection.query("SHOW transaction_read_only").await?.scalar() == Some("on"),
     };
     Ok(match wanted {
-        Wanted::Any | Wanted::PreferStandby => true,
-        Wanted::ReadWrite => !read_only,
-        Wanted::ReadOnly => read_only,
-        Wanted::Primary => !standby,
-        Wanted::Standby => standby,
+        TargetSessionAttrs::Any | TargetSessionAttrs::PreferStandby => true,
+        TargetSessionAttrs::ReadWrite => !read_only,
+        TargetSessionAttrs::ReadOnly => read_only,
+        TargetSessionAttrs::Primary => !standby,
+        TargetSessionAttrs::Standby => standby,
     })
 }
 
@@ -428,7 +428,9 @@ mod tests {
         });
         let mut connection = Connection::open_one(&options).await.unwrap();
         options.connect_timeout = std::time::Duration::ZERO;
-        let error = is_wanted(&mut connection, &options, Wanted::Primary).await.unwrap_err();
+        let error = is_wanted(&mut connection, &options, TargetSessionAttrs::Primary)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.hint().unwrap().contains("takes logins"), "{error:?}");
         drop(connection);

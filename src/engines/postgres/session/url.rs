@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::auth::{ChannelBindingMode, RequireAuth};
 use super::conninfo::{PARAMETERS, Params};
-use super::hosts::{Chosen, Server, Wanted};
+use super::hosts::{Chosen, Server, TargetSessionAttrs};
 use super::password_file;
 use super::password_file::Pgpass;
 use super::settings;
@@ -89,7 +89,7 @@ pub struct ConnectOptions {
     /// Whether servers are tried in random order.
     pub is_balanced: bool,
     /// What the session of a server must be able to do for the server to be taken.
-    pub wanted: Wanted,
+    pub wanted: TargetSessionAttrs,
     /// The server that was taken: all sessions of one piece of work go to it.
     pub chosen: Chosen,
     /// Role.
@@ -315,7 +315,7 @@ fn finish(mut params: Params, foreign: bool, env: Env<'_>) -> Result<ConnectOpti
         },
         wanted: params
             .get("target_session_attrs")
-            .map_or(Ok(Wanted::Any), Wanted::parse)?,
+            .map_or(Ok(TargetSessionAttrs::Any), TargetSessionAttrs::parse)?,
         chosen: Chosen::default(),
         user,
         database,

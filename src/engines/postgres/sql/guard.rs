@@ -22,7 +22,7 @@ use super::streams::GLOBALS;
 
 /// Where a statement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum StatementScope {
     /// In the SQL of a database.
     Database,
     /// In that of the whole server.
@@ -31,7 +31,7 @@ pub(crate) enum Place {
     Block,
 }
 
-impl Place {
+impl StatementScope {
     pub(crate) fn of_stream(stream: &str) -> Self {
         if stream == GLOBALS {
             Self::Server
@@ -51,11 +51,11 @@ pub(crate) struct Judged {
 }
 
 /// Returns the statements of a text, or why it is not run.
-pub(crate) fn judge(sql: &str, place: Place) -> Result<Vec<Judged>, Refusal> {
+pub(crate) fn judge(sql: &str, place: StatementScope) -> Result<Vec<Judged>, Refusal> {
     let mut lexer = Lexer::new(sql);
     let mut judged = Vec::new();
     while let Some(first) = lexer.next()? {
-        let statement = Statement::read(first, &mut lexer, place == Place::Block)?;
+        let statement = Statement::read(first, &mut lexer, place == StatementScope::Block)?;
         judged.extend(statement.judge(place)?);
         judged.push(Judged {
             begins: statement.begins(),
@@ -210,7 +210,7 @@ impl<'a> Statement<'a> {
     }
 
     /// Returns what is known of the statements within it, where it holds some.
-    fn judge(&self, place: Place) -> Result<Vec<Judged>, Refusal> {
+    fn judge(&self, place: StatementScope) -> Result<Vec<Judged>, Refusal> {
         let begins = self.begins();
         let refused = || Err(format!("a statement that begins with {}", shown(&begins, &self.head)));
         let among = |list: &[&str]| {
@@ -220,12 +220,12 @@ impl<'a> Statement<'a> {
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
             })
         };
-        if place == Place::Database && self.head.first().is_some_and(|t| t.is("DO")) {
+        if place == StatementScope::Database && self.head.first().is_some_and(|t| t.is("DO")) {
             return self.judge_block();
         }
         let allowed = among(WRITTEN)
-            || (place == Place::Server && among(OF_SERVER))
-            || (place == Place::Block && among(OF_DATABASE));
+            || (place == StatementScope::Server && among(OF_SERVER))
+            || (place == StatementScope::Block && among(OF_DATABASE));
         if !allowed {
             return refused();
         }
@@ -233,12 +233,14 @@ impl<'a> Statement<'a> {
             Some([first, second]) if first.is("CREATE") => self.is_plain_create(*second, &begins),
             // Memberships are of the whole server.
             Some([first, _]) if first.is("GRANT") || first.is("REVOKE") => {
-                place == Place::Server || (self.top.len() < KEPT && self.has("ON"))
+                place == StatementScope::Server || (self.top.len() < KEPT && self.has("ON"))
             }
             Some([first, second]) if first.is("ALTER") && second.is("SUBSCRIPTION") => {
                 self.is_plain_subscription_change()
             }
-            Some([first, second]) if place == Place::Block && first.is("ALTER") => self.is_about_the_database(*second),
+            Some([first, second]) if place == StatementScope::Block && first.is("ALTER") => {
+                self.is_about_the_database(*second)
+            }
             Some([first, _]) if first.is("SELECT") => self.calls_known_functions(),
             _ => true,
         };
@@ -306,11 +308,11 @@ impl<'a> Statement<'a> {
         }
         let body = unliteral(body).ok_or_else(unknown)?;
         if let Some(statement) = of_database(&body) {
-            return judge(&statement, Place::Block);
+            return judge(&statement, StatementScope::Block);
         }
         let inner = if_missing(&body).or_else(|| from_16_on(&body)).ok_or_else(unknown)?;
         // One block within another is never written.
-        let judged = judge(&inner, Place::Database)?;
+        let judged = judge(&inner, StatementScope::Database)?;
         if judged.iter().any(|one| one.begins.starts_with("DO ")) {
             Err(unknown())
         } else {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 
 use super::guard;
-use super::guard::Place;
+use super::guard::StatementScope;
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::base::error::{Context as _, Result};
 use crate::base::exact;
@@ -26,7 +26,7 @@ pub(crate) const STATISTICS: &str = "statistics.sql";
 
 /// One line of `toc.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct TocLine {
+pub(crate) struct TocEntry {
     /// The SQL stream that holds the item's text.
     pub(crate) stream: String,
     /// Where in that stream the text begins, in bytes.
@@ -112,7 +112,7 @@ fn text_record(result: &TextResult) -> StreamRecord {
 #[async_trait]
 impl SqlSink for SqlStreams {
     async fn item(&mut self, mut item: TocItem, sql: &str) -> Result<()> {
-        let judged = guard::judge(sql, Place::of_stream(self.current_name));
+        let judged = guard::judge(sql, StatementScope::of_stream(self.current_name));
         debug_assert!(judged.is_ok(), "a restore would refuse this: {judged:?}: {sql}");
         if let Err(why) = judged
             && self.refused.len() < NAMED
@@ -126,7 +126,7 @@ impl SqlSink for SqlStreams {
         }
         let sql = to_bytes(sql);
         item.sql_bytes = exact::u64_from(sql.len());
-        let line = TocLine {
+        let line = TocEntry {
             stream: self.current_name.to_owned(),
             offset: self.current.bytes,
             item,

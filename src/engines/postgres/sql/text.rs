@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::clean::clean;
 use super::rewrite::Rewrite;
-use super::streams::{TOC, TocLine};
+use super::streams::{TOC, TocEntry};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::exact;
@@ -115,7 +115,7 @@ impl Contents {
     }
 
     /// Reads the table of contents.
-    pub(crate) async fn toc(&self) -> Result<Vec<TocLine>> {
+    pub(crate) async fn toc(&self) -> Result<Vec<TocEntry>> {
         let mut stream = self.reader.chunks(self.sql_chunks(TOC).to_vec());
         let (mut lines, mut partial) = (Vec::new(), Vec::new());
         let (mut bytes, limit) = (0_u64, self.reader.memory_limit() / 2);
@@ -163,7 +163,7 @@ pub(crate) struct Texts<'a> {
 
 impl Texts<'_> {
     /// Returns the SQL of an item.
-    pub(crate) async fn get(&mut self, line: &TocLine) -> Result<String> {
+    pub(crate) async fn get(&mut self, line: &TocEntry) -> Result<String> {
         let length = line.item.sql_bytes;
         self.check_size(line, length)?;
         let (start, end) = (line.offset, line.offset.saturating_add(length));
@@ -203,7 +203,7 @@ impl Texts<'_> {
         Ok(self.contents.rewrite.apply(text))
     }
 
-    fn check_size(&self, line: &TocLine, bytes: u64) -> Result<()> {
+    fn check_size(&self, line: &TocEntry, bytes: u64) -> Result<()> {
         if bytes <= MAX_ITEM_BYTES.min(self.contents.reader.memory_limit() / SHARE_OF_LIMIT) {
             return Ok(());
         }

@@ -3,12 +3,12 @@
 //! Each server gives an RDB of its own moment. Those of a cluster begin together, and who serves which slot must be the
 //! same before the first and after the last has begun, so every key is in one of them.
 
+pub(crate) mod key_journal;
 pub(crate) mod live;
 pub(crate) mod payloads;
 pub(crate) mod psync;
 pub(crate) mod receive;
 pub(crate) mod scan;
-pub(crate) mod seen;
 pub(crate) mod settings;
 pub(crate) mod sieve;
 
@@ -37,7 +37,7 @@ use crate::engines::redis::wire::resp::Reply;
 use crate::engines::{BackupContext, Finding, FindingLevel, Notes, SourceOutcome};
 
 /// A server to read.
-struct Place {
+struct Shard {
     address: RedisAddress,
     server: Server,
     /// Of a cluster, which part of it this is.
@@ -46,22 +46,22 @@ struct Place {
     directory: String,
 }
 
-impl Place {
+impl Shard {
     fn stream(&self) -> String {
         format!("{}{STREAM}", self.directory)
     }
 }
 
 /// All servers to read.
-struct Places {
+struct Shards {
     /// Who serves what, if it is a cluster.
     topology: Option<Topology>,
-    all: Vec<Place>,
+    all: Vec<Shard>,
     /// One to each.
     connections: Vec<Connection>,
 }
 
-impl Places {
+impl Shards {
     /// Finds and connects them.
     async fn find(seed: &RedisAddress) -> Result<Self> {
         let address = if seed.reading.sentinel.is_some() {
@@ -79,7 +79,7 @@ impl Places {
             let shards = topology.shards.iter().zip(addresses).enumerate();
             let all = try_join_all(shards.map(|(number, (shard, address))| async move {
                 let mut connection = Connection::open(&address).await?;
-                let place = Place {
+                let place = Shard {
                     server: Server::ask(&mut connection).await?,
                     shard: Some(ShardFacts {
                         id: shard.id.clone(),
@@ -98,7 +98,7 @@ impl Places {
                 connections,
             });
         }
-        let mut place = Place {
+        let mut place = Shard {
             address: nodes::replica_of(&address).await?,
             server,
             shard: None,
@@ -126,7 +126,7 @@ impl Places {
 
 /// Tells what a backup would meet.
 pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
-    let mut places = Places::find(&options.address).await?;
+    let mut places = Shards::find(&options.address).await?;
     let mut findings = Vec::new();
     if let Some(topology) = &places.topology {
         findings.push(Finding {
@@ -205,7 +205,7 @@ const MODULE_DATA_NOT_STORED: &str = "module-data-not-stored";
 /// What belongs to a whole server.
 const OF_ALL: &str = "users, configuration, modules and function libraries";
 
-impl Place {
+impl Shard {
     /// Notes what nobody could tell and what may be missing because of it.
     fn note_unknown(&self, notes: &Notes) {
         if self.shard.is_none() && self.server.cluster().is_none() && !self.address.reading.only_node {
@@ -344,7 +344,7 @@ async fn rights(connection: &mut Connection, method: Method) -> Result<Option<Fi
 /// Reads everything.
 pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Result<SourceOutcome> {
     let notes = Notes::new(context.name.clone(), context.reporter.clone());
-    let mut places = Places::find(&options.address).await?;
+    let mut places = Shards::find(&options.address).await?;
     places.settled().await?;
     let mut content = 0_u128;
     for (place, connection) in places.all.iter().zip(&mut places.connections) {
@@ -365,7 +365,7 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
             content = content.wrapping_add(stored);
         }
     }
-    let reading = Reading {
+    let reading = BackupSession {
         options,
         context: &context,
         notes: &notes,
@@ -468,7 +468,7 @@ fn content(data: &[Data], settings: u128) -> Option<String> {
 }
 
 /// What both methods need.
-struct Reading<'a> {
+struct BackupSession<'a> {
     options: &'a RedisOptions,
     context: &'a BackupContext,
     notes: &'a Notes,
@@ -476,10 +476,10 @@ struct Reading<'a> {
     begun: Semaphore,
 }
 
-impl Reading<'_> {
+impl BackupSession<'_> {
     /// Takes the RDBs of full synchronisations, all at the same time and each as soon as it comes: a server whose RDB nobody
     /// takes gives it up. When all have begun, who serves which slot must still be as it was before.
-    async fn synchronised(&self, places: &Places, connections: Vec<Connection>) -> Result<Vec<Data>> {
+    async fn synchronised(&self, places: &Shards, connections: Vec<Connection>) -> Result<Vec<Data>> {
         self.context.reporter.phase(&self.context.name, "synchronisation");
         let shards = exact::known(places.all.len(), "shards share 16384 slots");
         let settled = async {
@@ -495,7 +495,7 @@ impl Reading<'_> {
         Ok(try_join(read, settled).await?.0)
     }
 
-    async fn receive(&self, place: &Place, mut connection: Connection) -> Result<Data> {
+    async fn receive(&self, place: &Shard, mut connection: Connection) -> Result<Data> {
         let sync = psync::start(&mut connection, &place.server).await;
         let sync = sync.map_err(|error| of_shard(error, place.shard.as_ref()))?;
         self.begun.add_permits(1);
@@ -548,7 +548,7 @@ impl Reading<'_> {
     }
 
     /// Reads the keys of a server one by one too, where its RDB is not understood to the end.
-    async fn by_key(&self, place: &Place, data: &mut Data) -> Result<()> {
+    async fn by_key(&self, place: &Shard, data: &mut Data) -> Result<()> {
         let Some(unknown) = data.facts.unknown.clone() else {
             return Ok(());
         };
@@ -577,7 +577,7 @@ impl Reading<'_> {
     }
 
     /// Reads key by key, one server after another; `refusal` says why there is no full synchronisation.
-    async fn scanned(&self, places: &[Place], mut refusal: Option<Error>) -> Result<Vec<Data>> {
+    async fn scanned(&self, places: &[Shard], mut refusal: Option<Error>) -> Result<Vec<Data>> {
         let mut data = Vec::new();
         // What a synchronisation began has the name already.
         let begun = self.begun.available_permits() > 0;
@@ -592,7 +592,7 @@ impl Reading<'_> {
         Ok(data)
     }
 
-    async fn scan(&self, place: &Place, stream: String, refusal: &mut Option<Error>) -> Result<Data> {
+    async fn scan(&self, place: &Shard, stream: String, refusal: &mut Option<Error>) -> Result<Data> {
         let (context, notes) = (self.context, self.notes);
         let mut connection = Connection::open(&place.address).await?;
         if place.shard.is_some() && place.server.replica() != Some(false) {
@@ -600,7 +600,7 @@ impl Reading<'_> {
             connection.call(&[b"READONLY"]).await?;
         }
         context.reporter.phase(&context.name, "keys");
-        let how = scan::How {
+        let how = scan::ScanOptions {
             writer: &context.writer,
             prefix: &stream,
             only: place.address.database,

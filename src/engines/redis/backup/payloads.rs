@@ -225,7 +225,7 @@ pub(crate) async fn verify<P: Pieces>(pieces: P, records: u64, cancel: &Cancella
 
 /// What is restored, and how.
 #[derive(Debug)]
-pub(crate) struct How<'a> {
+pub(crate) struct PayloadOptions<'a> {
     pub(crate) records: u64,
     /// Keys that match none of these are left out, if there are any.
     pub(crate) patterns: Vec<Vec<u8>>,
@@ -239,7 +239,12 @@ pub(crate) struct How<'a> {
 }
 
 /// Sends the payloads one after another.
-pub(crate) async fn restore<P: Pieces>(nodes: &mut Nodes, pieces: P, how: How<'_>, tally: &mut Tally) -> Result<()> {
+pub(crate) async fn restore<P: Pieces>(
+    nodes: &mut Nodes,
+    pieces: P,
+    how: PayloadOptions<'_>,
+    tally: &mut Tally,
+) -> Result<()> {
     let mut input = Input::new(pieces);
     for number in 0..how.records {
         stop_if(how.cancel)?;

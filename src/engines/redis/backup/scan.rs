@@ -3,7 +3,7 @@
 //! A DUMP payload is a type byte, the value as an RDB holds it, the version and a CRC64; so what is stored is an
 //! ordinary RDB, and everything that reads one (restore, verify, a stock server) works as it does otherwise. There is no
 //! single moment: each key is as it was when it was read. Memory: one page of keys, the filter and the names of
-//! [`seen`](super::seen); payloads pass through as they come, so the size of a value does not matter here. The server
+//! [`key_journal`](super::seen); payloads pass through as they come, so the size of a value does not matter here. The server
 //! makes each payload in its own memory, one group of at most [`GROUP_BYTES`] or one larger value at a time.
 
 use std::time::Instant;
@@ -11,10 +11,10 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::key_journal::KeyJournal;
 use super::payloads;
 use super::payloads::{PAYLOADS, Waiting};
 use super::receive::{Chunks, unnamed_file};
-use super::seen::Seen;
 use crate::archive::ArchiveWriter;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
@@ -48,7 +48,7 @@ const FOOTER: u64 = 10;
 
 /// How it is read, and for whom.
 #[derive(Debug)]
-pub(crate) struct How<'a> {
+pub(crate) struct ScanOptions<'a> {
     pub(crate) writer: &'a ArchiveWriter,
     /// Name of the stream.
     pub(crate) prefix: &'a str,
@@ -152,7 +152,7 @@ fn size(bytes: &[u8]) -> u64 {
 }
 
 /// Reads all databases.
-pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: How<'_>) -> Result<Scanned> {
+pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: ScanOptions<'_>) -> Result<Scanned> {
     let from = Timestamp::now();
     // Refusals show before anything is written.
     let scanned = connection.call(&[b"SCAN", b"0", b"COUNT", b"1"]).await;
@@ -173,7 +173,7 @@ pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: How<
     let version = version(connection, server, &databases).await?;
     let valkey = version >= 80;
     let how_only = how.only;
-    let mut reading = Reading {
+    let mut reading = ScanSession {
         composer: Composer {
             chunks: Chunks::new(how.writer, how.prefix),
             walker: Walker::new(),
@@ -181,7 +181,7 @@ pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: How<
             crc: Crc64::new(),
             bytes: 0,
         },
-        seen: Seen::new(how.spool_dir)?,
+        key_journal: KeyJournal::new(how.spool_dir)?,
         how,
         began: Instant::now(),
         read: 0,
@@ -311,10 +311,10 @@ async fn last_ten(connection: &mut Connection, key: &[u8]) -> Result<Option<[u8;
 }
 
 /// A read of all databases.
-struct Reading<'a> {
+struct ScanSession<'a> {
     composer: Composer<'a>,
-    seen: Seen,
-    how: How<'a>,
+    key_journal: KeyJournal,
+    how: ScanOptions<'a>,
     began: Instant,
     read: u64,
     vanished: u64,
@@ -334,7 +334,7 @@ const KEY_META: u8 = 243;
 /// Bytes of a payload that are held to look at its form; a longer one whose form must be looked at is kept as it is.
 const HELD_BYTES: u64 = 4 << 20;
 
-impl Reading<'_> {
+impl ScanSession<'_> {
     async fn database(&mut self, connection: &mut Connection, database: u32) -> Result<()> {
         let mut cursor = b"0".to_vec();
         loop {
@@ -347,7 +347,7 @@ impl Reading<'_> {
             let mut keys = Vec::new();
             for key in page.elements() {
                 if let Reply::Bulk(Some(key)) = key
-                    && self.seen.first(key)?
+                    && self.key_journal.first(key)?
                 {
                     keys.push(key.clone());
                 }
@@ -355,8 +355,8 @@ impl Reading<'_> {
             self.keys(connection, database, &keys).await?;
             cursor = next.bytes().unwrap_or_default().to_vec();
             let over = cursor == b"0";
-            if over || self.seen.is_full() {
-                let rest = self.seen.settle(over)?;
+            if over || self.key_journal.is_full() {
+                let rest = self.key_journal.settle(over)?;
                 self.keys(connection, database, &rest).await?;
             }
             if over {

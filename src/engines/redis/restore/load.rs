@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::route::Routes;
 use super::transcode;
-use super::transcode::Target;
+use super::transcode::ServerDialect;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::wire::glob;
@@ -290,11 +290,11 @@ impl Tally {
 
 /// What is loaded, and how.
 #[derive(Debug)]
-pub(crate) struct How {
+pub(crate) struct LoadOptions {
     pub(crate) patterns: Vec<Vec<u8>>,
     /// `None` for a target without keys.
     pub(crate) conflict: Option<Conflict>,
-    pub(crate) target: Target,
+    pub(crate) target: ServerDialect,
     /// The target takes no RESTORE: all keys go by ordinary commands afterwards.
     pub(crate) by_commands: bool,
     /// Strings may be set together by MSETNX.
@@ -343,7 +343,7 @@ struct Parked {
 /// Collects commands; whoever drives the walk sends them.
 #[derive(Debug)]
 pub(crate) struct Loader {
-    how: How,
+    how: LoadOptions,
     /// Where keys go in a cluster; the node whose commands are at hand, and those of the others.
     pub(crate) routes: Routes,
     node: usize,
@@ -373,7 +373,7 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    pub(crate) fn new(how: How, routes: Routes, large: VecDeque<(u64, u64)>) -> Self {
+    pub(crate) fn new(how: LoadOptions, routes: Routes, large: VecDeque<(u64, u64)>) -> Self {
         Self {
             how,
             routes,

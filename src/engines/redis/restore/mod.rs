@@ -19,10 +19,10 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
-use self::load::{Conflict, How, Loader, Sent, Tally};
+use self::load::{Conflict, LoadOptions, Loader, Sent, Tally};
 use self::route::{Nodes, Redirects, Routes};
-use self::target::{Count, Said};
-use self::transcode::Target;
+use self::target::{Count, TargetFacts};
+use self::transcode::ServerDialect;
 use super::stored::{self, Found, Rdb, SLICE_BYTES, Verified};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, Error, ErrorKind, Result};
@@ -112,7 +112,7 @@ pub struct RedisPlan {
     #[serde(skip)]
     is_primary: bool,
     #[serde(skip)]
-    target: Target,
+    target: ServerDialect,
     #[serde(skip)]
     max_bulk_bytes: u64,
     /// The target takes no RESTORE, so keys are written by ordinary commands.
@@ -236,7 +236,7 @@ impl RedisRestore {
                 target::common_libraries(&said)
             },
             is_primary: said.iter().all(|said| said.is_primary),
-            target: Target::of(server.product(), server.version()),
+            target: ServerDialect::of(server.product(), server.version()),
             max_bulk_bytes: said.iter().map(|said| said.max_bulk_bytes).min().unwrap_or(0),
             by_commands,
             sets_together: said.iter().all(|said| said.sets_together),
@@ -266,7 +266,7 @@ impl RedisRestore {
     }
 
     /// Warns where the keys find no room.
-    fn warnings(&self, said: &[Said], rdbs: &[Rdb]) -> Vec<String> {
+    fn warnings(&self, said: &[TargetFacts], rdbs: &[Rdb]) -> Vec<String> {
         let unknown = rdbs.iter().filter(|rdb| !rdb.is_whole());
         let unknown = unknown.filter_map(|rdb| rdb.facts.unknown.as_ref());
         let mut warnings: Vec<_> = unknown
@@ -312,7 +312,7 @@ impl RedisRestore {
     }
 
     /// What nobody could count is not nothing.
-    fn refuse_keys(&self, said: &[Said]) -> Result<()> {
+    fn refuse_keys(&self, said: &[TargetFacts]) -> Result<()> {
         if self.options.clean || self.options.conflict.is_some() {
             return Ok(());
         }
@@ -462,7 +462,7 @@ impl RedisRestore {
     ) -> Result<()> {
         let mut only = None;
         for pass in 0..PASSES {
-            let how = How {
+            let how = LoadOptions {
                 patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
                 conflict,
                 target: plan.target,
@@ -554,7 +554,7 @@ impl RedisRestore {
         routes: &Routes,
         tally: &mut Tally,
     ) -> Result<()> {
-        let how = payloads::How {
+        let how = payloads::PayloadOptions {
             records: rdb.facts.payloads,
             patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             conflict,
@@ -578,7 +578,7 @@ impl RedisRestore {
         routes: &Routes,
         tally: &mut Tally,
     ) -> Result<()> {
-        let how = replay::How {
+        let how = replay::ReplayOptions {
             ordinals: (!plan.by_commands).then(|| std::mem::take(&mut tally.again).into_iter().collect()),
             patterns: self.options.keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             // What the target got since it was found empty is not overwritten.

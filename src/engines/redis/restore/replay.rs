@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::{Conflict, META_ADVICE, Tally, WITHOUT_META, WITHOUT_PRODUCERS, name};
 use super::route::Nodes;
-use super::transcode::Target;
+use super::transcode::ServerDialect;
 use crate::archive::ChunkStream;
 use crate::base::error::{Context, Result};
 use crate::base::exact;
@@ -43,13 +43,13 @@ const MAX_PENDING: usize = 300_000;
 
 /// What is written again, and how.
 #[derive(Debug)]
-pub(crate) struct How<'a> {
+pub(crate) struct ReplayOptions<'a> {
     /// Numbers of the keys in the file; `None` for all that are selected.
     pub(crate) ordinals: Option<HashSet<u64>>,
     /// Keys that match none of these are left out, if there are any.
     pub(crate) patterns: Vec<Vec<u8>>,
     pub(crate) conflict: Option<Conflict>,
-    pub(crate) target: Target,
+    pub(crate) target: ServerDialect,
     /// The database that all keys go into, if not each into the one of its number.
     pub(crate) into: Option<u32>,
     /// Fields that expired before this are left out, in milliseconds since the epoch.
@@ -61,7 +61,7 @@ pub(crate) struct How<'a> {
 pub(crate) async fn replay(
     nodes: &mut Nodes,
     (chunks, most): (ChunkStream, Option<u64>),
-    mut how: How<'_>,
+    mut how: ReplayOptions<'_>,
     tally: &mut Tally,
 ) -> Result<()> {
     let mut decoder = Decoder::new(chunks, most);
@@ -154,19 +154,19 @@ pub(crate) async fn replay(
 }
 
 /// Returns whether a key is to be written. Those that are not were counted before.
-fn selected(how: &How<'_>, header: &KeyHeader) -> bool {
+fn selected(how: &ReplayOptions<'_>, header: &KeyHeader) -> bool {
     let live = header.expires_ms.is_none_or(|at| at > how.now_ms);
     live && (header.too_long || header.key.len() > LONG_BYTES || matched(how, header))
 }
 
 /// Returns whether a key matches what is asked for.
-fn matched(how: &How<'_>, header: &KeyHeader) -> bool {
+fn matched(how: &ReplayOptions<'_>, header: &KeyHeader) -> bool {
     let matches = |pattern: &Vec<u8>| glob::matches(pattern, &header.key);
     how.patterns.is_empty() || how.patterns.iter().any(matches)
 }
 
 /// Counts a key that the target has.
-fn taken(how: &How<'_>, (shown, ordinal): (String, u64), tally: &mut Tally) {
+fn taken(how: &ReplayOptions<'_>, (shown, ordinal): (String, u64), tally: &mut Tally) {
     if how.conflict == Some(Conflict::Skip) {
         tally.skipped += 1;
     } else {
@@ -205,7 +205,7 @@ enum Expected {
 struct Writing<'a> {
     connection: &'a mut Connection,
     temporary: &'a [u8],
-    target: Target,
+    target: ServerDialect,
     conflict: Option<Conflict>,
     now_ms: u64,
     /// The command that takes the elements of this type.
@@ -241,7 +241,7 @@ fn argument(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 impl<'a> Writing<'a> {
-    fn new(connection: &'a mut Connection, how: &How<'_>, temporary: &'a [u8], kind: &str) -> Self {
+    fn new(connection: &'a mut Connection, how: &ReplayOptions<'_>, temporary: &'a [u8], kind: &str) -> Self {
         Self {
             connection,
             temporary,

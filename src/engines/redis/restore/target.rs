@@ -24,7 +24,7 @@ const COMMAND_BYTES: u64 = 16 << 20;
 
 /// What one server of the target says.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct TargetFacts {
     pub(crate) keys: Keys,
     pub(crate) libraries: Libraries,
     pub(crate) memory: Memory,
@@ -36,7 +36,7 @@ pub(crate) struct Said {
 }
 
 /// Asks one server what it takes and holds. Each of the databases is tried now: later a refusal would stop the restore half-way.
-pub(crate) async fn ask(address: &RedisAddress, databases: &[u32]) -> Result<Said> {
+pub(crate) async fn ask(address: &RedisAddress, databases: &[u32]) -> Result<TargetFacts> {
     let mut connection = Connection::open(address).await?;
     let server = Server::ask(&mut connection).await?;
     if server.is_replica() {
@@ -62,7 +62,7 @@ pub(crate) async fn ask(address: &RedisAddress, databases: &[u32]) -> Result<Sai
         let selected = connection.select(*number).await;
         selected.with_context(|| format!("choose database {number} of the target"))?;
     }
-    Ok(Said {
+    Ok(TargetFacts {
         keys: Keys::count_in(&mut connection, &server, address.database).await?,
         libraries: Libraries::ask(&mut connection, &server).await?,
         memory: Memory::ask(&mut connection, &server).await?,
@@ -136,7 +136,7 @@ impl Memory {
 }
 
 /// Hashes of the libraries that each server has as they are.
-pub(crate) fn common_libraries(said: &[Said]) -> HashSet<u128> {
+pub(crate) fn common_libraries(said: &[TargetFacts]) -> HashSet<u128> {
     let mut servers = said.iter().map(|said| {
         let libraries = said.libraries.all().iter();
         libraries.map(|(_, code)| hash(code)).collect::<HashSet<_>>()

@@ -35,14 +35,14 @@ pub(crate) struct Transcoded {
 
 /// What a server can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct ServerDialect {
     /// The highest RDB version of Redis that it knows.
     redis: u16,
     /// Whether it knows the forms of Valkey 9.
     valkey: bool,
 }
 
-impl Target {
+impl ServerDialect {
     /// Finds out by product and version.
     pub(crate) fn of(product: &str, version: &str) -> Self {
         let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
@@ -89,7 +89,7 @@ impl Target {
 pub(crate) fn transcode(
     (source, number): (Flavour, u8),
     value: &[u8],
-    target: Target,
+    target: ServerDialect,
     templates: &HashMap<u64, Template>,
 ) -> Result<Transcoded> {
     let mut input = Input(value);
@@ -380,7 +380,7 @@ fn fields(input: &mut Input<'_>, number: u8) -> Result<Vec<Field>> {
     Ok(fields)
 }
 
-fn put_fields(fields: &[Field], target: Target) -> Result<Transcoded> {
+fn put_fields(fields: &[Field], target: ServerDialect) -> Result<Transcoded> {
     let done = |number, since, value| Transcoded {
         number,
         since,
@@ -513,7 +513,7 @@ mod tests {
     fn servers_know_what_their_version_tells() {
         let knows = |product, version, number, flavour| {
             let value = crate::engines::redis::wire::rdb::types::value_type(flavour, number).unwrap();
-            Target::of(product, version).knows(flavour, value)
+            ServerDialect::of(product, version).knows(flavour, value)
         };
         assert!(knows("redis", "7.0.15", 19, Flavour::Redis) && !knows("redis", "7.0.15", 20, Flavour::Redis));
         assert!(knows("redis", "8.0.6", 25, Flavour::Redis) && !knows("valkey", "9.1.2", 25, Flavour::Redis));
@@ -528,7 +528,7 @@ mod tests {
             19, 0, 0, 0, 4, 0, 0x81, b'a', 2, 5, 1, 0xdf, 0xff, 2, 0xf1, 0x2c, 1, 3, 0xff,
         ];
         let value = [&[19][..], &blob].concat();
-        let target = Target::of("redis", "7.0.0");
+        let target = ServerDialect::of("redis", "7.0.0");
         let done = transcode((Flavour::Redis, 20), &value, target, &HashMap::new()).unwrap();
         assert_eq!((done.number, done.since), (2, 6));
         assert_eq!(done.value, b"\x04\x01a\x015\x02-1\x03300");
@@ -546,7 +546,7 @@ mod tests {
             transcode(
                 (Flavour::Redis, 29),
                 &value,
-                Target::of("redis", "7.0.0"),
+                ServerDialect::of("redis", "7.0.0"),
                 &HashMap::new(),
             )
         };
@@ -562,7 +562,7 @@ mod tests {
             for flavour in [Flavour::Redis, Flavour::Valkey] {
                 for version in ["6.0", "7.0", "8.6", "9.1"] {
                     for product in ["redis", "valkey"] {
-                        let _ = transcode((flavour, number), &value, Target::of(product, version), &templates);
+                        let _ = transcode((flavour, number), &value, ServerDialect::of(product, version), &templates);
                     }
                 }
             }

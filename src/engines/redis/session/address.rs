@@ -12,7 +12,7 @@ use crate::base::secret::Secret;
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Endpoint {
     /// Host, port, and whether TLS is spoken.
     Tcp {
         /// Name or address.
@@ -39,7 +39,7 @@ pub struct Identity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisAddress {
     /// Where the server listens.
-    pub place: Place,
+    pub place: Endpoint,
     /// ACL user; `default` when `None`.
     pub user: Option<String>,
     /// Password, if one was found.
@@ -51,7 +51,7 @@ pub struct RedisAddress {
     /// What proves to the server who we are, where it asks for that.
     pub identity: Option<Identity>,
     /// How it is read for a backup.
-    pub reading: Reading,
+    pub reading: ReadOptions,
     /// Bound on dialling, TLS and login together.
     pub connect_timeout: Duration,
     /// Bound on the server's silence while it owes us an answer.
@@ -72,7 +72,7 @@ pub enum Method {
 
 /// What parameters of the URL say of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reading {
+pub struct ReadOptions {
     /// `sentinel`: the address is a Sentinel's, which knows a primary of this name and its replicas.
     pub sentinel: Option<String>,
     /// `replica=yes`: a replica of the server is backed up where one is in sync.
@@ -96,7 +96,7 @@ pub struct Reading {
 /// A primary is waited for so long at most.
 const MAX_FAILOVER_WAIT_SECONDS: u64 = 3600;
 
-impl Reading {
+impl ReadOptions {
     /// Returns what a parameter of this name takes, if there is one.
     fn takes(name: &str) -> Option<String> {
         Some(match name {
@@ -165,7 +165,7 @@ impl RedisAddress {
         };
         let (mut ca_file, mut user, mut database) = (None, decode(url.username())?, None);
         let (mut certificate, mut key) = (None, None);
-        let mut reading = Reading::default();
+        let mut reading = ReadOptions::default();
         for (name, value) in url.query_pairs() {
             match &*name {
                 "cacert" => ca_file = Some(PathBuf::from(&*value)),
@@ -178,7 +178,7 @@ impl RedisAddress {
                 "user" => user = value.into_owned(),
                 name if reading.set(name, &value) => {}
                 other => {
-                    return Err(wrong(match Reading::takes(other) {
+                    return Err(wrong(match ReadOptions::takes(other) {
                         Some(takes) => format!("\"{other}={value}\" cannot be, for {other} takes {takes}"),
                         // The value may be a secret whose name is misspelt.
                         None => format!("unknown parameter \"{other}\""),
@@ -187,7 +187,7 @@ impl RedisAddress {
             }
         }
         let place = if url.scheme().ends_with("unix") {
-            Place::Unix(PathBuf::from(decode(url.path())?))
+            Endpoint::Unix(PathBuf::from(decode(url.path())?))
         } else {
             let path = url.path().trim_matches('/');
             if !path.is_empty() && database.is_some() {
@@ -200,7 +200,7 @@ impl RedisAddress {
                 // The usual form of a URL of a server, in the settings of many programs.
                 database = Some(number).filter(|number| *number > 0);
             }
-            Place::Tcp {
+            Endpoint::Tcp {
                 host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
                 port: url
                     .port()
@@ -216,7 +216,7 @@ impl RedisAddress {
                 certificate,
             }),
         };
-        if identity.is_some() && !matches!(place, Place::Tcp { tls: true, .. }) {
+        if identity.is_some() && !matches!(place, Endpoint::Tcp { tls: true, .. }) {
             return Err(wrong("a client certificate needs TLS, which is rediss://".to_owned()));
         }
         let password = match (password, url.password(), password_file) {
@@ -251,11 +251,11 @@ impl RedisAddress {
     pub fn location(&self) -> String {
         let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
         match &self.place {
-            Place::Unix(path) => {
+            Endpoint::Unix(path) => {
                 let database = self.database.map(|number| format!("?db={number}")).unwrap_or_default();
                 format!("unix://{}{database}", path.display())
             }
-            Place::Tcp { host, port, tls } => {
+            Endpoint::Tcp { host, port, tls } => {
                 let scheme = if *tls { "rediss" } else { "redis" };
                 let host = if host.contains(':') {
                     format!("[{host}]")
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn urls_of_every_form_are_read() {
         let address = read("rediss://backup:ge%40heim@[::1]:7000/3?cacert=/ca.pem").unwrap();
-        let place = Place::Tcp {
+        let place = Endpoint::Tcp {
             host: "::1".to_owned(),
             port: 7000,
             tls: true,
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(identity("rediss://h?cert=/c.pem&key=/k.pem"), both);
         assert_eq!(identity("rediss://h?cert=/c.pem"), (both.0.clone(), both.0));
         let address = read("unix:///run/redis.sock?user=x").unwrap();
-        assert_eq!(address.place, Place::Unix("/run/redis.sock".into()));
+        assert_eq!(address.place, Endpoint::Unix("/run/redis.sock".into()));
         assert_eq!(address.password.unwrap().expose(), "env");
         assert_eq!(read("redis://h").unwrap().database, None);
         assert_eq!(read("redis://h/0").unwrap().database, None);

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use futures_util::future::{join_all, try_join_all};
 
-use super::address::{Place, RedisAddress};
+use super::address::{Endpoint, RedisAddress};
 use super::connection::Connection;
 use super::nodes;
 use super::server::Server;
@@ -257,7 +257,7 @@ fn node_address(text: &str, seed: &RedisAddress) -> Option<RedisAddress> {
     let name = parts.next().filter(|name| !name.is_empty() && !name.contains('='));
     let (ip, port) = place.rsplit_once(':')?;
     // Certificates are for names.
-    let tls = matches!(seed.place, Place::Tcp { tls: true, .. });
+    let tls = matches!(seed.place, Endpoint::Tcp { tls: true, .. });
     let host = name.filter(|_| tls || ip.is_empty()).unwrap_or(ip);
     endpoint(seed, host, port)
 }
@@ -266,8 +266,8 @@ fn node_address(text: &str, seed: &RedisAddress) -> Option<RedisAddress> {
 pub(crate) fn endpoint(answered: &RedisAddress, host: &str, port: &str) -> Option<RedisAddress> {
     let port = port.parse().ok().filter(|port| *port > 0)?;
     match (&answered.place, host) {
-        (Place::Tcp { host, .. }, "" | "?") => Some(nodes::moved(answered, host, port)),
-        (Place::Unix(_), "" | "?") => Some(nodes::moved(answered, "127.0.0.1", port)),
+        (Endpoint::Tcp { host, .. }, "" | "?") => Some(nodes::moved(answered, host, port)),
+        (Endpoint::Unix(_), "" | "?") => Some(nodes::moved(answered, "127.0.0.1", port)),
         (_, host) => Some(nodes::moved(answered, host.trim_matches(['[', ']']), port)),
     }
 }

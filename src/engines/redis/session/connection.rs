@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::address::{Place, RedisAddress};
+use super::address::{Endpoint, RedisAddress};
 use super::incoming::Incoming;
 use super::transport;
 use super::transport::Transport;
@@ -50,7 +50,7 @@ impl Connection {
             let error = Error::new(ErrorKind::TimedOut, "the server did not answer in time");
             match address.place {
                 // A server without TLS waits for the end of a line.
-                Place::Tcp { tls: true, .. } => {
+                Endpoint::Tcp { tls: true, .. } => {
                     error.with_hint("Check that the port speaks TLS, and address and network.")
                 }
                 _ => error,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::blocking_stream::{BlockingStream, Breaker, Waits};
 use super::connection::silent;
-use super::ends::{Breaker, Ends, Waits};
 use super::transport::Transport;
 use crate::base::error::{Context, Result};
 use crate::base::exact;
@@ -50,9 +50,9 @@ impl Drop for Incoming {
 impl Incoming {
     /// Takes a connection over, after bytes that were read already.
     pub(crate) fn start(transport: Transport, first: Vec<u8>, read_timeout: Duration) -> Result<Self> {
-        let Ends {
+        let BlockingStream {
             mut read, breaker, nap, ..
-        } = Ends::of(transport, Waits::default())?;
+        } = BlockingStream::of(transport, Waits::default())?;
         let count = first.len();
         let first = Piece(first, count);
         let (out, pieces) = mpsc::channel(1);

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::address::{Place, RedisAddress};
+use super::address::{Endpoint, RedisAddress};
 use super::connection::Connection;
 use super::server::Server;
 use crate::base::error::{Context, Error, ErrorKind, Result};
@@ -210,10 +210,10 @@ async fn connect(address: &RedisAddress) -> Result<Connection> {
 
 /// Returns the address of another server that the same user may log in to.
 pub(crate) fn moved(address: &RedisAddress, host: &str, port: u16) -> RedisAddress {
-    let tls = matches!(address.place, Place::Tcp { tls: true, .. });
+    let tls = matches!(address.place, Endpoint::Tcp { tls: true, .. });
     let mut found = address.clone();
     found.reading.sentinel = None;
-    found.place = Place::Tcp {
+    found.place = Endpoint::Tcp {
         host: host.to_owned(),
         port,
         tls,

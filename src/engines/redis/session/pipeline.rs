@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::address::RedisAddress;
+use super::blocking_stream::{BlockingStream, Breaker, Waits, has_waited};
 use super::connection::{Connection, closed, silent};
-use super::ends::{Breaker, Ends, Waits, has_waited};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::restore::load::{Conflict, Group, Sent, Tally, name};
@@ -150,12 +150,12 @@ impl Pipeline {
             read: Some(LOOK.min(bound)),
             write: Some(bound),
         };
-        let Ends {
+        let BlockingStream {
             read,
             write,
             breaker,
             nap,
-        } = Ends::of(connection.into_transport(), waits)?;
+        } = BlockingStream::of(connection.into_transport(), waits)?;
         let stop = Arc::new(Stop {
             window: Semaphore::new(most),
             most,

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::address::{Identity, Place, RedisAddress};
+use super::address::{Endpoint, Identity, RedisAddress};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::tls::{trusting, usual_roots};
 pub(crate) use crate::engines::transport::Transport;
@@ -20,10 +20,10 @@ const SERVER: &str = "the Redis server";
 /// Dials and, if asked for, starts TLS; a server's certificate is always verified.
 pub(crate) async fn open(address: &RedisAddress) -> Result<Transport> {
     let (host, port, tls) = match &address.place {
-        Place::Unix(path) => {
+        Endpoint::Unix(path) => {
             return Ok(Transport::Unix(dial_unix(path, SERVER).await?));
         }
-        Place::Tcp { host, port, tls } => (host.as_str(), *port, *tls),
+        Endpoint::Tcp { host, port, tls } => (host.as_str(), *port, *tls),
     };
     let stream = dial(host, port, SERVER).await?;
     if !tls {

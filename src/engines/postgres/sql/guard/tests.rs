@@ -26,16 +26,16 @@ const OURS: &[&str] = &[
 #[test]
 fn what_this_program_writes_is_run() {
     for sql in OURS {
-        judge(sql, Place::Database).unwrap_or_else(|why| panic!("{why}: {sql}"));
+        judge(sql, StatementScope::Database).unwrap_or_else(|why| panic!("{why}: {sql}"));
     }
     for sql in [
         "CREATE ROLE \"a\";\nALTER ROLE \"a\" WITH NOSUPERUSER PASSWORD 'x';\n",
         "GRANT \"a\" TO \"b\";\n",
         "GRANT SET ON PARAMETER \"x\" TO \"b\";\n",
     ] {
-        judge(sql, Place::Server).unwrap_or_else(|why| panic!("{why}: {sql}"));
+        judge(sql, StatementScope::Server).unwrap_or_else(|why| panic!("{why}: {sql}"));
         assert!(
-            judge(sql, Place::Database).is_err() || sql.contains("PARAMETER"),
+            judge(sql, StatementScope::Database).is_err() || sql.contains("PARAMETER"),
             "{sql}"
         );
     }
@@ -104,7 +104,7 @@ fn everything_else_is_refused() {
         "DO LANGUAGE plpgsql 'BEGIN\nIF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE x = pg_read_file(''a'')) THEN\nEXECUTE ''CREATE TRIGGER x'';\nEND IF;\nEND';",
         "DO LANGUAGE plpgsql 'BEGIN\nIF NOT EXISTS (SELECT FROM pg_catalog.pg_class) THEN\nEXECUTE ''COPY t TO PROGRAM ''''x'''';'';\nEND IF;\nEND';",
     ] {
-        assert!(judge(sql, Place::Database).is_err(), "{sql}");
+        assert!(judge(sql, StatementScope::Database).is_err(), "{sql}");
     }
 }
 
@@ -134,14 +134,14 @@ fn a_long_list_of_memberships_is_no_grant_on_something() {
         })
         .collect();
     let sql = format!("GRANT {} TO app;", spellings.join(", "));
-    assert!(judge(&sql, Place::Database).is_err());
-    assert!(judge("GRANT SELECT ON TABLE t TO app;", Place::Database).is_ok());
+    assert!(judge(&sql, StatementScope::Database).is_err());
+    assert!(judge("GRANT SELECT ON TABLE t TO app;", StatementScope::Database).is_ok());
 }
 
 /// Languages in quotes, and what stands in blocks, are seen.
 #[test]
 fn the_language_of_a_function_is_seen_wherever_it_stands() {
-    let of = |sql: &str| judge(sql, Place::Database).unwrap()[0].language.clone();
+    let of = |sql: &str| judge(sql, StatementScope::Database).unwrap()[0].language.clone();
     assert_eq!(
         of("CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'x', 'y';").as_deref(),
         Some("c")

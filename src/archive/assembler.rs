@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::lines::{Directory, EndLine, EntryLine, FrameLine, IndexPart, Line, Name};
+use crate::archive::index_format::{Directory, EndLine, EntryLine, FrameLine, IndexPart, Line, Name};
 use crate::archive::pipeline::compress_small;
 use crate::archive::writer::ArchiveOptions;
 use crate::archive::{ArchiveInfo, Compression, EntryMeta, Sealing, StreamRecord, header};

@@ -25,14 +25,14 @@ const PUT_OFF_BYTES: usize = 4 << 20;
 
 /// The keys of one database.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct KeyJournal {
     filter: Vec<u64>,
     file: BufWriter<std::fs::File>,
     put_off: Vec<Vec<u8>>,
     put_off_bytes: usize,
 }
 
-impl Seen {
+impl KeyJournal {
     pub(crate) fn new(directory: &Path) -> Result<Self> {
         Ok(Self {
             filter: vec![0; WORDS],
@@ -125,23 +125,23 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn each_key_is_new_exactly_once() {
         let directory = tempfile::tempdir().unwrap();
-        let mut seen = Seen::new(directory.path()).unwrap();
+        let mut key_journal = KeyJournal::new(directory.path()).unwrap();
         // A filter that is full doubts every key.
         for full in [false, true] {
             let mut found = Vec::new();
             for n in (0..3000).chain(1000..5000) {
                 if full && n == 2000 {
-                    seen.filter.fill(u64::MAX);
+                    key_journal.filter.fill(u64::MAX);
                 }
                 let key = format!("key:{n}").into_bytes();
-                if seen.first(&key).unwrap() {
+                if key_journal.first(&key).unwrap() {
                     found.push(key);
                 }
                 if n % 700 == 0 {
-                    found.extend(seen.settle(false).unwrap());
+                    found.extend(key_journal.settle(false).unwrap());
                 }
             }
-            found.extend(seen.settle(true).unwrap());
+            found.extend(key_journal.settle(true).unwrap());
             assert_eq!(found.len(), 5000);
             assert_eq!(found.iter().collect::<HashSet<_>>().len(), 5000);
         }

@@ -16,7 +16,7 @@ use crate::base::error::{Context as _, Result};
 const NAP: Duration = Duration::from_millis(1);
 
 /// Both ends of a connection.
-pub(crate) struct Ends {
+pub(crate) struct BlockingStream {
     pub(crate) read: Box<dyn Read + Send>,
     pub(crate) write: Box<dyn Write + Send>,
     pub(crate) breaker: Breaker,
@@ -52,7 +52,7 @@ pub(crate) fn has_waited(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-impl Ends {
+impl BlockingStream {
     /// Takes a connection from the runtime. Must be called within it.
     pub(crate) fn of(transport: Transport, waits: Waits) -> Result<Self> {
         let cancel = CancellationToken::new();

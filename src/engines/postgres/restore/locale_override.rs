@@ -1,7 +1,7 @@
 //! Encoding and locale of the database that a restore makes, where they are to be others than the source's.
 
 use super::create_database::Made;
-use super::inspect::Look;
+use super::inspect::TargetState;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::engines::postgres::backup::snapshot::ServerFacts;
 use crate::engines::postgres::schema::literal;
@@ -9,7 +9,7 @@ use crate::engines::postgres::session::connection::Connection;
 
 /// What is wanted; what is empty stays as it would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct LocaleOverride {
     /// `UTF8` and the like. Rows and definitions are converted by the server as they arrive.
     pub encoding: Option<String>,
     /// Locale of the C library, or of the built-in provider.
@@ -20,7 +20,7 @@ pub struct Wishes {
     pub icu_locale: Option<String>,
 }
 
-impl Wishes {
+impl LocaleOverride {
     /// Returns whether nothing is wanted.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -87,7 +87,7 @@ impl Wishes {
     }
 
     /// Refuses wishes on a database that is there and stays.
-    pub(crate) fn refuse(&self, name: &str, in_place: bool, look: &Look) -> Result<()> {
+    pub(crate) fn refuse(&self, name: &str, in_place: bool, look: &TargetState) -> Result<()> {
         self.check()?;
         if in_place && look.exists && !self.is_empty() {
             return Err(Error::invalid(format!(
@@ -152,24 +152,24 @@ mod tests {
 
     #[test]
     fn a_locale_that_is_wanted_replaces_all_of_the_sources() {
-        let wishes = Wishes {
+        let locale_override = LocaleOverride {
             encoding: Some("UTF8".into()),
             locale: Some("C.UTF-8".into()),
-            ..Wishes::default()
+            ..LocaleOverride::default()
         };
-        let made = wishes.applied(source());
+        let made = locale_override.applied(source());
         assert_eq!((made.encoding.as_str(), made.collate.as_str()), ("UTF8", "C.UTF-8"));
         assert_eq!(
             (made.provider.as_str(), made.locale.as_str(), made.rules.as_str()),
             ("c", "", "")
         );
         assert_eq!(made.tablespace, "fast");
-        assert_eq!(Wishes::default().applied(source()), source());
+        assert_eq!(LocaleOverride::default().applied(source()), source());
     }
 
     #[test]
     fn a_provider_needs_its_locale() {
-        let of = |provider: &str, locale: Option<&str>, icu: Option<&str>| Wishes {
+        let of = |provider: &str, locale: Option<&str>, icu: Option<&str>| LocaleOverride {
             provider: Some(provider.into()),
             locale: locale.map(str::to_owned),
             icu_locale: icu.map(str::to_owned),

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 
 use crate::archive::index_check::{check_frame, check_line, check_parts, check_totals};
-use crate::archive::lines::{self, Directory, FrameLine, IndexPart, Line};
+use crate::archive::index_format::{self, Directory, FrameLine, IndexPart, Line};
 use crate::archive::{ArchiveInfo, Sealing, StreamRecord};
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
@@ -330,7 +330,7 @@ async fn load(
             return Err(Error::corrupt("an index part has too many lines"));
         }
         // Before it is parsed: JSON of a few bytes may take a hundred times as many.
-        let weight_bytes = lines::weight_bytes(line);
+        let weight_bytes = index_format::weight_bytes(line);
         if ![&b"{\"f\":"[..], b"{\"e\":", b"{\"end\":"]
             .iter()
             .any(|known| line.starts_with(known))

@@ -13,7 +13,7 @@ const NAMED: usize = 20;
 
 /// The findings of one backup, by code and message.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<BTreeMap<(&'static str, String), Objects>>);
+pub(super) struct NoteCollector(Mutex<BTreeMap<(&'static str, String), Objects>>);
 
 #[derive(Debug, Default)]
 struct Objects {
@@ -21,7 +21,7 @@ struct Objects {
     more: bool,
 }
 
-impl Told {
+impl NoteCollector {
     /// Adds an object to a finding. Definitions are sometimes read twice: the same object counts once.
     pub(super) fn add(&self, code: &'static str, message: impl Into<String>, object: impl Into<String>) {
         let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -54,16 +54,16 @@ mod tests {
 
     #[test]
     fn objects_of_one_finding_share_a_note_and_few_are_named() {
-        let told = Told::default();
+        let note_collector = NoteCollector::default();
         for number in 0..1000 {
-            told.add("a", "odd", format!("t{number:04}"));
-            told.add("a", "odd", "t0000");
+            note_collector.add("a", "odd", format!("t{number:04}"));
+            note_collector.add("a", "odd", "t0000");
         }
-        told.add("b", "other", "x");
-        let notes = told.take();
+        note_collector.add("b", "other", "x");
+        let notes = note_collector.take();
         assert_eq!(notes.len(), 2);
         assert!(notes[0].object.starts_with("t0000, t0001, ") && notes[0].object.ends_with("t0019, and more"));
         assert_eq!(notes[1], Note::new("b", "x", "other"));
-        assert!(told.take().is_empty());
+        assert!(note_collector.take().is_empty());
     }
 }
