@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wirevault::base::error::Result;
-use wirevault::engines::redis::rdb::decode::{Decoder, Element, Elements, Next};
-use wirevault::engines::redis::rdb::pull::InMemory;
-use wirevault::engines::redis::rdb::{Counter, Walker};
+use wirevault::engines::redis::wire::rdb::decode::{Decoder, Element, Elements, Next};
+use wirevault::engines::redis::wire::rdb::pull::InMemory;
+use wirevault::engines::redis::wire::rdb::{Counter, Walker};
 
 /// Adds up what the decoder tells.
 #[derive(Default, Debug, PartialEq)]
