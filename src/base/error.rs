@@ -163,10 +163,12 @@ impl Error {
         let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(self);
         while let Some(cause) = next {
             let part = cause.to_string();
-            // Many libraries paste their cause into their own text; it is said once.
-            if !text.ends_with(&part) {
+            // Many libraries paste their cause into their own text; it is said once. The number of an error of the operating
+            // system says nothing that its text does not say.
+            let (raw, part) = (part.as_str(), without_number(&part));
+            if !text.ends_with(raw) && !text.ends_with(part) && !text.ends_with(&uncapitalised(part)) {
                 text.push_str(": ");
-                text.push_str(&part);
+                text.push_str(part);
             }
             next = cause.source();
         }
@@ -224,7 +226,35 @@ impl From<std::io::Error> for Error {
             | Io::UnexpectedEof => (ErrorKind::Unavailable, "connection failed"),
             _ => (ErrorKind::Other, "operating system error"),
         };
+        let message = if error.raw_os_error().is_some() {
+            uncapitalised(without_number(&error.to_string()))
+        } else {
+            message.to_owned()
+        };
         Self::new(kind, message).with_cause(error)
+    }
+}
+
+/// Returns the text of an error of the operating system without its number: `Permission denied (os error 13)`.
+fn without_number(text: &str) -> &str {
+    let number = |rest: &str| {
+        rest.strip_suffix(')')
+            .is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    match text.rsplit_once(" (os error ") {
+        Some((before, rest)) if number(rest) => before,
+        _ => text,
+    }
+}
+
+/// Messages begin with a small letter; what begins with an abbreviation stays as it is.
+fn uncapitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), second) if !second.is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -259,5 +289,21 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(error.chain(), "read manifest: digest differs");
         assert_eq!(error.hint(), Some("Run `wirevault verify`."));
+    }
+
+    #[test]
+    fn what_the_operating_system_says_is_said_once_and_without_its_number() {
+        let said = |number| {
+            Error::from(std::io::Error::from_raw_os_error(number))
+                .context("open \"x\"")
+                .chain()
+        };
+        assert_eq!(said(2), "open \"x\": no such file or directory");
+        assert_eq!(said(16), "open \"x\": device or resource busy");
+        assert_eq!(said(111), "open \"x\": connection refused");
+        let own = std::io::Error::new(std::io::ErrorKind::NotFound, "no socket");
+        assert_eq!(Error::from(own).chain(), "no such file or directory: no socket");
+        let pasted = Error::invalid("tls: Broken pipe (os error 32)").with_cause(std::io::Error::from_raw_os_error(32));
+        assert_eq!(pasted.chain(), "tls: Broken pipe (os error 32)");
     }
 }

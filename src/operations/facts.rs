@@ -101,6 +101,12 @@ fn decides(evidence: &Evidence) -> bool {
     })
 }
 
+/// Returns when a configuration file was written last.
+fn last_change(file: &str) -> Option<Timestamp> {
+    let modified = std::fs::metadata(file).and_then(|about| about.modified()).ok()?;
+    Timestamp::try_from(modified).ok()
+}
+
 /// What the configuration of this host expects in a repository. Whoever `runs_here` sends everything into the repository that
 /// was given on the command line, if one was.
 pub(crate) fn expected(session: &Session, repository: &RepositoryConfig, runs_here: bool) -> Expected {
@@ -132,5 +138,6 @@ pub(crate) fn expected(session: &Session, repository: &RepositoryConfig, runs_he
         jobs: (here && !config.jobs.is_empty()).then_some(jobs),
         runs_here,
         tasks: drills.chain(rules).filter(|_| here).collect(),
+        since: last_change(&config.origin),
     }
 }

@@ -82,6 +82,9 @@ pub struct Proved {
     pub drill: Option<String>,
 }
 
+/// The line of damage that cannot be read.
+const UNREADABLE: &str = "the evidence names damage that this version cannot read";
+
 impl Proved {
     /// Begins a document that says nothing yet.
     pub fn new(snapshot: SnapshotId, asked: Option<Level>, drill: Option<String>) -> Self {
@@ -145,12 +148,22 @@ impl Proved {
             levels,
             sources,
             skipped,
-            damage: texts(document, "damage"),
+            damage: damage(document),
             refused: texts(document, "refused"),
             integrity: texts(document, "integrity"),
             archived: document.get("archived").and_then(Value::as_bool).unwrap_or(false),
             drill: word("drill").map(str::to_owned),
         }
+    }
+}
+
+/// Reads the lines of damage. One that is no text is damage all the same: a document that cannot be read clears nothing.
+fn damage(document: &Value) -> Vec<String> {
+    let line = |line: &Value| line.as_str().map_or_else(|| UNREADABLE.to_owned(), str::to_owned);
+    match document.get("damage") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(lines)) => lines.iter().map(line).collect(),
+        Some(_) => vec![UNREADABLE.to_owned()],
     }
 }
 
@@ -225,7 +238,11 @@ mod tests {
         assert_eq!((read.asked, read.level, read.is_reached()), (None, None, false));
         let levels: Vec<_> = read.levels.iter().map(|one| (one.source.as_str(), one.level)).collect();
         assert_eq!((levels, read.sources.len()), (vec![("db", None)], 0));
-        assert_eq!(read.damage, ["a"]);
+        assert_eq!(read.damage, ["a", UNREADABLE]);
+        for odd in [json!("torn"), json!({ "db": "torn" }), json!(true)] {
+            let odd = json!({ "asked": "stored", "levels": [{ "source": "db", "level": "stored" }], "damage": odd });
+            assert_eq!(Proved::read(id(), &odd).damage, [UNREADABLE], "{odd}");
+        }
         assert!(!Proved::read(id(), &Value::Null).is_reached());
     }
 }

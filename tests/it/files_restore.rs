@@ -213,6 +213,27 @@ fn a_dry_run_says_that_there_is_no_room() {
     assert!(!small.join("d").join("big").exists());
 }
 
+#[test]
+fn a_file_that_is_a_mount_point_is_named_and_nothing_is_changed() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let program = backed_up(|root| {
+        fs::write(root.join("a"), "1").unwrap();
+        fs::write(root.join("f"), "1").unwrap();
+    });
+    let (root, other) = (program.path("d"), program.path("other"));
+    fs::write(root.join("a"), "other").unwrap();
+    fs::write(&other, "mounted").unwrap();
+    let mounted = root.join("f");
+    let mut bind = Command::new("mount");
+    assert!(bind.arg("--bind").args([&other, &mounted]).status().unwrap().success());
+    let _mounted = SmallDisk(&mounted);
+    program.refused(&["restore", "latest", "--clean"], "mount point", "--into");
+    assert_eq!(fs::read_to_string(root.join("a")).unwrap(), "other");
+    assert_eq!(fs::read_to_string(&other).unwrap(), "mounted");
+}
+
 /// A file system of 2 MiB that is unmounted with this.
 struct SmallDisk<'a>(&'a Path);
 

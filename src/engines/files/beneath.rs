@@ -121,6 +121,13 @@ pub(crate) fn io(errno: Errno) -> Error {
     if errno == Errno::XDEV {
         return Error::new(ErrorKind::Unsupported, "the path lies on another filesystem");
     }
+    if errno == Errno::BUSY {
+        return Error::new(
+            ErrorKind::Unsupported,
+            "the path is a mount point, and cannot be replaced",
+        )
+        .with_hint("Unmount it, or restore into another directory with --into.");
+    }
     Error::from(std::io::Error::from(errno))
 }
 

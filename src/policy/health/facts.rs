@@ -39,6 +39,8 @@ pub struct Expected {
     pub runs_here: bool,
     /// Its drills and rules by name, with their times.
     pub tasks: Vec<(TaskKind, String, PlannedSchedule)>,
+    /// Since when the configuration stands as it is, where that is known.
+    pub since: Option<Timestamp>,
 }
 
 /// A job of the configuration.

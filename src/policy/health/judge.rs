@@ -373,7 +373,42 @@ impl<'a> Judge<'a> {
                 }
             }
         }
+        findings.extend(self.never_ran());
         health.findings.extend(findings);
+    }
+
+    /// Drills and rules of the configuration that have left no record, though one of their times has passed since there was
+    /// something for them and the configuration had them.
+    fn never_ran(&self) -> impl Iterator<Item = Finding> {
+        let expected = &self.facts.expected;
+        let oldest = self.snapshots.first().map(|snapshot| snapshot.finished);
+        let since = expected.since.zip(oldest).map(|(since, oldest)| since.max(oldest));
+        expected.tasks.iter().filter_map(move |(kind, name, schedule)| {
+            let ran = self.runs.iter().any(|run| run.task == *kind && run.name == *name);
+            let first = due(&parsed(schedule)?, since?, SignedDuration::ZERO)?;
+            (!ran && first < self.now).then(|| Finding {
+                state: State::Overdue,
+                host: Some(expected.host.clone()),
+                subject: format!("{} {name}", kind.word()),
+                text: "never ran".to_owned(),
+            })
+        })
+    }
+
+    /// Says that a repository holds nothing, where something was to be there: a drill has nothing to prove, and whoever asks
+    /// for its state without a configuration is told so.
+    pub(super) fn emptiness(&self, health: &mut Health) {
+        let expected = &self.facts.expected;
+        let drilled = expected.tasks.iter().any(|(kind, ..)| *kind == TaskKind::Drill);
+        let asked = drilled || (expected.jobs.is_none() && expected.tasks.is_empty());
+        if health.sources.is_empty() && health.findings.is_empty() && asked && self.snapshots.is_empty() {
+            health.findings.push(Finding {
+                state: State::NeverBackedUp,
+                host: None,
+                subject: format!("repository {}", self.facts.repository),
+                text: "holds no snapshot".to_owned(),
+            });
+        }
     }
 }
 

@@ -140,5 +140,6 @@ pub fn assess(facts: &Facts, now: Timestamp) -> Health {
         judge.job(&host, &job, &mut health);
     }
     judge.other_tasks(&mut health);
+    judge.emptiness(&mut health);
     health
 }

@@ -139,6 +139,7 @@ fn a_job_that_was_never_backed_up_is_not_ok() {
         }]),
         runs_here: true,
         tasks: vec![],
+        since: None,
     };
     let health = assess(&facts, noon(5));
     assert_eq!(states(&health), [State::NeverBackedUp]);
@@ -332,6 +333,7 @@ fn an_optional_source_and_a_job_that_is_no_more_do_not_count() {
         jobs: Some(vec![]),
         runs_here: true,
         tasks: vec![],
+        since: None,
     };
     let health = assess(&facts, noon(20));
     assert_eq!((health.state(), health.sources[0].state), (State::Ok, State::NotJudged));
@@ -365,9 +367,52 @@ fn a_drill_that_failed_or_no_longer_runs_is_told() {
         }]),
         runs_here: true,
         tasks: vec![(TaskKind::Drill, "sunday".to_owned(), nightly())],
+        since: None,
     };
     assert!(assess(&facts, noon(5)).state().is_ok());
     assert_eq!(states(&assess(&facts, noon(6))), [State::Overdue]);
+}
+
+#[test]
+fn a_drill_that_never_ran_is_overdue_when_its_time_has_passed() {
+    let mut facts = facts(vec![taken(5, &[("db", true)])]);
+    facts.expected = Expected {
+        host: "web1".to_owned(),
+        tasks: vec![(TaskKind::Drill, "sunday".to_owned(), nightly())],
+        since: Some(noon(1)),
+        ..Expected::default()
+    };
+    assert!(assess(&facts, noon(5)).state().is_ok(), "its time was not yet");
+    let late = assess(&facts, noon(7));
+    let finding = late
+        .findings
+        .iter()
+        .find(|finding| finding.subject == "drill sunday")
+        .unwrap();
+    assert_eq!((finding.state, finding.text.as_str()), (State::Overdue, "never ran"));
+    facts.expected.since = Some(noon(7));
+    let new = assess(&facts, noon(7));
+    assert!(
+        new.findings.iter().all(|finding| finding.subject != "drill sunday"),
+        "it was configured just now"
+    );
+    facts.expected.since = None;
+    let unknown = assess(&facts, noon(7));
+    assert!(unknown.findings.iter().all(|finding| finding.subject != "drill sunday"));
+}
+
+#[test]
+fn an_empty_repository_is_not_well_for_a_drill_or_for_whoever_asks() {
+    let mut facts = facts(vec![]);
+    facts.expected = Expected::default();
+    assert_eq!(states(&assess(&facts, noon(5))), [State::NeverBackedUp]);
+    facts.expected.tasks = vec![(TaskKind::Drill, "sunday".to_owned(), nightly())];
+    assert_eq!(states(&assess(&facts, noon(5))), [State::NeverBackedUp]);
+    facts.expected.tasks = vec![(TaskKind::Cleanup, "cleanup.dumps".to_owned(), nightly())];
+    assert!(
+        assess(&facts, noon(5)).state().is_ok(),
+        "a rule for plain files needs no snapshot"
+    );
 }
 
 #[test]
