@@ -255,7 +255,7 @@ fn keep_walks_out(global: &Global, config: &Config) {
     let repositories = repositories.filter_map(crate::storage::open::local_path);
     let spool = global.spool_dir.clone().or_else(|| config.spool_dir.clone());
     for path in repositories.chain(spool) {
-        crate::engines::files::own::keep_out(&path);
+        crate::engines::own::keep_out(&path);
     }
 }
 

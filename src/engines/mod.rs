@@ -5,6 +5,7 @@
 
 pub mod docker;
 pub mod files;
+pub(crate) mod own;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;

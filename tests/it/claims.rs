@@ -59,7 +59,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("engines/redis/session/connection.rs", "OK", "the server's word"),
     ("engines/redis/session/holdings.rs", "OK", "the server's word"),
     ("engines/redis/session/nodes.rs", "ok", "the server's word"),
-    ("engines/redis/session/pipeline.rs", "OK", "the server's word"),
+    ("engines/redis/restore/pipeline.rs", "OK", "the server's word"),
     ("engines/sqlite/integrity.rs", "ok", "SQLite's word"),
     ("engines/sqlite/lock.rs", "no copy can be proven", "says that it cannot"),
 ];

@@ -167,3 +167,142 @@ fn the_list_is_in_order_and_the_lint_sees_what_it_is_for() {
     assert_eq!(upwards("engines", "use crate::storage::SharedStore;").len(), 1);
     assert!(upwards("policy", "use crate::repository::RunRecord;").is_empty());
 }
+
+/// Returns the paths that a file of a module names behind `crate::` and `super::`, from the crate's root. What its tests use is
+/// no arrow.
+fn paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
+    let code: Vec<&str> = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect();
+    let code = code.join("\n");
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut found = Vec::new();
+    for root in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(root) {
+            let before = code[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let (mut rest, mut base) = (&code[at..], module.to_vec());
+            if root == "crate::" {
+                (rest, base) = (&rest["crate::".len()..], Vec::new());
+            }
+            while let Some(after) = rest.strip_prefix("super::") {
+                (rest, _) = (after, base.pop());
+            }
+            tree(rest, &base, &mut found);
+        }
+    }
+    found
+}
+
+/// Adds every path of a `use` tree.
+fn tree(text: &str, base: &[String], found: &mut Vec<Vec<String>>) {
+    let name = word(text);
+    let rest = &text[name.len()..];
+    if let Some(group) = rest.is_empty().then_some("").or(text.strip_prefix('{')) {
+        let (mut depth, mut begins) = (0_usize, true);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                c if begins && !c.is_whitespace() => {
+                    begins = false;
+                    tree(&group[at..], base, found);
+                }
+                _ => {}
+            }
+        }
+        return;
+    }
+    let path = [base, &[name]].concat();
+    match rest.strip_prefix("::") {
+        Some(rest) => tree(rest, &path, found),
+        None => found.push(path),
+    }
+}
+
+/// Returns each circle of folders that lie beside one another, with the files that close it.
+fn circles(root: &Path, files: &[PathBuf]) -> Vec<String> {
+    let parts = |path: &Path| -> Vec<String> {
+        path.iter()
+            .map(|part| part.to_str().unwrap().trim_end_matches(".rs").to_owned())
+            .collect()
+    };
+    let is_folder = |path: &[String]| !path.is_empty() && root.join(path.join("/")).is_dir();
+    let mut arrows: std::collections::BTreeMap<(String, String), String> = std::collections::BTreeMap::new();
+    for file in files {
+        let name = file.strip_prefix(root).unwrap();
+        let folder = parts(name.parent().unwrap());
+        let mut module = parts(name);
+        if module.last().is_some_and(|last| last == "mod") {
+            module.pop();
+        }
+        if module.last().is_some_and(|last| last == "tests") {
+            continue;
+        }
+        for path in paths(&fs::read_to_string(file).unwrap(), &module) {
+            let common = folder.iter().zip(&path).take_while(|(a, b)| a == b).count();
+            let (from, to) = (folder.get(..=common), path.get(..=common));
+            let (Some(from), Some(to)) = (from, to) else { continue };
+            if is_folder(from) && is_folder(to) {
+                arrows
+                    .entry((from.join("/"), to.join("/")))
+                    .or_insert_with(|| name.display().to_string());
+            }
+        }
+    }
+    // What can be reached from each folder.
+    let reach = |from: &str| {
+        let (mut seen, mut next) = (std::collections::BTreeSet::new(), vec![from.to_owned()]);
+        while let Some(one) = next.pop() {
+            for ((_, to), _) in arrows.iter().filter(|((from, _), _)| *from == one) {
+                if seen.insert(to.clone()) {
+                    next.push(to.clone());
+                }
+            }
+        }
+        seen
+    };
+    let closes = |(from, to): &(String, String)| reach(to).contains(from);
+    arrows
+        .iter()
+        .filter(|(arrow, _)| closes(arrow))
+        .map(|((from, to), file)| format!("{from} -> {to} ({file})"))
+        .collect()
+}
+
+#[test]
+fn folders_that_lie_beside_one_another_are_in_no_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let circles = circles(&root, &files);
+    assert!(circles.is_empty(), "arrows of circles:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn a_circle_of_folders_is_seen() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    let mut files = Vec::new();
+    for (file, text) in [
+        ("a/x/mod.rs", "use crate::a::{y::{f, g}, z};"),
+        ("a/y/one.rs", "// crate::a::x\nfn f() { super::super::z::h() }"),
+        ("a/z/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::a::x;\n}"),
+        ("a/mod.rs", "use self::x;"),
+    ] {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        files.push(path);
+    }
+    assert!(circles(root, &files).is_empty(), "{:?}", circles(root, &files));
+    fs::write(root.join("a/z/mod.rs"), "use super::x::T;").unwrap();
+    let found = circles(root, &files);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found[0].starts_with("a/x -> a/y (a/x/mod.rs"), "{found:?}");
+}

@@ -325,7 +325,8 @@ fn other_value(row: &[&str]) -> Option<Setting> {
             "bool" => "on".to_owned(),
             "enum" => {
                 let other = choices.split(',').rfind(|choice| choice.trim_matches('"') != *setting);
-                format!("'{}'", other.unwrap().trim_matches('"'))
+                // A server that was built without the others has but one.
+                format!("'{}'", other?.trim_matches('"'))
             }
             "integer" | "real" if setting != min => (*min).to_owned(),
             "integer" => (min.parse::<i64>().unwrap() + 1).to_string(),

@@ -20,7 +20,8 @@ use crate::engines::files::links::Links;
 use crate::engines::files::patterns::Patterns;
 use crate::engines::files::read::{Totals, TreeReader};
 use crate::engines::files::walk::WalkOptions;
-use crate::engines::files::{self, FilesOptions, TreeFacts, open_root, own, tree_facts};
+use crate::engines::files::{FilesOptions, TreeFacts, open_root, tree_facts};
+use crate::engines::{files, own};
 
 /// What reading the volumes of one source needs.
 #[derive(Debug)]

@@ -17,7 +17,6 @@ mod journal;
 pub mod judge;
 pub(crate) mod links;
 pub(crate) mod listing;
-pub mod own;
 pub mod patterns;
 pub(crate) mod read;
 pub mod restore;

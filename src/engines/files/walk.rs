@@ -18,11 +18,11 @@ use rustix::io::Errno;
 
 use super::beneath::{self, show};
 use super::listing::{self, Key, PassBounds};
-use super::own;
 use super::patterns::{Hit, Patterns, Verdict};
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
 use crate::base::report::Note;
+use crate::engines::own;
 use crate::engines::sqlite::registry;
 
 /// Names of this program's own directories begin so.

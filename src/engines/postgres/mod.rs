@@ -1,23 +1,25 @@
 //! PostgreSQL logical backup and restore over the wire.
 //!
-//! [`wire`] (formats, no I/O) below [`session`] below [`schema`] below [`backup`] and [`restore`]; `docs/postgres.md` tells
-//! how a database is read and put back.
+//! Each folder uses those before it: [`wire`] (formats, no I/O), [`sql`] (text), [`session`], [`schema`], [`stored`] (what a
+//! backup is made of), [`backup`], [`restore`], [`verify`]. `docs/postgres.md` tells how a database is read and put back.
 
 pub mod backup;
 pub mod restore;
 pub mod schema;
 pub mod session;
 pub(crate) mod sql;
+pub(crate) mod stored;
 pub mod verify;
 pub mod wire;
 
 pub use backup::PostgresSource;
 pub use backup::cluster::{Databases, databases};
 pub use backup::exclusion::Exclusion;
-pub use backup::selection::Selection;
+pub use restore::compare::table_digest;
 pub use restore::locale_override::LocaleOverride;
 pub use restore::plan::RestorePlan;
 pub use restore::powers::examine;
+pub use restore::selection::Selection;
 pub use restore::statements::FailedItem;
 pub use restore::undo::{Undone, undo};
 pub use restore::{PostgresRestore, RestoreOptions, RestoreReport, judge};
@@ -25,6 +27,5 @@ pub use session::client::{client_error, open_client};
 pub use session::connection::Connection;
 pub use session::conninfo::{Params, is_connection_string};
 pub use session::url::ConnectOptions;
-pub use verify::compare::table_digest;
-pub use verify::row_digest::RowDigest;
 pub use verify::{Scratch, verify_restored};
+pub use wire::row_digest::RowDigest;

@@ -16,7 +16,7 @@ use super::open;
 use super::registry::SUFFIXES;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::files::own;
+use crate::engines::own;
 use crate::engines::{BackupContext, Finding, Source, SourceOutcome};
 
 /// Letters that make a pattern of a path.

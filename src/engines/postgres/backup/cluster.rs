@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::base::error::{Context as _, Result};
-use crate::engines::postgres::restore::inspect::open_admin;
-use crate::engines::postgres::restore::marks;
+use crate::engines::postgres::session::maintenance::open_admin;
+use crate::engines::postgres::session::marks;
 use crate::engines::postgres::session::url::ConnectOptions;
 
 /// What a server holds.

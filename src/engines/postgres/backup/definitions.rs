@@ -9,15 +9,12 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::catalog_moves::moved;
-use super::copy_table::CopyTable;
 use super::exclusion::Exclusion;
 use super::snapshot::{Leader, blockers};
-use super::table_stream::TextResult;
 use crate::archive::ArchiveWriter;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::report::Note;
 use crate::engines::Notes;
-use crate::engines::postgres::restore::large_objects;
 use crate::engines::postgres::schema;
 use crate::engines::postgres::schema::Section;
 use crate::engines::postgres::session::client::open_reading_client;
@@ -26,7 +23,12 @@ use crate::engines::postgres::session::sessions::{TOO_MANY, open_within};
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::sql::streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, SqlStreams};
+use crate::engines::postgres::stored::copy_table::CopyTable;
+use crate::engines::postgres::stored::large_objects;
+use crate::engines::postgres::stored::streams::{
+    LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, SqlStreams,
+};
+use crate::engines::postgres::stored::table_stream::TextResult;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// How often locks are waited for; each time for as long as the leader's `lock_timeout`.

@@ -13,9 +13,10 @@ use tokio_postgres::Client;
 
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::report::Note;
-use crate::engines::postgres::schema::{Excluded, literal};
+use crate::engines::postgres::schema::Excluded;
 use crate::engines::postgres::session::client::client_error;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::literal;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// Patterns of what is left out.

@@ -3,16 +3,15 @@
 pub(crate) mod catalog_moves;
 pub(crate) mod check;
 pub(crate) mod cluster;
-pub(crate) mod copy_table;
 pub(crate) mod definitions;
 pub mod exclusion;
 pub(crate) mod lock_watch;
-pub mod selection;
+pub(crate) mod script;
 pub(crate) mod snapshot;
 pub(crate) mod table_locks;
-pub(crate) mod table_stream;
 pub(crate) mod tables;
 
+use crate::engines::postgres::stored::FACTS;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,26 +19,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::catalog_moves::moved;
-use self::copy_table::CopyTable;
 use self::definitions::Defined;
 use self::exclusion::Exclusion;
 use self::snapshot::{Leader, ServerFacts};
-use self::table_stream::TextResult;
 use self::tables::{TableReaders, TableResult, read_all};
 use crate::archive::{ArchiveWriter, EntryMeta, StreamRecord};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::raw_text::to_bytes;
 use crate::base::report::Note;
-use crate::engines::postgres::restore::script;
 use crate::engines::postgres::session::pooler;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::stored::copy_table::CopyTable;
+use crate::engines::postgres::stored::table_stream::TextResult;
 use crate::engines::{BackupContext, Finding, Notes, Source, SourceOutcome};
-
-/// Name of the stream record that carries [`ServerFacts`]; it has no members.
-pub(super) const FACTS: &str = "postgres";
 
 /// Notes of what is missing that a backup keeps, at most.
 const MAX_LACKS: usize = 100;

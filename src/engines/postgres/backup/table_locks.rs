@@ -14,9 +14,9 @@ use tokio_postgres::Client;
 
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
-use crate::engines::postgres::schema::qualified;
 use crate::engines::postgres::session::client::client_error;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::qualified;
 use crate::engines::postgres::wire::raw_text::RawText;
 use crate::engines::postgres::wire::server_error::sqlstate;
 

@@ -15,9 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::copy_table::{CopyTable, Range};
 use super::snapshot::{ServerFacts, open_reader, open_reader_at_once};
-use super::table_stream::{PartResult, RowStream};
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
@@ -28,8 +26,10 @@ use crate::engines::postgres::session::sessions::TOO_MANY;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::verify::row_digest::RowDigest;
+use crate::engines::postgres::stored::copy_table::{CopyTable, Range};
+use crate::engines::postgres::stored::table_stream::{PartResult, RowStream};
 use crate::engines::postgres::wire::binary_copy::RowImages;
+use crate::engines::postgres::wire::row_digest::RowDigest;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// Raw size of one ctid range, in bytes: large enough that its set-up does not count, small enough to repeat.

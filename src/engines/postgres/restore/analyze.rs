@@ -10,16 +10,17 @@ use std::sync::Mutex;
 use futures_util::future::try_join_all;
 
 use super::load::TableData;
-use super::statements::{Outcome, open_session, run_items};
+use super::selection::Chosen;
+use super::statements::{Outcome, run_items};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
-use crate::engines::postgres::backup::selection::Chosen;
-use crate::engines::postgres::schema::qualified;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::session::sessions::open_session;
 use crate::engines::postgres::session::sessions::open_worker;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::sql::streams::TocEntry;
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::sql::quote::qualified;
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::Contents;
 
 /// Tables in one ANALYZE, and items of statistics in one transaction, at most.
 const BATCH: usize = 100;

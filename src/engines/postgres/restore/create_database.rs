@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::base::error::{Context as _, Error, Result};
 use crate::engines::postgres::backup::snapshot::ServerFacts;
-use crate::engines::postgres::schema::{literal, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// How long others that create databases at the same time are waited for.

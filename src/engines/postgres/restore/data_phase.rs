@@ -14,14 +14,15 @@ use super::fk_order::by_foreign_keys;
 use super::keep_going::{costs_only_its_table, empty, failed_rows, load_rows};
 use super::load::{Loaded, TableData, Unit, check_count, cut, load_within};
 use super::scheduler::{ALL_TABLES, Next, RestoreScheduler};
-use super::statements::{Ended, Outcome, open_session, run_items};
+use super::statements::{Ended, Outcome, run_items};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::report::SharedReporter;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::session::sessions::open_session;
 use crate::engines::postgres::session::sessions::open_worker;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::sql::streams::TocEntry;
-use crate::engines::postgres::sql::text::{Contents, Texts};
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::{Contents, Texts};
 
 /// What is filled, and who is told.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! What belongs to a database itself and stays when another one takes its place: owner, limit, rights, settings.
 
 use crate::base::error::{Context as _, Result};
-use crate::engines::postgres::schema::{literal, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 
 /// Returns the statements that give these properties of a database to whichever has its name when they run. They are made by
 /// the server, so that names and values are quoted by its own rules; the owner comes last.

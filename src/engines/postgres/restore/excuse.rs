@@ -10,7 +10,7 @@ use super::statements::FailedItem;
 use super::{PostgresRestore, RestoreReport};
 use crate::base::error::Error;
 use crate::base::report::Note;
-use crate::engines::postgres::sql::streams::TocEntry;
+use crate::engines::postgres::stored::streams::TocEntry;
 use crate::engines::postgres::wire::server_error::{server_error, sqlstate};
 
 /// Why a refused statement may be no failure.

@@ -6,8 +6,8 @@ use super::load::TableData;
 use super::ownership::Name;
 use super::replace::rows;
 use crate::base::error::{Context as _, Result};
-use crate::engines::postgres::schema::literal;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::literal;
 
 /// Puts tables in that order. Tables that refer to each other in a circle stay as they stood.
 pub(crate) async fn by_foreign_keys(connection: &mut Connection, tables: &mut Vec<TableData>) -> Result<()> {

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use super::compare::compare_within;
 use super::fk_order::by_foreign_keys;
 use super::keep_going::{costs_only_its_table, failed_rows, ways_on};
 use super::load::{TableData, load_within};
@@ -13,16 +14,16 @@ use super::ownership::{Name, makes_table, name_of};
 use super::refill::Refill;
 use super::replace::{Replaced, present, rows};
 use super::replaced_views::plain_rights;
-use super::statements::{FailedItem, open_session, run_needed, run_on};
+use super::selection::Chosen;
+use super::statements::{FailedItem, run_needed, run_on};
 use super::{PostgresRestore, RestoreReport, is_of_database};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::report::Note;
-use crate::engines::postgres::backup::selection::Chosen;
-use crate::engines::postgres::schema::{literal, qualified, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
-use crate::engines::postgres::sql::streams::TocEntry;
-use crate::engines::postgres::sql::text::Contents;
-use crate::engines::postgres::verify::compare::compare_within;
+use crate::engines::postgres::session::sessions::open_session;
+use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::Contents;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 impl PostgresRestore {

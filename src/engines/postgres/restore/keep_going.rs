@@ -3,16 +3,16 @@
 //! They are tried once more with the source's `search_path` where that may be the reason. What fails then costs only its
 //! table if the restore is to keep going: the table stays empty, is named, and everything else comes back.
 
-use super::large_objects;
 use super::load::{Loaded, TableData, Unit, load};
 use super::locale_override::is_untranslatable;
-use super::search_path;
-use super::search_path::may_rely_on_it;
 use super::statements::FailedItem;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::postgres::session::connection::Connection;
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::session::search_path;
+use crate::engines::postgres::session::search_path::may_rely_on_it;
+use crate::engines::postgres::stored::large_objects;
+use crate::engines::postgres::stored::text::Contents;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// Where a transaction of the caller is rolled back to.

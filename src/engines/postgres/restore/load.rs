@@ -9,8 +9,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::keep_going::load_rows;
-use super::large_objects;
-use super::large_objects::Pieces;
 use super::locale_override::is_untranslatable;
 use super::scheduler::ALL_TABLES;
 use super::statements::FailedItem;
@@ -18,10 +16,12 @@ use crate::archive::{ChunkRef, StreamRecord};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
 use crate::base::report::SharedReporter;
-use crate::engines::postgres::backup::copy_table::filtered;
-use crate::engines::postgres::schema::{qualified, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::sql::quote::{qualified, quote_ident};
+use crate::engines::postgres::stored::copy_table::filtered;
+use crate::engines::postgres::stored::large_objects;
+use crate::engines::postgres::stored::large_objects::Pieces;
+use crate::engines::postgres::stored::text::Contents;
 use crate::engines::postgres::wire::binary_copy::{CopyFormat, HEADER, TRAILER};
 use crate::engines::postgres::wire::server_error::{server_error, sqlstate};
 

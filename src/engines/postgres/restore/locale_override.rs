@@ -4,8 +4,8 @@ use super::create_database::Made;
 use super::inspect::TargetState;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::engines::postgres::backup::snapshot::ServerFacts;
-use crate::engines::postgres::schema::literal;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::literal;
 
 /// What is wanted; what is empty stays as it would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 
 use super::replace::rows;
 use crate::base::error::{Context as _, Result};
-use crate::engines::postgres::schema::{literal, qualified, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
 /// Returns the statement that copies a table's missing rows into the living one; none if the living one is not there, or has no
 /// column in common.

@@ -6,6 +6,7 @@
 //! are reported and do not undo the restore; a failure of data does.
 
 pub(crate) mod analyze;
+pub(crate) mod compare;
 pub(crate) mod create_database;
 pub(crate) mod data_phase;
 pub(crate) mod database_settings;
@@ -14,10 +15,8 @@ pub(crate) mod fk_order;
 pub(crate) mod in_place;
 pub(crate) mod inspect;
 pub(crate) mod keep_going;
-pub(crate) mod large_objects;
 pub(crate) mod load;
 pub(crate) mod locale_override;
-pub(crate) mod marks;
 pub(crate) mod merge_sql;
 pub(crate) mod ownership;
 pub(crate) mod plan;
@@ -27,8 +26,7 @@ pub(crate) mod replace;
 pub(crate) mod replaced_views;
 pub(crate) mod roles;
 pub(crate) mod scheduler;
-pub(crate) mod script;
-pub(crate) mod search_path;
+pub(crate) mod selection;
 pub(crate) mod staging;
 pub(crate) mod statements;
 pub(crate) mod swap;
@@ -42,6 +40,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::analyze::analyze;
+use self::compare::compare_all;
 use self::data_phase::DataPhase;
 use self::in_place::schemas;
 use self::inspect::look;
@@ -49,22 +48,23 @@ use self::keep_going::ways_on;
 use self::load::TableData;
 use self::locale_override::{LocaleOverride, refuse_conversion};
 use self::powers::Powers;
-use self::search_path::BUILT_IN;
+use self::selection::{Chosen, Needs, Selection, choose};
 use self::staging::StagingDatabase;
-use self::statements::{Ended, FailedItem, open_session, retry_failed, run_free, run_in_order, run_on, run_pre_data};
-use super::backup::FACTS;
-use super::schema::quote_ident;
+use self::statements::{Ended, FailedItem, retry_failed, run_free, run_in_order, run_on, run_pre_data};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
-use crate::engines::postgres::backup::selection::{Chosen, Needs, Selection, choose};
 use crate::engines::postgres::backup::snapshot::ServerFacts;
+use crate::engines::postgres::session::search_path::BUILT_IN;
+use crate::engines::postgres::session::sessions::open_session;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::GLOBALS;
+use crate::engines::postgres::sql::quote::quote_ident;
 use crate::engines::postgres::sql::rewrite::Rewrite;
-use crate::engines::postgres::sql::streams::{GLOBALS, TocEntry};
-use crate::engines::postgres::sql::text::Contents;
-use crate::engines::postgres::verify::compare::compare_all;
+use crate::engines::postgres::stored::FACTS;
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::Contents;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// How a restore is done.

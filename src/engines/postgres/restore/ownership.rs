@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::base::error::Result;
 use crate::engines::postgres::sql::rewrite::relation_of;
-use crate::engines::postgres::sql::streams::TocEntry;
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::Contents;
 
 /// Schema and name of a relation.
 pub(crate) type Name = (String, String);

@@ -10,18 +10,18 @@ use super::PostgresRestore;
 use super::create_database::Made;
 use super::inspect::{TargetState, look};
 use super::locale_override::refuse_conversion;
-use super::marks;
-use super::marks::Why;
 use super::powers::Powers;
 use super::staging::made;
-use super::statements::open_session;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::raw_text::printable;
 use crate::engines::postgres::backup::snapshot::ServerFacts;
-use crate::engines::postgres::schema::is_named;
 use crate::engines::postgres::session::connection::Connection;
-use crate::engines::postgres::sql::streams::GLOBALS;
+use crate::engines::postgres::session::marks;
+use crate::engines::postgres::session::marks::Why;
+use crate::engines::postgres::session::sessions::open_session;
+use crate::engines::postgres::sql::GLOBALS;
+use crate::engines::postgres::sql::quote::is_named;
 
 /// A restore before its first write.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]

@@ -9,8 +9,8 @@ use crate::base::error::{Context as _, Error, Result};
 use crate::engines::postgres::sql::guard;
 use crate::engines::postgres::sql::guard::{Judged, StatementScope};
 use crate::engines::postgres::sql::lexer::Refusal;
-use crate::engines::postgres::sql::streams::TocEntry;
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::Contents;
 
 /// Languages whose functions cannot leave the database: those of the server, and those of others that say so of themselves.
 const TRUSTED: [&str; 9] = [

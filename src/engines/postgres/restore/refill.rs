@@ -8,8 +8,8 @@ use super::load::TableData;
 use super::replace::{rows, version};
 use super::statements::FailedItem;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
-use crate::engines::postgres::schema::literal;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::literal;
 
 /// Tables that are filled again.
 #[derive(Debug, Default)]

@@ -10,10 +10,10 @@ use std::collections::HashSet;
 use super::ownership::{Name, makes_table, name_of};
 use super::replaced_views;
 use super::replaced_views::View;
+use super::selection::Chosen;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
-use crate::engines::postgres::backup::selection::Chosen;
-use crate::engines::postgres::schema::{literal, qualified};
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::{literal, qualified};
 
 /// How many objects a refusal names.
 const NAMED: usize = 20;

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::replace::rows;
 use crate::base::error::{Context as _, Result};
-use crate::engines::postgres::schema::literal;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::literal;
 
 /// A view that is taken away and made again.
 #[derive(Debug)]

@@ -1,13 +1,14 @@
 //! Roles that own what comes back: which the server lacks, and making them.
 
 use super::PostgresRestore;
-use super::statements::{open_session, run_in_order};
+use super::statements::run_in_order;
 use crate::base::error::{Context as _, Result};
 use crate::base::report::Note;
-use crate::engines::postgres::schema::is_named;
+use crate::engines::postgres::session::sessions::open_session;
 use crate::engines::postgres::session::url::ConnectOptions;
-use crate::engines::postgres::sql::streams::TocEntry;
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::sql::quote::is_named;
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::Contents;
 
 impl PostgresRestore {
     /// Reports roles that the server lacks, and creates them if asked to.

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
-use crate::engines::postgres::sql::streams::TocEntry;
+use crate::engines::postgres::stored::streams::TocEntry;
 
 /// Items that run as one transaction, at most: each holds some locks until the end.
 const BATCH_ITEMS: usize = 64;

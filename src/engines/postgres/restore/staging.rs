@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use super::RestoreOptions;
 use super::create_database::{Made, may_use_tablespace};
-use super::inspect::{TargetState, open_admin};
-use super::marks;
-use super::marks::{Why, can_say, comment_of, comment_sql, comment_within, unmarked};
+use super::inspect::TargetState;
 use super::plan::LEAVE_TIMEOUT;
 use super::statements::FailedItem;
 use super::swap::{Apart, Swap, drop_database, free_name, rename};
@@ -19,10 +17,13 @@ use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::postgres::backup::snapshot::ServerFacts;
-use crate::engines::postgres::schema::{literal, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::session::maintenance::open_admin;
+use crate::engines::postgres::session::marks;
+use crate::engines::postgres::session::marks::{Why, can_say, comment_of, comment_sql, comment_within, unmarked};
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 
 /// Where a restore writes.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! the commit of each; if the server refuses it, they run one by one. What failed is tried again at the end of its phase (what it needed may exist by then), and what
 //! still fails is reported, not fatal: the rows are there, and the operator can run the statement later.
 
+use crate::engines::postgres::session::sessions::open_session;
 use std::collections::{HashMap, HashSet};
 
 use futures_util::future::try_join_all;
@@ -11,19 +12,18 @@ use futures_util::future::try_join_all;
 use super::data_phase::run_places;
 use super::excuse::{Excuse, excuse, missing_role};
 use super::scheduler::{Batch, Next, RestoreScheduler};
-use super::search_path;
-use super::search_path::may_rely_on_it;
-use crate::base::error::{Context as _, Error, Result};
+use crate::base::error::{Error, Result};
 use crate::engines::postgres::session::connection::Connection;
-use crate::engines::postgres::session::sessions::{open_patiently, open_worker};
+use crate::engines::postgres::session::search_path;
+use crate::engines::postgres::session::search_path::may_rely_on_it;
+use crate::engines::postgres::session::sessions::open_worker;
 use crate::engines::postgres::session::settings;
-use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::guard;
 use crate::engines::postgres::sql::guard::StatementScope;
 use crate::engines::postgres::sql::rewrite::statements;
-use crate::engines::postgres::sql::streams::TocEntry;
-use crate::engines::postgres::sql::text::{Contents, Texts};
+use crate::engines::postgres::stored::streams::TocEntry;
+use crate::engines::postgres::stored::text::{Contents, Texts};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// A statement that failed for good.
@@ -75,23 +75,6 @@ fn advice(error: &Error, stream: &str) -> String {
         _ => "Look at the statement",
     };
     format!("{what}; then run the statement by hand: `wirevault cat SNAPSHOT SOURCE {stream}` prints it.")
-}
-
-/// Opens a session that writes.
-pub(crate) async fn open_session(options: &ConnectOptions) -> Result<Connection> {
-    set_up(open_patiently(options).await?, options).await
-}
-
-/// Makes a session one that writes.
-pub(crate) async fn set_up(mut connection: Connection, options: &ConnectOptions) -> Result<Connection> {
-    settings::set(&mut connection, Session::Writing, &options.context)
-        .await
-        .context("set up the session")?;
-    if !options.search_path.is_empty() {
-        let path = search_path::of_schemas(&options.search_path);
-        search_path::set(&mut connection, &path).await?;
-    }
-    Ok(connection)
 }
 
 /// Runs items one after another; returns what failed for good.
@@ -315,7 +298,7 @@ fn check_reading(connection: &Connection) -> Result<()> {
 /// Returns the text without the statements that give an object to a role that does not exist, if there are any. What lies within
 /// strings is none: without it the rest would be another text.
 fn without_owner(sql: &str, role: &str) -> Option<String> {
-    let end = format!(" OWNER TO {};", crate::engines::postgres::schema::quote_ident(role));
+    let end = format!(" OWNER TO {};", crate::engines::postgres::sql::quote::quote_ident(role));
     let is_owner = |text: &&str| text.trim_start().starts_with("ALTER ") && text.trim_end().ends_with(&end);
     let ranges = statements(sql);
     let all: Vec<&str> = ranges

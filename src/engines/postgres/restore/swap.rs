@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use super::create_database::Made;
 use super::database_settings;
-use super::marks;
-use super::marks::{Why, can_say, comment_of, comment_sql, comment_within, unmarked};
 use super::plan::LEAVE_TIMEOUT;
 use super::statements::FailedItem;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
-use crate::engines::postgres::schema::{literal, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::session::marks;
+use crate::engines::postgres::session::marks::{Why, can_say, comment_of, comment_sql, comment_within, unmarked};
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// Longest identifier in bytes.

@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::ownership::{Name, Ownership, makes_table, name_of};
+use super::selection::{Chosen, Needs, Patterns, Selection};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::engines::postgres::backup::selection::{Chosen, Needs, Patterns, Selection};
-use crate::engines::postgres::sql::streams::{POST_DATA, TocEntry};
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::stored::streams::{POST_DATA, TocEntry};
+use crate::engines::postgres::stored::text::Contents;
 
 /// What is left out when a table comes back beside the living one.
 const NOT_BESIDE: [&str; 7] = [

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::inspect::look;
-use super::marks;
-use super::marks::Why;
 use super::statements::FailedItem;
 use super::swap::{Apart, Swap, free_name, head, rename};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::postgres::schema::literal;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::session::marks;
+use crate::engines::postgres::session::marks::Why;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::quote::literal;
 
 /// What [`undo`] did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

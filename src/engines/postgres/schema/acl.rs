@@ -10,12 +10,12 @@ use super::graph::Graph;
 use futures_util::TryStreamExt;
 
 use super::node::{Kind, Node, class, flag};
-use super::quote::quote_ident;
 use super::rows::{Columns, query};
 use super::write::Context;
 use super::{Section, SqlSink, system_rights};
 use crate::base::error::Result;
 use crate::base::exact;
+use crate::engines::postgres::sql::quote::quote_ident;
 
 /// One entry of an access list: who gave what to whom. An empty grantee is PUBLIC.
 #[derive(Debug, Clone, PartialEq, Eq)]

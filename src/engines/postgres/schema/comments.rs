@@ -1,6 +1,6 @@
 //! Comments travel with their object.
 
-use super::quote::literal;
+use crate::engines::postgres::sql::quote::literal;
 
 /// Appends `COMMENT ON … IS …` when there is a comment.
 pub(super) fn comment(sql: &mut String, what: &str, text: Option<&str>) {

@@ -3,10 +3,10 @@
 use super::comments::comment;
 use super::node::class;
 use super::options::{self, Of};
-use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{options_list, qualified, quote_ident};
 
 pub(super) async fn constraints(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT k.oid, k.conname::text, k.contype::text, pg_catalog.pg_get_constraintdef(k.oid), k.condeferrable, k.condeferred, \

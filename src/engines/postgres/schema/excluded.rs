@@ -236,7 +236,7 @@ impl Graph {
         {
             Some(parent) => format!(
                 "{word} {} of {}",
-                super::quote_ident(self.name(node)),
+                crate::engines::postgres::sql::quote::quote_ident(self.name(node)),
                 self.qualified(parent)
             ),
             None => format!("{word} {}", self.qualified(node)),

@@ -1,10 +1,10 @@
 //! Schemas and extensions. Members of an extension come with `CREATE EXTENSION`.
 
 use super::comments::comment;
-use super::quote::quote_ident;
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::quote_ident;
 
 /// `public` exists in every new database, owned by this role from 15 on.
 const PUBLIC_OWNER: &str = "pg_database_owner";

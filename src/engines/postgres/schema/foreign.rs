@@ -1,10 +1,10 @@
 //! Foreign data wrappers, servers and user mappings. Options may hold secrets; who may not see them backs up without, and is told.
 
 use super::comments::comment;
-use super::quote::{literal, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 
 const HIDDEN_OPTIONS: &str = "its options, which may hold a password, are not in this backup: it was made by a role that may not see them \
      (GRANT SELECT ON pg_catalog.pg_user_mapping, or back up as a superuser)";

@@ -3,11 +3,11 @@
 use super::comments::comment;
 use super::extensions::{needed_column, needs};
 use super::node::class;
-use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
 use crate::base::exact;
+use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
 /// A column of a query: settings of function `p` that its server does not know itself. A name with a dot may be an extension's that is
 /// not loaded.

@@ -9,11 +9,11 @@ use super::acl::{All, EXPLODED, add, difference};
 use super::comments::comment;
 use super::graph::server_version;
 use super::note_collector::NoteCollector;
-use super::quote::{literal, options_list, quote_ident, setting};
 use super::rows::{Columns, query};
 use super::{Section, SqlSink, TocItem};
 use crate::base::error::Result;
 use crate::base::report::Note;
+use crate::engines::postgres::sql::quote::{literal, options_list, quote_ident, setting};
 
 /// Writes roles (with passwords if they are wanted and the reader may see them), memberships and settings.
 ///

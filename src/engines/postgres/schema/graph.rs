@@ -9,11 +9,12 @@ use tokio_postgres::Client;
 use super::catalog::{self, NodeQuery};
 use super::node::{Kind, NONE, Node, class, flag, number_of};
 use super::rows::{Columns, failed, query};
-use super::{DataTable, SchemaOptions, members, order, quote, refresh};
+use super::{DataTable, SchemaOptions, members, order, refresh};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::postgres::sql::guard::judge_condition;
+use crate::engines::postgres::sql::quote;
 
 /// Above so many tables their sizes are estimated.
 const MANY_TABLES: usize = 10_000;

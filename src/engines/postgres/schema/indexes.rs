@@ -4,10 +4,10 @@ use super::comments::comment;
 use super::constraints::{column_statistics, in_tablespace};
 use super::extensions::{needed_column, needs};
 use super::node::class;
-use super::quote::{qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{qualified, quote_ident};
 
 pub(super) async fn indexes(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = format!(

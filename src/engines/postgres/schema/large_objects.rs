@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
 use super::acl::{All, EXPLODED, Entry, add, difference};
-use super::quote::{literal, quote_ident};
 use super::rows::{Columns, query};
 use super::{Graph, Section, SqlSink, TocItem};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 
 /// Objects of one item: changing an owner takes a lock each.
 const PAGE: i64 = 500;

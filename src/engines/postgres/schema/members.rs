@@ -15,9 +15,9 @@ use tokio_postgres::Client;
 
 use super::graph::Graph;
 use super::node::{Kind, Node, class};
-use super::quote::literal;
 use super::rows::{Columns, failed, query};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::literal;
 
 /// Reads which objects are members, and of what extension.
 pub(super) async fn read_owners(graph: &mut Graph, client: &Client) -> Result<()> {

@@ -28,7 +28,6 @@ mod note_collector;
 mod operators;
 mod options;
 mod order;
-mod quote;
 mod refresh;
 mod replication;
 mod roles;
@@ -49,13 +48,10 @@ use async_trait::async_trait;
 
 use crate::base::error::Result;
 
-pub(super) use database::change_here;
 pub use excluded::Excluded;
 pub use globals::write_globals;
 pub use graph::Graph;
 pub use large_objects::{READABLE_SQL, write_large_object_rights, write_large_objects};
-pub(super) use options::COLUMN_OPTIONS;
-pub use quote::{is_named, literal, qualified, quote_ident};
 pub use roles::named_roles;
 pub use statistics::write_statistics;
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::comments::comment;
-use super::quote::{qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{qualified, quote_ident};
 
 pub(super) async fn operators(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let other = |column: &str| {

@@ -4,8 +4,9 @@
 //! out and no other server accepts. So options are carried by list. One that the list does not know is named and not written: the table
 //! comes back without it, which is better than no table at all.
 
-use super::quote::options_list;
 use super::write::Context;
+use crate::engines::postgres::sql::clean::COLUMN_OPTIONS;
+use crate::engines::postgres::sql::quote::options_list;
 
 /// What the options belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +20,6 @@ pub(super) enum Of {
     /// The B-tree of a key: <https://www.postgresql.org/docs/current/sql-createindex.html>.
     Key,
 }
-
-/// Options of columns.
-pub(crate) const COLUMN_OPTIONS: [&str; 2] = ["n_distinct", "n_distinct_inherited"];
 
 /// Options of tables beside those that begin with [`AUTOVACUUM`]; those of every version from 13 on.
 const TABLE_OPTIONS: [&str; 9] = [

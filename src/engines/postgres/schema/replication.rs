@@ -2,10 +2,10 @@
 //! databases that apply changes from one slot would each lose half of them.
 
 use super::comments::comment;
-use super::quote::{literal, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered, relation};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 
 pub(super) async fn publications(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let generated = context.since(18, "p.pubgencols::text", "'n'");

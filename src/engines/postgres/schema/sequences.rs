@@ -2,11 +2,11 @@
 
 use super::comments::comment;
 use super::node::{Kind, Node, class};
-use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use super::{Section, SqlSink, TocItem};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
 /// Sequences whose values one query reads.
 const VALUES_PAGE: usize = 200;

@@ -13,11 +13,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use super::node::{Kind, flag};
-use super::quote::{literal, qualified};
 use super::rows::{Columns, failed, query};
 use super::{Graph, Section, SqlSink, TocItem};
 use crate::base::error::Result;
 use crate::base::exact;
+use crate::engines::postgres::sql::quote::{literal, qualified};
 
 /// Tables in one query.
 const PAGE: usize = 500;

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::acl::{All, EXPLODED, Entry, add, difference};
 use super::node::class;
-use super::quote::literal;
 use super::rows::{Columns, query};
 use super::write::Context;
 use super::{Section, SqlSink, TocItem};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::literal;
 
 /// Catalogs with rights: class, catalog, prefix of its columns, letter of `acldefault`, the object as GRANT names it.
 const CATALOGS: [(u32, &str, &str, &str, &str); 7] = [
@@ -202,7 +202,7 @@ pub(super) async fn labels(context: &Context<'_>, sink: &mut dyn SqlSink) -> Res
         let on = format!("{} {}", row.text(0)?.to_uppercase(), row.text(1)?);
         let sql = format!(
             "SECURITY LABEL FOR {} ON {on} IS {};\n",
-            super::quote_ident(&row.text(2)?),
+            crate::engines::postgres::sql::quote::quote_ident(&row.text(2)?),
             literal(&row.text(3)?)
         );
         sink.item(item(context, "SECURITY LABEL", on), &sql).await?;

@@ -8,10 +8,10 @@ use super::comments::comment;
 use super::foreign::options as foreign_options;
 use super::node::class;
 use super::options::{self, Of};
-use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered, relation};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{options_list, qualified, quote_ident};
 
 /// One column as it is printed.
 struct Column {

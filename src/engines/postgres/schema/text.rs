@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::comments::comment;
-use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
 pub(super) async fn languages(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let sql = "SELECT l.oid, l.lanname::text, l.lanpltrusted, NULLIF(l.lanplcallfoid, 0)::pg_catalog.regproc::text, \

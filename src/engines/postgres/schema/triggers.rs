@@ -3,10 +3,10 @@
 use super::comments::comment;
 use super::extensions::{needed_column, needs};
 use super::node::class;
-use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
 /// Returns the words after `ALTER TABLE t` for a state that is not the usual one.
 fn enabled(state: &str, what: &str) -> Option<String> {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use super::comments::comment;
 use super::node::class;
-use super::quote::{literal, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
 /// Columns every kind of type has: oid, schema, name, owner, comment.
 const COMMON: &str = "t.oid, n.nspname::text, t.typname::text, pg_catalog.pg_get_userbyid(t.typowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = t.oid AND ds.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass AND ds.objsubid = 0)";

@@ -6,10 +6,10 @@ use super::comments::comment;
 use super::extensions::{needed_column, needs};
 use super::node::{class, flag};
 use super::options::{self, Of};
-use super::quote::{options_list, qualified, quote_ident};
 use super::rows::{Columns, query};
 use super::write::{Context, Rendered, relation};
 use crate::base::error::Result;
+use crate::engines::postgres::sql::quote::{options_list, qualified, quote_ident};
 
 struct ViewColumn {
     name: String,

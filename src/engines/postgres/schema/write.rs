@@ -65,7 +65,10 @@ impl<'a> Context<'a> {
     /// Appends `ALTER … OWNER TO`, if owners are wanted.
     pub(super) fn owner(&self, sql: &mut String, what: &str, owner: &str) {
         if !self.graph.options.no_owner {
-            sql.push_str(&format!("ALTER {what} OWNER TO {};\n", super::quote_ident(owner)));
+            sql.push_str(&format!(
+                "ALTER {what} OWNER TO {};\n",
+                crate::engines::postgres::sql::quote::quote_ident(owner)
+            ));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! never collected ([`CopyOut`] hands it on where it lies). After an error of the transport the connection is dead
 //! and every call says so; after an error of a statement it is at rest and can be used again.
 
+use crate::engines::postgres::wire::copy_out::RowPiece;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -542,17 +543,6 @@ impl Connection {
     }
 }
 
-/// A piece of a row of COPY OUT.
-#[derive(Debug)]
-pub struct RowPiece<'a> {
-    /// The bytes.
-    pub bytes: &'a [u8],
-    /// Length of the whole row if it begins here.
-    pub starts: Option<usize>,
-    /// Whether the row ends here.
-    pub ends: bool,
-}
-
 /// A running COPY OUT. Dropped before its end, it leaves the connection dead: the rest of the rows is still coming.
 #[derive(Debug)]
 pub struct CopyOut<'a> {
@@ -583,7 +573,7 @@ impl CopyOut<'_> {
                 None => {}
             }
         };
-        let bytes = self.connection.buffer.get(range).unwrap_or_default();
+        let bytes = exact::part(&self.connection.buffer, range, "a row lies within what was read");
         Ok(Some(RowPiece { bytes, starts, ends }))
     }
 

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::search_path;
 use super::settings;
 use super::settings::Session;
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Result};
-use crate::engines::postgres::restore::statements::{open_session, set_up};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// How long a session that is needed is asked for.
@@ -85,4 +85,21 @@ pub(crate) async fn role(connection: &mut Connection) -> Result<Role> {
         creates: text(0).as_deref() == Some("t"),
         room: text(1).map(|room| room.parse().unwrap_or(0)),
     })
+}
+
+/// Opens a session that writes.
+pub(crate) async fn open_session(options: &ConnectOptions) -> Result<Connection> {
+    set_up(open_patiently(options).await?, options).await
+}
+
+/// Makes a session one that writes.
+pub(crate) async fn set_up(mut connection: Connection, options: &ConnectOptions) -> Result<Connection> {
+    settings::set(&mut connection, Session::Writing, &options.context)
+        .await
+        .context("set up the session")?;
+    if !options.search_path.is_empty() {
+        let path = search_path::of_schemas(&options.search_path);
+        search_path::set(&mut connection, &path).await?;
+    }
+    Ok(connection)
 }

@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::sessions::open_patiently;
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, Result};
-use crate::engines::postgres::schema::literal;
+use crate::engines::postgres::sql::quote::literal;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// What a session does.

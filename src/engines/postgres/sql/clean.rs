@@ -10,7 +10,9 @@ use std::ops::Range;
 
 use super::rewrite::{TOKENS, Token, replace, statements, tokens, unquote};
 use crate::base::exact;
-use crate::engines::postgres::schema::COLUMN_OPTIONS;
+
+/// Options of columns that a backup carries.
+pub(crate) const COLUMN_OPTIONS: [&str; 2] = ["n_distinct", "n_distinct_inherited"];
 
 /// First version whose tables know the privilege MAINTAIN.
 pub(crate) const MAINTAIN_SINCE: u32 = 170_000;

@@ -16,9 +16,9 @@ use blocks::{DATABASE, from_16_on, if_missing, of_database};
 use body::Body;
 use written::{CALLED, OF_DATABASE, OF_SERVER, WRITTEN};
 
+use super::GLOBALS;
 use super::lexer::{Lexer, Refusal, Tok, unliteral};
 use super::rewrite::unquote;
-use super::streams::GLOBALS;
 
 /// Where a statement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn literals_are_read_back() {
         for text in ["", "it's", "back\\slash", "'", "''", "\\'"] {
-            let literal = crate::engines::postgres::schema::literal(text);
+            let literal = super::super::quote::literal(text);
             assert_eq!(unliteral(&literal).as_deref(), Some(text), "{literal}");
         }
         for sql in ["'a' || 'b'", "a", "'a'; DROP TABLE t", "", "E'\\x41'"] {

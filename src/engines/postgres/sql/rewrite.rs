@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
+use super::current_database::change_here;
+use super::quote::{literal, quote_ident};
 use crate::base::exact;
-use crate::engines::postgres::schema::{change_here, literal, quote_ident};
 
 /// What is changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,9 +6,9 @@
 //!
 //! Format: <https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS>
 
+use super::copy_out::RowPiece;
 use crate::base::error::{Error, Result};
 use crate::base::exact;
-use crate::engines::postgres::session::connection::RowPiece;
 
 /// Signature, flags and length of the (empty) extension area.
 pub(crate) const HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";

@@ -142,6 +142,17 @@ fn begin(header: [u8; 5]) -> Result<State> {
     })
 }
 
+/// A piece of a row of COPY OUT.
+#[derive(Debug)]
+pub struct RowPiece<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Length of the whole row if it begins here.
+    pub starts: Option<usize>,
+    /// Whether the row ends here.
+    pub ends: bool,
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(

@@ -3,4 +3,5 @@
 pub(crate) mod binary_copy;
 pub(crate) mod copy_out;
 pub(crate) mod raw_text;
+pub mod row_digest;
 pub mod server_error;

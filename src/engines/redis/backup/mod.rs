@@ -4,7 +4,6 @@
 //! same before the first and after the last has begun, so every key is in one of them.
 
 pub(crate) mod key_journal;
-pub(crate) mod live;
 pub(crate) mod payloads;
 pub(crate) mod psync;
 pub(crate) mod receive;

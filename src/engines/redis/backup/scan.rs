@@ -441,9 +441,12 @@ impl ScanSession<'_> {
                 connection.discard_bulk().await?;
                 continue;
             }
-            self.key(connection, database, key, expires)
-                .await
-                .with_context(|| format!("read key {}", crate::engines::redis::restore::load::name(database, key)))?;
+            self.key(connection, database, key, expires).await.with_context(|| {
+                format!(
+                    "read key {}",
+                    crate::engines::redis::wire::key_name::name(database, key)
+                )
+            })?;
             let bytes = self.composer.bytes - before;
             self.how.reporter.advance(self.how.task, bytes, u64::from(bytes > 0));
         }

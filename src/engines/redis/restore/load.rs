@@ -4,6 +4,7 @@
 //! decoded. It is stamped with the lowest version that knows its type, so every server that can read it takes it. Small
 //! values are collected; a large one is sent while it is read, for the backup noted its length. Into an empty target short strings go many at a time, by MSETNX.
 
+use crate::engines::redis::wire::key_name::{NAMED_BYTES, name};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -21,9 +22,6 @@ use crate::engines::redis::wire::resp;
 
 /// Bytes of a payload beside the value: type, version, CRC64.
 const FRAME_BYTES: u64 = 11;
-
-/// Bytes of a key that are kept to name it in a report.
-const NAMED_BYTES: usize = 200;
 
 /// What becomes of keys that the target has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -754,12 +752,6 @@ fn string(bytes: &[u8], out: &mut Vec<u8>) {
     resp::header(b'$', bytes.len(), out);
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Names a key for people.
-pub(crate) fn name(database: u32, key: &[u8]) -> String {
-    let cut = exact::first(key, NAMED_BYTES);
-    format!("{} (database {database})", cut.escape_ascii())
 }
 
 impl Sink for Loader {

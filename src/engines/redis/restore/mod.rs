@@ -8,10 +8,13 @@
 //! value, three buffers of commands for each server, the window of replies.
 
 pub(crate) mod load;
+pub(crate) mod payloads;
+pub(crate) mod pipeline;
 pub(crate) mod replay;
 pub(crate) mod route;
 pub(crate) mod target;
 pub(crate) mod transcode;
+pub(crate) mod users;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -20,24 +23,22 @@ use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use self::load::{Conflict, LoadOptions, Loader, Sent, Tally};
+use self::pipeline::{Batch, Meaning, Pipeline};
 use self::route::{Nodes, Redirects, Routes};
 use self::target::{Count, TargetFacts};
 use self::transcode::ServerDialect;
+use self::users::User;
 use super::stored::{self, Found, Rdb, SLICE_BYTES, Verified};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
-use crate::engines::redis::backup::payloads;
 use crate::engines::redis::session::address::RedisAddress;
 use crate::engines::redis::session::cluster::Topology;
 use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::session::holdings::refuse_unknown_cluster;
 use crate::engines::redis::session::nodes;
-use crate::engines::redis::session::pipeline::{Batch, Meaning, Pipeline};
 use crate::engines::redis::session::server::Server;
-use crate::engines::redis::session::users;
-use crate::engines::redis::session::users::User;
 use crate::engines::redis::wire::rdb::{Census, Flavour, Walker};
 
 /// Commands for one node of a cluster are sent when they are so many bytes.

@@ -9,16 +9,17 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use tokio_util::sync::CancellationToken;
 
-use super::load::{Conflict, META_ADVICE, Tally, WITHOUT_META, WITHOUT_PRODUCERS, name};
+use super::load::{Conflict, META_ADVICE, Tally, WITHOUT_META, WITHOUT_PRODUCERS};
+use super::pipeline::{MOVED, advice};
 use super::route::Nodes;
 use super::transcode::ServerDialect;
 use crate::archive::ChunkStream;
 use crate::base::error::{Context, Result};
 use crate::base::exact;
 use crate::engines::redis::session::connection::Connection;
-use crate::engines::redis::session::pipeline::{MOVED, advice};
 use crate::engines::redis::stored::stop_if;
 use crate::engines::redis::wire::glob;
+use crate::engines::redis::wire::key_name::name;
 use crate::engines::redis::wire::rdb::decode::{Decoder, Element, Elements, Next, StreamId};
 use crate::engines::redis::wire::rdb::walk;
 use crate::engines::redis::wire::rdb::walk::KeyHeader;

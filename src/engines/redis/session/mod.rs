@@ -7,7 +7,5 @@ pub(crate) mod connection;
 pub(crate) mod holdings;
 pub(crate) mod incoming;
 pub(crate) mod nodes;
-pub(crate) mod pipeline;
 pub(crate) mod server;
 pub(crate) mod transport;
-pub(crate) mod users;

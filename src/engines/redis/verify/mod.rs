@@ -4,20 +4,18 @@
 //! well as one of the server. The scratch server must be proven to hold nothing before, and what was loaded is deleted
 //! afterwards. Memory: one batch of small keys with their replies, or one range of a large one.
 
-pub(crate) mod digest;
+pub(crate) mod live;
 pub(crate) mod scratch;
 
 use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
 
-use self::digest::{Content, Digest, Of};
 use crate::archive::{ArchiveReader, ChunkStream};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::SharedReporter;
-use crate::engines::redis::backup::live;
-use crate::engines::redis::restore::load::{FailedKey, name};
+use crate::engines::redis::restore::load::FailedKey;
 use crate::engines::redis::restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
 use crate::engines::redis::session::address::RedisAddress;
 use crate::engines::redis::session::connection::Connection;
@@ -25,6 +23,8 @@ use crate::engines::redis::session::holdings::{Keys, Libraries, refuse_unknown_c
 use crate::engines::redis::session::server::Server;
 use crate::engines::redis::stored;
 use crate::engines::redis::stored::{Verified, stop_if};
+use crate::engines::redis::wire::digest::{Content, Digest, Of};
+use crate::engines::redis::wire::key_name::name;
 use crate::engines::redis::wire::rdb::decode::{Decoder, Next, Nobody};
 use crate::engines::redis::wire::rdb::walk;
 use crate::engines::redis::wire::resp;

@@ -9,10 +9,10 @@
 
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::raw_text::has_bytes;
-use crate::engines::postgres::schema::{literal, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 
 /// First key of the advisory locks of restores; the second is the database's OID.
 const LOCK: i32 = 0x7776_7273;

@@ -18,13 +18,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::address::RedisAddress;
-use super::blocking_stream::{BlockingStream, Breaker, Waits, has_waited};
-use super::connection::{Connection, closed, silent};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::redis::restore::load::{Conflict, Group, Sent, Tally, name};
+use crate::engines::redis::restore::load::{Conflict, Group, Sent, Tally};
 use crate::engines::redis::restore::route::Redirects;
+use crate::engines::redis::session::address::RedisAddress;
+use crate::engines::redis::session::blocking_stream::{BlockingStream, Breaker, Waits, has_waited};
+use crate::engines::redis::session::connection::{Connection, closed, silent};
+use crate::engines::redis::wire::key_name::name;
 use crate::engines::redis::wire::resp;
 use crate::engines::redis::wire::resp::Reply;
 

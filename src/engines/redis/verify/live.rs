@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::base::error::{Error, Result};
 use crate::base::exact;
 use crate::engines::redis::session::connection::Connection;
-use crate::engines::redis::verify::digest::{Content, Digest};
+use crate::engines::redis::wire::digest::{Content, Digest};
 use crate::engines::redis::wire::rdb::decode::{StreamFacts, StreamId, number};
 use crate::engines::redis::wire::resp::Reply;
 

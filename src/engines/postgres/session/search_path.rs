@@ -6,8 +6,8 @@
 //! names holds for the whole restore instead.
 
 use crate::base::error::{Context as _, Error, Result};
-use crate::engines::postgres::schema::{literal, quote_ident};
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// The path of a server where nobody set another one.

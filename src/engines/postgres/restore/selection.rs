@@ -8,8 +8,8 @@ use crate::base::error::{Error, Result};
 use crate::engines::postgres::restore::load::TableData;
 use crate::engines::postgres::restore::ownership::{Name, Ownership};
 use crate::engines::postgres::restore::table_choice::{only_schemas, only_tables};
-use crate::engines::postgres::sql::streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, TocEntry};
-use crate::engines::postgres::sql::text::Contents;
+use crate::engines::postgres::stored::streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES, STATISTICS, TocEntry};
+use crate::engines::postgres::stored::text::Contents;
 
 /// What is wanted. Patterns are names of tables, `schema.table` or `table`, in which `*` and `?` stand for any letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

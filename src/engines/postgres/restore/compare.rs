@@ -5,17 +5,17 @@ use std::sync::Mutex;
 
 use futures_util::future::try_join_all;
 
-use super::row_digest::{RowDigest, RowHasher};
 use crate::archive::StreamRecord;
 use crate::base::error::{Context as _, Error, Result};
 use crate::engines::postgres::restore::keep_going::{ROWS, costs_only_its_table};
 use crate::engines::postgres::restore::load::TableData;
 use crate::engines::postgres::restore::statements::FailedItem;
-use crate::engines::postgres::schema::qualified;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::sessions::open_reading_worker;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::quote::qualified;
 use crate::engines::postgres::wire::binary_copy::{CopyFormat, RowImages};
+use crate::engines::postgres::wire::row_digest::{RowDigest, RowHasher};
 
 /// Reads a table, or any query's COPY in text format, and returns its rows' digest. The session must have the settings
 /// that the digest was made with.

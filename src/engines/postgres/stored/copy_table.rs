@@ -10,11 +10,12 @@ use std::collections::HashSet;
 use tokio_postgres::Client;
 
 use crate::base::error::{Context as _, Result};
-use crate::engines::postgres::restore::large_objects;
-use crate::engines::postgres::restore::large_objects::Pieces;
-use crate::engines::postgres::schema::{DataTable, qualified, quote_ident};
+use crate::engines::postgres::schema::DataTable;
 use crate::engines::postgres::session::client::client_error;
 use crate::engines::postgres::session::settings;
+use crate::engines::postgres::sql::quote::{qualified, quote_ident};
+use crate::engines::postgres::stored::large_objects;
+use crate::engines::postgres::stored::large_objects::Pieces;
 use crate::engines::postgres::wire::binary_copy::CopyFormat;
 
 /// Built-in types whose binary image is stable, with their arrays: `pg_type.dat` gives the OIDs.

@@ -1,23 +1,23 @@
 //! The SQL streams of a backup (`globals.sql`, `pre-data.sql`, `sequences.sql`, `post-data.sql`, `statistics.sql`) with their
 //! common table of contents `toc.jsonl`.
 
+use crate::engines::postgres::sql::GLOBALS;
 use async_trait::async_trait;
 
-use super::guard;
-use super::guard::StatementScope;
+use super::table_stream::{TextResult, TextStream};
 use crate::archive::{ArchiveWriter, StreamRecord};
 use crate::base::error::{Context as _, Result};
 use crate::base::exact;
 use crate::base::raw_text::to_bytes;
 use crate::base::report::Note;
-use crate::engines::postgres::backup::table_stream::{TextResult, TextStream};
 use crate::engines::postgres::schema::{SqlSink, TocItem};
+use crate::engines::postgres::sql::guard;
+use crate::engines::postgres::sql::guard::StatementScope;
 
 /// Name of the table of contents.
 pub(crate) const TOC: &str = "toc.jsonl";
 
-/// Names of the SQL streams, in the order in which they are restored (table data come before sequences).
-pub(crate) const GLOBALS: &str = "globals.sql";
+/// Names of the SQL streams behind [`GLOBALS`], in the order in which they are restored (table data come before sequences).
 pub(crate) const PRE_DATA: &str = "pre-data.sql";
 pub(crate) const SEQUENCES: &str = "sequences.sql";
 pub(crate) const LARGE_OBJECTS: &str = "large-objects.sql";

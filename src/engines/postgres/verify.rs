@@ -3,21 +3,18 @@
 //! Only a database that is named `wv_verify_…` and carries our comment is ever dropped. The comment is put on it in the
 //! moment it is made, before anything else is.
 
-pub(crate) mod compare;
-pub mod row_digest;
-
 use tokio_util::sync::CancellationToken;
 
 use super::restore::{PostgresRestore, RestoreOptions, RestoreReport};
-use super::schema::{literal, quote_ident};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::report::{Note, SharedReporter};
-use crate::engines::postgres::restore::inspect::open_admin;
-use crate::engines::postgres::restore::marks;
 use crate::engines::postgres::restore::plan::LEAVE_TIMEOUT;
 use crate::engines::postgres::restore::swap::{drop_database, drop_subscriptions};
+use crate::engines::postgres::session::maintenance::open_admin;
+use crate::engines::postgres::session::marks;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// Beginning of the name of every scratch database.

@@ -6,10 +6,10 @@
 
 use tokio_postgres::Client;
 
+use super::copy_table::{CopyTable, Range, ctid_condition};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
 use crate::base::report::Note;
-use crate::engines::postgres::backup::copy_table::{CopyTable, Range, ctid_condition};
 use crate::engines::postgres::schema::{DataTable, READABLE_SQL};
 use crate::engines::postgres::session::client::client_error;
 use crate::engines::postgres::session::connection::Connection;

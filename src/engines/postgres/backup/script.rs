@@ -5,13 +5,15 @@
 
 use std::fmt::Write as _;
 
-use super::large_objects;
-use crate::engines::postgres::backup::copy_table::CopyTable;
-use crate::engines::postgres::backup::table_stream::{PartResult, TextResult};
-use crate::engines::postgres::schema::{DataTable, qualified, quote_ident};
+use crate::engines::postgres::schema::DataTable;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::{Context, Session};
-use crate::engines::postgres::sql::streams::{GLOBALS, LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES};
+use crate::engines::postgres::sql::GLOBALS;
+use crate::engines::postgres::sql::quote::{qualified, quote_ident};
+use crate::engines::postgres::stored::copy_table::CopyTable;
+use crate::engines::postgres::stored::large_objects;
+use crate::engines::postgres::stored::streams::{LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES};
+use crate::engines::postgres::stored::table_stream::{PartResult, TextResult};
 use crate::engines::postgres::wire::binary_copy::CopyFormat;
 
 /// Returns the text of `restore.sql`. There are `join_scripts` scripts `restore/join-0000.sh` and following, and
@@ -217,7 +219,7 @@ fn rename_lines(table: &DataTable, schema: &str, name: &str, breaks: &dyn Fn(&st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engines::postgres::verify::row_digest::RowDigest;
+    use crate::engines::postgres::wire::row_digest::RowDigest;
 
     #[test]
     fn names_with_line_breaks_are_renamed_for_the_load_only() {

@@ -3,7 +3,7 @@
 use crate::base::raw_text::{has_bytes, to_bytes};
 
 /// Returns a name as a quoted identifier.
-pub fn quote_ident(name: &str) -> String {
+pub(crate) fn quote_ident(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 2);
     text.push('"');
     for c in name.chars() {
@@ -17,12 +17,12 @@ pub fn quote_ident(name: &str) -> String {
 }
 
 /// Returns `schema.name`, both quoted.
-pub fn qualified(schema: &str, name: &str) -> String {
+pub(crate) fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
 /// Returns a string literal that means the same whatever `standard_conforming_strings` is.
-pub fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let escape = text.contains('\\');
     let mut out = String::with_capacity(text.len() + 3);
     if escape {
@@ -41,7 +41,7 @@ pub fn literal(text: &str) -> String {
 
 /// Returns the condition that a column of type `name` is this name. Names of what all databases share may be in any encoding, and a
 /// literal must be in the session's.
-pub fn is_named(column: &str, name: &str) -> String {
+pub(crate) fn is_named(column: &str, name: &str) -> String {
     if !has_bytes(name) {
         return format!("{column} = {}", literal(name));
     }
@@ -52,7 +52,7 @@ pub fn is_named(column: &str, name: &str) -> String {
 }
 
 /// Returns `name = value` settings (`reloptions`, `attoptions`) as a list with literal values.
-pub(super) fn options_list(options: &[String], prefix: &str) -> String {
+pub(crate) fn options_list(options: &[String], prefix: &str) -> String {
     let one = |option: &String| {
         let (name, value) = option.split_once('=').unwrap_or((option, "true"));
         format!("{prefix}{}={}", quote_ident(name), literal(value))
@@ -72,7 +72,7 @@ const LIST_SETTINGS: [&str; 7] = [
 ];
 
 /// Returns `SET`'s name and value (`"work_mem" TO '64MB'`) for a stored `name=value`.
-pub(super) fn setting(stored: &str) -> String {
+pub(crate) fn setting(stored: &str) -> String {
     let (name, value) = stored.split_once('=').unwrap_or((stored, ""));
     let quoted = name.split('.').map(quote_ident).collect::<Vec<_>>().join(".");
     let listed = LIST_SETTINGS.iter().any(|known| known.eq_ignore_ascii_case(name));

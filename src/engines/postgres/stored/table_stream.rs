@@ -9,9 +9,9 @@ use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
 use crate::base::error::{Error, Result};
 use crate::base::exact;
 
-use crate::engines::postgres::session::connection::RowPiece;
-use crate::engines::postgres::verify::row_digest::{RowDigest, RowHasher};
 use crate::engines::postgres::wire::binary_copy::{CopyFormat, HEADER, TRAILER};
+use crate::engines::postgres::wire::copy_out::RowPiece;
+use crate::engines::postgres::wire::row_digest::{RowDigest, RowHasher};
 
 /// What one attempt at a part wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,18 +9,18 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::walk::id;
+use crate::engines::files::walk::id;
 
 static DIRECTORIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Keeps walks of this process out of a directory, whether it exists yet or not.
-pub fn keep_out(path: &Path) {
+pub(crate) fn keep_out(path: &Path) {
     let mut directories = DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner);
     directories.insert(path.to_path_buf());
 }
 
 /// Returns device and inode of each that exists.
-pub(super) fn ids() -> HashSet<(u64, u64)> {
+pub(crate) fn ids() -> HashSet<(u64, u64)> {
     let directories = DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner);
     let stats = directories.iter().filter_map(|path| rustix::fs::stat(path).ok());
     stats.map(|stat| id(&stat)).collect()

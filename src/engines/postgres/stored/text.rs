@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::clean::clean;
-use super::rewrite::Rewrite;
+use super::FACTS;
 use super::streams::{TOC, TocEntry};
 use crate::archive::{ArchiveReader, ChunkRef, StreamRecord};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::raw_text::{from_vec, length as length_of, unchanged};
-use crate::engines::postgres::backup::FACTS;
+use crate::engines::postgres::sql::clean::clean;
+use crate::engines::postgres::sql::rewrite::Rewrite;
 
 /// Largest item that is read, in bytes: PostgreSQL itself refuses a statement above 1 GB. Besides, it takes no more than a share of
 /// the memory limit.
