@@ -78,6 +78,7 @@ mod redis_types;
 mod repository;
 mod retention;
 mod run;
+mod scheduler;
 mod secrets;
 mod several;
 mod slices;
