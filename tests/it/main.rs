@@ -39,6 +39,7 @@ mod files_patterns;
 mod files_restore;
 mod health;
 mod help;
+mod hooks;
 mod hostile_repository;
 mod json_restore;
 mod kill;
