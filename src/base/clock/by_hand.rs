@@ -63,6 +63,10 @@ impl TestClock {
     }
 
     /// Waits until somebody sleeps by this clock, and returns for how long the one who wakes first still does.
+    ///
+    /// # Panics
+    ///
+    /// Never: the clock is there as long as it is waited by.
     pub async fn asleep(&self) -> Duration {
         let mut seen = self.shown.subscribe();
         let left = |shown: &Shown| {

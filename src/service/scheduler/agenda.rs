@@ -97,7 +97,7 @@ pub(super) struct Turns {
 
 impl Turns {
     /// Returns a job whose turn it is. One that is asked about for the first time has some time yet.
-    pub(super) fn to_prune<'a>(&mut self, jobs: impl Iterator<Item = &'a str>, now: Instant) -> Option<&'a str> {
+    pub(super) fn next_prune<'a>(&mut self, jobs: impl Iterator<Item = &'a str>, now: Instant) -> Option<&'a str> {
         let mut due = None;
         for job in jobs {
             let at = self.prune_at.entry(job.to_owned()).or_insert(now + FIRST_PRUNE);

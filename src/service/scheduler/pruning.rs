@@ -13,7 +13,7 @@ impl Scheduler<'_> {
         let now = self.session.clock.instant();
         let has_rules = |job: &&JobConfig| job.keep.is_some() || !job.keep_in.is_empty();
         let jobs = self.config.jobs.iter().filter(has_rules).map(|job| job.name.as_str());
-        let Some(name) = self.turns.to_prune(jobs, now).map(str::to_owned) else {
+        let Some(name) = self.turns.next_prune(jobs, now).map(str::to_owned) else {
             return false;
         };
         self.prune(&name).await;

@@ -219,7 +219,7 @@ fn repositories_are_looked_at_sooner_when_there_is_a_reason() {
 #[test]
 fn keep_rules_have_their_turn_once_a_day() {
     let (mut turns, begun) = (Turns::default(), Instant::now());
-    let due = |turns: &mut Turns, after: Duration| turns.to_prune(["a", "b"].into_iter(), begun + after);
+    let due = |turns: &mut Turns, after: Duration| turns.next_prune(["a", "b"].into_iter(), begun + after);
     assert_eq!(due(&mut turns, Duration::ZERO), None);
     assert_eq!(due(&mut turns, HOUR), Some("a"));
     turns.pruned("a", begun + HOUR);
