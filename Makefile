@@ -26,8 +26,10 @@ check: fmt lint audit
 fmt:
 	cargo fmt --check
 
+# What is shipped, and what is tested.
 lint:
 	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --all-targets --locked --features test-hooks -- -D warnings
 
 audit:
 	@tests/servers/audit.sh

@@ -15,6 +15,8 @@ cd "$(dirname "$0")/.."
 kills=${KILLS:-10} tree_mb=${TREE_MB:-24} slow_mb=${SLOW_MB:-150}
 
 stage_open
+# Where no one sees from outside, the program stops by itself.
+STAGE_FEATURES=test-hooks
 stage_build
 machine
 mkdir "$stage/tree" "$stage/slow-tree" "$stage/directory"

@@ -3,7 +3,7 @@
 //! What a store, a network or a backup says goes through [`range`] and [`count`], which fail with the offset and the object.
 //! What this program has itself put there goes through [`part`] and its like, whose panic says why it cannot happen. What is
 //! only shown, or is a bound anyway, may saturate, through a function whose name says so. The test `slices` refuses everything
-//! else in the layers up to the engines.
+//! else in all of the source.
 
 use std::fmt::{Debug, Display};
 use std::slice::SliceIndex;

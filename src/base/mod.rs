@@ -2,6 +2,7 @@
 //! an archive or an engine.
 
 pub mod blocking;
+pub mod clock;
 pub mod environment;
 pub mod error;
 pub mod exact;
@@ -15,5 +16,7 @@ pub mod secret;
 pub mod shown_path;
 pub mod small_file;
 pub mod table;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;
 pub mod tls;
 pub mod units;

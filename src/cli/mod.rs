@@ -9,11 +9,13 @@ mod values;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Pipeline;
+use crate::base::clock::SystemClock;
 use crate::base::environment;
 use crate::base::error::Result;
 use crate::base::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
@@ -78,6 +80,7 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
             limit_rate: global.limit_rate,
             pipeline: Pipeline::start(plan),
             reporter: progress::reporter(global.quiet),
+            clock: Arc::new(SystemClock),
             cancel,
             spool_dir: spool_dir(&global, &config),
             seen: Seen::default(),

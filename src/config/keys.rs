@@ -172,8 +172,8 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// Names the place of a byte offset: `wirevault.toml:12`.
     pub(super) fn at(&self, offset: usize) -> String {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        format!("{}:{}", self.file, before.matches('\n').count() + 1)
+        let before = self.text.bytes().take(offset);
+        format!("{}:{}", self.file, before.filter(|byte| *byte == b'\n').count() + 1)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `backup`: reads every source of a plan into the repository; the manifest is written last.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -14,9 +13,7 @@ use crate::engines::{BackupContext, Source, SourceOutcome};
 use crate::operations::options;
 use crate::operations::session::cancelled;
 use crate::operations::targets::{self, Target, Way};
-use crate::operations::{
-    Report, Session, Status, clock, cluster, document_of, emptied, found, hooks, open, records, show,
-};
+use crate::operations::{Report, Session, Status, cluster, document_of, emptied, found, hooks, open, records, show};
 use crate::repository::ADHOC_JOB;
 use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
 use crate::repository::{
@@ -153,7 +150,7 @@ pub(crate) async fn back_up(session: &Session, options: &options::Backup) -> Res
     let plans = plans(session, options).await?;
     let (begun, mut run) = (Timestamp::now(), BackupRun::default());
     for job in plans.chunk_by(|a, b| a.job == b.job) {
-        let (started, log_from) = (clock::now(), Timestamp::now());
+        let (started, log_from) = (session.clock.now(), Timestamp::now());
         let results = run_job(session, options, job).await;
         if !options.scheduled && !session.cancel.is_cancelled() {
             record(session, &results, started, log_from).await;
@@ -213,7 +210,7 @@ async fn record(session: &Session, results: &[(&Plan, Result<Manifest>)], starte
         task: TaskKind::Backup,
         name: plan.job.clone(),
         started,
-        ended: clock::now().max(started),
+        ended: session.clock.now().max(started),
         outcome: status_of(&made, error.is_none()).into(),
         error: error
             .map(Error::chain)
@@ -332,17 +329,16 @@ fn noted(manifest: &Manifest, codes: &[&str]) -> u64 {
         .sum()
 }
 
-/// The defaults. Tests shorten the lease by `WIREVAULT_TEST_LEASE_SECONDS`, to stop a run for longer than it lasts.
+/// The times of a run's lease and heartbeat.
 fn run_options() -> RunOptions {
-    let seconds = std::env::var("WIREVAULT_TEST_LEASE_SECONDS").ok();
-    // Longer than ten minutes would outlive the promise of a sweep's grace, and none at all beats without a pause.
-    let seconds = seconds
-        .and_then(|text| text.parse().ok())
-        .filter(|seconds| (1..=600).contains(seconds));
-    seconds.map_or_else(RunOptions::default, |seconds: u64| RunOptions {
-        heartbeat: Duration::from_secs(seconds) / 20,
-        lease_ttl: Duration::from_secs(seconds),
-    })
+    #[cfg(feature = "test-hooks")]
+    if let Some(lease) = crate::base::test_hooks::lease() {
+        return RunOptions {
+            heartbeat: lease / 20,
+            lease_ttl: lease,
+        };
+    }
+    RunOptions::default()
 }
 
 /// Takes a snapshot of a server that is about to be emptied, under the job `pre-restore`.

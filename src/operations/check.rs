@@ -2,6 +2,7 @@
 //! comes and goes.
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::memory::MemoryPlan;
 use crate::base::units::format_bytes;
 use crate::config::Plan;
@@ -164,7 +165,7 @@ fn gap(gap: &Gap) -> Finding {
 }
 
 fn memory_text(plan: &MemoryPlan) -> String {
-    let bytes = |n: usize| format_bytes(u64::try_from(n).unwrap_or(u64::MAX));
+    let bytes = |n: usize| format_bytes(exact::u64_from(n));
     format!(
         "limit {} = base {} + parts {} x {} + {} workers x ({} context + {} scratch) + index {} + source {} + {} buffers x {}",
         format_bytes(plan.limit_bytes),

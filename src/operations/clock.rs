@@ -1,10 +1,10 @@
-//! This host's clock: what it is for the scheduler, and against the store's.
+//! This host's clock against the store's.
 //!
 //! Ids, `latest`, keep rules and schedules rest on the dates that a run gives its snapshot. One that a wrong clock dated years
 //! ahead is not taken for the newest (see [`crate::repository::latest`]); one that it dated back would be expired first. So no
 //! run begins while the two differ by more than a few minutes.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::units::format_duration;
@@ -35,21 +35,12 @@ pub(crate) async fn agree(repository: &Repository) -> Result<()> {
     ))
 }
 
-/// Now, moved by `WIREVAULT_TEST_CLOCK_SECONDS`, or by what a file says at the moment, by which tests let days pass.
-pub(crate) fn now() -> Timestamp {
-    let moved = match std::env::var_os("WIREVAULT_TEST_CLOCK_FILE") {
-        Some(file) => std::fs::read_to_string(file).ok(),
-        None => std::env::var("WIREVAULT_TEST_CLOCK_SECONDS").ok(),
-    };
-    let moved = moved.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let now = Timestamp::now();
-    now.checked_add(SignedDuration::from_secs(moved)).unwrap_or(now)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
+
+    use jiff::SignedDuration;
 
     use super::*;
     use crate::storage::memory::MemoryStore;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::held::{self, Standing};
 use crate::config::{Config, JobConfig, RepositoryConfig};
 use crate::operations::meant::{self, Intent};
@@ -42,7 +43,7 @@ fn state_directory(session: &Session) -> PathBuf {
 fn waiting_room(session: &Session, config: &RepositoryConfig) -> PathBuf {
     let place = format!("{}\n{}", config.url, config.endpoint.as_deref().unwrap_or_default());
     let digest = document::sha256_hex(place.as_bytes());
-    let name = digest.get(..16).unwrap_or_default();
+    let name = exact::text(&digest, ..16, "a digest in hexadecimal has 64 digits");
     state_directory(session).join("records").join(name)
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Pipeline;
+use crate::base::clock::SharedClock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::memory::MemoryPlan;
 use crate::base::nearest::nearest;
@@ -16,7 +17,7 @@ use crate::engines::postgres::is_connection_string;
 use crate::operations::local::LocalState;
 
 /// The state of one invocation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     /// The configuration.
     pub config: Config,
@@ -32,6 +33,8 @@ pub struct Session {
     pub pipeline: Pipeline,
     /// Progress and notes.
     pub reporter: SharedReporter,
+    /// What time it is.
+    pub clock: SharedClock,
     /// Cancelled by a signal.
     pub cancel: CancellationToken,
     /// Directory for the named exceptions that need a local copy.
@@ -75,19 +78,8 @@ impl Session {
     /// Returns the same session, for another repository.
     pub(crate) fn of_repository(&self, repository: Option<String>) -> Self {
         Self {
-            config: self.config.clone(),
             repository,
-            endpoint: self.endpoint.clone(),
-            host: self.host.clone(),
-            limit_rate: self.limit_rate,
-            pipeline: self.pipeline.clone(),
-            reporter: self.reporter.clone(),
-            cancel: self.cancel.clone(),
-            spool_dir: self.spool_dir.clone(),
-            seen: self.seen.clone(),
-            state: self.state.clone(),
-            ask: self.ask,
-            arguments: self.arguments.clone(),
+            ..self.clone()
         }
     }
 

@@ -1,6 +1,7 @@
 //! `show`: one snapshot, source by source.
 
 use crate::base::error::Result;
+use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
 use crate::engines::SourceOutcome;
@@ -160,7 +161,8 @@ fn row(source: &ManifestSource) -> Vec<String> {
         return vec![source.name.clone(), source.kind.clone(), "failed".to_owned()];
     };
     let stored = stored_bytes(outcome);
-    let milliseconds = u64::try_from(source.finished.duration_since(source.started).as_millis()).unwrap_or(0);
+    // A clock that was set back meanwhile makes it none.
+    let milliseconds = exact::saturating_u64(source.finished.duration_since(source.started).as_millis());
     vec![
         source.name.clone(),
         source.kind.clone(),

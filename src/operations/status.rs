@@ -8,7 +8,7 @@ use crate::base::table::Table;
 use crate::base::units::format_bytes;
 use crate::operations::facts::{away, expected, health_of};
 use crate::operations::options;
-use crate::operations::{Report, Session, Status, clock, document_of};
+use crate::operations::{Report, Session, Status, document_of};
 use crate::policy::health::{Finding, Health, SourceHealth, State};
 
 /// How the repositories stand. Its JSON document is the list of the sources' rows.
@@ -67,7 +67,7 @@ pub async fn run(session: &Session, options: &options::StatusOptions) -> Result<
 }
 
 async fn look(session: &Session) -> Result<Vec<Health>> {
-    let now = clock::now();
+    let now = session.clock.now();
     let repositories = session.repositories()?;
     let mut healths = Vec::new();
     for config in &repositories {

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::operations::Session;
 use crate::storage::upload::StoredObject;
 use crate::storage::{Readiness, SharedStore, archived};
@@ -40,7 +41,7 @@ pub(crate) async fn check_object(
 
 /// Returns the SHA-256 of what the store has.
 async fn digest(session: &Session, store: &SharedStore, task: &str, object: &StoredObject) -> Result<String> {
-    let step = u64::try_from(session.memory().chunk_bytes).unwrap_or(1 << 20);
+    let step = exact::u64_from(session.memory().chunk_bytes);
     let mut buffer: Vec<u8> = Vec::with_capacity(session.memory().chunk_bytes);
     let mut digest = Sha256::new();
     let mut offset = 0;

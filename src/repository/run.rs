@@ -213,12 +213,14 @@ impl Run {
             .await
             .context("read back what was stored")?;
         let body = Bytes::from(document::encode(manifest)?);
-        hold_for_tests("manifest").await;
+        #[cfg(feature = "test-hooks")]
+        crate::base::test_hooks::hold("manifest").await;
         self.put_manifest(&key, body.clone()).await?;
         if let Err(error) = self.read_manifest_back(&key, &body).await {
             return Err(self.take_back(&key, error.context("read the manifest back")).await);
         }
-        hold_for_tests("committed").await;
+        #[cfg(feature = "test-hooks")]
+        crate::base::test_hooks::hold("committed").await;
         if let Err(error) = self.check_standing(manifest, &mut Vec::new()).await {
             // Written last, removed first: without its manifest the snapshot is gone again.
             let error = error.context("the run was overtaken while it committed");
@@ -428,20 +430,5 @@ impl UploadJournal for MarkerJournal {
         // Nothing depends on this being durable: aborting an upload that has ended is no error.
         marker.uploads.retain(|entry| entry.id != *upload || entry.key != *key);
         Ok(())
-    }
-}
-
-/// Waits at a named point when `WIREVAULT_TEST_HOLD` names it, after making the file `WIREVAULT_TEST_HELD`, until that file
-/// is removed: the kill tests stop a run exactly there.
-async fn hold_for_tests(point: &str) {
-    if !std::env::var("WIREVAULT_TEST_HOLD").is_ok_and(|wanted| wanted == point) {
-        return;
-    }
-    let Some(path) = std::env::var_os("WIREVAULT_TEST_HELD") else {
-        return std::future::pending().await;
-    };
-    let _ = tokio::fs::write(&path, point).await;
-    while tokio::fs::metadata(&path).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

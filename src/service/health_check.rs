@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::base::error::{ErrorKind, Result};
 use crate::operations::facts::{away, expected, health_of};
 use crate::operations::options;
-use crate::operations::{Report, Session, Status, clock, document_of};
+use crate::operations::{Report, Session, Status, document_of};
 use crate::policy::health::{Finding, Health, State};
 use crate::service::scheduler::server::{Answer, fingerprint};
 
@@ -126,7 +126,7 @@ async fn ask(session: &Session, address: &str) -> Result<Option<Answer>> {
 /// Looks at the repositories: of this host, if its configuration has jobs, otherwise of all.
 async fn look(session: &Session) -> Result<HealthReport> {
     let repositories = session.repositories()?;
-    let (now, host) = (clock::now(), session.host());
+    let (now, host) = (session.clock.now(), session.host());
     let mut healths: Vec<Health> = Vec::new();
     for config in &repositories {
         let expected = expected(session, config, session.repository.is_none());

@@ -1,4 +1,5 @@
-//! The scheduler as a process: what it catches up, repeats, refuses and says. When a job is due is tested in `schedule`.
+//! The scheduler as a process: what it catches up, repeats, refuses and says. When a job is due is tested in `schedule`; what takes
+//! time, in `scheduler`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
@@ -11,12 +12,12 @@ use serde_json::Value;
 use crate::support::program::{Program, noise};
 use crate::support::wait::{self, PATIENCE};
 
-const JOB: &str = "[source.tree]\nkind = \"files\"\nroot = \"tree\"\n[job.full]\nsources = [\"tree\"]\n";
-
 pub(crate) fn configure(program: &Program, repository: &str, job: &str) {
     let text = format!(
-        "[repository]\nurl = \"file://{}\"\n{repository}\n{JOB}{job}\n",
-        program.path("repo").display()
+        "[repository]\nurl = \"file://{}\"\n{repository}\n[source.tree]\nkind = \"files\"\nroot = \"{}\"\n\
+         [job.full]\nsources = [\"tree\"]\n{job}\n",
+        program.path("repo").display(),
+        program.path("tree").display(),
     );
     std::fs::write(program.path("wirevault.toml"), text).unwrap();
 }
@@ -171,50 +172,6 @@ fn a_repository_that_is_gone_for_a_while_is_not_made_anew() {
     program.expect(0, &["verify", "--all", "--no-evidence"]);
 }
 
-/// Forward, what passed is caught up once; back, nothing runs that ran already.
-#[test]
-fn a_clock_that_jumps_there_and_back_costs_one_run() {
-    let mut program = with_tree();
-    configure(&program, "", "schedule = \"0 2 * * *\"");
-    program.expect(0, &["backup", "full"]);
-    let clock = program.path("clock");
-    std::fs::write(&clock, "0").unwrap();
-    program.set("WIREVAULT_TEST_CLOCK_FILE", &clock.display().to_string());
-    let scheduler = Scheduler::start(&program);
-    scheduler.event("planned");
-    std::fs::write(&clock, (5 * 24 * 3600).to_string()).unwrap();
-    let begun = scheduler.event("begun");
-    assert_eq!(begun["why"], "caught-up", "{begun}");
-    assert!(begun["missed"].as_u64().unwrap() >= 3, "{begun}");
-    assert_eq!(scheduler.event("ended")["status"], "done");
-    std::fs::write(&clock, "0").unwrap();
-    // Between two of these it asks once what is due, and runs it.
-    for _ in 0..2 {
-        scheduler.signal(Signal::HUP);
-        scheduler.event("reloaded");
-    }
-    scheduler.end();
-    assert_eq!(program.listed().len(), 2);
-}
-
-#[test]
-fn a_run_that_takes_too_long_is_ended() {
-    let program = with_tree();
-    configure(&program, "", "schedule = \"0 2 * * *\"");
-    program.expect(0, &["backup", "full"]);
-    std::fs::write(program.path("tree/file"), noise(12 << 20)).unwrap();
-    configure(
-        &program,
-        "rate_limit = \"2MiB/s\"",
-        "schedule = \"0 2 * * *\"\ntimeout = \"1s\"",
-    );
-    let scheduler = Scheduler::start(&program);
-    let ended = scheduler.event("ended");
-    assert!(ended["error"].as_str().unwrap().contains("not done within"), "{ended}");
-    scheduler.end();
-    assert_eq!(program.listed().len(), 1);
-}
-
 #[test]
 fn a_dry_run_names_the_next_time_and_wrong_schedules_are_refused_by_every_verb() {
     let program = with_tree();
@@ -301,60 +258,6 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     stream.read_to_string(&mut text).unwrap();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
     (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
-}
-
-#[test]
-fn hooks_pings_and_channels_hear_of_a_run() {
-    let program = with_tree();
-    let listener = Listener::start();
-    let (ping, chat) = (listener.url("/ping"), listener.url("/chat/flaky"));
-    let log = program.path("hooks.log");
-    let hook = |word: &str| {
-        let script = format!(
-            "echo $WIREVAULT_HOOK $WIREVAULT_JOB $WIREVAULT_STATUS >> {}",
-            log.display()
-        );
-        format!("{word} = [\"/bin/sh\", \"-c\", \"{script}\"]\n")
-    };
-    let job = format!(
-        "schedule = \"0 2 * * *\"\nping = \"{ping}\"\n{}{}{}[notify.chat]\nkind = \"slack\"\nurl = \"{chat}\"\non = [\"failure\", \"recovery\"]",
-        hook("before"),
-        hook("after"),
-        hook("on_failure"),
-    );
-    configure(&program, "", &job);
-    program.expect(0, &["backup", "full"]);
-    assert_eq!(
-        std::fs::read_to_string(&log).unwrap(),
-        "before full begun\nafter full done\n"
-    );
-    std::fs::rename(program.path("tree"), program.path("away")).unwrap();
-
-    let scheduler = Scheduler::start(&program);
-    let address = scheduler.event("serving")["address"].as_str().unwrap().to_owned();
-    assert_eq!(scheduler.event("ended")["status"], "failed");
-    listener.expect("/ping/start");
-    let said = listener.expect("/ping/fail");
-    assert!(said.contains("tree"), "{said}");
-    let text = listener.expect("/chat/flaky");
-    assert!(text.contains(": full failed*"), "{text}");
-    assert_eq!(get(&address, "/health").0, 503);
-    let page = get(&address, "/").1;
-    assert!(page.contains("Not all is well.") && page.contains("/tree"), "{page}");
-    let lines = std::fs::read_to_string(&log).unwrap();
-    assert!(
-        lines.ends_with("before full begun\non_failure full failed\n"),
-        "{lines}"
-    );
-
-    std::fs::rename(program.path("away"), program.path("tree")).unwrap();
-    // The repetition comes after a minute.
-    assert_eq!(scheduler.event("ended")["status"], "done");
-    listener.expect("/ping/start");
-    listener.expect("/ping");
-    assert!(listener.expect("/chat/flaky").contains("is well again"));
-    assert_eq!(get(&address, "/health").0, 200);
-    scheduler.end();
 }
 
 #[test]

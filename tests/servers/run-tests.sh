@@ -6,10 +6,10 @@ cd "$(dirname "$0")/../.."
 tests/servers/setup.sh
 . target/servers/env
 
-# Tests run the program and example servers as processes of their own.
-cargo build --locked --bins --examples
+# Tests run the program, with what they ask of it by its environment, and example servers as processes of their own.
+cargo build --locked --features test-hooks --bins --examples
 # cargo-nextest gives one count over all; installing it would cost more minutes than the tests take.
 if cargo nextest --version >/dev/null 2>&1; then
-    exec cargo nextest run --locked "$@"
+    exec cargo nextest run --locked --features test-hooks "$@"
 fi
-exec cargo test --locked --no-fail-fast --lib --test it "$@"
+exec cargo test --locked --features test-hooks --no-fail-fast --lib --test it "$@"

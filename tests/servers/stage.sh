@@ -34,11 +34,17 @@ stage_close() {
     exit "$status"
 }
 
+# stage_build: builds the program as it is shipped, and the S3 server. STAGE_FEATURES=test-hooks builds one that stops where a script
+# says, in a directory of its own: two kinds would be built again and again in one.
 stage_build() {
     [ -n "${WIREVAULT:-}" ] && [ -n "${S3_SERVER:-}" ] && return
-    cargo build --release --locked --quiet --bin wirevault --example s3_server
     local target
     target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+    if [ -n "${STAGE_FEATURES:-}" ]; then
+        target=$target/$STAGE_FEATURES
+        export CARGO_TARGET_DIR=$target
+    fi
+    cargo build --release --locked --quiet --features "${STAGE_FEATURES:-}" --bin wirevault --example s3_server
     WIREVAULT=$target/release/wirevault
     S3_SERVER=$target/release/examples/s3_server
 }

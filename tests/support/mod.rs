@@ -11,5 +11,6 @@ pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;
 pub(crate) mod s3;
+pub(crate) mod scheduler;
 pub(crate) mod shape;
 pub(crate) mod wait;

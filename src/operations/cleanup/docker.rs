@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Cleaned, MAX_NAMED};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::config::{CleanupConfig, Reach, SourceConfig, SourceKind};
 use crate::engines::docker::api::unused::{Kind, Present, Record, Thing, Unused, UnusedReport, look};
 use crate::engines::docker::api::{Address, Engine};
@@ -60,7 +61,7 @@ impl Unwanted {
                 volumes: matchers(volumes)?,
                 exclude: matchers(exclude)?,
             },
-            keep: SignedDuration::try_from(rule.keep).unwrap_or(SignedDuration::MAX),
+            keep: exact::saturating_signed(rule.keep),
             records: records.to_owned(),
         })
     }
@@ -92,7 +93,7 @@ impl Unwanted {
         let mut cleaned = Cleaned {
             rule: self.name.clone(),
             deleted: delete,
-            kept: u64::try_from(found.young.len()).unwrap_or(u64::MAX),
+            kept: exact::u64_from(found.young.len()),
             ..Cleaned::default()
         };
         remove(&engine, &found, &mut cleaned).await;

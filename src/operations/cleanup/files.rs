@@ -12,12 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 use super::walls::{Bounds, Closed, MARK, Walls};
 use super::{Cleaned, MAX_NAMED};
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::config::CleanupConfig;
 
 /// Directories below each other at most.
@@ -47,8 +48,8 @@ pub(super) fn clean(
         deleted: delete,
         ..Cleaned::default()
     };
-    let age = SignedDuration::try_from(rule.keep).unwrap_or(SignedDuration::MAX);
-    let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+    // An age beyond all time spares everything.
+    let before = now.checked_sub(rule.keep).unwrap_or(Timestamp::MIN);
     let globs = globs(patterns).with_context(section)?;
     let bounds = walls.check(path, &globs).with_context(section)?;
     let root = rustix::fs::open(path, directory(), Mode::empty())
@@ -151,7 +152,7 @@ impl Walk<'_> {
                     self.found.kept += 1;
                 } else if !self.delete || self.remove(parent.as_fd(), name, path) {
                     self.found.items += 1;
-                    self.found.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+                    self.found.bytes += exact::saturating_u64(stat.st_size);
                     if self.found.paths.len() < MAX_NAMED {
                         self.found.paths.push(path.display().to_string());
                     }

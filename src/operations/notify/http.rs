@@ -25,6 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::proxy::{Proxies, Proxy};
 use crate::base::secret::Secret;
 use crate::base::tls::{trusting, usual_roots};
@@ -240,7 +241,7 @@ fn base64(bytes: &[u8]) -> String {
         let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for place in 0..4_usize {
-            let six = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
+            let six = exact::known::<usize, _>(bits >> (18 - 6 * place) & 63, "six bits");
             let letter = LETTERS.get(six).copied().unwrap_or(b'=');
             text.push(char::from(if place <= group.len() { letter } else { b'=' }));
         }

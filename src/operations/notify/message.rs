@@ -90,9 +90,12 @@ impl Message {
 }
 
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
-        None => text.to_owned(),
+    let mut rest = text.chars();
+    let shown: String = rest.by_ref().take(MAX_TEXT).collect();
+    if rest.next().is_some() {
+        format!("{shown}…")
+    } else {
+        shown
     }
 }
 

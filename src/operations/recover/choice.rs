@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::nearest::nearest;
@@ -290,9 +290,10 @@ impl Choice {
         }
     }
 
+    /// One that is dated ahead is as if it were made now.
     fn age(&self, manifest: &Manifest) -> std::time::Duration {
         let age = self.now.duration_since(manifest.finished);
-        std::time::Duration::try_from(age).unwrap_or_default()
+        age.max(SignedDuration::ZERO).unsigned_abs()
     }
 
     /// Says what comes back from when.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::base::exact;
 use crate::base::raw_text::printable;
 use crate::base::units::format_bytes;
 use crate::engines::docker::restore::VolumeReport;
@@ -277,7 +278,7 @@ fn failed_line(fields: [&String; 4]) -> String {
 /// Returns a line for each key that is named, and one for the rest.
 fn failed_keys(named: &[FailedKey], failed: u64) -> Vec<String> {
     let mut lines: Vec<String> = named.iter().map(key_line).collect();
-    let unnamed = failed.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+    let unnamed = failed.saturating_sub(exact::u64_from(lines.len()));
     if unnamed > 0 {
         lines.push(format!("and {unnamed} keys more"));
     }

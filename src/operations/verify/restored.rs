@@ -11,6 +11,7 @@ use super::content::{self, Tree};
 use super::report::{Restored, Verified};
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::config::{SourceKind, is_redis_url, redact_url};
 use crate::engines::docker::restore as docker;
 use crate::engines::files::restore::{self as files, FilesRestoreOptions};
@@ -302,9 +303,8 @@ async fn keys(
     })
     .await?;
     let name = &source.name;
-    let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
     let more = |all: u64, named: usize| {
-        let more = all.saturating_sub(count(named));
+        let more = all.saturating_sub(exact::u64_from(named));
         (more > 0).then(|| format!("{name}: and {more} keys more"))
     };
     let line = |item: &redis::FailedKey| format!("{name}: {} {}: {}", item.kind, item.name, item.error);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use crate::base::exact;
 use crate::policy::retention::{Reason, RetentionPolicy, SnapshotFacts};
 
 /// How many periods a rule keeps, how a period is named, and the reason it gives.
@@ -94,5 +95,5 @@ fn period(time: &Zoned, format: &str) -> String {
 }
 
 fn count(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
+    exact::usize_from(u64::from(number))
 }

@@ -16,8 +16,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::exact;
 use crate::base::units::parse_duration;
-use crate::repository::PlannedSchedule;
+use crate::repository::{CLOCK_TOLERANCE, PlannedSchedule};
 
 /// Missed occurrences are counted up to here; a number beyond says no more.
 pub const MAX_COUNTED: u32 = 1000;
@@ -73,8 +74,7 @@ pub struct History {
 }
 
 impl History {
-    /// Makes a history of what lies ahead of `now` one that ends now: a clock was set back, or was wrong when a run began. A job
-    /// that has run, by a time that is not come yet, would not be due before it.
+    /// Makes a history of what lies ahead of `now` one that ends now, for what has no schedule; see [`Schedule::settle`].
     pub fn end_by(&mut self, now: Timestamp) {
         self.last_start = self.last_start.min(now);
         self.failed_at = self.failed_at.map(|at| at.min(now));
@@ -273,16 +273,35 @@ impl Schedule {
         }
         let mut hasher = DefaultHasher::new();
         (self.seed, occurrence.as_second()).hash(&mut hasher);
-        let later = i64::try_from(hasher.finish() % (seconds + 1)).unwrap_or(0);
-        occurrence
-            .checked_add(SignedDuration::from_secs(later))
-            .unwrap_or(occurrence)
+        let later = Duration::from_secs(hasher.finish() % (seconds + 1));
+        occurrence.checked_add(later).unwrap_or(occurrence)
+    }
+
+    /// Makes a history of what lies ahead of `now` one that ends now: a clock was set back, or was wrong when a run began. A job
+    /// that has run, by a time that is not come yet, would not be due before it.
+    pub fn settle(&self, history: &mut History, now: Timestamp) {
+        let last_start = self.believed(history.last_start, now);
+        history.end_by(now);
+        history.last_start = last_start;
+    }
+
+    /// Returns what a last start counts for. One that lies a little ahead counts: its clock was set right since, and what comes
+    /// until then has had its run. One further ahead, by more than clocks may differ or by half of an interval, counts as now.
+    fn believed(&self, last_start: Timestamp, now: Timestamp) -> Timestamp {
+        let ahead = last_start.duration_since(now);
+        if !ahead.is_positive() {
+            return last_start;
+        }
+        let following = self.after(last_start);
+        let interval = following.and_then(|next| Some(self.after(next)?.duration_since(next)));
+        let most = interval.map_or(CLOCK_TOLERANCE, |interval| CLOCK_TOLERANCE.min(interval / 2));
+        if ahead <= most { last_start } else { now }
     }
 
     /// Decides the next run. `None` when the schedule has no further occurrence.
     pub fn next(&self, history: &History, now: Timestamp) -> Option<Next> {
         // A clock that was set back must not keep the job waiting for the time it has lived through already.
-        let mut occurrence = self.after(history.last_start.min(now))?;
+        let mut occurrence = self.after(self.believed(history.last_start, now))?;
         let mut missed = 0;
         while let Some(later) = self.after(occurrence) {
             if self.begins(later) > now || missed == MAX_COUNTED {
@@ -368,7 +387,7 @@ fn late(at: Timestamp, after: Timestamp, now: Timestamp) -> bool {
 /// The pause after so many failures in a row.
 fn pause(failures: u32) -> SignedDuration {
     let factor = 1u32 << failures.saturating_sub(1).min(10);
-    SignedDuration::try_from(FIRST_RETRY.saturating_mul(factor).min(LONGEST_RETRY)).unwrap_or(SignedDuration::MAX)
+    exact::saturating_signed(FIRST_RETRY.saturating_mul(factor).min(LONGEST_RETRY))
 }
 
 fn first_line(text: &str) -> String {
@@ -417,9 +436,9 @@ mod tests {
     fn a_due_time_does_not_hang_on_a_clock_that_was_ahead() {
         let (mut history, nightly) = (history("2027-01-01T02:00:00Z"), schedule("0 2 * * *"));
         (history.failed_at, history.failures) = (Some(at("2027-01-01T02:10:00Z")), 9);
-        history.end_by(at("2026-01-01T12:00:00Z"));
+        nightly.settle(&mut history, at("2026-01-01T12:00:00Z"));
         for now in ["2026-01-02T01:59:00Z", "2026-01-02T02:00:01Z"] {
-            history.end_by(at(now));
+            nightly.settle(&mut history, at(now));
             let next = nightly.next(&history, at(now)).unwrap();
             assert_eq!(next.at, at("2026-01-02T02:00:00Z"), "at {now}");
         }
@@ -475,6 +494,31 @@ mod tests {
             .next(&history("2026-06-01T02:00:00Z"), at("2026-01-01T12:00:00Z"))
             .unwrap();
         assert_eq!(next.at, at("2026-01-02T02:00:00Z"));
+    }
+
+    /// A leap second, a daemon that sets the clock right: what ran by the clock before is not run again by the one after.
+    #[test]
+    fn a_clock_set_back_by_little_brings_no_run_twice() {
+        let next =
+            |expression: &str, last: &str, now: &str| schedule(expression).next(&history(last), at(now)).unwrap().at;
+        let nightly = |last: &str, now: &str| next("0 2 * * *", last, now);
+        assert_eq!(
+            nightly("2026-01-02T02:00:00Z", "2026-01-02T01:59:59.5Z"),
+            at("2026-01-03T02:00:00Z")
+        );
+        assert_eq!(
+            nightly("2026-01-02T02:00:05Z", "2026-01-02T01:50:05Z"),
+            at("2026-01-03T02:00:00Z")
+        );
+        // By more than that it was wrong: at two by the right one, the job has not run.
+        assert_eq!(
+            nightly("2026-01-02T02:00:05Z", "2026-01-02T01:50:04Z"),
+            at("2026-01-02T02:00:00Z")
+        );
+        // What runs every minute does not rest for ten.
+        let minutes = |now: &str| next("* * * * *", "2026-01-02T02:00:01Z", now);
+        assert_eq!(minutes("2026-01-02T01:59:40Z"), at("2026-01-02T02:01:00Z"));
+        assert_eq!(minutes("2026-01-02T01:55:00Z"), at("2026-01-02T01:56:00Z"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::base::exact;
 use crate::operations::Status;
 use crate::operations::prune::PruneReport;
 use crate::operations::verify::Verified;
@@ -160,7 +161,7 @@ impl Event {
         Self::Pruned {
             job: job.to_owned(),
             repository: repository.to_owned(),
-            expired: u64::try_from(report.plan.expired().count()).unwrap_or(u64::MAX),
+            expired: exact::u64_from(report.plan.expired().count()),
             swept: report.swept.as_ref().map_or(0, |swept| swept.objects),
         }
     }

@@ -1,7 +1,7 @@
 //! Runs one task, bounded in time, and says how it ended.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::task::Work;
 use super::watched::Watched;
@@ -85,21 +85,27 @@ async fn bounded(
     idle_timeout: Option<Duration>,
     work: impl AsyncFnOnce(&Session) -> Result<Done>,
 ) -> Result<Done> {
-    let watched = Arc::new(Watched::new(session.reporter.clone()));
+    let watched = Arc::new(Watched::new(session.reporter.clone(), session.clock.clone()));
     session.reporter = watched.clone();
-    let (cancel, begun) = (session.cancel.clone(), Instant::now());
+    let (cancel, clock) = (session.cancel.clone(), session.clock.clone());
+    let deadline = timeout.and_then(|timeout| clock.instant().checked_add(timeout));
     let mut work = Box::pin(work(&session));
     let late = loop {
-        let step = Duration::from_millis(500);
-        let left = timeout.map_or(step, |timeout| timeout.saturating_sub(begun.elapsed()).min(step));
+        let idle_until = idle_timeout.and_then(|idle| watched.moved().checked_add(idle));
+        let Some(until) = deadline.into_iter().chain(idle_until).min() else {
+            return work.await;
+        };
         tokio::select! {
             done = &mut work => return done,
-            () = tokio::time::sleep(left) => {}
+            () = clock.sleep_until(until) => {}
         }
-        if let Some(timeout) = timeout.filter(|timeout| begun.elapsed() >= *timeout) {
+        let now = clock.instant();
+        if let Some(timeout) = timeout.filter(|_| deadline.is_some_and(|deadline| deadline <= now)) {
             break (format!("not done within {}", format_duration(timeout)), "timeout");
         }
-        if let Some(idle) = idle_timeout.filter(|idle| watched.idle() >= *idle) {
+        // What moved while it was slept moves the end of its patience.
+        let idle = |idle: &Duration| now.saturating_duration_since(watched.moved()) >= *idle;
+        if let Some(idle) = idle_timeout.filter(idle) {
             break (format!("nothing moved for {}", format_duration(idle)), "idle_timeout");
         }
     };

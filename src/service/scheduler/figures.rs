@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::board::{Board, Line, State, TaskState, is_well};
+use crate::base::exact;
 use crate::policy::health::{SourceHealth, State as Verdict};
 use crate::repository::{Evidence, RunOutcome, RunRecord, is_ahead};
 use crate::service::metrics::{Kind, Text, memory_bytes};
@@ -160,7 +161,7 @@ impl State {
                 .map(|line| (*line).clone())
         };
         family("wirevault_snapshots", "Snapshots in the repository.", &|lines| {
-            Some(number(u64::try_from(lines.len()).unwrap_or(u64::MAX)))
+            Some(number(exact::u64_from(lines.len())))
         });
         family("wirevault_stored_bytes", "Stored bytes of all snapshots.", &|lines| {
             Some(number(lines.iter().map(|line| line.stored_bytes).sum()))

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::task::Work;
-use super::{Scheduler, What, now, with_config};
+use super::{Scheduler, What, with_config};
 use crate::config::RepositoryConfig;
 use crate::operations::records;
 use crate::repository::{RunOutcome, RunRecord, document};
@@ -23,7 +23,7 @@ impl Scheduler<'_> {
             task,
             name: name.to_owned(),
             started,
-            ended: now().max(started),
+            ended: self.now().max(started),
             outcome: RunOutcome::Failed,
             error: None,
             hint: None,
@@ -58,7 +58,7 @@ impl Scheduler<'_> {
     pub(super) async fn keep(&mut self, repositories: &[RepositoryConfig], record: RunRecord) {
         let session = with_config(self.session, &self.config);
         records::keep(&session, repositories, &record).await;
-        self.board.keep(record, now());
+        self.board.keep(record, self.now());
         self.look_now().await;
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::board::{Board, Line};
@@ -27,7 +26,8 @@ const EVIDENCE: usize = 100;
 
 /// Replaces what the board knows of the repositories. One that does not answer keeps what was known of it. A process that
 /// runs drills alone expects no snapshots of its own host, and judges those of all.
-pub(super) async fn look(session: &Session, board: &Board, drills_only: bool, now: Timestamp) {
+pub(super) async fn look(session: &Session, board: &Board, drills_only: bool) {
+    let now = session.clock.now();
     let repositories = session.repositories().unwrap_or_default();
     let (mut snapshots, mut evidence, mut facts) = (Vec::new(), Vec::new(), BTreeMap::new());
     for repository in &repositories {
@@ -77,7 +77,7 @@ pub(super) async fn look(session: &Session, board: &Board, drills_only: bool, no
         .timezone
         .as_deref()
         .and_then(|name| TimeZone::get(name).ok());
-    state.zone = Some(zone.unwrap_or_else(TimeZone::system));
+    state.zone = Some(zone.unwrap_or_else(|| session.clock.zone()));
     drop(state);
     board.learn(facts, now);
 }

@@ -17,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -25,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::board::Board;
 use super::page;
+use crate::base::clock::SharedClock;
 use crate::base::error::{Context, Error, Result};
 use crate::base::secret::Secret;
 use crate::config::Config;
@@ -76,7 +76,7 @@ pub(in crate::service) fn fingerprint(config: &Config) -> String {
 struct Shared {
     board: Arc<Board>,
     token: Option<Secret>,
-    now: fn() -> Timestamp,
+    clock: SharedClock,
 }
 
 /// Begins to listen.
@@ -84,7 +84,7 @@ pub(super) async fn start(
     listen: &str,
     board: Arc<Board>,
     token: Option<Secret>,
-    now: fn() -> Timestamp,
+    clock: SharedClock,
 ) -> Result<Server> {
     let act = || format!("listen on \"{listen}\"");
     let listener = TcpListener::bind(listen).await.with_context(act)?;
@@ -97,7 +97,7 @@ pub(super) async fn start(
             "Add status_token_file = \"…\" to wirevault.toml, set WIREVAULT_STATUS_TOKEN, or listen on 127.0.0.1.",
         ));
     }
-    let shared = Arc::new(Shared { board, token, now });
+    let shared = Arc::new(Shared { board, token, clock });
     let accepting = tokio::spawn(accept(listener, shared));
     Ok(Server {
         address,
@@ -153,7 +153,7 @@ impl Shared {
             return said(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "read only\n");
         }
         let known = self.knows(request);
-        let now = (self.now)();
+        let now = self.clock.now();
         match request.uri().path() {
             "/health" => self.health(known, now),
             _ if !known && self.token.is_some() => {
@@ -181,7 +181,7 @@ impl Shared {
         }
     }
 
-    fn health(&self, known: bool, now: Timestamp) -> Response<Full<Bytes>> {
+    fn health(&self, known: bool, now: jiff::Timestamp) -> Response<Full<Bytes>> {
         let (verdict, complaints) = self.board.verdict(now);
         let status = if verdict.is_ok() {
             StatusCode::OK
@@ -246,12 +246,13 @@ fn said(status: StatusCode, kind: &'static str, text: impl Into<String>) -> Resp
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::base::clock::TestClock;
 
     fn shared(token: Option<&str>) -> Shared {
         Shared {
             board: Arc::new(crate::service::scheduler::board::tests::board()),
             token: token.map(Secret::new),
-            now: || Timestamp::UNIX_EPOCH,
+            clock: Arc::new(TestClock::at(jiff::Timestamp::UNIX_EPOCH, jiff::tz::TimeZone::UTC)),
         }
     }
 

@@ -1,13 +1,14 @@
 //! One thing that is run at its times: a job, a drill, a clean-up rule. Its times and what is known of its runs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use super::watch::Watch;
 
+use crate::base::clock::{Moment, SharedClock};
 use crate::base::error::{Error, Result};
 use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig, RepositoryConfig};
 use crate::operations::{Session, meant, records};
@@ -46,6 +47,8 @@ pub(super) struct Task {
     pub(super) name: String,
     pub(super) work: Work,
     pub(super) history: History,
+    /// When its last run by this process that was well was begun.
+    began: Option<Instant>,
     schedule: Option<Schedule>,
     /// Whether no repository has told yet when it last ran: it is asked again before the task runs by that.
     pub(super) last_unknown: bool,
@@ -61,6 +64,7 @@ impl Task {
             name,
             work,
             history: well(since),
+            began: None,
             schedule,
             last_unknown: false,
             watch: None,
@@ -70,11 +74,12 @@ impl Task {
     /// Makes the tasks of a configuration.
     pub(super) fn all(
         (config, host): (&Config, &str),
-        started: Timestamp,
+        clock: &SharedClock,
         drills_only: bool,
         woken: &Arc<Notify>,
     ) -> Result<Vec<Self>> {
-        let zone = config.timezone.as_deref();
+        let (started, system) = (clock.now(), clock.zone());
+        let zone = config.timezone.as_deref().or(system.iana_name());
         let mut tasks = Vec::new();
         if !drills_only {
             for job in config
@@ -83,7 +88,7 @@ impl Task {
                 .filter(|job| job.schedule.is_some() || job.on_change.is_some())
             {
                 let mut task = Self::backup(job, zone, host, started)?;
-                task.watch = Watch::start(config, job, started, woken)?;
+                task.watch = Watch::start(config, job, clock, woken)?;
                 tasks.push(task);
                 let all = config.repositories.iter();
                 let targets = all.filter(|r| job.repositories.is_empty() || job.repositories.contains(&r.name));
@@ -133,7 +138,8 @@ impl Task {
     }
 
     /// When it runs next. One without a schedule runs after changes, and again after a failure.
-    pub(super) fn next(&self, now: Timestamp) -> Option<Next> {
+    pub(super) fn next(&self, moment: Moment) -> Option<Next> {
+        let now = moment.now;
         let why = match self.work {
             Work::Copy { .. } => Why::Behind,
             _ => Why::Repeated,
@@ -143,7 +149,7 @@ impl Task {
             None => self.history.again().map(|at| Next { at, why, missed: 0 }),
         };
         let changed = self.watch.as_ref().and_then(Watch::due).map(|at| Next {
-            at,
+            at: time_of(at, moment),
             why: Why::Changed,
             missed: 0,
         });
@@ -154,10 +160,43 @@ impl Task {
         }
     }
 
+    /// Brings what is known of its runs into the past, before its next one is asked for; `set_back` is by how much the time of
+    /// day was.
+    pub(super) fn settle(&mut self, moment: Moment, set_back: Option<SignedDuration>) {
+        if let Some(by) = set_back {
+            self.set_back(moment, by);
+        }
+        match &self.schedule {
+            Some(schedule) => schedule.settle(&mut self.history, moment.now),
+            None => self.history.end_by(moment.now),
+        }
+    }
+
+    /// What ran, or failed, by a wrong time of day did so as long ago as has passed.
+    fn set_back(&mut self, moment: Moment, by: SignedDuration) {
+        let back = |time: Timestamp| time.checked_sub(by).unwrap_or(Timestamp::MIN);
+        let history = &mut self.history;
+        if let Some(began) = self.began {
+            let ago = moment.instant.saturating_duration_since(began);
+            let began = moment.now.checked_sub(ago).unwrap_or(Timestamp::MIN);
+            // A machine that slept meanwhile counts less time than has passed.
+            history.last_start = history.last_start.min(began);
+        } else if history.failed_at.is_some() || history.last_start > moment.now {
+            history.last_start = back(history.last_start);
+        }
+        history.failed_at = history.failed_at.map(back);
+    }
+
+    /// Takes over what is known of the runs of the task of this name in the configuration before.
+    pub(super) fn follow(&mut self, old: &Self) {
+        (self.history, self.began, self.last_unknown) = (old.history, old.began, old.last_unknown);
+    }
+
     /// Remembers how a run ended.
-    pub(super) fn ended(&mut self, well_done: bool, started: Timestamp, ended: Timestamp) {
+    pub(super) fn ended(&mut self, well_done: bool, started: Moment, ended: Timestamp) {
         if well_done {
-            self.history = well(started);
+            self.history = well(started.now);
+            self.began = Some(started.instant);
             self.last_unknown = false;
         } else {
             self.history.failed_at = Some(ended);
@@ -251,6 +290,17 @@ async fn last_in(session: &Session, config: &RepositoryConfig, job: &str) -> Res
     }
 }
 
+/// The time of day of an instant.
+fn time_of(instant: Instant, moment: Moment) -> Timestamp {
+    let time = match instant.checked_duration_since(moment.instant) {
+        Some(ahead) => moment.now.checked_add(ahead),
+        None => moment
+            .now
+            .checked_sub(moment.instant.saturating_duration_since(instant)),
+    };
+    time.unwrap_or(moment.now)
+}
+
 fn well(last_start: Timestamp) -> History {
     History {
         last_start,
@@ -260,8 +310,19 @@ fn well(last_start: Timestamp) -> History {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A backup with a schedule, in the clock's own zone.
+    pub(in crate::service::scheduler) fn scheduled(expression: &str, clock: &SharedClock) -> Task {
+        let schedule =
+            Schedule::parse(expression, &clock.zone(), Duration::ZERO, "web1/full").expect("it is a schedule");
+        let work = Work::Backup {
+            timeout: None,
+            idle_timeout: None,
+        };
+        Task::new("full".to_owned(), work, Some(schedule), clock.now())
+    }
 
     #[test]
     fn a_rule_ran_when_its_own_records_say_so() {

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::base::clock::SharedClock;
 use crate::base::error::Result;
 use crate::config::{Config, JobConfig, SourceKind};
 use crate::engines::files::FilesSource;
@@ -37,17 +37,25 @@ enum Watched {
     Databases(Vec<PathBuf>),
 }
 
+/// When a job is due because of a change; by instants, so that a time of day that is set does not move it.
+type Due = Arc<Mutex<Option<Instant>>>;
+
 /// A job's files under watch. Dropping it ends the watch.
 #[derive(Debug)]
 pub(super) struct Watch {
-    due: Arc<Mutex<Option<Timestamp>>>,
+    due: Due,
     _looking: AbortOnDropHandle<()>,
 }
 
 impl Watch {
     /// Starts to look; `None` for a job that does not run after changes. What changed while nobody looked is not known, so
     /// the job is due at the start: if the content is that of its last snapshot, nothing is stored.
-    pub(super) fn start(config: &Config, job: &JobConfig, now: Timestamp, woken: &Arc<Notify>) -> Result<Option<Self>> {
+    pub(super) fn start(
+        config: &Config,
+        job: &JobConfig,
+        clock: &SharedClock,
+        woken: &Arc<Notify>,
+    ) -> Result<Option<Self>> {
         let Some(quiet) = job.on_change else { return Ok(None) };
         let sources = config
             .sources
@@ -67,8 +75,8 @@ impl Watch {
                 _ => {}
             }
         }
-        let due = Arc::new(Mutex::new(later(now, quiet)));
-        let looking = look(watched, quiet, Arc::clone(&due), Arc::clone(woken));
+        let due = Arc::new(Mutex::new(clock.instant().checked_add(quiet)));
+        let looking = look(watched, quiet, Arc::clone(&due), Arc::clone(clock), Arc::clone(woken));
         Ok(Some(Self {
             due,
             _looking: AbortOnDropHandle::new(tokio::spawn(looking)),
@@ -76,7 +84,7 @@ impl Watch {
     }
 
     /// When the job is due because of a change.
-    pub(super) fn due(&self) -> Option<Timestamp> {
+    pub(super) fn due(&self) -> Option<Instant> {
         *self.due.lock().expect("no panic happens under this lock")
     }
 
@@ -86,32 +94,31 @@ impl Watch {
     }
 }
 
-fn later(now: Timestamp, by: Duration) -> Option<Timestamp> {
-    now.checked_add(SignedDuration::try_from(by).ok()?).ok()
-}
-
-async fn look(watched: Vec<Watched>, quiet: Duration, due: Arc<Mutex<Option<Timestamp>>>, woken: Arc<Notify>) {
+async fn look(watched: Vec<Watched>, quiet: Duration, due: Due, clock: SharedClock, woken: Arc<Notify>) {
     let watched = Arc::new(watched);
     let (mut known, mut first): (Option<u64>, Option<Instant>) = (None, None);
     loop {
-        let (begun, these) = (Instant::now(), Arc::clone(&watched));
+        let (begun, these) = (clock.instant(), Arc::clone(&watched));
         let Ok(seen) = tokio::task::spawn_blocking(move || fingerprint(&these)).await else {
             return;
         };
         if known.is_some_and(|known| known != seen) {
+            let now = clock.instant();
             let mut due = due.lock().expect("no panic happens under this lock");
             if due.is_none() {
-                first = Some(Instant::now());
+                first = Some(now);
             }
-            let unrest = first.map_or(Duration::ZERO, |first| first.elapsed());
+            let unrest = first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first));
             let left = quiet.saturating_mul(LONGEST_UNREST).saturating_sub(unrest);
-            *due = later(super::now(), quiet.min(left));
+            *due = now.checked_add(quiet.min(left));
             drop(due);
             woken.notify_one();
         }
         known = Some(seen);
         let pause = (quiet / 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        tokio::time::sleep(pause.max(begun.elapsed() * SHARE)).await;
+        let now = clock.instant();
+        let pause = pause.max(now.saturating_duration_since(begun) * SHARE);
+        clock.sleep_until(now + pause).await;
     }
 }
 

@@ -1,32 +1,35 @@
 //! A reporter that also knows when something last moved.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::base::clock::SharedClock;
 use crate::base::report::{Note, Reporter, SharedReporter};
 
 /// Passes everything on.
 #[derive(Debug)]
 pub(super) struct Watched {
     inner: SharedReporter,
+    clock: SharedClock,
     moved: Mutex<Instant>,
 }
 
 impl Watched {
-    pub(super) fn new(inner: SharedReporter) -> Self {
+    pub(super) fn new(inner: SharedReporter, clock: SharedClock) -> Self {
         Self {
             inner,
-            moved: Mutex::new(Instant::now()),
+            moved: Mutex::new(clock.instant()),
+            clock,
         }
     }
 
-    /// For how long nothing has moved.
-    pub(super) fn idle(&self) -> Duration {
-        self.moved.lock().expect("no panic happens under this lock").elapsed()
+    /// When something last moved.
+    pub(super) fn moved(&self) -> Instant {
+        *self.moved.lock().expect("no panic happens under this lock")
     }
 
     fn moves(&self) {
-        *self.moved.lock().expect("no panic happens under this lock") = Instant::now();
+        *self.moved.lock().expect("no panic happens under this lock") = self.clock.instant();
     }
 }
 
