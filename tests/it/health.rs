@@ -163,6 +163,8 @@ fn a_failure_is_known_after_a_restart_and_told_once() {
     let metrics = get(&second, "/metrics").1;
     for line in [
         "wirevault_last_run_success{job=\"full\",what=\"backup\"} 0",
+        "wirevault_consecutive_failures{job=\"full\",what=\"backup\"} 1",
+        // Its name of the release before.
         "wirevault_failures_in_a_row{job=\"full\",what=\"backup\"} 1",
     ] {
         assert!(metrics.contains(line), "{metrics}");

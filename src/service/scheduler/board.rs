@@ -249,7 +249,9 @@ pub(super) mod tests {
     pub(in crate::service::scheduler) fn board() -> Board {
         let board = Board::default();
         "web1".clone_into(&mut board.lock().host);
-        board.learn([("near".to_owned(), Facts::default())].into(), Timestamp::UNIX_EPOCH);
+        let mut facts = Facts::default();
+        facts.expected.jobs = Some(Vec::new());
+        board.learn([("near".to_owned(), facts)].into(), Timestamp::UNIX_EPOCH);
         board
     }
 
@@ -304,7 +306,7 @@ pub(super) mod tests {
         assert!(
             board
                 .metrics(at(2))
-                .contains("wirevault_failures_in_a_row{job=\"full\",what=\"backup\"} 1\n")
+                .contains("wirevault_consecutive_failures{job=\"full\",what=\"backup\"} 1\n")
         );
         board.observe(&ended(Status::Done), at(4));
         board.keep(record(RunOutcome::Done, None, at(4)), at(4));

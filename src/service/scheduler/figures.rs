@@ -102,9 +102,15 @@ impl State {
             Some(flag(t.running_since.is_some()))
         });
         family(
-            "wirevault_failures_in_a_row",
+            "wirevault_consecutive_failures",
             gauge,
             "Runs since the last one that was well.",
+            &|t| Some(t.known.as_ref().map_or(0.0, |known| f64::from(known.failures))),
+        );
+        family(
+            "wirevault_failures_in_a_row",
+            gauge,
+            "The old name of wirevault_consecutive_failures, for one release.",
             &|t| Some(t.known.as_ref().map_or(0.0, |known| f64::from(known.failures))),
         );
         family(
