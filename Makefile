@@ -41,13 +41,13 @@ SOAKS := majors regression pg_dump_objects kill damage redis_fuzz generators
 soak: export MINUTES := $(MINUTES)
 soak: export SEED := $(SEED)
 soak:
-	@for script in $(SOAKS); do echo "== $$script"; benches/$$script.sh || exit 1; done
+	@for script in $(SOAKS); do echo "== $$script"; benches/end_to_end/$$script.sh || exit 1; done
 
 BENCHES := memory kill damage by_hand latency pg_dump pg_speed one_table many_tables big_rows pgbench regression majors sqlite redis \
 	redis_fuzz run_real scratch
 
 bench:
-	@for script in $(BENCHES); do echo "== $$script"; benches/$$script.sh || exit 1; done
+	@for script in $(BENCHES); do echo "== $$script"; benches/end_to_end/$$script.sh || exit 1; done
 
 dist:
 	@packaging/dist.sh

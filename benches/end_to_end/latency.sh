@@ -6,7 +6,7 @@
 #   DATA_MB=1024   incompressible data in a tree of files, so that what crosses the link is known
 #   RUNS=3  RTT_MS=50  MEGABITS=1000  LIMIT=256MiB
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 data_mb=${DATA_MB:-1024} runs=${RUNS:-3} rtt=${RTT_MS:-50} link=${MEGABITS:-1000} limit=${LIMIT:-256MiB}
 [ "$(id -u)" = 0 ] || { echo "a network namespace needs root" >&2; exit 1; }
@@ -29,7 +29,7 @@ ip -n "$namespace" addr add "$near_inside/30" dev "$namespace-i"
 ip -n "$namespace" link set "$namespace-i" up
 # Not netem: many kernels are built without it. A link is a program between two TUN devices.
 link() { # RTT_MS OUTSIDE INSIDE
-    python3 benches/link.py "$namespace" "$2" "$3" "$1" "$link" >"$stage/link.$1" &
+    python3 benches/end_to_end/link.py "$namespace" "$2" "$3" "$1" "$link" >"$stage/link.$1" &
     stage_pids+=("$!")
     stage_wait "the link comes up" "$!" grep -q up "$stage/link.$1"
 }

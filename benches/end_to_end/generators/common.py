@@ -17,7 +17,7 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 
 
 class Failure(Exception):
@@ -191,7 +191,7 @@ class Generator:
         place = os.path.join(self.args.failures, f"{self.name}-{self.args.seed}-{number}")
         shutil.rmtree(place, ignore_errors=True)
         os.makedirs(place)
-        again = f"benches/generators/{self.name}.py --seed {self.args.seed} --history {number}"
+        again = f"benches/end_to_end/generators/{self.name}.py --seed {self.args.seed} --history {number}"
         self.write(place, "original.json", json.dumps(history, indent=1))
         self.write(place, "failure.txt", f"{failure.kind}\nagain: {again}\n\n{failure.text}\n")
         self.write(place, "history.json", json.dumps(history, indent=1))

@@ -5,7 +5,7 @@
 #   STATIC=…/wirevault    the static binary (as packaging/Dockerfile builds it); without it, it is built here
 #   ROWS=1000000 KEYS=300000 SQLITE_MB=200
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 rows=${ROWS:-1000000} keys=${KEYS:-300000} sqlite_mb=${SQLITE_MB:-200}
 [ "$(id -u)" = 0 ] || { echo "a Docker engine needs root" >&2; exit 1; }

@@ -6,7 +6,7 @@
 #   SCALE=1400   thousands of files in the catalogue; 1400 make a database of at least 1.5 GB
 #   RUNS=3
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 scale=${SCALE:-1400} runs=${RUNS:-3}
 

@@ -3,15 +3,15 @@
 # in which several connections make objects is another each time, and none may lose one. What pg_dump and psql make of the same
 # counts as equal too: a server writes some expressions otherwise once they were read again, whoever brought them there.
 #
-#   benches/schemas.sh DIRECTORY     one *.sql for each database, as psql loads it (errors of loading are counted, not fatal);
+#   benches/end_to_end/schemas.sh DIRECTORY     one *.sql for each database, as psql loads it (errors of loading are counted, not fatal);
 #                                    a name that ends in .18.sql needs PostgreSQL 18. Each table gets some rows where it takes them
 #   TIMES=10           restores of each
 #   PARALLEL=4         connections of a restore
 #   WIREVAULT=...      a program that is built already
 #   KEEP_STAGE=1       keeps the dumps if anything differs
 set -euo pipefail
-directory=$(realpath "${1:?usage: benches/schemas.sh DIRECTORY}")
-cd "$(dirname "$0")/.."
+directory=$(realpath "${1:?usage: benches/end_to_end/schemas.sh DIRECTORY}")
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 stage_open
 machine
@@ -86,9 +86,9 @@ for file in "$directory"/*.sql; do
         measure restore "$WIREVAULT" restore latest --into "postgres://postgres@127.0.0.1:$PGPORT/copy_$n" --parallel "$parallel" --from "$repository" || differing=$((differing + 1))
         dump "copy_$n" >"$stage/$name.copy.$n.sql"
         drop "copy_$n"
-        if benches/compare_dumps.py "$stage/$name.sql" "$stage/$name.copy.$n.sql" >"$stage/$name.diff.$n"; then
+        if benches/end_to_end/compare_dumps.py "$stage/$name.sql" "$stage/$name.copy.$n.sql" >"$stage/$name.diff.$n"; then
             rm "$stage/$name.copy.$n.sql"
-        elif benches/compare_dumps.py "$stage/$name.peer.sql" "$stage/$name.copy.$n.sql" >"$stage/$name.diff-peer.$n"; then
+        elif benches/end_to_end/compare_dumps.py "$stage/$name.peer.sql" "$stage/$name.copy.$n.sql" >"$stage/$name.diff-peer.$n"; then
             as_peer=$((as_peer + 1))
             rm "$stage/$name.copy.$n.sql"
         else

@@ -5,7 +5,7 @@
 #   FILES=200000   small files of the tree; enough for its source to roll over to a second archive
 #   SCALE=20       thousands of rows of the largest table
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 files=${FILES:-200000} scale=${SCALE:-20}
 

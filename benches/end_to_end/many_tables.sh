@@ -5,7 +5,7 @@
 #   TABLES=50000
 #   WIREVAULT=...    a program that is built already
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 tables=${TABLES:-50000}
 stage_open

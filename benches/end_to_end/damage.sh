@@ -8,7 +8,7 @@
 #   POSTGRES=30    damages with a PostgreSQL database as the live target; 0 leaves PostgreSQL's restore out
 #   JOBS=2
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 
 stage_open
@@ -35,4 +35,4 @@ measure backup "$WIREVAULT" backup "postgres://postgres@127.0.0.1:$PGPORT/shop" 
     "files:$stage/source/tree" --to "file://$stage/repository"
 printf '{"vault": "%s", "stage": "%s", "psql": "%s", "port": %s, "flips": %s, "step": %s, "postgres": %s, "jobs": %s}' \
     "$WIREVAULT" "$stage" "$PG_BIN/psql" "$PGPORT" "${FLIPS:-1000}" "${STEP:-1}" "${POSTGRES:-30}" "${JOBS:-2}" >"$stage/damage.json"
-python3 -u benches/damage.py <"$stage/damage.json"
+python3 -u benches/end_to_end/damage.py <"$stage/damage.json"

@@ -8,7 +8,7 @@
 #   LIMIT=128MiB
 #   WIREVAULT, S3_SERVER   programs that are built already
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 gb=${GB:-8} rounds=${ROUNDS:-1} limit=${LIMIT:-128MiB}
 stage_open

@@ -12,7 +12,7 @@
 #   KEYS=3000000 RUNS=3 ZSET_MB=1024 SLOW_KEYS=300000
 #   RDB=FILE            keeps the filled RDB there for the next time
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 keys=${KEYS:-3000000} runs=${RUNS:-3} zset_mb=${ZSET_MB:-1024} parts=${PARTS:-backup restore memory slow silent}
 
@@ -52,7 +52,7 @@ if has backup || has restore; then
     else
         serve source
         until_ready
-        python3 benches/redis_fill.py "$keys" | redis-cli -p "$port" --pipe >"$stage/fill.out"
+        python3 benches/end_to_end/redis_fill.py "$keys" | redis-cli -p "$port" --pipe >"$stage/fill.out"
         redis-cli -p "$port" save >/dev/null
         [ -z "${RDB:-}" ] || cp "$stage/source/dump.rdb" "$RDB"
     fi
@@ -115,7 +115,7 @@ fi
 if has memory; then
     serve zset
     until_ready
-    python3 benches/redis_fill.py zset "$zset_mb" | redis-cli -p "$port" --pipe >"$stage/fill.out"
+    python3 benches/end_to_end/redis_fill.py zset "$zset_mb" | redis-cli -p "$port" --pipe >"$stage/fill.out"
     from=$port from_pid=$redis_pid
     printf 'one sorted set: %s members\n' "$(redis-cli -p "$port" zcard one-sorted-set)"
     limited=("$WIREVAULT" --memory-limit 96MiB)
@@ -179,7 +179,7 @@ TOML
 if has slow || has silent; then
     serve busy
     until_ready
-    python3 benches/redis_fill.py "${SLOW_KEYS:-300000}" | redis-cli -p "$port" --pipe >"$stage/fill.out"
+    python3 benches/end_to_end/redis_fill.py "${SLOW_KEYS:-300000}" | redis-cli -p "$port" --pipe >"$stage/fill.out"
     written "$port"
 fi
 if has slow; then

@@ -3,11 +3,11 @@
 # that came later), backed up and restored; then pg_dump of both is compared. What stock pg_dump and psql make of the same
 # database is printed beside it.
 #
-#   benches/regression.sh [15] [18]     default: both. 18 lives in a chroot, so it needs root
+#   benches/end_to_end/regression.sh [15] [18]     default: both. 18 lives in a chroot, so it needs root
 #   WIREVAULT=...                       a program that is built already
 #   KEEP_STAGE=1                        keeps the dumps if anything fails
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 stage_open
 machine
@@ -75,12 +75,12 @@ for major in "${@:-15 18}"; do for major in $major; do
     dump regression
     dump restored
     printf 'wirevault:      '
-    benches/compare_dumps.py "$stage/$major-regression.sql" "$stage/$major-restored.sql" || worst=1
+    benches/end_to_end/compare_dumps.py "$stage/$major-regression.sql" "$stage/$major-restored.sql" || worst=1
     in_place "$bin/createdb" -T template0 peer
     errors=$(in_place "$bin/psql" -X -q -d peer <"$stage/$major-regression.sql" 2>&1 >/dev/null | grep -c ERROR || true)
     dump peer
     printf 'pg_dump | psql: '
-    benches/compare_dumps.py "$stage/$major-regression.sql" "$stage/$major-peer.sql" || true
+    benches/end_to_end/compare_dumps.py "$stage/$major-regression.sql" "$stage/$major-peer.sql" || true
     [ "$errors" = 0 ] || echo "pg_dump | psql had $errors errors"
 done; done
 [ "$worst" = 0 ] || { echo "something differs"; exit 1; }

@@ -3,11 +3,11 @@
 # included; then pg_dump (18's) of original and restored are compared. What pg_dump and psql make of the same is printed beside
 # it: an object may read differently on a newer major whoever brought it there. As root (18 lives in a chroot).
 #
-#   benches/majors.sh [13] [14] [15] [16] [17] [18]     default: all. All but 15 and 18 are servers without contrib
+#   benches/end_to_end/majors.sh [13] [14] [15] [16] [17] [18]     default: all. All but 15 and 18 are servers without contrib
 #   WIREVAULT=...      a program that is built already
 #   KEEP_STAGE=1       keeps the dumps if anything fails
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 stage_open
 machine
@@ -76,7 +76,7 @@ for major in "${@:-13 14 15 16 17 18}"; do for major in $major; do
         dump "$to" "restored_$major" >"$stage/$major-restored-$target.sql"
         printf '  %s -> %s   wirevault: failed statements %s; ' "$major" "$target" "$(grep -c 'code="failed"' "$stage/restore.err" || true)"
         grep 'code="failed"' "$stage/restore.err" | sed 's/^/    /' >&2 || true
-        benches/compare_dumps.py "$stage/$major-original.sql" "$stage/$major-restored-$target.sql" || { [ "$target" != "$major" ] || worst=1; }
+        benches/end_to_end/compare_dumps.py "$stage/$major-original.sql" "$stage/$major-restored-$target.sql" || { [ "$target" != "$major" ] || worst=1; }
         [ "$target" != 18 ] || break
     done
     # An older server's names that are words of a newer one's grammar need quotes.
@@ -85,9 +85,9 @@ for major in "${@:-13 14 15 16 17 18}"; do for major in $major; do
     errors=$(grep -c ERROR "$stage/peer.log" || true)
     dump "$new_port" "peer_$major" >"$stage/$major-peer.sql"
     printf '  %s -> 18   pg_dump and psql: errors %s; ' "$major" "$errors"
-    benches/compare_dumps.py "$stage/$major-original.sql" "$stage/$major-peer.sql" || true
+    benches/end_to_end/compare_dumps.py "$stage/$major-original.sql" "$stage/$major-peer.sql" || true
     printf '  %s -> 18   between the two restored: ' "$major"
-    benches/compare_dumps.py "$stage/$major-restored-18.sql" "$stage/$major-peer.sql" || true
+    benches/end_to_end/compare_dumps.py "$stage/$major-restored-18.sql" "$stage/$major-peer.sql" || true
     [ -z "$bin" ] || { stop_postgres "$bin" "$data"; rm -rf "$data"; }
 done; done
 [ "$worst" = 0 ] || { echo "something differs on its own major"; exit 1; }

@@ -1,8 +1,8 @@
 #!/bin/bash
-# Fuzzing of the RDB walk and decoder: SECONDS_EACH=600 SEED=1 benches/redis_fuzz.sh
+# Fuzzing of the RDB walk and decoder: SECONDS_EACH=600 SEED=1 benches/end_to_end/redis_fuzz.sh
 # Small RDBs of every type and encoding come from each server that is there; examples/redis_fuzz.rs damages them.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . target/servers/env
 fuzz=${FUZZ:-target/release/examples/redis_fuzz}
 [ -x "$fuzz" ] || cargo build --release --locked --example redis_fuzz

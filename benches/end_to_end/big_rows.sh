@@ -6,7 +6,7 @@
 #   LIMIT=128MiB
 #   WIREVAULT=...   a program that is built already
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 mb=${MB:-900} limit=${LIMIT:-128MiB}
 stage_open

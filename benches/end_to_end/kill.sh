@@ -10,7 +10,7 @@
 #   SLOW_MB=150   size of the throttled backup, at 1 MiB/s
 #   STORES="s3 directory s3-unconditional"
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 kills=${KILLS:-10} tree_mb=${TREE_MB:-24} slow_mb=${SLOW_MB:-150}
 
@@ -63,7 +63,7 @@ drive() {
         "endpoint": "%s", "slow_pid": %s, "scratch": "%s", "config": "%s"}' \
         "$1" "${store%%-*}" "$WIREVAULT" "$stage/tree" "$kills" "$repository" "$folder" \
         "${s3_endpoint:-}" "$slow" "$stage/scratch" "$stage/$store.toml" >"$stage/$1.json"
-    python3 benches/kill.py <"$stage/$1.json"
+    python3 benches/end_to_end/kill.py <"$stage/$1.json"
 }
 
 for store in ${STORES:-s3 directory s3-unconditional}; do

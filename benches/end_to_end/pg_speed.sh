@@ -14,7 +14,7 @@
 #   PARALLEL=      connections for our restore (default: the program's)
 #   WIREVAULT, S3_SERVER   programs that are built already
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 scale=${SCALE:-1400} backups=${BACKUPS:-5} restores=${RESTORES:-5}
 

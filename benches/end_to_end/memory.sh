@@ -5,7 +5,7 @@
 #   TABLE_MB=3072 VALUE_MB=400 FILES=2000000 SQLITE_MB=2048 LIMIT=96MiB   sizes; smaller ones for a trial
 #   STAGE_DIR=/somewhere                                                  needs about 4 times the data in free space
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 table_mb=${TABLE_MB:-3072} value_mb=${VALUE_MB:-400} files=${FILES:-2000000} sqlite_mb=${SQLITE_MB:-2048} limit=${LIMIT:-96MiB}
 

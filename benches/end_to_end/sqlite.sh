@@ -9,7 +9,7 @@
 #   KIND=rows        what fills it: rows of a media library, text (subtitles), or images (half of it noise)
 #   RUNS=3
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 megabytes=${MEGABYTES:-1024} kind=${KIND:-rows} runs=${RUNS:-3}
 

@@ -7,7 +7,7 @@
 #   QUIET_SECONDS=15   how long pgbench runs alone before and after
 #   WIREVAULT=...    a program that is built already
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
 scale=${SCALE:-30} clients=${CLIENTS:-4} quiet=${QUIET_SECONDS:-15}
 stage_open

@@ -5,7 +5,7 @@
 #
 #   MINUTES=15   WIREVAULT=target/release/wirevault   S3_SERVER=target/release/examples/s3_server
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 minutes=${MINUTES:-15}
 wirevault=${WIREVAULT:-target/release/wirevault} server=${S3_SERVER:-target/release/examples/s3_server}
 stage=$(mktemp -d /tmp/wirevault-run.XXXXXX)
