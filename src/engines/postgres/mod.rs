@@ -6,6 +6,8 @@
 mod analyze;
 mod auth;
 pub mod backup;
+#[doc(hidden)]
+pub mod bench;
 mod binary_copy;
 mod board;
 mod catalog_moves;
