@@ -3,14 +3,15 @@
 # make demo    the main job on real servers, with proof and a table
 # make soak    what takes too long for every change: all majors of PostgreSQL, its regression database, kills, damage, random data (MINUTES=5 SEED=1)
 # make dist    what is shipped, in target/dist: static binary, Debian package, completions, manual pages, checksums
-# make bench   the measurements of docs/measurements.md, one script each (long; see benches/)
+# make bench   the measurements of docs/measurements.md, one script each (long; see benches/end_to_end)
+# make bench-quick     the ways every byte goes, held against benches/baseline.json; make bench-baseline writes that file anew
 
 SHELL := /bin/bash
 
-.PHONY: help build test check fmt lint audit demo servers soak bench dist clean
+.PHONY: help build test check fmt lint audit demo servers soak bench bench-quick bench-baseline dist clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 
 build:
 	cargo build --release --bin wirevault
@@ -43,13 +44,19 @@ SOAKS := majors regression pg_dump_objects kill damage redis_fuzz generators
 soak: export MINUTES := $(MINUTES)
 soak: export SEED := $(SEED)
 soak:
-	@for script in $(SOAKS); do echo "== $$script"; benches/$$script.sh || exit 1; done
+	@for script in $(SOAKS); do echo "== $$script"; benches/end_to_end/$$script.sh || exit 1; done
 
 BENCHES := memory kill damage by_hand latency pg_dump pg_speed one_table many_tables big_rows pgbench regression majors sqlite redis \
 	redis_fuzz run_real scratch
 
 bench:
-	@for script in $(BENCHES); do echo "== $$script"; benches/$$script.sh || exit 1; done
+	@for script in $(BENCHES); do echo "== $$script"; benches/end_to_end/$$script.sh || exit 1; done
+
+bench-quick:
+	@cargo bench --locked --quiet --bench hot_path -- compare $(CURDIR)/benches/baseline.json
+
+bench-baseline:
+	@cargo bench --locked --quiet --bench hot_path -- write $(CURDIR)/benches/baseline.json
 
 dist:
 	@packaging/dist.sh

@@ -1,7 +1,7 @@
 //! Damages RDBs at random and lets the walk and the decoder take them: no panic, the same answer however the bytes are
 //! cut, and memory that a forged length does not raise.
 //!
-//! `redis_fuzz SECONDS SEED FILE…`; benches/redis_fuzz.sh makes the files. What makes it fail is written to
+//! `redis_fuzz SECONDS SEED FILE…`; benches/end_to_end/redis_fuzz.sh makes the files. What makes it fail is written to
 //! `redis_fuzz.failed.rdb`.
 
 #![allow(

@@ -1,6 +1,6 @@
 //! Damage as the commands see it: `verify` reports it and names the object, `restore` leaves the live target as it was.
 //!
-//! A sample of what `benches/damage.sh` does in full.
+//! A sample of what `benches/end_to_end/damage.sh` does in full.
 
 use std::path::{Path, PathBuf};
 

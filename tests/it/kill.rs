@@ -1,4 +1,4 @@
-//! Runs that are killed or stopped. `benches/kill.sh` does this many times, on every store and under load.
+//! Runs that are killed or stopped. `benches/end_to_end/kill.sh` does this many times, on every store and under load.
 
 use std::process::Stdio;
 use std::time::Duration;

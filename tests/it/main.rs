@@ -46,6 +46,7 @@ mod kill;
 mod latest;
 mod layers;
 mod meant;
+mod old_repository;
 mod packaging;
 mod places;
 mod postgres;

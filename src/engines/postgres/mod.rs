@@ -4,6 +4,8 @@
 //! backup is made of), [`backup`], [`restore`], [`verify`]. `docs/postgres.md` tells how a database is read and put back.
 
 pub mod backup;
+#[doc(hidden)]
+pub mod bench;
 pub mod restore;
 pub mod schema;
 pub mod session;
