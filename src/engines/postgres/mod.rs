@@ -30,6 +30,7 @@ mod fk_order;
 mod hosts;
 mod in_place;
 mod keep_going;
+pub mod keys;
 mod large_objects;
 mod load;
 mod look;

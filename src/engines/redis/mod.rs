@@ -14,6 +14,7 @@ mod ends;
 mod glob;
 mod holdings;
 mod incoming;
+pub mod keys;
 mod live;
 mod load;
 mod nodes;
