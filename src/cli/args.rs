@@ -152,7 +152,7 @@ pub struct Check {
 /// Flags of `config`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault config                                          # each key with its line, or its default\n  wirevault config > wirevault.toml                         # what the environment says, as a file to go on from\n  wirevault config --example > wirevault.toml\n  wirevault config --schema > wirevault.schema.json         # for VS Code, taplo: #:schema ./wirevault.schema.json"
+    after_help = "Examples:\n  wirevault config                                   # each key with its line, or its default\n  wirevault config --config /etc/wirevault/wirevault.toml --json\n  wirevault config --example > wirevault.toml\n  wirevault config --schema > wirevault.schema.json  # and in the file: #:schema ./wirevault.schema.json"
 )]
 pub struct ConfigFlags {
     /// Print a file with every key, its help, type and default, each line behind a #

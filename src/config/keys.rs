@@ -30,7 +30,7 @@ section! {
         memory_limit: Option<u64> = Key::size(0, u64::MAX).default("\"256MiB\"").example("\"512MiB\"").at_start(),
         /// Directory for the few sources that need a local copy; the system's temporary directory without it.
         spool_dir: Option<PathBuf> = Key::path().example("\"/var/tmp/wirevault\"").at_start(),
-        /// Time zone of schedules and keep rules, by its IANA name; the system's without it.
+        /// Time zone of schedules, by its IANA name; the system's without it, by which keep rules go in any case.
         timezone: Option<String> = Key::text().example("\"Europe/Berlin\"").variable("TZ"),
         /// The name under which this host's snapshots are kept; the kernel's without it.
         host: Option<String> = Key::text().example("\"web1\"").variable("WIREVAULT_HOST"),
@@ -134,7 +134,7 @@ section! {
         sources: Vec<String> = Key::texts().without_default().required().example("[\"etc\", \"app\"]"),
         /// When `run` starts it: five cron fields, or `@every 6h`; only by hand without it.
         schedule: Option<String> = Key::text().example("\"0 2 * * *\"").variable("BACKUP_SCHEDULE"),
-        /// Time zone of its schedule and keep rules; the one of all jobs without it.
+        /// Time zone of its schedule; the one of all jobs without it.
         timezone: Option<String> = Key::text().example("\"UTC\""),
         /// Its runs begin later by a part of this, which differs between hosts.
         jitter: Duration = Key::duration().default("\"0s\"").example("\"15min\""),

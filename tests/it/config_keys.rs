@@ -190,13 +190,7 @@ fn the_example_is_a_configuration_with_every_key() {
     let effective = serde_json::to_value(Effective::of_file(&path).unwrap()).unwrap();
     for line in &example.keys {
         let held = held(&effective, &line.section, line.key.name);
-        assert_eq!(
-            held["from"]["line"],
-            line.at + 1,
-            "{} of [{}]",
-            line.key.name,
-            line.section
-        );
+        assert_eq!(held["line"], line.at + 1, "{} of [{}]", line.key.name, line.section);
         if line.key.secret {
             assert!(held["value"] == "***", "{held}");
         } else if !matches!(line.key.kind, Kind::Call) {

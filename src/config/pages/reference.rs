@@ -14,7 +14,8 @@ JSON Schema for editors, `wirevault config` what holds at present. What the keys
 
 A configuration is `wirevault.toml`, or the file of `--config`; with no file, the [environment](#environment). An unknown key, one
 that stands twice, a value of another type or out of its bounds is an error with file and line, and nothing is started. A scheduler
-that runs takes new values at SIGHUP, but for those marked *at start*.
+that runs takes new values at SIGHUP, but for those marked *at start*. A *variable* of the environment says the same where there
+is no file; those that hold beside a file too stand [below](#what-holds-beside-a-file-too).
 
 | value | is written as |
 | --- | --- |
