@@ -9,24 +9,103 @@ use std::path::Path;
 
 use crate::base::error::{Context, Error, Result};
 
-/// Variables whose value may stand in a file that `NAME_FILE` names. The user and the database are here because the images
-/// of PostgreSQL have them so.
-pub const FROM_FILES: &[&str] = &[
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "BACKUP_PING_URL",
-    "DATABASE_URL",
-    "PGPASSWORD",
-    "POSTGRES_DB",
-    "POSTGRES_PASSWORD",
-    "POSTGRES_USER",
-    "REDISCLI_AUTH",
-    "REDIS_URL",
-    "S3_ACCESS_KEY",
-    "S3_SECRET_KEY",
-    "WIREVAULT_STATUS_TOKEN",
+/// Where a variable is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Where there is no configuration file.
+    NoFile,
+    /// Beside a file too.
+    Always,
+}
+
+/// A variable of the environment that means something here.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it is read.
+    pub scope: Scope,
+    /// Whether its value may stand in a file that `NAME_FILE` names. The user and the database may because the images of PostgreSQL have
+    /// them so.
+    pub has_file: bool,
+    /// What it is for, in one sentence.
+    pub help: &'static str,
+}
+
+const fn variable_of(name: &'static str, scope: Scope, has_file: bool, help: &'static str) -> Variable {
+    Variable {
+        name,
+        scope,
+        has_file,
+        help,
+    }
+}
+
+/// Every variable. The reference page has them in this order.
+#[rustfmt::skip]
+pub const VARIABLES: &[Variable] = &[
+    variable_of("DATABASE_URL", Scope::NoFile, true, "The PostgreSQL database that is backed up, as a URL or libpq's keywords."),
+    variable_of("POSTGRES_HOST", Scope::NoFile, false, "Its host, where there is no `DATABASE_URL`; `PGHOST` without it."),
+    variable_of("POSTGRES_PORT", Scope::NoFile, false, "Its port; `PGPORT` without it, else 5432."),
+    variable_of("POSTGRES_USER", Scope::NoFile, true, "Its user; `PGUSER` without it, else postgres."),
+    variable_of("POSTGRES_PASSWORD", Scope::NoFile, true, "The user's password; `PGPASSWORD` without it."),
+    variable_of("POSTGRES_DB", Scope::NoFile, true, "The database; `PGDATABASE` without it, else that of the user's name."),
+    variable_of("PGSERVICE", Scope::NoFile, false, "A service of libpq, which all of these but the host override."),
+    variable_of("REDIS_URL", Scope::NoFile, true, "The Redis or Valkey server that is backed up."),
+    variable_of("DB_PATH", Scope::NoFile, false, "The SQLite database that is backed up; a pattern or a directory means every one that is there."),
+    variable_of("BACKUP_PATHS", Scope::NoFile, false, "Trees of files that are backed up, separated by `:` or `,`."),
+    variable_of("S3_BACKUP_ENABLED", Scope::NoFile, false, "Whether the repository is in a bucket, `true` or `false`; it is where `S3_BACKUP_BUCKET` is set."),
+    variable_of("S3_BACKUP_BUCKET", Scope::NoFile, false, "The bucket, with a prefix if wanted: `backups/app`."),
+    variable_of("BACKUP_DIR", Scope::NoFile, false, "The directory of the repository, where it is in no bucket; `/var/backups/wirevault` without it."),
+    variable_of("BACKUP_SCHEDULE", Scope::NoFile, false, "When `run` backs up; `0 2 * * *` without it."),
+    variable_of("BACKUP_RETENTION_DAYS", Scope::NoFile, false, "Snapshots of so many days stay, from 1; 30 without it."),
+    variable_of("BACKUP_PING_URL", Scope::NoFile, true, "A dead man's switch, called after each run that is done."),
+    variable_of("WIREVAULT_STATUS_TOKEN", Scope::NoFile, true, "What whoever asks for the status page over a network must know."),
+    variable_of("WIREVAULT_CONFIG", Scope::Always, false, "The configuration file, as `--config`."),
+    variable_of("WIREVAULT_REPOSITORY", Scope::Always, false, "The repository, as `--repository`."),
+    variable_of("WIREVAULT_HOST", Scope::Always, false, "The name of this host in snapshots, as `--host`; before the key `host`."),
+    variable_of("WIREVAULT_LISTEN", Scope::Always, false, "Where `run` listens and `health` asks, as `--listen`."),
+    variable_of("WIREVAULT_STATE_DIR", Scope::Always, false, "What this host remembers ([places](places.md#the-state-directory)); before `STATE_DIRECTORY`."),
+    variable_of("STATE_DIRECTORY", Scope::Always, false, "The same, as systemd sets it."),
+    variable_of("XDG_STATE_HOME", Scope::Always, false, "Where the state directory of a user who is not root lies; `~/.local/state` without it."),
+    variable_of("RUST_LOG", Scope::Always, false, "What is logged on standard error; before `-v`."),
+    variable_of("TZ", Scope::Always, false, "Time zone of schedules, where no key `timezone` says another."),
+    variable_of("S3_ENDPOINT", Scope::Always, false, "Address of an S3-compatible store, for a repository that no file describes."),
+    variable_of("S3_REGION", Scope::Always, false, "Region of the bucket, for a repository that no file describes."),
+    variable_of("S3_ACCESS_KEY", Scope::Always, true, "Key of the store, for a repository that no file describes."),
+    variable_of("S3_SECRET_KEY", Scope::Always, true, "The secret that belongs to it."),
+    variable_of("AWS_ACCESS_KEY_ID", Scope::Always, true, "Key of the store; profiles, web identity, container and machine follow, as for the AWS SDK."),
+    variable_of("AWS_SECRET_ACCESS_KEY", Scope::Always, true, "The secret that belongs to it."),
+    variable_of("AWS_SESSION_TOKEN", Scope::Always, true, "The token of a key that is valid for some time."),
+    variable_of("AWS_REGION", Scope::Always, false, "Region of the bucket; `AWS_DEFAULT_REGION` without it."),
+    variable_of("AWS_DEFAULT_REGION", Scope::Always, false, "The same."),
+    variable_of("AWS_ENDPOINT_URL_S3", Scope::Always, false, "Address of an S3-compatible store; `AWS_ENDPOINT_URL` without it."),
+    variable_of("AWS_ENDPOINT_URL", Scope::Always, false, "The same."),
+    variable_of("AWS_CA_BUNDLE", Scope::Always, false, "Certificates that are believed about stores, beside the system's."),
+    variable_of("SSL_CERT_FILE", Scope::Always, false, "Certificates that are believed, instead of the system's."),
+    variable_of("PGPASSWORD", Scope::Always, true, "Password of PostgreSQL servers whose source names none; libpq's other variables hold as for libpq ([PostgreSQL](postgres.md#connection))."),
+    variable_of("PGHOST", Scope::Always, false, "Host of a PostgreSQL URL that names none, as for libpq."),
+    variable_of("PGHOSTADDR", Scope::Always, false, "Its address."),
+    variable_of("PGPORT", Scope::Always, false, "Its port."),
+    variable_of("PGUSER", Scope::Always, false, "Its user."),
+    variable_of("PGDATABASE", Scope::Always, false, "Its database."),
+    variable_of("REDISCLI_AUTH", Scope::Always, true, "Password of Redis servers whose source names none."),
+    variable_of("DOCKER_HOST", Scope::Always, false, "Where the Docker engine listens, if no `socket` says it."),
+    variable_of("DOCKER_TLS_VERIFY", Scope::Always, false, "Set to anything, asks for TLS with an engine at `tcp://`; so does `DOCKER_TLS`, and certificates are verified for both."),
+    variable_of("DOCKER_TLS", Scope::Always, false, "The same."),
+    variable_of("DOCKER_CERT_PATH", Scope::Always, false, "Directory of `ca.pem`, `cert.pem` and `key.pem` for it; `~/.docker` without it."),
+    variable_of("HTTP_PROXY", Scope::Always, false, "Proxy for `http://`; names in small letters are read too ([proxies](operations.md#where-values-come-from))."),
+    variable_of("HTTPS_PROXY", Scope::Always, false, "Proxy for `https://`."),
+    variable_of("ALL_PROXY", Scope::Always, false, "Proxy for both."),
+    variable_of("NO_PROXY", Scope::Always, false, "What is reached without one."),
 ];
+
+/// Whether the value of a variable may stand in a file.
+fn has_file(name: &str) -> bool {
+    VARIABLES
+        .iter()
+        .any(|variable| variable.has_file && variable.name == name)
+}
 
 /// The longest file of a secret that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
@@ -38,9 +117,10 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// Fails if a variable is given twice, its file cannot be read, or half of a pair of keys is missing.
 pub fn check() -> Result<()> {
-    FROM_FILES
+    VARIABLES
         .iter()
-        .try_for_each(|name| resolve(&process, name).map(drop))?;
+        .filter(|variable| variable.has_file)
+        .try_for_each(|variable| resolve(&process, variable.name).map(drop))?;
     aws_keys(&process).map(drop)
 }
 
@@ -77,7 +157,7 @@ pub fn aws_keys(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Strin
 pub fn resolve(lookup: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>> {
     let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
     let value = get(name);
-    if !FROM_FILES.contains(&name) {
+    if !has_file(name) {
         return Ok(value);
     }
     let of_file = format!("{name}_FILE");

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod error;
 pub mod exact;
 pub mod held;
+pub mod keys;
 pub mod memory;
 pub mod nearest;
 pub mod proxy;

@@ -86,6 +86,8 @@ pub enum Verb {
     Init(Init),
     /// Look at configuration, sources, store and memory; change nothing (a probe object in the store comes and goes)
     Check(Check),
+    /// Print the configuration that holds, without secrets; or an example, a schema for editors, the reference page
+    Config(ConfigFlags),
     /// Back up jobs, or sources given as URLs
     Backup(Backup),
     /// List snapshots
@@ -147,6 +149,25 @@ pub struct Check {
     pub targets: Vec<String>,
 }
 
+/// Flags of `config`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault config                                   # each key with its line, or its default\n  wirevault config --config /etc/wirevault/wirevault.toml --json\n  wirevault config --example > wirevault.toml\n  wirevault config --schema > wirevault.schema.json  # and in the file: #:schema ./wirevault.schema.json"
+)]
+pub struct ConfigFlags {
+    /// Print a file with every key, its help, type and default, each line behind a #
+    #[arg(long, group = "page")]
+    pub example: bool,
+
+    /// Print a JSON Schema (draft 2020-12) of the file, for editors
+    #[arg(long, group = "page")]
+    pub schema: bool,
+
+    /// Print the reference page of all keys and variables, in Markdown
+    #[arg(long, group = "page")]
+    pub reference: bool,
+}
+
 /// Flags of `backup`.
 #[derive(Debug, Args)]
 #[command(
@@ -161,9 +182,9 @@ pub struct Backup {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Connections or readers per source
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
-    pub parallel: u8,
+    /// Connections or readers per source [default: 4, or the source's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub parallel: Option<u8>,
 
     /// Store no snapshot of a job whose content equals that of its last one
     #[arg(long)]

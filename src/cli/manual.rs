@@ -1,11 +1,13 @@
-//! What a package installs beside the program: shell completions and the manual page, made of the flags themselves.
+//! What is made of the program itself: shell completions and the manual page of its flags, example, schema and reference page of the keys of
+//! its configuration.
 
 use clap::CommandFactory;
 
 use crate::base::error::{Context, Result};
-use crate::cli::args::{Cli, Verb};
+use crate::cli::args::{Cli, ConfigFlags, Verb};
+use crate::config::pages;
 
-/// Returns the text of `completions` and `man`, which need neither configuration nor repository.
+/// Returns the text of `completions`, `man` and the pages of `config`, which need neither configuration nor repository.
 pub(super) fn text(verb: &Verb) -> Option<Result<Vec<u8>>> {
     match verb {
         Verb::Completions(options) => {
@@ -14,8 +16,22 @@ pub(super) fn text(verb: &Verb) -> Option<Result<Vec<u8>>> {
             Some(Ok(out))
         }
         Verb::Man(options) => Some(page(options.verb.as_deref())),
+        Verb::Config(flags) => of_keys(flags),
         _ => None,
     }
+}
+
+/// What is made of the declared keys, if one of it is asked for.
+fn of_keys(flags: &ConfigFlags) -> Option<Result<Vec<u8>>> {
+    if flags.example {
+        return Some(Ok(pages::example().into_bytes()));
+    }
+    if flags.reference {
+        return Some(Ok(pages::reference().into_bytes()));
+    }
+    flags
+        .schema
+        .then(|| Ok(format!("{:#}\n", pages::schema()).into_bytes()))
 }
 
 /// The page of the program, or of one of its verbs.

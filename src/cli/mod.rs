@@ -20,7 +20,7 @@ use crate::base::environment;
 use crate::base::error::Result;
 use crate::base::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
 use crate::cli::args::{Cli, Global, Verb};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Effective, Environment};
 use crate::operations::local::LocalState;
 use crate::operations::options;
 use crate::operations::session::Seen;
@@ -66,6 +66,10 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
     }
     environment::check()?;
     schedule::check_system_zone()?;
+    if let Verb::Config(_) = verb {
+        output::print_report(&effective(&global)?, &global);
+        return Ok(0);
+    }
     let config = configuration(&global)?;
     let plan = memory_plan(&global, &config)?;
     keep_walks_out(&global, &config);
@@ -191,7 +195,9 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             boxed(done)
         }
         Verb::Cleanup(flags) => boxed(operations::cleanup::run(session, &flags.into()).await),
-        Verb::Completions(_) | Verb::Man(_) => Err(crate::base::error::Error::invalid("it needs no session")),
+        Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) => {
+            Err(crate::base::error::Error::invalid("it needs no session"))
+        }
         Verb::Run(flags) => {
             let reload = || {
                 environment::check()?;
@@ -212,14 +218,16 @@ fn boxed<R: Report + 'static>(report: Result<R>) -> Outcome {
     report.map(|report| -> Box<dyn Report> { Box::new(report) })
 }
 
-/// The given file, else `wirevault.toml` if it is there, else the environment.
-fn configuration(global: &Global) -> Result<Config> {
-    if let Some(path) = &global.config {
-        return config::read(path);
-    }
+/// The configuration file: the given one, else `wirevault.toml` if it is there.
+fn configuration_file(global: &Global) -> Option<&Path> {
     let default = Path::new(config::DEFAULT_FILE);
-    if default.exists() {
-        return config::read(default);
+    global.config.as_deref().or_else(|| default.exists().then_some(default))
+}
+
+/// What the file says, or without one the environment.
+fn configuration(global: &Global) -> Result<Config> {
+    if let Some(path) = configuration_file(global) {
+        return config::read(path);
     }
     let config = config::from_environment(&Environment::new(&operations::session::process_environment))?;
     let named = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -229,6 +237,18 @@ fn configuration(global: &Global) -> Result<Config> {
     let names: Vec<String> = std::env::vars_os().filter_map(named).collect();
     config::refuse_unknown_names(names.iter().map(String::as_str), &config)?;
     Ok(config)
+}
+
+/// What holds, for `config`.
+fn effective(global: &Global) -> Result<operations::config::ConfigReport> {
+    let mut effective = match configuration_file(global) {
+        Some(path) => Effective::of_file(path)?,
+        None => Effective::of_environment(&configuration(global)?)?,
+    };
+    if let Some(host) = environment::variable("WIREVAULT_HOST") {
+        effective.set_host(&host);
+    }
+    Ok(operations::config::ConfigReport(effective))
 }
 
 /// The name of this host that was given. `list` and `status` have a flag of the same name, which chooses among hosts.

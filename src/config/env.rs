@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::base::environment::VARIABLES;
 use crate::base::error::{Context, Error, Result};
 use crate::base::nearest::nearest;
 use crate::base::secret::Secret;
@@ -33,31 +34,38 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// Names of our own that begin with `BACKUP_`.
-const BACKUP_NAMES: &[&str] = &[
-    "BACKUP_DIR",
-    "BACKUP_PATHS",
-    "BACKUP_PING_URL",
-    "BACKUP_PING_URL_FILE",
-    "BACKUP_RETENTION_DAYS",
-    "BACKUP_SCHEDULE",
-];
+/// What our own names begin with that nothing else may begin with.
+const PREFIX: &str = "BACKUP_";
+
+/// Returns our own names that begin so, each with its `_FILE` where it has one.
+fn backup_names() -> Vec<String> {
+    let ours = VARIABLES.iter().filter(|variable| variable.name.starts_with(PREFIX));
+    let mut names: Vec<String> = ours
+        .flat_map(|variable| {
+            let of_file = variable.has_file.then(|| format!("{}_FILE", variable.name));
+            std::iter::once(variable.name.to_owned()).chain(of_file)
+        })
+        .collect();
+    names.sort();
+    names
+}
 
 /// Refuses names that begin with `BACKUP_` and mean nothing: a rule that is misspelled would keep, or remove, in silence.
 /// What is not near one of ours may be another program's, as long as the environment configures no job.
 pub fn refuse_unknown_names<'n>(names: impl IntoIterator<Item = &'n str>, config: &Config) -> Result<()> {
-    let unknown = |name: &&str| name.starts_with("BACKUP_") && !BACKUP_NAMES.contains(name);
+    let ours = backup_names();
+    let unknown = |name: &&str| name.starts_with(PREFIX) && ours.iter().all(|one| one != name);
     for name in names.into_iter().filter(unknown) {
         let what = || Error::invalid(format!("the environment has {name}, which means nothing here"));
         // Without what they all begin with, which would make everything look alike.
-        let near = nearest(bare(name), BACKUP_NAMES.iter().map(|name| bare(name)));
+        let near = nearest(bare(name), ours.iter().map(|name| bare(name)));
         match near {
-            Some(near) => return Err(what().with_hint(format!("Did you mean BACKUP_{near}?"))),
+            Some(near) => return Err(what().with_hint(format!("Did you mean {PREFIX}{near}?"))),
             None if config.jobs.is_empty() => {}
             None => {
                 let hint = format!(
                     "The names are {}. Unset it, or use a configuration file: then the environment is not read.",
-                    BACKUP_NAMES.join(", ")
+                    ours.join(", ")
                 );
                 return Err(what().with_hint(hint));
             }
@@ -67,7 +75,7 @@ pub fn refuse_unknown_names<'n>(names: impl IntoIterator<Item = &'n str>, config
 }
 
 fn bare(name: &str) -> &str {
-    name.trim_start_matches("BACKUP_")
+    name.trim_start_matches(PREFIX)
 }
 
 /// Makes a configuration of the environment: one repository, one job `full` of everything that is named.

@@ -3,23 +3,19 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
+use crate::base::keys::Key;
+use crate::config::document::Found;
 use crate::engines::postgres::Params;
 
-/// Keys whose values are secrets, wherever they stand.
-const SECRETS: &[&str] = &["access_key", "secret_key", "token", "status_token", "password"];
-
-/// Sections whose URLs are secrets as a whole: whoever knows the address of a hook may call it.
-const HOOKS: &[&str] = &["notify"];
-
 /// Warns of a file that everybody may read and that holds secrets; the keys are named, not the values.
-pub(super) fn warn(path: &Path, document: &DeTable<'_>) {
+pub(super) fn warn(path: &Path, found: &[Found<'_>]) {
     let open = std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o004 != 0);
     if !open {
         return;
     }
-    let found = secrets(document, "");
+    let found = secrets(found);
     if let Some(first) = found.first() {
         let more = match found.len() {
             1 => String::new(),
@@ -34,24 +30,36 @@ pub(super) fn warn(path: &Path, document: &DeTable<'_>) {
 }
 
 /// Returns the keys that hold secrets, with their sections.
-fn secrets(table: &DeTable<'_>, section: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (key, value) in table {
-        let key = &**key.get_ref();
-        let name = if section.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{section}.{key}")
-        };
-        let hook = HOOKS.iter().any(|hook| section.starts_with(hook)) && key == "url";
-        match value.get_ref() {
-            DeValue::String(text) if SECRETS.contains(&key) || hook || has_password(text) => found.push(name),
-            DeValue::Array(items) if items.iter().any(|item| is_secret(item.get_ref())) => found.push(name),
-            DeValue::Table(inner) => found.extend(secrets(inner, &name)),
-            _ => {}
+fn secrets(found: &[Found<'_>]) -> Vec<String> {
+    let mut named = Vec::new();
+    for one in found {
+        let section: Vec<&str> = [one.section.word, one.name]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect();
+        for (name, value) in one.table.keys {
+            let name = name.get_ref().as_ref();
+            let key = one.keys().find(|key| key.name == name || key.formerly == Some(name));
+            if key.is_some_and(|key| is_held(key, value.get_ref())) {
+                named.push([&section[..], &[name]].concat().join("."));
+            }
         }
     }
-    found
+    named
+}
+
+/// Whether the value of a key is a secret, or has one in it: the password of a URL, the address of a hook.
+fn is_held(key: &Key, value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::String(text) => key.secret || has_password(text),
+        DeValue::Array(items) => items.iter().any(|item| is_secret(item.get_ref())),
+        DeValue::Table(inner) => inner.iter().any(|(name, value)| {
+            let mut keys = key.kind.keys().unwrap_or_default().iter();
+            let inner = keys.find(|key| key.name == name.get_ref());
+            inner.is_some_and(|key| is_held(key, value.get_ref()))
+        }),
+        _ => false,
+    }
 }
 
 fn is_secret(item: &DeValue<'_>) -> bool {
@@ -70,19 +78,23 @@ fn has_password(text: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::base::keys::Source;
+    use crate::config::document;
 
     #[test]
     fn keys_with_secrets_are_found_and_files_of_secrets_are_none() {
-        let text = "status_token = \"t\"\n[source.app]\nurl = \"postgres://app:pw@db/app\"\n[source.b]\nurl = \"postgres://b@db/b\"\n\
-                    password_file = \"/x\"\n[source.c]\nurl = \"host=db password = x\"\n[source.d]\nurl = \"host=db\"\n[notify.chat]\nurl = \"https://hooks.example/T0\"\n[repository]\nsecret_key = \"s\"\n";
-        let document = DeTable::parse(text).unwrap();
-        let mut found = secrets(document.get_ref(), "");
+        let text = "status_token = \"t\"\n[source.app]\nkind = \"postgres\"\nurl = \"postgres://app:pw@db/app\"\n[source.b]\nkind = \"postgres\"\nurl = \"postgres://b@db/b\"\n\
+                    password_file = \"/x\"\n[source.c]\nkind = \"postgres\"\nurl = \"host=db password = x\"\n[source.d]\nkind = \"postgres\"\nurl = \"host=db\"\n[notify.chat]\nkind = \"slack\"\nurl = \"https://hooks.example/T0\"\n[repository.x]\nsecret_key = \"s\"\n[job.full]\nping = { start = \"https://p.example\" }\nkeep = { last = 1 }\n";
+        let source = Source { file: "f", text };
+        let document = document::parse(source).unwrap();
+        let mut found = secrets(&document::sections(source, document.get_ref()).unwrap());
         found.sort();
         assert_eq!(
             found,
             [
+                "job.full.ping",
                 "notify.chat.url",
-                "repository.secret_key",
+                "repository.x.secret_key",
                 "source.app.url",
                 "source.c.url",
                 "status_token"

@@ -1,28 +1,29 @@
-//! Reads `wirevault.toml`. Every error names file, line and, for an unknown key, the nearest right one.
+//! Reads `wirevault.toml`: the sections of the document into what they mean together. Every error names file and line.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
-use toml::de::DeTable;
+use std::path::Path;
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::keys::{Section, Source, Table};
 use crate::base::nearest::nearest;
 use crate::base::secret::Secret;
-use crate::base::units;
-use crate::base::units::parse_duration;
+use crate::config::document::{self, Found};
 use crate::config::exposed;
-use crate::config::keys::{self, Place};
-use crate::config::outside::{self, Hooks, RawCleanup, RawDrill, RawHook, RawNotify, RawPing, Sections};
+use crate::config::keys::{CleanupKeys, DrillKeys, JobKeys, KeepKeys, NotifyKeys, RepositoryKeys, SourceKeys, TopKeys};
+use crate::config::outside::{self, Hooks};
 use crate::config::types::{
-    Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, RequiredMount,
-    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, SourceConfig,
+    SourceKind, SqliteSource,
 };
 use crate::config::url::{
     checked_host, checked_name, parse_repository_url, split_postgres_url, split_redis_url, tls_files, with_tls_files,
 };
-use crate::engines::docker::api::Address;
+use crate::engines::docker::Access;
+use crate::engines::docker::keys::DockerKeys;
+use crate::engines::files::keys::FilesKeys;
+use crate::engines::postgres::keys::PostgresKeys;
+use crate::engines::redis::keys::RedisKeys;
 use crate::engines::sqlite::discover;
+use crate::engines::sqlite::keys::SqliteKeys;
 use crate::policy::retention::KeepConfig;
 use crate::policy::retention::RetentionPolicy;
 use crate::policy::schedule::{Schedule, Timing};
@@ -30,279 +31,154 @@ use crate::repository::ADHOC_JOB;
 use crate::repository::PRE_RESTORE_JOB;
 use crate::repository::id::sanitised_job;
 use crate::storage::open::checked_endpoint;
-use crate::storage::s3::{ChecksumMode, MAX_PART_BYTES, MIN_PART_BYTES};
-
-#[derive(Deserialize)]
-struct RawFile {
-    repository: Option<RawRepositories>,
-    #[serde(default)]
-    source: BTreeMap<String, RawSource>,
-    #[serde(default)]
-    job: BTreeMap<String, RawJob>,
-    memory_limit: Option<String>,
-    spool_dir: Option<PathBuf>,
-    timezone: Option<String>,
-    host: Option<String>,
-    #[serde(default)]
-    notify: Sections<RawNotify>,
-    #[serde(default)]
-    drill: Sections<RawDrill>,
-    #[serde(default)]
-    cleanup: Sections<RawCleanup>,
-    status_token: Option<String>,
-    status_token_file: Option<PathBuf>,
-}
-
-/// One repository, or several by their names: which of them it is, its keys say.
-enum RawRepositories {
-    One(Box<RawRepository>),
-    Several(BTreeMap<String, RawRepository>),
-}
-
-impl<'de> Deserialize<'de> for RawRepositories {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let table = toml::Table::deserialize(deserializer)?;
-        let read = if table.keys().any(|key| keys::REPOSITORY.contains(&key.as_str())) {
-            table.try_into().map(|one| Self::One(Box::new(one)))
-        } else {
-            table.try_into().map(Self::Several)
-        };
-        read.map_err(|error| serde::de::Error::custom(error.to_string().trim().replace('\n', " ")))
-    }
-}
-
-#[derive(Deserialize)]
-struct RawRepository {
-    url: String,
-    endpoint: Option<String>,
-    region: Option<String>,
-    storage_class: Option<String>,
-    sse: Option<String>,
-    sse_kms_key: Option<String>,
-    rate_limit: Option<String>,
-    require_mountpoint: Option<RawMount>,
-    path_style: Option<bool>,
-    part_size: Option<String>,
-    max_parts: Option<u32>,
-    checksums: Option<String>,
-    ca_file: Option<PathBuf>,
-    access_key: Option<String>,
-    secret_key: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawMount {
-    Whether(bool),
-    At(PathBuf),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawPaths {
-    One(PathBuf),
-    Several(Vec<PathBuf>),
-}
-
-/// The keys of all kinds; which of them a kind may have was checked before.
-#[derive(Deserialize)]
-struct RawSource {
-    kind: String,
-    url: Option<String>,
-    password_file: Option<PathBuf>,
-    cert: Option<String>,
-    key: Option<String>,
-    cacert: Option<String>,
-    parallel: Option<usize>,
-    max_block: Option<String>,
-    #[serde(default)]
-    no_role_passwords: bool,
-    #[serde(default)]
-    exclude_tables: Vec<String>,
-    #[serde(default)]
-    exclude_schemas: Vec<String>,
-    #[serde(default)]
-    exclude_table_data: Vec<String>,
-    #[serde(default)]
-    exclude_extensions: Vec<String>,
-    #[serde(default)]
-    exclude_large_objects: bool,
-    path: Option<RawPaths>,
-    method: Option<SqliteMethod>,
-    root: Option<PathBuf>,
-    #[serde(default)]
-    include: Vec<String>,
-    #[serde(default)]
-    exclude: Vec<String>,
-    #[serde(default)]
-    one_file_system: bool,
-    #[serde(default)]
-    exclude_if_present: Vec<String>,
-    #[serde(default)]
-    exclude_caches: bool,
-    #[serde(default)]
-    allow_empty: bool,
-    #[serde(default)]
-    devices: bool,
-    socket: Option<Address>,
-    #[serde(default)]
-    volumes: Vec<String>,
-    #[serde(default)]
-    labels: Vec<String>,
-    #[serde(default)]
-    containers: Vec<String>,
-    #[serde(default)]
-    quiesce: Vec<String>,
-    stop_timeout: Option<String>,
-    #[serde(default)]
-    kill: bool,
-    #[serde(default)]
-    images: bool,
-    environment: Option<bool>,
-    access: Option<String>,
-    #[serde(default)]
-    health: Vec<String>,
-    rate_limit: Option<String>,
-    #[serde(default)]
-    optional: bool,
-}
-
-#[derive(Deserialize)]
-struct RawJob {
-    sources: Vec<String>,
-    schedule: Option<String>,
-    timezone: Option<String>,
-    jitter: Option<String>,
-    timeout: Option<String>,
-    keep: Option<KeepConfig>,
-    #[serde(default)]
-    keep_in: BTreeMap<String, KeepConfig>,
-    #[serde(default)]
-    repositories: Vec<String>,
-    compression_level: Option<i32>,
-    before: Option<RawHook>,
-    after: Option<RawHook>,
-    on_failure: Option<RawHook>,
-    ping: Option<RawPing>,
-    on_change: Option<String>,
-    idle_timeout: Option<String>,
-    max_stall: Option<String>,
-}
 
 /// Reads and checks a configuration file.
 pub fn read(path: &Path) -> Result<Config> {
-    let text = crate::base::small_file::read_small(path)
-        .with_context(|| format!("read configuration \"{}\"", path.display()))
-        .map_err(|e| e.with_hint("Give the right file with --config, or none to use the environment."))?;
-    let config = parse(&path.display().to_string(), &text)?;
-    if let Ok(document) = DeTable::parse(&text) {
-        exposed::warn(path, document.get_ref());
-    }
+    let text = read_text(path)?;
+    let file = path.display().to_string();
+    let source = Source {
+        file: &file,
+        text: &text,
+    };
+    let document = document::parse(source)?;
+    let found = document::sections(source, document.get_ref())?;
+    let config = build(&file, &found)?;
+    exposed::warn(path, &found);
     Ok(config)
+}
+
+/// Reads the text of a configuration file.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    crate::base::small_file::read_small(path)
+        .with_context(|| format!("read configuration \"{}\"", path.display()))
+        .map_err(|e| e.with_hint("Give the right file with --config, or none to use the environment."))
 }
 
 /// Checks the text of a configuration file; `file` is its name in messages.
 pub fn parse(file: &str, text: &str) -> Result<Config> {
-    let place = Place { file, text };
-    let syntax = |error: toml::de::Error| {
-        let at = place.at(error.span().map_or(0, |span| span.start));
-        Error::invalid(format!("{at}: {}", error.message().trim()))
-            .with_hint("See docs/operations.md for the file's form.")
-    };
-    let document = DeTable::parse(text).map_err(syntax)?;
-    keys::check(place, document.get_ref())?;
-    let raw: RawFile = toml::from_str(text).map_err(syntax)?;
-    build(file, raw).context(file.to_owned())
+    let source = Source { file, text };
+    let document = document::parse(source)?;
+    build(file, &document::sections(source, document.get_ref())?)
 }
 
-fn build(file: &str, raw: RawFile) -> Result<Config> {
-    let repositories = match raw.repository {
-        None => Vec::new(),
-        Some(RawRepositories::One(one)) => vec![repository("default", *one)?],
-        Some(RawRepositories::Several(several)) => several
-            .into_iter()
-            .map(|(name, one)| repository(&name, one))
-            .collect::<Result<_>>()?,
-    };
-    let sources = raw
-        .source
+/// A section that was read: its name and keys, and where it stands.
+struct Read<'a, T> {
+    name: &'a str,
+    table: &'a Table<'a>,
+    keys: T,
+}
+
+impl<T> Read<'_, T> {
+    /// Names the line of a key, or of the section where it has none, and the section.
+    fn at(&self, key: &str) -> String {
+        format!("{}: {}", self.table.line_of(key), self.table.section)
+    }
+
+    /// Names the line of a key, for what names the section itself.
+    fn line(&self, key: &str) -> String {
+        self.table.line_of(key)
+    }
+}
+
+/// Reads every table of a section.
+fn each<'a, T: Section>(found: &'a [Found<'a>], word: &str) -> Result<Vec<Read<'a, T>>> {
+    let of_section = found.iter().filter(|one| one.section.word == word);
+    of_section.map(read_one).collect()
+}
+
+fn read_one<'a, T: Section>(found: &'a Found<'a>) -> Result<Read<'a, T>> {
+    Ok(Read {
+        name: found.name,
+        table: &found.table,
+        keys: T::read(&found.table)?,
+    })
+}
+
+fn build(file: &str, found: &[Found<'_>]) -> Result<Config> {
+    let top = each::<TopKeys>(found, "")?.pop();
+    let top = top.ok_or_else(|| Error::invalid("a document has no top"))?;
+    let zone = top.keys.timezone.as_deref();
+    let repositories = each(found, "repository")?
         .into_iter()
-        .map(|(name, one)| source(&name, one))
+        .map(repository)
+        .collect::<Result<Vec<_>>>()?;
+    let sources = found
+        .iter()
+        .filter_map(|one| one.kind.map(|kind| source(one, kind.word)))
         .collect::<Result<Vec<SourceConfig>>>()?;
-    let mut keys = BTreeMap::new();
-    for source in &sources {
-        if let Some(other) = keys.insert(sanitised_job(&source.name), &source.name) {
+    for (number, one) in sources.iter().enumerate() {
+        let same = |other: &&SourceConfig| sanitised_job(&other.name) == sanitised_job(&one.name);
+        if let Some(other) = sources.iter().take(number).find(same) {
             let message = format!(
-                "[source.{other}] and [source.{}] would share their object keys",
-                source.name
+                "[source.{}] and [source.{}] would share their object keys",
+                other.name, one.name
             );
             return Err(Error::invalid(message)
-                .with_hint("Keys keep small letters, digits, _ and -; give one of them another name."));
+                .with_hint("Keys keep small letters, digits, _ and -; give one of them another name.")
+                .context(file));
         }
     }
-    let jobs = raw
-        .job
+    let jobs = each(found, "job")?
         .into_iter()
-        .map(|(name, one)| job(name, one, &sources, &repositories))
+        .map(|one| job(one, zone, &sources, &repositories))
         .collect::<Result<Vec<JobConfig>>>()?;
-    for job in &jobs {
-        // Wrong expressions and zones are told at once, not when the scheduler starts.
-        job.schedule(raw.timezone.as_deref(), "")?;
+    let drills = each::<DrillKeys>(found, "drill")?;
+    let mut known: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+    if let Some(twice) = drills.iter().find(|drill| known.contains(&drill.name)) {
+        return Err(
+            Error::invalid(format!("a job and a drill are both named \"{}\"", twice.name))
+                .with_hint("Give the drill another name; messages and figures go by it.")
+                .context(twice.line("")),
+        );
     }
-    let job_names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
-    let drill_names: Vec<String> = raw.drill.keys().cloned().collect();
-    let known: Vec<&str> = job_names
-        .iter()
-        .copied()
-        .chain(drill_names.iter().map(String::as_str))
-        .collect();
-    if let Some(twice) = drill_names.iter().find(|name| job_names.contains(&name.as_str())) {
-        return Err(Error::invalid(format!("a job and a drill are both named \"{twice}\""))
-            .with_hint("Give the drill another name; messages and figures go by it."));
-    }
+    known.extend(drills.iter().map(|drill| drill.name));
     let repository_names: Vec<&str> = repositories.iter().map(|r| r.name.as_str()).collect();
-    let each = |timing: &Timing, section: String| Schedule::of_timing(timing, &section, raw.timezone.as_deref(), "");
-    let drills = raw
-        .drill
+    let timed = |timing: &Timing, section: &str| Schedule::of_timing(timing, section, zone, "").map(drop);
+    let drills = drills
         .into_iter()
-        .map(|(name, one)| outside::drill(name, one, &repository_names))
-        .collect::<Result<Vec<_>>>()?;
-    for drill in &drills {
-        each(&drill.timing, format!("[drill.{}]", drill.name))?;
-    }
-    let cleanups = raw
-        .cleanup
-        .into_iter()
-        .map(|(name, one)| outside::cleanup(name, one))
+        .map(|one| {
+            let (line, at) = (one.line("schedule"), one.at(""));
+            let drill = outside::drill(one.name.to_owned(), one.keys, &repository_names).context(at)?;
+            timed(&drill.timing, &one.table.section).context(line)?;
+            Ok(drill)
+        })
         .collect::<Result<Vec<_>>>()?;
     let urls: Vec<String> = repositories.iter().map(|r| r.url.clone()).collect();
-    for rule in &cleanups {
-        outside::spares_repositories(rule, &urls)?;
-        each(&rule.timing, format!("[cleanup.{}]", rule.name))?;
-    }
-    let notify = raw
-        .notify
+    let cleanups = each::<CleanupKeys>(found, "cleanup")?
         .into_iter()
-        .map(|(name, one)| outside::notify(name, one, &known))
+        .map(|one| {
+            let (line, at) = (one.line("schedule"), one.at(""));
+            let rule = outside::cleanup(one.name.to_owned(), one.keys).context(at.clone())?;
+            outside::spares_repositories(&rule, &urls).context(at)?;
+            timed(&rule.timing, &one.table.section).context(line)?;
+            Ok(rule)
+        })
         .collect::<Result<Vec<_>>>()?;
-    let status_token = match (raw.status_token, raw.status_token_file) {
-        (Some(token), _) => Some(token),
-        (None, Some(path)) => Some(outside::from_file(&path).context("status_token_file")?),
+    let notify = each::<NotifyKeys>(found, "notify")?
+        .into_iter()
+        .map(|one| {
+            let at = one.at("");
+            outside::notify(one.name.to_owned(), one.keys, &known).context(at)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let status_token = match (&top.keys.status_token, &top.keys.status_token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(path)) => {
+            let line = top.line("status_token_file");
+            Some(outside::from_file(path).context("status_token_file").context(line)?)
+        }
         (None, None) => None,
     };
+    let host = top.keys.host.as_deref().map(checked_host).transpose();
     Ok(Config {
         origin: file.to_owned(),
         repositories,
         sources,
         jobs,
-        memory_limit_bytes: raw
-            .memory_limit
-            .map(|text| units::parse_bytes(&text))
-            .transpose()
-            .context("memory_limit")?,
-        spool_dir: raw.spool_dir,
-        timezone: raw.timezone,
-        host: raw.host.as_deref().map(checked_host).transpose().context("host")?,
+        memory_limit_bytes: top.keys.memory_limit,
+        host: host.context("host").with_context(|| top.line("host"))?,
+        spool_dir: top.keys.spool_dir,
+        timezone: top.keys.timezone,
         notify,
         drills,
         cleanups,
@@ -310,311 +186,268 @@ fn build(file: &str, raw: RawFile) -> Result<Config> {
     })
 }
 
-fn repository(name: &str, raw: RawRepository) -> Result<RepositoryConfig> {
-    let section = || format!("[repository.{name}]");
-    let static_keys = match (raw.access_key, raw.secret_key) {
+fn repository(read: Read<'_, RepositoryKeys>) -> Result<RepositoryConfig> {
+    let Read { name, table, keys } = &read;
+    let static_keys = match (&keys.access_key, &keys.secret_key) {
         (Some(access), Some(secret)) => Some((Secret::new(access), Secret::new(secret))),
         (None, None) => None,
-        _ => {
-            return Err(Error::invalid(format!(
-                "{} has only one of \"access_key\" and \"secret_key\"",
-                section()
-            ))
-            .with_hint("Give both, or none to use the usual credential chain (AWS_*, profile, instance)."));
+        (access, _) => {
+            let there = if access.is_some() { "access_key" } else { "secret_key" };
+            let message = format!("{} has only one of \"access_key\" and \"secret_key\"", table.section);
+            return Err(Error::invalid(message)
+                .with_hint("Give both, or none to use the usual credential chain (AWS_*, profile, instance).")
+                .context(read.line(there)));
         }
     };
-    let url = parse_repository_url(&raw.url).with_context(section)?;
+    let url = parse_repository_url(&keys.url).with_context(|| read.at("url"))?;
     let of_s3 = [
-        ("endpoint", raw.endpoint.is_some()),
-        ("path_style", raw.path_style.is_some()),
-        ("part_size", raw.part_size.is_some()),
-        ("max_parts", raw.max_parts.is_some()),
-        ("checksums", raw.checksums.is_some()),
-        ("ca_file", raw.ca_file.is_some()),
+        ("endpoint", keys.endpoint.is_some()),
+        ("path_style", keys.path_style.is_some()),
+        ("part_size", keys.part_size.is_some()),
+        ("max_parts", keys.max_parts.is_some()),
+        ("checksums", keys.checksums.is_some()),
+        ("ca_file", keys.ca_file.is_some()),
     ];
     if let Some((key, _)) = of_s3.iter().find(|(_, given)| *given && !url.starts_with("s3://")) {
         return Err(
-            Error::invalid(format!("{} has \"{key}\", but {url} is a directory", section()))
-                .with_hint("Remove the line; it belongs to s3://bucket/prefix."),
+            Error::invalid(format!("{} has \"{key}\", but {url} is a directory", table.section))
+                .with_hint("Remove the line; it belongs to s3://bucket/prefix.")
+                .context(read.line(key)),
         );
     }
+    let endpoint = keys.endpoint.as_deref().map(checked_endpoint).transpose();
     Ok(RepositoryConfig {
-        name: checked_name(name).with_context(section)?,
+        name: checked_name(name).with_context(|| read.at(""))?,
         url,
-        endpoint: raw
-            .endpoint
-            .as_deref()
-            .map(checked_endpoint)
-            .transpose()
-            .with_context(section)?,
-        path_style: raw.path_style,
-        part_size_bytes: raw
-            .part_size
-            .as_deref()
-            .map(part_size)
-            .transpose()
-            .with_context(section)?,
-        max_parts: raw.max_parts.map(max_parts).transpose().with_context(section)?,
-        checksums: raw
-            .checksums
-            .as_deref()
-            .map(checksums)
-            .transpose()
-            .with_context(section)?,
-        ca_file: raw.ca_file,
-        region: raw.region,
-        storage_class: raw.storage_class,
-        sse: raw.sse,
-        sse_kms_key: raw.sse_kms_key,
-        rate_limit_bytes: raw
-            .rate_limit
-            .map(|text| units::parse_rate(&text))
-            .transpose()
-            .with_context(section)?,
-        require_mountpoint: match raw.require_mountpoint {
-            None | Some(RawMount::Whether(false)) => None,
-            Some(RawMount::Whether(true)) => Some(RequiredMount::Any),
-            Some(RawMount::At(path)) => Some(RequiredMount::At(path)),
-        },
+        endpoint: endpoint.with_context(|| read.at("endpoint"))?,
+        path_style: keys.path_style,
+        part_size_bytes: keys.part_size,
+        max_parts: keys.max_parts,
+        checksums: keys.checksums,
+        require_mountpoint: keys.require_mountpoint.clone().and_then(|mount| mount.0),
         static_keys,
+        rate_limit_bytes: keys.rate_limit,
+        ca_file: read.keys.ca_file,
+        region: read.keys.region,
+        storage_class: read.keys.storage_class,
+        sse: read.keys.sse,
+        sse_kms_key: read.keys.sse_kms_key,
     })
 }
 
-fn part_size(text: &str) -> Result<usize> {
-    let bytes = units::parse_bytes(text).context("part_size")?;
-    let range = MIN_PART_BYTES..=MAX_PART_BYTES;
-    let bytes = usize::try_from(bytes).ok().filter(|bytes| range.contains(bytes));
-    bytes.ok_or_else(|| {
-        Error::invalid(format!("part_size {text} is not within 5MiB to 256MiB"))
-            .with_hint("Parts wait in memory, five at once by default; 8MiB is the default.")
-    })
-}
-
-fn max_parts(count: u32) -> Result<u32> {
-    if (100..=10_000).contains(&count) {
-        return Ok(count);
-    }
-    Err(Error::invalid(format!("max_parts {count} is not within 100 to 10000"))
-        .with_hint("Write what the store allows for one upload, for example 1000."))
-}
-
-fn checksums(word: &str) -> Result<ChecksumMode> {
-    Ok(match word {
-        "auto" => ChecksumMode::Auto,
-        "crc32" => ChecksumMode::Crc32,
-        "sha256" => ChecksumMode::Sha256,
-        "none" => ChecksumMode::None,
-        other => {
-            return Err(Error::invalid(format!("unknown checksums \"{other}\""))
-                .with_hint("It is one of auto, crc32, sha256, none."));
-        }
-    })
-}
-
-fn source(name: &str, raw: RawSource) -> Result<SourceConfig> {
-    let section = || format!("[source.{name}]");
-    let missing = |key: &str, example: &str| {
-        Error::invalid(format!("\"{key}\" is missing"))
-            .with_hint(format!("Add a line {key} = \"{example}\"."))
-            .context(section())
-    };
-    let rate_limit = raw.rate_limit.as_deref().map(units::parse_rate).transpose();
-    let optional = raw.optional;
-    let kind = match raw.kind.as_str() {
-        "postgres" => {
-            let url = raw
-                .url
-                .ok_or_else(|| missing("url", "postgres://user@host:5432/database"))?;
-            let (url, password) = split_postgres_url(&url).with_context(section)?;
-            let postgres = PostgresSource {
-                url,
-                password,
-                password_file: raw.password_file,
-                parallel: raw.parallel,
-                no_role_passwords: raw.no_role_passwords,
-                max_block_seconds: raw
-                    .max_block
-                    .map(|text| parse_duration(&text).map(|d| d.as_secs().max(1)).with_context(section))
-                    .transpose()?,
-                exclude_tables: raw.exclude_tables,
-                exclude_schemas: raw.exclude_schemas,
-                exclude_table_data: raw.exclude_table_data,
-                exclude_extensions: raw.exclude_extensions,
-                exclude_large_objects: raw.exclude_large_objects,
-                foreign: false,
-            };
-            postgres.exclusion().check().with_context(section)?;
-            SourceKind::Postgres(postgres)
-        }
-        "redis" => {
-            let url = raw.url.ok_or_else(|| missing("url", "redis://user@host:6379"))?;
-            let files = [
-                ("cacert", raw.cacert.as_deref()),
-                ("cert", raw.cert.as_deref()),
-                ("key", raw.key.as_deref()),
-            ];
-            let url = with_keys(&url, &files).with_context(section)?;
-            let (url, password) = split_redis_url(&url).with_context(section)?;
-            SourceKind::Redis(RedisSource {
-                url,
-                password,
-                password_file: raw.password_file,
-                foreign: false,
-            })
-        }
-        "sqlite" => {
-            let mut paths = match raw.path {
-                Some(RawPaths::One(path)) => vec![path],
-                Some(RawPaths::Several(paths)) => paths,
-                None => vec![],
-            };
-            if paths.is_empty() {
-                return Err(missing("path", "/data/app.db"));
-            }
-            for path in &paths {
-                discover::check_pattern(path).with_context(section)?;
-            }
-            let many = paths.len() > 1 || paths.iter().any(|path| discover::is_place(path));
-            if many && name.len() > discover::MAX_GROUP_NAME {
-                let message = format!("{} names several databases, and its name is too long", section());
-                return Err(Error::invalid(message).with_hint(format!(
-                    "Each database gets a name that begins with it: {} letters at most.",
-                    discover::MAX_GROUP_NAME
-                )));
-            }
-            let path = paths.remove(0);
-            SourceKind::Sqlite(SqliteSource {
-                also: paths,
-                method: raw.method.unwrap_or_default(),
-                ..SqliteSource::of(path)
-            })
-        }
-        "files" => SourceKind::Files(FilesSource {
-            root: raw.root.ok_or_else(|| missing("root", "/etc/app"))?,
-            include: raw.include,
-            exclude: raw.exclude,
-            one_file_system: raw.one_file_system,
-            exclude_if_present: raw.exclude_if_present,
-            exclude_caches: raw.exclude_caches,
-            allow_empty: raw.allow_empty,
-            devices: raw.devices,
-            single_file: false,
-        }),
-        "docker" | "docker-volumes" => SourceKind::Docker(docker(raw).with_context(section)?),
-        other => return Err(keys::later_kind(other).context(section())),
+fn source(found: &Found<'_>, kind: &str) -> Result<SourceConfig> {
+    let every = read_one::<SourceKeys>(found)?;
+    let kind = match kind {
+        "postgres" => postgres(read_one(found)?)?,
+        "redis" => redis(read_one(found)?)?,
+        "sqlite" => sqlite(read_one(found)?)?,
+        "files" => files(read_one(found)?),
+        "docker" => docker(read_one(found)?),
+        other => return Err(Error::unsupported(format!("kind \"{other}\" is not read")).context(every.at("kind"))),
     };
     Ok(SourceConfig {
-        name: checked_name(name).with_context(section)?,
+        name: checked_name(found.name).with_context(|| every.at(""))?,
         kind,
-        rate_limit_bytes: rate_limit.with_context(section)?,
-        optional,
+        rate_limit_bytes: every.keys.rate_limit,
+        optional: every.keys.optional,
     })
 }
 
-fn docker(raw: RawSource) -> Result<DockerSource> {
-    let archive_api = match raw.access.as_deref() {
-        None | Some("auto") => false,
-        Some("archive") => true,
-        Some(other) => {
-            return Err(Error::invalid(format!("unknown access \"{other}\""))
-                .with_hint("Write auto (the mount point where it is visible, else the archive API) or archive."));
-        }
+fn postgres(read: Read<'_, PostgresKeys>) -> Result<SourceKind> {
+    let (url, password) = split_postgres_url(&read.keys.url).with_context(|| read.at("url"))?;
+    let at = read.at("");
+    let keys = read.keys;
+    let postgres = PostgresSource {
+        url,
+        password,
+        password_file: keys.password_file,
+        parallel: keys.parallel,
+        no_role_passwords: keys.no_role_passwords,
+        max_block_seconds: keys.max_block.map(|wait| wait.as_secs().max(1)),
+        exclude_tables: keys.exclude_tables,
+        exclude_schemas: keys.exclude_schemas,
+        exclude_table_data: keys.exclude_table_data,
+        exclude_extensions: keys.exclude_extensions,
+        exclude_large_objects: keys.exclude_large_objects,
+        foreign: false,
     };
-    Ok(DockerSource {
-        socket: raw.socket,
-        volumes: raw.volumes,
-        exclude: raw.exclude,
-        labels: raw.labels,
-        containers: raw.containers,
-        quiesce: raw.quiesce,
-        stop_timeout_seconds: raw
-            .stop_timeout
-            .map(|text| parse_duration(&text).map(|d| d.as_secs().max(1)))
-            .transpose()
-            .context("stop_timeout")?,
-        kill: raw.kill,
-        images: raw.images,
-        no_environment: raw.environment == Some(false),
-        archive_api,
-        health: raw.health,
+    postgres.exclusion().check().context(at)?;
+    Ok(SourceKind::Postgres(postgres))
+}
+
+fn redis(read: Read<'_, RedisKeys>) -> Result<SourceKind> {
+    let keys = &read.keys;
+    let files = [
+        ("cacert", keys.cacert.as_deref()),
+        ("cert", keys.cert.as_deref()),
+        ("key", keys.key.as_deref()),
+    ];
+    let url = with_keys(&keys.url, &files).and_then(|url| split_redis_url(&url));
+    let (url, password) = url.with_context(|| read.at("url"))?;
+    Ok(SourceKind::Redis(RedisSource {
+        url,
+        password,
+        password_file: read.keys.password_file,
+        foreign: false,
+    }))
+}
+
+fn sqlite(read: Read<'_, SqliteKeys>) -> Result<SourceKind> {
+    let paths = &read.keys.path;
+    for path in paths {
+        discover::check_pattern(path).with_context(|| read.at("path"))?;
+    }
+    let many = paths.len() > 1 || paths.iter().any(|path| discover::is_place(path));
+    if many && read.name.len() > discover::MAX_GROUP_NAME {
+        let message = format!(
+            "{} names several databases, and its name is too long",
+            read.table.section
+        );
+        let hint = format!(
+            "Each database gets a name that begins with it: {} letters at most.",
+            discover::MAX_GROUP_NAME
+        );
+        return Err(Error::invalid(message).with_hint(hint).context(read.line("")));
+    }
+    let at = read.at("path");
+    let mut paths = read.keys.path.into_iter();
+    let path = paths.next().ok_or_else(|| {
+        Error::invalid("\"path\" is missing")
+            .with_hint("Add a line path = \"/data/app.db\".")
+            .context(at)
+    })?;
+    Ok(SourceKind::Sqlite(SqliteSource {
+        also: paths.collect(),
+        method: read.keys.method,
+        ..SqliteSource::of(path)
+    }))
+}
+
+fn files(read: Read<'_, FilesKeys>) -> SourceKind {
+    let keys = read.keys;
+    SourceKind::Files(FilesSource {
+        root: keys.root,
+        include: keys.include,
+        exclude: keys.exclude,
+        one_file_system: keys.one_file_system,
+        exclude_if_present: keys.exclude_if_present,
+        exclude_caches: keys.exclude_caches,
+        allow_empty: keys.allow_empty,
+        devices: keys.devices,
+        single_file: false,
     })
 }
 
-fn job(name: String, raw: RawJob, sources: &[SourceConfig], repositories: &[RepositoryConfig]) -> Result<JobConfig> {
-    let section = format!("[job.{name}]");
-    checked_name(&name).context(section.clone())?;
-    if [ADHOC_JOB, PRE_RESTORE_JOB].contains(&sanitised_job(&name).as_str()) {
-        return Err(Error::invalid(format!("{section}: the name is reserved")).with_hint(
-            "Backups of URLs, and what restores replace, are kept under it by rules of their own. Choose another name.",
-        ));
+fn docker(read: Read<'_, DockerKeys>) -> SourceKind {
+    let keys = read.keys;
+    SourceKind::Docker(DockerSource {
+        socket: keys.socket,
+        volumes: keys.volumes,
+        exclude: keys.exclude,
+        labels: keys.labels,
+        containers: keys.containers,
+        quiesce: keys.quiesce,
+        stop_timeout_seconds: keys.stop_timeout.map(|time| time.as_secs().max(1)),
+        kill: keys.kill,
+        images: keys.images,
+        no_environment: !keys.environment,
+        archive_api: keys.access == Access::Archive,
+        health: keys.health,
+    })
+}
+
+fn job(
+    read: Read<'_, JobKeys>,
+    zone: Option<&str>,
+    sources: &[SourceConfig],
+    repositories: &[RepositoryConfig],
+) -> Result<JobConfig> {
+    let (section, keys) = (read.table.section.as_str(), &read.keys);
+    checked_name(read.name).with_context(|| read.at(""))?;
+    if [ADHOC_JOB, PRE_RESTORE_JOB].contains(&sanitised_job(read.name).as_str()) {
+        let hint =
+            "Backups of URLs, and what restores replace, are kept under it by rules of their own. Choose another name.";
+        return Err(Error::invalid(format!("{section}: the name is reserved"))
+            .with_hint(hint)
+            .context(read.line("")));
     }
-    if raw.sources.is_empty() {
-        return Err(Error::invalid(format!("{section} has no sources")).with_hint("Name at least one [source.NAME]."));
+    if keys.sources.is_empty() {
+        return Err(Error::invalid(format!("{section} has no sources"))
+            .with_hint("Name at least one [source.NAME].")
+            .context(read.line("sources")));
     }
     let all_sources = sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>();
     let all_repositories = repositories.iter().map(|r| r.name.as_str()).collect::<Vec<_>>();
-    for wanted in &raw.sources {
-        defined(wanted, "source", &all_sources, &section)?;
+    for wanted in &keys.sources {
+        defined(wanted, "source", &all_sources, section).with_context(|| read.line("sources"))?;
     }
-    for wanted in raw.repositories.iter().chain(raw.keep_in.keys()) {
-        defined(wanted, "repository", &all_repositories, &section)?;
+    for wanted in &keys.repositories {
+        defined(wanted, "repository", &all_repositories, section).with_context(|| read.line("repositories"))?;
+    }
+    for wanted in keys.keep_in.keys() {
+        defined(wanted, "repository", &all_repositories, section).with_context(|| read.line("keep_in"))?;
     }
     let watchable = |name: &String| {
         let of = sources.iter().find(|source| source.name == *name);
         of.is_some_and(|source| matches!(source.kind, SourceKind::Files(_) | SourceKind::Sqlite(_)))
     };
-    if raw.on_change.is_some() && !raw.sources.iter().any(watchable) {
+    if keys.on_change.is_some() && !keys.sources.iter().any(watchable) {
         return Err(Error::invalid(format!("on_change: {section} has no files to watch"))
-            .with_hint("It needs a source of kind files or sqlite; others run by a schedule."));
+            .with_hint("It needs a source of kind files or sqlite; others run by a schedule.")
+            .context(read.line("on_change")));
     }
-    if let Some(level) = raw.compression_level.filter(|level| !(1..=19).contains(level)) {
-        return Err(
-            Error::invalid(format!("compression_level {level} of {section} is not within 1 to 19"))
-                .with_hint("1 is fast and the default; 19 is slow and small."),
-        );
-    }
-    for keep in raw.keep.iter().chain(raw.keep_in.values()) {
+    let keep = keys.keep.clone().map(KeepConfig::from);
+    let keep_in = keys.keep_in.clone().into_iter();
+    let keep_in: std::collections::BTreeMap<_, _> = keep_in.map(|(name, keep)| (name, keep.into())).collect();
+    let rules = keep.iter().map(|keep| ("keep", keep));
+    for (key, keep) in rules.chain(keep_in.values().map(|keep| ("keep_in", keep))) {
         if keep.storage_class.is_none() && RetentionPolicy::from(keep).is_empty() {
             return Err(Error::invalid(format!("the keep rules of {section} keep no snapshot"))
-                .with_hint("Give at least one rule with a number above 0, or leave \"keep\" out to keep everything."));
+                .with_hint("Give at least one rule with a number above 0, or leave \"keep\" out to keep everything.")
+                .context(read.line(key)));
         }
     }
-    Ok(JobConfig {
-        name,
-        sources: raw.sources,
-        schedule: raw.schedule,
-        timezone: raw.timezone,
-        jitter: duration(raw.jitter, "jitter")?.unwrap_or_default(),
-        timeout: duration(raw.timeout, "timeout")?,
-        keep: raw.keep,
-        keep_in: raw.keep_in,
-        repositories: raw.repositories,
-        compression_level: raw.compression_level,
+    let hook = |key: &str, call: &Option<_>| outside::hook(call.clone(), key).with_context(|| read.at(key));
+    let job = JobConfig {
+        name: read.name.to_owned(),
+        keep,
+        keep_in,
         hooks: Hooks {
-            before: outside::hook(raw.before, "before").context(section.clone())?,
-            after: outside::hook(raw.after, "after").context(section.clone())?,
-            on_failure: outside::hook(raw.on_failure, "on_failure").context(section.clone())?,
+            before: hook("before", &keys.before)?,
+            after: hook("after", &keys.after)?,
+            on_failure: hook("on_failure", &keys.on_failure)?,
         },
-        ping: outside::ping(raw.ping).context(section.clone())?,
-        on_change: duration(raw.on_change, "on_change")?,
-        idle_timeout: duration(raw.idle_timeout, "idle_timeout")?,
-        max_stall: duration(raw.max_stall, "max_stall")?,
-    })
+        ping: outside::ping(keys.ping.clone()).with_context(|| read.at("ping"))?,
+        jitter: keys.jitter,
+        timeout: keys.timeout,
+        compression_level: keys.compression_level,
+        on_change: keys.on_change,
+        idle_timeout: keys.idle_timeout,
+        max_stall: keys.max_stall,
+        sources: keys.sources.clone(),
+        repositories: keys.repositories.clone(),
+        schedule: keys.schedule.clone(),
+        timezone: keys.timezone.clone(),
+    };
+    // Wrong expressions and zones are told at once, not when the scheduler starts.
+    job.schedule(zone, "").with_context(|| read.line("schedule"))?;
+    Ok(job)
 }
 
-fn duration(text: Option<String>, key: &str) -> Result<Option<std::time::Duration>> {
-    text.map(|text| units::parse_duration(&text))
-        .transpose()
-        .context(key.to_owned())
-}
-
-/// Refuses a word that is none of those that are possible.
-pub(super) fn one_of(word: &str, key: &str, all: &[&str], section: &str) -> Result<()> {
-    if all.contains(&word) {
-        return Ok(());
+impl From<KeepKeys> for KeepConfig {
+    fn from(keys: KeepKeys) -> Self {
+        Self {
+            last: keys.last,
+            hourly: keys.hourly,
+            daily: keys.daily,
+            weekly: keys.weekly,
+            monthly: keys.monthly,
+            yearly: keys.yearly,
+            within_days: keys.within_days,
+            minimum: keys.minimum,
+            storage_class: keys.storage_class,
+        }
     }
-    let hint = format!("It is one of {}.", all.join(", "));
-    Err(Error::invalid(format!("unknown {key} \"{word}\" in {section}")).with_hint(hint))
 }
 
 /// Refuses a name that nothing defines.

@@ -3,16 +3,20 @@
 //! All three forms end in the same [`Config`], so no later stage knows where a value came from. Secrets are carried
 //! in [`Secret`], which neither prints nor serialises; a plan can therefore stand in a manifest as it is.
 
+mod document;
+mod effective;
 mod env;
 mod exposed;
 mod file;
-mod keys;
+pub mod keys;
 mod outside;
+pub mod pages;
 mod plan;
 mod redact;
 mod types;
 mod url;
 
+pub use effective::Effective;
 pub use env::{Environment, from_environment, refuse_unknown_names};
 pub use file::{parse, read};
 pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Reach, mailbox};
@@ -20,7 +24,7 @@ pub use plan::{Plan, plan_for_job, plan_for_urls, repository_for};
 pub use redact::{redact_url, redact_urls};
 pub use types::{
     Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, RequiredMount,
-    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    SourceConfig, SourceKind, SqliteSource,
 };
 pub use url::{
     checked_host, foreign_name, foreign_url, is_redis_url, parse_repository_url, parse_source_url, postgres_url,

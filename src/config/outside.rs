@@ -1,19 +1,16 @@
 //! What is configured of the world around the jobs: hooks, notifications, pings, drills, clean-up rules.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use crate::config::url::checked_name;
-use crate::policy::schedule::Timing;
 use lettre::message::Mailbox;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::secret::Secret;
-use crate::base::units;
+use crate::config::keys::{Call, CleanupKeys, DrillKeys, NotifyKeys, PingKeys, PingTo};
+use crate::config::url::checked_name;
 use crate::engines::docker::api::Address;
+use crate::policy::schedule::Timing;
 
 /// An address that is called, or a program that is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +65,7 @@ pub struct NotifyConfig {
 }
 
 /// Forms of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotifyKind {
     /// A JSON document.
     Webhook,
@@ -82,7 +78,7 @@ pub enum NotifyKind {
 }
 
 /// What is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Occasion {
     /// A run failed, wholly or in part.
@@ -152,106 +148,6 @@ pub enum Reach {
     },
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum RawHook {
-    Url(String),
-    Command(Vec<String>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum RawPing {
-    Base(String),
-    Each {
-        start: Option<String>,
-        success: Option<String>,
-        fail: Option<String>,
-    },
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawNotify {
-    kind: NotifyKind,
-    url: Option<String>,
-    url_file: Option<PathBuf>,
-    token: Option<String>,
-    token_file: Option<PathBuf>,
-    from: Option<String>,
-    #[serde(default)]
-    to: Vec<String>,
-    #[serde(default)]
-    jobs: Vec<String>,
-    on: Option<Vec<Occasion>>,
-}
-
-/// One URL, or one for each engine.
-#[derive(Deserialize, Default)]
-#[serde(untagged)]
-enum Places {
-    #[default]
-    None,
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Places {
-    fn into_list(self) -> Vec<String> {
-        match self {
-            Self::None => Vec::new(),
-            Self::One(place) => vec![place],
-            Self::Several(places) => places,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawDrill {
-    schedule: String,
-    timezone: Option<String>,
-    jitter: Option<String>,
-    #[serde(default = "content")]
-    level: String,
-    #[serde(default)]
-    snapshots: Vec<String>,
-    #[serde(default)]
-    into: Places,
-    repository: Option<String>,
-    timeout: Option<String>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RawCleanup {
-    path: Option<PathBuf>,
-    glob: Option<Globs>,
-    keep: Option<String>,
-    unused_for: Option<String>,
-    socket: Option<Address>,
-    #[serde(default)]
-    images: Vec<String>,
-    #[serde(default)]
-    containers: Vec<String>,
-    #[serde(default)]
-    volumes: Vec<String>,
-    #[serde(default)]
-    exclude: Vec<String>,
-    #[serde(default)]
-    delete: bool,
-    schedule: Option<String>,
-    timezone: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Globs {
-    One(String),
-    Several(Vec<String>),
-}
-
-fn content() -> String {
-    "content".to_owned()
-}
-
 fn address(text: &str) -> Result<Secret> {
     let url = url::Url::parse(text).ok();
     if url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
@@ -302,37 +198,31 @@ pub(super) fn from_file(path: &std::path::Path) -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-fn duration(text: Option<String>, key: &str) -> Result<Option<Duration>> {
-    text.map(|text| units::parse_duration(&text))
-        .transpose()
-        .context(key.to_owned())
-}
-
-pub(super) fn hook(raw: Option<RawHook>, key: &str) -> Result<Option<Hook>> {
+pub(super) fn hook(raw: Option<Call>, key: &str) -> Result<Option<Hook>> {
     raw.map(|raw| match raw {
-        RawHook::Url(text) => address(&text).map(Hook::Http).map_err(|error| {
+        Call::Address(text) => address(&text).map(Hook::Http).map_err(|error| {
             error.with_hint("Write an address (http://…), or a program with its arguments as a list: [\"/path/program\", \"argument\"].")
         }),
-        RawHook::Command(words) if words.first().is_some_and(|program| program.starts_with('/')) => {
+        Call::Program(words) if words.first().is_some_and(|program| program.starts_with('/')) => {
             Ok(Hook::Command(words))
         }
-        RawHook::Command(_) => Err(Error::invalid("a program is not named by its full path")
+        Call::Program(_) => Err(Error::invalid("a program is not named by its full path")
             .with_hint("Write [\"/path/program\", \"argument\"]; no shell is started.")),
     })
     .transpose()
     .context(key.to_owned())
 }
 
-pub(super) fn ping(raw: Option<RawPing>) -> Result<Ping> {
+pub(super) fn ping(raw: Option<PingTo>) -> Result<Ping> {
     let secret = |text: Option<String>| text.as_deref().map(address).transpose().context("ping");
     Ok(match raw {
         None => Ping::default(),
-        Some(RawPing::Each { start, success, fail }) => Ping {
+        Some(PingTo::Each(PingKeys { start, success, fail })) => Ping {
             start: secret(start)?,
             success: secret(success)?,
             fail: secret(fail)?,
         },
-        Some(RawPing::Base(base)) => {
+        Some(PingTo::Base(base)) => {
             let base = base.trim_end_matches('/');
             Ping {
                 start: secret(Some(format!("{base}/start")))?,
@@ -343,53 +233,47 @@ pub(super) fn ping(raw: Option<RawPing>) -> Result<Ping> {
     })
 }
 
-pub(super) fn notify(name: String, raw: RawNotify, known: &[&str]) -> Result<NotifyConfig> {
-    let section = || format!("[notify.{name}]");
-    let url = match (raw.url, raw.url_file) {
+pub(super) fn notify(name: String, keys: NotifyKeys, known: &[&str]) -> Result<NotifyConfig> {
+    let url = match (keys.url, keys.url_file) {
         (Some(url), None) => url,
-        (None, Some(path)) => from_file(&path).with_context(section)?,
+        (None, Some(path)) => from_file(&path)?,
         _ => {
             return Err(Error::invalid("one of \"url\" and \"url_file\" is needed")
-                .with_hint("Add a line url = \"https://…\".")
-                .context(section()));
+                .with_hint("Add a line url = \"https://…\"."));
         }
     };
-    let token = match (raw.token, raw.token_file) {
+    let token = match (keys.token, keys.token_file) {
         (Some(token), _) => Some(token),
-        (None, path) => path.as_deref().map(from_file).transpose().with_context(section)?,
+        (None, path) => path.as_deref().map(from_file).transpose()?,
     };
-    for job in &raw.jobs {
-        super::file::defined(job, "job", known, &section())?;
+    for job in &keys.jobs {
+        super::file::defined(job, "job", known, &format!("[notify.{name}]"))?;
     }
-    let is_mail = raw.kind == NotifyKind::Email;
+    let is_mail = keys.kind == NotifyKind::Email;
     let url = if is_mail { mail_server(&url) } else { address(&url) };
-    people(is_mail, raw.from.as_deref(), &raw.to).with_context(section)?;
+    people(is_mail, keys.from.as_deref(), &keys.to)?;
     Ok(NotifyConfig {
-        url: url.with_context(section)?,
-        from: raw.from,
-        to: raw.to,
+        url: url?,
+        from: keys.from,
+        to: keys.to,
         token: token.map(Secret::new),
-        kind: raw.kind,
-        jobs: raw.jobs,
-        on: raw
-            .on
-            .unwrap_or_else(|| vec![Occasion::Failure, Occasion::Recovery, Occasion::Missed]),
+        kind: keys.kind,
+        jobs: keys.jobs,
+        on: keys.on,
         name,
     })
 }
 
-pub(super) fn drill(name: String, raw: RawDrill, repositories: &[&str]) -> Result<DrillConfig> {
+pub(super) fn drill(name: String, keys: DrillKeys, repositories: &[&str]) -> Result<DrillConfig> {
     let section = format!("[drill.{name}]");
-    checked_name(&name).context(section.clone())?;
-    let levels = ["stored", "content", "restored"];
-    super::file::one_of(&raw.level, "level", &levels, &section)?;
-    if let Some(repository) = &raw.repository {
+    checked_name(&name)?;
+    if let Some(repository) = &keys.repository {
         super::file::defined(repository, "repository", repositories, &section)?;
     }
-    let into = raw.into.into_list();
-    if !into.is_empty() && raw.level != "restored" {
+    let into = keys.into;
+    if !into.is_empty() && keys.level != "restored" {
         return Err(
-            Error::invalid(format!("{section} has \"into\", but level {}", raw.level))
+            Error::invalid(format!("{section} has \"into\", but level {}", keys.level))
                 .with_hint("Scratch databases belong to level = \"restored\"."),
         );
     }
@@ -404,23 +288,23 @@ pub(super) fn drill(name: String, raw: RawDrill, repositories: &[&str]) -> Resul
     Ok(DrillConfig {
         name,
         timing: Timing {
-            schedule: raw.schedule,
-            timezone: raw.timezone,
-            jitter: duration(raw.jitter, "jitter")?.unwrap_or_default(),
+            schedule: keys.schedule,
+            timezone: keys.timezone,
+            jitter: keys.jitter,
         },
-        level: raw.level,
-        snapshots: raw.snapshots,
+        level: keys.level,
+        snapshots: keys.snapshots,
         into: into.into_iter().map(Secret::new).collect(),
-        repository: raw.repository,
-        timeout: duration(raw.timeout, "timeout")?,
+        repository: keys.repository,
+        timeout: keys.timeout,
     })
 }
 
-pub(super) fn cleanup(name: String, raw: RawCleanup) -> Result<CleanupConfig> {
+pub(super) fn cleanup(name: String, keys: CleanupKeys) -> Result<CleanupConfig> {
     let section = format!("[cleanup.{name}]");
-    let (key, age) = match (&raw.keep, &raw.unused_for) {
-        (Some(keep), None) => ("keep", keep.clone()),
-        (None, Some(unused_for)) => ("unused_for", unused_for.clone()),
+    let (of_files, keep) = match (keys.keep, keys.unused_for) {
+        (Some(keep), None) => (true, keep),
+        (None, Some(unused_for)) => (false, unused_for),
         _ => {
             return Err(
                 Error::invalid(format!("{section} has not exactly one of \"keep\" and \"unused_for\"")).with_hint(
@@ -430,38 +314,30 @@ pub(super) fn cleanup(name: String, raw: RawCleanup) -> Result<CleanupConfig> {
             );
         }
     };
-    let keep = units::parse_duration(&age).with_context(|| section.clone())?;
-    if keep < Duration::from_secs(3600) {
-        return Err(
-            Error::invalid(format!("{key} = \"{age}\" of {section} is less than an hour"))
-                .with_hint(format!("Write an age, for example {key} = \"30d\".")),
-        );
-    }
-    let timing = Timing {
-        schedule: raw.schedule.clone().unwrap_or_else(|| "30 4 * * *".to_owned()),
-        timezone: raw.timezone.clone(),
-        jitter: Duration::ZERO,
-    };
     Ok(CleanupConfig {
-        delete: raw.delete,
-        reach: if key == "keep" {
-            files(raw, &section)?
+        delete: keys.delete,
+        timing: Timing {
+            schedule: keys.schedule.clone(),
+            timezone: keys.timezone.clone(),
+            jitter: Duration::ZERO,
+        },
+        reach: if of_files {
+            files(keys, &section)?
         } else {
-            docker(raw, &section)?
+            docker(keys, &section)?
         },
         keep,
-        timing,
         name,
     })
 }
 
-fn files(raw: RawCleanup, section: &str) -> Result<Reach> {
-    let others = [&raw.images, &raw.containers, &raw.volumes, &raw.exclude];
-    let (Some(path), Some(glob)) = (raw.path, raw.glob) else {
+fn files(keys: CleanupKeys, section: &str) -> Result<Reach> {
+    let others = [&keys.images, &keys.containers, &keys.volumes, &keys.exclude];
+    let (Some(path), Some(globs)) = (keys.path, keys.glob) else {
         return Err(Error::invalid(format!("{section} has no \"path\" or no \"glob\""))
             .with_hint("Write for example path = \"/var/log/app\", glob = \"*.log\", keep = \"30d\"."));
     };
-    if raw.socket.is_some() || others.iter().any(|list| !list.is_empty()) {
+    if keys.socket.is_some() || others.iter().any(|list| !list.is_empty()) {
         return Err(
             Error::invalid(format!("{section} has keys for files and for a Docker engine"))
                 .with_hint("Write two sections: one with path, glob and keep, one with unused_for."),
@@ -473,23 +349,17 @@ fn files(raw: RawCleanup, section: &str) -> Result<Reach> {
                 .with_hint("Name a directory by its full path, at least two levels deep, for example /var/log/app."),
         );
     }
-    Ok(Reach::Files {
-        path,
-        globs: match glob {
-            Globs::One(one) => vec![one],
-            Globs::Several(several) => several,
-        },
-    })
+    Ok(Reach::Files { path, globs })
 }
 
-fn docker(raw: RawCleanup, section: &str) -> Result<Reach> {
-    if raw.path.is_some() || raw.glob.is_some() {
+fn docker(keys: CleanupKeys, section: &str) -> Result<Reach> {
+    if keys.path.is_some() || keys.glob.is_some() {
         return Err(
             Error::invalid(format!("{section} has \"unused_for\" and a path or glob"))
                 .with_hint("For plain files write keep instead of unused_for."),
         );
     }
-    for pattern in [&raw.images, &raw.containers, &raw.volumes, &raw.exclude]
+    for pattern in [&keys.images, &keys.containers, &keys.volumes, &keys.exclude]
         .into_iter()
         .flatten()
     {
@@ -497,11 +367,11 @@ fn docker(raw: RawCleanup, section: &str) -> Result<Reach> {
             .map_err(|e| Error::invalid(format!("invalid pattern \"{pattern}\" in {section}")).with_cause(e))?;
     }
     Ok(Reach::Docker {
-        socket: raw.socket,
-        images: raw.images,
-        containers: raw.containers,
-        volumes: raw.volumes,
-        exclude: raw.exclude,
+        socket: keys.socket,
+        images: keys.images,
+        containers: keys.containers,
+        volumes: keys.volumes,
+        exclude: keys.exclude,
     })
 }
 
@@ -523,6 +393,3 @@ pub(super) fn spares_repositories(rule: &CleanupConfig, urls: &[String]) -> Resu
     }
     Ok(())
 }
-
-/// Sections by name.
-pub(super) type Sections<T> = BTreeMap<String, T>;

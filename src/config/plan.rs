@@ -187,3 +187,18 @@ fn absolute(mut source: SourceConfig) -> Result<SourceConfig> {
     }
     Ok(source)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::keys::Section;
+    use crate::config::keys::JobKeys;
+
+    #[test]
+    fn the_default_that_is_declared_is_the_one_that_holds() {
+        let key = JobKeys::KEYS.iter().find(|key| key.name == "max_stall").unwrap();
+        let declared = key.default.unwrap().trim_matches('"');
+        assert_eq!(crate::base::units::parse_duration(declared).unwrap(), MAX_STALL);
+    }
+}

@@ -1,15 +1,14 @@
 //! URLs for messages: whatever was typed, however wrong, its password does not print.
 
+use crate::config::keys::parameters;
 use crate::engines::postgres::session::conninfo;
 
 /// Schemes whose rest is a path or a name: there is no user in them, and an `@` is one.
 const LOCAL: &[&str] = &["files", "sqlite", "docker", "file"];
 
-/// Parameters whose values are no secrets, beside those of PostgreSQL. The value of any other is not printed: it may be one,
-/// with its name misspelt.
+/// Parameters whose values are no secrets, beside those of PostgreSQL and those that stand for keys. The value of any other is not
+/// printed: it may be one, with its name misspelt.
 const PLAIN: &[&str] = &[
-    "cacert",
-    "cert",
     "db",
     "failover_wait",
     "sentinel",
@@ -20,14 +19,10 @@ const PLAIN: &[&str] = &[
     "scan_rate",
     "max_hold",
     "spool_limit",
-    "volume",
-    "exclude",
-    "label",
-    "container",
-    "quiesce",
-    "images",
-    "access",
 ];
+
+/// The parameter of a private key's file. Without a certificate beside it the word may mean a secret.
+const PRIVATE_KEY: &str = "key";
 
 /// Returns a URL without its password. Everything between the scheme and the last `@` may be one, for characters that ought
 /// to be percent-encoded put its end anywhere; only a plain user's name is left.
@@ -111,7 +106,10 @@ pub fn redact_urls(message: &str) -> String {
 
 /// Returns whether the value of a parameter may be printed.
 fn is_plain(name: &str) -> bool {
-    PLAIN.contains(&name) || conninfo::parameter(name).is_some_and(|known| known.value == conninfo::Value::Plain)
+    let of_keys = || parameters("redis").chain(parameters("docker"));
+    PLAIN.contains(&name)
+        || of_keys().any(|known| known == name && known != PRIVATE_KEY)
+        || conninfo::parameter(name).is_some_and(|known| known.value == conninfo::Value::Plain)
 }
 
 /// Hides values in `host=… password=…`; nothing if a text is something else. It may follow the name of a flag, or of a source.
@@ -178,7 +176,7 @@ fn redact_query(text: &str) -> String {
     // Beside a certificate a key is the file of one.
     let has_certificate = query.split('&').any(|pair| pair.starts_with("cert="));
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) if is_plain(name) || (name == "key" && has_certificate) => pair.to_owned(),
+        Some((name, _)) if is_plain(name) || (name == PRIVATE_KEY && has_certificate) => pair.to_owned(),
         Some((name, _)) => format!("{name}=***"),
         None => pair.to_owned(),
     });

@@ -7,7 +7,7 @@ use crate::base::secret::Secret;
 use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping};
 use crate::engines::docker::api::Address;
 use crate::engines::postgres::Exclusion;
-use crate::engines::sqlite::discover;
+use crate::engines::sqlite::{Method, discover};
 use crate::policy::retention::KeepConfig;
 use crate::policy::schedule::{Schedule, Timing};
 use crate::storage::s3::ChecksumMode;
@@ -252,7 +252,7 @@ pub struct SqliteSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsearched: Option<discover::Unseen>,
     /// How it is read.
-    pub method: SqliteMethod,
+    pub method: Method,
 }
 
 impl SqliteSource {
@@ -263,7 +263,7 @@ impl SqliteSource {
             also: vec![],
             group: None,
             unsearched: None,
-            method: SqliteMethod::Auto,
+            method: Method::Auto,
         }
     }
 
@@ -276,17 +276,6 @@ impl SqliteSource {
     pub fn patterns(&self) -> Vec<PathBuf> {
         std::iter::once(&self.path).chain(&self.also).cloned().collect()
     }
-}
-
-/// How a SQLite database is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SqliteMethod {
-    /// Pages in WAL mode, the online backup API otherwise.
-    #[default]
-    Auto,
-    /// The online backup API into the spool directory.
-    OnlineBackup,
 }
 
 /// A tree of files.

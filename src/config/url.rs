@@ -7,6 +7,7 @@ use url::Url;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::nearest::nearest;
 use crate::base::secret::Secret;
+use crate::config::keys::parameters;
 use crate::config::redact::redact_url;
 use crate::config::types::{
     DockerSource, FilesSource, PostgresSource, RedisSource, SourceConfig, SourceKind, SqliteSource,
@@ -279,8 +280,10 @@ fn spelled(text: &str, wanted: &Params) -> String {
     as_written().unwrap_or_else(|| wanted.to_url())
 }
 
-/// Parameters of the URL of a Redis server, and keys of its source, that name files for TLS.
-pub(super) const TLS_FILES: &[&str] = &["cacert", "cert", "key"];
+/// Parameters of the URL of a Redis server that name files for TLS: those that stand for keys.
+fn tls_parameters() -> Vec<&'static str> {
+    parameters("redis").collect()
+}
 
 /// Parameters of the URL of a Redis server that say how it is read, which nobody else decides.
 const REDIS_READING: &[&str] = &[
@@ -317,7 +320,8 @@ pub fn with_tls_files(url: &str, files: &[(&str, &str)]) -> String {
 pub fn tls_files(url: &str) -> Vec<(String, String)> {
     let Ok(parsed) = Url::parse(url) else { return Vec::new() };
     let pairs = parsed.query_pairs().into_owned();
-    pairs.filter(|(name, _)| TLS_FILES.contains(&name.as_str())).collect()
+    let names = tls_parameters();
+    pairs.filter(|(name, _)| names.contains(&name.as_str())).collect()
 }
 
 /// Takes the number of a database out of the URL of a Redis server: then all of the server is meant.
@@ -442,7 +446,7 @@ fn foreign(text: &str) -> Option<(String, bool)> {
     // As it was read: a scheme in capitals is the same one.
     if is_redis_url(url.as_str()) {
         // Files of this host, which the word of a manifest does not choose; nor does it choose how a server is read.
-        without_parameters(&mut url, TLS_FILES);
+        without_parameters(&mut url, &tls_parameters());
         without_parameters(&mut url, REDIS_READING);
     }
     Some((url.into(), true))
@@ -569,6 +573,21 @@ mod tests {
             assert!(
                 parse_source_url(bad).unwrap_err().hint().unwrap().contains("docker:"),
                 "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn parameters_that_stand_for_keys_are_read() {
+        for name in parameters("docker") {
+            let read = parse_source_url(&format!("docker:?{name}=archive")).unwrap().kind;
+            assert_ne!(read, parse_source_url("docker:").unwrap().kind, "{name}");
+        }
+        assert_eq!(tls_parameters().len(), 3);
+        for name in tls_parameters() {
+            assert_eq!(
+                tls_files(&format!("rediss://h?{name}=/f")),
+                [(name.to_owned(), "/f".to_owned())]
             );
         }
     }

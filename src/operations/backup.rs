@@ -353,7 +353,7 @@ pub(crate) async fn safety_snapshot(session: &Session, server: &RedisSource) -> 
         if_changed: false,
         targets: vec![],
         dry_run: false,
-        parallel: 1,
+        parallel: Some(1),
         level: None,
         max_block: None,
         no_role_passwords: false,
@@ -641,7 +641,7 @@ async fn read_source(
         pipeline: session.pipeline.clone(),
         reporter: session.reporter.clone(),
         cancel: way.cancel.clone(),
-        parallel: usize::from(options.parallel),
+        parallel: parallel(config, options),
         spool_dir: session.spool_dir.clone(),
     };
     let result = source.backup(context).await;
@@ -650,6 +650,16 @@ async fn read_source(
         abort.abort().await;
     }
     result
+}
+
+/// Returns how many connections or readers a source may use: those of the flag, else its own, else the usual number.
+fn parallel(config: &SourceConfig, options: &options::Backup) -> usize {
+    let own = match &config.kind {
+        SourceKind::Postgres(postgres) => postgres.parallel,
+        _ => None,
+    };
+    let given = options.parallel.map(usize::from);
+    given.or(own).unwrap_or(usize::from(options::DEFAULT_PARALLEL))
 }
 
 /// The first entry of every archive: how a person gets everything back without this program.

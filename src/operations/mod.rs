@@ -10,6 +10,7 @@ pub(crate) mod choose;
 pub mod cleanup;
 pub(crate) mod clock;
 pub(crate) mod cluster;
+pub mod config;
 pub mod copy;
 pub(crate) mod destination;
 pub(crate) mod emptied;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Context as _, Error, Result};
-use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind, SqliteMethod};
+use crate::config::{self, RepositoryConfig, SourceConfig, SourceKind};
 use crate::engines::Source;
 use crate::engines::docker::api::Address;
 use crate::engines::docker::api::select::VolumeFilter;
@@ -16,7 +16,7 @@ use crate::engines::own;
 use crate::engines::postgres::{ConnectOptions, Params, PostgresSource};
 use crate::engines::redis::{RedisAddress, RedisOptions, RedisSource};
 use crate::engines::sqlite::discover::NoDatabases;
-use crate::engines::sqlite::{Method, SqliteOptions, SqliteSource};
+use crate::engines::sqlite::{SqliteOptions, SqliteSource};
 use crate::operations::meant;
 use crate::operations::session::process_environment;
 use crate::storage::limit::{LimitOptions, LimitStore};
@@ -82,10 +82,7 @@ pub(crate) fn source(config: &SourceConfig) -> Result<Arc<dyn Source>> {
         }
         SourceKind::Sqlite(sqlite) => {
             let mut options = SqliteOptions::new(sqlite.path.clone());
-            options.method = match sqlite.method {
-                SqliteMethod::Auto => Method::Auto,
-                SqliteMethod::OnlineBackup => Method::OnlineBackup,
-            };
+            options.method = sqlite.method;
             Ok(Arc::new(SqliteSource::new(options)))
         }
         SourceKind::Files(files) => Ok(Arc::new(FilesSource::new(files_options(files))?)),
@@ -155,4 +152,23 @@ pub(crate) fn redis(source: &config::RedisSource) -> Result<RedisAddress> {
     let password = source.password.as_ref().map(|password| password.expose().to_owned());
     let file = source.password_file.as_deref().filter(|_| !source.foreign);
     RedisAddress::from_url(&source.url, password, file, &env)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::keys::Section;
+    use crate::engines::docker::keys::DockerKeys;
+
+    #[test]
+    fn the_default_that_is_declared_is_the_one_that_holds() {
+        let key = DockerKeys::KEYS.iter().find(|key| key.name == "stop_timeout").unwrap();
+        let options = docker_options(&config::DockerSource::default()).unwrap();
+        let declared = key.default.unwrap().trim_matches('"');
+        assert_eq!(
+            crate::base::units::parse_duration(declared).unwrap(),
+            options.stop_timeout
+        );
+    }
 }

@@ -58,8 +58,8 @@ pub struct Backup {
     pub targets: Vec<String>,
     /// Print the plan and do nothing.
     pub dry_run: bool,
-    /// Connections or readers per source.
-    pub parallel: u8,
+    /// Connections or readers per source [default: [`DEFAULT_PARALLEL`], or the source's].
+    pub parallel: Option<u8>,
     /// Store no snapshot of a job whose content equals that of its last one.
     pub if_changed: bool,
     /// zstd level, 1 (fast) to 19 (small) [default: 1, or the job's].

@@ -105,6 +105,7 @@ fn documents_of_one_repository() {
     pin(&program, "init", &["init", "--no-encryption"]);
     pin(&program, "init_adopt", &["init", "--adopt"]);
     pin(&program, "check", &["check", "less"]);
+    pin(&program, "config", &["config"]);
     pin(&program, "backup_dry_run", &["backup", "full", "--dry-run"]);
     pin(&program, "backup", &["backup", "full"]);
     pin(&program, "backup_optional", &["backup", "less"]);

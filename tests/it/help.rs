@@ -8,6 +8,7 @@ fn help_of_every_verb() {
         "",
         "init",
         "check",
+        "config",
         "backup",
         "list",
         "show",

@@ -23,6 +23,7 @@ mod bad_input;
 mod claims;
 mod cleanup_walls;
 mod cli;
+mod config_keys;
 mod damage;
 mod docker;
 mod docker_cleanup;

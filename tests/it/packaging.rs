@@ -211,7 +211,7 @@ fn fragments_in_the_pages_have_the_right_keys() {
             let said = error.chain();
             let missing = [
                 "which is not defined",
-                "missing field `sources`",
+                "\"sources\" is missing",
                 "no repository",
                 "read \"/run",
             ];

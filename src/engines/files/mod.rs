@@ -15,6 +15,7 @@ pub(crate) mod filled;
 mod interrupted;
 mod journal;
 pub mod judge;
+pub mod keys;
 pub(crate) mod links;
 pub(crate) mod listing;
 pub mod patterns;

@@ -6,6 +6,7 @@
 pub mod backup;
 #[doc(hidden)]
 pub mod bench;
+pub mod keys;
 pub mod restore;
 pub mod schema;
 pub mod session;

@@ -5,6 +5,7 @@
 //! tells what is stored beside it and how it goes back.
 
 pub(crate) mod backup;
+pub mod keys;
 pub mod restore;
 pub(crate) mod session;
 pub mod stored;

@@ -8,6 +8,7 @@ pub mod discover;
 mod guard;
 mod integrity;
 mod inuse;
+pub mod keys;
 mod lock;
 mod open;
 pub mod plan;

@@ -150,7 +150,7 @@ async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done
         exclude: options::Exclude::default(),
         targets: vec![name.to_owned()],
         dry_run: false,
-        parallel: options::DEFAULT_PARALLEL,
+        parallel: None,
         level: None,
         scheduled: true,
     };

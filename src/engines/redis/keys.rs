@@ -1,0 +1,21 @@
+//! The keys of a source of kind `redis`.
+
+use std::path::PathBuf;
+
+use crate::base::keys::{Key, section};
+
+section! {
+    /// A Redis or Valkey server, cluster or Sentinel group ([Redis and Valkey](redis.md)).
+    pub struct RedisKeys {
+        /// The server, as `redis://user@host:port`, `rediss://…` for TLS, or `unix:///path/of/the.sock`.
+        url: String = Key::url().required().example("\"rediss://cache.example.org\"").variable("REDIS_URL"),
+        /// A file whose first line is the password; without it `REDISCLI_AUTH` is asked.
+        password_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/cache.password\""),
+        /// The certificate that is shown to the server, in PEM form; needs `key`.
+        cert: Option<String> = Key::path().parameter("cert").example("\"/etc/wirevault/client.pem\""),
+        /// The private key of `cert`.
+        key: Option<String> = Key::path().parameter("key").example("\"/etc/wirevault/client.key\""),
+        /// The authorities that are believed about the server, instead of the system's.
+        cacert: Option<String> = Key::path().parameter("cacert").example("\"/etc/wirevault/ca.pem\""),
+    }
+}
