@@ -33,7 +33,7 @@ impl Found<'_> {
 }
 
 /// Reads the form of a file. A key that stands twice, or that is none, is named with its line.
-pub(super) fn parse<'a>(source: Source<'a>) -> Result<Spanned<DeTable<'a>>> {
+pub(super) fn parse(source: Source<'_>) -> Result<Spanned<DeTable<'_>>> {
     DeTable::parse(source.text).map_err(|error| match error.span() {
         Some(span) if error.message() == "duplicate key" => twice(source, span),
         span => {

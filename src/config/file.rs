@@ -120,7 +120,7 @@ fn build(file: &str, found: &[Found<'_>]) -> Result<Config> {
     }
     let jobs = each(found, "job")?
         .into_iter()
-        .map(|one| job(one, zone, &sources, &repositories))
+        .map(|one| job(&one, zone, &sources, &repositories))
         .collect::<Result<Vec<JobConfig>>>()?;
     let drills = each::<DrillKeys>(found, "drill")?;
     let mut known: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
@@ -357,7 +357,7 @@ fn docker(read: Read<'_, DockerKeys>) -> SourceKind {
 }
 
 fn job(
-    read: Read<'_, JobKeys>,
+    read: &Read<'_, JobKeys>,
     zone: Option<&str>,
     sources: &[SourceConfig],
     repositories: &[RepositoryConfig],

@@ -132,7 +132,7 @@ impl Kind {
             Self::Integer { min, max } => {
                 Value::Integer(integer(name, value, *min, *max).transpose().ok_or_else(wrong)??)
             }
-            Self::Text | Self::Url | Self::Path => Value::Text(text()?.to_owned()),
+            Self::Text | Self::Url | Self::Path | Self::UrlOrTable(_) => Value::Text(text()?.to_owned()),
             Self::Duration { seconds } => Value::Duration(duration(name, text()?, *seconds)?),
             Self::Size { min, max } => Value::Integer(size(name, text()?, *min, *max)?),
             Self::Rate => Value::Integer(parse_rate(text()?).context(name)?),
@@ -157,7 +157,6 @@ impl Kind {
                 Some(address) => Value::Text(address.to_owned()),
                 None => Value::Texts(list(value).ok_or_else(wrong)?),
             },
-            Self::UrlOrTable(_) => Value::Text(text()?.to_owned()),
             Self::Table(_) | Self::Tables(_) => return Err(wrong()),
         })
     }
@@ -245,7 +244,7 @@ pub(super) fn short_duration(seconds: u64) -> String {
 /// Writes bytes as a file has them: `5MiB`.
 pub(super) fn short_size(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = units.iter().find(|(unit, _)| bytes != 0 && bytes % unit == 0);
+    let unit = units.iter().find(|(unit, _)| bytes != 0 && bytes.is_multiple_of(*unit));
     match unit {
         Some((unit, name)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),

@@ -55,9 +55,8 @@ fn explain(text: &mut String, key: &Key) {
     comment(text, "", &plain(key.help()));
     let without = match (key.required, key.default) {
         (true, _) => "; required".to_owned(),
-        (false, Some("[]")) => String::new(),
+        (false, None | Some("[]")) => String::new(),
         (false, Some(default)) => format!("; {default} without it"),
-        (false, None) => String::new(),
     };
     comment(text, "", &format!("({}{without})", plain(&key.kind.bounds())));
     match key.kind {

@@ -62,9 +62,8 @@ pub fn reference() -> String {
 
 /// The keys of the tables that a key may be; those of `keep_in` are those of `keep`.
 fn inner(page: &mut String, key: &Key) {
-    let keys = match key.kind {
-        Kind::Table(keys) | Kind::UrlOrTable(keys) => keys,
-        _ => return,
+    let (Kind::Table(keys) | Kind::UrlOrTable(keys)) = key.kind else {
+        return;
     };
     let also = if key.name == "keep" {
         ", and each table of `keep_in`"
