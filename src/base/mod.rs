@@ -5,6 +5,7 @@ pub mod blocking;
 pub mod environment;
 pub mod error;
 pub mod exact;
+pub mod fence;
 pub mod held;
 pub mod memory;
 pub mod nearest;

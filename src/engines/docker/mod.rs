@@ -16,6 +16,7 @@
 pub mod api;
 mod helper;
 mod images;
+mod members;
 pub mod quiesce;
 mod read;
 pub mod restore;
