@@ -342,9 +342,12 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{}: {error:?}", wrong.escape_ascii());
         }
         // More than two MiB are not even read.
-        let error = read(&records(&[b"3000000 x=", &[b'y'; 2_999_989][..], b"\n"].concat())).unwrap_err();
+        let long = |head: &[u8], len| records(&[head, &vec![b'y'; len], b"\n"].concat());
+        let error = read(&long(b"3000000 x=", 2_999_989)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error:?}");
-        let long = [b"2000000 x=", &[b'y'; 1_999_989][..], b"\n"].concat();
-        assert_eq!(read(&records(&long)).unwrap()[0].0.pax["x"].len(), 1_999_989);
+        assert_eq!(
+            read(&long(b"2000000 x=", 1_999_989)).unwrap()[0].0.pax["x"].len(),
+            1_999_989
+        );
     }
 }
