@@ -13,9 +13,9 @@ use crate::base::exact;
 pub(crate) const BLOCK: usize = 512;
 
 /// Largest value of an eleven-digit octal field.
-const MAX_OCTAL_11: u64 = 0o777_7777_7777;
+pub(crate) const MAX_OCTAL_11: u64 = 0o777_7777_7777;
 /// Largest value of a seven-digit octal field.
-const MAX_OCTAL_7: u64 = 0o777_7777;
+pub(crate) const MAX_OCTAL_7: u64 = 0o777_7777;
 
 /// Returns how many zero bytes follow `len` data bytes.
 pub(crate) fn padding(len: u64) -> usize {
@@ -61,8 +61,9 @@ pub(crate) fn check_path(path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the header blocks of an entry.
-pub(crate) fn encode(meta: &EntryMeta) -> Result<Vec<u8>> {
+/// Returns the pax records of an entry, one after another, for what the fields of its header cannot say. Refuses an entry that
+/// cannot be written.
+pub(crate) fn records(meta: &EntryMeta) -> Result<Vec<u8>> {
     check_path(&meta.path)?;
     if meta.mtime.1 >= 1_000_000_000 || (meta.kind != EntryKind::File && meta.size_bytes != 0) {
         return Err(Error::invalid(format!(
@@ -83,14 +84,21 @@ pub(crate) fn encode(meta: &EntryMeta) -> Result<Vec<u8>> {
             String::from_utf8_lossy(&meta.path)
         )));
     }
-    let records = pax_records(meta, link)?;
+    pax_records(meta, link)
+}
+
+/// Returns the name of the member that holds the pax records of a path.
+pub(crate) fn records_name(path: &[u8]) -> String {
+    format!("PaxHeaders/{:08x}", xxhash_rust::xxh3::xxh3_64(path) & 0xffff_ffff)
+}
+
+/// Writes the header blocks of an entry.
+pub(crate) fn encode(meta: &EntryMeta) -> Result<Vec<u8>> {
+    let records = records(meta)?;
     let mut out = Vec::with_capacity(1024);
     if !records.is_empty() {
         let size = exact::u64_from(records.len());
-        let name = format!(
-            "PaxHeaders/{:08x}",
-            xxhash_rust::xxh3::xxh3_64(&meta.path) & 0xffff_ffff
-        );
+        let name = records_name(&meta.path);
         let fields = Fields {
             name: name.as_bytes(),
             mode: 0o600,
@@ -115,7 +123,7 @@ pub(crate) fn encode(meta: &EntryMeta) -> Result<Vec<u8>> {
         size: meta.size_bytes.min(MAX_OCTAL_11),
         mtime: seconds,
         flag: type_flag(meta.kind),
-        link,
+        link: meta.link.as_deref().unwrap_or_default(),
         device: meta.device.unwrap_or_default(),
     };
     out.extend_from_slice(&fields.block());
@@ -239,68 +247,67 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(EntryMeta, usize)> {
     }
     let flag = block.get(156).copied().unwrap_or_default();
     let kind = kind_of(flag).ok_or_else(|| bad(&format!("entry type {:?}", char::from(flag))))?;
-    if kind != EntryKind::File && number(block, 124, 12)? != 0 {
-        return Err(bad("entry type with data"));
-    }
-    let mut meta = EntryMeta {
-        path: pax.remove("path").unwrap_or(field(block, 0, 100).to_vec()),
+    let device = |from| u32::try_from(number(block, from, 8)?).map_err(|_| bad("device number"));
+    let fields = EntryMeta {
+        path: field(block, 0, 100).to_vec(),
         kind,
-        size_bytes: pax_number(&mut pax, "size")?.map_or_else(|| number(block, 124, 12), Ok)?,
+        size_bytes: number(block, 124, 12)?,
         mode: u32::try_from(number(block, 100, 8)?).map_err(|_| bad("mode"))? & 0o7777,
-        uid: id(&mut pax, "uid", block, 108)?,
-        gid: id(&mut pax, "gid", block, 116)?,
-        mtime: (0, 0),
-        link: None,
-        device: None,
+        uid: id("uid", number(block, 108, 8)?)?,
+        gid: id("gid", number(block, 116, 8)?)?,
+        mtime: (i64::try_from(number(block, 136, 12)?).map_err(|_| bad("mtime"))?, 0),
+        link: matches!(kind, EntryKind::Symlink | EntryKind::Hardlink).then(|| field(block, 157, 100).to_vec()),
+        device: match kind {
+            EntryKind::CharDevice | EntryKind::BlockDevice => Some((device(329)?, device(337)?)),
+            _ => None,
+        },
         pax: BTreeMap::new(),
     };
-    meta.mtime = match pax.remove("mtime") {
-        Some(value) => parse_time(&value)?,
-        None => (i64::try_from(number(block, 136, 12)?).map_err(|_| bad("mtime"))?, 0),
-    };
-    if matches!(kind, EntryKind::Symlink | EntryKind::Hardlink) {
-        meta.link = Some(pax.remove("linkpath").unwrap_or(field(block, 157, 100).to_vec()));
-        if meta.link.as_ref().is_some_and(|link| link.contains(&0)) {
-            return Err(bad("link target"));
-        }
-    }
-    if matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice) {
-        let part = |from| u32::try_from(number(block, from, 8)?).map_err(|_| bad("device number"));
-        meta.device = Some((part(329)?, part(337)?));
-    }
-    if kind != EntryKind::File && meta.size_bytes != 0 {
+    if kind != EntryKind::File && fields.size_bytes != 0 {
         return Err(bad("entry type with data"));
     }
-    pax.remove("hdrcharset");
-    meta.pax = pax;
+    Ok((with_records(fields, pax)?, at + BLOCK))
+}
+
+/// Returns what an entry is: what the fields of its header say, where its pax records say nothing else. What neither may say
+/// is refused.
+pub(crate) fn with_records(fields: EntryMeta, mut pax: BTreeMap<String, Vec<u8>>) -> Result<EntryMeta> {
+    let mut meta = fields;
+    if let Some(path) = pax.remove("path") {
+        meta.path = path;
+    }
     if check_path(&meta.path).is_err() {
         return Err(bad("entry path"));
     }
-    Ok((meta, at + BLOCK))
-}
-
-/// Returns the size field of a header block.
-pub(crate) fn size_field(block: &[u8]) -> Result<u64> {
-    number(block.first_chunk().ok_or_else(|| bad("length"))?, 124, 12)
-}
-
-/// Reads header blocks that another program wrote: its ustar may cut a long name into prefix and name.
-pub(crate) fn parse_foreign(bytes: &[u8]) -> Result<EntryMeta> {
-    let (mut meta, length) = parse(bytes)?;
-    let extended = bytes.get(156) == Some(&b'x');
-    let block = block_at(bytes, length.saturating_sub(BLOCK))?;
-    let prefix = field(block, 345, 155);
-    let is_ustar = field(block, 257, 6) == b"ustar";
-    // A path of the extended header is whole, and differs from the field.
-    let by_field = !extended || meta.path == field(block, 0, 100);
-    if is_ustar && by_field && !prefix.is_empty() {
-        meta.path = [prefix, b"/", &meta.path].concat();
-        check_path(&meta.path).map_err(|_| bad("entry path"))?;
+    if let Some(size) = pax_number(&mut pax, "size")? {
+        meta.size_bytes = size;
     }
+    if meta.kind != EntryKind::File && meta.size_bytes != 0 {
+        return Err(bad("entry type with data"));
+    }
+    for (key, owner) in [("uid", &mut meta.uid), ("gid", &mut meta.gid)] {
+        if let Some(said) = pax_number(&mut pax, key)? {
+            *owner = id(key, said)?;
+        }
+    }
+    if let Some(value) = pax.remove("mtime") {
+        meta.mtime = parse_time(&value)?;
+    }
+    if let Some(link) = &mut meta.link {
+        if let Some(value) = pax.remove("linkpath") {
+            *link = value;
+        }
+        if link.contains(&0) {
+            return Err(bad("link target"));
+        }
+    }
+    pax.remove("hdrcharset");
+    meta.pax = pax;
     Ok(meta)
 }
 
-fn bad(what: &str) -> Error {
+/// Returns the error of a header that cannot be read.
+pub(crate) fn bad(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("tar header has a bad {what}"))
 }
 
@@ -347,10 +354,10 @@ fn pax_number(pax: &mut BTreeMap<String, Vec<u8>>, key: &str) -> Result<Option<u
         .ok_or_else(|| bad(key))
 }
 
-fn id(pax: &mut BTreeMap<String, Vec<u8>>, key: &str, block: &[u8; BLOCK], from: usize) -> Result<u32> {
-    let value = pax_number(pax, key)?.map_or_else(|| number(block, from, 8), Ok)?;
+/// Returns the number of an owner or group.
+pub(crate) fn id(key: &str, said: u64) -> Result<u32> {
     // -1 tells chown to leave an owner as it is: what is restored would belong to whoever restores it.
-    u32::try_from(value)
+    u32::try_from(said)
         .ok()
         .filter(|id| *id != u32::MAX)
         .ok_or_else(|| bad(key))

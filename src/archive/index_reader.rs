@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::index_check::{check_frame, check_line, check_parts, check_totals};
 use crate::archive::index_format::{self, Directory, FrameLine, IndexPart, Line};
+use crate::archive::inflate::unzstd;
 use crate::archive::{ArchiveInfo, Sealing, StreamRecord};
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
@@ -113,17 +114,6 @@ fn hex_matches(bytes: &[u8], sha256: &str) -> bool {
     hex::encode(Sha256::digest(bytes)) == sha256
 }
 
-/// Decompresses one zstd frame of exactly `raw` bytes.
-fn inflate(stored: &[u8], raw: usize) -> Result<Vec<u8>> {
-    let undecodable = |error| Error::corrupt("index frame does not decompress").with_cause(error);
-    let bytes = zstd::bulk::decompress(stored, raw).map_err(undecodable)?;
-    if bytes.len() == raw {
-        Ok(bytes)
-    } else {
-        Err(Error::corrupt("index frame has another length than it claims"))
-    }
-}
-
 /// Opens the archives of a source: reads and checks the directory of each; with `whole`, the digest of each index too, in pieces.
 pub(crate) async fn open_all(
     store: SharedStore,
@@ -211,7 +201,7 @@ async fn directory(archives: &Archives, info: &ArchiveInfo) -> Result<Directory>
         .filter(|raw| *raw <= MAX_DIRECTORY_BYTES)
         .ok_or_else(|| Error::corrupt("directory without a length, or too long"))
         .with_context(act)?;
-    let raw = inflate(&bytes, raw).with_context(act)?;
+    let raw = unzstd(&bytes, raw).await.with_context(act)?;
     let unreadable = |error| Error::corrupt("the directory is not the JSON it must be").with_cause(error);
     let directory: Directory = serde_json::from_slice(&raw).map_err(unreadable).with_context(act)?;
     if directory.version != 1 {
@@ -320,7 +310,7 @@ async fn load(
     );
     let place = (&open.info.index.key, open.sealing);
     let stored = fetch_checked(&shared.store, &shared.fetched, place, range, wanted).await?;
-    let raw = inflate(&stored, exact::usize_from(part.raw))?;
+    let raw = unzstd(&stored, exact::usize_from(part.raw)).await?;
     drop(stored);
     let mut frames: Vec<FrameLines> = Vec::new();
     let mut streams = Vec::new();

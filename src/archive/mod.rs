@@ -14,6 +14,7 @@ pub mod index;
 mod index_check;
 mod index_format;
 mod index_reader;
+mod inflate;
 mod outcome;
 pub mod pipeline;
 pub mod reader;

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{Read, Write};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::archive::inflate::{gunzip, gzip, undecodable};
+use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
 use crate::base::memory::{Buffer, BufferPool, MemoryPlan};
 
@@ -168,11 +168,7 @@ impl Worker {
                         .context("compress frame")?;
                 }
             }
-            Compression::Gzip(level) => {
-                let mut encoder = flate2::write::GzEncoder::new(&mut self.scratch, flate2::Compression::new(level));
-                encoder.write_all(raw).context("compress frame")?;
-                encoder.finish().context("compress frame")?;
-            }
+            Compression::Gzip(level) => gzip(raw, level, &mut self.scratch)?,
         }
         std::mem::swap(&mut buffer.bytes, &mut self.scratch);
         Ok(())
@@ -203,14 +199,9 @@ impl Worker {
                 }
             }
             Compression::Gzip(_) => {
-                let limit = exact::u64_from(raw_bytes);
-                let mut decoder = flate2::read::GzDecoder::new(stored);
                 // Read into the room there is, so that a forged member cannot make the buffer grow.
                 buffer.bytes.resize(raw_bytes, 0);
-                decoder.read_exact(&mut buffer.bytes).map_err(undecodable)?;
-                if decoder.take(1).read(&mut [0]).map_err(undecodable)? != 0 {
-                    return Err(Error::corrupt(format!("frame has more than {limit} raw bytes")));
-                }
+                gunzip(stored, &mut buffer.bytes)?;
             }
         }
         if buffer.bytes.len() != raw_bytes {
@@ -223,18 +214,13 @@ impl Worker {
     }
 }
 
-fn undecodable(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Corrupt, "frame does not decompress").with_cause(error)
-}
-
 /// Compresses bytes that belong to no pooled buffer: index frames, the README.
 pub(crate) fn compress_small(raw: &[u8], compression: Compression) -> Result<Vec<u8>> {
     match compression {
         Compression::Zstd(level) => zstd_compressor(level)?.compress(raw).context("compress frame"),
         Compression::Gzip(level) => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
-            encoder.write_all(raw).context("compress frame")?;
-            encoder.finish().context("compress frame")
+            let mut member = Vec::new();
+            gzip(raw, level, &mut member).map(|()| member)
         }
     }
 }

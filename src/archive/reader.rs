@@ -61,6 +61,12 @@ impl std::ops::Deref for DataSlice {
     }
 }
 
+impl AsRef<[u8]> for DataSlice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 /// Which entries to read.
 #[derive(Debug, Clone)]
 pub enum Selection {

@@ -210,6 +210,11 @@ impl std::error::Error for Error {
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
+        // One of ours that went through a library's reader or writer.
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return own,
+            Err(error) => error,
+        };
         let (kind, message) = match error.kind() {
             Io::NotFound => (ErrorKind::NotFound, "no such file or directory"),
             Io::PermissionDenied => (ErrorKind::Denied, "permission denied"),

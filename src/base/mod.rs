@@ -6,6 +6,7 @@ pub mod clock;
 pub mod environment;
 pub mod error;
 pub mod exact;
+pub mod fence;
 pub mod held;
 pub mod keys;
 pub mod memory;

@@ -363,7 +363,7 @@ async fn restore_redis(
         backup::refuse_without_keys(&taken).context(act)?;
         kept = Some(format!("snapshot {}", taken.id));
     }
-    let done = session.or_cancelled(restore.run(plan, verified)).await;
+    let done = session.or_cancelled(Box::pin(restore.run(plan, verified))).await;
     let done = done.map_err(|error| match &kept {
         Some(kept) => error
             .context("load the keys after the target was emptied")

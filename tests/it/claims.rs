@@ -55,6 +55,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("service/scheduler/page/sources.rs", "{proven}", "a placeholder"),
     ("operations/status.rs", "proven", "a heading of a column"),
     ("engines/postgres/restore/refill.rs", "{equal}", "a placeholder"),
+    ("engines/redis/session/client.rs", "OK", "the server's word"),
     ("engines/redis/session/cluster.rs", "success", "the server's word"),
     ("engines/redis/session/connection.rs", "OK", "the server's word"),
     ("engines/redis/session/holdings.rs", "OK", "the server's word"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use super::{StoredImage, note};
 use crate::archive::{ArchiveReader, ChunkFacts, ChunkRef, StreamRecord};
@@ -71,7 +72,7 @@ async fn store_one(mut tar: TarBody, stream: &str, context: &BackupContext) -> R
             let read = tokio::select! {
                 biased;
                 () = context.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "cancelled")),
-                read = tar.read(space) => read,
+                read = tar.read(space) => read.map_err(Error::from),
             };
             let read = read?;
             if read == 0 {

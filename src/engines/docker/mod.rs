@@ -17,6 +17,7 @@ pub mod api;
 mod helper;
 mod images;
 pub mod keys;
+mod members;
 pub mod quiesce;
 mod read;
 pub mod restore;

@@ -12,9 +12,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::helper::{self, Helper, MOUNT};
-use super::tar_in::Members;
+use super::members::Members;
 use super::{
-    Access, CONTAINERS, Contents, ENVIRONMENT, NETWORKS, STREAM, StoredVolume, VOLUMES, quiesce, read, tar_in, tar_out,
+    Access, CONTAINERS, Contents, ENVIRONMENT, NETWORKS, STREAM, StoredVolume, VOLUMES, quiesce, read, tar_out,
 };
 use crate::archive::{ArchiveReader, EntryKind};
 use crate::base::blocking::blocking;
@@ -451,11 +451,10 @@ impl VolumeTarget<'_> {
         let (reader, paths, prefix) = (reader.clone(), paths.clone(), format!("{}/", volume.stream()));
         let runtime = tokio::runtime::Handle::current();
         let standing = blocking(move || {
-            let mut members = Members::new(body, runtime.clone());
+            let mut members = Members::new(body, runtime.clone())?;
             let mut standing = Differing::default();
             let own = members.next()?.map(|root| root.path).unwrap_or_default();
             while let Some(meta) = members.next()? {
-                members.skip(tar_in::stored_bytes(meta.size_bytes))?;
                 let path = meta.path.strip_prefix(own.as_slice()).unwrap_or_default();
                 let path = path.strip_prefix(b"/").unwrap_or(path);
                 if meta.kind != EntryKind::Directory && paths.selects(path, false) {
@@ -490,7 +489,7 @@ impl VolumeTarget<'_> {
         }
         if !options.clean && options.paths.is_empty() {
             let body = self.engine.archive(&helper.id, MOUNT).await?;
-            let mut members = Members::new(body, tokio::runtime::Handle::current());
+            let mut members = Members::new(body, tokio::runtime::Handle::current())?;
             let second = blocking(move || {
                 members.next()?;
                 members.next()

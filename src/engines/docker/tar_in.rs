@@ -1,9 +1,9 @@
 //! The tar of the archive API into entries of ours, as it comes.
 //!
-//! The engine writes ustar with pax records (Go's `archive/tar`); the first member is the directory itself, all others lie
-//! below its name, component by component in byte order. Where a file changes or vanishes while the engine reads it, its
-//! tar breaks off without the two blocks of zeros that end it: the tree is asked for again and goes on behind what was
-//! stored, and after several tries that is an error, never a short backup.
+//! The first member is the directory itself, all others lie below its name, component by component in byte order. Where a
+//! file changes or vanishes while the engine reads it, its tar breaks off without the two blocks of zeros that end it: the
+//! tree is asked for again and goes on behind what was stored, and after several tries that is an error, never a short
+//! backup.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,16 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::header::{self, BLOCK};
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::Notes;
 use crate::engines::docker::api::TarBody;
+use crate::engines::docker::members::{Members, broken_off};
 use crate::engines::files::beneath::show;
 use crate::engines::files::read::Totals;
 use crate::engines::files::{self, TreeFacts, TreeOrder};
-
-/// Extended header records of one member are at most this long, in bytes.
-const MAX_RECORDS: usize = 2 << 20;
 
 /// Where a tree goes.
 #[derive(Debug)]
@@ -34,78 +31,6 @@ pub(super) struct Tree {
     pub(super) task: String,
     pub(super) cancel: CancellationToken,
     pub(super) runtime: Handle,
-}
-
-/// Reads members from a tar body. The calls block and must come from a blocking thread.
-#[derive(Debug)]
-pub(super) struct Members {
-    body: TarBody,
-    runtime: Handle,
-}
-
-impl Members {
-    pub(super) fn new(body: TarBody, runtime: Handle) -> Self {
-        Self { body, runtime }
-    }
-
-    /// Returns the next member; its data must be read before the one after. `None` at the end of a whole tar.
-    pub(super) fn next(&mut self) -> Result<Option<EntryMeta>> {
-        let mut head = vec![0; BLOCK];
-        if !self.runtime.block_on(self.body.fill(&mut head))? {
-            return Err(broken_off());
-        }
-        if head.iter().all(|byte| *byte == 0) {
-            // Whatever follows is padding.
-            let mut rest = [0; BLOCK];
-            while self.runtime.block_on(self.body.read(&mut rest))? > 0 {}
-            return Ok(None);
-        }
-        if head.get(156) == Some(&b'x') {
-            let size = exact::usize_from(header::size_field(&head)?);
-            if size > MAX_RECORDS {
-                return Err(Error::new(
-                    ErrorKind::LimitExceeded,
-                    "a member's extended header is too long",
-                ));
-            }
-            let more = size.next_multiple_of(BLOCK) + BLOCK;
-            let from = head.len();
-            head.resize(from + more, 0);
-            let space = exact::part_mut(&mut head, from.., "it has just grown");
-            if !self.runtime.block_on(self.body.fill(space))? {
-                return Err(broken_off());
-            }
-        }
-        header::parse_foreign(&head)
-            .map(Some)
-            .context("read a member of the engine's tar")
-    }
-
-    /// Reads data of the present member into a buffer; 0 only if the buffer is empty.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize> {
-        let read = self.runtime.block_on(self.body.read(into))?;
-        if read == 0 && !into.is_empty() {
-            return Err(broken_off());
-        }
-        Ok(read)
-    }
-
-    /// Skips bytes: padding, or data that nobody wants.
-    pub(super) fn skip(&mut self, mut bytes: u64) -> Result<()> {
-        let mut space = [0; 4096];
-        while bytes > 0 {
-            let read = self.read(exact::first_mut(&mut space, exact::usize_from(bytes)))?;
-            bytes -= exact::u64_from(read);
-        }
-        Ok(())
-    }
-}
-
-fn broken_off() -> Error {
-    Error::new(ErrorKind::Unavailable, "the engine's tar broke off").with_hint(
-        "A file changed while the engine read it. Name the containers that write into the volume in `quiesce`, or run \
-         where the volume's mount point is visible.",
-    )
 }
 
 /// So often is a tree read through the engine when its tar breaks off.
@@ -174,7 +99,7 @@ impl Tree {
     }
 
     fn read(&self, open: Open<'_>, stored: &mut Stored, writer: &mut SequentialWriter) -> Result<(), Stop> {
-        let mut members = Members::new(sent(open(""))?, self.runtime.clone());
+        let mut members = Members::new(sent(open(""))?, self.runtime.clone())?;
         let prefix = format!("{}/", self.stream).into_bytes();
         let root = sent(members.next())?.filter(|meta| meta.kind == EntryKind::Directory);
         let root = root.ok_or_else(|| Error::corrupt("the engine's tar does not begin with the directory"))?;
@@ -201,7 +126,6 @@ impl Tree {
             }
             last.clone_from(&key);
             if key <= from {
-                sent(members.skip(stored_bytes(meta.size_bytes)))?;
                 continue;
             }
             meta.path = [prefix.as_slice(), &path].concat();
@@ -245,7 +169,7 @@ impl Tree {
                 self.note("vanished", path, "vanished before it was read".to_owned());
                 return Ok(());
             }
-            body => Members::new(sent(body)?, self.runtime.clone()),
+            body => Members::new(sent(body)?, self.runtime.clone())?,
         };
         let Some(mut file) = sent(members.next())?.filter(|file| file.kind == EntryKind::File) else {
             self.note("vanished", path, "became something else before it was read".to_owned());
@@ -269,7 +193,7 @@ impl Tree {
     /// with a file that shrinks under a walk of ours.
     fn copy(
         &self,
-        members: &mut Members,
+        members: &mut Members<TarBody>,
         meta: &EntryMeta,
         (path, key): (&[u8], Vec<u8>),
         stored: &mut Stored,
@@ -314,7 +238,7 @@ impl Tree {
             );
             return Err(Stop::BrokenOff(error));
         }
-        sent(members.skip(padding(meta.size_bytes)))
+        Ok(())
     }
 }
 
@@ -334,15 +258,6 @@ fn facts_of(stream: &str, root: &EntryMeta) -> TreeFacts {
         order: TreeOrder::Components,
         attributes: None,
     }
-}
-
-fn padding(size: u64) -> u64 {
-    exact::u64_from(header::padding(size))
-}
-
-/// Returns what a member's data take in a tar, in bytes.
-pub(super) fn stored_bytes(size: u64) -> u64 {
-    size.saturating_add(padding(size))
 }
 
 fn below(path: &[u8], own: &[u8]) -> Result<Vec<u8>> {

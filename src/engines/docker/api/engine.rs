@@ -5,9 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{SinkExt, future};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::{OnceCell, mpsc};
+use tokio_tar::Builder;
+use tokio_util::io::{CopyToBytes, SinkWriter};
+use tokio_util::sync::PollSender;
 
 use super::address::Address;
 use super::http::{self, ANSWER, Body, TarBody};
@@ -30,6 +35,9 @@ const START: Duration = Duration::from_secs(180);
 
 /// How long the engine may take to load, import or pull an image.
 const IMAGE: Duration = Duration::from_secs(1800);
+
+/// Bytes of a tar that are sent at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A running engine (cheap to clone).
 #[derive(Debug, Clone)]
@@ -273,8 +281,11 @@ impl Engine {
     /// Makes an image with no files, for containers that are never started.
     pub async fn import_empty_image(&self, name: &str) -> Result<()> {
         let upload = self.upload("POST", &format!("/images/create?fromSrc=-&repo={}", segment(name)));
-        // Two blocks of zeros are a tar without members.
-        let _ = upload.pieces.send(Ok(Bytes::from_static(&[0; 1024]))).await;
+        // A tar without members. If it cannot be written, the engine's answer says why.
+        let tar = Builder::new_non_terminated(upload.writer());
+        if let Ok(mut writer) = tar.into_inner().await {
+            let _ = writer.flush().await;
+        }
         upload.finish().await.context("make an empty image")
     }
 
@@ -363,6 +374,16 @@ impl Engine {
 }
 
 impl UnpackTar {
+    /// Returns a writer of the tar, which must be flushed. What it holds still when it is dropped is not sent, so that a tar
+    /// that was broken off does not look whole.
+    pub fn writer(&self) -> impl AsyncWrite + Send + Unpin + use<> {
+        let stopped = |_| Error::new(ErrorKind::Unavailable, "the engine stopped reading the tar");
+        let pieces = PollSender::new(self.pieces.clone())
+            .sink_map_err(move |error| std::io::Error::other(stopped(error)))
+            .with(|piece: Bytes| future::ready(Ok::<_, std::io::Error>(Ok(piece))));
+        BufWriter::with_capacity(PIECE_BYTES, SinkWriter::new(CopyToBytes::new(pieces)))
+    }
+
     /// Ends the tar and waits for the engine's answer.
     pub async fn finish(self) -> Result<()> {
         let Self { pieces, done } = self;

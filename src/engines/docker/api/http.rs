@@ -1,11 +1,14 @@
 //! One HTTP/1.1 request to an engine, and the bodies that go with it.
 
+use std::fmt;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream as Pieces, stream};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
@@ -13,11 +16,12 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_util::io::StreamReader;
 
 use super::address::{self, Address};
 use crate::base::error::{Context, Error, ErrorKind, Result};
@@ -311,52 +315,31 @@ pub(super) async fn progress(answer: Response<Incoming>) -> Result<Vec<Value>> {
 }
 
 /// A tar that the engine sends, read as it comes.
-#[derive(Debug)]
-pub struct TarBody {
-    body: Incoming,
-    rest: Bytes,
-}
+pub struct TarBody(StreamReader<Pin<Box<dyn Pieces<Item = io::Result<Bytes>> + Send>>, Bytes>);
 
 impl TarBody {
     pub(super) fn new(answer: Response<Incoming>) -> Self {
-        Self {
-            body: answer.into_body(),
-            rest: Bytes::new(),
-        }
+        let pieces = stream::try_unfold(answer.into_body(), |mut body| async move {
+            let data = next_data(&mut body).await.context("read a tar from the Docker engine");
+            Ok(data.map_err(io::Error::other)?.map(|data| (data, body)))
+        });
+        Self(StreamReader::new(Box::pin(pieces)))
     }
+}
 
-    /// Reads at least one byte, unless the body ended: then 0.
-    pub async fn read(&mut self, into: &mut [u8]) -> Result<usize> {
-        while self.rest.is_empty() {
-            match next_data(&mut self.body)
-                .await
-                .context("read a tar from the Docker engine")?
-            {
-                Some(data) => self.rest = data,
-                None => return Ok(0),
-            }
-        }
-        let take = self.rest.len().min(into.len());
-        let now = self.rest.split_to(take);
-        into.iter_mut().zip(now.iter()).for_each(|(to, from)| *to = *from);
-        Ok(take)
+impl fmt::Debug for TarBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TarBody")
     }
+}
 
-    /// Fills a buffer; false if the body ended before the first byte. One that ends in the middle is an error.
-    pub async fn fill(&mut self, into: &mut [u8]) -> Result<bool> {
-        let mut filled = 0;
-        while let Some(space) = into.get_mut(filled..).filter(|space| !space.is_empty()) {
-            match self.read(space).await? {
-                0 if filled == 0 => return Ok(false),
-                0 => {
-                    return Err(Error::new(
-                        ErrorKind::Unavailable,
-                        "the Docker engine's tar ends in the middle",
-                    ));
-                }
-                n => filled += n,
-            }
-        }
-        Ok(true)
+/// Errors are ours, within those of the trait.
+impl AsyncRead for TarBody {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, into)
     }
 }

@@ -25,6 +25,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::redis::session::address::{Method, RedisAddress};
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::cluster::Topology;
 use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::session::holdings::{is_end, refuse_unknown_cluster};
@@ -57,7 +58,7 @@ struct Shards {
     topology: Option<Topology>,
     all: Vec<Shard>,
     /// One to each.
-    connections: Vec<Connection>,
+    clients: Vec<Client>,
 }
 
 impl Shards {
@@ -68,18 +69,18 @@ impl Shards {
         } else {
             seed.clone()
         };
-        let mut connection = Connection::open(&address).await?;
-        let server = Server::ask(&mut connection).await?;
+        let mut client = Client::open(&address).await?;
+        let server = Server::ask(&client).await?;
         if server.no_info().is_some() && !address.reading.only_node {
             refuse_unknown_cluster(&server, "the server")?;
         }
-        if let Some(topology) = Topology::of(&address, &server, &mut connection).await? {
+        if let Some(topology) = Topology::of(&address, &server, &client).await? {
             let addresses = topology.for_backup().await?;
             let shards = topology.shards.iter().zip(addresses).enumerate();
             let all = try_join_all(shards.map(|(number, (shard, address))| async move {
-                let mut connection = Connection::open(&address).await?;
+                let client = Client::open(&address).await?;
                 let place = Shard {
-                    server: Server::ask(&mut connection).await?,
+                    server: Server::ask(&client).await?,
                     shard: Some(ShardFacts {
                         id: shard.id.clone(),
                         slots: shard.slots_text(),
@@ -88,13 +89,13 @@ impl Shards {
                     address,
                     directory: format!("{}/", stored::shard_name(number)),
                 };
-                Ok::<_, Error>((place, connection))
+                Ok::<_, Error>((place, client))
             }));
-            let (all, connections) = all.await?.into_iter().unzip();
+            let (all, clients) = all.await?.into_iter().unzip();
             return Ok(Self {
                 topology: Some(topology),
                 all,
-                connections,
+                clients,
             });
         }
         let mut place = Shard {
@@ -104,13 +105,13 @@ impl Shards {
             directory: String::new(),
         };
         if place.address != address {
-            connection = Connection::open(&place.address).await?;
-            place.server = Server::ask(&mut connection).await?;
+            client = Client::open(&place.address).await?;
+            place.server = Server::ask(&client).await?;
         }
         Ok(Self {
             topology: None,
             all: vec![place],
-            connections: vec![connection],
+            clients: vec![client],
         })
     }
 
@@ -125,7 +126,7 @@ impl Shards {
 
 /// Tells what a backup would meet.
 pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
-    let mut places = Shards::find(&options.address).await?;
+    let places = Shards::find(&options.address).await?;
     let mut findings = Vec::new();
     if let Some(topology) = &places.topology {
         findings.push(Finding {
@@ -140,31 +141,31 @@ pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
     if let Err(error) = places.settled().await {
         findings.push(failed(&error));
     }
-    for (place, connection) in places.all.iter().zip(&mut places.connections) {
+    for (place, client) in places.all.iter().zip(&places.clients) {
         findings.extend(place.findings());
-        findings.extend(place.one_database(connection).await?);
+        findings.extend(place.one_database(client).await?);
         if let Err(error) = place.server.refuse_backup() {
             findings.push(failed(&error));
         }
         if options.address.wants_settings() {
-            findings.extend(settings::findings(connection).await?);
+            findings.extend(settings::findings(client).await?);
         }
-        findings.extend(newer(connection, &place.server).await?);
+        findings.extend(newer(client, &place.server).await?);
         if options.address.reading.method != Method::Scan {
-            findings.extend(rights(connection, options.address.reading.method).await?);
+            findings.extend(rights(client, options.address.reading.method).await?);
         }
     }
     Ok(findings)
 }
 
 /// Fails if there is no database of this number. Whoever may not choose one may read it all the same.
-async fn refuse_no_database(connection: &mut Connection, number: u32) -> Result<()> {
-    let reply = connection.ask(&[b"SELECT", number.to_string().as_bytes()]).await?;
+async fn refuse_no_database(client: &Client, number: u32) -> Result<()> {
+    let reply = client.ask(&[b"SELECT", number.to_string().as_bytes()]).await?;
     let missing = match reply {
         Reply::Error(text) if number > 0 && is_end(&text) => Some(text),
         _ => None,
     };
-    connection.ask(&[b"SELECT", b"0"]).await?;
+    client.ask(&[b"SELECT", b"0"]).await?;
     match missing {
         None => Ok(()),
         Some(text) => Err(Error::new(
@@ -176,8 +177,8 @@ async fn refuse_no_database(connection: &mut Connection, number: u32) -> Result<
 }
 
 /// Warns of a server whose RDB may hold types that are not known.
-async fn newer(connection: &mut Connection, server: &Server) -> Result<Option<Finding>> {
-    let version = scan::version(connection, server, &[]).await?;
+async fn newer(client: &Client, server: &Server) -> Result<Option<Finding>> {
+    let version = scan::likely_version(client, server).await?;
     let (redis, valkey) = rdb::types::NEWEST;
     let newest = if version >= 80 { valkey } else { redis };
     Ok((version > newest).then(|| Finding {
@@ -227,7 +228,7 @@ impl Shard {
     }
 
     /// Notes what SCAN and DUMP could not read.
-    async fn note_scanned(&self, connection: &mut Connection, scanned: &Scanned, notes: &Notes) -> Result<()> {
+    async fn note_scanned(&self, client: &Client, scanned: &Scanned, notes: &Notes) -> Result<()> {
         let at = |what: &str| format!("{}{what}", self.directory);
         if let Some(text) = &scanned.no_functions {
             let message = format!("not stored, the server says: {text} (the user needs +function|list)");
@@ -242,7 +243,7 @@ impl Shard {
                            date (the user needs +info or +role)";
             notes.add(Note::new("role-not-known", self.address.location(), message));
         }
-        let modules = self.server.modules(connection).await?;
+        let modules = self.server.modules(client).await?;
         let others = match &modules {
             Some(names) => names
                 .iter()
@@ -262,11 +263,11 @@ impl Shard {
     }
 
     /// Tells that one database alone is meant, and what else there is. Fails if there is no such database.
-    async fn one_database(&self, connection: &mut Connection) -> Result<Option<Finding>> {
+    async fn one_database(&self, client: &Client) -> Result<Option<Finding>> {
         let Some(number) = self.address.database else {
             return Ok(None);
         };
-        refuse_no_database(connection, number).await?;
+        refuse_no_database(client, number).await?;
         let others = self.server.keyspace().map(|databases| {
             let others = databases
                 .into_iter()
@@ -303,18 +304,12 @@ impl Shard {
 }
 
 /// Tries whether a full synchronisation is allowed.
-async fn rights(connection: &mut Connection, method: Method) -> Result<Option<Finding>> {
-    let reply = connection.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?.checked();
+async fn rights(client: &Client, method: Method) -> Result<Option<Finding>> {
+    let reply = client.ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?.checked();
     let Err(error) = reply else { return Ok(None) };
     let refused = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported);
     let scans = refused && method == Method::Auto;
-    if scans
-        && connection
-            .ask(&[b"SCAN", b"0", b"COUNT", b"1"])
-            .await?
-            .checked()
-            .is_ok()
-    {
+    if scans && client.ask(&[b"SCAN", b"0", b"COUNT", b"1"]).await?.checked().is_ok() {
         return Ok(Some(Finding {
             level: FindingLevel::Warning,
             message: format!(
@@ -346,7 +341,7 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
     let mut places = Shards::find(&options.address).await?;
     places.settled().await?;
     let mut content = 0_u128;
-    for (place, connection) in places.all.iter().zip(&mut places.connections) {
+    for (place, client) in places.all.iter().zip(&places.clients) {
         place.server.refuse_backup()?;
         for finding in place.findings() {
             if finding.level == FindingLevel::Warning {
@@ -356,14 +351,16 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
             }
         }
         if let Some(number) = place.address.database {
-            refuse_no_database(connection, number).await?;
+            refuse_no_database(client, number).await?;
         }
         place.note_unknown(&notes);
         if options.address.wants_settings() {
-            let stored = settings::store(connection, &context.writer, &place.directory, &notes).await?;
+            let stored = settings::store(client, &context.writer, &place.directory, &notes).await?;
             content = content.wrapping_add(stored);
         }
     }
+    // Everything was asked.
+    places.clients.clear();
     let reading = BackupSession {
         options,
         context: &context,
@@ -374,8 +371,7 @@ pub(super) async fn read(options: &RedisOptions, context: BackupContext) -> Resu
     let mut refusal = None;
     let mut data = None;
     if method != Method::Scan {
-        let connections = std::mem::take(&mut places.connections);
-        match reading.synchronised(&places, connections).await {
+        match reading.synchronised(&places).await {
             Ok(found) => data = Some(found),
             // Where some shard has begun, what it sent is in the archive already.
             Err(error)
@@ -478,7 +474,7 @@ struct BackupSession<'a> {
 impl BackupSession<'_> {
     /// Takes the RDBs of full synchronisations, all at the same time and each as soon as it comes: a server whose RDB nobody
     /// takes gives it up. When all have begun, who serves which slot must still be as it was before.
-    async fn synchronised(&self, places: &Shards, connections: Vec<Connection>) -> Result<Vec<Data>> {
+    async fn synchronised(&self, places: &Shards) -> Result<Vec<Data>> {
         self.context.reporter.phase(&self.context.name, "synchronisation");
         let shards = exact::known(places.all.len(), "shards share 16384 slots");
         let settled = async {
@@ -489,12 +485,12 @@ impl BackupSession<'_> {
             }
             Ok(())
         };
-        let read = places.all.iter().zip(connections);
-        let read = try_join_all(read.map(|(place, connection)| self.receive(place, connection)));
+        let read = try_join_all(places.all.iter().map(|place| self.receive(place)));
         Ok(try_join(read, settled).await?.0)
     }
 
-    async fn receive(&self, place: &Shard, mut connection: Connection) -> Result<Data> {
+    async fn receive(&self, place: &Shard) -> Result<Data> {
+        let mut connection = Connection::open(&place.address).await?;
         let sync = psync::start(&mut connection, &place.server).await;
         let sync = sync.map_err(|error| of_shard(error, place.shard.as_ref()))?;
         self.begun.add_permits(1);
@@ -593,6 +589,7 @@ impl BackupSession<'_> {
 
     async fn scan(&self, place: &Shard, stream: String, refusal: &mut Option<Error>) -> Result<Data> {
         let (context, notes) = (self.context, self.notes);
+        let client = Client::open(&place.address).await?;
         let mut connection = Connection::open(&place.address).await?;
         if place.shard.is_some() && place.server.replica() != Some(false) {
             // Without it a replica sends readers to its primary.
@@ -610,7 +607,10 @@ impl BackupSession<'_> {
             reporter: &context.reporter,
             cancel: &context.cancel,
         };
-        let scanned = match (scan::scan(&mut connection, &place.server, how).await, refusal.take()) {
+        let scanned = match (
+            scan::scan(&client, &mut connection, &place.server, how).await,
+            refusal.take(),
+        ) {
             (Err(error), Some(refusal)) if psync::is_refusal(&error) => {
                 let also = format!("keys cannot be read one by one either: {}", error.chain());
                 return Err(refusal.context(also));
@@ -626,7 +626,7 @@ impl BackupSession<'_> {
                 result.map_err(|error| of_shard(error, place.shard.as_ref()))?
             }
         };
-        place.note_scanned(&mut connection, &scanned, notes).await?;
+        place.note_scanned(&client, &scanned, notes).await?;
         place.note_others(scanned.others, notes);
         if let Some(payloads) = &scanned.payloads {
             notes.add(Note::new(

@@ -20,6 +20,7 @@ use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::SharedReporter;
 use crate::engines::redis::PayloadFacts;
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::session::holdings::{Keys, Libraries};
 use crate::engines::redis::session::server::Server;
@@ -152,7 +153,12 @@ fn size(bytes: &[u8]) -> u64 {
 }
 
 /// Reads all databases.
-pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: ScanOptions<'_>) -> Result<Scanned> {
+pub(crate) async fn scan(
+    client: &Client,
+    connection: &mut Connection,
+    server: &Server,
+    how: ScanOptions<'_>,
+) -> Result<Scanned> {
     let from = Timestamp::now();
     // Refusals show before anything is written.
     let scanned = connection.call(&[b"SCAN", b"0", b"COUNT", b"1"]).await;
@@ -164,13 +170,13 @@ pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: Scan
         Reply::Error(text) if text.starts_with("MOVED") || text.starts_with("ASK") => {}
         reply => drop(reply.checked().context("read keys (DUMP)")?),
     }
-    let found = Keys::count(connection, server).await?;
+    let found = Keys::count(client, server).await?;
     let (databases, closed) = match how.only {
         Some(number) => (vec![number], None),
         None => found.to_read(),
     };
     let others = how.only.map_or(0, |only| found.beside(only));
-    let version = version(connection, server, &databases).await?;
+    let version = version(client, connection, server, &databases).await?;
     let valkey = version >= 80;
     let how_only = how.only;
     let mut reading = ScanSession {
@@ -203,7 +209,7 @@ pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: Scan
     let libraries = match how_only {
         // They are of the whole server.
         Some(_) => Libraries::Known(Vec::new()),
-        None => Libraries::ask(connection, server).await?,
+        None => Libraries::ask(client, server).await?,
     };
     for (_, code) in libraries.all() {
         let mut library = Vec::new();
@@ -262,11 +268,9 @@ pub(crate) async fn scan(connection: &mut Connection, server: &Server, how: Scan
 }
 
 /// Finds the RDB version that the server writes: at the end of any payload, else by what is known of it.
-pub(crate) async fn version(connection: &mut Connection, server: &Server, databases: &[u32]) -> Result<u16> {
-    if let Reply::Bulk(Some(payload)) = connection.ask(&[b"FUNCTION", b"DUMP"]).await?
-        && let Some([low, high, ..]) = payload.len().checked_sub(10).and_then(|at| payload.get(at..))
-    {
-        return Ok(u16::from_le_bytes([*low, *high]));
+async fn version(client: &Client, connection: &mut Connection, server: &Server, databases: &[u32]) -> Result<u16> {
+    if let Some(version) = version_of_functions(client).await? {
+        return Ok(version);
     }
     for database in databases {
         let selected = connection.select(*database).await;
@@ -277,9 +281,34 @@ pub(crate) async fn version(connection: &mut Connection, server: &Server, databa
             return Ok(u16::from_le_bytes([low, high]));
         }
     }
+    Ok(usual_version(server))
+}
+
+/// Finds the RDB version as well as it can be found without keys.
+pub(crate) async fn likely_version(client: &Client, server: &Server) -> Result<u16> {
+    Ok(match version_of_functions(client).await? {
+        Some(version) => version,
+        None => usual_version(server),
+    })
+}
+
+/// Returns the version that the server writes at the end of its function libraries, if it shows them.
+async fn version_of_functions(client: &Client) -> Result<Option<u16>> {
+    let Reply::Bulk(Some(payload)) = client.ask(&[b"FUNCTION", b"DUMP"]).await? else {
+        return Ok(None);
+    };
+    let end = payload.len().checked_sub(10).and_then(|at| payload.get(at..));
+    Ok(match end {
+        Some([low, high, ..]) => Some(u16::from_le_bytes([*low, *high])),
+        _ => None,
+    })
+}
+
+/// Returns the version that a server of this product and version is known to write.
+fn usual_version(server: &Server) -> u16 {
     let mut numbers = server.version().split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    Ok(match version {
+    match version {
         version if server.product() == "valkey" && version >= (9, 0) => 80,
         version if server.product() == "valkey" || ((7, 2)..(7, 4)).contains(&version) => 11,
         version if version >= (8, 10) => 15,
@@ -288,7 +317,7 @@ pub(crate) async fn version(connection: &mut Connection, server: &Server, databa
         version if version >= (7, 4) => 12,
         version if version >= (7, 0) => 10,
         _ => 9,
-    })
+    }
 }
 
 /// Returns the last bytes of a key's payload.

@@ -9,7 +9,7 @@ use crate::archive::{ArchiveWriter, EntryMeta};
 use crate::base::error::Result;
 use crate::base::exact;
 use crate::base::report::Note;
-use crate::engines::redis::session::connection::Connection;
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::wire::resp::Reply;
 use crate::engines::{Finding, FindingLevel, Notes};
 
@@ -35,10 +35,10 @@ const ASKED: [Asked; 3] = [
 ];
 
 /// Tells what the server keeps to itself.
-pub(crate) async fn findings(connection: &mut Connection) -> Result<Vec<Finding>> {
+pub(crate) async fn findings(client: &Client) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (name, command, _) in ASKED {
-        if let Err(why) = shown(connection.ask(command).await?) {
+        if let Err(why) = shown(client.ask(command).await?) {
             findings.push(Finding {
                 level: FindingLevel::Warning,
                 message: format!("{name} cannot be stored: {why}"),
@@ -63,16 +63,11 @@ fn shown(reply: Reply) -> std::result::Result<Reply, String> {
 }
 
 /// Asks for each and stores what is answered. What the server keeps to itself is noted. Returns a hash of all of it.
-pub(crate) async fn store(
-    connection: &mut Connection,
-    writer: &ArchiveWriter,
-    directory: &str,
-    notes: &Notes,
-) -> Result<u128> {
+pub(crate) async fn store(client: &Client, writer: &ArchiveWriter, directory: &str, notes: &Notes) -> Result<u128> {
     let mut hasher = Xxh3::new();
     for (name, command, write) in ASKED {
         let name = format!("{directory}{name}");
-        match shown(connection.ask(command).await?) {
+        match shown(client.ask(command).await?) {
             Err(why) => {
                 let message = format!("not stored, {why} ({HINT})");
                 notes.add(Note::new("not-shown", name, message));

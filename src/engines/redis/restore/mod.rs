@@ -34,6 +34,7 @@ use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
 use crate::engines::redis::session::address::RedisAddress;
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::cluster::Topology;
 use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::session::holdings::refuse_unknown_cluster;
@@ -187,12 +188,12 @@ impl RedisRestore {
         let databases = self.databases(&rdbs, &census).await?;
         // Once for all: a failover meanwhile must not cut the keys in two.
         let address = nodes::primary(&self.address).await?;
-        let mut connection = Connection::open(&address).await?;
-        let server = Server::ask(&mut connection).await?;
+        let client = Client::open(&address).await?;
+        let server = Server::ask(&client).await?;
         if !self.address.reading.only_node {
             refuse_unknown_cluster(&server, "the target")?;
         }
-        let topology = Topology::of(&address, &server, &mut connection).await?;
+        let topology = Topology::of(&address, &server, &client).await?;
         let routes = match &topology {
             Some(topology) => Routes::cluster(topology),
             None => Routes::single(address.clone()),

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use super::load::{Tally, hash};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::engines::redis::session::address::RedisAddress;
-use crate::engines::redis::session::connection::Connection;
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::holdings::{Keys, Libraries};
 use crate::engines::redis::session::server::Server;
 use crate::engines::redis::wire::resp::Reply;
@@ -37,35 +37,35 @@ pub(crate) struct TargetFacts {
 
 /// Asks one server what it takes and holds. Each of the databases is tried now: later a refusal would stop the restore half-way.
 pub(crate) async fn ask(address: &RedisAddress, databases: &[u32]) -> Result<TargetFacts> {
-    let mut connection = Connection::open(address).await?;
-    let server = Server::ask(&mut connection).await?;
+    let client = Client::open(address).await?;
+    let server = Server::ask(&client).await?;
     if server.is_replica() {
         return Err(Error::new(ErrorKind::Denied, "the target is a replica")
             .with_hint("Restore into its primary; INFO replication names it as master_host."));
     }
     server.refuse_backup()?;
-    let max_bulk = number(&mut connection, "proto-max-bulk-len").await?;
+    let max_bulk = number(&client, "proto-max-bulk-len").await?;
     // A server closes a connection whose command is longer than this.
-    let query = number(&mut connection, "client-query-buffer-limit").await?;
+    let query = number(&client, "client-query-buffer-limit").await?;
     let most_bytes = query.unwrap_or(DEFAULT_QUERY_BYTES).saturating_sub(COMMAND_BYTES);
-    let by_commands = match connection.ask(&[b"RESTORE", b"wirevault", b"-1", b""]).await? {
+    let by_commands = match client.ask(&[b"RESTORE", b"wirevault", b"-1", b""]).await? {
         // A time to live below zero is refused whatever the rights; nothing is written.
         Reply::Error(text) => text.contains("permissions to run") || text.contains("unknown command"),
         _ => false,
     };
     // Refused for its count of arguments, after rights; a cluster's node refuses it for its keys. Nothing is written.
-    let sets_together = match connection.ask(&[b"MSETNX", b"wirevault", b"", b"wirevault:"]).await? {
+    let sets_together = match client.ask(&[b"MSETNX", b"wirevault", b"", b"wirevault:"]).await? {
         Reply::Error(text) => text.contains("wrong number of arguments"),
         _ => false,
     };
     for number in databases {
-        let selected = connection.select(*number).await;
+        let selected = client.select(*number).await;
         selected.with_context(|| format!("choose database {number} of the target"))?;
     }
     Ok(TargetFacts {
-        keys: Keys::count_in(&mut connection, &server, address.database).await?,
-        libraries: Libraries::ask(&mut connection, &server).await?,
-        memory: Memory::ask(&mut connection, &server).await?,
+        keys: Keys::count_in(&client, &server, address.database).await?,
+        libraries: Libraries::ask(&client, &server).await?,
+        memory: Memory::ask(&client, &server).await?,
         is_primary: server.replica() == Some(false),
         max_bulk_bytes: max_bulk.unwrap_or(DEFAULT_MAX_BULK_BYTES).min(most_bytes),
         by_commands,
@@ -74,13 +74,13 @@ pub(crate) async fn ask(address: &RedisAddress, databases: &[u32]) -> Result<Tar
 }
 
 /// Asks for a parameter of the configuration.
-async fn parameter(connection: &mut Connection, name: &str) -> Result<Option<String>> {
-    let reply = connection.ask(&[b"CONFIG", b"GET", name.as_bytes()]).await?;
+async fn parameter(client: &Client, name: &str) -> Result<Option<String>> {
+    let reply = client.ask(&[b"CONFIG", b"GET", name.as_bytes()]).await?;
     Ok(reply.elements().get(1).and_then(Reply::text))
 }
 
-async fn number(connection: &mut Connection, name: &str) -> Result<Option<u64>> {
-    Ok(parameter(connection, name).await?.and_then(|text| text.parse().ok()))
+async fn number(client: &Client, name: &str) -> Result<Option<u64>> {
+    Ok(parameter(client, name).await?.and_then(|text| text.parse().ok()))
 }
 
 /// How much a server may hold, and what it does then; as far as it tells.
@@ -93,14 +93,14 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    async fn ask(connection: &mut Connection, server: &Server) -> Result<Self> {
+    async fn ask(client: &Client, server: &Server) -> Result<Self> {
         let limit = match server.number("maxmemory") {
             Some(limit) => Some(limit),
-            None => number(connection, "maxmemory").await?,
+            None => number(client, "maxmemory").await?,
         };
         let policy = match server.get("maxmemory_policy") {
             Some(policy) => Some(policy.to_owned()),
-            None => parameter(connection, "maxmemory-policy").await?,
+            None => parameter(client, "maxmemory-policy").await?,
         };
         Ok(Self {
             limit,
@@ -153,23 +153,23 @@ pub(crate) async fn empty(
     libraries: Option<usize>,
     tally: &mut Tally,
 ) -> Result<()> {
-    let mut connection = Connection::open(address).await?;
+    let client = Client::open(address).await?;
     if let Some(number) = address.database {
         // What else the server holds is not meant.
         if keys {
-            connection.select(number).await?;
+            client.select(number).await?;
             let act = || format!("empty database {number} of the target");
-            connection.call(&[b"FLUSHDB"]).await.with_context(act)?;
+            client.call(&[b"FLUSHDB"]).await.with_context(act)?;
         }
         return Ok(());
     }
     if keys {
-        connection.call(&[b"FLUSHALL"]).await.context("empty the target")?;
+        client.call(&[b"FLUSHALL"]).await.context("empty the target")?;
     }
     let why = match libraries {
         Some(0) => return Ok(()),
         None => "they could not be read, so no snapshot holds them".to_owned(),
-        Some(_) => match connection.ask(&[b"FUNCTION", b"FLUSH"]).await? {
+        Some(_) => match client.ask(&[b"FUNCTION", b"FLUSH"]).await? {
             Reply::Error(text) => text,
             _ => return Ok(()),
         },
@@ -200,9 +200,9 @@ impl Count {
     /// Counts over all servers.
     pub(crate) async fn take(nodes: &[RedisAddress]) -> Result<Self> {
         let each = nodes.iter().map(|address| async {
-            let mut connection = Connection::open(address).await?;
-            let server = Server::ask(&mut connection).await?;
-            let keys = Keys::count_in(&mut connection, &server, address.database).await?;
+            let client = Client::open(address).await?;
+            let server = Server::ask(&client).await?;
+            let keys = Keys::count_in(&client, &server, address.database).await?;
             Ok::<_, Error>((keys, server.number("evicted_keys")))
         });
         let each = try_join_all(each).await.context("count the keys of the target")?;

@@ -2,6 +2,7 @@
 //!
 //! A user is one command, so it is as the backup has it or as it was before. Each node of a cluster has users of its own.
 
+use crate::engines::redis::session::client::Client;
 use crate::archive::ArchiveReader;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::redis::backup::settings::USERS;
@@ -67,11 +68,11 @@ pub(crate) async fn restore(
 ) -> Result<()> {
     let own = address.user.as_deref().unwrap_or("default");
     users.sort_by_key(|user| (user.name == own, user.name == "default"));
-    let mut connection = Connection::open(address).await?;
+    let client = Client::open(address).await?;
     for user in users {
         let mut command: Vec<&[u8]> = vec![b"ACL", b"SETUSER", user.name.as_bytes(), b"reset"];
         command.extend(user.rules.iter().map(String::as_bytes));
-        match connection.ask(&command).await? {
+        match client.ask(&command).await? {
             // Its text may quote a rule, and rules hold digests of passwords.
             Reply::Error(text) => tally.fail(
                 "user",
@@ -83,7 +84,7 @@ pub(crate) async fn restore(
         }
     }
     // Where there is a file for them.
-    if let Reply::Error(_) = connection.ask(&[b"ACL", b"SAVE"]).await? {
+    if let Reply::Error(_) = client.ask(&[b"ACL", b"SAVE"]).await? {
         tally.users_in_memory = true;
     }
     Ok(())

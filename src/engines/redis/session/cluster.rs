@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use futures_util::future::{join_all, try_join_all};
 
 use super::address::{Endpoint, RedisAddress};
-use super::connection::Connection;
+use super::client::Client;
 use super::nodes;
 use super::server::Server;
 use crate::base::error::{Context, Error, ErrorKind, Result};
@@ -60,20 +60,16 @@ pub(crate) struct Topology {
 
 impl Topology {
     /// Returns the topology if the address is a node of a cluster, and all of the cluster is meant.
-    pub(crate) async fn of(
-        address: &RedisAddress,
-        server: &Server,
-        connection: &mut Connection,
-    ) -> Result<Option<Self>> {
+    pub(crate) async fn of(address: &RedisAddress, server: &Server, client: &Client) -> Result<Option<Self>> {
         if address.reading.only_node || !server.is_cluster() {
             return Ok(None);
         }
-        Self::ask(address, connection).await.map(Some)
+        Self::ask(address, client).await.map(Some)
     }
 
     /// Asks a node; every slot must be served.
-    pub(crate) async fn ask(address: &RedisAddress, connection: &mut Connection) -> Result<Self> {
-        let topology = Self::view(address, connection).await?;
+    pub(crate) async fn ask(address: &RedisAddress, client: &Client) -> Result<Self> {
+        let topology = Self::view(address, client).await?;
         let gaps = topology.gaps();
         if gaps.is_empty() {
             return Ok(topology);
@@ -86,9 +82,9 @@ impl Topology {
     }
 
     /// Asks a node, whatever it says of the slots.
-    async fn view(address: &RedisAddress, connection: &mut Connection) -> Result<Self> {
+    async fn view(address: &RedisAddress, client: &Client) -> Result<Self> {
         let act = "ask for the nodes of the cluster (CLUSTER NODES)";
-        let reply = connection.call(&[b"CLUSTER", b"NODES"]).await.context(act)?;
+        let reply = client.call(&[b"CLUSTER", b"NODES"]).await.context(act)?;
         Self::parse(&reply.text().unwrap_or_default(), address).context(act)
     }
 
@@ -96,8 +92,8 @@ impl Topology {
     pub(crate) async fn settled(&self) -> Result<()> {
         let looks = self.shards.iter().map(|shard| async {
             let act = || format!("look for moving slots at \"{}\"", shard.address.location());
-            let mut connection = Connection::open(&shard.address).await?;
-            let seen = Self::view(&shard.address, &mut connection).await.with_context(act)?;
+            let client = Client::open(&shard.address).await?;
+            let seen = Self::view(&shard.address, &client).await.with_context(act)?;
             let own = seen.shards.iter().find(|other| other.id == shard.id);
             if own.map(|own| &own.slots) != Some(&shard.slots) {
                 return Err(unsettled(format!(
@@ -107,7 +103,7 @@ impl Topology {
                 )));
             }
             let mut moving = seen.moving;
-            moving.extend(migrations(&mut connection).await?);
+            moving.extend(migrations(&client).await?);
             if moving.is_empty() {
                 return Ok(());
             }
@@ -214,7 +210,7 @@ fn move_text(text: &str) -> String {
 }
 
 /// Returns the migrations that servers carry out by themselves (Valkey 9, Redis 8.4) and that have not ended.
-async fn migrations(connection: &mut Connection) -> Result<Vec<String>> {
+async fn migrations(client: &Client) -> Result<Vec<String>> {
     let asked: [&[&[u8]]; 2] = [
         &[b"CLUSTER", b"GETSLOTMIGRATIONS"],
         &[b"CLUSTER", b"MIGRATION", b"STATUS", b"ALL"],
@@ -222,7 +218,7 @@ async fn migrations(connection: &mut Connection) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for command in asked {
         // Those who do not know it answer with another error; the right is looked at only by those who do.
-        let reply = match connection.ask(command).await? {
+        let reply = match client.ask(command).await? {
             Reply::Error(text) if text.starts_with("NOPERM") => {
                 let error = server_error(&text).with_hint(
                     "A key of a slot that moves could be missing: give the user +cluster|getslotmigrations (Valkey) or \

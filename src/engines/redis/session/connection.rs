@@ -1,7 +1,9 @@
-//! One connection: dialled, logged in, commands one after another; or its bytes, for a full synchronisation.
+//! One connection whose bytes are ours: values piece by piece, commands in batches, full synchronisations. What is only asked
+//! goes over a [`Client`](super::client::Client).
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::address::{Endpoint, RedisAddress};
@@ -36,48 +38,20 @@ impl Connection {
             let primary = Box::pin(super::nodes::primary(address)).await?;
             return Box::pin(Self::open(&primary)).await;
         }
-        let connect = async {
+        in_time(address, async {
             let mut connection = Self {
                 transport: transport::open(address).await?,
                 buffer: Vec::new(),
                 at: 0,
                 read_timeout: address.read_timeout,
             };
-            connection.log_in(address).await?;
+            if let Some(arguments) = credentials(address) {
+                connection.call(&arguments).await?;
+            }
+            greeted(&connection.ask(&[b"PING"]).await?)?;
             Ok(connection)
-        };
-        let silent = |_| {
-            let error = Error::new(ErrorKind::TimedOut, "the server did not answer in time");
-            match address.place {
-                // A server without TLS waits for the end of a line.
-                Endpoint::Tcp { tls: true, .. } => {
-                    error.with_hint("Check that the port speaks TLS, and address and network.")
-                }
-                _ => error,
-            }
-        };
-        tokio::time::timeout(address.connect_timeout, connect)
-            .await
-            .map_err(silent)
-            .and_then(|result| result)
-            .with_context(|| format!("connect to \"{}\"", address.location()))
-    }
-
-    async fn log_in(&mut self, address: &RedisAddress) -> Result<()> {
-        if let Some(password) = &address.password {
-            let password = password.expose().as_bytes();
-            match &address.user {
-                Some(user) => self.call(&[b"AUTH", user.as_bytes(), password]).await?,
-                None => self.call(&[b"AUTH", password]).await?,
-            };
-        }
-        match self.ask(&[b"PING"]).await? {
-            // The right to PING is not needed for anything.
-            Reply::Error(text) if !text.starts_with("NOPERM") && !text.starts_with("LOADING") => {
-                Err(server_error(&text))
-            }
-            _ => Ok(()),
-        }
+        })
+        .await
     }
 
     /// Sends a command and returns the reply; an error of the server is ours.
@@ -87,15 +61,7 @@ impl Connection {
 
     /// Chooses a database. What follows would go into another one unless the server said OK.
     pub(crate) async fn select(&mut self, database: u32) -> Result<()> {
-        let error = match self.ask(&[b"SELECT", database.to_string().as_bytes()]).await? {
-            Reply::Simple(text) if text == "OK" => return Ok(()),
-            Reply::Error(text) => server_error(&text),
-            other => Error::unsupported(format!("the server answers {other:?} to SELECT")),
-        };
-        Err(error.with_hint(
-            "Give the user +select. A target needs as many `databases` as the backup has, and a cluster has database 0 only, \
-             before Valkey 9.",
-        ))
+        selected(self.ask(&[b"SELECT", database.to_string().as_bytes()]).await?)
     }
 
     /// Sends a command and returns the reply, whatever it is.
@@ -160,14 +126,7 @@ impl Connection {
             Err(_) => Err(silent(self.read_timeout)),
             Ok(Ok(0)) => Err(closed()),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => {
-                let hint = transport::wants_certificate(&error);
-                let error = Error::from(error).context("read from the server");
-                Err(match hint {
-                    Some(hint) => error.with_hint(hint),
-                    None => error,
-                })
-            }
+            Ok(Err(error)) => Err(unread(error)),
         }
     }
 
@@ -242,6 +201,75 @@ impl Connection {
     /// Returns the byte stream, for a pipeline. Nothing may be waiting.
     pub(crate) fn into_transport(self) -> Transport {
         self.transport
+    }
+}
+
+/// Dials and logs in within the time for that. Boxed, for it would be a large part of all that asks something.
+pub(super) fn in_time<'a, T: 'a>(
+    address: &'a RedisAddress,
+    connect: impl Future<Output = Result<T>> + Send + 'a,
+) -> BoxFuture<'a, Result<T>> {
+    let silent = |_| {
+        let error = Error::new(ErrorKind::TimedOut, "the server did not answer in time");
+        match address.place {
+            // A server without TLS waits for the end of a line.
+            Endpoint::Tcp { tls: true, .. } => {
+                error.with_hint("Check that the port speaks TLS, and address and network.")
+            }
+            _ => error,
+        }
+    };
+    let connecting = tokio::time::timeout(address.connect_timeout, connect);
+    Box::pin(async move {
+        connecting
+            .await
+            .map_err(silent)
+            .and_then(|result| result)
+            .with_context(|| format!("connect to \"{}\"", address.location()))
+    })
+}
+
+/// Returns the command of the login, if there is a password.
+pub(super) fn credentials(address: &RedisAddress) -> Option<Vec<&[u8]>> {
+    let password = address.password.as_ref()?.expose().as_bytes();
+    let user = address.user.as_ref().map(String::as_bytes);
+    Some(
+        [Some(&b"AUTH"[..]), user, Some(password)]
+            .into_iter()
+            .flatten()
+            .collect(),
+    )
+}
+
+/// Refuses a server whose answer to PING says that it wants a login.
+pub(super) fn greeted(reply: &Reply) -> Result<()> {
+    match reply {
+        // The right to PING is not needed for anything.
+        Reply::Error(text) if !text.starts_with("NOPERM") && !text.starts_with("LOADING") => Err(server_error(text)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether a database was chosen, by the answer to SELECT.
+pub(super) fn selected(reply: Reply) -> Result<()> {
+    let error = match reply {
+        Reply::Simple(text) if text == "OK" => return Ok(()),
+        Reply::Error(text) => server_error(&text),
+        other => Error::unsupported(format!("the server answers {other:?} to SELECT")),
+    };
+    Err(error.with_hint(
+        "Give the user +select. A target needs as many `databases` as the backup has, and a cluster has database 0 only, \
+         before Valkey 9.",
+    ))
+}
+
+/// The error of a stream that cannot be read.
+pub(super) fn unread(error: std::io::Error) -> Error {
+    let hint = transport::wants_certificate(&error);
+    let error = Error::from(error).context("read from the server");
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
     }
 }
 

@@ -6,11 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::connection::Connection;
+use super::client::Client;
 use super::nodes::named;
 use super::server::Server;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::engines::redis::wire::resp;
 use crate::engines::redis::wire::resp::Reply;
 
 /// Databases that are asked for at once, and that are asked for at most: `databases` of a server is a 32-bit number.
@@ -34,17 +33,17 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Counts the keys of every database. Database 0 is chosen afterwards.
-    pub(crate) async fn count(connection: &mut Connection, server: &Server) -> Result<Self> {
+    pub(crate) async fn count(client: &Client, server: &Server) -> Result<Self> {
         let mut keys = Self::default();
         let mut first = 0;
-        while keys.ask(connection, first).await? {
+        while keys.ask(client, first).await? {
             first += BATCH;
             if first >= MOST {
                 keys.closed = Some(format!("it has more than {MOST} databases"));
                 break;
             }
         }
-        connection.ask(&[b"SELECT", b"0"]).await?;
+        client.ask(&[b"SELECT", b"0"]).await?;
         if let Some(databases) = server.keyspace() {
             keys.told = true;
             for (database, told) in databases {
@@ -56,16 +55,16 @@ impl Keys {
     }
 
     /// Counts the keys of one database, or of all. Database 0 is chosen afterwards.
-    pub(crate) async fn count_in(connection: &mut Connection, server: &Server, only: Option<u32>) -> Result<Self> {
+    pub(crate) async fn count_in(client: &Client, server: &Server, only: Option<u32>) -> Result<Self> {
         let Some(number) = only else {
-            return Self::count(connection, server).await;
+            return Self::count(client, server).await;
         };
         let mut keys = Self::default();
-        connection.select(number).await?;
-        let size = connection.ask(&[b"DBSIZE"]).await?;
+        client.select(number).await?;
+        let size = client.ask(&[b"DBSIZE"]).await?;
         keys.open.push(number);
         keys.size(number, size);
-        connection.ask(&[b"SELECT", b"0"]).await?;
+        client.ask(&[b"SELECT", b"0"]).await?;
         if let Some(databases) = server.keyspace() {
             keys.told = true;
             let told = databases.get(&number).copied().unwrap_or(0);
@@ -76,16 +75,17 @@ impl Keys {
     }
 
     /// Asks for some databases. Returns whether there may be more.
-    async fn ask(&mut self, connection: &mut Connection, first: u32) -> Result<bool> {
-        let mut out = Vec::new();
+    async fn ask(&mut self, client: &Client, first: u32) -> Result<bool> {
+        let mut commands = redis::pipe();
         for number in first..first + BATCH {
-            resp::encode(&[b"SELECT", number.to_string().as_bytes()], &mut out);
-            resp::encode(&[b"DBSIZE"], &mut out);
+            commands.cmd("SELECT").arg(number).cmd("DBSIZE");
         }
-        connection.send_encoded(&out).await?;
+        let mut replies = client.ask_all(&commands).await?.into_iter();
         let mut more = true;
         for number in first..first + BATCH {
-            let (selected, size) = (connection.reply().await?, connection.reply().await?);
+            let (Some(selected), Some(size)) = (replies.next(), replies.next()) else {
+                return Err(Error::corrupt("the server left questions without an answer"));
+            };
             match selected {
                 Reply::Error(text) if number > 0 && is_end(&text) => more = false,
                 _ if !more => {}
@@ -169,8 +169,8 @@ pub(crate) enum Libraries {
 
 impl Libraries {
     /// Asks for all of them.
-    pub(crate) async fn ask(connection: &mut Connection, server: &Server) -> Result<Self> {
-        Ok(match connection.ask(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await? {
+    pub(crate) async fn ask(client: &Client, server: &Server) -> Result<Self> {
+        Ok(match client.ask(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await? {
             // Before 7.0 there are none; a later server keeps the command to itself.
             Reply::Error(text) if text.contains("unknown command") && server.major().is_some_and(|major| major < 7) => {
                 Self::Known(Vec::new())

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod blocking_stream;
+pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod holdings;

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::address::{Endpoint, RedisAddress};
-use super::connection::Connection;
+use super::client::Client;
 use super::server::Server;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::engines::redis::wire::resp::Reply;
@@ -63,7 +63,7 @@ pub(crate) async fn primary_now(address: &RedisAddress) -> Result<Result<RedisAd
 
 /// Asks the Sentinel for the primary, and that server whether it is one. The inner error is why it is not taken now.
 async fn named_primary(address: &RedisAddress, name: &str) -> Result<Result<RedisAddress>> {
-    let mut sentinel = connect(address).await?;
+    let sentinel = connect(address).await?;
     let ask = [&b"SENTINEL"[..], b"GET-MASTER-ADDR-BY-NAME", name.as_bytes()];
     let reply = sentinel.call(&ask).await.with_context(|| act(name))?;
     let found = match reply.elements() {
@@ -100,7 +100,7 @@ enum State {
 
 /// Asks a server for its role; nothing where it keeps that to itself.
 async fn state(address: &RedisAddress) -> Result<Option<State>> {
-    let server = Server::ask(&mut Connection::open(address).await?).await?;
+    let server = Server::ask(&Client::open(address).await?).await?;
     Ok(server.replica().map(|replica| {
         if replica {
             State::Replica {
@@ -115,7 +115,7 @@ async fn state(address: &RedisAddress) -> Result<Option<State>> {
 /// Returns the address to back up: of a replica in sync, where one is asked for and there.
 pub(crate) async fn for_backup(address: &RedisAddress) -> Result<RedisAddress> {
     if let Some(name) = &address.reading.sentinel {
-        let mut sentinel = connect(address).await?;
+        let sentinel = connect(address).await?;
         let ask = [&b"SENTINEL"[..], b"REPLICAS", name.as_bytes()];
         let replicas = match sentinel.ask(&ask).await? {
             Reply::Error(text) if text.contains("No such master") => return Err(unknown(name)),
@@ -154,7 +154,7 @@ pub(crate) async fn replica_of(address: &RedisAddress) -> Result<RedisAddress> {
     if !address.reading.replica {
         return Ok(address.clone());
     }
-    let server = Server::ask(&mut Connection::open(address).await?).await?;
+    let server = Server::ask(&Client::open(address).await?).await?;
     if !server.replicas_are_known() {
         let error = Error::new(
             ErrorKind::Denied,
@@ -189,19 +189,19 @@ fn of_server(address: &RedisAddress, server: &Server) -> Option<RedisAddress> {
 }
 
 /// Connects to the Sentinel; it has a password of its own, the same one, or none.
-async fn connect(address: &RedisAddress) -> Result<Connection> {
+async fn connect(address: &RedisAddress) -> Result<Client> {
     let mut plain = address.clone();
     plain.reading.sentinel = None;
     let open = if address.password.is_none() {
-        Connection::open(&plain).await
+        Client::open(&plain).await
     } else {
         let without = RedisAddress {
             user: None,
             password: None,
             ..plain.clone()
         };
-        match Connection::open(&without).await {
-            Err(error) if error.kind() == ErrorKind::Denied => Connection::open(&plain).await,
+        match Client::open(&without).await {
+            Err(error) if error.kind() == ErrorKind::Denied => Client::open(&plain).await,
             result => result,
         }
     };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::connection::Connection;
+use super::client::Client;
 use super::nodes::named;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::redis::wire::resp::{Reply, keeps_to_itself};
@@ -26,8 +26,8 @@ pub(crate) struct Server {
 
 impl Server {
     /// Asks the server, in other words where it keeps something to itself.
-    pub(crate) async fn ask(connection: &mut Connection) -> Result<Self> {
-        let mut server = match connection.ask(&[b"INFO"]).await? {
+    pub(crate) async fn ask(client: &Client) -> Result<Self> {
+        let mut server = match client.ask(&[b"INFO"]).await? {
             Reply::Error(text) if keeps_to_itself(&text) => Self {
                 no_info: Some(text),
                 ..Self::default()
@@ -35,13 +35,13 @@ impl Server {
             reply => Self::parse(&reply.checked()?.text().unwrap_or_default()),
         };
         if !server.has_version() || server.cluster().is_none() || server.role().is_none() {
-            server.greet(connection).await?;
+            server.greet(client).await?;
         }
         if server.no_info.is_some() || server.role().is_none() {
-            server.ask_role(connection).await?;
+            server.ask_role(client).await?;
         }
         if server.cluster().is_none() {
-            server.ask_cluster(connection).await?;
+            server.ask_cluster(client).await?;
         }
         Ok(server)
     }
@@ -74,8 +74,8 @@ impl Server {
     }
 
     /// Takes product, version, mode and role from HELLO (Redis 6, every Valkey), which changes nothing without arguments.
-    async fn greet(&mut self, connection: &mut Connection) -> Result<()> {
-        let reply = connection.ask(&[b"HELLO"]).await?;
+    async fn greet(&mut self, client: &Client) -> Result<()> {
+        let reply = client.ask(&[b"HELLO"]).await?;
         let text = |name| named(&reply, name).and_then(Reply::text);
         if let (Some(product), Some(version)) = (text("server"), text("version"))
             && !self.has_version()
@@ -96,11 +96,11 @@ impl Server {
     }
 
     /// Returns the names of the modules that are loaded, if the server tells them.
-    pub(crate) async fn modules(&self, connection: &mut Connection) -> Result<Option<Vec<String>>> {
+    pub(crate) async fn modules(&self, client: &Client) -> Result<Option<Vec<String>>> {
         if let Some(modules) = &self.modules {
             return Ok(Some(modules.clone()));
         }
-        Ok(match connection.ask(&[b"MODULE", b"LIST"]).await? {
+        Ok(match client.ask(&[b"MODULE", b"LIST"]).await? {
             Reply::Array(modules) => modules
                 .iter()
                 .map(|module| named(module, "name").and_then(Reply::text))
@@ -110,8 +110,8 @@ impl Server {
     }
 
     /// Takes from ROLE whether it is a replica, whether that is in sync, and the replicas of a primary.
-    async fn ask_role(&mut self, connection: &mut Connection) -> Result<()> {
-        let reply = connection.ask(&[b"ROLE"]).await?;
+    async fn ask_role(&mut self, client: &Client) -> Result<()> {
+        let reply = client.ask(&[b"ROLE"]).await?;
         let words = reply.elements();
         match words.first().and_then(Reply::text).as_deref() {
             Some("master" | "primary") => {
@@ -139,8 +139,8 @@ impl Server {
         Ok(())
     }
 
-    async fn ask_cluster(&mut self, connection: &mut Connection) -> Result<()> {
-        match connection.ask(&[b"CLUSTER", b"INFO"]).await? {
+    async fn ask_cluster(&mut self, client: &Client) -> Result<()> {
+        match client.ask(&[b"CLUSTER", b"INFO"]).await? {
             // A server without clusters looks at the rights first.
             Reply::Error(text) if text.contains("cluster support disabled") => self.add("cluster_enabled", "0"),
             reply => {

@@ -18,6 +18,7 @@ use crate::base::report::SharedReporter;
 use crate::engines::redis::restore::load::FailedKey;
 use crate::engines::redis::restore::{RedisPlan, RedisRestore, RedisRestoreOptions};
 use crate::engines::redis::session::address::RedisAddress;
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::session::holdings::{Keys, Libraries, refuse_unknown_cluster};
 use crate::engines::redis::session::server::Server;
@@ -123,8 +124,8 @@ pub async fn verify_restored(mut scratch: RedisScratch) -> Result<RestoredReport
     let began = std::time::Instant::now();
     // The server is proven to hold nothing at all, so each key goes into the database of its number.
     scratch.address.database = None;
-    let mut connection = Connection::open(&scratch.address).await?;
-    let server = Server::ask(&mut connection).await?;
+    let client = Client::open(&scratch.address).await?;
+    let server = Server::ask(&client).await?;
     if !scratch.address.reading.only_node {
         refuse_unknown_cluster(&server, "the scratch server")?;
     }
@@ -132,7 +133,7 @@ pub async fn verify_restored(mut scratch: RedisScratch) -> Result<RestoredReport
         return Err(Error::unsupported("the scratch server is a node of a cluster")
             .with_hint("Name a single server: it takes the keys of all shards."));
     }
-    prove_empty(&mut connection, &server).await?;
+    prove_empty(&client, &server).await?;
     let restore = RedisRestore {
         address: scratch.address.clone(),
         reader: scratch.reader.clone(),
@@ -152,7 +153,7 @@ pub async fn verify_restored(mut scratch: RedisScratch) -> Result<RestoredReport
     }
     let plan = restore.plan().await?;
     let verified = restore.verify().await?;
-    let result = load_and_compare(&scratch, &restore, (plan, verified), &mut connection).await;
+    let result = load_and_compare(&scratch, &restore, (plan, verified)).await;
     // Also after an error: what was loaded is ours.
     let foreign = result
         .as_ref()
@@ -165,9 +166,9 @@ pub async fn verify_restored(mut scratch: RedisScratch) -> Result<RestoredReport
 }
 
 /// Refuses a server that holds something, or that does not let us see that it holds nothing: it is emptied afterwards.
-async fn prove_empty(connection: &mut Connection, server: &Server) -> Result<()> {
-    let keys = Keys::count(connection, server).await?;
-    let libraries = Libraries::ask(connection, server).await?;
+async fn prove_empty(client: &Client, server: &Server) -> Result<()> {
+    let keys = Keys::count(client, server).await?;
+    let libraries = Libraries::ask(client, server).await?;
     let (found, functions) = (keys.least(), libraries.all().len());
     if found > 0 || functions > 0 {
         return Err(Error::new(
@@ -202,7 +203,6 @@ async fn load_and_compare(
     scratch: &RedisScratch,
     restore: &RedisRestore,
     (plan, verified): (RedisPlan, Vec<Verified>),
-    connection: &mut Connection,
 ) -> Result<(RestoredReport, Foreign)> {
     let tally = restore.run(plan, verified).await?;
     scratch.reporter.phase(&scratch.task, "comparison");
@@ -213,7 +213,7 @@ async fn load_and_compare(
     };
     let mut comparison = Comparison {
         scratch,
-        connection,
+        connection: Connection::open(&scratch.address).await?,
         report: RestoredReport {
             failed: tally.failed,
             failed_keys: tally.failed_keys,
@@ -262,7 +262,7 @@ struct Expected {
 
 struct Comparison<'a> {
     scratch: &'a RedisScratch,
-    connection: &'a mut Connection,
+    connection: Connection,
     report: RestoredReport,
     batch: Vec<Expected>,
     batch_bytes: u64,
@@ -392,7 +392,7 @@ impl Comparison<'_> {
             let each = expected.bytes / expected.content.count.max(1) + 1;
             let range = ((4 << 20) / each).clamp(1, live::RANGE);
             self.live.until_ms = expected.until_ms;
-            let connection = &mut *self.connection;
+            let connection = &mut self.connection;
             let content = live::read(connection, expected.kind, &expected.key, range, &mut self.live).await;
             let content = content.with_context(|| format!("read key {}", name(self.database, &expected.key)))?;
             self.compare(&expected, &content);
@@ -447,8 +447,8 @@ impl Comparison<'_> {
         if expected.is_empty() {
             return Ok(());
         }
-        let server = Server::ask(self.connection).await?;
-        let found = Libraries::ask(self.connection, &server).await?;
+        let client = Client::open(&self.scratch.address).await?;
+        let found = Libraries::ask(&client, &Server::ask(&client).await?).await?;
         if let Libraries::Unknown(why) = &found {
             let line = format!("function libraries can no longer be listed: {why}");
             self.report.differs(line);
@@ -474,8 +474,8 @@ impl Comparison<'_> {
 
     /// Nothing may be there that the backup does not hold.
     async fn surplus(&mut self) -> Result<()> {
-        let server = Server::ask(self.connection).await?;
-        let keys = Keys::count(self.connection, &server).await?;
+        let client = Client::open(&self.scratch.address).await?;
+        let keys = Keys::count(&client, &Server::ask(&client).await?).await?;
         if let Some(why) = keys.unknown() {
             let line = format!("keys of the server can no longer be counted: {why}");
             self.report.differs(line);

@@ -9,6 +9,7 @@ use super::{Foreign, RedisScratch};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::backup::payloads;
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::session::holdings::Libraries;
 use crate::engines::redis::session::server::Server;
@@ -97,8 +98,7 @@ pub(crate) async fn remove_loaded(scratch: &RedisScratch, foreign: &Foreign) -> 
             }
         }
     }
-    removal
-        .libraries(&libraries)
+    remove_libraries(scratch, &libraries)
         .await
         .context("delete the function libraries that were loaded")
 }
@@ -146,18 +146,18 @@ impl Removal {
             reply => reply.checked().map(drop),
         }
     }
+}
 
-    async fn libraries(&mut self, loaded: &HashSet<Vec<u8>>) -> Result<()> {
-        if loaded.is_empty() {
-            return Ok(());
-        }
-        let server = Server::ask(&mut self.connection).await?;
-        let found = Libraries::ask(&mut self.connection, &server).await?;
-        for (name, code) in found.all() {
-            if loaded.contains(code) {
-                self.connection.call(&[b"FUNCTION", b"DELETE", name.as_bytes()]).await?;
-            }
-        }
-        Ok(())
+async fn remove_libraries(scratch: &RedisScratch, loaded: &HashSet<Vec<u8>>) -> Result<()> {
+    if loaded.is_empty() {
+        return Ok(());
     }
+    let client = Client::open(&scratch.address).await?;
+    let found = Libraries::ask(&client, &Server::ask(&client).await?).await?;
+    for (name, code) in found.all() {
+        if loaded.contains(code) {
+            client.call(&[b"FUNCTION", b"DELETE", name.as_bytes()]).await?;
+        }
+    }
+    Ok(())
 }
