@@ -2,12 +2,12 @@
 //!
 //! A user is one command, so it is as the backup has it or as it was before. Each node of a cluster has users of its own.
 
-use crate::engines::redis::session::client::Client;
 use crate::archive::ArchiveReader;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::redis::backup::settings::USERS;
 use crate::engines::redis::restore::load::Tally;
 use crate::engines::redis::session::address::RedisAddress;
+use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::stored::Rdb;
 use crate::engines::redis::wire::resp::Reply;
