@@ -2,6 +2,8 @@
 //! an archive or an engine.
 
 pub mod blocking;
+pub mod cancel;
+pub mod claim;
 pub mod environment;
 pub mod error;
 pub mod exact;

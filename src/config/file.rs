@@ -16,13 +16,13 @@ use crate::config::keys::{self, Place};
 use crate::config::outside::{self, Hooks, RawCleanup, RawDrill, RawHook, RawNotify, RawPing, Sections};
 use crate::config::types::{
     Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, RequiredMount,
-    SourceConfig, SourceKind, SqliteMethod, SqliteSource,
+    SourceConfig, SourceKind, SqliteSource,
 };
-use crate::config::url::{
-    checked_host, checked_name, parse_repository_url, split_postgres_url, split_redis_url, tls_files, with_tls_files,
-};
+use crate::config::url::{checked_host, checked_name, parse_repository_url};
 use crate::engines::docker::api::Address;
-use crate::engines::sqlite::discover;
+use crate::engines::postgres::source_url::split_postgres_url;
+use crate::engines::redis::source_url::{split_redis_url, tls_files, with_tls_files};
+use crate::engines::sqlite::{Method, discover};
 use crate::policy::retention::KeepConfig;
 use crate::policy::retention::RetentionPolicy;
 use crate::policy::schedule::{Schedule, Timing};
@@ -128,7 +128,7 @@ struct RawSource {
     #[serde(default)]
     exclude_large_objects: bool,
     path: Option<RawPaths>,
-    method: Option<SqliteMethod>,
+    method: Option<Method>,
     root: Option<PathBuf>,
     #[serde(default)]
     include: Vec<String>,

@@ -91,5 +91,6 @@ mod storage;
 mod surroundings;
 mod sweep_race;
 mod thaw;
+mod toy_engine;
 mod trust;
 mod year;

@@ -4,12 +4,23 @@
 //! how a database is read and put back.
 
 pub mod backup;
+mod engine;
+pub mod flags;
 pub mod restore;
+mod restorer;
 pub mod schema;
+mod secrets;
+mod server_url;
 pub mod session;
+pub mod source_url;
+mod spec;
 pub(crate) mod sql;
 pub mod verify;
 pub mod wire;
+
+pub use engine::PostgresEngine;
+pub use restorer::DatabaseRestored;
+pub use spec::PostgresSpec;
 
 pub use backup::PostgresSource;
 pub use backup::cluster::{Databases, databases};
@@ -28,3 +39,8 @@ pub use session::url::ConnectOptions;
 pub use verify::compare::table_digest;
 pub use verify::row_digest::RowDigest;
 pub use verify::{Scratch, verify_restored};
+
+use crate::engines::EngineKind;
+
+/// What tells it from other engines.
+pub const KIND: EngineKind = EngineKind::new("postgres", "PostgreSQL");

@@ -546,6 +546,7 @@ impl<'a> Scheduler<'a> {
 fn with_config(session: &Session, config: &Config) -> Session {
     Session {
         config: config.clone(),
+        engines: session.engines.clone(),
         repository: session.repository.clone(),
         endpoint: session.endpoint.clone(),
         host: session.host.clone(),

@@ -5,6 +5,7 @@
 
 pub(crate) mod compare;
 pub mod row_digest;
+pub(super) mod scratch;
 
 use tokio_util::sync::CancellationToken;
 
