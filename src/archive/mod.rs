@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod reader;
 pub mod sealing;
 mod sequential;
+mod stored_source;
 pub mod writer;
 
 pub use entry::{EntryKind, EntryMeta};
@@ -30,6 +31,7 @@ pub use outcome::SourceOutcome;
 pub use pipeline::{Compression, Pipeline};
 pub use reader::{ArchiveReader, ChunkStream, DataSlice, EntryEvent, Selection};
 pub use sealing::Sealing;
+pub use stored_source::StoredSource;
 pub use writer::{AbortHandle, ArchiveOptions, ArchiveWriter, ChunkBuffer, SequentialWriter};
 
 use crate::storage::upload::StoredObject;

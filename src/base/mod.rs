@@ -2,6 +2,8 @@
 //! an archive or an engine.
 
 pub mod blocking;
+pub mod cancel;
+pub mod claim;
 pub mod clock;
 pub mod environment;
 pub mod error;

@@ -782,7 +782,6 @@ macro_rules! options_of {
 options_of! {
     Init { no_encryption, adopt };
     Check { targets };
-    Backup { targets, dry_run, parallel, if_changed, level, max_block, no_role_passwords, exclude } and scheduled;
     Exclude { exclude_table, exclude_schema, exclude_table_data, exclude_extension, exclude_large_objects };
     List { job, host };
     StatusOptions { job, host };
@@ -790,7 +789,6 @@ options_of! {
     Show { snapshot };
     Verify { snapshots, all, level, into, no_evidence, thaw } and drill;
     Recover { snapshot, only, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
-    Restore { snapshot, source, into, into_original, clean, delete, path, trust_times, devices, parallel, dry_run, resume, undo, database, redis, docker, thaw };
     RestoreDocker { volume, quiesce };
     RestoreRedis { key, conflict, users };
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
@@ -802,6 +800,51 @@ options_of! {
     Cleanup { rules, delete };
     Run { dry_run, listen, drills_only };
     Prune { dry_run, job, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within, no_sweep };
+}
+
+impl From<Backup> for options::Backup {
+    fn from(flags: Backup) -> Self {
+        let of_postgres = options::BackupDatabase {
+            max_block: flags.max_block,
+            no_role_passwords: flags.no_role_passwords,
+            exclude: flags.exclude.into(),
+        };
+        Self {
+            targets: flags.targets,
+            dry_run: flags.dry_run,
+            parallel: flags.parallel,
+            if_changed: flags.if_changed,
+            level: flags.level,
+            engines: options::EngineFlags::default().with(of_postgres),
+            scheduled: false,
+        }
+    }
+}
+
+impl From<Restore> for options::Restore {
+    fn from(flags: Restore) -> Self {
+        let engines = options::EngineFlags::default()
+            .with(options::RestoreDocker::from(flags.docker))
+            .with(options::RestoreDatabase::from(flags.database))
+            .with(options::RestoreRedis::from(flags.redis));
+        Self {
+            snapshot: flags.snapshot,
+            source: flags.source,
+            into: flags.into,
+            into_original: flags.into_original,
+            clean: flags.clean,
+            delete: flags.delete,
+            path: flags.path,
+            trust_times: flags.trust_times,
+            devices: flags.devices,
+            parallel: flags.parallel,
+            dry_run: flags.dry_run,
+            resume: flags.resume,
+            undo: flags.undo,
+            engines,
+            thaw: flags.thaw.into(),
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

@@ -21,6 +21,7 @@ use crate::base::error::Result;
 use crate::base::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
 use crate::cli::args::{Cli, Global, Verb};
 use crate::config::{self, Config, Effective, Environment};
+use crate::engines::Registry;
 use crate::operations::local::LocalState;
 use crate::operations::options;
 use crate::operations::session::Seen;
@@ -78,6 +79,7 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
         let cancel = CancellationToken::new();
         runtime::cancel_on_signals(cancel.clone())?;
         let session = Session {
+            engines: Registry::standard(),
             repository: global.repository.clone(),
             endpoint: global.endpoint.clone(),
             host: host(&verb, &global)?,

@@ -14,14 +14,14 @@ use crate::config::types::{
     Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, SourceConfig,
     SourceKind, SqliteSource,
 };
-use crate::config::url::{
-    checked_host, checked_name, parse_repository_url, split_postgres_url, split_redis_url, tls_files, with_tls_files,
-};
+use crate::config::url::{checked_host, checked_name, parse_repository_url};
 use crate::engines::docker::Access;
 use crate::engines::docker::keys::DockerKeys;
 use crate::engines::files::keys::FilesKeys;
 use crate::engines::postgres::keys::PostgresKeys;
+use crate::engines::postgres::source_url::split_postgres_url;
 use crate::engines::redis::keys::RedisKeys;
+use crate::engines::redis::source_url::{split_redis_url, tls_files, with_tls_files};
 use crate::engines::sqlite::discover;
 use crate::engines::sqlite::keys::SqliteKeys;
 use crate::policy::retention::KeepConfig;

@@ -292,15 +292,6 @@ pub const SOURCES: &[SourceKind] = &[
     },
 ];
 
-/// Returns the parameters that stand for keys in the URL of a source of a kind.
-pub(super) fn parameters(kind: &str) -> impl Iterator<Item = &'static str> {
-    let keys = SOURCES
-        .iter()
-        .filter(move |one| one.word == kind)
-        .flat_map(|one| one.keys);
-    keys.filter_map(|key| key.parameter)
-}
-
 /// How the tables of a section stand in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {

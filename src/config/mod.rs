@@ -12,24 +12,20 @@ pub mod keys;
 mod outside;
 pub mod pages;
 mod plan;
-mod redact;
 mod types;
 mod url;
 
+pub use crate::engines::redact::{redact_url, redact_urls};
 pub use effective::Effective;
 pub use env::{Environment, from_environment, refuse_unknown_names};
 pub use file::{parse, read};
 pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Reach, mailbox};
-pub use plan::{Plan, plan_for_job, plan_for_urls, repository_for};
-pub use redact::{redact_url, redact_urls};
+pub use plan::{Plan, plan_for_job, plan_for_sources, plan_for_urls, repository_for};
 pub use types::{
     Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, RequiredMount,
     SourceConfig, SourceKind, SqliteSource,
 };
-pub use url::{
-    checked_host, foreign_name, foreign_url, is_redis_url, parse_repository_url, parse_source_url, postgres_url,
-    tls_files, unique_names, with_tls_files, without_database,
-};
+pub use url::{checked_host, parse_repository_url, parse_source_url, parse_source_url_of, unique_names};
 
 /// Name of the configuration file that is read when it is there and none is given.
 pub const DEFAULT_FILE: &str = "wirevault.toml";

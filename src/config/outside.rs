@@ -278,7 +278,12 @@ pub(super) fn drill(name: String, keys: DrillKeys, repositories: &[&str]) -> Res
         );
     }
     for redis in [true, false] {
-        if into.iter().filter(|url| super::is_redis_url(url) == redis).count() > 1 {
+        if into
+            .iter()
+            .filter(|url| crate::engines::redis::source_url::is_redis_url(url) == redis)
+            .count()
+            > 1
+        {
             return Err(
                 Error::invalid(format!("{section} names several servers of one engine in \"into\""))
                     .with_hint("Write one of each: into = [\"postgres://…\", \"redis://…\"]."),

@@ -3,9 +3,8 @@
 use crate::base::error::{Context, Error, Result};
 use crate::base::nearest::nearest;
 use crate::config::env::{Environment, s3_of};
-use crate::config::types::{Config, JobConfig, RepositoryConfig, SourceConfig, SourceKind};
+use crate::config::types::{Config, JobConfig, RepositoryConfig, SourceConfig};
 use crate::config::url::{parse_repository_url, parse_source_url, unique_names};
-use crate::engines::files::single_file;
 use crate::policy::retention::KeepConfig;
 use crate::repository::{ADHOC_JOB, PlannedSchedule};
 use crate::storage::open::checked_endpoint;
@@ -87,10 +86,13 @@ pub fn plan_for_job(config: &Config, job: &JobConfig, only: Option<&RepositoryCo
 
 /// Plans a backup of sources given as URLs.
 pub fn plan_for_urls(urls: &[String], repository: RepositoryConfig) -> Result<Plan> {
-    let mut sources = urls
-        .iter()
-        .map(|url| absolute(parse_source_url(url)?))
-        .collect::<Result<Vec<_>>>()?;
+    let sources = urls.iter().map(|url| parse_source_url(url));
+    plan_for_sources(sources.collect::<Result<Vec<_>>>()?, repository)
+}
+
+/// Plans a backup of sources that no job names; they get names of their own.
+pub fn plan_for_sources(sources: Vec<SourceConfig>, repository: RepositoryConfig) -> Result<Plan> {
+    let mut sources = sources.into_iter().map(absolute).collect::<Result<Vec<_>>>()?;
     unique_names(&mut sources);
     Ok(Plan {
         job: ADHOC_JOB.to_owned(),
@@ -162,29 +164,7 @@ fn no_repository(config: &Config) -> Error {
 
 /// Makes local paths absolute: a restore may start in another directory.
 fn absolute(mut source: SourceConfig) -> Result<SourceConfig> {
-    match &mut source.kind {
-        SourceKind::Postgres(_) | SourceKind::Redis(_) => {}
-        SourceKind::Docker(docker) => {
-            if let Some(socket) = &mut docker.socket {
-                socket.absolute()?;
-            }
-        }
-        SourceKind::Sqlite(sqlite) => {
-            for path in std::iter::once(&mut sqlite.path).chain(&mut sqlite.also) {
-                *path = std::path::absolute(&path)?;
-            }
-        }
-        SourceKind::Files(files) => {
-            files.root = std::path::absolute(&files.root)?;
-            // A restore goes to the directory that the file was in.
-            if files.include.is_empty()
-                && files.exclude.is_empty()
-                && let Some((directory, pattern)) = single_file(&files.root)?
-            {
-                (files.root, files.include, files.single_file) = (directory, vec![pattern], true);
-            }
-        }
-    }
+    source.kind.spec_mut().make_absolute()?;
     Ok(source)
 }
 

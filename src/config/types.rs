@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping};
-use crate::engines::docker::api::Address;
-use crate::engines::postgres::Exclusion;
-use crate::engines::sqlite::{Method, discover};
+pub use crate::engines::docker::DockerSpec as DockerSource;
+pub use crate::engines::files::FilesSpec as FilesSource;
+pub use crate::engines::postgres::PostgresSpec as PostgresSource;
+pub use crate::engines::redis::RedisSpec as RedisSource;
+pub use crate::engines::sqlite::SqliteSpec as SqliteSource;
+use crate::engines::{SourceSpec, Spec};
 use crate::policy::retention::KeepConfig;
 use crate::policy::schedule::{Schedule, Timing};
 use crate::storage::s3::ChecksumMode;
@@ -137,9 +140,8 @@ pub struct SourceConfig {
     pub optional: bool,
 }
 
-/// The kinds of sources.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+/// The kinds of sources. Whoever does not write or read configurations sees the specification alone ([`Self::spec`]).
+#[derive(Debug, Clone)]
 pub enum SourceKind {
     /// A PostgreSQL database, dumped logically.
     Postgres(PostgresSource),
@@ -151,199 +153,74 @@ pub enum SourceKind {
     Files(FilesSource),
     /// Volumes of a Docker engine, and the definitions of what belongs to them.
     Docker(DockerSource),
+    /// A source of an engine that configuration files have no keys for.
+    Other(Spec),
 }
 
 impl SourceKind {
     /// Returns the word for it in configuration files.
     pub fn word(&self) -> &'static str {
+        self.spec().kind().word()
+    }
+
+    /// Returns what its engine makes of it.
+    pub fn spec(&self) -> &dyn SourceSpec {
         match self {
-            Self::Postgres(_) => "postgres",
-            Self::Sqlite(_) => "sqlite",
-            Self::Redis(_) => "redis",
-            Self::Files(_) => "files",
-            Self::Docker(_) => "docker",
+            Self::Postgres(spec) => spec,
+            Self::Sqlite(spec) => spec,
+            Self::Redis(spec) => spec,
+            Self::Files(spec) => spec,
+            Self::Docker(spec) => spec,
+            Self::Other(spec) => spec.as_ref(),
+        }
+    }
+
+    /// Returns it as what its engine makes of it.
+    pub fn into_spec(self) -> Spec {
+        match self {
+            Self::Other(spec) => spec,
+            known => known.spec().boxed(),
+        }
+    }
+
+    /// As [`Self::spec`], to change it.
+    pub fn spec_mut(&mut self) -> &mut dyn SourceSpec {
+        match self {
+            Self::Postgres(spec) => spec,
+            Self::Sqlite(spec) => spec,
+            Self::Redis(spec) => spec,
+            Self::Files(spec) => spec,
+            Self::Docker(spec) => spec,
+            Self::Other(spec) => spec.as_mut(),
         }
     }
 }
 
-/// A PostgreSQL database.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct PostgresSource {
-    /// `postgres://user@host:port/database?options`, without a password.
-    pub url: String,
-    /// The password, if it is known already; otherwise PGPASSWORD and `~/.pgpass` are asked.
-    #[serde(skip)]
-    pub password: Option<Secret>,
-    /// A file whose first line is the password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-    /// Connections that read tables at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parallel: Option<usize>,
-    /// How long, in seconds, a statement may wait behind the backup before the backup gives way.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_block_seconds: Option<u64>,
-    /// Leave out the passwords of roles.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub no_role_passwords: bool,
-    /// Patterns of tables, views and sequences that are left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude_tables: Vec<String>,
-    /// Patterns of schemas that are left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude_schemas: Vec<String>,
-    /// Patterns of tables and sequences whose rows and values are left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude_table_data: Vec<String>,
-    /// Patterns of extensions that are left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude_extensions: Vec<String>,
-    /// Leave out large objects.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub exclude_large_objects: bool,
-    /// Whether this host does not answer for the place: only a manifest names it. No secret goes there that was not
-    /// meant for it.
-    #[serde(skip)]
-    pub foreign: bool,
-}
-
-impl PostgresSource {
-    /// Returns what is left out.
-    pub fn exclusion(&self) -> Exclusion {
-        Exclusion {
-            tables: self.exclude_tables.clone(),
-            schemas: self.exclude_schemas.clone(),
-            table_data: self.exclude_table_data.clone(),
-            extensions: self.exclude_extensions.clone(),
-            large_objects: self.exclude_large_objects,
-        }
+impl From<Spec> for SourceKind {
+    fn from(spec: Spec) -> Self {
+        let found = [
+            spec.downcast_ref().cloned().map(Self::Postgres),
+            spec.downcast_ref().cloned().map(Self::Sqlite),
+            spec.downcast_ref().cloned().map(Self::Redis),
+            spec.downcast_ref().cloned().map(Self::Files),
+            spec.downcast_ref().cloned().map(Self::Docker),
+        ];
+        found.into_iter().flatten().next().unwrap_or(Self::Other(spec))
     }
 }
 
-/// A Redis or Valkey server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct RedisSource {
-    /// `redis://user@host:port`, `rediss://…` for TLS, or `unix:///path/of/the.sock`, without a password.
-    pub url: String,
-    /// The password, if it is known already; otherwise REDISCLI_AUTH is asked.
-    #[serde(skip)]
-    pub password: Option<Secret>,
-    /// A file whose first line is the password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-    /// Whether this host does not answer for the place: only a manifest names it. No secret goes there that was not
-    /// meant for it.
-    #[serde(skip)]
-    pub foreign: bool,
-}
-
-/// A SQLite database file.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct SqliteSource {
-    /// The file; or a pattern, or a directory: then every database that is there at the time of a run.
-    pub path: PathBuf,
-    /// Further files, patterns and directories.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub also: Vec<PathBuf>,
-    /// Of a database that was found: the name of the source that means it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// Of a part of a place that could not be searched, or holds none: why. It stands for the databases that may be there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unsearched: Option<discover::Unseen>,
-    /// How it is read.
-    pub method: Method,
-}
-
-impl SqliteSource {
-    /// One database.
-    pub fn of(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            also: vec![],
-            group: None,
-            unsearched: None,
-            method: Method::Auto,
-        }
-    }
-
-    /// Whether it stands for all the databases in some place, as it is now.
-    pub fn is_several(&self) -> bool {
-        self.group.is_none() && (!self.also.is_empty() || discover::is_place(&self.path))
-    }
-
-    /// Returns what it names: files, patterns, directories.
-    pub fn patterns(&self) -> Vec<PathBuf> {
-        std::iter::once(&self.path).chain(&self.also).cloned().collect()
+impl PartialEq for SourceKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec() == other.spec()
     }
 }
 
-/// A tree of files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct FilesSource {
-    /// The root directory, or one file.
-    pub root: PathBuf,
-    /// What is taken; everything when empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub include: Vec<String>,
-    /// What is left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude: Vec<String>,
-    /// Whether other file systems below the root are left out.
-    pub one_file_system: bool,
-    /// A directory that holds one of these names is left out, but for that file.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude_if_present: Vec<String>,
-    /// Whether directories that hold a CACHEDIR.TAG are left out, but for the tag.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub exclude_caches: bool,
-    /// Whether a source that had entries may have none.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub allow_empty: bool,
-    /// Whether restores make device nodes.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub devices: bool,
-    /// Whether one file was named: the root is only where it lies, and stays as it is.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub single_file: bool,
-}
+impl Eq for SourceKind {}
 
-/// Volumes of a Docker engine, and the definitions of their containers and networks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct DockerSource {
-    /// The engine's socket, or `tcp://host:port`; else that of DOCKER_HOST, else /var/run/docker.sock.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub socket: Option<Address>,
-    /// Names or globs of volumes. Where no volume, label and container is named, everything is meant.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub volumes: Vec<String>,
-    /// Volumes that are left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude: Vec<String>,
-    /// Labels of volumes and containers, `key` or `key=value`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub labels: Vec<String>,
-    /// Further containers (names or compose services) whose definitions are stored.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub containers: Vec<String>,
-    /// Containers that are stopped while volumes are read or written.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub quiesce: Vec<String>,
-    /// How long, in seconds, they may take to stop; 30 when nothing is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop_timeout_seconds: Option<u64>,
-    /// Whether one that does not stop by then is killed.
-    pub kill: bool,
-    /// Whether images are stored.
-    pub images: bool,
-    /// Whether the environments of containers are left out.
-    pub no_environment: bool,
-    /// Whether volumes are read through the archive API even where their mount points are visible.
-    pub archive_api: bool,
-    /// URLs that answer when everything runs: `recover` waits for them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub health: Vec<String>,
+impl serde::Serialize for SourceKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.spec().serialize(serializer)
+    }
 }
 
 /// One job.

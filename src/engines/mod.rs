@@ -4,12 +4,22 @@
 //! connection, and a stream on top; restoring lives beside reading, because both know the same formats.
 
 pub mod docker;
+mod engine;
 pub mod files;
+mod flags;
+mod kind;
 pub(crate) mod own;
 pub mod postgres;
+mod proof;
+pub mod redact;
 pub mod redis;
+mod registry;
+mod restorer;
+mod secrets;
+mod spec;
 pub mod sqlite;
 mod transport;
+pub(crate) mod url;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +31,17 @@ pub use crate::archive::SourceOutcome;
 use crate::archive::{ArchiveWriter, Pipeline};
 use crate::base::error::Result;
 use crate::base::report::{Note, SharedReporter};
+pub use engine::{Engine, PlanWord, RecoveryPhase};
+pub use flags::{EngineFlags, Flags};
+pub use kind::EngineKind;
+pub use proof::{RestoreProof, ScratchReport, Stored};
+pub use registry::Registry;
+pub use restorer::{
+    Document, GivenPlace, KeptSnapshot, RestoreChoices, RestoreReport, RestoreRequest, Restorer, Settle, SettleReport,
+    TargetPlan, Tools,
+};
+pub use secrets::Secrets;
+pub use spec::{Change, Member, Named, Occupied, Server, SourceSpec, Spec, SpecObject, Watched};
 
 /// What a source gets for one backup.
 #[derive(Debug)]
@@ -69,9 +90,6 @@ pub enum FindingLevel {
 /// Something that can be backed up.
 #[async_trait]
 pub trait Source: Send + Sync + std::fmt::Debug {
-    /// Returns the kind as in the configuration: `postgres`, `redis`, `sqlite`, `files`.
-    fn kind(&self) -> &'static str;
-
     /// Returns where it is, for people; no secrets.
     fn location(&self) -> String;
 

@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::writer::ArchiveOptions;
 use crate::archive::{ArchiveWriter, Compression};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::config::{Plan, RedisSource, SourceConfig, SourceKind};
-use crate::engines::{BackupContext, Source, SourceOutcome};
+use crate::config::{Plan, SourceConfig};
+use crate::engines::{BackupContext, Engine, Registry, Source, SourceOutcome, Spec};
 use crate::operations::options;
 use crate::operations::session::cancelled;
 use crate::operations::targets::{self, Target, Way};
-use crate::operations::{Report, Session, Status, cluster, document_of, emptied, found, hooks, open, records, show};
+use crate::operations::{Report, Session, Status, document_of, emptied, expand, hooks, records, show};
 use crate::repository::ADHOC_JOB;
 use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
 use crate::repository::{
@@ -46,6 +46,9 @@ pub struct BackupRun {
     /// Whether nothing had changed, so that nothing new is stored.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unchanged: bool,
+    /// Those that say what their notes mean.
+    #[serde(skip)]
+    engines: Registry,
 }
 
 impl Report for BackupReport {
@@ -71,7 +74,11 @@ impl Report for BackupReport {
 impl BackupRun {
     /// Returns how it ended.
     pub fn status(&self) -> Status {
-        status_of(&self.snapshots.iter().collect::<Vec<_>>(), self.errors.is_empty())
+        status_of(
+            &self.engines,
+            &self.snapshots.iter().collect::<Vec<_>>(),
+            self.errors.is_empty(),
+        )
     }
 
     /// Returns the first thing that was not well, of what is not optional.
@@ -83,7 +90,11 @@ impl BackupRun {
     }
 
     fn text(&self) -> String {
-        let texts: Vec<String> = self.snapshots.iter().map(show::text).collect();
+        let texts: Vec<String> = self
+            .snapshots
+            .iter()
+            .map(|one| show::text(&self.engines, one))
+            .collect();
         let mut text = texts.join("\n");
         if self.unchanged {
             text.push_str("\nthe content is that of this snapshot; nothing new is stored\n");
@@ -92,7 +103,7 @@ impl BackupRun {
             text.push_str(&format!("\nfailed: {error}\n"));
         }
         if self.status() == Status::Partial {
-            let lost: u64 = self.snapshots.iter().map(losses).sum();
+            let lost: u64 = self.snapshots.iter().map(|one| losses(&self.engines, one)).sum();
             if lost > 0 {
                 text.push_str(&format!(
                     "\n{lost} notes of data that is not in the snapshot; the log names it\n"
@@ -126,21 +137,14 @@ pub async fn run(session: &Session, options: &options::Backup) -> Result<BackupR
 /// Makes the plans of what was named.
 async fn plans(session: &Session, options: &options::Backup) -> Result<Vec<Plan>> {
     let mut plans = session.plans(&options.targets)?;
-    cluster::expand(session, &mut plans).await?;
-    found::expand(&mut plans);
+    expand::expand(session, &mut plans).await?;
     if let Some(level) = options.level {
         for plan in &mut plans {
             plan.compression_level = level;
         }
     }
     for source in plans.iter_mut().flat_map(|plan| &mut plan.sources) {
-        if let SourceKind::Postgres(postgres) = &mut source.kind {
-            postgres.no_role_passwords |= options.no_role_passwords;
-            if let Some(limit) = options.max_block {
-                postgres.max_block_seconds = Some(limit.as_secs().max(1));
-            }
-            options.exclude.add_to(postgres)?;
-        }
+        source.kind.spec_mut().take_flags(&options.engines)?;
     }
     Ok(plans)
 }
@@ -148,7 +152,11 @@ async fn plans(session: &Session, options: &options::Backup) -> Result<Vec<Plan>
 /// Runs the plans of what was named one after another; one that fails does not keep the others from running.
 pub(crate) async fn back_up(session: &Session, options: &options::Backup) -> Result<BackupRun> {
     let plans = plans(session, options).await?;
-    let (begun, mut run) = (Timestamp::now(), BackupRun::default());
+    let begun = Timestamp::now();
+    let mut run = BackupRun {
+        engines: session.engines.clone(),
+        ..BackupRun::default()
+    };
     for job in plans.chunk_by(|a, b| a.job == b.job) {
         let (started, log_from) = (session.clock.now(), Timestamp::now());
         let results = run_job(session, options, job).await;
@@ -175,8 +183,9 @@ pub(crate) async fn back_up(session: &Session, options: &options::Backup) -> Res
 }
 
 /// How a run ended that made these manifests, and in some repository none.
-fn status_of(manifests: &[&Manifest], everywhere: bool) -> Status {
-    let whole = |manifest: &&&Manifest| manifest.is_complete() && losses(manifest) == 0 && damaged(manifest) == 0;
+fn status_of(engines: &Registry, manifests: &[&Manifest], everywhere: bool) -> Status {
+    let whole =
+        |manifest: &&&Manifest| manifest.is_complete() && losses(engines, manifest) == 0 && damaged(manifest) == 0;
     match (
         manifests.is_empty(),
         everywhere && manifests.iter().filter(whole).count() == manifests.len(),
@@ -211,7 +220,7 @@ async fn record(session: &Session, results: &[(&Plan, Result<Manifest>)], starte
         name: plan.job.clone(),
         started,
         ended: session.clock.now().max(started),
-        outcome: status_of(&made, error.is_none()).into(),
+        outcome: status_of(&session.engines, &made, error.is_none()).into(),
         error: error
             .map(Error::chain)
             .or_else(|| failed.find_map(|source| source.error.clone())),
@@ -265,68 +274,29 @@ async fn run_job<'a>(
 /// Code of the note about a tree that had entries and has none.
 pub(crate) const BECAME_EMPTY: &str = "became-empty";
 
-/// Notes of what was there to be backed up and is not in the snapshot. What vanished while it was read, or what the
-/// configuration leaves out, is not missed.
-const LOSSES: &[&str] = &[
-    "unreadable",
-    "xattr-lost",
-    BECAME_EMPTY,
-    "large-objects-skipped",
-    // PostgreSQL: what cannot be carried, or not seen.
-    "not-covered",
-    "not-restorable",
-    "not-stored",
-    "unknown-option",
-    "hidden-options",
-    "hidden-passwords",
-    // Redis: what the server did not show.
-    "not-shown",
-    "cut-short",
-    "functions-not-shown",
-    "databases-not-shown",
-    "cluster-not-known",
-    "role-not-known",
-    "module-data-not-stored",
-    // PostgreSQL: what changed while it was read.
-    "changed-types",
-    "changed-definitions",
-    // PostgreSQL: tables that were not named, and need something that the user leaves out.
-    "excluded-rows",
-];
-
-/// Notes of a snapshot of a Redis server that is not all of its keys, so that the server is not emptied after it.
-const WITHOUT_KEYS: &[&str] = &["databases-not-shown", "cluster-not-known", "module-data-not-stored"];
-
-/// Fails if a snapshot may lack keys that are about to be removed.
-pub(crate) fn refuse_without_keys(manifest: &Manifest) -> Result<()> {
-    let mut outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
-    let lacks = |outcome: &SourceOutcome| WITHOUT_KEYS.iter().any(|code| outcome.note_counts.contains_key(*code));
-    if !outcomes.any(lacks) {
-        return Ok(());
-    }
-    let message = format!("snapshot {} may not hold all that would be removed", manifest.id);
-    Err(Error::new(ErrorKind::Denied, message)
-        .with_hint("Nothing was removed. The log names what is missing; give the user the rights for it."))
-}
-
 /// Notes of what is in the snapshot as it was, and was not as it should be.
 const DAMAGE: &[&str] = &["damaged"];
 
 /// Counts what a snapshot lacks although its sources succeeded.
-fn losses(manifest: &Manifest) -> u64 {
-    noted(manifest, LOSSES)
+fn losses(engines: &Registry, manifest: &Manifest) -> u64 {
+    let of_engine = |kind: &str, code: &str| engines.of_kind(kind).is_some_and(|one| one.losses().contains(&code));
+    noted(manifest, |kind, code| code == BECAME_EMPTY || of_engine(kind, code))
 }
 
 /// Counts what was damaged where it was read.
 fn damaged(manifest: &Manifest) -> u64 {
-    noted(manifest, DAMAGE)
+    noted(manifest, |_, code| DAMAGE.contains(&code))
 }
 
-fn noted(manifest: &Manifest, codes: &[&str]) -> u64 {
-    let outcomes = manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
-    outcomes
-        .flat_map(|outcome| codes.iter().filter_map(|code| outcome.note_counts.get(*code)))
-        .sum()
+/// Counts the notes of the codes that are meant, of each kind of sources.
+fn noted(manifest: &Manifest, is_meant: impl Fn(&str, &str) -> bool) -> u64 {
+    let mut noted = 0;
+    for source in &manifest.sources {
+        let counts = source.outcome.iter().flat_map(|outcome| &outcome.note_counts);
+        let meant = counts.filter(|(code, _)| is_meant(&source.kind, code));
+        noted += meant.map(|(_, count)| count).sum::<u64>();
+    }
+    noted
 }
 
 /// The times of a run's lease and heartbeat.
@@ -341,24 +311,20 @@ fn run_options() -> RunOptions {
     RunOptions::default()
 }
 
-/// Takes a snapshot of a server that is about to be emptied, under the job `pre-restore`.
-pub(crate) async fn safety_snapshot(session: &Session, server: &RedisSource) -> Result<Manifest> {
-    let mut plan = crate::config::plan_for_urls(std::slice::from_ref(&server.url), session.repository_config()?)?;
-    // With the password that the restore has for it, and with none where it has none.
-    for source in &mut plan.sources {
-        source.kind = SourceKind::Redis(server.clone());
-    }
+/// Takes a snapshot of a source that a restore is about to empty, under the job `pre-restore`: with the password that the restore
+/// has for it, and with none where it has none.
+pub(crate) async fn safety_snapshot(session: &Session, spec: Spec) -> Result<Manifest> {
+    let source = SourceConfig {
+        name: spec.kind().word().to_owned(),
+        kind: spec.into(),
+        rate_limit_bytes: None,
+        optional: false,
+    };
+    let mut plan = crate::config::plan_for_sources(vec![source], session.repository_config()?)?;
     PRE_RESTORE_JOB.clone_into(&mut plan.job);
     let options = options::Backup {
-        if_changed: false,
-        targets: vec![],
-        dry_run: false,
         parallel: Some(1),
-        level: None,
-        max_block: None,
-        no_role_passwords: false,
-        exclude: options::Exclude::default(),
-        scheduled: false,
+        ..options::Backup::default()
     };
     let result = run_plans(session, &options, std::slice::from_ref(&plan)).await.pop();
     result.unwrap_or_else(|| Err(cancelled()))
@@ -368,7 +334,12 @@ pub(crate) async fn safety_snapshot(session: &Session, server: &RedisSource) -> 
 async fn run_plans(session: &Session, options: &options::Backup, plans: &[Plan]) -> Vec<Result<Manifest>> {
     let mut results: Vec<Option<Result<Manifest>>> = plans.iter().map(|_| None).collect();
     let Some(first) = plans.first() else { return vec![] };
-    let sources = match first.sources.iter().map(open::source).collect::<Result<Vec<_>>>() {
+    let sources = match first
+        .sources
+        .iter()
+        .map(|source| source.kind.spec().open())
+        .collect::<Result<Vec<_>>>()
+    {
         Ok(sources) => sources,
         Err(error) => return plans.iter().map(|_| Err(error.duplicate())).collect(),
     };
@@ -377,7 +348,7 @@ async fn run_plans(session: &Session, options: &options::Backup, plans: &[Plan])
     let (targets, failed) = targets::prepare(session, plans, &id, &host, &times).await;
     let failed = failed.into_iter().map(|(at, error)| (at, Err(error)));
     // What only a manifest named does not become the word of this host by being backed up.
-    let foreign = |source: &SourceConfig| matches!(&source.kind, SourceKind::Redis(redis) if redis.foreign);
+    let foreign = |source: &SourceConfig| source.kind.spec().is_foreign();
     if matches!(first.job.as_str(), ADHOC_JOB | PRE_RESTORE_JOB) && !first.sources.iter().any(foreign) {
         for target in &targets {
             session.state.remember_sources(target.repository.id(), &first.sources);
@@ -446,7 +417,7 @@ async fn read_and_commit(
     }
     if let Some(target) = targets.first() {
         emptied::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
-        found::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
+        expand::note(session, &target.repository, &host, plan, &mut sources).await;
     }
     let facts = Facts {
         id,
@@ -456,7 +427,7 @@ async fn read_and_commit(
         sources,
     };
     if options.if_changed
-        && let Some(last) = unchanged(&targets, &facts).await
+        && let Some(last) = unchanged(&session.engines, &targets, &facts).await
     {
         let mut ended = Vec::new();
         for (target, last) in targets.into_iter().zip(last) {
@@ -492,17 +463,12 @@ async fn read_and_commit(
 }
 
 /// Returns the last snapshot of each target, if each has one and its content is the one that was read.
-async fn unchanged(targets: &[Target<'_>], facts: &Facts) -> Option<Vec<Manifest>> {
+async fn unchanged(engines: &Registry, targets: &[Target<'_>], facts: &Facts) -> Option<Vec<Manifest>> {
     let content = |sources: &[ManifestSource]| {
         let of = |source: &ManifestSource| {
             let outcome = source.outcome.as_ref()?;
-            if source.kind == "redis" {
-                // Each RDB has times of its own, and keys in an order of its own.
-                return Some((source.name.clone(), vec![outcome.position.get("content")?.clone()]));
-            }
-            let archives = &outcome.archives;
-            let digests: Option<Vec<String>> = archives.iter().map(|info| info.content_sha256.clone()).collect();
-            Some((source.name.clone(), digests?))
+            let content = engines.of_kind(&source.kind)?.content(outcome)?;
+            Some((source.name.clone(), content))
         };
         sources.iter().map(of).collect::<Option<Vec<_>>>()
     };
@@ -628,7 +594,7 @@ async fn read_source(
         compression: Compression::Zstd(level),
         upload: way.upload.clone(),
         max_index_bytes: MAX_INDEX_BYTES,
-        readme: readme(config),
+        readme: readme(&session.engines, config),
     };
     let writer = ArchiveWriter::create(way.store.clone(), &session.pipeline, archive).await?;
     if let Some(rate) = config.rate_limit_bytes {
@@ -654,49 +620,33 @@ async fn read_source(
 
 /// Returns how many connections or readers a source may use: those of the flag, else its own, else the usual number.
 fn parallel(config: &SourceConfig, options: &options::Backup) -> usize {
-    let own = match &config.kind {
-        SourceKind::Postgres(postgres) => postgres.parallel,
-        _ => None,
-    };
     let given = options.parallel.map(usize::from);
-    given.or(own).unwrap_or(usize::from(options::DEFAULT_PARALLEL))
+    given
+        .or(config.kind.spec().parallel())
+        .unwrap_or(usize::from(options::DEFAULT_PARALLEL))
 }
 
 /// The first entry of every archive: how a person gets everything back without this program.
-fn readme(config: &SourceConfig) -> String {
-    let how = match config.kind.word() {
-        "postgres" => {
-            "Create an empty database. In the directory where this was unpacked, join first what psql must get as one file, if there \
-             are files restore/join-*.sh: `for script in restore/join-*.sh; do sh \"$script\"; done`. Then: \
-             `psql -X -d DATABASE -f restore.sql`"
-        }
-        "redis" => {
-            "Join the chunks of the RDB in the order of their names: `for chunk in dump.rdb/*; do cat \"$chunk\"; done > joined.rdb` \
-             (of a cluster shard-0000/dump.rdb and so on, each for a server of its own). Put it as dump.rdb into the data directory \
-             of a stopped server whose AOF is off, and start the server."
-        }
-        "docker" => {
-            "Each volume lies under volumes/NAME: put its files back into a volume of that name. definitions/ holds what \
-             the engine said of containers, networks and volumes, protected/ their environments; an image: `for chunk in \
-             images/NAME/*; do cat \"$chunk\"; done | docker load`."
-        }
-        "sqlite" => "The database file lies in this archive; sqlite3 opens it.",
-        _ => "The files lie in this archive with their modes, owners and times.",
-    };
+fn readme(engines: &Registry, config: &SourceConfig) -> String {
+    let kind = config.kind.word();
+    let how = engines.of_kind(kind).map_or("", Engine::by_hand);
     format!(
-        "This archive was written by wirevault from source \"{}\" ({}).\n\n\
+        "This archive was written by wirevault from source \"{}\" ({kind}).\n\n\
          It is an ordinary compressed tar: zstd -dc 0000.tar.zst | tar x\n\
          A source too large for one archive has several, and all are needed: cat 0000.tar.zst 0001.tar.zst ... | zstd -dc | tar xi\n\
          {how}\n",
-        config.name,
-        config.kind.word()
+        config.name
     )
 }
 
 fn plan_text(plan: &Plan) -> String {
     let mut text = format!("job {} to {}\n", plan.job, plan.repository.url);
     for source in &plan.sources {
-        let place = open::source(source).map_or_else(|error| error.chain(), |source| source.location());
+        let place = source
+            .kind
+            .spec()
+            .open()
+            .map_or_else(|error| error.chain(), |source| source.location());
         text.push_str(&format!("  {} ({}): {place}\n", source.name, source.kind.word()));
     }
     text

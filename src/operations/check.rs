@@ -8,7 +8,7 @@ use crate::base::units::format_bytes;
 use crate::config::Plan;
 use crate::engines::{Finding, FindingLevel};
 use crate::operations::options;
-use crate::operations::{Report, Session, Status, cluster, document_of, found, meant, open, probe};
+use crate::operations::{Report, Session, Status, document_of, expand, meant, open, probe};
 use crate::policy::health::Claim;
 use crate::repository::{Gap, Repository};
 use crate::storage::open::local_path;
@@ -51,8 +51,7 @@ impl Report for CheckReport {
 /// Checks memory, then each plan's repository and sources; every finding is told, and any error fails the check.
 pub async fn run(session: &Session, options: &options::Check) -> Result<CheckReport> {
     let mut plans = session.plans(&options.targets)?;
-    cluster::expand(session, &mut plans).await?;
-    found::expand(&mut plans);
+    expand::expand(session, &mut plans).await?;
     let mut check = vec![Section {
         about: "memory".to_owned(),
         findings: vec![info(memory_text(session.memory()))],
@@ -64,7 +63,7 @@ pub async fn run(session: &Session, options: &options::Check) -> Result<CheckRep
         });
         for config in &plan.sources {
             session.check_cancelled()?;
-            let findings = match open::source(config) {
+            let findings = match config.kind.spec().open() {
                 Ok(source) => session
                     .or_cancelled(source.check())
                     .await

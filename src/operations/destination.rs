@@ -1,30 +1,21 @@
-//! Which sources of a snapshot are restored, and where each of them goes.
+//! Which sources of a snapshot are restored, and what brings each of them back to its place.
 
-use std::path::{Path, PathBuf};
-
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, Result};
 use crate::base::nearest::nearest;
-use crate::config::{DockerSource, PostgresSource, RedisSource, SourceKind};
-use crate::engines::postgres::is_connection_string;
+use crate::config::redact_url;
+use crate::engines::{Engine, EngineKind, GivenPlace, Registry, RestoreChoices, RestoreRequest, Restorer, Spec};
+use crate::operations::Session;
 use crate::operations::options;
-use crate::operations::places::{self, Place, Resolver};
+use crate::operations::places::{self, Resolver};
 use crate::operations::snapshots::sources_named;
-use crate::operations::volumes::VolumesTarget;
-use crate::operations::{Session, cluster};
 use crate::repository::{Manifest, ManifestSource};
 
-/// Where a source goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    Tree(PathBuf),
-    File(PathBuf),
-    Database(PostgresSource),
-    Redis(RedisSource),
-    RdbFile(PathBuf),
-    Volumes(VolumesTarget),
-}
-
-pub(crate) fn select<'a>(manifest: &'a Manifest, options: &options::Restore) -> Result<Vec<&'a ManifestSource>> {
+/// Returns the sources that are meant; refuses what was chosen of others.
+pub(crate) fn select<'a>(
+    engines: &Registry,
+    manifest: &'a Manifest,
+    options: &options::Restore,
+) -> Result<Vec<&'a ManifestSource>> {
     let selected: Vec<&ManifestSource> = if options.source.is_empty() {
         manifest
             .sources
@@ -42,9 +33,11 @@ pub(crate) fn select<'a>(manifest: &'a Manifest, options: &options::Restore) -> 
         }
         named
     };
+    let kind_of = |source: &ManifestSource| engines.of_kind(&source.kind).map(Engine::kind);
+    let has_files = |source: &ManifestSource| engines.of_kind(&source.kind).is_some_and(Engine::has_files);
     if let Some(other) = selected
         .iter()
-        .find(|source| !options.path.is_empty() && !matches!(source.kind.as_str(), "files" | "docker"))
+        .find(|source| !options.path.is_empty() && !has_files(source))
     {
         return Err(Error::invalid(format!(
             "--path selects files, but source \"{}\" is of kind {}",
@@ -52,24 +45,13 @@ pub(crate) fn select<'a>(manifest: &'a Manifest, options: &options::Restore) -> 
         ))
         .with_hint("Name one source of kind files with --source."));
     }
-    let flags = [
-        (
-            "docker",
-            "Docker volumes",
-            options.docker != options::RestoreDocker::default(),
-        ),
-        (
-            "postgres",
-            "PostgreSQL",
-            options.database != options::RestoreDatabase::default(),
-        ),
-        ("redis", "Redis", options.redis != options::RestoreRedis::default()),
-    ];
-    for (kind, words, given) in flags {
-        if let Some(other) = selected.iter().find(|source| given && source.kind != kind) {
+    for kind in options.engines.given() {
+        if let Some(other) = selected.iter().find(|source| kind_of(source) != Some(kind)) {
             return Err(Error::invalid(format!(
-                "flags for {words} were given, but source \"{}\" is of kind {}",
-                other.name, other.kind
+                "flags for {} were given, but source \"{}\" is of kind {}",
+                kind.name(),
+                other.name,
+                other.kind
             ))
             .with_hint(format!("Name one source of kind {kind} with --source.")));
         }
@@ -77,27 +59,11 @@ pub(crate) fn select<'a>(manifest: &'a Manifest, options: &options::Restore) -> 
     Ok(selected)
 }
 
-/// Where one source goes, and what is known of it here.
-#[derive(Debug, Clone)]
+/// A source, and what brings it back.
+#[derive(Debug)]
 pub(crate) struct Destination<'a> {
     pub(crate) source: &'a ManifestSource,
-    pub(crate) target: Target,
-    /// How volumes are handled: by the word of this host.
-    pub(crate) docker: DockerSource,
-    /// Of a single file, the pattern that means it alone.
-    pub(crate) only: Vec<String>,
-}
-
-impl<'a> Destination<'a> {
-    /// A source that goes to a place which the caller has found.
-    pub(crate) fn given(source: &'a ManifestSource, target: Target) -> Self {
-        Self {
-            source,
-            target,
-            docker: DockerSource::default(),
-            only: vec![],
-        }
-    }
+    pub(crate) restorer: Box<dyn Restorer>,
 }
 
 /// Decides where each source goes: by `--into`, else back to where it belongs by the word of this host. What only the
@@ -130,224 +96,132 @@ fn look<'a>(
     selected: &[&'a ManifestSource],
     options: &options::Restore,
 ) -> Result<(Vec<Destination<'a>>, Vec<&'a ManifestSource>)> {
+    let session = resolver.session;
+    let into = options.into.as_deref().map(|text| given_place(session, text));
+    let into = into.transpose()?;
     let (mut found, mut unknown) = (Vec::new(), Vec::new());
     for &source in selected {
-        let place = match &options.into {
+        let engine = engine_of(&session.engines, source)?;
+        let place = match &into {
             // What is said here of the source is not asked for its place then.
             Some(_) => resolver.place(source).unwrap_or_default(),
             None => resolver.place(source)?,
         };
-        let docker = places::docker(place.clone());
-        let only = match place.as_ref().map(|place| &place.kind) {
-            Some(SourceKind::Files(files)) if files.single_file && options.into.is_none() => files.include.clone(),
-            _ => vec![],
-        };
-        let target = match (source.kind.as_str(), options.into.is_some() || place.is_some()) {
-            (_, false) => None,
-            ("docker", true) => Some(volumes_target(source, &docker, options, selected.len())?),
-            (_, true) => {
-                let called = places::called(resolver.manifest, source);
-                Some(target(
-                    resolver.session,
-                    source,
-                    (place, called),
-                    options,
-                    selected.len(),
-                )?)
-            }
-        };
-        match target {
-            Some(target) => found.push(Destination {
-                source,
-                target,
-                docker,
-                only,
-            }),
-            None => unknown.push(source),
+        if into.is_none() && place.is_none() {
+            unknown.push(source);
+            continue;
         }
+        let place = place.map(|place| place.spec);
+        let request = request(resolver, engine.kind(), source, options, selected.len() > 1);
+        let restorer = engine.restorer(RestoreRequest {
+            into: into.clone(),
+            place,
+            ..request
+        })?;
+        found.push(Destination { source, restorer });
     }
     Ok((found, unknown))
 }
 
-/// Decides where volumes go: a directory takes each source under its name, unless it is the only one.
-fn volumes_target(
-    source: &ManifestSource,
-    docker: &DockerSource,
+/// A source that goes to a place which the caller has found.
+pub(crate) fn given<'a>(
+    session: &Session,
+    manifest: &'a Manifest,
+    source: &'a ManifestSource,
     options: &options::Restore,
-    selected: usize,
-) -> Result<Target> {
-    let into = options.into.as_deref();
-    if let Some(into) = into.filter(|into| !into.starts_with("docker:")) {
-        refuse_unknown_scheme(into)?;
-    }
-    if into.is_some_and(|into| into.contains("://") && !into.starts_with("docker:")) {
-        return Err(Error::invalid(format!(
-            "source \"{}\" of kind docker cannot go into \"{}\"",
-            source.name,
-            crate::config::redact_url(into.unwrap_or_default())
-        ))
-        .with_hint("Volumes go into a directory, or into docker:, docker:NAME or docker:///path/docker.sock."));
-    }
-    Ok(Target::Volumes(match VolumesTarget::parse(into, docker)? {
-        VolumesTarget::Directory(path) if selected > 1 => VolumesTarget::Directory(path.join(&source.name)),
-        target => target,
-    }))
+    place: Spec,
+) -> Result<Destination<'a>> {
+    let resolver = Resolver {
+        session,
+        manifest,
+        accept: options.into_original,
+    };
+    let engine = engine_of(&session.engines, source)?;
+    let request = request(&resolver, engine.kind(), source, options, false);
+    let restorer = engine.restorer(RestoreRequest {
+        place: Some(place),
+        ..request
+    })?;
+    Ok(Destination { source, restorer })
 }
 
-/// Decides where a source goes: by `--into`, else to its place. Below a directory, or on a server, it keeps the name it has
-/// at its place, or had where it came from.
-fn target(
-    session: &Session,
-    source: &ManifestSource,
-    (place, planned): (Option<Place>, Option<SourceKind>),
-    options: &options::Restore,
-    selected: usize,
-) -> Result<Target> {
-    let wrong = |what: &str| {
-        Error::invalid(format!(
-            "source \"{}\" of kind {} cannot go into {what}",
-            source.name, source.kind
+/// Returns the engine of a source, or says that only another release has it.
+pub(crate) fn engine_of<'a>(engines: &'a Registry, source: &ManifestSource) -> Result<&'a dyn Engine> {
+    engines.of_kind(&source.kind).ok_or_else(|| {
+        Error::unsupported(format!(
+            "this version cannot restore sources of kind \"{}\"",
+            source.kind
         ))
-        .with_hint(
-            "Choose sources with --source: databases go into postgres://…, Redis servers into redis://… or file:PATH, files and \
-             SQLite databases into a path.",
-        )
-    };
-    let Some(into) = options.into.as_deref() else {
-        return back(source, place);
-    };
-    let shown = crate::config::redact_url(into);
-    let is_database = is_connection_string(into);
-    let into = crate::config::postgres_url(into)?;
-    let into = into.as_str();
-    refuse_unknown_scheme(into)?;
-    let is_server = crate::config::is_redis_url(into);
-    let known_as = place.map(|place| place.kind).or(planned);
-    match source.kind.as_str() {
-        "redis" if is_server && selected == 1 => match places::given(session, into)? {
-            SourceKind::Redis(server) => Ok(Target::Redis(server)),
-            _ => Err(wrong(&format!("\"{shown}\""))),
+    })
+}
+
+/// Says what is asked of the engine, but for the place.
+fn request(
+    resolver: &Resolver<'_>,
+    kind: EngineKind,
+    source: &ManifestSource,
+    options: &options::Restore,
+    is_one_of_several: bool,
+) -> RestoreRequest {
+    let session = resolver.session;
+    let mut sources = session.config.sources.iter();
+    RestoreRequest {
+        source: source.name.clone(),
+        kind,
+        snapshot: resolver.manifest.id.to_string(),
+        outcome: source.outcome.clone(),
+        into: None,
+        place: None,
+        called: resolver.called(source),
+        is_one_of_several,
+        // The configuration here says it, not the backup's.
+        wants_devices: sources.any(|one| one.name == source.name && one.kind.spec().wants_devices()),
+        options: RestoreChoices {
+            clean: options.clean,
+            delete: options.delete,
+            paths: options.path.clone(),
+            trust_times: options.trust_times,
+            devices: options.devices,
+            parallel: usize::from(options.parallel),
+            dry_run: options.dry_run,
+            engines: options.engines.clone(),
         },
-        "redis" if !is_server && !into.starts_with("postgres") => {
-            let path = PathBuf::from(into.strip_prefix("file:").unwrap_or(into));
-            Ok(Target::RdbFile(
-                if selected > 1 || path.is_dir() || into.ends_with('/') {
-                    path.join(&source.name).join("dump.rdb")
-                } else {
-                    path
-                },
-            ))
-        }
-        "postgres" if is_database => {
-            // A whole server takes every database under its own name.
-            let name = match &known_as {
-                Some(SourceKind::Postgres(known)) if !cluster::names_database(into) => cluster::database_of(&known.url),
-                _ => None,
-            };
-            let url = match (name, cluster::names_database(into)) {
-                (Some(name), _) => cluster::with_database(into, &name),
-                (None, true) if selected > 1 => return Err(wrong(&format!("\"{shown}\" together with others"))),
-                (None, _) => into.to_owned(),
-            };
-            match places::given(session, &url)? {
-                SourceKind::Postgres(server) => Ok(Target::Database(server)),
-                _ => Err(wrong(&format!("\"{shown}\""))),
-            }
-        }
-        _ if is_server || is_database => Err(wrong(&format!("\"{shown}\""))),
-        "files" | "sqlite" => {
-            let schemes = ["files:", "sqlite:", "file://", "file:"];
-            let path = schemes.iter().find_map(|scheme| into.strip_prefix(scheme));
-            let path = PathBuf::from(path.unwrap_or(into));
-            if source.kind == "files" {
-                // A directory takes every source under its name; one tree alone may go into the directory itself.
-                let path = if selected > 1 { path.join(&source.name) } else { path };
-                return Ok(Target::Tree(path));
-            }
-            let below = selected > 1 || path.is_dir() || into.ends_with('/');
-            let name = match &known_as {
-                Some(SourceKind::Sqlite(known)) => file_name(&known.path),
-                _ => file_name(Path::new("")),
-            };
-            Ok(Target::File(if below {
-                path.join(&source.name).join(name)
-            } else {
-                path
-            }))
-        }
-        "postgres" | "redis" => Err(wrong(&format!("\"{shown}\""))),
-        kind => Err(Error::unsupported(format!(
-            "this version cannot restore sources of kind \"{kind}\""
-        ))),
+        tools: session.tools(),
     }
+}
+
+/// Reads `--into`. A place that an engine knows brings the password that is configured for it.
+fn given_place(session: &Session, text: &str) -> Result<GivenPlace> {
+    let spec = if session.engines.read_url(text).is_some() {
+        Some(places::given(session, text)?)
+    } else {
+        refuse_unknown_scheme(&session.engines, text)?;
+        None
+    };
+    let text = text.to_owned();
+    Ok(GivenPlace { text, spec })
 }
 
 /// Refuses what looks like a URL and is none that a source goes into: it would become the name of a directory.
-fn refuse_unknown_scheme(into: &str) -> Result<()> {
-    const KNOWN: &[&str] = &["postgres", "postgresql", "files", "sqlite", "file", "redis", "valkey"];
-    const SERVERS: &[&str] = &["postgres", "postgresql", "redis", "rediss", "valkey", "valkeys"];
+fn refuse_unknown_scheme(engines: &Registry, into: &str) -> Result<()> {
     let Some((scheme, rest)) = into.split_once(':') else {
         return Ok(());
     };
+    let known: Vec<&str> = engines.schemes().chain(["file"]).collect();
     let right = if rest.starts_with("//") {
-        scheme.contains(['/', '.']) || KNOWN.contains(&scheme) || crate::config::is_redis_url(into)
+        scheme.contains(['/', '.']) || scheme == "file"
     } else {
         // A name with a colon is a path, unless it is all but a scheme.
-        let all = || KNOWN.iter().copied().chain(["docker"]);
-        let is_one = all().any(|known| known == scheme);
-        let is_nearly_one = all().any(|known| strsim::jaro_winkler(known, scheme) > 0.9);
-        !SERVERS.contains(&scheme) && (is_one || !is_nearly_one)
+        let is_nearly = |known: &&str| strsim::jaro_winkler(known, scheme) > 0.9;
+        scheme == "file" || !known.iter().any(is_nearly)
     };
     if right {
         return Ok(());
     }
-    let message = format!("nothing can be restored into \"{}\"", crate::config::redact_url(into));
-    let near = nearest(scheme, KNOWN.iter().copied().chain(["docker"]));
+    let near = nearest(scheme, known.iter().copied());
+    let message = format!("nothing can be restored into \"{}\"", redact_url(into));
     Err(Error::invalid(message).with_hint(format!(
         "{}Databases go into postgres://…, Redis servers into redis://…, files and SQLite databases into a path.",
         near.map_or_else(String::new, |near| format!("Did you mean \"{near}\"? "))
     )))
-}
-
-/// Returns the place of a source as a target.
-fn back(source: &ManifestSource, place: Option<Place>) -> Result<Target> {
-    Ok(match place.map(|place| place.kind) {
-        Some(SourceKind::Postgres(server)) => Target::Database(server),
-        Some(SourceKind::Redis(server)) => Target::Redis(server),
-        Some(SourceKind::Files(files)) => Target::Tree(files.root),
-        Some(SourceKind::Sqlite(sqlite)) => Target::File(sqlite.path),
-        Some(SourceKind::Docker(_)) | None => {
-            return Err(Error::unsupported(format!(
-                "this version cannot restore sources of kind \"{}\"",
-                source.kind
-            )));
-        }
-    })
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(|| "database.db".to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-/// Refuses before the first write of any source what its own restore would refuse in the middle of them: a database
-/// file that is there, and a tree given with `--into` that holds files already.
-pub(crate) fn refuse_if_occupied(target: &Target, options: &options::Restore) -> Result<()> {
-    let (path, what) = match target {
-        Target::File(path) | Target::RdbFile(path) if path.symlink_metadata().is_ok() => (path, "exists"),
-        Target::Tree(root) | Target::Volumes(VolumesTarget::Directory(root))
-            if options.into.is_some() && std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) =>
-        {
-            (root, "is not empty")
-        }
-        _ => return Ok(()),
-    };
-    if options.clean {
-        return Ok(());
-    }
-    let hint = match target {
-        Target::RdbFile(_) => "Add --clean to replace it (the old file is not kept), or choose another --into.",
-        _ => "Add --clean to restore over it (what is replaced is kept beside), or choose another --into.",
-    };
-    Err(Error::new(ErrorKind::AlreadyExists, format!("\"{}\" {what}", path.display())).with_hint(hint))
 }

@@ -5,7 +5,7 @@
 
 use crate::base::error::Result;
 use crate::base::report::{Note, SharedReporter};
-use crate::config::{Plan, SourceConfig, SourceKind};
+use crate::config::Plan;
 use crate::operations::backup::BECAME_EMPTY;
 use crate::repository::{ManifestSource, Repository};
 
@@ -25,7 +25,7 @@ pub(crate) async fn note(
         let Some(outcome) = source.outcome.as_mut().filter(|outcome| outcome.items == 0) else {
             continue;
         };
-        if !config.is_some_and(may_not_be_empty) {
+        if !config.is_some_and(|config| config.kind.spec().may_not_become_empty()) {
             continue;
         }
         let message = match held(repository, host, &plan.job, &source.name).await {
@@ -38,10 +38,6 @@ pub(crate) async fn note(
         reporter.note(&source.name, Note::new(BECAME_EMPTY, &source.name, message));
         *outcome.note_counts.entry(BECAME_EMPTY.to_owned()).or_default() += 1;
     }
-}
-
-fn may_not_be_empty(config: &SourceConfig) -> bool {
-    matches!(&config.kind, SourceKind::Files(files) if !files.allow_empty)
 }
 
 /// Returns whether the source held something in its last snapshot, or had become empty by then.

@@ -9,13 +9,12 @@ pub mod check;
 pub(crate) mod choose;
 pub mod cleanup;
 pub(crate) mod clock;
-pub(crate) mod cluster;
 pub mod config;
 pub mod copy;
 pub(crate) mod destination;
 pub(crate) mod emptied;
+pub(crate) mod expand;
 pub(crate) mod facts;
-pub(crate) mod found;
 pub(crate) mod hooks;
 pub mod init;
 pub(crate) mod lease;
@@ -42,7 +41,6 @@ pub(crate) mod stored;
 pub(crate) mod targets;
 pub(crate) mod thaw;
 pub mod verify;
-pub(crate) mod volumes;
 
 use crate::base::error::Result;
 

@@ -10,7 +10,6 @@ mod containers;
 mod health;
 mod plan;
 mod report;
-mod secrets;
 mod servers;
 mod state;
 
@@ -21,23 +20,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
-use crate::config::{self, SourceKind, redact_url};
-use crate::engines::docker::Access;
+use crate::config::redact_url;
 use crate::engines::docker::api::Engine;
 use crate::engines::docker::api::definition::container_name;
 use crate::engines::docker::restore::{self as volumes, DockerRestoreOptions, VolumeReport};
-use crate::engines::sqlite::Integrity;
-use crate::operations::destination::Target;
+use crate::engines::{self, RecoveryPhase, Registry, Secrets, Spec};
 use crate::operations::options;
-use crate::operations::places::{self, Word};
-use crate::operations::restore::report::SourceReport;
+use crate::operations::places::Word;
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Outcome, Session, restore, thaw};
 use crate::policy::health::Claim;
 use choice::Choice;
 use plan::{Database, DockerPart, Plan, Tree};
 use report::{EmptyVolume, Proof, ProvenStep, RecoverPreview, RecoverReport, Restored};
-use secrets::Secrets;
 use state::State;
 
 /// How what happens is told, line by line.
@@ -46,7 +41,7 @@ pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);
 /// Shows the plan, then follows it.
 pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) -> Outcome {
     let started = Instant::now();
-    plan::check_addresses(options)?;
+    plan::check_addresses(session, options)?;
     let repository = open_repository(session).await?;
     let mut choice = choice::choose(session, &repository, &options.snapshot).await?;
     choice.only(&options.only, &options.address)?;
@@ -182,25 +177,7 @@ impl Recovery<'_> {
         F: Future<Output = Result<T>>,
     {
         let from = Instant::now();
-        let value = if let Some(value) = self.state.done(key)? {
-            value
-        } else {
-            self.session.check_cancelled()?;
-            let again = self.state.begun(key);
-            self.state.begin(key)?;
-            (self.tell)(&format!("{key}\n"));
-            let value = match work(again).await {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && !again => {
-                    // It was refused over what is there, and left nothing: the next attempt must not take that for its own.
-                    self.state.withdraw(key)?;
-                    Err(error)
-                }
-                done => done,
-            };
-            let value = value.with_context(|| key.to_owned())?;
-            self.state.end(key, &value)?;
-            value
-        };
+        let value = self.once(key, work).await?;
         self.steps.push(ProvenStep {
             step: key.to_owned(),
             seconds: from.elapsed().as_secs_f64(),
@@ -210,71 +187,67 @@ impl Recovery<'_> {
         Ok(value)
     }
 
-    /// Restores one source unless an earlier attempt did, and takes what could not be brought back.
-    async fn restore<R>(
-        &mut self,
-        (key, mut flags, target): (&str, options::Restore, Option<Target>),
-        proof: fn(Restored<R>) -> Proof,
-        kind: fn(SourceReport) -> Option<R>,
-        words: impl Fn(&Restored<R>) -> String,
-    ) -> Result<R>
+    /// Does the work of a step unless an earlier attempt finished it, and remembers what it proved.
+    async fn once<T, F>(&mut self, key: &str, work: impl FnOnce(bool) -> F) -> Result<T>
     where
-        R: Clone + Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T>>,
     {
-        let (session, clean) = (self.session, self.options.clean);
-        let work = |again: bool| async move {
-            flags.clean = again || clean;
-            Restored::of(Box::pin(restore::bring_back(session, &flags, target)).await?, kind)
+        if let Some(value) = self.state.done(key)? {
+            return Ok(value);
+        }
+        self.session.check_cancelled()?;
+        let again = self.state.begun(key);
+        self.state.begin(key)?;
+        (self.tell)(&format!("{key}\n"));
+        let value = match work(again).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && !again => {
+                // It was refused over what is there, and left nothing: the next attempt must not take that for its own.
+                self.state.withdraw(key)?;
+                Err(error)
+            }
+            done => done,
         };
-        let done = self.step(key, proof, work, words).await?;
-        self.failed.extend(done.errors);
-        Ok(done.report)
+        let value = value.with_context(|| key.to_owned())?;
+        self.state.end(key, &value)?;
+        Ok(value)
     }
 
-    fn restore_flags(&self, source: &str) -> options::Restore {
-        options::Restore {
-            snapshot: self.choice.snapshot_of(source),
-            source: vec![source.to_owned()],
+    /// Restores one source unless an earlier attempt did, and takes what could not be brought back. `at` says where it goes.
+    async fn restore(&mut self, kind: &str, name: &str, place: Option<Spec>, at: &str) -> Result<()> {
+        let from = Instant::now();
+        let (session, clean) = (self.session, self.options.clean);
+        let engine = engine_of(session, kind)?;
+        let mut flags = options::Restore {
+            snapshot: self.choice.snapshot_of(name),
+            source: vec![name.to_owned()],
             parallel: options::DEFAULT_PARALLEL,
             into_original: self.options.accept_places,
+            engines: engine.recovery_flags(),
             ..options::Restore::default()
-        }
+        };
+        let work = |again: bool| async move {
+            flags.clean = again || clean;
+            Restored::of(Box::pin(restore::bring_back(session, &flags, place)).await?)
+        };
+        let key = format!("restore {kind} {name}");
+        let stored: Restored<_> = self.once(&key, work).await?;
+        let done = stored.read(engine).with_context(|| key.clone())?;
+        self.failed.extend(done.errors.iter().cloned());
+        self.failed
+            .extend(done.report.damage().map(|damage| format!("{name}: {damage}")));
+        self.steps.push(ProvenStep {
+            step: key,
+            seconds: from.elapsed().as_secs_f64(),
+            text: format!("{kind} {name}: {}, {at}", done.report.summary()),
+            proof: Proof::Restored(done),
+        });
+        Ok(())
     }
 
     async fn tree(&mut self, tree: &Tree) -> Result<()> {
-        let key = format!("restore {} {}", tree.kind, tree.name);
-        let step = (key.as_str(), self.restore_flags(&tree.name), None);
-        let (name, into) = (&tree.name, tree.into.display());
-        if tree.kind == "files" {
-            let kind = |report| match report {
-                SourceReport::Files(report) => Some(report),
-                _ => None,
-            };
-            self.restore(step, Proof::Files, kind, |done| {
-                format!(
-                    "files {name}: {} written, {} as they were, {}, in {into}",
-                    done.report.written,
-                    done.report.unchanged,
-                    Claim::EveryDigestChecked.words(),
-                )
-            })
-            .await?;
-            return Ok(());
-        }
-        let kind = |report| match report {
-            SourceReport::Sqlite(report) => Some(report),
-            _ => None,
-        };
-        let done = self.restore(step, Proof::Sqlite, kind, |done| {
-            let checked = checked(&done.report.integrity);
-            format!("sqlite {name}: {} bytes, {checked}, in {into}", done.report.bytes)
-        });
-        if done.await?.integrity.is_damaged() {
-            self.failed.push(format!(
-                "{name}: the database was damaged when it was stored, and came back as it was; another snapshot may hold it whole"
-            ));
-        }
-        Ok(())
+        let at = format!("in {}", tree.into.display());
+        Box::pin(self.restore(&tree.kind, &tree.name, None, &at)).await
     }
 
     /// Networks, images, volumes, containers; then those that others need.
@@ -330,14 +303,10 @@ impl Recovery<'_> {
                 volumes: vec![volume.name.clone()],
                 clean: self.options.clean,
                 keeps_equal: true,
-                access: if part.config.archive_api {
-                    Access::Archive
-                } else {
-                    Access::Auto
-                },
+                access: part.config.access(),
                 quiesce: part.config.quiesce.clone(),
                 kill: part.config.kill,
-                stop_timeout: Duration::from_secs(part.config.stop_timeout_seconds.unwrap_or(30)),
+                stop_timeout: part.config.stop_timeout(),
                 spool_dir: self.session.spool_dir.clone(),
                 ..DockerRestoreOptions::default()
             };
@@ -387,7 +356,10 @@ impl Recovery<'_> {
     async fn all_answer(&self, plan: &Plan) -> bool {
         for database in &plan.databases {
             let server = self.server_of(plan, database).await;
-            if servers::wait(self.session, &server, Duration::ZERO).await.is_err() {
+            if servers::wait(self.session, server.as_ref(), Duration::ZERO)
+                .await
+                .is_err()
+            {
                 return false;
             }
         }
@@ -395,10 +367,11 @@ impl Recovery<'_> {
     }
 
     /// Where a database is reached, with its password. A place that is the snapshot's word gets no secret of this process.
-    async fn server_of(&self, plan: &Plan, database: &Database) -> SourceKind {
+    async fn server_of(&self, plan: &Plan, database: &Database) -> Spec {
         let mut secrets = Secrets::default();
         if database.place.word != Word::Accepted {
-            secrets.add_process();
+            let engines = self.session.engines.iter();
+            secrets.add_process(engines.flat_map(|engine| engine.secret_variables().iter().copied()));
         }
         for file in &self.options.env_file {
             if !secrets.add_file(file) {
@@ -409,95 +382,41 @@ impl Recovery<'_> {
         for part in &plan.docker {
             let Some(home) = &database.home else { continue };
             if let Some(environment) = part.definitions.environments.get(home) {
-                secrets.add_environment(environment);
+                add_environment(&mut secrets, environment);
             }
             let definition = part
                 .definitions
                 .containers
                 .iter()
                 .find(|one| container_name(one) == home);
-            secrets.add_command(definition);
+            add_command(&mut secrets, &self.session.engines, definition);
             if let Some(engine) = &part.engine {
                 live = engine.container(home).await.ok().flatten();
             }
         }
-        for tree in plan.trees.iter().filter(|tree| tree.kind == "files") {
+        for tree in plan.trees.iter().filter(|tree| tree.phase == RecoveryPhase::Trees) {
             secrets.add_file(&tree.into.join(".env"));
         }
-        let url = servers::reachable(database.url(), &database.kind, live.as_ref()).await;
-        let found = config::parse_source_url(&secrets.with_password(&url, &database.kind));
-        let mut kind = database.place.kind.clone();
-        match (&mut kind, found.map(|found| found.kind)) {
-            (SourceKind::Postgres(server), Ok(SourceKind::Postgres(found))) => {
-                server.url = found.url;
-                if server.password.is_none() && server.password_file.is_none() {
-                    server.password = found.password;
-                }
-            }
-            (SourceKind::Redis(server), Ok(SourceKind::Redis(found))) => {
-                server.url = found.url;
-                if server.password.is_none() && server.password_file.is_none() {
-                    server.password = found.password;
-                }
-            }
-            _ => {}
-        }
-        kind
+        let spec = &database.place.spec;
+        let Some(server) = spec.server() else {
+            return spec.clone();
+        };
+        let url = servers::reachable(server, live.as_ref()).await;
+        spec.reached_at(&url, &secrets)
     }
 
     async fn database(&mut self, plan: &Plan, database: &Database) -> Result<()> {
         let (name, kind) = (&database.name, &database.kind);
         let server = self.server_of(plan, database).await;
         let (session, within) = (self.session, self.options.wait);
-        let wait = |_| servers::wait(session, &server, within);
+        let wait = |_| servers::wait(session, server.as_ref(), within);
         let words = |answer: &String| format!("{kind} {name} answers: {answer}");
         // A server that ran at the earlier attempt may not run now: it is always asked.
         let key = format!("wait for {kind} {name}");
         self.state.reopen(&key);
         self.step(&key, Proof::Answer, wait, words).await?;
-        let mut flags = self.restore_flags(name);
-        let (key, at) = (format!("restore {kind} {name}"), places::text(&server));
-        if let SourceKind::Redis(server) = server {
-            let step = (key.as_str(), flags, Some(Target::Redis(server)));
-            let kind = |report| match report {
-                SourceReport::Redis(report) => Some(*report),
-                _ => None,
-            };
-            self.restore(step, Proof::Redis, kind, |done| {
-                let tally = &done.report.report;
-                format!(
-                    "redis {name}: {} keys restored, {} expired meanwhile, {} failed, at {at}",
-                    tally.restored, tally.expired, tally.failed_keys
-                )
-            })
-            .await?;
-            return Ok(());
-        }
-        flags.database.verify_rows = true;
-        flags.database.keep_going = true;
-        flags.database.create_roles = true;
-        let target = match server {
-            SourceKind::Postgres(server) => Some(Target::Database(server)),
-            _ => None,
-        };
-        let kind = |report| match report {
-            SourceReport::Postgres(report) => Some(*report),
-            _ => None,
-        };
-        self.restore((&key, flags, target), Proof::Postgres, kind, |done| {
-            let report = &done.report.report;
-            let proof = if report.rows_verified {
-                Claim::EveryDigest.words()
-            } else {
-                "rows not read again"
-            };
-            format!(
-                "postgres {name}: {} tables, {} rows, {proof}, at {at}",
-                report.tables, report.rows
-            )
-        })
-        .await?;
-        Ok(())
+        let at = format!("at {}", server.place());
+        Box::pin(self.restore(kind, name, Some(server), &at)).await
     }
 
     async fn start_rest(&mut self, part: &DockerPart, engine: &Engine) -> Result<()> {
@@ -546,12 +465,29 @@ impl Recovery<'_> {
     }
 }
 
-/// Says what SQLite found in a database that came back.
-fn checked(integrity: &Integrity) -> &'static str {
-    match (integrity.is_damaged(), integrity.unchecked.is_empty()) {
-        (true, _) => "DAMAGED as it was when it was stored",
-        (false, false) => "checked by SQLite as far as it can without its application",
-        (false, true) => Claim::CheckedBySqlite.words(),
+/// Returns the engine of a source of the plan.
+fn engine_of<'a>(session: &'a Session, kind: &str) -> Result<&'a dyn engines::Engine> {
+    let unknown = || Error::unsupported(format!("this version cannot restore sources of kind \"{kind}\""));
+    session.engines.of_kind(kind).ok_or_else(unknown)
+}
+
+/// Adds the environment of a container: `NAME=value` each.
+fn add_environment(secrets: &mut Secrets, environment: &serde_json::Value) {
+    let lines = environment.as_array().into_iter().flatten();
+    for line in lines.filter_map(serde_json::Value::as_str) {
+        if let Some((name, value)) = line.split_once('=') {
+            secrets.add(name, value);
+        }
+    }
+}
+
+/// Adds a password that stands in the command of a container.
+fn add_command(secrets: &mut Secrets, engines: &Registry, container: Option<&serde_json::Value>) {
+    let lists = ["/Config/Entrypoint", "/Config/Cmd"].into_iter();
+    let lists = lists.filter_map(|list| container?.pointer(list)?.as_array());
+    let words: Vec<&str> = lists.flatten().filter_map(serde_json::Value::as_str).collect();
+    for (name, password) in engines.iter().filter_map(|engine| engine.secret_in_command(&words)) {
+        secrets.add(name, &password);
     }
 }
 

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Pipeline;
+pub(crate) use crate::base::cancel::cancelled;
+use crate::base::cancel::or_cancelled;
 use crate::base::clock::SharedClock;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, Result};
 use crate::base::memory::MemoryPlan;
 use crate::base::nearest::nearest;
 use crate::base::report::SharedReporter;
-use crate::config::{self, Config, Environment, Plan, RepositoryConfig};
-use crate::engines::postgres::is_connection_string;
+use crate::config::{self, Config, Environment, Plan, RepositoryConfig, SourceConfig};
+use crate::engines::{Registry, Tools};
 use crate::operations::local::LocalState;
 
 /// The state of one invocation.
@@ -21,6 +23,8 @@ use crate::operations::local::LocalState;
 pub struct Session {
     /// The configuration.
     pub config: Config,
+    /// What reads and restores sources of each kind.
+    pub engines: Registry,
     /// Repository given on the command line: a URL or a configured name.
     pub repository: Option<String>,
     /// Endpoint given on the command line.
@@ -122,6 +126,20 @@ impl Session {
         repository
     }
 
+    /// Returns what engines work with.
+    pub(crate) fn tools(&self) -> Tools {
+        Tools {
+            reporter: self.reporter.clone(),
+            cancel: self.cancel.clone(),
+            spool_dir: self.spool_dir.clone(),
+        }
+    }
+
+    /// Reads the URL of a source.
+    pub(crate) fn source_of_url(&self, url: &str) -> Result<SourceConfig> {
+        config::parse_source_url_of(&self.engines, url)
+    }
+
     /// Makes plans of jobs or source URLs; of all jobs when there are no targets.
     pub fn plans(&self, targets: &[String]) -> Result<Vec<Plan>> {
         let given = match &self.repository {
@@ -131,7 +149,7 @@ impl Session {
         let (urls, names): (Vec<_>, Vec<_>) = targets
             .iter()
             .cloned()
-            .partition(|target| target.contains(':') || is_connection_string(target));
+            .partition(|target| target.contains(':') || self.engines.read_url(target).is_some());
         let mut plans = Vec::new();
         if targets.is_empty() {
             if self.config.jobs.is_empty() {
@@ -149,7 +167,9 @@ impl Session {
             plans.extend(config::plan_for_job(&self.config, job, given.as_ref())?);
         }
         if !urls.is_empty() {
-            plans.push(config::plan_for_urls(&urls, self.repository_config()?)?);
+            let sources = urls.iter().map(|url| self.source_of_url(url));
+            let sources = sources.collect::<Result<Vec<_>>>()?;
+            plans.push(config::plan_for_sources(sources, self.repository_config()?)?);
         }
         for plan in &mut plans {
             if self.endpoint.is_some() {
@@ -166,7 +186,7 @@ impl Session {
             Some(near) => Error::invalid(format!("{} has no job \"{name}\"", self.config.origin))
                 .with_hint(format!("Did you mean \"{near}\"?")),
             // With no job that is near, a URL was probably meant.
-            None => match config::parse_source_url(name) {
+            None => match self.source_of_url(name) {
                 Err(error) => error,
                 Ok(_) => Error::invalid(format!("{} has no job \"{name}\"", self.config.origin)),
             },
@@ -175,11 +195,7 @@ impl Session {
 
     /// Awaits work, or fails as soon as a signal asks to end. Dropping the work must leave nothing half-done.
     pub async fn or_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Err(cancelled()),
-            done = work => done,
-        }
+        or_cancelled(&self.cancel, work).await
     }
 
     /// Fails if a signal asked to end.
@@ -209,10 +225,4 @@ pub(crate) fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// The error of work that a signal ended.
-pub(crate) fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "ended by a signal")
-        .with_hint("Nothing half-written counts; run the command again.")
 }

@@ -1,20 +1,14 @@
 //! `restore --resume` and `restore --undo`: what became of an earlier restore.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
 
-use crate::base::error::{Context, Error, ErrorKind, Result};
-use crate::base::shown_path;
-use crate::config::PostgresSource;
-use crate::engines::files::restore::{self as files, Settled};
-use crate::engines::postgres::{self, RestoreOptions, Undone};
-use crate::engines::sqlite::restore as sqlite;
-use crate::operations::destination::{Destination, Target, destinations};
+use crate::base::error::{ErrorKind, Result};
+use crate::engines::{self, Settle};
+use crate::operations::destination::{Destination, destinations};
 use crate::operations::options;
-use crate::operations::restore::report::{document, ended, item_line, sessions_text};
+use crate::operations::restore::report::{document, ended};
 use crate::operations::snapshots::open_reader;
-use crate::operations::{Report, Session, Status, open, volumes};
+use crate::operations::{Report, Session, Status};
 use crate::repository::{Manifest, ManifestSource, Repository, SnapshotId};
 
 /// What became of earlier restores.
@@ -36,44 +30,10 @@ enum SettledSources {
 
 /// What became of the restore of one source.
 #[derive(Debug, serde::Serialize)]
-#[serde(untagged)]
-enum SettledSource {
-    Tree(SettledTree),
-    Volumes {
-        source: String,
-        volumes: Vec<SettledTree>,
-    },
-    Database {
-        source: String,
-        into: String,
-        report: Undone,
-    },
-    File {
-        source: String,
-        #[serde(serialize_with = "shown_path::path")]
-        into: PathBuf,
-        report: UndoneFile,
-    },
-}
-
-/// A tree, or the volume of a source.
-#[derive(Debug, serde::Serialize)]
-struct SettledTree {
+struct SettledSource {
     source: String,
-    #[serde(serialize_with = "shown_path::path")]
-    into: PathBuf,
-    report: Settled,
-}
-
-/// A SQLite database that is the old one again.
-#[derive(Debug, serde::Serialize)]
-struct UndoneFile {
-    /// Where that was kept.
-    #[serde(serialize_with = "shown_path::path")]
-    previous: PathBuf,
-    /// Where what the restore had brought is kept.
-    #[serde(serialize_with = "shown_path::optional")]
-    kept: Option<PathBuf>,
+    #[serde(flatten)]
+    report: Box<dyn engines::SettleReport>,
 }
 
 /// What did not become what it was, headed by its source. The text also says what to do.
@@ -86,9 +46,10 @@ struct Failure {
 }
 
 impl SettledSources {
-    fn all(&self) -> &[SettledSource] {
+    fn all(&self) -> (&[SettledSource], Settle) {
         match self {
-            Self::Undone(all) | Self::Finished(all) => all,
+            Self::Undone(all) => (all, Settle::Undo),
+            Self::Finished(all) => (all, Settle::Finish),
         }
     }
 }
@@ -99,8 +60,8 @@ impl Report for SettleReport {
     }
 
     fn text(&self) -> String {
-        let undone = matches!(self.settled, SettledSources::Undone(_));
-        let mut text: String = self.settled.all().iter().map(|one| one.text(undone)).collect();
+        let (all, how) = self.settled.all();
+        let mut text: String = all.iter().map(|one| one.report.text(&one.source, how)).collect();
         for failure in &self.errors {
             text.push_str(&format!("failed: {}\n", failure.shown));
         }
@@ -108,60 +69,7 @@ impl Report for SettleReport {
     }
 
     fn status(&self) -> Status {
-        ended(!self.settled.all().is_empty(), self.errors.is_empty())
-    }
-}
-
-impl SettledSource {
-    /// Returns a line for each statement that failed.
-    fn failures(&self) -> Vec<String> {
-        match self {
-            Self::Database { report, .. } => report.failed.iter().map(item_line).collect(),
-            Self::Tree(_) | Self::Volumes { .. } | Self::File { .. } => Vec::new(),
-        }
-    }
-
-    fn text(&self, undone: bool) -> String {
-        match self {
-            Self::Tree(tree) => tree.text(undone),
-            Self::Volumes { volumes, .. } => volumes.iter().map(|volume| volume.text(undone)).collect(),
-            Self::Database { report, .. } => {
-                let mut text = format!("{} is database {} again\n", report.was_kept_as, report.database);
-                if let Some(restored) = &report.restored_kept_as {
-                    text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
-                }
-                text + &sessions_text(report.ended_sessions)
-            }
-            Self::File { into, report, .. } => {
-                let mut text = format!("{} is {} again\n", report.previous.display(), into.display());
-                if let Some(kept) = &report.kept {
-                    text.push_str(&format!(
-                        "  what the restore had brought is kept in {}\n",
-                        kept.display()
-                    ));
-                }
-                text
-            }
-        }
-    }
-}
-
-impl SettledTree {
-    fn text(&self, undone: bool) -> String {
-        let of = match self.report.origin.as_str() {
-            "" => String::new(),
-            origin => format!(" of snapshot {origin}"),
-        };
-        let (did, kept) = if undone {
-            ("is undone", "what stood in its place is kept in")
-        } else {
-            ("is finished", "what was there before is kept in")
-        };
-        let mut text = format!("{}: the restore{of} into {} {did}\n", self.source, self.into.display());
-        if let Some(path) = &self.report.kept {
-            text.push_str(&format!("  {kept} {}\n", path.display()));
-        }
-        text
+        ended(!self.settled.all().0.is_empty(), self.errors.is_empty())
     }
 }
 
@@ -180,7 +88,7 @@ pub(crate) async fn run(
         let source = place.source;
         match Box::pin(one(session, options, repository, place)).await {
             Ok(one) => {
-                errors.extend(one.failures().into_iter().map(|line| {
+                errors.extend(one.report.failures().into_iter().map(|line| {
                     let message = format!("{}: {line}", source.name);
                     let shown = message.clone();
                     Failure { message, shown }
@@ -213,114 +121,17 @@ async fn one(
     repository: &Repository,
     place: Destination<'_>,
 ) -> Result<SettledSource> {
-    let source = place.source;
-    match place.target {
-        Target::Tree(root) => Ok(SettledSource::Tree(SettledTree {
-            report: settle_tree(session, options, &source.name, &root).await?,
-            source: source.name.clone(),
-            into: root,
-        })),
-        Target::Volumes(target) => {
-            let reader = open_reader(session, repository.store(), source).await?;
-            let mut how = volumes::options(session, source, &place.docker, options);
-            how.task.clone_from(&source.name);
-            let roots = volumes::settle(session, &reader, &target, &how, |root| {
-                settle_tree_at(session, options, source.name.clone(), root)
-            });
-            let volumes = roots.await?.into_iter().map(|(volume, into, report)| SettledTree {
-                source: format!("{} volume {volume}", source.name),
-                into,
-                report,
-            });
-            Ok(SettledSource::Volumes {
-                source: source.name.clone(),
-                volumes: volumes.collect(),
-            })
-        }
-        _ if options.resume => Err(
-            Error::unsupported(format!("a restore of kind {} is not resumed", source.kind)).with_hint(
-                "It never leaves anything half restored in place of the old: run it again without --resume.",
-            ),
-        ),
-        Target::Database(server) => undo_database(session, &source.name, &server).await,
-        Target::File(path) => undo_file(session, source, path).await,
-        Target::Redis(_) | Target::RdbFile(_) => Err(Error::unsupported(format!(
-            "a restore of kind {} is not undone by --undo",
-            source.kind
-        ))
-        .with_hint(
-            "What a restore with --clean removed lies in a snapshot of its own, which it named: restore that one with \
-             --clean.",
-        )),
-    }
-}
-
-async fn settle_tree_at(session: &Session, options: &options::Restore, task: String, root: PathBuf) -> Result<Settled> {
-    settle_tree(session, options, &task, &root).await
-}
-
-async fn settle_tree(session: &Session, options: &options::Restore, task: &str, root: &Path) -> Result<Settled> {
-    if options.undo {
-        files::undo(root, None).await
+    let Destination { source, restorer } = place;
+    let reader = if restorer.settles_with_archive() {
+        Some(open_reader(session, repository.store(), source).await?)
     } else {
-        files::finish(root, task, session.reporter.clone()).await
-    }
-}
-
-async fn undo_database(session: &Session, name: &str, server: &PostgresSource) -> Result<SettledSource> {
-    let wanted = open::postgres(server)?;
-    let timeout = RestoreOptions::default().swap_timeout;
-    Ok(SettledSource::Database {
-        report: session.or_cancelled(Box::pin(postgres::undo(&wanted, timeout))).await?,
-        source: name.to_owned(),
-        into: crate::config::redact_url(&server.url),
-    })
-}
-
-async fn undo_file(session: &Session, source: &ManifestSource, path: PathBuf) -> Result<SettledSource> {
-    let previous = last_previous(&path)?;
-    let how = sqlite::SqliteRestoreOptions {
-        task: source.name.clone(),
-        ..Default::default()
+        None
     };
-    let aside = session.or_cancelled(sqlite::undo(&path, &previous, &how)).await?;
-    Ok(SettledSource::File {
+    let how = if options.undo { Settle::Undo } else { Settle::Finish };
+    Ok(SettledSource {
         source: source.name.clone(),
-        into: path,
-        report: UndoneFile {
-            previous,
-            kept: aside.exists().then_some(aside),
-        },
+        report: restorer.settle(how, reader).await?,
     })
-}
-
-/// Returns the last database that a restore kept beside a file.
-fn last_previous(path: &Path) -> Result<PathBuf> {
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let prefix = format!("{name}.pre-restore-");
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let entries = std::fs::read_dir(parent.unwrap_or(Path::new(".")))
-        .with_context(|| format!("look beside \"{}\"", path.display()))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let companion = ["-wal", "-shm", "-journal"].iter().any(|ending| name.ends_with(ending));
-        if name.starts_with(&prefix) && !companion {
-            found.push(name);
-        }
-    }
-    let last = found.into_iter().max().ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("no restore into \"{}\" can be undone", path.display()),
-        )
-        .with_hint(format!(
-            "The database that a restore with --clean replaced is kept as \"{prefix}…\" beside it; there is none. \
-             Nothing was changed."
-        ))
-    })?;
-    Ok(path.with_file_name(last))
 }
 
 #[cfg(test)]
@@ -329,14 +140,23 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[derive(Debug, serde::Serialize)]
+    struct Tree {
+        into: String,
+    }
+
+    impl engines::SettleReport for Tree {
+        fn text(&self, source: &str, how: Settle) -> String {
+            format!("{source} {how:?} {}\n", self.into)
+        }
+    }
+
     fn report(settled: fn(Vec<SettledSource>) -> SettledSources, failed: bool) -> SettleReport {
-        let tree = SettledTree {
+        let tree = SettledSource {
             source: "etc".to_owned(),
-            into: PathBuf::from("/etc/app"),
-            report: Settled {
-                origin: "S1".to_owned(),
-                kept: Some(PathBuf::from("/etc/app.kept")),
-            },
+            report: Box::new(Tree {
+                into: "/etc/app".to_owned(),
+            }),
         };
         let failure = Failure {
             message: "db: refused".to_owned(),
@@ -344,7 +164,7 @@ mod tests {
         };
         SettleReport {
             snapshot: SnapshotId::new("2026-01-01T00:00:00Z".parse().unwrap(), "full", 7),
-            settled: settled(vec![SettledSource::Tree(tree)]),
+            settled: settled(vec![tree]),
             errors: failed.then_some(failure).into_iter().collect(),
         }
     }
@@ -352,11 +172,11 @@ mod tests {
     #[test]
     fn the_document_names_which_way_it_went_and_the_status_what_is_left() {
         let done = report(SettledSources::Finished, false);
-        let one = json!({ "source": "etc", "into": "/etc/app", "report": { "origin": "S1", "kept": "/etc/app.kept" } });
+        let one = json!({ "source": "etc", "into": "/etc/app" });
         let expected = json!({ "snapshot": done.snapshot, "finished": [one], "errors": [] });
         assert_eq!(done.document(), expected);
         assert_eq!(done.status(), Status::Done);
-        assert!(done.text().contains("what was there before is kept in /etc/app.kept"));
+        assert_eq!(done.text(), "etc Finish /etc/app\n");
         let part = report(SettledSources::Undone, true);
         assert_eq!(part.document()["errors"], json!(["db: refused"]));
         assert_eq!(part.document()["undone"], json!([one]));

@@ -4,12 +4,12 @@ use crate::base::error::Result;
 use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
-use crate::engines::SourceOutcome;
+use crate::engines::Registry;
 use crate::operations::choose::{Chosen, Purpose};
 use crate::operations::options;
 use crate::operations::snapshots::{open_snapshot, stored_bytes};
 use crate::operations::{Report, Session, Status, document_of};
-use crate::repository::{Manifest, ManifestSource, StoredPlan};
+use crate::repository::{Manifest, ManifestSource};
 
 /// What `show` found. Its fields are the keys of the JSON document.
 #[derive(Debug, serde::Serialize)]
@@ -18,6 +18,9 @@ pub struct ShowReport {
     pub snapshot: Manifest,
     /// Unreadable snapshots that may be newer, a line each.
     pub passed_over: Vec<String>,
+    /// Those that say what lies in their archives.
+    #[serde(skip)]
+    engines: Registry,
 }
 
 impl Report for ShowReport {
@@ -26,7 +29,7 @@ impl Report for ShowReport {
     }
 
     fn text(&self) -> String {
-        let mut text = text(&self.snapshot);
+        let mut text = text(&self.engines, &self.snapshot);
         for line in &self.passed_over {
             text.push_str(&format!("\n{line}\n"));
         }
@@ -49,11 +52,12 @@ pub async fn run(session: &Session, options: &options::Show) -> Result<ShowRepor
     Ok(ShowReport {
         snapshot: manifest,
         passed_over: passed,
+        engines: session.engines.clone(),
     })
 }
 
 /// Writes a snapshot for people; `backup` ends with the same text.
-pub(crate) fn text(manifest: &Manifest) -> String {
+pub(crate) fn text(engines: &Registry, manifest: &Manifest) -> String {
     let time = |t: jiff::Timestamp| local_time(t);
     let mut text = format!(
         "snapshot {}\njob {}, host {}, {} to {}\n\n",
@@ -75,12 +79,12 @@ pub(crate) fn text(manifest: &Manifest) -> String {
             let optional = if source.optional { " (it is optional)" } else { "" };
             text.push_str(&format!("\n{} failed{optional}: {error}\n", source.name));
         }
-        if source.kind == "redis"
-            && let Some(outcome) = &source.outcome
-        {
-            text.push_str(&redis_text(&source.name, outcome));
+        let engine = engines.of_kind(&source.kind);
+        if let (Some(engine), Some(outcome)) = (engine, &source.outcome) {
+            text.push_str(&engine.describe(&source.name, outcome));
         }
-        if let Some(left_out) = left_out(&manifest.plan, &source.name) {
+        let planned = manifest.plan.source(&source.name);
+        if let Some(left_out) = engine.zip(planned).and_then(|(engine, plan)| engine.left_out(plan)) {
             text.push_str(&format!("\n{} leaves out {left_out}\n", source.name));
         }
         let notes = source
@@ -94,59 +98,6 @@ pub(crate) fn text(manifest: &Manifest) -> String {
         }
     }
     text
-}
-
-/// Says what the plan has a database leave out.
-fn left_out(plan: &StoredPlan, name: &str) -> Option<String> {
-    let source = plan.source(name)?;
-    let words = [
-        ("exclude_tables", "tables"),
-        ("exclude_schemas", "schemas"),
-        ("exclude_table_data", "rows of"),
-        ("exclude_extensions", "extensions"),
-    ];
-    let mut parts: Vec<String> = words
-        .iter()
-        .filter_map(|(key, word)| {
-            let patterns = source.texts(key);
-            (!patterns.is_empty()).then(|| format!("{word} {}", patterns.join(", ")))
-        })
-        .collect();
-    if source.is_on("exclude_large_objects") {
-        parts.push("large objects".to_owned());
-    }
-    (!parts.is_empty()).then(|| parts.join("; "))
-}
-
-/// Says what an RDB holds.
-fn redis_text(name: &str, outcome: &SourceOutcome) -> String {
-    let versions = outcome
-        .versions
-        .iter()
-        .map(|(what, version)| format!("{what} {version}"));
-    let types = outcome.position.iter().filter_map(|(what, keys)| {
-        let kind = what.strip_prefix("keys_").filter(|kind| *kind != "by_database")?;
-        Some(format!("{keys} {}", kind.replace('_', " ")))
-    });
-    let consistency = match (
-        outcome.position.get("method").map(String::as_str),
-        outcome.position.get("consistency"),
-    ) {
-        (Some("scan"), Some(consistency)) => {
-            let at = |what| outcome.position.get(what).map_or("?", String::as_str);
-            format!(
-                "  read by SCAN and DUMP from {} to {}: {consistency}\n",
-                at("read_from"),
-                at("read_to")
-            )
-        }
-        _ => String::new(),
-    };
-    format!(
-        "\n{name}: {}; keys: {}\n{consistency}",
-        versions.collect::<Vec<_>>().join(", "),
-        types.collect::<Vec<_>>().join(", ")
-    )
 }
 
 /// Writes a time in this host's zone, and names the zone.

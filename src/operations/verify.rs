@@ -9,9 +9,8 @@
 //! A level counts as reached, source by source, only where it was: a snapshot of which one source did not reach what was
 //! asked for is not "ok", and the exit code is 2.
 
-mod content;
+mod prove;
 mod report;
-mod restored;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::operations::choose::{self, Purpose};
@@ -23,6 +22,9 @@ pub use report::{Restored, Verified, VerifyReport};
 
 /// Checks each snapshot that was named, keeps evidence where it may, and fails if anything is damaged.
 pub async fn run(session: &Session, options: &options::Verify) -> Result<VerifyReport> {
+    if options.level == Level::Restored {
+        prove::check_servers(session, &options.into)?;
+    }
     let repository = open_repository(session).await?;
     let (ids, passed_over) = wanted(session, &repository, options).await?;
     let mut all = Vec::new();
@@ -146,8 +148,9 @@ async fn verify_source(
         let before = verified.proved.damage.len();
         let proven = match level {
             Level::Stored => objects(session, repository, source, verified).await.map(|()| None),
-            Level::Content => content::prove(session, repository, source).await,
-            Level::Restored => Box::pin(restored::prove(session, repository, source, options, verified)).await,
+            Level::Content | Level::Restored => {
+                Box::pin(deeper(session, repository, source, (level, options), verified)).await
+            }
         };
         let why_not = match proven {
             Ok(why_not) => why_not,
@@ -162,6 +165,21 @@ async fn verify_source(
         reached = Some(level);
     }
     (reached, Ok(None))
+}
+
+/// Proves what stored objects hold.
+async fn deeper(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    (level, options): (Level, &options::Verify),
+    verified: &mut Verified,
+) -> Result<Option<String>> {
+    let stored = prove::open(session, repository, &verified.proved.snapshot, source).await?;
+    if level == Level::Content {
+        return prove::content(session, source, &stored).await;
+    }
+    prove::restored(session, source, &stored, &options.into, verified).await
 }
 
 /// Compares size and digest of every object.

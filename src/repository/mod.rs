@@ -25,13 +25,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::archive::StoredSource;
 pub use catalog::Survey;
 pub use chain::{Gap, Removal};
 pub use id::{Selector, SnapshotId};
 pub use latest::{ADHOC_JOB, CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, is_ahead};
 pub use lease::{Lease, LeaseAttempt};
 pub use manifest::{Manifest, ManifestSource, Previous};
-pub use planned::{PlannedSchedule, StoredPlan, StoredSource};
+pub use planned::{PlannedSchedule, StoredPlan};
 pub use proved::{Level, Proved, Reached};
 pub use record::{RunOutcome, RunRecord, TaskKind};
 pub use run::{Marker, Run, RunOptions};

@@ -3,9 +3,9 @@
 //! A plan is written by the release that made the snapshot and read by every later one, so it is read word by word: what is
 //! missing, or of another type, is not there. In the words in which it was written, it stays whole.
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::archive::StoredSource;
 use crate::base::error::{Error, Result};
 
 /// The schedule of a job, with what it takes to evaluate it elsewhere. Manifests and run records carry it.
@@ -35,17 +35,12 @@ pub struct StoredPlan {
     rest: Value,
 }
 
-/// A source of a plan, of any release. Two are equal if every word of them is.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct StoredSource(Value);
-
 impl From<Value> for StoredPlan {
     fn from(mut plan: Value) -> Self {
         let sources = plan.get_mut("sources").and_then(Value::as_array_mut);
         let sources = sources.map(std::mem::take).unwrap_or_default();
         Self {
-            sources: sources.into_iter().map(StoredSource).collect(),
+            sources: sources.into_iter().map(StoredSource::from).collect(),
             rest: plan,
         }
     }
@@ -55,7 +50,7 @@ impl From<StoredPlan> for Value {
     fn from(plan: StoredPlan) -> Self {
         let StoredPlan { sources, mut rest } = plan;
         if let Some(place) = rest.get_mut("sources").and_then(Value::as_array_mut) {
-            place.extend(sources.into_iter().map(|source| source.0));
+            place.extend(sources.into_iter().map(Value::from));
         }
         rest
     }
@@ -82,43 +77,6 @@ impl StoredPlan {
     /// Finds a source by its name.
     pub fn source(&self, name: &str) -> Option<&StoredSource> {
         self.sources.iter().find(|source| source.text("name") == Some(name))
-    }
-}
-
-impl StoredSource {
-    /// Takes a source as it is to be written.
-    pub fn of(source: &impl serde::Serialize) -> Result<Self> {
-        let source = serde_json::to_value(source);
-        source
-            .map(Self)
-            .map_err(|e| Error::invalid("write the source as JSON").with_cause(e))
-    }
-
-    /// Returns whether a key is there.
-    pub fn has(&self, key: &str) -> bool {
-        self.0.get(key).is_some()
-    }
-
-    /// Returns a text; an empty one is one.
-    pub fn text(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(Value::as_str)
-    }
-
-    /// Returns the texts of a list.
-    pub fn texts(&self, key: &str) -> Vec<String> {
-        let list = self.0.get(key).and_then(Value::as_array);
-        let list = list.into_iter().flatten().filter_map(Value::as_str);
-        list.map(str::to_owned).collect()
-    }
-
-    /// Returns whether something is switched on.
-    pub fn is_on(&self, key: &str) -> bool {
-        self.0.get(key).and_then(Value::as_bool).unwrap_or(false)
-    }
-
-    /// Reads all of it as one type, if it is that.
-    pub fn parse<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_value(self.0.clone()).ok()
     }
 }
 

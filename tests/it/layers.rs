@@ -306,3 +306,115 @@ fn a_circle_of_folders_is_seen() {
     assert_eq!(found.len(), 4, "{found:?}");
     assert!(found[0].starts_with("a/x -> a/y (a/x/mod.rs"), "{found:?}");
 }
+
+/// What the verbs and the scheduler may name of one engine: the file, what it names, why.
+const OF_ONE_ENGINE: &[(&str, &str, &str)] = &[
+    (
+        "operations/options.rs",
+        "docker",
+        "flags of restore, handed on to the command line; the engine of recover's containers",
+    ),
+    (
+        "operations/options.rs",
+        "postgres",
+        "flags of backup and restore, handed on to the command line",
+    ),
+    (
+        "operations/options.rs",
+        "redis",
+        "flags of restore, handed on to the command line",
+    ),
+    (
+        "operations/open.rs",
+        "files",
+        "walks keep out of a repository in a directory",
+    ),
+    (
+        "operations/cat.rs",
+        "files",
+        "names and holes of files, of whatever source",
+    ),
+    (
+        "operations/cleanup/walls.rs",
+        "files",
+        "the patterns of a tree that a source occupies",
+    ),
+    (
+        "operations/cleanup/docker.rs",
+        "docker",
+        "a rule is about the engine of this host, not about a source",
+    ),
+    (
+        "operations/recover.rs",
+        "docker",
+        "containers and their networks come back on the engine of this host",
+    ),
+    ("operations/recover/containers.rs", "docker", "the same"),
+    ("operations/recover/plan.rs", "docker", "the same"),
+    ("operations/recover/report.rs", "docker", "the same"),
+    (
+        "operations/recover/servers.rs",
+        "docker",
+        "the container that a server runs in",
+    ),
+];
+
+/// Returns the engines that a text names in front of its tests, as a word or by their folder, each with its line.
+fn engines_named(text: &str, kinds: &[&str]) -> Vec<(usize, String)> {
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        for kind in kinds {
+            let is_word = code.contains(&format!("\"{kind}\""));
+            let is_folder = code.contains(&format!("engines::{kind}"));
+            if is_word || is_folder {
+                found.push((number + 1, (*kind).to_owned()));
+            }
+        }
+        if code.contains("SourceKind::") {
+            found.push((number + 1, "SourceKind".to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn verbs_and_scheduler_name_no_engine() {
+    let engines = wirevault::engines::Registry::standard();
+    let kinds: Vec<&str> = engines.iter().map(|engine| engine.kind().word()).collect();
+    assert_eq!(kinds, ["postgres", "redis", "sqlite", "files", "docker"]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root.join("operations"), &mut files);
+    rust_files(&root.join("service"), &mut files);
+    let (mut wrong, mut unused) = (Vec::new(), OF_ONE_ENGINE.to_vec());
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap().display().to_string();
+        for (line, kind) in engines_named(&fs::read_to_string(&file).unwrap(), &kinds) {
+            unused.retain(|(file, allowed, _)| *file != name || *allowed != kind);
+            if !OF_ONE_ENGINE
+                .iter()
+                .any(|(file, allowed, _)| *file == name && *allowed == kind)
+            {
+                wrong.push(format!("src/{name}:{line}: {kind}"));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "what an engine alone should say:\n{}",
+        wrong.join("\n")
+    );
+    assert!(unused.is_empty(), "these are not needed any more: {unused:?}");
+}
+
+#[test]
+fn the_lint_sees_words_folders_and_variants() {
+    let text = "match kind { \"redis\" => 1 }\nuse crate::engines::files::x; // \"sqlite\"\nSourceKind::Docker(_)\n#[cfg(test)]\n\"redis\"";
+    let seen: Vec<String> = engines_named(text, &["redis", "files", "sqlite"])
+        .into_iter()
+        .map(|(_, kind)| kind)
+        .collect();
+    assert_eq!(seen, ["redis", "files", "SourceKind"]);
+}

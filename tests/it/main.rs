@@ -95,5 +95,6 @@ mod storage;
 mod surroundings;
 mod sweep_race;
 mod thaw;
+mod toy_engine;
 mod trust;
 mod year;

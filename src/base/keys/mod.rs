@@ -20,7 +20,7 @@ mod kind;
 mod read;
 
 pub use kind::{Kind, Value, Word};
-pub use read::{Field, Given, One, Section, Source, Table, known};
+pub use read::{Field, Given, One, Section, Source, Table, known, parameters};
 
 /// One key of a section. Defaults and examples are written as in a file.
 #[derive(Debug, Clone, Copy)]

@@ -68,6 +68,11 @@ pub trait Section: Sized {
     fn read(table: &Table<'_>) -> Result<Self>;
 }
 
+/// Returns the parameters of a URL that stand for keys of a section.
+pub fn parameters<S: Section>() -> impl Iterator<Item = &'static str> {
+    S::KEYS.iter().filter_map(|key| key.parameter)
+}
+
 impl<'a> Table<'a> {
     /// Returns the value that a table has for a key, under its name or the old one.
     pub fn given(&'a self, key: &Key) -> Result<Option<Given<'a>>> {

@@ -14,6 +14,8 @@
 //! | stream record `docker` | the [`Contents`] |
 
 pub mod api;
+mod engine;
+pub mod flags;
 mod helper;
 mod images;
 pub mod keys;
@@ -21,8 +23,15 @@ mod members;
 pub mod quiesce;
 mod read;
 pub mod restore;
+mod restorer;
+pub mod source_url;
+mod spec;
 mod tar_in;
 mod tar_out;
+
+pub use engine::DockerEngine;
+pub use restorer::VolumesRestored;
+pub use spec::DockerSpec;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,7 +51,10 @@ use crate::engines::docker::api::definition::{
 };
 use crate::engines::docker::api::select::{Selected, VolumeFilter, meant, select};
 use crate::engines::docker::api::{Engine, text};
-use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
+use crate::engines::{BackupContext, EngineKind, Finding, FindingLevel, Notes, Source, SourceOutcome};
+
+/// What tells it from other engines.
+pub const KIND: EngineKind = EngineKind::new("docker", "Docker volumes");
 
 /// Name of the stream record that holds the [`Contents`].
 pub const STREAM: &str = "docker";
@@ -194,10 +206,6 @@ impl DockerSource {
 
 #[async_trait]
 impl Source for DockerSource {
-    fn kind(&self) -> &'static str {
-        "docker"
-    }
-
     fn location(&self) -> String {
         let engine = self.options.socket.url();
         match self.options.wanted.volumes.as_slice() {

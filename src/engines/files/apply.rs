@@ -85,7 +85,7 @@ impl Places {
     fn do_step(&self, step: &Step) -> Result<()> {
         let (parent, name) = beneath::split(&step.path);
         match &step.action {
-            Action::AttrHolder(number) => {
+            Action::Place(number) => {
                 let Some(staged) = &self.staged else { return Ok(()) };
                 let from = staged_name(*number);
                 if rustix::fs::statat(staged, &from, AtFlags::SYMLINK_NOFOLLOW).is_err() {
@@ -216,7 +216,7 @@ impl Places {
             return rustix::fs::renameat(&from, name, &dir, name).map_err(beneath::io);
         }
         let placed = match &step.action {
-            Action::AttrHolder(number) => self.staged.as_ref().is_none_or(|staged| {
+            Action::Place(number) => self.staged.as_ref().is_none_or(|staged| {
                 rustix::fs::statat(staged, staged_name(*number), AtFlags::SYMLINK_NOFOLLOW).is_err()
             }),
             Action::Link(_) => true,
@@ -329,7 +329,7 @@ mod tests {
                     old: Some(meta.clone()),
                 },
             ),
-            step("a/x", true, Action::AttrHolder(0)),
+            step("a/x", true, Action::Place(0)),
             step("a/z", false, Action::Link(b"a/x".to_vec())),
             step(
                 "b",
@@ -339,7 +339,7 @@ mod tests {
                     old: None,
                 },
             ),
-            step("b/n", false, Action::AttrHolder(1)),
+            step("b/n", false, Action::Place(1)),
             step("gone/y", true, Action::Remove),
             step("gone", true, Action::RemoveDir(meta)),
         ];

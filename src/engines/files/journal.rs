@@ -33,7 +33,7 @@ pub(super) struct DirMeta {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Action {
     /// The staged file of this number takes the path.
-    AttrHolder(u64),
+    Place(u64),
     /// A hard link to this path takes it.
     Link(Vec<u8>),
     /// A directory, with what it gets and what it had.
@@ -150,7 +150,7 @@ mod tests {
             .map(|n| Step {
                 path: vec![b'a'; usize::try_from(n).unwrap()],
                 existed: n % 2 == 0,
-                action: Action::AttrHolder(n),
+                action: Action::Place(n),
             })
             .collect();
         for step in &steps {

@@ -10,6 +10,7 @@ pub(crate) mod attrs;
 pub(crate) mod beneath;
 mod compare;
 pub(crate) mod differing;
+pub(crate) mod engine;
 mod extras;
 pub(crate) mod filled;
 mod interrupted;
@@ -21,13 +22,19 @@ pub(crate) mod listing;
 pub mod patterns;
 pub(crate) mod read;
 pub mod restore;
+pub(crate) mod restorer;
 pub(crate) mod sparse;
+mod spec;
 pub(crate) mod spelling;
 mod stage;
 mod staged_file;
 pub mod survey;
 pub(crate) mod tags;
+pub(crate) mod verify;
 pub(crate) mod walk;
+
+pub use engine::FilesEngine;
+pub use spec::FilesSpec;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -40,10 +47,13 @@ use crate::archive::{SequentialWriter, StreamRecord};
 use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
+use crate::engines::{BackupContext, EngineKind, Finding, FindingLevel, Notes, Source, SourceOutcome};
 use patterns::Patterns;
 use tags::Tags;
 use walk::{WalkOptions, Walker};
+
+/// What tells it from other engines.
+pub const KIND: EngineKind = EngineKind::new("files", "files");
 
 /// Name of the stream record that holds the tree's own facts ([`TreeFacts`]).
 pub const STREAM: &str = "files";
@@ -256,10 +266,6 @@ pub(crate) fn open_root(root: &Path) -> Result<std::fs::File> {
 
 #[async_trait]
 impl Source for FilesSource {
-    fn kind(&self) -> &'static str {
-        "files"
-    }
-
     fn location(&self) -> String {
         self.options.root.display().to_string()
     }

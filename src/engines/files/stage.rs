@@ -529,7 +529,7 @@ impl Stager<'_> {
             self.journal.add(&Step {
                 path,
                 existed,
-                action: Action::AttrHolder(self.number - 1),
+                action: Action::Place(self.number - 1),
             })?;
         }
         Ok(None)

@@ -157,7 +157,7 @@ impl Stager<'_> {
         self.journal.add(&Step {
             path: meta.path,
             existed,
-            action: Action::AttrHolder(number),
+            action: Action::Place(number),
         })
     }
 }

@@ -6,14 +6,25 @@
 pub mod backup;
 #[doc(hidden)]
 pub mod bench;
+mod engine;
+pub mod flags;
 pub mod keys;
 pub mod restore;
+mod restorer;
 pub mod schema;
+mod secrets;
+mod server_url;
 pub mod session;
+pub mod source_url;
+mod spec;
 pub(crate) mod sql;
 pub(crate) mod stored;
 pub mod verify;
 pub mod wire;
+
+pub use engine::PostgresEngine;
+pub use restorer::DatabaseRestored;
+pub use spec::PostgresSpec;
 
 pub use backup::PostgresSource;
 pub use backup::cluster::{Databases, databases};
@@ -32,3 +43,8 @@ pub use session::conninfo::{Params, is_connection_string};
 pub use session::url::ConnectOptions;
 pub use verify::{Scratch, verify_restored};
 pub use wire::row_digest::RowDigest;
+
+use crate::engines::EngineKind;
+
+/// What tells it from other engines.
+pub const KIND: EngineKind = EngineKind::new("postgres", "PostgreSQL");

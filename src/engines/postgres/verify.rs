@@ -3,6 +3,8 @@
 //! Only a database that is named `wv_verify_…` and carries our comment is ever dropped. The comment is put on it in the
 //! moment it is made, before anything else is.
 
+pub(super) mod scratch;
+
 use tokio_util::sync::CancellationToken;
 
 use super::restore::{PostgresRestore, RestoreOptions, RestoreReport};

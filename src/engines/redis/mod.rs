@@ -5,12 +5,22 @@
 //! tells what is stored beside it and how it goes back.
 
 pub(crate) mod backup;
+mod engine;
+pub mod flags;
 pub mod keys;
 pub mod restore;
+mod restorer;
+mod secrets;
 pub(crate) mod session;
+pub mod source_url;
+mod spec;
 pub mod stored;
 pub(crate) mod verify;
 pub mod wire;
+
+pub use engine::RedisEngine;
+pub use restorer::{KeysRestored, RdbWritten};
+pub use spec::RedisSpec;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +33,10 @@ pub use session::address::{Endpoint, Identity, Method, ReadOptions, RedisAddress
 pub use verify::{RedisScratch, RestoredReport, decode_all, verify_restored};
 
 use crate::base::error::{Context, Result};
-use crate::engines::{BackupContext, Finding, Source, SourceOutcome};
+use crate::engines::{BackupContext, EngineKind, Finding, Source, SourceOutcome};
+
+/// What tells it from other engines.
+pub const KIND: EngineKind = EngineKind::new("redis", "Redis");
 
 /// Name of the stream that holds the RDB.
 pub const STREAM: &str = "dump.rdb";
@@ -143,10 +156,6 @@ impl RedisSource {
 
 #[async_trait]
 impl Source for RedisSource {
-    fn kind(&self) -> &'static str {
-        "redis"
-    }
-
     fn location(&self) -> String {
         self.options.address.location()
     }

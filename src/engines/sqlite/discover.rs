@@ -432,10 +432,6 @@ fn joined(places: &[PathBuf]) -> String {
 
 #[async_trait]
 impl Source for NoDatabases {
-    fn kind(&self) -> &'static str {
-        "sqlite"
-    }
-
     fn location(&self) -> String {
         joined(&self.places)
     }

@@ -5,18 +5,27 @@
 //! directory in one step (small steps starve under a writer). `docs/sqlite.md` tells the rest.
 
 pub mod discover;
+mod engine;
 mod guard;
 mod integrity;
 mod inuse;
 pub mod keys;
 mod lock;
+mod members;
 mod open;
 pub mod plan;
 mod private;
 mod read;
 pub mod registry;
 pub mod restore;
+mod restorer;
+mod spec;
 mod swap;
+mod verify;
+mod watch;
+
+pub use engine::SqliteEngine;
+pub use spec::SqliteSpec;
 
 pub use integrity::Integrity;
 pub(crate) use open::MAGIC;
@@ -30,7 +39,10 @@ use async_trait::async_trait;
 use crate::archive::StreamRecord;
 use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
-use crate::engines::{BackupContext, Finding, FindingLevel, Notes, Source, SourceOutcome};
+use crate::engines::{BackupContext, EngineKind, Finding, FindingLevel, Notes, Source, SourceOutcome};
+
+/// What tells it from other engines.
+pub const KIND: EngineKind = EngineKind::new("sqlite", "SQLite");
 
 /// Name of the stream record that holds the database's own facts ([`DatabaseFacts`]).
 pub const STREAM: &str = "sqlite";
@@ -117,10 +129,6 @@ impl SqliteSource {
 
 #[async_trait]
 impl Source for SqliteSource {
-    fn kind(&self) -> &'static str {
-        "sqlite"
-    }
-
     fn location(&self) -> String {
         self.options.path.display().to_string()
     }

@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Cleaned, MAX_NAMED};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::config::{CleanupConfig, Reach, SourceConfig, SourceKind};
+use crate::config::{CleanupConfig, Reach, SourceConfig};
+use crate::engines::docker::DockerSpec;
 use crate::engines::docker::api::unused::{Kind, Present, Record, Thing, Unused, UnusedReport, look};
 use crate::engines::docker::api::{Address, Engine};
 use crate::operations::Session;
@@ -70,7 +71,7 @@ impl Unwanted {
     /// everything names none.
     pub fn sparing(mut self, sources: &[SourceConfig]) -> Result<Self> {
         for source in sources {
-            if let SourceKind::Docker(docker) = &source.kind {
+            if let Some(docker) = source.kind.spec().downcast_ref::<DockerSpec>() {
                 self.unused.exclude.extend(matchers(&docker.volumes)?);
             }
         }

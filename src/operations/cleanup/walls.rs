@@ -13,18 +13,11 @@ use rustix::fs::Stat;
 
 use super::mounts::{Mounts, Within};
 use crate::base::error::{Context, Error, Result};
-use crate::config::{SourceConfig, SourceKind};
-use crate::engines::docker::api::select::select;
-use crate::engines::docker::api::{Engine, text};
+use crate::config::SourceConfig;
+use crate::engines::Occupied;
 use crate::engines::files::patterns::Patterns;
-use crate::operations::{Session, open};
+use crate::operations::Session;
 use crate::storage::open::local_path;
-
-/// Where a Docker engine that does not answer probably keeps its volumes.
-const DOCKER_VOLUMES: &str = "/var/lib/docker/volumes";
-
-/// What SQLite keeps beside a database.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Something that no rule reaches, as it is configured.
 #[derive(Debug, Clone)]
@@ -41,7 +34,7 @@ enum Spared {
     File {
         source: String,
         path: PathBuf,
-        sqlite: bool,
+        companions: &'static [&'static str],
     },
 }
 
@@ -155,9 +148,9 @@ impl Spared {
                     let below = below.as_os_str().as_bytes();
                     !below.is_empty() && patterns.as_ref().is_some_and(|patterns| patterns.never_enters(below))
                 }),
-                Self::File { sqlite, .. } => {
+                Self::File { companions, .. } => {
                     let below = path.strip_prefix(root).unwrap_or(Path::new(""));
-                    let names = std::iter::once("").chain(COMPANIONS.into_iter().filter(|_| *sqlite));
+                    let names = std::iter::once("").chain(companions.iter().copied());
                     names
                         .map(|ending| with_ending(below, ending))
                         .any(|name| globs.is_match(name))
@@ -177,8 +170,8 @@ impl Spared {
 
     fn keep(&self, path: &Path, bounds: &mut Bounds) {
         match self {
-            Self::File { sqlite, .. } => {
-                let names = std::iter::once("").chain(COMPANIONS.into_iter().filter(|_| *sqlite));
+            Self::File { companions, .. } => {
+                let names = std::iter::once("").chain(companions.iter().copied());
                 let ids = names.filter_map(|ending| id_of(&with_ending(path, ending)));
                 bounds.files.extend(ids.map(|id| (id, self.name())));
             }
@@ -213,62 +206,19 @@ impl Bounds {
 }
 
 async fn of_source(session: &Session, source: &SourceConfig) -> Result<Vec<Spared>> {
-    let name = || source.name.clone();
-    Ok(match &source.kind {
-        SourceKind::Files(files) if files.root.is_file() => vec![Spared::File {
-            source: name(),
-            path: files.root.clone(),
-            sqlite: false,
-        }],
-        SourceKind::Files(files) => vec![Spared::Tree {
-            source: name(),
-            path: files.root.clone(),
-            patterns: Some(Box::new(Patterns::new(&files.include, &files.exclude)?)),
-        }],
-        SourceKind::Sqlite(sqlite) if sqlite.is_several() => {
-            let patterns = sqlite.patterns();
-            let trees = patterns.iter().map(|pattern| Spared::Tree {
-                source: name(),
-                path: crate::engines::sqlite::discover::fixed_part(pattern),
-                patterns: None,
-            });
-            trees.collect()
+    let occupied = session.or_cancelled(source.kind.spec().occupied()).await?;
+    let spared = |one| {
+        let source = source.name.clone();
+        match one {
+            Occupied::Tree { path, patterns } => Spared::Tree { source, path, patterns },
+            Occupied::File { path, companions } => Spared::File {
+                source,
+                path,
+                companions,
+            },
         }
-        SourceKind::Sqlite(sqlite) => vec![Spared::File {
-            source: name(),
-            path: sqlite.path.clone(),
-            sqlite: true,
-        }],
-        SourceKind::Docker(docker) => {
-            let volumes = async {
-                let options = open::docker_options(docker)?;
-                let engine = Engine::connect(&options.socket).await?;
-                let containers = engine.containers().await?;
-                let selected = select(
-                    &options.wanted,
-                    engine.volumes().await?,
-                    containers,
-                    engine.networks().await?,
-                )?;
-                Ok::<_, Error>(selected.volumes)
-            };
-            let paths = match session.or_cancelled(volumes).await {
-                Ok(volumes) => volumes
-                    .iter()
-                    .map(|volume| text(volume, "/Mountpoint").to_owned())
-                    .collect(),
-                Err(error) if error.kind() == crate::ErrorKind::Cancelled => return Err(error),
-                Err(_) => vec![DOCKER_VOLUMES.to_owned()],
-            };
-            let tree = |path: String| Spared::Tree {
-                source: name(),
-                path: PathBuf::from(path),
-                patterns: None,
-            };
-            paths.into_iter().filter(|path| !path.is_empty()).map(tree).collect()
-        }
-        SourceKind::Postgres(_) | SourceKind::Redis(_) => Vec::new(),
-    })
+    };
+    Ok(occupied.into_iter().map(spared).collect())
 }
 
 /// Returns a path without links and `..`; what does not exist of it stays as it is written.

@@ -11,17 +11,18 @@ use crate::archive::ArchiveReader;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::shown_path;
 use crate::base::units::format_bytes;
-use crate::config::{self, DockerSource, SourceKind};
-use crate::engines::docker::Contents;
+use crate::config;
 use crate::engines::docker::api::definition::container_name;
 use crate::engines::docker::api::powers::powers;
 use crate::engines::docker::api::{Engine, text};
 use crate::engines::docker::restore::{self, Definitions};
+use crate::engines::docker::{Contents, DockerSpec};
+use crate::engines::{self, RecoveryPhase, Registry, Spec};
+use crate::operations::Session;
 use crate::operations::options::{self, ContainersHow};
 use crate::operations::places::{self, Place, Resolver, Word};
 use crate::operations::snapshots::{open_reader, outcome_of};
-use crate::operations::{Session, volumes};
-use crate::repository::{Manifest, ManifestSource, Repository};
+use crate::repository::{ManifestSource, Repository};
 
 /// The plan of a recovery.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(super) struct Plan {
     /// Bytes that each file system needs and has.
     space: Vec<Space>,
     /// Databases that stay as they are: only their volumes are kept out of this.
-    others: Vec<(String, String, String)>,
+    others: Vec<(String, Spec)>,
     /// Sources that nobody on this host has a place for: the snapshot's is not accepted.
     pub(super) unaccepted: Vec<String>,
     /// What is not as it should be and does not stop the recovery.
@@ -51,6 +52,7 @@ pub(super) struct Plan {
 pub(super) struct Tree {
     pub(super) name: String,
     pub(super) kind: String,
+    pub(super) phase: RecoveryPhase,
     pub(super) into: PathBuf,
     bytes: u64,
 }
@@ -71,7 +73,7 @@ pub(super) struct Database {
 pub(super) struct DockerPart {
     pub(super) name: String,
     /// By the word of this host, or the snapshot's where that is accepted.
-    pub(super) config: DockerSource,
+    pub(super) config: DockerSpec,
     pub(super) reader: ArchiveReader,
     pub(super) contents: Contents,
     pub(super) definitions: Definitions,
@@ -180,20 +182,23 @@ pub(super) async fn look(
         let (outcome, resolver) = (outcome_of(source)?, resolver(manifest));
         // Opening compares every index with its digest and looks for every archive.
         let reader = open_reader(session, repository.store(), source).await?;
-        if source.kind == "docker" {
+        let phase = session
+            .engines
+            .of_kind(&source.kind)
+            .map(engines::Engine::recovery_phase);
+        if phase == Some(RecoveryPhase::Containers) {
             let place = resolver.place(source)?;
-            plan.name_health(manifest, source, place.as_ref());
-            let part = docker_part(session, source, reader, (options, places::docker(place))).await?;
+            plan.name_health(&resolver, source, place.as_ref());
+            let config = place.and_then(|place| place.spec.downcast_ref::<DockerSpec>().cloned());
+            let part = docker_part(session, source, reader, (options, config.unwrap_or_default())).await?;
             plan.docker.push(part);
             continue;
         }
         let Some(place) = plan.place(&resolver, source, options)? else {
             continue;
         };
-        match &place.kind {
-            SourceKind::Files(files) => plan.trees.push(tree(source, &files.root, outcome.raw_bytes)),
-            SourceKind::Sqlite(sqlite) => plan.trees.push(tree(source, &sqlite.path, outcome.raw_bytes)),
-            SourceKind::Postgres(_) | SourceKind::Redis(_) => plan.databases.push(Database {
+        match (phase, place.spec.local_path()) {
+            (Some(RecoveryPhase::Servers), _) => plan.databases.push(Database {
                 name: source.name.clone(),
                 kind: source.kind.clone(),
                 place,
@@ -201,43 +206,45 @@ pub(super) async fn look(
                 version: outcome.versions.values().cloned().collect::<Vec<_>>().join(", "),
                 bytes: outcome.raw_bytes,
             }),
-            SourceKind::Docker(_) => {}
+            (Some(phase), Some(path)) => plan.trees.push(Tree {
+                name: source.name.clone(),
+                kind: source.kind.clone(),
+                phase,
+                into: path.to_owned(),
+                bytes: outcome.raw_bytes,
+            }),
+            _ => plan.missing.push(unknown(source)),
         }
     }
-    // SQLite databases may lie within restored trees, so they come after them.
-    plan.trees.sort_by_key(|tree| tree.kind == "sqlite");
+    // Files may lie within restored trees, so they come after them.
+    plan.trees.sort_by_key(|tree| tree.phase);
     if !plan.unaccepted.is_empty() {
         plan.blockers.push(format!(
             "nothing on this host says where {} goes, and the snapshot's word is not followed without --accept-places",
             plan.unaccepted.join(", ")
         ));
     }
-    plan.find_homes(options);
+    plan.find_homes(options, &session.engines);
     plan.look_at_docker().await?;
     plan.measure().await;
     Ok(plan)
 }
 
-fn tree(source: &ManifestSource, into: &Path, bytes: u64) -> Tree {
-    Tree {
-        name: source.name.clone(),
-        kind: source.kind.clone(),
-        into: into.to_owned(),
-        bytes,
-    }
+fn unknown(source: &ManifestSource) -> String {
+    format!("source {} of kind {} is not known here", source.name, source.kind)
 }
 
 async fn docker_part(
     session: &Session,
     source: &ManifestSource,
     reader: ArchiveReader,
-    (options, mut config): (&options::Recover, DockerSource),
+    (options, mut config): (&options::Recover, DockerSpec),
 ) -> Result<DockerPart> {
     if options.docker_socket.is_some() {
         config.socket.clone_from(&options.docker_socket);
     }
     let mut lines = Vec::new();
-    let engine = match volumes::engine(session, config.socket.as_ref()).await {
+    let engine = match session.or_cancelled(config.engine()).await {
         Ok(engine) => Some(engine),
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) => {
@@ -271,8 +278,8 @@ impl Plan {
         options: &options::Recover,
     ) -> Result<Option<Place>> {
         if let Some((_, url)) = options.address.iter().find(|(name, _)| *name == source.name) {
-            let kind = places::given(resolver.session, url)?;
-            if kind.word() != source.kind {
+            let spec = places::given(resolver.session, url)?;
+            if spec.kind().word() != source.kind {
                 let message = format!("--address {}={}", source.name, config::redact_url(url));
                 return Err(
                     Error::invalid(format!("{message}: the source is of kind {}", source.kind))
@@ -280,51 +287,44 @@ impl Plan {
                 );
             }
             let word = Word::Given;
-            return Ok(Some(Place { kind, word }));
+            return Ok(Some(Place { spec, word }));
         }
         if let Some(place) = resolver.place(source)? {
             return Ok(Some(place));
         }
-        let planned = places::planned(resolver.manifest, source);
-        match &planned {
-            Some(_) => self.unaccepted.push(source.name.clone()),
-            None if matches!(source.kind.as_str(), "postgres" | "redis") => self.blockers.push(format!(
+        let planned = resolver.planned(source);
+        let engine = resolver.session.engines.of_kind(&source.kind);
+        match (&planned, engine.map(engines::Engine::recovery_phase)) {
+            (Some(_), _) => self.unaccepted.push(source.name.clone()),
+            (None, Some(RecoveryPhase::Servers)) => self.blockers.push(format!(
                 "the snapshot does not say where {} was: --address {}=URL",
                 source.name, source.name
             )),
-            None if matches!(source.kind.as_str(), "files" | "sqlite") => self.blockers.push(format!(
+            (None, Some(_)) => self.blockers.push(format!(
                 "the snapshot does not say where {} was: write [source.{}] into wirevault.toml",
                 source.name, source.name
             )),
-            None => self.missing.push(format!(
-                "source {} of kind {} is not known here",
-                source.name, source.kind
-            )),
+            (None, None) => self.missing.push(unknown(source)),
         }
-        Ok(planned.map(|kind| Place {
-            kind,
-            word: Word::Accepted,
-        }))
+        let word = Word::Accepted;
+        Ok(planned.map(|spec| Place { spec, word }))
     }
 
     /// A database that is not chosen stays as it is, and so do the volumes it lives in.
     fn leave(&mut self, resolver: &Resolver<'_>, source: &ManifestSource) {
-        let place = resolver.place(source).ok().flatten().map(|place| place.kind);
-        let url = match place.or_else(|| places::called(resolver.manifest, source)) {
-            Some(SourceKind::Postgres(server)) => server.url,
-            Some(SourceKind::Redis(server)) => server.url,
-            _ => return,
-        };
-        self.others.push((source.name.clone(), source.kind.clone(), url));
+        let place = resolver.place(source).ok().flatten().map(|place| place.spec);
+        let spec = place.or_else(|| resolver.called(source));
+        if let Some(spec) = spec.filter(|spec| spec.server().is_some()) {
+            self.others.push((source.name.clone(), spec));
+        }
     }
 
     /// Health URLs that only the snapshot names are shown.
-    fn name_health(&mut self, manifest: &Manifest, source: &ManifestSource, place: Option<&Place>) {
-        let Some(SourceKind::Docker(planned)) = places::planned(manifest, source).filter(|_| place.is_none()) else {
-            return;
-        };
-        for url in planned.health {
-            self.not_asked(&url);
+    fn name_health(&mut self, resolver: &Resolver<'_>, source: &ManifestSource, place: Option<&Place>) {
+        let planned = resolver.planned(source).filter(|_| place.is_none());
+        let planned = planned.as_ref().and_then(|spec| spec.downcast_ref::<DockerSpec>());
+        for url in planned.iter().flat_map(|planned| &planned.health) {
+            self.not_asked(url);
         }
     }
 
@@ -336,18 +336,17 @@ impl Plan {
     }
 
     /// Finds the container of each database; its volumes stay empty, for the database brings the data.
-    fn find_homes(&mut self, options: &options::Recover) {
+    fn find_homes(&mut self, options: &options::Recover, engines: &Registry) {
         let mut labelled: Vec<String> = Vec::new();
         for part in &mut self.docker {
             let containers = &part.definitions.containers;
             let mut homes = Vec::new();
             let chosen = self.databases.iter();
-            let chosen = chosen.map(|one| (one.name.clone(), one.kind.clone(), one.url().to_owned()));
+            let chosen = chosen.map(|one| (one.name.clone(), one.place.spec.clone()));
             let all: Vec<_> = chosen.chain(self.others.iter().cloned()).collect();
-            for (source, kind, url) in all {
-                let Some(home) = servers::home(&url, &kind, containers) else {
-                    continue;
-                };
+            for (source, spec) in all {
+                let home = spec.server().and_then(|server| servers::home(server, containers));
+                let Some(home) = home else { continue };
                 let name = container_name(home).to_owned();
                 for volume in crate::engines::docker::api::definition::volume_mounts(home) {
                     let known = part.left_empty.iter().any(|(known, _)| *known == volume.volume);
@@ -369,7 +368,9 @@ impl Plan {
                 }
                 homes.push(name);
             }
-            let first = containers.iter().filter(|one| servers::is_infrastructure(one, &homes));
+            let first = containers
+                .iter()
+                .filter(|one| servers::is_infrastructure(one, &homes, engines));
             part.first = first.map(|one| container_name(one).to_owned()).collect();
             self.health.extend(part.config.health.iter().cloned());
             let labels = containers
@@ -502,7 +503,7 @@ impl Plan {
                 "  {} {} at {} ({}, was {}{home})\n",
                 database.kind,
                 database.name,
-                places::text(&database.place.kind),
+                database.place.spec.place(),
                 format_bytes(database.bytes),
                 database.version,
             ));
@@ -538,7 +539,7 @@ impl Plan {
         let database = |one: &Database| DatabasePlan {
             source: one.name.clone(),
             kind: one.kind.clone(),
-            at: places::text(&one.place.kind),
+            at: one.place.spec.place(),
             by: one.place.word,
             container: one.home.clone(),
             bytes: one.bytes,
@@ -570,17 +571,6 @@ impl PlanReport {
     /// Returns whether nothing stops it.
     pub(super) fn is_possible(&self) -> bool {
         self.blockers.is_empty()
-    }
-}
-
-impl Database {
-    /// Returns where it is reached, without a password.
-    pub(super) fn url(&self) -> &str {
-        match &self.place.kind {
-            SourceKind::Postgres(server) => &server.url,
-            SourceKind::Redis(server) => &server.url,
-            _ => "",
-        }
     }
 }
 
@@ -703,9 +693,9 @@ fn existing(path: &Path) -> PathBuf {
 }
 
 /// Says what an address of `--address` must be.
-pub(super) fn check_addresses(options: &options::Recover) -> Result<()> {
+pub(super) fn check_addresses(session: &Session, options: &options::Recover) -> Result<()> {
     for (_, url) in &options.address {
-        config::parse_source_url(url)?;
+        session.source_of_url(url)?;
     }
     Ok(())
 }

@@ -1,17 +1,14 @@
 //! What a recovery says, and what each of its steps proved. Proofs are also what the state file remembers: a field that an
 //! earlier release did not write has its default.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::choice::SourceCopy;
 use super::plan::PlanReport;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::docker::restore::VolumeReport;
-use crate::engines::files::restore::FilesRestoreReport;
-use crate::engines::sqlite::restore::SqliteRestoreReport;
-use crate::operations::restore::report::{
-    DatabaseRestored, KeysRestored, RestoreReport, RestoredSource, SourceReport, document,
-};
+use crate::engines::{self, Engine};
+use crate::operations::restore::report::{RestoreReport, RestoredSource, document};
 use crate::operations::{Report, Status};
 
 /// What `recover --dry-run` found.
@@ -56,10 +53,8 @@ pub(super) struct ProvenStep {
 #[derive(Debug, serde::Serialize)]
 #[serde(untagged)]
 pub(super) enum Proof {
-    Files(Restored<FilesRestoreReport>),
-    Sqlite(Restored<SqliteRestoreReport>),
-    Postgres(Restored<DatabaseRestored>),
-    Redis(Restored<KeysRestored>),
+    /// A source that came back.
+    Restored(Restored<Box<dyn engines::RestoreReport>>),
     Networks(Networks),
     Images(Images),
     Volume(VolumeReport),
@@ -83,19 +78,31 @@ pub(super) struct Restored<R> {
     pub(super) errors: Vec<String>,
 }
 
-impl<R> Restored<R> {
-    /// Takes what a restore of one source reports, by the kind that it is.
-    pub(super) fn of(done: RestoreReport, kind: fn(SourceReport) -> Option<R>) -> Result<Self> {
+impl Restored<Map<String, Value>> {
+    /// Takes what a restore of one source reports, as the state file remembers it.
+    pub(super) fn of(done: RestoreReport) -> Result<Self> {
         let RestoreReport { restored, errors, .. } = done;
         let one = restored.into_iter().next();
-        let taken = one.and_then(|RestoredSource { source, into, report }| Some((source, into, kind(report)?)));
-        let (source, into, report) = taken
-            .ok_or_else(|| Error::new(ErrorKind::Other, format!("nothing was restored: {}", errors.join("; "))))?;
+        let nothing = || Error::new(ErrorKind::Other, format!("nothing was restored: {}", errors.join("; ")));
+        let RestoredSource { source, into, report } = one.ok_or_else(nothing)?;
+        let Value::Object(report) = report.document() else {
+            return Err(Error::new(ErrorKind::Other, "the report of a restore is no object"));
+        };
         Ok(Self {
             source,
             into,
             report,
             errors,
+        })
+    }
+
+    /// Has the engine read it: what an earlier release did not write has its default.
+    pub(super) fn read(self, engine: &dyn Engine) -> Result<Restored<Box<dyn engines::RestoreReport>>> {
+        Ok(Restored {
+            source: self.source,
+            into: self.into,
+            report: engine.read_report(self.report.into())?,
+            errors: self.errors,
         })
     }
 }
@@ -208,6 +215,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(document: &Value) -> Restored<Box<dyn engines::RestoreReport>> {
+        let kind = if document["into"] == "redis://cache" {
+            "redis"
+        } else {
+            "postgres"
+        };
+        let stored: Restored<Map<String, Value>> = serde_json::from_str(&document.to_string()).unwrap();
+        let engines = engines::Registry::standard();
+        stored.read(engines.of_kind(kind).unwrap()).unwrap()
+    }
+
     #[test]
     fn a_proof_is_read_as_it_was_written_and_what_an_earlier_release_did_not_write_is_missing_only() {
         let item = json!({ "kind": "INDEX", "name": "public.i", "error": "refused", "advice": "Look" });
@@ -215,20 +233,24 @@ mod tests {
             "report": { "database": "shop", "tables": 2, "rows": 3, "bytes": 7, "statistics": 1, "rows_verified": true,
                 "failed": [item], "left_out": [], "kept_old": "shop_old", "ended_sessions": 1, "next": ["ANALYZE"],
                 "powers": [], "seconds": 1.5 } });
-        let read: Restored<DatabaseRestored> = serde_json::from_str(&database.to_string()).unwrap();
-        assert_eq!(document(&read), database);
+        assert_eq!(document(&read(&database)), database);
         let mut earlier = database;
         let report = earlier["report"].as_object_mut().unwrap();
         report.remove("powers").unwrap();
         report.remove("ended_sessions").unwrap();
-        let read: Restored<DatabaseRestored> = serde_json::from_str(&earlier.to_string()).unwrap();
-        assert!(read.report.report.rows_verified && read.report.report.powers.is_empty());
+        let again = document(&read(&earlier));
+        assert_eq!(
+            (&again["report"]["rows_verified"], &again["report"]["powers"]),
+            (&json!(true), &json!([]))
+        );
 
         let keys = json!({ "source": "cache", "into": "redis://cache", "bytes": null, "previous": "snapshot s", "powers": [],
             "errors": [], "report": { "restored": 5, "expired": 1 } });
-        let read: Restored<KeysRestored> = serde_json::from_str(&keys.to_string()).unwrap();
-        let tally = &read.report.report;
-        assert_eq!((tally.restored, tally.expired, tally.failed_keys), (5, 1, 0));
-        assert_eq!(read.report.previous.as_deref(), Some("snapshot s"));
+        let again = document(&read(&keys));
+        assert_eq!(
+            (&again["report"]["restored"], &again["report"]["failed_keys"]),
+            (&json!(5), &json!(0))
+        );
+        assert_eq!(again["previous"], "snapshot s");
     }
 }

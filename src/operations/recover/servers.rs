@@ -6,35 +6,19 @@ use serde_json::Value;
 use url::Url;
 
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::config::{SourceConfig, SourceKind};
-use crate::engines::FindingLevel;
 use crate::engines::docker::api::definition::{compose_service, container_name};
 use crate::engines::docker::api::text;
-use crate::operations::{Session, open, places};
+use crate::engines::{Engine, Registry, Server, SourceSpec};
+use crate::operations::Session;
 
-/// Words in names of images whose containers start before others.
-const SERVERS: &[&str] = &[
-    "postgres",
-    "postgis",
-    "pgvector",
-    "timescale",
-    "redis",
-    "valkey",
-    "mysql",
-    "mariadb",
-    "mongo",
-    "rabbitmq",
-    "minio",
-];
+/// Words in names of images of servers that no engine backs up, and whose containers start before others all the same.
+const OTHER_SERVERS: &[&str] = &["mysql", "mariadb", "mongo", "rabbitmq", "minio"];
 
 /// Pause between two tries to reach a server.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a server that is asked whether it answers may be silent.
-const SILENCE: Duration = Duration::from_secs(10);
-
 /// Returns whether a container is one that others need: by its label, its image, or because it is `home` of a database.
-pub(super) fn is_infrastructure(container: &Value, homes: &[String]) -> bool {
+pub(super) fn is_infrastructure(container: &Value, homes: &[String], engines: &Registry) -> bool {
     let image = text(container, "/Config/Image").to_lowercase();
     let base = image.rsplit('/').next().unwrap_or(&image);
     let label = container
@@ -44,16 +28,17 @@ pub(super) fn is_infrastructure(container: &Value, homes: &[String]) -> bool {
         Some("first") => true,
         Some("last") => false,
         _ => {
-            homes.iter().any(|home| home == container_name(container)) || SERVERS.iter().any(|word| base.contains(word))
+            let mut words = engines.iter().flat_map(Engine::server_images).chain(OTHER_SERVERS);
+            homes.iter().any(|home| home == container_name(container)) || words.any(|word| base.contains(word))
         }
     }
 }
 
 /// Finds the container that a database of a snapshot lived in.
-pub(super) fn home<'a>(url: &str, kind: &str, containers: &'a [Value]) -> Option<&'a Value> {
-    let url = Url::parse(url).ok()?;
+pub(super) fn home<'a>(server: Server<'_>, containers: &'a [Value]) -> Option<&'a Value> {
+    let url = Url::parse(server.url).ok()?;
     let host = url.host_str().unwrap_or_default();
-    let port = port_of(&url, kind);
+    let port = url.port().unwrap_or(server.default_port);
     let named = containers.iter().find(|one| is_called(one, host));
     if named.is_some() {
         return named;
@@ -72,14 +57,9 @@ pub(super) fn home<'a>(url: &str, kind: &str, containers: &'a [Value]) -> Option
     if published.is_some() {
         return published;
     }
-    let words: &[&str] = if kind == "postgres" {
-        &["postgres", "postgis", "pgvector", "timescale"]
-    } else {
-        &["redis", "valkey"]
-    };
     let of_kind = |one: &&Value| {
         let image = text(one, "/Config/Image").to_lowercase();
-        words.iter().any(|word| image.contains(word))
+        server.images.iter().any(|word| image.contains(word))
     };
     let on_host = |one: &&Value| text(one, "/HostConfig/NetworkMode") == "host";
     // On the host's network the port stands in the command, or in the image alone.
@@ -117,20 +97,17 @@ fn is_called(container: &Value, host: &str) -> bool {
         || aliases.any(|alias| alias.as_str() == Some(host))
 }
 
-fn port_of(url: &Url, kind: &str) -> u16 {
-    url.port().unwrap_or(if kind == "postgres" { 5432 } else { 6379 })
-}
-
 /// Returns the URL under which a server in a running container is reached from here: unchanged where its name resolves,
 /// else by a published port, else by its address on its network.
-pub(super) async fn reachable(url: &str, kind: &str, container: Option<&Value>) -> String {
+pub(super) async fn reachable(server: Server<'_>, container: Option<&Value>) -> String {
+    let url = server.url;
     let (Ok(mut parsed), Some(container)) = (Url::parse(url), container) else {
         return url.to_owned();
     };
     let Some(host) = parsed.host_str().map(str::to_owned) else {
         return url.to_owned();
     };
-    let port = port_of(&parsed, kind);
+    let port = parsed.port().unwrap_or(server.default_port);
     if tokio::net::lookup_host((host.as_str(), port))
         .await
         .is_ok_and(|mut found| found.next().is_some())
@@ -164,11 +141,11 @@ pub(super) async fn reachable(url: &str, kind: &str, container: Option<&Value>) 
 }
 
 /// Waits until a server answers its own protocol and lets us in; returns what it says of itself.
-pub(super) async fn wait(session: &Session, server: &SourceKind, within: Duration) -> Result<String> {
+pub(super) async fn wait(session: &Session, server: &dyn SourceSpec, within: Duration) -> Result<String> {
     let from = Instant::now();
     loop {
         session.check_cancelled()?;
-        match session.or_cancelled(ask(server)).await {
+        match session.or_cancelled(server.ask()).await {
             Ok(said) => return Ok(said),
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             // A wrong password is wrong after a minute too; but an image's entry point sets it only while it starts.
@@ -181,7 +158,7 @@ pub(super) async fn wait(session: &Session, server: &SourceKind, within: Duratio
             Err(error) if from.elapsed() >= within => {
                 return Err(Error::new(
                     ErrorKind::TimedOut,
-                    format!("{} did not answer within {} s", places::text(server), within.as_secs()),
+                    format!("{} did not answer within {} s", server.place(), within.as_secs()),
                 )
                 .with_cause(plain(&error))
                 .with_hint(
@@ -200,45 +177,6 @@ pub(super) fn plain(error: &Error) -> Error {
     Error::new(error.kind(), error.chain())
 }
 
-async fn ask(server: &SourceKind) -> Result<String> {
-    if let SourceKind::Postgres(postgres) = server {
-        // The database itself may be what is to be restored: any one will do.
-        let mut options = open::postgres(postgres)?;
-        // Each server and address has its own time: the first that is silent does not take that of the others.
-        options.connect_timeout = options.connect_timeout.min(SILENCE);
-        options.read_timeout = options.read_timeout.min(SILENCE);
-        let wanted = options.database.clone();
-        let mut last = Error::new(ErrorKind::TimedOut, "the server is silent");
-        for database in [wanted.as_str(), "postgres"] {
-            database.clone_into(&mut options.database);
-            match crate::engines::postgres::session::connection::Connection::open(&options).await {
-                Ok(mut connection) => {
-                    let answer = connection.query("SELECT current_setting('server_version')").await?;
-                    let version = answer.scalar().unwrap_or_default().to_owned();
-                    connection.close().await;
-                    return Ok(format!("PostgreSQL {version}"));
-                }
-                Err(error) => last = error,
-            }
-        }
-        return Err(last);
-    }
-    let source = open::source(&SourceConfig {
-        name: server.word().to_owned(),
-        kind: server.clone(),
-        optional: false,
-        rate_limit_bytes: None,
-    })?;
-    let findings = source.check().await?;
-    if let Some(bad) = findings.iter().find(|finding| finding.level == FindingLevel::Error) {
-        return Err(Error::new(ErrorKind::Unavailable, bad.message.clone()));
-    }
-    Ok(findings
-        .first()
-        .map(|finding| finding.message.clone())
-        .unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -255,6 +193,7 @@ mod tests {
             }
             one
         };
+        let engines = Registry::standard();
         let containers = [
             one(
                 "shop-db-1",
@@ -277,13 +216,16 @@ mod tests {
                 json!({ "HostConfig": { "NetworkMode": "host" } }),
             ),
         ];
-        let name = |url: &str, kind: &str| home(url, kind, &containers).map(|one| container_name(one).to_owned());
-        assert_eq!(name("postgres://a@db/x", "postgres").unwrap(), "shop-db-1");
-        assert_eq!(name("postgres://a@127.0.0.1:15432/x", "postgres").unwrap(), "pub");
-        assert_eq!(name("postgres://a@localhost:7777/x", "postgres").unwrap(), "hosted");
-        assert_eq!(name("redis://localhost", "redis").unwrap(), "cache");
-        assert_eq!(name("postgres://a@elsewhere:1/x", "postgres"), None);
-        assert!(is_infrastructure(&containers[3], &[]) && !is_infrastructure(&containers[2], &[]));
-        assert!(is_infrastructure(&containers[2], &["hosted".to_owned()]));
+        let name = |url: &str| {
+            let spec = Registry::standard().read_url(url).unwrap().unwrap().spec;
+            home(spec.server().unwrap(), &containers).map(|one| container_name(one).to_owned())
+        };
+        assert_eq!(name("postgres://a@db/x").unwrap(), "shop-db-1");
+        assert_eq!(name("postgres://a@127.0.0.1:15432/x").unwrap(), "pub");
+        assert_eq!(name("postgres://a@localhost:7777/x").unwrap(), "hosted");
+        assert_eq!(name("redis://localhost").unwrap(), "cache");
+        assert_eq!(name("postgres://a@elsewhere:1/x"), None);
+        assert!(is_infrastructure(&containers[3], &[], &engines) && !is_infrastructure(&containers[2], &[], &engines));
+        assert!(is_infrastructure(&containers[2], &["hosted".to_owned()], &engines));
     }
 }

@@ -1,23 +1,10 @@
 //! What `restore` says of each source: what was done, or what would be. One type gives the document, the text and the status.
 
-use std::path::PathBuf;
+use serde_json::{Map, Value, json};
 
-use serde_json::Value;
-
-use crate::base::exact;
-use crate::base::raw_text::printable;
 use crate::base::units::format_bytes;
-use crate::engines::docker::restore::VolumeReport;
-use crate::engines::files::restore::FilesRestoreReport;
-use crate::engines::files::survey::FilesPlan;
-use crate::engines::postgres::{self, FailedItem, RestorePlan};
-use crate::engines::redis::stored::Written;
-use crate::engines::redis::{FailedKey, RedisPlan, Tally};
-use crate::engines::sqlite::Integrity;
-use crate::engines::sqlite::plan::SqlitePlan;
-use crate::engines::sqlite::restore::SqliteRestoreReport;
+use crate::engines::{self, Registry, TargetPlan};
 use crate::operations::session::quoted;
-use crate::operations::volumes::VolumesRestored;
 use crate::operations::{Report, Session, Status, options, show};
 use crate::repository::{Manifest, SnapshotId};
 
@@ -33,14 +20,14 @@ pub(crate) struct RestoreReport {
 }
 
 /// What `restore --dry-run` found.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 pub(super) struct RestorePreview {
     pub(super) snapshot: SnapshotId,
     pub(super) would_restore: Vec<PlannedSource>,
     /// Nothing: what a restore would refuse ends the dry run.
     pub(super) errors: Vec<String>,
-    #[serde(skip)]
     pub(super) again: Again,
+    pub(super) engines: Registry,
 }
 
 /// One source that came back.
@@ -50,67 +37,20 @@ pub(crate) struct RestoredSource {
     /// Where it went.
     pub(crate) into: String,
     #[serde(flatten)]
-    pub(crate) report: SourceReport,
-}
-
-/// What its engine did.
-#[derive(Debug, serde::Serialize)]
-#[serde(untagged)]
-pub(crate) enum SourceReport {
-    Files(FilesRestoreReport),
-    Sqlite(SqliteRestoreReport),
-    Volumes(VolumesRestored),
-    Redis(Box<KeysRestored>),
-    RdbFile(RdbWritten),
-    Postgres(Box<DatabaseRestored>),
-}
-
-/// Keys that went into a server.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub(crate) struct KeysRestored {
-    /// Bytes of the backup, if it says so.
-    pub(crate) bytes: Option<u64>,
-    /// The snapshot that holds what the target had before.
-    pub(crate) previous: Option<String>,
-    /// What of the backup runs code with power, or gives it.
-    pub(crate) powers: Vec<String>,
-    pub(crate) report: Tally,
-}
-
-/// An RDB, or several, that stand in files.
-#[derive(Debug, serde::Serialize)]
-pub(crate) struct RdbWritten {
-    pub(crate) bytes: u64,
-    pub(crate) report: Written,
-    /// What a person does with them.
-    pub(crate) advice: &'static str,
-}
-
-/// A database of PostgreSQL that came back.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub(crate) struct DatabaseRestored {
-    /// Bytes of COPY data sent.
-    pub(crate) bytes: u64,
-    /// Statements that failed for good.
-    pub(crate) failed: usize,
-    pub(crate) report: postgres::RestoreReport,
+    pub(crate) report: Box<dyn engines::RestoreReport>,
 }
 
 /// One source that would come back, with what was found out about its target.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 pub(super) struct PlannedSource {
     pub(super) source: String,
+    pub(super) kind: String,
     /// Where it would go.
     pub(super) into: String,
     /// Bytes that would be written, or else those of the backup.
     pub(super) bytes: Option<u64>,
-    /// For a database of PostgreSQL.
-    pub(super) plan: Option<RestorePlan>,
-    pub(super) files: Option<FilesPlan>,
-    pub(super) sqlite: Option<SqlitePlan>,
-    pub(super) redis: Option<RedisPlan>,
+    /// What its engine says of the target.
+    pub(super) plan: Option<Box<dyn TargetPlan>>,
 }
 
 /// How the same snapshot is restored once more.
@@ -194,14 +134,16 @@ impl Report for RestoreReport {
     }
 
     fn status(&self) -> Status {
-        let damaged = self.restored.iter().any(|one| one.report.is_damaged());
+        let damaged = self.restored.iter().any(|one| one.report.damage().is_some());
         ended(!self.restored.is_empty(), self.errors.is_empty() && !damaged)
     }
 }
 
 impl Report for RestorePreview {
     fn document(&self) -> Value {
-        document(self)
+        let sources = self.would_restore.iter();
+        let sources: Vec<Value> = sources.map(|source| source.document(&self.engines)).collect();
+        json!({ "snapshot": self.snapshot, "would_restore": sources, "errors": self.errors })
     }
 
     fn text(&self) -> String {
@@ -215,264 +157,28 @@ impl Report for RestorePreview {
     }
 }
 
-impl SourceReport {
-    /// Bytes that were written, for people.
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Files(done) => done.bytes,
-            Self::Sqlite(done) => done.bytes,
-            Self::Volumes(done) => done.bytes,
-            Self::Redis(done) => done.bytes.unwrap_or(0),
-            Self::RdbFile(done) => done.bytes,
-            Self::Postgres(done) => done.bytes,
-        }
-    }
-
-    /// Returns whether what came back was damaged when it was stored.
-    fn is_damaged(&self) -> bool {
-        matches!(self, Self::Sqlite(done) if done.integrity.is_damaged())
-    }
-
-    /// Returns a line for each item that did not come back, and one for what is not as it was.
-    pub(super) fn failures(&self) -> Vec<String> {
-        match self {
-            Self::Files(done) => lost(done.lost),
-            Self::Sqlite(_) => Vec::new(),
-            Self::Volumes(done) => lost(done.volumes.iter().map(|volume| volume.lost).sum()),
-            Self::Redis(done) => {
-                let mut lines = failed_keys(&done.report.failed, done.report.failed_keys);
-                lines.extend(done.report.losses.iter().map(key_line));
-                lines
-            }
-            Self::RdbFile(done) => failed_keys(&done.report.failed, done.report.failed_keys),
-            Self::Postgres(done) => done.report.failed.iter().map(item_line).collect(),
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Files(done) => kept_text(done.previous.as_ref()),
-            Self::Sqlite(done) => kept_text(done.previous.as_ref()) + &integrity_text(&done.integrity),
-            Self::Volumes(done) => done.volumes.iter().map(volume_text).collect(),
-            Self::Redis(done) => done.text(),
-            Self::RdbFile(done) => format!("  {}\n", done.advice),
-            Self::Postgres(done) => database_text(&done.report),
-        }
-    }
-}
-
-/// Returns a line for a statement that failed for good: the object, why, what to do.
-pub(crate) fn item_line(item: &FailedItem) -> String {
-    failed_line([&item.kind, &item.name, &item.error, &item.advice])
-}
-
-fn key_line(key: &FailedKey) -> String {
-    failed_line([&key.kind, &key.name, &key.error, &key.advice])
-}
-
-fn failed_line(fields: [&String; 4]) -> String {
-    let [kind, name, error, advice] = fields.map(|field| printable(field.clone()));
-    format!("{kind} {name}: {error}. {advice}")
-}
-
-/// Returns a line for each key that is named, and one for the rest.
-fn failed_keys(named: &[FailedKey], failed: u64) -> Vec<String> {
-    let mut lines: Vec<String> = named.iter().map(key_line).collect();
-    let unnamed = failed.saturating_sub(exact::u64_from(lines.len()));
-    if unnamed > 0 {
-        lines.push(format!("and {unnamed} keys more"));
-    }
-    lines
-}
-
-/// Says that what came back is not all that was there.
-fn lost(entries: u64) -> Vec<String> {
-    let line = "not everything is as it was: an owner, a mode, an attribute could not be set, or a device node not made; the \
-         notes name the first of each kind";
-    (entries > 0).then(|| line.to_owned()).into_iter().collect()
-}
-
-/// Says where what was replaced is.
-fn kept_text(previous: Option<&PathBuf>) -> String {
-    previous.map_or_else(String::new, |previous| {
-        format!("  what was there before is kept in {}\n", previous.display())
-    })
-}
-
-/// What SQLite says of a database that came back as it was stored.
-fn integrity_text(integrity: &Integrity) -> String {
-    let mut text = String::new();
-    for (lines, words) in [
-        (
-            &integrity.damaged,
-            "it was damaged when it was stored, and came back so",
-        ),
-        (
-            &integrity.violated,
-            "rows break a rule of their table, as they did when it was stored",
-        ),
-        (&integrity.unchecked, "not checked"),
-    ] {
-        for line in lines {
-            text.push_str(&format!("  {words}: {line}\n"));
-        }
-    }
-    if integrity.is_damaged() {
-        text.push_str("  `.recover` of the sqlite3 program saves its rows, or an older snapshot may be whole\n");
-    }
-    text
-}
-
-fn volume_text(volume: &VolumeReport) -> String {
-    let mut text = format!(
-        "  volume {}{}: {} written, {} unchanged, {}{}\n",
-        volume.volume,
-        if volume.created { " (created)" } else { "" },
-        volume.written,
-        volume.unchanged,
-        format_bytes(volume.bytes),
-        if volume.by_archive {
-            ", through the archive API"
-        } else {
-            ""
-        },
-    );
-    if let Some(previous) = &volume.previous {
-        text.push_str(&format!(
-            "    what was there before is kept in {}\n",
-            previous.display()
-        ));
-    }
-    text
-}
-
-impl KeysRestored {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        if let Some(previous) = &self.previous {
-            text.push_str(&format!("  what was there before is kept in {previous}\n"));
-        }
-        let tally = &self.report;
-        text.push_str(&format!("  {} keys restored", tally.restored));
-        for (count, words) in [
-            (tally.functions, "function libraries"),
-            (tally.users, "users"),
-            (tally.transcoded, "of them in another encoding"),
-            (tally.replayed, "of them by ordinary commands"),
-            (tally.expired, "expired meanwhile"),
-            (tally.skipped, "left as they were"),
-            (tally.not_selected, "not selected"),
-            (tally.failed_keys, "failed"),
-        ] {
-            if count > 0 {
-                text.push_str(&format!(", {count} {words}"));
-            }
-        }
-        text.push('\n');
-        if tally.users_in_memory {
-            text.push_str(
-                "  the users are in no file of the server yet: ACL SAVE or CONFIG REWRITE there keeps them\n",
-            );
-        }
-        text + &powers_text(&self.powers)
-    }
-}
-
-/// Says what the keys bring with them.
-fn powers_text(powers: &[String]) -> String {
-    powers.iter().fold(String::new(), |text, line| {
-        format!("{text}  the backup brings {line}\n")
-    })
-}
-
-fn database_text(report: &postgres::RestoreReport) -> String {
-    let mut text = String::new();
-    if let Some(old) = &report.kept_old {
-        text.push_str(&format!("  the database that was there is kept as {old}\n"));
-    }
-    text.push_str(&sessions_text(report.ended_sessions));
-    for line in &report.powers {
-        text.push_str(&format!("  the backup holds {line}\n"));
-    }
-    for line in &report.next {
-        text.push_str(&format!("  {line}\n"));
-    }
-    text
-}
-
-/// Says that sessions had to end for a swap.
-pub(crate) fn sessions_text(sessions: u64) -> String {
-    match sessions {
-        0 => String::new(),
-        1 => "  1 session of the database that was there was ended\n".to_owned(),
-        more => format!("  {more} sessions of the database that was there were ended\n"),
-    }
-}
-
 impl PlannedSource {
+    /// The object of the document: each engine has a key of its own, which is null for a source of another.
+    fn document(&self, engines: &Registry) -> Value {
+        let mut object = Map::new();
+        object.insert("source".to_owned(), self.source.clone().into());
+        object.insert("into".to_owned(), self.into.clone().into());
+        object.insert("bytes".to_owned(), self.bytes.into());
+        for engine in engines.iter() {
+            if let Some(key) = engine.plan_key() {
+                let is_own = engine.kind().word() == self.kind;
+                let plan = self.plan.as_ref().filter(|_| is_own).map(|plan| plan.document());
+                object.insert(key.to_owned(), plan.unwrap_or_default());
+            }
+        }
+        object.into()
+    }
+
     fn text(&self) -> String {
         let bytes = format_bytes(self.bytes.unwrap_or(0));
-        let mut text = format!("would restore {} into {} ({bytes})\n", self.source, self.into);
-        text.push_str(&self.sqlite.as_ref().map_or_else(String::new, sqlite_plan_text));
-        text.push_str(&self.files.as_ref().map_or_else(String::new, files_plan_text));
-        text.push_str(&self.redis.as_ref().map_or_else(String::new, redis_plan_text));
-        text.push_str(&self.plan.as_ref().map_or_else(String::new, RestorePlan::lines));
-        text
+        let text = format!("would restore {} into {} ({bytes})\n", self.source, self.into);
+        text + &self.plan.as_ref().map_or_else(String::new, |plan| plan.text())
     }
-}
-
-/// What is said of the place of a SQLite database before it is restored.
-fn sqlite_plan_text(plan: &SqlitePlan) -> String {
-    let mut text = format!(
-        "  {}; {} of {} free\n",
-        if plan.replaces {
-            "replaces the file there, which is kept beside"
-        } else {
-            "nothing is there"
-        },
-        format_bytes(plan.bytes),
-        format_bytes(plan.free_bytes),
-    );
-    match (plan.replaces, plan.hidden_processes) {
-        (true, 0) => text.push_str("  nobody has it open\n"),
-        (true, hidden) => text.push_str(&format!(
-            "  nobody was seen to have it open; {hidden} processes could not be looked into\n"
-        )),
-        (false, _) => {}
-    }
-    text
-}
-
-/// What is said of a file tree before it is restored.
-fn files_plan_text(plan: &FilesPlan) -> String {
-    let free = plan
-        .free_bytes
-        .map_or_else(String::new, |free| format!(" of {} free", format_bytes(free)));
-    format!(
-        "  {} new, {} replaced, {} deleted, {} unchanged; {}{free} to write\n",
-        plan.new,
-        plan.replaced,
-        plan.deleted,
-        plan.unchanged,
-        format_bytes(plan.bytes),
-    )
-}
-
-/// What is said of a server before keys go into it.
-fn redis_plan_text(plan: &RedisPlan) -> String {
-    let target = plan.target_keys;
-    let target = target.map_or("an unknown number".to_owned(), |keys| keys.to_string());
-    let keys = plan.databases.iter();
-    let keys: Vec<String> = keys.map(|(number, keys)| format!("{number}: {keys}")).collect();
-    let mut text = format!("  keys by database {}; the target holds {target}\n", keys.join(", "));
-    for line in plan.moves.iter().chain(&plan.left_out) {
-        text.push_str(&format!("  {line}\n"));
-    }
-    text.push_str(&powers_text(&plan.powers));
-    for warning in &plan.warnings {
-        text.push_str(&format!("  warning: {warning}\n"));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -480,7 +186,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn report(restored: Vec<SourceReport>, errors: &[&str]) -> RestoreReport {
+    fn report(restored: Vec<Box<dyn engines::RestoreReport>>, errors: &[&str]) -> RestoreReport {
         let snapshot = SnapshotId::new("2026-01-01T00:00:00Z".parse().unwrap(), "full", 7);
         let named = |report| RestoredSource {
             source: "app".to_owned(),
@@ -499,64 +205,49 @@ mod tests {
         }
     }
 
-    fn sqlite(damaged: &[&str]) -> SourceReport {
-        let damaged = damaged.iter().map(|line| (*line).to_owned()).collect();
-        SourceReport::Sqlite(SqliteRestoreReport {
-            integrity: Integrity {
-                damaged,
-                ..Integrity::default()
-            },
-            ..SqliteRestoreReport::default()
-        })
+    /// What an engine says of a source that may have been damaged.
+    #[derive(Debug, serde::Serialize)]
+    struct Database {
+        damaged: bool,
+    }
+
+    impl engines::RestoreReport for Database {
+        fn bytes(&self) -> u64 {
+            0
+        }
+
+        fn damage(&self) -> Option<&'static str> {
+            self.damaged.then_some("it was damaged")
+        }
+
+        fn text(&self) -> String {
+            "  as it was stored\n".to_owned()
+        }
+    }
+
+    fn database(damaged: bool) -> Box<dyn engines::RestoreReport> {
+        Box::new(Database { damaged })
     }
 
     #[test]
     fn the_status_is_of_what_came_back() {
-        assert_eq!(report(vec![sqlite(&[])], &[]).status(), Status::Done);
-        assert_eq!(report(vec![sqlite(&["page 7"])], &[]).status(), Status::Partial);
-        assert_eq!(report(vec![sqlite(&[])], &["db: refused"]).status(), Status::Partial);
+        assert_eq!(report(vec![database(false)], &[]).status(), Status::Done);
+        assert_eq!(report(vec![database(true)], &[]).status(), Status::Partial);
+        assert_eq!(
+            report(vec![database(false)], &["db: refused"]).status(),
+            Status::Partial
+        );
         assert_eq!(report(vec![], &["db: refused"]).status(), Status::Failed);
         assert_eq!(report(vec![], &[]).status(), Status::Done);
-        let text = report(vec![sqlite(&["page 7"])], &["db: refused"]).text();
+        let text = report(vec![database(true)], &["db: refused"]).text();
         let id = report(vec![], &[]).snapshot;
         assert_eq!(
             text,
             format!(
-                "restored app into /srv/app.db (0 B)\n  it was damaged when it was stored, and came back so: page 7\n  \
-                 `.recover` of the sqlite3 program saves its rows, or an older snapshot may be whole\n\
+                "restored app into /srv/app.db (0 B)\n  as it was stored\n\
                  snapshot {id} of 2026-01-01 00:00; the same snapshot again: wirevault restore {id} --source app --from r\n\
                  failed: db: refused\n"
             )
         );
-    }
-
-    #[test]
-    fn what_did_not_come_back_is_named_and_the_rest_is_counted() {
-        let key = |name: &str| FailedKey {
-            kind: "key".to_owned(),
-            name: name.to_owned(),
-            error: "refused".to_owned(),
-            advice: "Look".to_owned(),
-        };
-        let mut keys = KeysRestored::default();
-        keys.report.failed_keys = 3;
-        keys.report.failed.push(key("0 a"));
-        keys.report.losses.push(key("0 b"));
-        let lines = SourceReport::Redis(keys.into()).failures();
-        assert_eq!(
-            lines,
-            ["key 0 a: refused. Look", "and 2 keys more", "key 0 b: refused. Look"]
-        );
-        let volume = |lost| VolumeReport {
-            lost,
-            ..VolumeReport::default()
-        };
-        let of = |lost| {
-            let volumes = vec![volume(0), volume(lost)];
-            SourceReport::Volumes(VolumesRestored { bytes: 0, volumes })
-                .failures()
-                .len()
-        };
-        assert_eq!((of(0), of(2)), (0, 1));
     }
 }

@@ -1,8 +1,8 @@
 //! What `verify` found in each snapshot: for people, for programs, and as evidence.
 
-use crate::engines::redis::RestoredReport;
+use crate::engines::ScratchReport;
 use crate::operations::{Report, Status, document_of};
-use crate::policy::health::{Claim, Verification};
+use crate::policy::health::Verification;
 use crate::repository::{Gap, Level, Proved, SnapshotId};
 
 /// What `verify` found. Its fields are the keys of the JSON document.
@@ -28,46 +28,12 @@ pub struct Verified {
 
 /// What came back into a scratch place.
 #[derive(Debug, serde::Serialize)]
-#[serde(untagged)]
-pub enum Restored {
-    /// File trees, into the spool directory.
-    Trees {
-        /// The source.
-        source: String,
-        /// How many trees.
-        trees: usize,
-        /// Their entries.
-        entries: u64,
-        /// Bytes of their files.
-        bytes: u64,
-    },
-    /// A PostgreSQL database.
-    Database {
-        /// The source.
-        source: String,
-        /// The server, without its password.
-        server: String,
-        /// Tables that were loaded.
-        tables: u64,
-        /// Their rows.
-        rows: u64,
-        /// Bytes of COPY data.
-        bytes: u64,
-        /// Whether every row was read again and compared.
-        rows_verified: bool,
-        /// How long it took.
-        seconds: f64,
-    },
-    /// Keys of a Redis server.
-    Keys {
-        /// The source.
-        source: String,
-        /// The server, without its password.
-        server: String,
-        /// What the comparison found.
-        #[serde(flatten)]
-        compared: Box<RestoredReport>,
-    },
+pub struct Restored {
+    /// The source.
+    pub source: String,
+    /// What its engine compared.
+    #[serde(flatten)]
+    pub report: Box<dyn ScratchReport>,
 }
 
 impl Report for VerifyReport {
@@ -126,7 +92,7 @@ impl Verified {
         };
         lines(&mut text, "skipped ", &self.proved.skipped);
         for one in &self.restored {
-            text.push_str(&one.text());
+            text.push_str(&format!("  restored into {}\n", one.report.text()));
         }
         lines(&mut text, "refused by the scratch server: ", &self.proved.refused);
         lines(
@@ -165,35 +131,6 @@ impl Verified {
             groups.push("nothing was read".to_owned());
         }
         groups.join("; ")
-    }
-}
-
-impl Restored {
-    fn text(&self) -> String {
-        match self {
-            Self::Trees { entries, .. } => format!(
-                "  restored into a scratch directory: {entries} entries, {}\n",
-                Claim::EveryByte.words()
-            ),
-            Self::Database {
-                tables,
-                rows,
-                rows_verified,
-                ..
-            } => {
-                // A server that refused a table has rows that nobody compared.
-                let proof = if *rows_verified {
-                    Claim::EveryDigest.words()
-                } else {
-                    "not every table compared"
-                };
-                format!("  restored into a scratch database: {tables} tables, {rows} rows, {proof}\n")
-            }
-            Self::Keys { compared, .. } => format!(
-                "  restored into a scratch server: {} keys compared, {} differ, {} expired or about to\n",
-                compared.keys, compared.differing_keys, compared.expired
-            ),
-        }
     }
 }
 

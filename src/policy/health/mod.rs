@@ -19,7 +19,8 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub use claim::{Claim, Verification};
+pub use crate::base::claim::Claim;
+pub use claim::Verification;
 pub use facts::{Expected, ExpectedJob, Facts, Proof, SnapshotFact, SourceFact};
 pub use state::State;
 

@@ -145,9 +145,7 @@ async fn bring_up_to_date(session: &Session, job: &str) -> Result<Done> {
 async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done> {
     let options = options::Backup {
         if_changed,
-        max_block: None,
-        no_role_passwords: false,
-        exclude: options::Exclude::default(),
+        engines: options::EngineFlags::default(),
         targets: vec![name.to_owned()],
         dry_run: false,
         parallel: None,

@@ -175,10 +175,6 @@ impl PostgresSource {
 
 #[async_trait]
 impl Source for PostgresSource {
-    fn kind(&self) -> &'static str {
-        "postgres"
-    }
-
     fn location(&self) -> String {
         self.options.location()
     }

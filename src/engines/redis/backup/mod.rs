@@ -41,7 +41,7 @@ struct Shard {
     address: RedisAddress,
     server: Server,
     /// Of a cluster, which part of it this is.
-    shard: Option<ShardFacts>,
+    of_cluster: Option<ShardFacts>,
     /// What names of its entries begin with.
     directory: String,
 }
@@ -81,7 +81,7 @@ impl Shards {
                 let client = Client::open(&address).await?;
                 let place = Shard {
                     server: Server::ask(&client).await?,
-                    shard: Some(ShardFacts {
+                    of_cluster: Some(ShardFacts {
                         id: shard.id.clone(),
                         slots: shard.slots_text(),
                         node: address.location(),
@@ -101,7 +101,7 @@ impl Shards {
         let mut place = Shard {
             address: nodes::replica_of(&address).await?,
             server,
-            shard: None,
+            of_cluster: None,
             directory: String::new(),
         };
         if place.address != address {
@@ -208,7 +208,7 @@ const OF_ALL: &str = "users, configuration, modules and function libraries";
 impl Shard {
     /// Notes what nobody could tell and what may be missing because of it.
     fn note_unknown(&self, notes: &Notes) {
-        if self.shard.is_none() && self.server.cluster().is_none() && !self.address.reading.only_node {
+        if self.of_cluster.is_none() && self.server.cluster().is_none() && !self.address.reading.only_node {
             let message = "it cannot be found out whether this is a node of a cluster: keys of other shards may be missing \
                            (?cluster=no says that this node alone is meant)";
             notes.add(Note::new("cluster-not-known", self.address.location(), message));
@@ -292,7 +292,7 @@ impl Shard {
 
     fn findings(&self) -> Vec<Finding> {
         let mut findings = self.server.findings();
-        if self.shard.is_none() && self.server.is_cluster() {
+        if self.of_cluster.is_none() && self.server.is_cluster() {
             findings.push(Finding {
                 level: FindingLevel::Warning,
                 message: "this is one node of a cluster; only the keys of its slots are backed up".to_owned(),
@@ -492,7 +492,7 @@ impl BackupSession<'_> {
     async fn receive(&self, place: &Shard) -> Result<Data> {
         let mut connection = Connection::open(&place.address).await?;
         let sync = psync::start(&mut connection, &place.server).await;
-        let sync = sync.map_err(|error| of_shard(error, place.shard.as_ref()))?;
+        let sync = sync.map_err(|error| of_shard(error, place.of_cluster.as_ref()))?;
         self.begun.add_permits(1);
         if !sync.rdb_only {
             let message = "the server keeps commands for us while the RDB is read, and may cut it short";
@@ -509,7 +509,7 @@ impl BackupSession<'_> {
         let (writer, cancel) = (&context.writer, &context.cancel);
         let into = (stream.as_str(), place.address.database);
         let received = receive::receive(connection, sync.framing, writer, into, &hold, task, cancel).await;
-        let received = received.map_err(|error| of_shard(error, place.shard.as_ref()))?;
+        let received = received.map_err(|error| of_shard(error, place.of_cluster.as_ref()))?;
         place.note_others(received.others, self.notes);
         if received.spooled > 0 {
             tracing::info!("{} bytes of {stream} went through the spool file", received.spooled);
@@ -537,7 +537,7 @@ impl BackupSession<'_> {
                 payloads: 0,
                 payload_facts: None,
                 database: place.address.database,
-                shard: place.shard.clone(),
+                shard: place.of_cluster.clone(),
             },
         })
     }
@@ -591,7 +591,7 @@ impl BackupSession<'_> {
         let (context, notes) = (self.context, self.notes);
         let client = Client::open(&place.address).await?;
         let mut connection = Connection::open(&place.address).await?;
-        if place.shard.is_some() && place.server.replica() != Some(false) {
+        if place.of_cluster.is_some() && place.server.replica() != Some(false) {
             // Without it a replica sends readers to its primary.
             connection.call(&[b"READONLY"]).await?;
         }
@@ -623,7 +623,7 @@ impl BackupSession<'_> {
                     );
                     notes.add(Note::new("no-psync", self.options.address.location(), message));
                 }
-                result.map_err(|error| of_shard(error, place.shard.as_ref()))?
+                result.map_err(|error| of_shard(error, place.of_cluster.as_ref()))?
             }
         };
         place.note_scanned(&client, &scanned, notes).await?;
@@ -669,7 +669,7 @@ impl BackupSession<'_> {
                 payloads: kept,
                 payload_facts: kept_facts,
                 database: place.address.database,
-                shard: place.shard.clone(),
+                shard: place.of_cluster.clone(),
             },
         })
     }

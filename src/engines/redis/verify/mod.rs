@@ -5,6 +5,7 @@
 //! afterwards. Memory: one batch of small keys with their replies, or one range of a large one.
 
 pub(crate) mod live;
+pub(super) mod proof;
 pub(crate) mod scratch;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,9 @@
 //! URLs for messages: whatever was typed, however wrong, its password does not print.
 
-use crate::config::keys::parameters;
+use crate::base::keys::parameters;
+use crate::engines::docker::keys::DockerKeys;
 use crate::engines::postgres::session::conninfo;
+use crate::engines::redis::keys::RedisKeys;
 
 /// Schemes whose rest is a path or a name: there is no user in them, and an `@` is one.
 const LOCAL: &[&str] = &["files", "sqlite", "docker", "file"];
@@ -106,7 +108,7 @@ pub fn redact_urls(message: &str) -> String {
 
 /// Returns whether the value of a parameter may be printed.
 fn is_plain(name: &str) -> bool {
-    let of_keys = || parameters("redis").chain(parameters("docker"));
+    let of_keys = || parameters::<RedisKeys>().chain(parameters::<DockerKeys>());
     PLAIN.contains(&name)
         || of_keys().any(|known| known == name && known != PRIVATE_KEY)
         || conninfo::parameter(name).is_some_and(|known| known.value == conninfo::Value::Plain)

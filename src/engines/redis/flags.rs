@@ -1,0 +1,25 @@
+//! Flags of verbs for Redis and Valkey.
+
+use crate::engines::redis::{Conflict, KIND};
+use crate::engines::{EngineKind, Flags};
+
+/// Options of `restore` for Redis sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreRedis {
+    /// Only keys that match these patterns (as of SCAN: *, ?, [a-z]).
+    pub key: Vec<String>,
+    /// Restore into a server that holds keys: what becomes of those the backup has too.
+    pub conflict: Option<Conflict>,
+    /// Users (ACL) too: each as the backup has it, with its password; others stay.
+    pub users: bool,
+}
+
+impl Flags for RestoreRedis {
+    fn kind(&self) -> EngineKind {
+        KIND
+    }
+
+    fn is_given(&self) -> bool {
+        *self != Self::default()
+    }
+}

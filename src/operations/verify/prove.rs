@@ -1,0 +1,93 @@
+//! Levels `content` and `restored`: what each engine proves of its archives. Each function returns why the level was not reached,
+//! if it was not, and it is no damage.
+
+use super::report::{Restored, Verified};
+use crate::base::error::{Context, Error, Result};
+use crate::config::redact_url;
+use crate::engines::{Engine, Spec, Stored};
+use crate::operations::snapshots::open_reader;
+use crate::operations::{Session, places};
+use crate::repository::{ManifestSource, Repository, SnapshotId};
+
+/// Opens an archive for its proof.
+pub(super) async fn open(
+    session: &Session,
+    repository: &Repository,
+    snapshot: &SnapshotId,
+    source: &ManifestSource,
+) -> Result<Stored> {
+    Ok(Stored {
+        source: source.name.clone(),
+        snapshot: snapshot.to_string(),
+        reader: open_reader(session, repository.store(), source).await?,
+        tools: session.tools(),
+    })
+}
+
+/// Decodes every frame and parses every entry; what a restore would refuse is refused here.
+pub(super) async fn content(session: &Session, source: &ManifestSource, stored: &Stored) -> Result<Option<String>> {
+    // A restore reads what streams say of themselves, so that must be readable and said once.
+    let streams = session.or_cancelled(stored.reader.streams()).await;
+    streams.with_context(|| format!("read source \"{}\"", source.name))?;
+    match session.engines.of_kind(&source.kind) {
+        Some(engine) => engine.prove_content(stored).await,
+        // That its entries can be read is all that is known of them here.
+        None => stored.read_everything().await.map(|()| None),
+    }
+}
+
+/// Restores a source into a scratch place.
+pub(super) async fn restored(
+    session: &Session,
+    source: &ManifestSource,
+    stored: &Stored,
+    into: &[String],
+    verified: &mut Verified,
+) -> Result<Option<String>> {
+    let Some(engine) = session.engines.of_kind(&source.kind) else {
+        return Ok(Some(format!(
+            "this version restores nothing of kind {} for a test; content was checked",
+            source.kind
+        )));
+    };
+    let server = scratch_server(session, engine, into)?;
+    let proof = engine.prove_restored(stored, server).await?;
+    let named = |line: String| format!("{}: {line}", source.name);
+    let proved = &mut verified.proved;
+    proved.damage.extend(proof.damage.into_iter().map(named));
+    proved.integrity.extend(proof.integrity.into_iter().map(named));
+    proved.refused.extend(proof.refused.into_iter().map(named));
+    proved.skipped.extend(proof.skipped.into_iter().map(named));
+    verified.restored.extend(proof.restored.map(|report| Restored {
+        source: source.name.clone(),
+        report,
+    }));
+    Ok(proof.why_not)
+}
+
+/// Returns the server that was named for an engine.
+fn scratch_server(session: &Session, engine: &dyn Engine, into: &[String]) -> Result<Option<Spec>> {
+    for url in into.iter().filter(|_| engine.needs_scratch_server()) {
+        let server = places::given(session, url)?;
+        if server.kind() == engine.kind() {
+            return Ok(Some(server));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses what was named for scratch databases and is no server of an engine that needs one.
+pub(super) fn check_servers(session: &Session, into: &[String]) -> Result<()> {
+    for url in into {
+        let named = session.engines.read_url(url).transpose()?;
+        let engine = named.and_then(|named| session.engines.of_kind(named.spec.kind().word()));
+        if !engine.is_some_and(Engine::needs_scratch_server) {
+            let shown = redact_url(url);
+            return Err(
+                Error::invalid(format!("\"{shown}\" is no server for scratch databases"))
+                    .with_hint("Scratch servers are postgres://user@host and redis://host."),
+            );
+        }
+    }
+    Ok(())
+}
