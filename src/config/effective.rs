@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::keys::{Key, Kind, Source};
 use crate::config::document::{self, Found};
 use crate::config::file;
-use crate::config::redact::redact_url;
+use crate::config::redact_url;
 use crate::config::types::{Config, SourceKind};
 
 /// What is printed in place of a secret.
@@ -249,7 +249,7 @@ fn written(config: &Config) -> String {
             SourceKind::Redis(one) => ("url", Some(text(&one.url))),
             SourceKind::Sqlite(one) => ("path", one.path.to_str().map(text)),
             SourceKind::Files(one) => ("root", one.root.to_str().map(text)),
-            SourceKind::Docker(_) => continue,
+            SourceKind::Docker(_) | SourceKind::Other(_) => continue,
         };
         let keys = [("kind", Some(text(source.kind.word()))), place];
         add("source", &source.name, keys.into());

@@ -8,7 +8,6 @@ use crate::engines::redis::backup::settings::USERS;
 use crate::engines::redis::restore::load::Tally;
 use crate::engines::redis::session::address::RedisAddress;
 use crate::engines::redis::session::client::Client;
-use crate::engines::redis::session::connection::Connection;
 use crate::engines::redis::stored::Rdb;
 use crate::engines::redis::wire::resp::Reply;
 
