@@ -231,6 +231,11 @@ pub trait RestoreReport: Document + Debug + Send + Sync {
     /// Returns the bytes that were written, for people.
     fn bytes(&self) -> u64;
 
+    /// Returns where it went, if that is known better than by the target.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// Returns a line for each item that did not come back, and one for what is not as it was.
     fn failures(&self) -> Vec<String> {
         Vec::new()

@@ -48,7 +48,7 @@ async fn expanded(session: &Session, given: &[SourceConfig]) -> Result<Vec<Sourc
         }
         for Member { name, spec } in members {
             sources.push(SourceConfig {
-                name: unique(name, &mut names),
+                name: unique(&name, &mut names),
                 kind: spec.into(),
                 ..source.clone()
             });
@@ -58,8 +58,8 @@ async fn expanded(session: &Session, given: &[SourceConfig]) -> Result<Vec<Sourc
 }
 
 /// Numbers a name that is taken.
-fn unique(base: String, names: &mut HashSet<String>) -> String {
-    let mut name = base.clone();
+fn unique(base: &str, names: &mut HashSet<String>) -> String {
+    let mut name = base.to_owned();
     let mut number = 2;
     while !names.insert(sanitised_job(&name)) {
         name = format!("{base}-{number}");

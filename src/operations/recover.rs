@@ -232,7 +232,8 @@ impl Recovery<'_> {
         };
         let key = format!("restore {kind} {name}");
         let stored: Restored<_> = self.once(&key, work).await?;
-        let done = stored.read(engine).with_context(|| key.clone())?;
+        let done = stored.read(engine);
+        let done = done.map_err(|cause| self.state.unreadable(&key).with_cause(cause))?;
         self.failed.extend(done.errors.iter().cloned());
         self.failed
             .extend(done.report.damage().map(|damage| format!("{name}: {damage}")));

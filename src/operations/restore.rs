@@ -147,11 +147,12 @@ async fn restore_source(session: &Session, step: Step<'_>) -> Result<RestoredSou
         };
         restorer.is_kept(snapshot).context(act)?;
     }
-    let into = restorer.target();
+    let target = restorer.target();
+    let report = restorer.restore(reader).await?;
     Ok(RestoredSource {
         source: source.name.clone(),
-        report: restorer.restore(reader).await?,
-        into,
+        into: report.place().unwrap_or(target),
+        report,
     })
 }
 

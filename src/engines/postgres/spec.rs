@@ -180,7 +180,7 @@ impl SourceSpec for PostgresSpec {
         let here = || self.connect_options().is_ok_and(|options| options.names_database);
         let found = self.same_database(called);
         let found = found.or_else(|| here().then(|| self.clone()));
-        Ok(found.map(|found| Box::new(found) as Spec))
+        Ok(found.map(|found| -> Spec { Box::new(found) }))
     }
 
     fn place_of_member(&self, group: &str, source: &str, called: Option<&dyn SourceSpec>) -> Option<Spec> {
@@ -194,7 +194,7 @@ impl SourceSpec for PostgresSpec {
         let numbered = rest
             .strip_prefix('-')
             .is_some_and(|number| number.parse::<u32>().is_ok());
-        (rest.is_empty() || numbered).then(|| Box::new(found) as Spec)
+        (rest.is_empty() || numbered).then(|| -> Spec { Box::new(found) })
     }
 
     fn borrow_login(&mut self, known: &dyn SourceSpec) -> bool {

@@ -116,7 +116,7 @@ impl Restorer for KeysRestorer {
         let verified = self.request.tools.or_cancelled(restore.verify()).await?;
         self.verified = Some(verified);
         let removes = restore.options.clean && plan.removes_something();
-        Ok(removes.then(|| Box::new(self.server.clone()) as Spec))
+        Ok(removes.then(|| -> Spec { Box::new(self.server.clone()) }))
     }
 
     fn is_kept(&mut self, snapshot: KeptSnapshot) -> Result<()> {
@@ -134,7 +134,8 @@ impl Restorer for KeysRestorer {
             return Err(not_planned());
         };
         let (kept, powers) = (self.kept, plan.powers.clone());
-        let done = self.request.tools.or_cancelled(restore.run(plan, verified)).await;
+        let loading = Box::pin(restore.run(plan, verified));
+        let done = self.request.tools.or_cancelled(loading).await;
         let done = done.map_err(|error| match &kept {
             Some(kept) => error
                 .context("load the keys after the target was emptied")

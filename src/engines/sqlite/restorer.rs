@@ -201,6 +201,10 @@ impl TargetPlan for SqlitePlan {
 }
 
 impl RestoreReport for SqliteRestoreReport {
+    fn place(&self) -> Option<String> {
+        Some(self.path.display().to_string())
+    }
+
     fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -167,13 +167,12 @@ impl SourceSpec for SqliteSpec {
     fn place_of_member(&self, group: &str, _: &str, called: Option<&dyn SourceSpec>) -> Option<Spec> {
         let called: &Self = called?.downcast_ref()?;
         let found = called.group.as_deref() == Some(group) && discover::covers(&self.patterns(), &called.path);
-        found.then(|| {
-            let spec = Self {
+        found.then(|| -> Spec {
+            Box::new(Self {
                 method: self.method,
                 group: Some(group.to_owned()),
                 ..Self::of(called.path.clone())
-            };
-            Box::new(spec) as Spec
+            })
         })
     }
 }

@@ -81,15 +81,15 @@ impl State {
         let step = self.document.steps.get(key).filter(|step| step.done.is_some());
         let Some(step) = step else { return Ok(None) };
         let proof = step.proof.as_ref().map_or("null", |proof| proof.get());
-        let read = serde_json::from_str(proof).map_err(|cause| {
-            let path = self.path.display();
-            Error::corrupt(format!("what step \"{key}\" proved cannot be read from \"{path}\""))
-                .with_cause(cause)
-                .with_hint(
-                    "To begin anew, move the file away; what was restored already is restored over with --clean.",
-                )
-        })?;
+        let read = serde_json::from_str(proof).map_err(|cause| self.unreadable(key).with_cause(cause))?;
         Ok(Some(read))
+    }
+
+    /// The error for a step whose proof cannot be read.
+    pub(super) fn unreadable(&self, key: &str) -> Error {
+        let path = self.path.display();
+        Error::corrupt(format!("what step \"{key}\" proved cannot be read from \"{path}\""))
+            .with_hint("To begin anew, move the file away; what was restored already is restored over with --clean.")
     }
 
     /// Returns whether a step was begun before.
