@@ -239,6 +239,7 @@ fn session(root: &Path, engines: Registry) -> Session {
         limit_rate: None,
         pipeline: Pipeline::start(MemoryPlan::for_limit(96 << 20, 2).unwrap()),
         reporter: silent(),
+        clock: std::sync::Arc::new(wirevault::base::clock::SystemClock),
         cancel: CancellationToken::new(),
         spool_dir: root.to_owned(),
         seen: Seen::default(),
@@ -253,7 +254,6 @@ fn session(root: &Path, engines: Registry) -> Session {
 fn backup(toy: &Path, loud: bool) -> options::Backup {
     options::Backup {
         targets: vec![format!("toy:{}", toy.display())],
-        parallel: 1,
         engines: EngineFlags::default().with(ToyFlags { loud }),
         ..options::Backup::default()
     }

@@ -47,6 +47,7 @@ impl LocalScheduler {
         let serving = runtime();
         let session = Session {
             config: config::read(&file).unwrap(),
+            engines: wirevault::engines::Registry::standard(),
             repository: None,
             endpoint: None,
             host: None,
