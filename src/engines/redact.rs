@@ -88,8 +88,9 @@ pub fn redact_urls(message: &str) -> String {
     let mut rest = message;
     while let Some(slashes) = rest.find("://") {
         let (before, after) = rest.split_at(slashes);
-        let scheme = before.rfind(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
-        let (before, scheme) = before.split_at(scheme.map_or(0, |at| at + before.get(at..).map_or(1, first_len)));
+        let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        let scheme = before.len() - before.trim_end_matches(of_scheme).len();
+        let (before, scheme) = before.split_at(before.len() - scheme);
         let end = after
             .find(|c: char| c.is_whitespace() || c == '"')
             .unwrap_or(after.len());
@@ -106,10 +107,6 @@ pub fn redact_urls(message: &str) -> String {
     }
     shown.push_str(rest);
     shown
-}
-
-fn first_len(text: &str) -> usize {
-    text.chars().next().map_or(0, char::len_utf8)
 }
 
 /// Returns whether the value of a parameter may be printed.
