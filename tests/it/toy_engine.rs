@@ -1,5 +1,6 @@
 //! An engine that only this test has: registered, and then every verb takes its sources like any other's.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,11 +102,11 @@ impl Source for Toy {
         context.writer.submit_entry(meta, buffer).await?;
         Ok(SourceOutcome {
             versions: [("toy".to_owned(), "1".to_owned())].into(),
-            position: Default::default(),
+            position: BTreeMap::default(),
             consistent_at: jiff::Timestamp::now(),
             raw_bytes: size,
             items: 1,
-            note_counts: Default::default(),
+            note_counts: BTreeMap::default(),
             archives: context.writer.finish().await?,
         })
     }
