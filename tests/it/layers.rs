@@ -325,11 +325,6 @@ const OF_ONE_ENGINE: &[(&str, &str, &str)] = &[
         "flags of restore, handed on to the command line",
     ),
     (
-        "operations/open.rs",
-        "files",
-        "walks keep out of a repository in a directory",
-    ),
-    (
         "operations/cat.rs",
         "files",
         "names and holes of files, of whatever source",
