@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// A look takes one part of so many of the time.
 const SHARE: u32 = 20;
+/// The quickest of so many looks counts.
+const LOOKS: usize = 3;
 /// Changes that never rest are due after so many quiet times.
 const LONGEST_UNREST: u32 = 10;
 
@@ -75,6 +77,7 @@ impl Watch {
 async fn look(watched: Vec<Box<dyn Watched>>, quiet: Duration, due: Due, clock: SharedClock, woken: Arc<Notify>) {
     let watched = Arc::new(watched);
     let (mut known, mut first): (Option<Vec<u64>>, Option<Instant>) = (None, None);
+    let mut looks = [Duration::ZERO; LOOKS];
     loop {
         let (begun, these) = (clock.instant(), Arc::clone(&watched));
         let Ok(seen) = tokio::task::spawn_blocking(move || fingerprints(&these)).await else {
@@ -93,13 +96,39 @@ async fn look(watched: Vec<Box<dyn Watched>>, quiet: Duration, due: Due, clock: 
             woken.notify_one();
         }
         known = Some(seen);
-        let pause = (quiet / 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let now = clock.instant();
-        let pause = pause.max(now.saturating_duration_since(begun) * SHARE);
-        clock.sleep_until(now + pause).await;
+        looks.rotate_left(1);
+        if let Some(last) = looks.last_mut() {
+            *last = now.saturating_duration_since(begun);
+        }
+        clock.sleep_until(now + pause(quiet, looks)).await;
     }
+}
+
+/// Returns the pause after a look. The quickest of the last looks says how long one takes: a machine that was busy during one
+/// of them is no reason to look away twenty times as long.
+fn pause(quiet: Duration, looks: [Duration; LOOKS]) -> Duration {
+    let takes = looks.into_iter().min().unwrap_or_default();
+    let shortest = (quiet / 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    shortest.max(takes.saturating_mul(SHARE))
 }
 
 fn fingerprints(watched: &[Box<dyn Watched>]) -> Vec<u64> {
     watched.iter().map(|one| one.fingerprint()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_a_large_tree_are_rare_and_one_on_a_busy_machine_is_not() {
+        let (quick, slow) = (Duration::from_millis(1), Duration::from_secs(12));
+        let quiet = Duration::from_secs(1);
+        assert_eq!(pause(quiet, [quick; LOOKS]), Duration::from_millis(500));
+        assert_eq!(pause(quiet, [quick, slow, slow]), Duration::from_millis(500));
+        assert_eq!(pause(quiet, [slow; LOOKS]), Duration::from_secs(240));
+        assert_eq!(pause(Duration::from_secs(60), [quick; LOOKS]), LONGEST_PAUSE);
+        assert_eq!(pause(Duration::ZERO, [quick; LOOKS]), SHORTEST_PAUSE);
+    }
 }
