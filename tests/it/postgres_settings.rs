@@ -12,6 +12,7 @@ use wirevault::engines::postgres::{ConnectOptions, Connection, PostgresRestore, 
 use crate::postgres_roundtrip::{extract, join};
 use crate::support::archives::Vault;
 use crate::support::postgres::Cluster;
+use crate::support::program::Program;
 
 /// Amounts with a comma, as in much of the world.
 const LOCALE: &str = "comment_char %\nescape_char /\nLC_MONETARY\nint_curr_symbol \"EUR \"\ncurrency_symbol \"$\"\nmon_decimal_point \",\"\n\
@@ -486,6 +487,13 @@ async fn what_hides_damage_and_cannot_be_turned_off_is_named() {
             .await
             .unwrap();
         assert_eq!(outcome.note_counts.get("unreadable"), told, "{user}");
+        // What may be missing is no "done".
+        let program = Program::on_directory();
+        let url = format!(
+            "postgres://{user}:secret@127.0.0.1:{}/{name}?sslmode=disable",
+            cluster.port
+        );
+        program.expect(told.map_or(0, |_| 2), &["backup", &url]);
     }
 }
 

@@ -79,8 +79,8 @@ impl Engine for PostgresEngine {
         Some("plan")
     }
 
-    fn recovery_phase(&self) -> RecoveryPhase {
-        RecoveryPhase::Servers
+    fn recovery_phase(&self) -> Option<RecoveryPhase> {
+        Some(RecoveryPhase::Servers)
     }
 
     /// Every row is read again, and what cannot be loaded is named.
@@ -141,6 +141,8 @@ impl Engine for PostgresEngine {
             "changed-definitions",
             // Tables that were not named, and need something that the user leaves out.
             "excluded-rows",
+            // Damaged pages that the server reads as empty or sound, and the role may not change that.
+            "unreadable",
         ]
     }
 
