@@ -59,7 +59,9 @@ impl Fence {
 
     fn fail(&self, error: Error) -> io::Error {
         let told = io::Error::other(error.duplicate());
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        // The first one is the cause of those after it.
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
         told
     }
 }
@@ -78,6 +80,10 @@ impl<S> Fenced<S> {
     pub fn new(stream: S, fence: Arc<Fence>, explain: fn(io::Error) -> Error) -> Self {
         Self { stream, fence, explain }
     }
+
+    fn explained(&self, error: io::Error) -> io::Error {
+        self.fence.fail((self.explain)(error))
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Fenced<S> {
@@ -88,8 +94,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fenced<S> {
         }
         let (before, asked) = (into.filled().len(), into.remaining() > 0);
         if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, into)) {
-            let error = (self.explain)(error);
-            return Poll::Ready(Err(self.fence.fail(error)));
+            return Poll::Ready(Err(self.explained(error)));
         }
         let read = exact::u64_from(into.filled().len() - before);
         if read == 0 && asked {
@@ -103,11 +108,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fenced<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Fenced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        Poll::Ready(written.map_err(|error| self.explained(error)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        Poll::Ready(flushed.map_err(|error| self.explained(error)))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -62,8 +62,8 @@ impl Engine for RedisEngine {
         restorer(request)
     }
 
-    fn recovery_phase(&self) -> RecoveryPhase {
-        RecoveryPhase::Servers
+    fn recovery_phase(&self) -> Option<RecoveryPhase> {
+        Some(RecoveryPhase::Servers)
     }
 
     fn read_report(&self, value: Value) -> Result<Box<dyn RestoreReport>> {

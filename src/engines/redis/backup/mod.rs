@@ -50,6 +50,20 @@ impl Shard {
     fn stream(&self) -> String {
         format!("{}{STREAM}", self.directory)
     }
+
+    /// Dials the server that was asked before. A name may lead to several, and what one says of itself does not hold for another.
+    async fn connect(&self) -> Result<Connection> {
+        let mut connection = Connection::open(&self.address).await?;
+        let said = connection.ask(&[b"INFO", b"server"]).await?;
+        let now = Server::parse(&said.text().unwrap_or_default());
+        let runs = now.get("run_id").zip(self.server.get("run_id"));
+        if runs.is_some_and(|(now, before)| now != before) {
+            let message = format!("{} is another server than a moment ago", self.address.location());
+            return Err(Error::new(ErrorKind::Unavailable, message)
+                .with_hint("Name one server, not an address that several share; after a failover, back up again."));
+        }
+        Ok(connection)
+    }
 }
 
 /// All servers to read.
@@ -228,7 +242,7 @@ impl Shard {
     }
 
     /// Notes what SCAN and DUMP could not read.
-    async fn note_scanned(&self, client: &Client, scanned: &Scanned, notes: &Notes) -> Result<()> {
+    fn note_scanned(&self, modules: Option<&[String]>, scanned: &Scanned, notes: &Notes) {
         let at = |what: &str| format!("{}{what}", self.directory);
         if let Some(text) = &scanned.no_functions {
             let message = format!("not stored, the server says: {text} (the user needs +function|list)");
@@ -243,8 +257,7 @@ impl Shard {
                            date (the user needs +info or +role)";
             notes.add(Note::new("role-not-known", self.address.location(), message));
         }
-        let modules = self.server.modules(client).await?;
-        let others = match &modules {
+        let others = match modules {
             Some(names) => names
                 .iter()
                 .filter(|name| !rdb::module::keeps_all_in_keys(name))
@@ -259,7 +272,6 @@ impl Shard {
             );
             notes.add(Note::new(MODULE_DATA_NOT_STORED, at("modules"), message));
         }
-        Ok(())
     }
 
     /// Tells that one database alone is meant, and what else there is. Fails if there is no such database.
@@ -490,7 +502,7 @@ impl BackupSession<'_> {
     }
 
     async fn receive(&self, place: &Shard) -> Result<Data> {
-        let mut connection = Connection::open(&place.address).await?;
+        let mut connection = place.connect().await?;
         let sync = psync::start(&mut connection, &place.server).await;
         let sync = sync.map_err(|error| of_shard(error, place.of_cluster.as_ref()))?;
         self.begun.add_permits(1);
@@ -590,7 +602,8 @@ impl BackupSession<'_> {
     async fn scan(&self, place: &Shard, stream: String, refusal: &mut Option<Error>) -> Result<Data> {
         let (context, notes) = (self.context, self.notes);
         let client = Client::open(&place.address).await?;
-        let mut connection = Connection::open(&place.address).await?;
+        let modules = place.server.modules(&client).await?;
+        let mut connection = place.connect().await?;
         if place.of_cluster.is_some() && place.server.replica() != Some(false) {
             // Without it a replica sends readers to its primary.
             connection.call(&[b"READONLY"]).await?;
@@ -608,7 +621,7 @@ impl BackupSession<'_> {
             cancel: &context.cancel,
         };
         let scanned = match (
-            scan::scan(&client, &mut connection, &place.server, how).await,
+            scan::scan(client, &mut connection, &place.server, how).await,
             refusal.take(),
         ) {
             (Err(error), Some(refusal)) if psync::is_refusal(&error) => {
@@ -626,7 +639,7 @@ impl BackupSession<'_> {
                 result.map_err(|error| of_shard(error, place.of_cluster.as_ref()))?
             }
         };
-        place.note_scanned(&client, &scanned, notes).await?;
+        place.note_scanned(modules.as_deref(), &scanned, notes);
         place.note_others(scanned.others, notes);
         if let Some(payloads) = &scanned.payloads {
             notes.add(Note::new(

@@ -3,7 +3,7 @@
 //! A DUMP payload is a type byte, the value as an RDB holds it, the version and a CRC64; so what is stored is an
 //! ordinary RDB, and everything that reads one (restore, verify, a stock server) works as it does otherwise. There is no
 //! single moment: each key is as it was when it was read. Memory: one page of keys, the filter and the names of
-//! [`key_journal`](super::seen); payloads pass through as they come, so the size of a value does not matter here. The server
+//! [`key_journal`](super::key_journal); payloads pass through as they come, so the size of a value does not matter here. The server
 //! makes each payload in its own memory, one group of at most [`GROUP_BYTES`] or one larger value at a time.
 
 use std::time::Instant;
@@ -154,7 +154,7 @@ fn size(bytes: &[u8]) -> u64 {
 
 /// Reads all databases.
 pub(crate) async fn scan(
-    client: &Client,
+    client: Client,
     connection: &mut Connection,
     server: &Server,
     how: ScanOptions<'_>,
@@ -170,13 +170,13 @@ pub(crate) async fn scan(
         Reply::Error(text) if text.starts_with("MOVED") || text.starts_with("ASK") => {}
         reply => drop(reply.checked().context("read keys (DUMP)")?),
     }
-    let found = Keys::count(client, server).await?;
+    let found = Keys::count(&client, server).await?;
     let (databases, closed) = match how.only {
         Some(number) => (vec![number], None),
         None => found.to_read(),
     };
     let others = how.only.map_or(0, |only| found.beside(only));
-    let version = version(client, connection, server, &databases).await?;
+    let version = version(&client, connection, server, &databases).await?;
     let valkey = version >= 80;
     let how_only = how.only;
     let mut reading = ScanSession {
@@ -209,8 +209,10 @@ pub(crate) async fn scan(
     let libraries = match how_only {
         // They are of the whole server.
         Some(_) => Libraries::Known(Vec::new()),
-        None => Libraries::ask(client, server).await?,
+        None => Libraries::ask(&client, server).await?,
     };
+    // Nothing more is asked: a connection that rests while all keys are read may not outlive that.
+    drop(client);
     for (_, code) in libraries.all() {
         let mut library = Vec::new();
         encode::function(code, &mut library);

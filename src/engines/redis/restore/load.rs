@@ -4,7 +4,6 @@
 //! decoded. It is stamped with the lowest version that knows its type, so every server that can read it takes it. Small
 //! values are collected; a large one is sent while it is read, for the backup noted its length. Into an empty target short strings go many at a time, by MSETNX.
 
-use crate::engines::redis::wire::key_name::{NAMED_BYTES, name};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -15,6 +14,7 @@ use super::transcode::ServerDialect;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::wire::glob;
+use crate::engines::redis::wire::key_name::{NAMED_BYTES, name};
 use crate::engines::redis::wire::rdb::types::ValueType;
 use crate::engines::redis::wire::rdb::walk::{KeyHeader, Sink, Template};
 use crate::engines::redis::wire::rdb::{Crc64, Flavour, lzf, module, walk};

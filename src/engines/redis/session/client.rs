@@ -3,27 +3,28 @@
 //! What a server says of itself, its users, its configuration and its cluster is asked here. Data go over a
 //! [`Connection`](super::connection::Connection), whose bytes are ours: RDBs, pages of keys, values piece by piece.
 //!
-//! Dialling and TLS are those of every connection (`transport`); the crate gets the stream behind a [`Fence`], for its parser
-//! reads as many bytes as a server announces. It sends nothing of its own: the login is a command like any other, because
-//! the crate keeps what a server says to a wrong password to itself.
+//! Dialling, TLS and the login are those of every connection: the crate drops what a server says before it is asked (that it
+//! takes no more clients, or none from here), and keeps what it says to a wrong password to itself. It gets the stream behind a
+//! [`Fence`], for its parser reads as many bytes as a server announces, and sends nothing of its own.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::address::RedisAddress;
-use super::connection::{closed, credentials, greeted, in_time, selected, silent, unread};
-use super::{nodes, transport};
+use super::connection::{Connection, closed, lost, selected, silent};
 use crate::base::error::{Error, Result};
 use crate::base::fence::{Fence, Fenced};
 use crate::engines::redis::wire::resp::Reply;
 
-/// Bytes of the answer to one question at most. Answers of very many small elements take some fifteen times that in memory.
-const MAX_REPLY_BYTES: u64 = 64 << 20;
+/// Bytes of the answer to one question at most. The smallest element of an array has three bytes and takes 56 in memory, in a
+/// list that may be half empty: a hostile answer takes some 600 MiB while it is read.
+const MAX_REPLY_BYTES: u64 = 16 << 20;
 
 /// A connection for commands that is logged in.
 #[derive(Debug)]
@@ -38,29 +39,22 @@ pub(crate) struct Client {
 impl Client {
     /// Dials and logs in.
     pub(crate) async fn open(address: &RedisAddress) -> Result<Self> {
-        if address.reading.sentinel.is_some() {
-            let primary = Box::pin(nodes::primary(address)).await?;
-            return Box::pin(Self::open(&primary)).await;
+        let connection = Connection::open(address).await?;
+        if !connection.waiting().is_empty() {
+            return Err(Error::corrupt("the server sends more than it was asked for"));
         }
-        in_time(address, async {
-            let client = Self::over(transport::open(address).await?, address.read_timeout).await?;
-            if let Some(arguments) = credentials(address) {
-                client.call(&arguments).await?;
-            }
-            greeted(&client.ask(&[b"PING"]).await?)?;
-            Ok(client)
-        })
-        .await
+        let read_timeout = connection.read_timeout();
+        Self::over(connection.into_transport(), read_timeout).await
     }
 
-    /// Takes a stream on which nothing was said yet.
+    /// Takes a stream that is logged in, and on which nothing is to be read.
     async fn over(
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         read_timeout: Duration,
     ) -> Result<Self> {
         let fence = Fence::new("a reply of the server is too long");
         fence.allow(MAX_REPLY_BYTES);
-        let stream = Fenced::new(stream, Arc::clone(&fence), unread);
+        let stream = Fenced::new(stream, Arc::clone(&fence), lost);
         // How long a server may be silent is ours to say, however long all of an answer takes.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -89,11 +83,9 @@ impl Client {
         reply_of(self.answer(connection.send_packed_command(&command)).await?)
     }
 
-    /// Sends commands at once and returns their replies.
-    pub(crate) async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Reply>> {
-        let mut connection = self.connection.clone();
-        let answer = connection.send_packed_commands(commands, 0, commands.len());
-        self.answer(answer).await?.into_iter().map(reply_of).collect()
+    /// Sends commands at once and returns their replies, in the order of the commands.
+    pub(crate) async fn ask_all(&self, commands: &[Vec<&[u8]>]) -> Result<Vec<Reply>> {
+        try_join_all(commands.iter().map(|command| self.ask(command))).await
     }
 
     /// Chooses a database. What follows would go into another one unless the server said OK.
@@ -124,7 +116,9 @@ fn failed(fence: &Fence, error: &RedisError) -> Error {
     match error.kind() {
         // Its text quotes the reply.
         redis::ErrorKind::Parse if !fence.has_ended() => Error::corrupt("a reply is none of the Redis protocol")
-            .with_hint("Check that host and port are those of a Redis or Valkey server."),
+            .with_hint(
+                "Check that host and port are those of a Redis or Valkey server; an error text that is not UTF-8 looks the same.",
+            ),
         _ => closed(),
     }
 }
@@ -195,6 +189,27 @@ mod tests {
         }
     }
 
+    /// A server that takes no more clients says so before it is asked, and closes.
+    #[tokio::test]
+    async fn what_a_server_says_before_it_is_asked_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let address = RedisAddress::from_url(&url, None, None, &|_| None).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream
+                .write_all(b"-ERR max number of clients reached\r\n")
+                .await
+                .unwrap();
+            stream.shutdown().await.unwrap();
+            // What it is sent is read, or the system would take back what it said.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let (opened, ()) = tokio::join!(Client::open(&address), serve);
+        let error = opened.unwrap_err();
+        assert!(error.chain().contains("max number of clients reached"), "{error:?}");
+    }
+
     #[tokio::test]
     async fn what_is_no_reply_is_an_error() {
         for bytes in [
@@ -214,6 +229,7 @@ mod tests {
     /// The server announces terabytes and sends for ever: only so much is taken.
     #[tokio::test]
     async fn an_answer_has_a_bound_whatever_the_server_announces() {
+        assert!(size_of::<Value>() <= 56, "MAX_REPLY_BYTES counts with 56");
         for announced in [&b"$9999999999999\r\n"[..], b"*9999999999999\r\n", b"+"] {
             let (client, mut server) = pair(Duration::from_secs(60)).await;
             let serve = async {

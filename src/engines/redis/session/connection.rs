@@ -126,7 +126,7 @@ impl Connection {
             Err(_) => Err(silent(self.read_timeout)),
             Ok(Ok(0)) => Err(closed()),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(unread(error)),
+            Ok(Err(error)) => Err(lost(error)),
         }
     }
 
@@ -205,7 +205,7 @@ impl Connection {
 }
 
 /// Dials and logs in within the time for that. Boxed, for it would be a large part of all that asks something.
-pub(super) fn in_time<'a, T: 'a>(
+fn in_time<'a, T: 'a>(
     address: &'a RedisAddress,
     connect: impl Future<Output = Result<T>> + Send + 'a,
 ) -> BoxFuture<'a, Result<T>> {
@@ -230,7 +230,7 @@ pub(super) fn in_time<'a, T: 'a>(
 }
 
 /// Returns the command of the login, if there is a password.
-pub(super) fn credentials(address: &RedisAddress) -> Option<Vec<&[u8]>> {
+fn credentials(address: &RedisAddress) -> Option<Vec<&[u8]>> {
     let password = address.password.as_ref()?.expose().as_bytes();
     let user = address.user.as_ref().map(String::as_bytes);
     Some(
@@ -242,7 +242,7 @@ pub(super) fn credentials(address: &RedisAddress) -> Option<Vec<&[u8]>> {
 }
 
 /// Refuses a server whose answer to PING says that it wants a login.
-pub(super) fn greeted(reply: &Reply) -> Result<()> {
+fn greeted(reply: &Reply) -> Result<()> {
     match reply {
         // The right to PING is not needed for anything.
         Reply::Error(text) if !text.starts_with("NOPERM") && !text.starts_with("LOADING") => Err(server_error(text)),
@@ -263,10 +263,10 @@ pub(super) fn selected(reply: Reply) -> Result<()> {
     ))
 }
 
-/// The error of a stream that cannot be read.
-pub(super) fn unread(error: std::io::Error) -> Error {
+/// The error of a stream that cannot be read or written.
+pub(super) fn lost(error: std::io::Error) -> Error {
     let hint = transport::wants_certificate(&error);
-    let error = Error::from(error).context("read from the server");
+    let error = Error::from(error).context("talk to the server");
     match hint {
         Some(hint) => error.with_hint(hint),
         None => error,

@@ -76,9 +76,11 @@ impl Keys {
 
     /// Asks for some databases. Returns whether there may be more.
     async fn ask(&mut self, client: &Client, first: u32) -> Result<bool> {
-        let mut commands = redis::pipe();
-        for number in first..first + BATCH {
-            commands.cmd("SELECT").arg(number).cmd("DBSIZE");
+        let numbers: Vec<String> = (first..first + BATCH).map(|number| number.to_string()).collect();
+        let mut commands = Vec::new();
+        for number in &numbers {
+            commands.push(vec![&b"SELECT"[..], number.as_bytes()]);
+            commands.push(vec![&b"DBSIZE"[..]]);
         }
         let mut replies = client.ask_all(&commands).await?.into_iter();
         let mut more = true;
