@@ -86,7 +86,7 @@ pub enum Verb {
     Init(Init),
     /// Look at configuration, sources, store and memory; change nothing (a probe object in the store comes and goes)
     Check(Check),
-    /// Print the configuration that holds, without secrets; or an example, a schema for editors, the reference page
+    /// Print the effective configuration with secrets hidden; or an example file, a JSON Schema, or the reference page
     Config(ConfigFlags),
     /// Back up jobs, or sources given as URLs
     Backup(Backup),

@@ -18,9 +18,10 @@ use crate::archive::Pipeline;
 use crate::base::clock::SystemClock;
 use crate::base::environment;
 use crate::base::error::Result;
+use crate::base::keys::short_size;
 use crate::base::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
 use crate::cli::args::{Cli, Global, Verb};
-use crate::config::{self, Config, Effective, Environment};
+use crate::config::{self, Config, Effective, Environment, Origin};
 use crate::engines::Registry;
 use crate::operations::local::LocalState;
 use crate::operations::options;
@@ -68,7 +69,7 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
     environment::check()?;
     schedule::check_system_zone()?;
     if let Verb::Config(_) = verb {
-        output::print_report(&effective(&global)?, &global);
+        output::print_report(&effective(&verb, &global)?, &global);
         return Ok(0);
     }
     let config = configuration(&global)?;
@@ -241,14 +242,25 @@ fn configuration(global: &Global) -> Result<Config> {
     Ok(config)
 }
 
-/// What holds, for `config`.
-fn effective(global: &Global) -> Result<operations::config::ConfigReport> {
+/// The effective configuration, for `config`.
+fn effective(verb: &Verb, global: &Global) -> Result<operations::config::ConfigReport> {
     let mut effective = match configuration_file(global) {
         Some(path) => Effective::of_file(path)?,
         None => Effective::of_environment(&configuration(global)?)?,
     };
-    if let Some(host) = environment::variable("WIREVAULT_HOST") {
-        effective.set_host(&host);
+    if let Some(name) = host(verb, global)? {
+        let from = if global.host.is_some() {
+            Origin::Flag
+        } else {
+            Origin::Environment
+        };
+        effective.set_top("host", name, from);
+    }
+    if let Some(bytes) = global.memory_limit {
+        effective.set_top("memory_limit", short_size(bytes), Origin::Flag);
+    }
+    if let Some(path) = &global.spool_dir {
+        effective.set_top("spool_dir", path.display().to_string(), Origin::Flag);
     }
     Ok(operations::config::ConfigReport(effective))
 }

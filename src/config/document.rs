@@ -48,17 +48,29 @@ pub(super) fn parse(source: Source<'_>) -> Result<Spanned<DeTable<'_>>> {
 fn twice(source: Source<'_>, key: Range<usize>) -> Error {
     let place = source.at(key.start);
     let before = exact::text(source.text, ..key.start, "the parser found the key in the text");
-    let is_header = |line: &&str| line.trim_start().starts_with('[');
-    if before.rsplit('\n').next().is_some_and(|line| is_header(&line)) {
-        let line = source.text.lines().nth(source.line(key.start) - 1);
-        let header = line.map_or("", str::trim);
-        return Error::invalid(format!("{place}: the section {header} stands twice"))
+    let line = source.text.lines().nth(source.line(key.start) - 1).unwrap_or_default();
+    let is_header = before
+        .rsplit('\n')
+        .next()
+        .is_some_and(|line| line.trim_start().starts_with('['));
+    if is_header {
+        let named = header(line).map_or_else(|| "a section".to_owned(), |header| format!("the section {header}"));
+        return Error::invalid(format!("{place}: {named} stands twice"))
             .with_hint("Join the two, or give one of them another name.");
     }
-    let header = before.lines().rev().find(is_header);
-    let within = header.map_or(String::new(), |header| format!(" in {}", header.trim()));
+    let within = before.lines().rev().find_map(header);
+    let within = within.map_or(String::new(), |header| format!(" in {header}"));
     let key = exact::text(source.text, key, "the parser found the key in the text");
     Error::invalid(format!("{place}: \"{key}\" stands twice{within}")).with_hint("Leave one of the two lines out.")
+}
+
+/// Returns the header that a line begins with, if it is one of bare names. Whatever else a line holds may be a secret.
+fn header(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let header = line.get(..=line.find(']')?)?;
+    let name = header.strip_prefix('[')?.strip_suffix(']')?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (!name.is_empty() && name.chars().all(is_plain)).then_some(header)
 }
 
 /// Returns the tables of a file, the top first, and refuses what no section has.
@@ -89,7 +101,7 @@ pub(super) fn sections<'a>(source: Source<'a>, root: &'a DeTable<'a>) -> Result<
         let at = source.at(key.span().start);
         let Some(all) = value.get_ref().as_table() else {
             let name = if section.form == Form::Named { ".NAME" } else { "" };
-            return Err(Error::invalid(format!("{at}: \"{word}\" is no section"))
+            return Err(Error::invalid(format!("{at}: \"{word}\" is not a section"))
                 .with_hint(format!("Write [{word}{name}] above its keys.")));
         };
         let is_one = |key: &Key| all.keys().any(|name| name.get_ref() == key.name);

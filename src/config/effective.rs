@@ -7,11 +7,12 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use crate::base::error::{Error, Result};
-use crate::base::keys::{Key, Kind, Source};
+use crate::base::keys::{Key, Kind, Section, Source};
 use crate::config::document::{self, Found};
 use crate::config::file;
-use crate::config::redact_url;
+use crate::config::keys::{OF_S3, TopKeys};
 use crate::config::types::{Config, SourceKind};
+use crate::config::{redact_url, redact_urls};
 
 /// What is printed in place of a secret.
 const HIDDEN: &str = "***";
@@ -26,6 +27,8 @@ pub enum Origin {
     Default,
     /// The environment.
     Environment,
+    /// The command line.
+    Flag,
 }
 
 /// A key with its value.
@@ -84,21 +87,27 @@ impl Effective {
         })
     }
 
-    /// Takes the name of the host that the environment says, which comes before a file's.
-    pub fn set_host(&mut self, name: &str) {
+    /// Takes a value that comes before the file's, of a key above all sections.
+    pub fn set_top(&mut self, key: &'static str, value: String, from: Origin) {
         let Some(top) = self.sections.first_mut() else { return };
-        top.keys.retain(|held| held.key != "host");
-        top.keys.push(Held {
-            key: "host",
-            value: Value::String(name.to_owned()),
-            from: Origin::Environment,
+        let order = |key: &str| TopKeys::KEYS.iter().position(|one| one.name == key);
+        top.keys.retain(|held| held.key != key);
+        let at = top.keys.iter().position(|held| order(held.key) > order(key));
+        let held = Held {
+            key,
+            value: Value::String(value),
+            from,
             line: None,
-        });
+        };
+        top.keys.insert(at.unwrap_or(top.keys.len()), held);
     }
 
     /// Returns it as a file, each value with a comment of where it comes from.
     pub fn text(&self) -> String {
-        let mut text = format!("# What holds by {}; secrets are {HIDDEN}.\n", self.origin);
+        let mut text = format!(
+            "# Effective configuration from {}. Secrets are shown as {HIDDEN}.\n",
+            self.origin
+        );
         for HeldSection { section, keys } in &self.sections {
             if !section.is_empty() {
                 text.push_str(&format!("\n[{section}]\n"));
@@ -108,6 +117,7 @@ impl Effective {
                 let from = match (held.line, held.from) {
                     (Some(number), _) => format!("line {number}"),
                     (None, Origin::Default) => "default".to_owned(),
+                    (None, Origin::Flag) => "command line".to_owned(),
                     (None, _) => "environment".to_owned(),
                 };
                 text.push_str(&format!("{pair:<60} # {from}\n"));
@@ -119,6 +129,11 @@ impl Effective {
 
 fn section(found: &Found<'_>, from: Origin) -> Result<HeldSection> {
     let mut keys = Vec::new();
+    // What only a bucket has may not stand beside a directory.
+    let is_of_bucket = |key: &Key| found.section.word == "repository" && OF_S3.contains(&key.name);
+    let is_directory = !found.table.keys.iter().any(|(name, value)| {
+        name.get_ref() == "url" && value.get_ref().as_str().is_some_and(|url| url.starts_with("s3://"))
+    });
     for key in found.keys() {
         let held = match (found.table.given(key)?, key.default) {
             (Some(given), _) => {
@@ -126,6 +141,7 @@ fn section(found: &Found<'_>, from: Origin) -> Result<HeldSection> {
                 let line = (from == Origin::File).then_some(line);
                 (shown(key, given.value.get_ref()), from, line)
             }
+            (None, Some(_)) if is_directory && is_of_bucket(key) => continue,
             (None, Some(text)) => (default(key, text)?, Origin::Default, None),
             (None, None) => continue,
         };
@@ -137,7 +153,12 @@ fn section(found: &Found<'_>, from: Origin) -> Result<HeldSection> {
             line,
         });
     }
-    let words = [found.section.word, found.name];
+    let name = if found.name.contains('.') {
+        format!("\"{}\"", found.name)
+    } else {
+        found.name.to_owned()
+    };
+    let words = [found.section.word, &name];
     let is_short = found.name == "default" && found.table.section == format!("[{}]", found.section.word);
     Ok(HeldSection {
         section: match words {
@@ -160,9 +181,15 @@ fn default(key: &Key, text: &str) -> Result<Value> {
         .ok_or_else(|| Error::invalid(format!("{} has no default", key.name)))
 }
 
-/// Returns a value for people: a secret is hidden, and of a URL its password.
+/// Returns a value for people: a secret is hidden, and of a URL its password. A pattern may look like part of a URL.
 fn shown(key: &Key, value: &DeValue<'_>) -> Value {
-    let text = |text: &str| Value::String(redact_url(text));
+    let text = |text: &str| {
+        Value::String(if key.holds_urls() {
+            redact_url(text)
+        } else {
+            redact_urls(text)
+        })
+    };
     let list = |items: &toml::de::DeArray<'_>| items.iter().map(|item| shown(key, item.get_ref())).collect();
     match (value, key.kind) {
         (DeValue::Table(tables), Kind::Tables(keys)) => Value::Table(
@@ -257,15 +284,34 @@ fn written(config: &Config) -> String {
     for job in &config.jobs {
         let sources = job.sources.iter().map(|name| text(name)).collect();
         let keep = job.keep.as_ref().map(|keep| {
-            let rules = [("last", keep.last), ("within_days", keep.within_days)];
-            let rules = rules.map(|(rule, number)| (rule.to_owned(), Value::Integer(number.into())));
-            Value::Table(rules.into_iter().collect())
+            let rules = [
+                ("last", keep.last),
+                ("hourly", keep.hourly),
+                ("daily", keep.daily),
+                ("weekly", keep.weekly),
+                ("monthly", keep.monthly),
+                ("yearly", keep.yearly),
+                ("within_days", keep.within_days),
+                ("minimum", keep.minimum),
+            ];
+            let rules = rules.into_iter().filter(|(_, number)| *number > 0);
+            Value::Table(
+                rules
+                    .map(|(rule, number)| (rule.to_owned(), Value::Integer(number.into())))
+                    .collect(),
+            )
         });
         let keys = [
             ("sources", Some(Value::Array(sources))),
             ("schedule", job.schedule.as_deref().map(text)),
             ("keep", keep),
-            ("ping", job.ping.success.as_ref().map(|_| text(HIDDEN))),
+            (
+                "ping",
+                job.ping
+                    .success
+                    .as_ref()
+                    .map(|_| Value::Table([("success".to_owned(), text(HIDDEN))].into_iter().collect())),
+            ),
         ];
         add("job", &job.name, keys.into());
     }

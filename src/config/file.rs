@@ -8,7 +8,9 @@ use crate::base::nearest::nearest;
 use crate::base::secret::Secret;
 use crate::config::document::{self, Found};
 use crate::config::exposed;
-use crate::config::keys::{CleanupKeys, DrillKeys, JobKeys, KeepKeys, NotifyKeys, RepositoryKeys, SourceKeys, TopKeys};
+use crate::config::keys::{
+    CleanupKeys, DrillKeys, JobKeys, KeepKeys, NotifyKeys, OF_S3, RepositoryKeys, SourceKeys, TopKeys,
+};
 use crate::config::outside::{self, Hooks};
 use crate::config::types::{
     Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, SourceConfig,
@@ -200,15 +202,8 @@ fn repository(read: Read<'_, RepositoryKeys>) -> Result<RepositoryConfig> {
         }
     };
     let url = parse_repository_url(&keys.url).with_context(|| read.at("url"))?;
-    let of_s3 = [
-        ("endpoint", keys.endpoint.is_some()),
-        ("path_style", keys.path_style.is_some()),
-        ("part_size", keys.part_size.is_some()),
-        ("max_parts", keys.max_parts.is_some()),
-        ("checksums", keys.checksums.is_some()),
-        ("ca_file", keys.ca_file.is_some()),
-    ];
-    if let Some((key, _)) = of_s3.iter().find(|(_, given)| *given && !url.starts_with("s3://")) {
+    let given = |key: &&&str| table.keys.iter().any(|(name, _)| name.get_ref() == **key);
+    if let Some(key) = OF_S3.iter().find(given).filter(|_| !url.starts_with("s3://")) {
         return Err(
             Error::invalid(format!("{} has \"{key}\", but {url} is a directory", table.section))
                 .with_hint("Remove the line; it belongs to s3://bucket/prefix.")

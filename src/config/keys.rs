@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::error::{Error, Result};
 use crate::base::keys::{Given, Key, One, Section, Value, Word, section, words};
+use crate::base::memory::MINIMUM_LIMIT_BYTES;
 use crate::config::outside::{NotifyKind, Occasion};
 use crate::config::types::RequiredMount;
 use crate::engines::docker::api::Address;
@@ -15,26 +16,36 @@ use crate::engines::files::keys::FilesKeys;
 use crate::engines::postgres::keys::PostgresKeys;
 use crate::engines::redis::keys::RedisKeys;
 use crate::engines::sqlite::keys::SqliteKeys;
-use crate::storage::s3::ChecksumMode;
+use crate::storage::s3::{self, ChecksumMode};
 
 /// The largest number that a keep rule takes.
-const MANY: u64 = 0xffff_ffff;
+const MANY: u64 = u32::MAX as u64;
 
 /// The smallest and the largest part of an upload, in bytes.
-const PARTS: (u64, u64) = (5 << 20, 256 << 20);
+const PARTS: (u64, u64) = (s3::MIN_PART_BYTES as u64, s3::MAX_PART_BYTES as u64);
+
+/// Keys of repositories that only a bucket has.
+pub const OF_S3: &[&str] = &[
+    "endpoint",
+    "path_style",
+    "part_size",
+    "max_parts",
+    "checksums",
+    "ca_file",
+];
 
 section! {
     /// What holds for everything; these keys stand above all sections.
     pub struct TopKeys {
         /// Memory that this process may use, at least 96MiB; a smaller limit of the container is respected.
-        memory_limit: Option<u64> = Key::size(0, u64::MAX).default("\"256MiB\"").example("\"512MiB\"").at_start(),
+        memory_limit: Option<u64> = Key::size(MINIMUM_LIMIT_BYTES, u64::MAX).default("\"256MiB\"").example("\"512MiB\"").at_start(),
         /// Directory for the few sources that need a local copy; the system's temporary directory without it.
         spool_dir: Option<PathBuf> = Key::path().example("\"/var/tmp/wirevault\"").at_start(),
         /// Time zone of schedules, by its IANA name; the system's without it, by which keep rules go in any case.
         timezone: Option<String> = Key::text().example("\"Europe/Berlin\"").variable("TZ"),
         /// The name under which this host's snapshots are kept; the kernel's without it.
         host: Option<String> = Key::text().example("\"web1\"").variable("WIREVAULT_HOST"),
-        /// What whoever asks for the status page over a network must know.
+        /// Token that requests for the status page from another host must carry.
         status_token: Option<String> =
             Key::text().example("\"a long random word\"").variable("WIREVAULT_STATUS_TOKEN").secret().at_start(),
         /// A file whose first line is the token.
@@ -94,21 +105,21 @@ section! {
 section! {
     /// Rules of what `prune` keeps: a snapshot stays if any of them keeps it, and with none everything stays.
     pub struct KeepKeys {
-        /// The newest so many.
+        /// Keep the last so many snapshots.
         last: u32 = Key::integer(0, MANY).default("0").example("3"),
-        /// The newest of each of the newest so many hours that have one.
+        /// Keep the last snapshot of each of the last so many hours that have one.
         hourly: u32 = Key::integer(0, MANY).default("0").example("24"),
-        /// The newest of each of the newest so many days that have one.
+        /// Keep the last snapshot of each of the last so many days that have one.
         daily: u32 = Key::integer(0, MANY).default("0").example("7"),
-        /// The newest of each of the newest so many weeks that have one.
+        /// Keep the last snapshot of each of the last so many weeks that have one.
         weekly: u32 = Key::integer(0, MANY).default("0").example("4"),
-        /// The newest of each of the newest so many months that have one.
+        /// Keep the last snapshot of each of the last so many months that have one.
         monthly: u32 = Key::integer(0, MANY).default("0").example("12"),
-        /// The newest of each of the newest so many years that have one.
+        /// Keep the last snapshot of each of the last so many years that have one.
         yearly: u32 = Key::integer(0, MANY).default("0").example("5"),
-        /// All of the last so many days.
+        /// Keep all snapshots of the last so many days.
         within_days: u32 = Key::integer(0, MANY).default("0").example("2").variable("BACKUP_RETENTION_DAYS"),
-        /// No rule but a bound: so many always stay, whatever the rules say.
+        /// Always keep at least so many snapshots, whatever the rules say.
         minimum: u32 = Key::integer(0, MANY).default("0").example("3"),
         /// Storage class of new archives in the repository, in place of the repository's own.
         storage_class: Option<String> = Key::text().example("\"STANDARD_IA\""),
@@ -121,7 +132,7 @@ section! {
         /// Called when a run begins.
         start: Option<String> = Key::url().example("\"https://hc.example/uuid/start\"").secret(),
         /// Called when it succeeded.
-        success: Option<String> = Key::url().example("\"https://hc.example/uuid\"").secret(),
+        success: Option<String> = Key::url().example("\"https://hc.example/uuid\"").variable("BACKUP_PING_URL").secret(),
         /// Called when it failed, with the error as body.
         fail: Option<String> = Key::url().example("\"https://hc.example/uuid/fail\"").secret(),
     }
@@ -163,7 +174,6 @@ section! {
         /// A dead man's switch that hears of its runs: a URL, behind which `/start` and `/fail` stand, or each of the three.
         ping: Option<PingTo> = Key::url_or_table(PingKeys::KEYS)
             .example("\"https://hc.example/uuid\"")
-            .variable("BACKUP_PING_URL")
             .secret(),
     }
 }
@@ -196,7 +206,7 @@ section! {
     pub struct NotifyKeys {
         /// What it speaks: `slack` also for Mattermost and Rocket.Chat, `webhook` for a JSON document.
         kind: NotifyKind = Key::word(NotifyKind::WORDS).required().example("\"slack\""),
-        /// Where it listens; of mail the server, as `smtps://user@host` or `smtp://user@host`.
+        /// Address of the service; of mail the server, as `smtps://user@host` or `smtp://user@host`.
         url: Option<String> = Key::url().example("\"https://hooks.example/T0/B0\"").secret(),
         /// A file whose first line is the URL, in place of `url`.
         url_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/mail-url\""),
@@ -207,10 +217,10 @@ section! {
         /// Sender of mail.
         from: Option<String> = Key::text().example("\"Backups <backup@example.org>\""),
         /// Receivers of mail.
-        to: Vec<String> = Key::texts().example("[\"ops@example.org\"]"),
-        /// Of which jobs and drills it is told; of all without it.
+        to: Vec<String> = Key::texts().urls().example("[\"ops@example.org\"]"),
+        /// Jobs and drills that notifications are sent for; all without it.
         jobs: Vec<String> = Key::texts().example("[\"full\"]"),
-        /// Of what it is told.
+        /// Events that are sent.
         on: Vec<Occasion> = Key::words(Occasion::WORDS)
             .default("[\"failure\", \"recovery\", \"missed\"]")
             .example("[\"failure\", \"recovery\"]"),
@@ -229,7 +239,7 @@ section! {
         /// How long nobody must have used a thing of a Docker engine for it to go; in place of `path`, `glob` and `keep`.
         unused_for: Option<Duration> = Key::duration_from(3600).example("\"30d\""),
         /// The engine's socket, or `tcp://host:port`; without it that of `DOCKER_HOST`, else `/var/run/docker.sock`.
-        socket: Option<Address> = Key::text().example("\"/var/run/docker.sock\"").variable("DOCKER_HOST"),
+        socket: Option<Address> = Key::text().urls().example("\"/var/run/docker.sock\"").variable("DOCKER_HOST"),
         /// Tagged images that no registry knows, as patterns; untagged and pulled ones need no name.
         images: Vec<String> = Key::texts().example("[\"shop-*:*\"]"),
         /// Stopped containers, as patterns.

@@ -16,7 +16,7 @@ mod types;
 mod url;
 
 pub use crate::engines::redact::{redact_url, redact_urls};
-pub use effective::Effective;
+pub use effective::{Effective, Origin};
 pub use env::{Environment, from_environment, refuse_unknown_names};
 pub use file::{parse, read};
 pub use outside::{CleanupConfig, DrillConfig, Hook, Hooks, NotifyConfig, NotifyKind, Occasion, Ping, Reach, mailbox};

@@ -93,18 +93,18 @@ impl Kind {
             Self::Bool => "true or false".to_owned(),
             Self::Integer { .. } => "a whole number".to_owned(),
             Self::Text => "a string".to_owned(),
-            Self::Url => "a URL as a string".to_owned(),
-            Self::Path => "a path as a string".to_owned(),
-            Self::Duration { .. } => "a duration as a string".to_owned(),
-            Self::Size { .. } => "a size as a string".to_owned(),
-            Self::Rate => "a rate as a string".to_owned(),
+            Self::Url => "a URL in quotes".to_owned(),
+            Self::Path => "a path in quotes".to_owned(),
+            Self::Duration { .. } => "a duration in quotes".to_owned(),
+            Self::Size { .. } => "a size in quotes".to_owned(),
+            Self::Rate => "a rate in quotes".to_owned(),
             Self::Word(words) => format!("one of {}", words.join(", ")),
             Self::Words(words) => format!("a list of {}", words.join(", ")),
             Self::Texts => "a list of strings".to_owned(),
             Self::OneOrMore => "a string or a list of strings".to_owned(),
-            Self::FlagOrPath => "true, false or a path as a string".to_owned(),
-            Self::Call => "an address as a string, or a program with its arguments as a list".to_owned(),
-            Self::UrlOrTable(_) => "a URL as a string, or a table".to_owned(),
+            Self::FlagOrPath => "true, false or a path in quotes".to_owned(),
+            Self::Call => "an address in quotes, or a program with its arguments as a list".to_owned(),
+            Self::UrlOrTable(_) => "a URL in quotes, or a table".to_owned(),
             Self::Table(_) => "a table".to_owned(),
             Self::Tables(_) => "a table of tables".to_owned(),
         }
@@ -120,7 +120,7 @@ impl Kind {
 
     /// The error for a value that it may not be.
     pub(super) fn refuses(&self, name: &str, value: &DeValue<'_>) -> Error {
-        Error::invalid(format!("{name} is {}, and must be {}", found(value), self.what()))
+        Error::invalid(format!("{name} must be {}, but is {}", self.what(), found(value)))
     }
 
     /// Reads a value; `name` is its key. Errors name neither file nor line.
@@ -170,6 +170,7 @@ fn found(value: &DeValue<'_>) -> &'static str {
         DeValue::Float(_) => "a number with a point",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
+        DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_str()) => "a list of strings",
         DeValue::Array(_) => "a list with other values than strings",
         DeValue::Table(_) => "a table",
     }
@@ -207,6 +208,11 @@ fn size(name: &str, text: &str, min: u64, max: u64) -> Result<u64> {
     if (min..=max).contains(&bytes) {
         return Ok(bytes);
     }
+    if max == u64::MAX {
+        let min = short_size(min);
+        return Err(Error::invalid(format!("{name} {text} is less than {min}"))
+            .with_hint(format!("Write a size of at least {min}.")));
+    }
     let (min, max) = (short_size(min), short_size(max));
     Err(Error::invalid(format!("{name} {text} is not within {min} to {max}"))
         .with_hint(format!("Write a size from {min} to {max}.")))
@@ -242,7 +248,7 @@ pub(super) fn short_duration(seconds: u64) -> String {
 }
 
 /// Writes bytes as a file has them: `5MiB`.
-pub(super) fn short_size(bytes: u64) -> String {
+pub fn short_size(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = units.iter().find(|(unit, _)| bytes != 0 && bytes.is_multiple_of(*unit));
     match unit {
@@ -264,6 +270,7 @@ impl Kind {
             Self::Duration { seconds: 0 } => "duration".to_owned(),
             Self::Duration { seconds } => format!("duration, at least {}", short_duration(*seconds)),
             Self::Size { min: 0, .. } => "size".to_owned(),
+            Self::Size { min, max: u64::MAX } => format!("size, at least {}", short_size(*min)),
             Self::Size { min, max } => format!("size, {} to {}", short_size(*min), short_size(*max)),
             Self::Rate => "rate".to_owned(),
             Self::Word(words) => quoted(words).join(", "),

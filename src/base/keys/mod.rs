@@ -19,7 +19,7 @@
 mod kind;
 mod read;
 
-pub use kind::{Kind, Value, Word};
+pub use kind::{Kind, Value, Word, short_size};
 pub use read::{Field, Given, One, Section, Source, Table, known, parameters};
 
 /// One key of a section. Defaults and examples are written as in a file.
@@ -45,6 +45,8 @@ pub struct Key {
     pub parameter: Option<&'static str>,
     /// Whether its value is a secret.
     pub secret: bool,
+    /// Whether its texts are URLs or the connection strings of servers, though its kind does not say so.
+    urls: bool,
     /// Whether a scheduler that runs takes a new value at SIGHUP; others wait for its next start.
     pub reloads: bool,
 }
@@ -62,6 +64,7 @@ impl Key {
             variable: None,
             parameter: None,
             secret: false,
+            urls: false,
             reloads: true,
         }
     }
@@ -203,6 +206,18 @@ impl Key {
     pub const fn secret(mut self) -> Self {
         self.secret = true;
         self
+    }
+
+    /// Its texts are URLs, or the connection strings of servers.
+    #[must_use]
+    pub const fn urls(mut self) -> Self {
+        self.urls = true;
+        self
+    }
+
+    /// Returns whether its texts are URLs or the connection strings of servers, in which a password may stand.
+    pub fn holds_urls(&self) -> bool {
+        self.urls || matches!(self.kind, Kind::Url | Kind::UrlOrTable(_))
     }
 
     /// A scheduler that runs takes no new value.

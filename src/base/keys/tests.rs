@@ -77,7 +77,7 @@ fn what_is_wrong_is_named_with_its_line_and_an_example() {
         ("\nwaitt = \"1h\"", "f:2: unknown key \"waitt\" in [toy]", "\"wait\""),
         (
             "\ncount = \"3\"",
-            "f:2: [toy]: count is a string, and must be a whole number",
+            "f:2: [toy]: count must be a whole number, but is a string",
             "count = 4",
         ),
         ("count = 10", "f:1: [toy]: count 10 is not within 1 to 9", "from 1 to 9"),
@@ -86,11 +86,15 @@ fn what_is_wrong_is_named_with_its_line_and_an_example() {
         ("size = \"much\"", "f:1: [toy]: size: invalid size \"much\"", "256MiB"),
         (
             "wait = 5",
-            "wait is a whole number, and must be a duration",
+            "wait must be a duration in quotes, but is a whole number",
             "wait = \"5min\"",
         ),
-        ("names = [1]", "names is a list with other values", "names = [\"a\"]"),
-        ("inner = 1", "inner is a whole number, and must be a table", "docs"),
+        (
+            "names = [1]",
+            "names must be a list of strings, but is a list with other values than strings",
+            "names = [\"a\"]",
+        ),
+        ("inner = 1", "inner must be a table, but is a whole number", "docs"),
         (
             "inner = { of = true }",
             "f:1: unknown key \"of\" in inner of [toy]",
@@ -98,7 +102,7 @@ fn what_is_wrong_is_named_with_its_line_and_an_example() {
         ),
         (
             "inner = { on = 1 }",
-            "f:1: inner of [toy]: on is a whole number",
+            "f:1: inner of [toy]: on must be true or false",
             "on = true",
         ),
     ] {
