@@ -1,6 +1,7 @@
 //! Gathers what is stored about a repository's health: manifests, evidence, records of runs, and what waits to be stored.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 
 use jiff::Timestamp;
 
@@ -39,6 +40,7 @@ pub(crate) async fn gather<T>(
             evidence: Vec::new(),
         });
     };
+    facts.created = Some(repository.created());
     let survey = repository.survey(|manifest| (SnapshotFact::of(manifest), of(manifest)));
     let survey = session.or_cancelled(survey).await.context("look at the snapshots")?;
     let (snapshots, made) = survey.snapshots.into_iter().unzip();
@@ -101,10 +103,10 @@ fn decides(evidence: &Evidence) -> bool {
     })
 }
 
-/// Returns when a configuration file was written last.
+/// Returns when a configuration file came to be as it is: a copy may keep the time of its original, not its own change time.
 fn last_change(file: &str) -> Option<Timestamp> {
-    let modified = std::fs::metadata(file).and_then(|about| about.modified()).ok()?;
-    Timestamp::try_from(modified).ok()
+    let about = std::fs::metadata(file).ok()?;
+    Timestamp::from_second(about.mtime().max(about.ctime())).ok()
 }
 
 /// What the configuration of this host expects in a repository. Whoever `runs_here` sends everything into the repository that

@@ -175,6 +175,11 @@ impl Repository {
         &self.document.id
     }
 
+    /// Returns when it was made.
+    pub fn created(&self) -> Timestamp {
+        self.document.created
+    }
+
     /// Returns the store.
     pub fn store(&self) -> &SharedStore {
         &self.store

@@ -33,9 +33,12 @@ impl Verification {
         }
     }
 
-    /// Judges the document of a verification; `None` where it does not say what was asked for.
+    /// Judges the document of a verification; `None` where it does not say what was asked for,
+    /// nor names damage.
     pub fn of_document(proved: &Proved) -> Option<Self> {
-        proved.asked?;
+        if proved.asked.is_none() && proved.damage.is_empty() {
+            return None;
+        }
         let wrong = !proved.refused.is_empty() || !proved.integrity.is_empty();
         Some(Self::of(!proved.damage.is_empty(), wrong, proved.is_reached()))
     }

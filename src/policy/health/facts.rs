@@ -23,6 +23,8 @@ pub struct Facts {
     pub unreadable: Vec<(SnapshotId, String)>,
     /// What the configuration of this host expects.
     pub expected: Expected,
+    /// When the repository was made, where that is known.
+    pub created: Option<Timestamp>,
     /// Why the repository could not be looked at. What else stands here is then of an earlier look.
     pub away: Option<String>,
 }
@@ -150,14 +152,18 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Reads evidence of any release; `None` where it does not say what was asked for.
+    /// Reads evidence of any release; `None` where it does not say what was asked for, nor names
+    /// damage.
     pub fn of(evidence: &Evidence) -> Option<Self> {
         let proved = &evidence.proved;
         Some(Self {
             snapshot: evidence.snapshot.clone(),
             time: evidence.time,
             drill: proved.drill.clone(),
-            asked: proved.asked?,
+            // Damage is damage, however deep the look was to be that found it.
+            asked: proved
+                .asked
+                .or((!proved.damage.is_empty()).then_some(Level::Restored))?,
             reached: proved.levels.clone(),
             damage: proved.damage.clone(),
         })

@@ -17,6 +17,9 @@ use crate::repository::{PRE_RESTORE_JOB, RunOutcome, RunRecord, SnapshotId, Task
 /// A snapshot may be late by this, and by as long as the last good one took.
 const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
+/// A drill without a record may wait for another task, or still be at its first run.
+const FIRST_DRILL: SignedDuration = SignedDuration::from_hours(24);
+
 /// The facts that count, and the moment.
 pub(super) struct Judge<'a> {
     facts: &'a Facts,
@@ -377,15 +380,18 @@ impl<'a> Judge<'a> {
         health.findings.extend(findings);
     }
 
-    /// Drills and rules of the configuration that have left no record, though one of their times has passed since there was
-    /// something for them and the configuration had them.
+    /// Drills of the configuration that have left no record, though one of their times has passed since the configuration had
+    /// them and the repository was made. Only a scheduler runs drills; rules are also applied by hand, which leaves no record.
     fn never_ran(&self) -> impl Iterator<Item = Finding> {
         let expected = &self.facts.expected;
-        let oldest = self.snapshots.first().map(|snapshot| snapshot.finished);
-        let since = expected.since.zip(oldest).map(|(since, oldest)| since.max(oldest));
-        expected.tasks.iter().filter_map(move |(kind, name, schedule)| {
+        let since = expected
+            .since
+            .zip(self.facts.created)
+            .map(|(since, created)| since.max(created));
+        let drills = expected.tasks.iter().filter(|(kind, ..)| *kind == TaskKind::Drill);
+        drills.filter_map(move |(kind, name, schedule)| {
             let ran = self.runs.iter().any(|run| run.task == *kind && run.name == *name);
-            let first = due(&parsed(schedule)?, since?, SignedDuration::ZERO)?;
+            let first = due(&parsed(schedule)?, since?, FIRST_DRILL)?;
             (!ran && first < self.now).then(|| Finding {
                 state: State::Overdue,
                 host: Some(expected.host.clone()),
