@@ -62,9 +62,11 @@ one() {
 }
 for pair in $(seq "$pairs"); do
     if [ $((pair % 2)) = 1 ]; then
-        one old "$OLD" && one new "$NEW"
+        one old "$OLD"
+        one new "$NEW"
     else
-        one new "$NEW" && one old "$OLD"
+        one new "$NEW"
+        one old "$OLD"
     fi
 done
 column_of() { awk -v column="$2" '{ print $column }' "$1" | median; }

@@ -86,9 +86,10 @@ pub trait Engine: Debug + Send + Sync {
     /// Decides where a source goes; nothing is connected yet.
     fn restorer(&self, request: RestoreRequest) -> Result<Box<dyn Restorer>>;
 
-    /// Returns in which part of a recovery its sources come back.
-    fn recovery_phase(&self) -> RecoveryPhase {
-        RecoveryPhase::Files
+    /// Returns in which part of a recovery its sources come back; None if they do not. Whoever says one has to say
+    /// [`Self::read_report`] too.
+    fn recovery_phase(&self) -> Option<RecoveryPhase> {
+        None
     }
 
     /// Returns words in the names of images of its servers: their containers start before others.

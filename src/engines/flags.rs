@@ -11,7 +11,7 @@ pub trait Flags: Any + Debug + Send + Sync {
     /// Returns whose they are.
     fn kind(&self) -> EngineKind;
 
-    /// Returns whether any was given. A verb refuses those of an engine that it has no source of.
+    /// Returns whether any was given: a restore refuses those of an engine that it has no source of.
     fn is_given(&self) -> bool;
 }
 

@@ -92,10 +92,9 @@ pub struct GivenPlace {
 impl GivenPlace {
     /// Returns the path that is meant; None if it is the URL of another engine than those of local paths.
     pub fn path(&self) -> Option<PathBuf> {
-        const LOCAL: &[&str] = &["files:", "sqlite:", "file://", "file:"];
-        let is_local = LOCAL.iter().any(|scheme| self.text.starts_with(scheme));
-        if self.spec.is_some() && !is_local {
-            return None;
+        const LOCAL: &[&str] = &["file://", "file:"];
+        if let Some(spec) = &self.spec {
+            return spec.local_path().map(Path::to_owned);
         }
         let rest = LOCAL.iter().find_map(|scheme| self.text.strip_prefix(scheme));
         Some(PathBuf::from(rest.unwrap_or(&self.text)))
@@ -154,9 +153,13 @@ pub trait Restorer: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Takes the snapshot of what is removed; refuses one that does not hold all of it.
-    fn is_kept(&mut self, _snapshot: KeptSnapshot) -> Result<()> {
-        Ok(())
+    /// Takes the snapshot of what is removed; refuses one that does not hold all of it. An engine that asks for one has to judge it.
+    fn is_kept(&mut self, snapshot: KeptSnapshot) -> Result<()> {
+        let message = format!(
+            "nothing says that snapshot {} holds all that would be removed",
+            snapshot.id
+        );
+        Err(Error::unsupported(message))
     }
 
     /// Brings the source back.
@@ -168,8 +171,10 @@ pub trait Restorer: Debug + Send + Sync {
     }
 
     /// Finishes or undoes the last restore into the target.
-    async fn settle(self: Box<Self>, how: Settle, _reader: Option<ArchiveReader>) -> Result<Box<dyn SettleReport>> {
-        Err(how.is_not_done("this engine"))
+    async fn settle(self: Box<Self>, _how: Settle, _reader: Option<ArchiveReader>) -> Result<Box<dyn SettleReport>> {
+        Err(Error::unsupported(
+            "sources of this kind have nothing to finish or to undo",
+        ))
     }
 }
 

@@ -136,11 +136,6 @@ impl dyn SourceSpec {
         self.as_any().downcast_ref()
     }
 
-    /// As [`Self::downcast_ref`], to change them.
-    pub fn downcast_mut<T: SourceSpec>(&mut self) -> Option<&mut T> {
-        self.as_any_mut().downcast_mut()
-    }
-
     /// Returns the options of an engine, or says that they are of another one.
     pub fn of_engine<T: SourceSpec>(&self, kind: EngineKind) -> Result<&T> {
         let wrong = || Error::invalid(format!("a source of kind {} is not one of kind {kind}", self.kind()));
@@ -152,8 +147,6 @@ impl dyn SourceSpec {
 pub trait SpecObject {
     /// Returns it as what it is.
     fn as_any(&self) -> &dyn Any;
-    /// The same, to be changed.
-    fn as_any_mut(&mut self) -> &mut dyn Any;
     /// Returns a copy.
     fn boxed(&self) -> Spec;
     /// Returns whether another one is the same in every word.
@@ -164,10 +157,6 @@ pub trait SpecObject {
 
 impl<T: SourceSpec + Clone + PartialEq + Serialize + 'static> SpecObject for T {
     fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 

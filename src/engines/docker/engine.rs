@@ -64,8 +64,8 @@ impl Engine for DockerEngine {
         true
     }
 
-    fn recovery_phase(&self) -> RecoveryPhase {
-        RecoveryPhase::Containers
+    fn recovery_phase(&self) -> Option<RecoveryPhase> {
+        Some(RecoveryPhase::Containers)
     }
 
     async fn prove_content(&self, stored: &Stored) -> Result<Option<String>> {

@@ -16,7 +16,7 @@ section! {
     /// Volumes of a Docker engine, and the definitions of their containers and networks ([Docker](docker.md)).
     pub struct DockerKeys {
         /// The engine's socket, or `tcp://host:port`; without it that of `DOCKER_HOST`, else `/var/run/docker.sock`.
-        socket: Option<Address> = Key::text().example("\"/var/run/docker.sock\"").variable("DOCKER_HOST"),
+        socket: Option<Address> = Key::text().urls().example("\"/var/run/docker.sock\"").variable("DOCKER_HOST"),
         /// Names or patterns of volumes; everything is meant where no volume, label and container is named.
         volumes: Vec<String> = Key::texts().parameter("volume").example("[\"uploads\", \"media-*\"]"),
         /// Volumes that are left out: a database is backed up over its own protocol.
@@ -38,7 +38,7 @@ section! {
         /// How volumes are read: `auto` by the mount point where it is visible, `archive` always by the archive API.
         access: Access = Key::word(Access::WORDS).parameter("access").default("\"auto\"").example("\"archive\""),
         /// URLs that answer when everything runs: `recover` waits for them.
-        health: Vec<String> = Key::texts().example("[\"http://127.0.0.1:8080/health\"]"),
+        health: Vec<String> = Key::texts().urls().example("[\"http://127.0.0.1:8080/health\"]"),
     }
 }
 

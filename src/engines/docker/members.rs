@@ -2,7 +2,8 @@
 //!
 //! The engine writes ustar with pax records (Go's `archive/tar`), and nothing else is taken: no extension of GNU, no binary
 //! number. The library that reads it (`tokio_tar`) takes a tar that ends between two members for whole, reads extended
-//! headers of any length, and keeps the last of two records of one name; here these are errors.
+//! headers of any length, and keeps the last of two records of one name; here these are errors. It refuses a record
+//! without a value, which other engines may write for an empty extended attribute.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,7 +97,9 @@ impl<R: AsyncRead + Unpin> Members<R> {
         match self.fence.failure() {
             Some(error) => error,
             None if self.fence.has_ended() => broken_off(),
-            None => Error::corrupt("read a member of the engine's tar").with_cause(error),
+            None => Error::corrupt("read a member of the engine's tar")
+                .with_cause(error)
+                .with_hint("Run where the volume's mount point is visible: then no tar of the engine is read."),
         }
     }
 }

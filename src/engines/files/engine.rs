@@ -70,8 +70,8 @@ impl Engine for FilesEngine {
         true
     }
 
-    fn recovery_phase(&self) -> RecoveryPhase {
-        RecoveryPhase::Trees
+    fn recovery_phase(&self) -> Option<RecoveryPhase> {
+        Some(RecoveryPhase::Trees)
     }
 
     fn read_report(&self, value: Value) -> Result<Box<dyn RestoreReport>> {

@@ -18,7 +18,7 @@ section! {
             .example("\"/etc/wirevault/app.password\"")
             .variable("POSTGRES_PASSWORD_FILE"),
         /// Connections that read tables at once.
-        parallel: Option<usize> = Key::integer(1, 256).default("4").example("2"),
+        parallel: Option<usize> = Key::integer(1, 32).default("4").example("2"),
         /// How long a statement of others may wait behind the backup before the backup gives way; it never does without this line.
         max_block: Option<Duration> = Key::duration().example("\"30s\""),
         /// Leaves out the passwords of roles, for a role that may not read them.

@@ -16,16 +16,6 @@ pub fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)> {
     Ok((spelled(text, &params.without_secrets()), password))
 }
 
-/// Returns the connection string of a PostgreSQL server as a URL that every reader understands, with its password; any other
-/// text as it is.
-pub fn postgres_url(text: &str) -> Result<String> {
-    if !is_connection_string(text) {
-        return Ok(text.to_owned());
-    }
-    let params = Params::parse(text).with_context(|| format!("invalid PostgreSQL URL \"{}\"", redact_url(text)))?;
-    Ok(spelled(text, &params))
-}
-
 /// Writes parameters as a URL; as they were written, if that says the same.
 fn spelled(text: &str, wanted: &Params) -> String {
     let as_written = || {
@@ -103,9 +93,6 @@ mod tests {
             assert!(password.is_none_or(|password| password.expose().contains("geheim")));
             Url::parse(&url).unwrap();
         }
-        let whole = postgres_url("host=db password=geheim").unwrap();
-        assert_eq!(whole, "postgres://db/?password=geheim");
-        assert_eq!(postgres_url("/srv/a=b").unwrap(), "/srv/a=b");
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::engines::sqlite::verify::prove_restored;
 use crate::engines::sqlite::{KIND, SqliteSpec};
 use crate::engines::url::{derived_name, local_path};
 use crate::engines::{
-    Change, Engine, EngineKind, Named, PlanWord, RestoreProof, RestoreReport, RestoreRequest, Restorer, SourceSpec,
-    Spec, Stored,
+    Change, Engine, EngineKind, Named, PlanWord, RecoveryPhase, RestoreProof, RestoreReport, RestoreRequest, Restorer,
+    SourceSpec, Spec, Stored,
 };
 
 /// The engine of SQLite.
@@ -63,6 +63,10 @@ impl Engine for SqliteEngine {
 
     fn restorer(&self, request: RestoreRequest) -> Result<Box<dyn Restorer>> {
         Ok(Box::new(SqliteRestorer::new(request)?))
+    }
+
+    fn recovery_phase(&self) -> Option<RecoveryPhase> {
+        Some(RecoveryPhase::Files)
     }
 
     fn read_report(&self, value: Value) -> Result<Box<dyn RestoreReport>> {

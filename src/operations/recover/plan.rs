@@ -185,7 +185,7 @@ pub(super) async fn look(
         let phase = session
             .engines
             .of_kind(&source.kind)
-            .map(engines::Engine::recovery_phase);
+            .and_then(engines::Engine::recovery_phase);
         if phase == Some(RecoveryPhase::Containers) {
             let place = resolver.place(source)?;
             plan.name_health(&resolver, source, place.as_ref());
@@ -294,7 +294,7 @@ impl Plan {
         }
         let planned = resolver.planned(source);
         let engine = resolver.session.engines.of_kind(&source.kind);
-        match (&planned, engine.map(engines::Engine::recovery_phase)) {
+        match (&planned, engine.and_then(engines::Engine::recovery_phase)) {
             (Some(_), _) => self.unaccepted.push(source.name.clone()),
             (None, Some(RecoveryPhase::Servers)) => self.blockers.push(format!(
                 "the snapshot does not say where {} was: --address {}=URL",
@@ -694,8 +694,14 @@ fn existing(path: &Path) -> PathBuf {
 
 /// Says what an address of `--address` must be.
 pub(super) fn check_addresses(session: &Session, options: &options::Recover) -> Result<()> {
-    for (_, url) in &options.address {
-        session.source_of_url(url)?;
+    for (name, url) in &options.address {
+        if session.source_of_url(url)?.kind.spec().server().is_none() {
+            let message = format!("--address {name}={} names no server", config::redact_url(url));
+            return Err(Error::invalid(message).with_hint(
+                "It says where a PostgreSQL or Redis server is reached. Files and volumes go where [source.NAME] of wirevault.toml \
+                 says; `restore --into` brings one source to another place.",
+            ));
+        }
     }
     Ok(())
 }

@@ -77,7 +77,8 @@ impl Watch {
 async fn look(watched: Vec<Box<dyn Watched>>, quiet: Duration, due: Due, clock: SharedClock, woken: Arc<Notify>) {
     let watched = Arc::new(watched);
     let (mut known, mut first): (Option<Vec<u64>>, Option<Instant>) = (None, None);
-    let mut looks = [Duration::ZERO; LOOKS];
+    // Until there are so many, those that were count.
+    let mut looks = [Duration::MAX; LOOKS];
     loop {
         let (begun, these) = (clock.instant(), Arc::clone(&watched));
         let Ok(seen) = tokio::task::spawn_blocking(move || fingerprints(&these)).await else {
@@ -128,6 +129,10 @@ mod tests {
         assert_eq!(pause(quiet, [quick; LOOKS]), Duration::from_millis(500));
         assert_eq!(pause(quiet, [quick, slow, slow]), Duration::from_millis(500));
         assert_eq!(pause(quiet, [slow; LOOKS]), Duration::from_secs(240));
+        assert_eq!(
+            pause(quiet, [Duration::MAX, Duration::MAX, slow]),
+            Duration::from_secs(240)
+        );
         assert_eq!(pause(Duration::from_secs(60), [quick; LOOKS]), LONGEST_PAUSE);
         assert_eq!(pause(Duration::ZERO, [quick; LOOKS]), SHORTEST_PAUSE);
     }

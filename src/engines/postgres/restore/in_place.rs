@@ -3,6 +3,7 @@
 //! Whatever fails before the commit rolls all of it back, so the database is then as it was. Statements that may fail
 //! without harm (an index, a foreign key to a table that is not here) run behind a savepoint each, and are reported.
 
+use crate::engines::postgres::sql::rewrite::publication_of;
 use std::collections::HashSet;
 
 use super::compare::compare_within;
@@ -422,7 +423,7 @@ async fn publish(connection: &mut Connection, contents: &Contents, chosen: &Chos
     let mut texts = contents.texts();
     for &line in &chosen.publications {
         let sql = texts.get(line).await?;
-        let Some((publication, table)) = crate::engines::postgres::sql::rewrite::publication_of(&sql) else {
+        let Some((publication, table)) = publication_of(&sql) else {
             continue;
         };
         let member = vec![publication.clone(), table.0, table.1];

@@ -5,6 +5,7 @@
 //! still fails is reported, not fatal: the rows are there, and the operator can run the statement later.
 
 use crate::engines::postgres::session::sessions::open_session;
+use crate::engines::postgres::sql::quote::quote_ident;
 use std::collections::{HashMap, HashSet};
 
 use futures_util::future::try_join_all;
@@ -298,7 +299,7 @@ fn check_reading(connection: &Connection) -> Result<()> {
 /// Returns the text without the statements that give an object to a role that does not exist, if there are any. What lies within
 /// strings is none: without it the rest would be another text.
 fn without_owner(sql: &str, role: &str) -> Option<String> {
-    let end = format!(" OWNER TO {};", crate::engines::postgres::sql::quote::quote_ident(role));
+    let end = format!(" OWNER TO {};", quote_ident(role));
     let is_owner = |text: &&str| text.trim_start().starts_with("ALTER ") && text.trim_end().ends_with(&end);
     let ranges = statements(sql);
     let all: Vec<&str> = ranges

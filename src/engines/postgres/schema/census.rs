@@ -7,6 +7,8 @@
 //!
 //! Rows are looked at one by one as they arrive; of what is missing a bounded number is named.
 
+use crate::engines::postgres::sql::quote::qualified;
+use crate::engines::postgres::sql::quote::quote_ident;
 use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt;
@@ -162,7 +164,7 @@ impl Graph {
             let oid = row.oid(0)?;
             let left_out = self.excludes(class::RELATION, oid) || self.options.excluded.rows.contains(&oid);
             if !left_out && !copied.contains(&oid) {
-                let name = crate::engines::postgres::sql::quote::qualified(&row.text(1)?, &row.text(2)?);
+                let name = qualified(&row.text(1)?, &row.text(2)?);
                 self.note_collector
                     .add(CODE, "its rows are not in this backup", format!("TABLE {name}"));
             }
@@ -253,8 +255,8 @@ fn reason(row: &Row) -> Result<&'static str> {
 fn name(row: &Row) -> Result<String> {
     let name = row.text(7)?;
     Ok(match row.opt(6)? {
-        Some(schema) => crate::engines::postgres::sql::quote::qualified(&schema, &name),
-        None => crate::engines::postgres::sql::quote::quote_ident(&name),
+        Some(schema) => qualified(&schema, &name),
+        None => quote_ident(&name),
     })
 }
 

@@ -4,6 +4,7 @@
 //! views, foreign keys, triggers, functions that return its rows, defaults. They are named (`excluded-with`). Tables that were not named
 //! themselves would lose rows that way; they are named by a code of their own (`excluded-rows`), and the backup ends with exit code 2.
 
+use crate::engines::postgres::sql::quote::quote_ident;
 use std::collections::HashSet;
 
 use tokio_postgres::Client;
@@ -234,11 +235,7 @@ impl Graph {
             .node(node.parent)
             .filter(|p| node.schema == NONE && !p.kind.is_schema())
         {
-            Some(parent) => format!(
-                "{word} {} of {}",
-                crate::engines::postgres::sql::quote::quote_ident(self.name(node)),
-                self.qualified(parent)
-            ),
+            Some(parent) => format!("{word} {} of {}", quote_ident(self.name(node)), self.qualified(parent)),
             None => format!("{word} {}", self.qualified(node)),
         }
     }

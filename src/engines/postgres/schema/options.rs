@@ -59,11 +59,11 @@ impl Of {
 fn split(of: Of, stored: Vec<String>) -> (Vec<String>, Vec<String>) {
     let name = |option: &str| option.split_once('=').map_or(option, |(name, _)| name).to_owned();
     let (known, unknown): (Vec<String>, Vec<String>) = stored.into_iter().partition(|o| of.knows(&name(o)));
-    let note_collector = unknown
+    let told = unknown
         .iter()
         .map(|o| name(o))
         .filter(|n| !INTERNAL.contains(&n.as_str()));
-    (known, note_collector.collect())
+    (known, told.collect())
 }
 
 /// Returns the options that are carried; tells the others of `object`.

@@ -3,6 +3,7 @@
 //!
 //! Also security labels: they name their object in the server's words.
 
+use crate::engines::postgres::sql::quote::quote_ident;
 use std::collections::{BTreeMap, HashMap};
 
 use super::acl::{All, EXPLODED, Entry, add, difference};
@@ -202,7 +203,7 @@ pub(super) async fn labels(context: &Context<'_>, sink: &mut dyn SqlSink) -> Res
         let on = format!("{} {}", row.text(0)?.to_uppercase(), row.text(1)?);
         let sql = format!(
             "SECURITY LABEL FOR {} ON {on} IS {};\n",
-            crate::engines::postgres::sql::quote::quote_ident(&row.text(2)?),
+            quote_ident(&row.text(2)?),
             literal(&row.text(3)?)
         );
         sink.item(item(context, "SECURITY LABEL", on), &sql).await?;

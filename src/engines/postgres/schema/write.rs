@@ -1,5 +1,6 @@
 //! Writes the graph as SQL: nodes in order, details in pages of one kind, rights and refreshes last.
 
+use crate::engines::postgres::sql::quote::quote_ident;
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -65,10 +66,7 @@ impl<'a> Context<'a> {
     /// Appends `ALTER … OWNER TO`, if owners are wanted.
     pub(super) fn owner(&self, sql: &mut String, what: &str, owner: &str) {
         if !self.graph.options.no_owner {
-            sql.push_str(&format!(
-                "ALTER {what} OWNER TO {};\n",
-                crate::engines::postgres::sql::quote::quote_ident(owner)
-            ));
+            sql.push_str(&format!("ALTER {what} OWNER TO {};\n", quote_ident(owner)));
         }
     }
 }
