@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::base::units;
-use crate::operations::options::{self, AndThen, ContainersHow, Level};
+use crate::operations::options::{self, ContainersHow, Level, ThawMode};
 use crate::storage::ThawSpeed;
 
 /// Backs up databases and files over their own protocols, proves that they restore, and brings them back.
@@ -583,7 +583,7 @@ pub struct Thaw {
         require_equals = true,
         default_missing_value = "wait"
     )]
-    pub thaw: Option<AndThen>,
+    pub thaw: Option<ThawMode>,
 
     /// How fast: the faster, the dearer
     #[arg(long, value_enum, value_name = "SPEED", default_value_t = ThawSpeed::Standard)]

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::engines::redis::Conflict;
-use crate::operations::options::{AndThen, ContainersHow, Level};
+use crate::operations::options::{ContainersHow, Level, ThawMode};
 use crate::storage::ThawSpeed;
 
 macro_rules! words {
@@ -33,7 +33,7 @@ words! {
         Engine "engine" "This program, through the Docker engine",
         Manual "manual" "You: the command is printed, and the recovery goes on when the servers answer",
     }
-    AndThen {
+    ThawMode {
         Wait "wait" "Ask, wait until they can be read, and go on",
         Ask "ask" "Ask, say how long it takes, and end",
     }

@@ -4,19 +4,20 @@ use std::path::Path;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::keys::{Section, Source, Table};
-use crate::base::nearest::nearest;
 use crate::base::secret::Secret;
+use crate::config::checks::{defined, from_file};
 use crate::config::document::{self, Found};
 use crate::config::exposed;
+use crate::config::hooks::{self, Hooks};
 use crate::config::keys::{
     CleanupKeys, DrillKeys, JobKeys, KeepKeys, NotifyKeys, OF_S3, RepositoryKeys, SourceKeys, TopKeys,
 };
-use crate::config::outside::{self, Hooks};
 use crate::config::types::{
     Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, SourceConfig,
     SourceKind, SqliteSource,
 };
 use crate::config::url::{checked_host, checked_name, parse_repository_url};
+use crate::config::{cleanup, drill, notify};
 use crate::engines::docker::Access;
 use crate::engines::docker::keys::DockerKeys;
 use crate::engines::files::keys::FilesKeys;
@@ -140,7 +141,7 @@ fn build(file: &str, found: &[Found<'_>]) -> Result<Config> {
         .into_iter()
         .map(|one| {
             let (line, at) = (one.line("schedule"), one.at(""));
-            let drill = outside::drill(one.name.to_owned(), one.keys, &repository_names).context(at)?;
+            let drill = drill::drill(one.name.to_owned(), one.keys, &repository_names).context(at)?;
             timed(&drill.timing, &one.table.section).context(line)?;
             Ok(drill)
         })
@@ -150,8 +151,8 @@ fn build(file: &str, found: &[Found<'_>]) -> Result<Config> {
         .into_iter()
         .map(|one| {
             let (line, at) = (one.line("schedule"), one.at(""));
-            let rule = outside::cleanup(one.name.to_owned(), one.keys).context(at.clone())?;
-            outside::spares_repositories(&rule, &urls).context(at)?;
+            let rule = cleanup::cleanup(one.name.to_owned(), one.keys).context(at.clone())?;
+            cleanup::spares_repositories(&rule, &urls).context(at)?;
             timed(&rule.timing, &one.table.section).context(line)?;
             Ok(rule)
         })
@@ -160,14 +161,14 @@ fn build(file: &str, found: &[Found<'_>]) -> Result<Config> {
         .into_iter()
         .map(|one| {
             let at = one.at("");
-            outside::notify(one.name.to_owned(), one.keys, &known).context(at)
+            notify::notify(one.name.to_owned(), one.keys, &known).context(at)
         })
         .collect::<Result<Vec<_>>>()?;
     let status_token = match (&top.keys.status_token, &top.keys.status_token_file) {
         (Some(token), _) => Some(token.clone()),
         (None, Some(path)) => {
             let line = top.line("status_token_file");
-            Some(outside::from_file(path).context("status_token_file").context(line)?)
+            Some(from_file(path).context("status_token_file").context(line)?)
         }
         (None, None) => None,
     };
@@ -402,7 +403,7 @@ fn job(
                 .context(read.line(key)));
         }
     }
-    let hook = |key: &str, call: &Option<_>| outside::hook(call.clone(), key).with_context(|| read.at(key));
+    let hook = |key: &str, call: &Option<_>| hooks::hook(call.clone(), key).with_context(|| read.at(key));
     let job = JobConfig {
         name: read.name.to_owned(),
         keep,
@@ -412,7 +413,7 @@ fn job(
             after: hook("after", &keys.after)?,
             on_failure: hook("on_failure", &keys.on_failure)?,
         },
-        ping: outside::ping(keys.ping.clone()).with_context(|| read.at("ping"))?,
+        ping: hooks::ping(keys.ping.clone()).with_context(|| read.at("ping"))?,
         jitter: keys.jitter,
         timeout: keys.timeout,
         compression_level: keys.compression_level,
@@ -443,21 +444,6 @@ impl From<KeepKeys> for KeepConfig {
             storage_class: keys.storage_class,
         }
     }
-}
-
-/// Refuses a name that nothing defines.
-pub(super) fn defined(wanted: &str, what: &str, all: &[&str], section: &str) -> Result<()> {
-    if all.contains(&wanted) {
-        return Ok(());
-    }
-    Err(
-        Error::invalid(format!("{section} names {what} \"{wanted}\", which is not defined")).with_hint(
-            match nearest(wanted, all.iter().copied()) {
-                Some(near) => format!("Did you mean \"{near}\"?"),
-                None => format!("Define it as [{what}.{wanted}]."),
-            },
-        ),
-    )
 }
 
 /// Adds keys that name files for TLS to the URL of a Redis server; each is said once.

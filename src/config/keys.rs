@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::error::{Error, Result};
 use crate::base::keys::{Given, Key, One, Section, Value, Word, section, words};
 use crate::base::memory::MINIMUM_LIMIT_BYTES;
-use crate::config::outside::{NotifyKind, Occasion};
+use crate::config::notify::{NotifyKind, NotifyOn};
 use crate::config::types::RequiredMount;
 use crate::engines::docker::api::Address;
 use crate::engines::docker::keys::DockerKeys;
@@ -221,7 +221,7 @@ section! {
         /// Jobs and drills that notifications are sent for; all without it.
         jobs: Vec<String> = Key::texts().example("[\"full\"]"),
         /// Events that are sent.
-        on: Vec<Occasion> = Key::words(Occasion::WORDS)
+        on: Vec<NotifyOn> = Key::words(NotifyOn::WORDS)
             .default("[\"failure\", \"recovery\", \"missed\"]")
             .example("[\"failure\", \"recovery\"]"),
     }
@@ -362,7 +362,7 @@ words! { NotifyKind {
     "email" => Email,
 } }
 
-words! { Occasion {
+words! { NotifyOn {
     "failure" => Failure,
     "recovery" => Recovery,
     "missed" => Missed,

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use crate::base::error::Result;
 use crate::base::secret::Secret;
-use crate::config::outside::{CleanupConfig, DrillConfig, Hooks, NotifyConfig, Ping};
+use crate::config::cleanup::CleanupConfig;
+use crate::config::drill::DrillConfig;
+use crate::config::hooks::{Hooks, Ping};
+use crate::config::notify::NotifyConfig;
 pub use crate::engines::docker::DockerSpec as DockerSource;
 pub use crate::engines::files::FilesSpec as FilesSource;
 pub use crate::engines::postgres::PostgresSpec as PostgresSource;

@@ -12,7 +12,7 @@ use crate::config::{Plan, SourceConfig};
 use crate::engines::{BackupContext, Engine, Registry, Source, SourceOutcome, Spec};
 use crate::operations::options;
 use crate::operations::session::cancelled;
-use crate::operations::targets::{self, Target, Way};
+use crate::operations::targets::{self, Target, WritePath};
 use crate::operations::{Report, Session, Status, document_of, emptied, expand, hooks, records, show};
 use crate::repository::ADHOC_JOB;
 use crate::repository::record::{RecordedSource, RunRecord, TaskKind};
@@ -244,11 +244,11 @@ async fn run_job<'a>(
 ) -> Vec<(&'a Plan, Result<Manifest>)> {
     let job = plans.first().map(|plan| plan.job.clone()).unwrap_or_default();
     let hooks = hooks::of(session, &job);
-    let mut told = hooks::Told {
+    let mut told = hooks::HookPayload {
         job,
         host: session.host(),
         status: "begun",
-        ..hooks::Told::default()
+        ..hooks::HookPayload::default()
     };
     let results = match hooks::before(&hooks, &told, &session.cancel).await {
         Ok(()) => run_plans(session, options, plans).await,
@@ -377,19 +377,19 @@ async fn read_and_commit(
     let Some(plan) = targets.first().map(|target| target.plan) else {
         return vec![];
     };
-    let way = match Way::into(session, &targets) {
-        Ok(way) => way,
+    let write_path = match WritePath::into(session, &targets) {
+        Ok(write_path) => write_path,
         Err(error) => return fail(targets, &error).await,
     };
     let (started, mut results) = (Timestamp::now(), Vec::new());
     for (config, source) in plan.sources.iter().zip(sources) {
-        if way.cancel.is_cancelled() {
+        if write_path.cancel.is_cancelled() {
             break;
         }
-        let result = back_up_source(session, options, (&id, &targets), &way, config, source).await;
+        let result = back_up_source(session, options, (&id, &targets), &write_path, config, source).await;
         results.push(result);
     }
-    if way.cancel.is_cancelled() {
+    if write_path.cancel.is_cancelled() {
         let lost = targets.first().and_then(|target| target.check_lease().err());
         // No manifest will name what the sources before it stored.
         for (source, _) in results.iter().filter(|(source, _)| source.outcome.is_some()) {
@@ -419,7 +419,7 @@ async fn read_and_commit(
         emptied::note(&target.repository, &host, plan, &session.reporter, &mut sources).await;
         expand::note(session, &target.repository, &host, plan, &mut sources).await;
     }
-    let facts = Facts {
+    let facts = RunFacts {
         id,
         host,
         started,
@@ -441,18 +441,18 @@ async fn read_and_commit(
     }
     let (mut well, mut behind) = (Vec::new(), Vec::new());
     for (index, target) in targets.into_iter().enumerate() {
-        match way.left_behind(index) {
+        match write_path.left_behind(index) {
             None => well.push(target),
             Some(why) => behind.push((target, why)),
         }
     }
-    let way = way.written();
+    let write_path = write_path.written();
     let facts = &facts;
     let commits = well
         .into_iter()
         .map(|target| async move { (target.at, commit(target, facts).await) });
     let mut ended = futures_util::future::join_all(commits).await;
-    way.give_up().await;
+    write_path.give_up().await;
     for (target, why) in behind {
         let name = target.plan.repository.name.clone();
         let why = why.context(format!("repository \"{name}\" was left behind"));
@@ -463,7 +463,7 @@ async fn read_and_commit(
 }
 
 /// Returns the last snapshot of each target, if each has one and its content is the one that was read.
-async fn unchanged(engines: &Registry, targets: &[Target<'_>], facts: &Facts) -> Option<Vec<Manifest>> {
+async fn unchanged(engines: &Registry, targets: &[Target<'_>], facts: &RunFacts) -> Option<Vec<Manifest>> {
     let content = |sources: &[ManifestSource]| {
         let of = |source: &ManifestSource| {
             let outcome = source.outcome.as_ref()?;
@@ -497,7 +497,7 @@ async fn fail(targets: Vec<Target<'_>>, why: &Error) -> Vec<(usize, Result<Manif
 }
 
 /// What the manifests of a run have in common.
-struct Facts {
+struct RunFacts {
     id: SnapshotId,
     host: String,
     started: Timestamp,
@@ -506,7 +506,7 @@ struct Facts {
 }
 
 /// Commits in one repository.
-async fn commit(target: Target<'_>, facts: &Facts) -> Result<Manifest> {
+async fn commit(target: Target<'_>, facts: &RunFacts) -> Result<Manifest> {
     match manifest(&target, facts).await {
         Ok(manifest) => target.commit(&manifest).await.map(|()| manifest),
         Err(error) => {
@@ -516,7 +516,7 @@ async fn commit(target: Target<'_>, facts: &Facts) -> Result<Manifest> {
     }
 }
 
-async fn manifest(target: &Target<'_>, facts: &Facts) -> Result<Manifest> {
+async fn manifest(target: &Target<'_>, facts: &RunFacts) -> Result<Manifest> {
     let plan = StoredPlan::of(target.plan)?;
     let outcomes = || facts.sources.iter().filter_map(|source| source.outcome.as_ref());
     let moments = || outcomes().map(|outcome| outcome.consistent_at);
@@ -545,14 +545,14 @@ async fn back_up_source(
     session: &Session,
     options: &options::Backup,
     (id, targets): (&SnapshotId, &[Target<'_>]),
-    way: &Way,
+    write_path: &WritePath,
     config: &SourceConfig,
     source: Arc<dyn Source>,
 ) -> (ManifestSource, Option<Error>) {
     let started = Timestamp::now();
     session.reporter.begin(&config.name, None);
     let level = targets.first().map_or(1, |target| target.plan.compression_level);
-    let result = read_source(session, options, (id, level), way, config, source.as_ref()).await;
+    let result = read_source(session, options, (id, level), write_path, config, source.as_ref()).await;
     session.reporter.end(&config.name, result.is_ok());
     let mut record = ManifestSource {
         name: config.name.clone(),
@@ -570,7 +570,7 @@ async fn back_up_source(
         }
         Err(error) => {
             for (index, target) in targets.iter().enumerate() {
-                if way.left_behind(index).is_none() {
+                if write_path.left_behind(index).is_none() {
                     target.discard(id, &config.name).await;
                 }
             }
@@ -585,18 +585,18 @@ async fn read_source(
     session: &Session,
     options: &options::Backup,
     (id, level): (&SnapshotId, i32),
-    way: &Way,
+    write_path: &WritePath,
     config: &SourceConfig,
     source: &dyn Source,
 ) -> Result<SourceOutcome> {
     let archive = ArchiveOptions {
         prefix: layout::source_data(id, &config.name)?,
         compression: Compression::Zstd(level),
-        upload: way.upload.clone(),
+        upload: write_path.upload.clone(),
         max_index_bytes: MAX_INDEX_BYTES,
         readme: readme(&session.engines, config),
     };
-    let writer = ArchiveWriter::create(way.store.clone(), &session.pipeline, archive).await?;
+    let writer = ArchiveWriter::create(write_path.store.clone(), &session.pipeline, archive).await?;
     if let Some(rate) = config.rate_limit_bytes {
         writer.limit_rate(rate);
     }
@@ -606,7 +606,7 @@ async fn read_source(
         writer,
         pipeline: session.pipeline.clone(),
         reporter: session.reporter.clone(),
-        cancel: way.cancel.clone(),
+        cancel: write_path.cancel.clone(),
         parallel: parallel(config, options),
         spool_dir: session.spool_dir.clone(),
     };

@@ -28,7 +28,7 @@ const REACH: std::time::Duration = std::time::Duration::from_secs(10);
 const RANGE_BYTES: u64 = 4 << 20;
 
 /// A repository with what is configured of it.
-struct Side {
+struct CopyEndpoint {
     config: RepositoryConfig,
     repository: Repository,
 }
@@ -133,7 +133,7 @@ pub async fn run(session: &Session, options: &options::Copy) -> Result<CopyRepor
     let mut report = CopyReport {
         copied: Vec::new(),
         errors: wanted.errors,
-        planned: wanted.copies.iter().map(Wish::planned).collect(),
+        planned: wanted.copies.iter().map(CopyRequest::planned).collect(),
         dry_run: options.dry_run,
     };
     for one in wanted.copies.iter().filter(|_| !options.dry_run) {
@@ -149,27 +149,27 @@ pub async fn run(session: &Session, options: &options::Copy) -> Result<CopyRepor
 
 /// What is to be copied.
 #[derive(Default)]
-pub(crate) struct Wanted {
-    copies: Vec<Wish>,
+pub(crate) struct CopyPlan {
+    copies: Vec<CopyRequest>,
     /// Repositories that could not be looked at.
     pub(crate) errors: Vec<String>,
 }
 
-impl Wanted {
+impl CopyPlan {
     /// Takes the first copy: whoever has other work to do comes again for the next.
-    pub(crate) fn first(self) -> Option<Wish> {
+    pub(crate) fn first(self) -> Option<CopyRequest> {
         self.copies.into_iter().next()
     }
 }
 
 /// One snapshot that one repository is to have from another.
-pub(crate) struct Wish {
+pub(crate) struct CopyRequest {
     pub(crate) id: SnapshotId,
-    from: std::sync::Arc<Side>,
-    to: std::sync::Arc<Side>,
+    from: std::sync::Arc<CopyEndpoint>,
+    to: std::sync::Arc<CopyEndpoint>,
 }
 
-impl Wish {
+impl CopyRequest {
     fn planned(&self) -> PlannedCopy {
         PlannedCopy {
             snapshot: self.id.clone(),
@@ -201,7 +201,7 @@ async fn within<T>(open: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(REACH, open).await.unwrap_or_else(late)
 }
 
-async fn side(session: &Session, config: RepositoryConfig, create: bool) -> Result<std::sync::Arc<Side>> {
+async fn side(session: &Session, config: RepositoryConfig, create: bool) -> Result<std::sync::Arc<CopyEndpoint>> {
     let act = || format!("open repository \"{}\"", config.url);
     // A repository that no configuration names may be a mistyped one.
     let configured = session.config.repositories.iter().any(|one| one.url == config.url);
@@ -213,11 +213,11 @@ async fn side(session: &Session, config: RepositoryConfig, create: bool) -> Resu
         (false, _) => meant::open(session, &config, Intent::Read).await,
     };
     let repository = repository.with_context(act)?;
-    Ok(std::sync::Arc::new(Side { config, repository }))
+    Ok(std::sync::Arc::new(CopyEndpoint { config, repository }))
 }
 
 /// What goes from the repository of `--from` to that of `--into`.
-async fn between(session: &Session, options: &options::Copy, into: &str) -> Result<Wanted> {
+async fn between(session: &Session, options: &options::Copy, into: &str) -> Result<CopyPlan> {
     let lookup = crate::operations::session::process_environment;
     let env = Environment::new(&lookup);
     let mut to = config::repository_for(&session.config, Some(into), None, &env)?;
@@ -250,12 +250,12 @@ async fn between(session: &Session, options: &options::Copy, into: &str) -> Resu
         let there: BTreeSet<_> = to.repository.list().await?.into_iter().collect();
         ids.difference(&there).cloned().collect::<Vec<_>>()
     };
-    let copies = ids.into_iter().map(|id| Wish {
+    let copies = ids.into_iter().map(|id| CopyRequest {
         id,
         from: from.clone(),
         to: to.clone(),
     });
-    Ok(Wanted {
+    Ok(CopyPlan {
         copies: copies.collect(),
         errors: vec![],
     })
@@ -270,8 +270,8 @@ fn class_of(session: &Session, repository: &RepositoryConfig) -> Option<String> 
 }
 
 /// Finds what the repositories of jobs lack that the others have: of `job` and this host, or of all.
-pub(crate) async fn lacking(session: &Session, job: Option<&str>) -> Result<Wanted> {
-    let mut wanted = Wanted::default();
+pub(crate) async fn lacking(session: &Session, job: Option<&str>) -> Result<CopyPlan> {
+    let mut wanted = CopyPlan::default();
     let several = |targets: &Vec<RepositoryConfig>| targets.len() > 1;
     let jobs = session
         .config
@@ -306,7 +306,7 @@ pub(crate) async fn lacking(session: &Session, job: Option<&str>) -> Result<Want
             let others: Vec<_> = sides.iter().filter(|side| side.config.name != to.config.name).collect();
             for (id, from) in missing(session, &others, to, Some(&job.name)).await? {
                 let from = std::sync::Arc::clone(others.get(from).copied().unwrap_or(to));
-                wanted.copies.push(Wish {
+                wanted.copies.push(CopyRequest {
                     id,
                     from,
                     to: to.clone(),
@@ -325,10 +325,10 @@ fn targets_of(session: &Session, job: &crate::config::JobConfig) -> Vec<Reposito
 }
 
 /// Snapshots that `to` lacks and its keep rules would keep, oldest first, each with the place of the repository that has it.
-async fn missing<S: std::borrow::Borrow<std::sync::Arc<Side>>>(
+async fn missing<S: std::borrow::Borrow<std::sync::Arc<CopyEndpoint>>>(
     session: &Session,
     others: &[S],
-    to: &Side,
+    to: &CopyEndpoint,
     job: Option<&str>,
 ) -> Result<Vec<(SnapshotId, usize)>> {
     let facts = |manifest: &Manifest| SnapshotFacts::from(manifest);
@@ -369,7 +369,7 @@ async fn missing<S: std::borrow::Borrow<std::sync::Arc<Side>>>(
 }
 
 /// Copies one snapshot; its manifest is written last.
-async fn copy(session: &Session, from: &Side, to: &Side, id: &SnapshotId) -> Result<Copied> {
+async fn copy(session: &Session, from: &CopyEndpoint, to: &CopyEndpoint, id: &SnapshotId) -> Result<Copied> {
     let mut manifest = session.or_cancelled(from.repository.load(id)).await?;
     let store = to.repository.store();
     if present(store.head(&layout::swept(id)?).await)?.is_some() {
@@ -420,7 +420,7 @@ fn present<T>(found: Result<T>) -> Result<Option<T>> {
 }
 
 /// A run that had to leave this repository behind, or a copy that died, may have left uploads in its marker.
-async fn give_up_uploads(to: &Side, id: &SnapshotId) -> Result<()> {
+async fn give_up_uploads(to: &CopyEndpoint, id: &SnapshotId) -> Result<()> {
     let store = to.repository.store();
     let Some(marker) = to.repository.marker(id).await? else {
         return Ok(());
@@ -433,7 +433,7 @@ async fn give_up_uploads(to: &Side, id: &SnapshotId) -> Result<()> {
 
 async fn objects(
     session: &Session,
-    (from, to): (&Side, &Side),
+    (from, to): (&CopyEndpoint, &CopyEndpoint),
     manifest: &Manifest,
     run: &Run,
     copied: &mut Copied,
@@ -461,7 +461,7 @@ async fn objects(
 
 async fn one_object(
     session: &Session,
-    (from, to): (&Side, &Side),
+    (from, to): (&CopyEndpoint, &CopyEndpoint),
     manifest: &Manifest,
     run: &Run,
     object: &StoredObject,
@@ -509,7 +509,7 @@ async fn one_object(
 }
 
 /// The newest snapshot of the same host and job that is older.
-async fn before(to: &Side, manifest: &Manifest) -> Result<Option<Previous>> {
+async fn before(to: &CopyEndpoint, manifest: &Manifest) -> Result<Option<Previous>> {
     for id in to
         .repository
         .list()

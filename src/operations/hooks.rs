@@ -28,7 +28,7 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// What a hook is told.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-pub(crate) struct Told {
+pub(crate) struct HookPayload {
     pub(crate) job: String,
     pub(crate) host: String,
     pub(crate) status: &'static str,
@@ -43,12 +43,12 @@ pub(crate) fn of(session: &Session, job: &str) -> Hooks {
 }
 
 /// Calls `before`; its failure is the run's.
-pub(crate) async fn before(hooks: &Hooks, told: &Told, cancel: &CancellationToken) -> Result<()> {
+pub(crate) async fn before(hooks: &Hooks, told: &HookPayload, cancel: &CancellationToken) -> Result<()> {
     call(hooks.before.as_ref(), "before", told, cancel).await
 }
 
 /// Calls `after` or `on_failure`; a failure is only told.
-pub(crate) async fn ended(hooks: &Hooks, told: &Told, cancel: &CancellationToken) {
+pub(crate) async fn ended(hooks: &Hooks, told: &HookPayload, cancel: &CancellationToken) {
     let (hook, word) = if told.snapshots.is_empty() {
         (hooks.on_failure.as_ref(), "on_failure")
     } else {
@@ -59,7 +59,7 @@ pub(crate) async fn ended(hooks: &Hooks, told: &Told, cancel: &CancellationToken
     }
 }
 
-async fn call(hook: Option<&Hook>, word: &'static str, told: &Told, cancel: &CancellationToken) -> Result<()> {
+async fn call(hook: Option<&Hook>, word: &'static str, told: &HookPayload, cancel: &CancellationToken) -> Result<()> {
     let act = || format!("hook {word} of job \"{}\"", told.job);
     match hook {
         None => Ok(()),
@@ -79,10 +79,10 @@ async fn call(hook: Option<&Hook>, word: &'static str, told: &Told, cancel: &Can
 struct Payload<'a> {
     hook: &'a str,
     #[serde(flatten)]
-    told: &'a Told,
+    told: &'a HookPayload,
 }
 
-async fn post(url: &Secret, word: &str, told: &Told, cancel: &CancellationToken) -> Result<()> {
+async fn post(url: &Secret, word: &str, told: &HookPayload, cancel: &CancellationToken) -> Result<()> {
     let body = serde_json::to_vec(&Payload { hook: word, told })
         .map_err(|e| Error::invalid("write what the hook is told as JSON").with_cause(e))?;
     let mut call = Call::new(url.clone(), Some(Bytes::from(body)));
@@ -99,7 +99,7 @@ async fn post(url: &Secret, word: &str, told: &Told, cancel: &CancellationToken)
     clippy::disallowed_methods,
     reason = "a command of the user's own is the one program that is started"
 )]
-fn start(words: &[String], word: &str, told: &Told, cancel: &CancellationToken) -> Result<()> {
+fn start(words: &[String], word: &str, told: &HookPayload, cancel: &CancellationToken) -> Result<()> {
     let (program, arguments) = words
         .split_first()
         .ok_or_else(|| Error::invalid("the hook names no program"))?;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_program_sees_its_job_and_not_our_environment() {
-        let told = Told {
+        let told = HookPayload {
             host: String::new(),
             job: "full".into(),
             status: "done",
@@ -178,7 +178,7 @@ mod tests {
         let cancel = CancellationToken::new();
         cancel.cancel();
         let begun = Instant::now();
-        let error = start(&shell("sleep 60 & wait"), "before", &Told::default(), &cancel).unwrap_err();
+        let error = start(&shell("sleep 60 & wait"), "before", &HookPayload::default(), &cancel).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert!(begun.elapsed() < Duration::from_secs(10));
     }

@@ -29,7 +29,7 @@ pub enum ContainersHow {
 
 /// What follows once objects were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AndThen {
+pub enum ThawMode {
     /// Ask, wait until they can be read, and go on.
     Wait,
     /// Ask, say how long it takes, and end.
@@ -196,7 +196,7 @@ pub struct Restore {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Thaw {
     /// Ask the store to make objects of GLACIER, DEEP_ARCHIVE and the like readable; then wait until they are, or end.
-    pub thaw: Option<AndThen>,
+    pub thaw: Option<ThawMode>,
     /// How fast: the faster, the dearer.
     pub thaw_speed: ThawSpeed,
     /// How many days the readable copies stay.

@@ -193,7 +193,7 @@ impl Target<'_> {
 }
 
 /// The way into all targets of a run.
-pub(crate) struct Way {
+pub(crate) struct WritePath {
     pub(crate) store: SharedStore,
     pub(crate) upload: UploadOptions,
     /// Ends the reading: by a signal, or when the lease of the only target is lost.
@@ -203,7 +203,7 @@ pub(crate) struct Way {
     _watching: Vec<AbortOnDropHandle<()>>,
 }
 
-impl Way {
+impl WritePath {
     /// Joins the targets.
     pub(crate) fn into(session: &Session, targets: &[Target<'_>]) -> Result<Self> {
         let memory = session.memory();

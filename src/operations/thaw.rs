@@ -12,7 +12,7 @@ use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::Note;
 use crate::base::units::format_bytes;
 use crate::operations::Session;
-use crate::operations::options::{AndThen, Thaw};
+use crate::operations::options::{Thaw, ThawMode};
 use crate::repository::ManifestSource;
 use crate::storage::upload::StoredObject;
 use crate::storage::{Readiness, SharedStore, ThawSpeed};
@@ -64,7 +64,7 @@ pub(crate) async fn objects(
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>();
     session.or_cancelled(asked).await.context("ask for a readable copy")?;
-    if then == AndThen::Ask {
+    if then == ThawMode::Ask {
         return Err(Error::new(ErrorKind::Archived, format!("asked the store for {said}"))
             .with_hint("Run the same command again then; with --thaw it waits."));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use wirevault::config::{CleanupConfig, Reach, parse_source_url};
+use wirevault::config::{CleanupConfig, CleanupScope, parse_source_url};
 use wirevault::operations::cleanup::{Cleaned, Unwanted};
 use wirevault::policy::schedule::Timing;
 
@@ -70,7 +70,7 @@ fn what_nobody_uses_on_an_engine_goes_after_its_time_and_nothing_else() {
     // A month later, with the record of that look.
     let rule = CleanupConfig {
         name: "docker".into(),
-        reach: Reach::Docker {
+        reach: CleanupScope::Docker {
             socket: Some(engine.socket().into()),
             images: vec!["spare:*".into()],
             containers: vec!["once-*".into(), "api".into()],

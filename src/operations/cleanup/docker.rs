@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Cleaned, MAX_NAMED};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::config::{CleanupConfig, Reach, SourceConfig};
+use crate::config::{CleanupConfig, CleanupScope, SourceConfig};
 use crate::engines::docker::DockerSpec;
 use crate::engines::docker::api::unused::{Kind, Present, Record, Thing, Unused, UnusedReport, look};
 use crate::engines::docker::api::{Address, Engine};
@@ -42,7 +42,7 @@ pub(super) fn record_directory(session: &Session) -> PathBuf {
 impl Unwanted {
     /// Takes the rule of a configuration; `records` is the directory of the record.
     pub fn of(rule: &CleanupConfig, records: &Path) -> Result<Self> {
-        let Reach::Docker {
+        let CleanupScope::Docker {
             socket,
             images,
             containers,

@@ -198,7 +198,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::config::Reach;
+    use crate::config::CleanupScope;
 
     #[test]
     fn only_old_matching_regular_files_below_the_directory_go() {
@@ -222,7 +222,7 @@ mod tests {
         std::os::unix::fs::symlink(root.path().join("outside/old.log"), path("link.log")).unwrap();
         let rule = CleanupConfig {
             name: "logs".into(),
-            reach: Reach::Files {
+            reach: CleanupScope::Files {
                 path: root.path().join("logs"),
                 globs: vec!["*.log".into()],
             },

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::nearest::nearest;
 use crate::base::units::format_bytes;
-use crate::config::{CleanupConfig, Reach};
+use crate::config::{CleanupConfig, CleanupScope};
 use crate::operations::options;
 use crate::operations::{Report, Session, Status, document_of};
 
@@ -105,17 +105,17 @@ pub(crate) async fn apply(session: &Session, rule: &CleanupConfig, delete: bool)
     session.check_cancelled()?;
     let now = Timestamp::now();
     match &rule.reach {
-        Reach::Files { .. } => {
+        CleanupScope::Files { .. } => {
             let rule = rule.clone();
             let walls = walls::Walls::of(session).await?;
             tokio::task::spawn_blocking(move || match &rule.reach {
-                Reach::Files { path, globs } => files::clean(&rule, path, globs, &walls, now, delete),
-                Reach::Docker { .. } => Ok(Cleaned::default()),
+                CleanupScope::Files { path, globs } => files::clean(&rule, path, globs, &walls, now, delete),
+                CleanupScope::Docker { .. } => Ok(Cleaned::default()),
             })
             .await
             .map_err(|e| Error::new(ErrorKind::Other, "the clean-up thread ended early").with_cause(e))?
         }
-        Reach::Docker { .. } => {
+        CleanupScope::Docker { .. } => {
             let unwanted = Unwanted::of(rule, &docker::record_directory(session))?;
             let unwanted = unwanted.sparing(&session.config.sources)?;
             session.or_cancelled(unwanted.clean(now, delete)).await

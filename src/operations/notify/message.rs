@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::config::{NotifyConfig, NotifyKind, Occasion};
+use crate::config::{NotifyConfig, NotifyKind, NotifyOn};
 use crate::operations::notify::{Call, Delivery, Mail};
 
 /// A text in a message is cut here, in characters: some channels refuse long ones whole.
@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 1500;
 pub struct Message {
     /// Why it is told.
     #[serde(rename = "event")]
-    pub occasion: Occasion,
+    pub occasion: NotifyOn,
     /// Host of the scheduler.
     pub host: String,
     /// Job or drill.
@@ -66,9 +66,9 @@ impl Message {
             // Header values are ASCII; ntfy reads RFC 2047, but a title in plain words needs none.
             call.headers.push(("title", ascii(&self.title)));
             let (priority, tags) = match self.occasion {
-                Occasion::Failure => ("high", "rotating_light"),
-                Occasion::Missed => ("default", "hourglass"),
-                Occasion::Recovery => ("default", "white_check_mark"),
+                NotifyOn::Failure => ("high", "rotating_light"),
+                NotifyOn::Missed => ("default", "hourglass"),
+                NotifyOn::Recovery => ("default", "white_check_mark"),
             };
             call.headers.push(("priority", priority.to_owned()));
             call.headers.push(("tags", tags.to_owned()));
@@ -82,9 +82,9 @@ impl Message {
 
     fn sign(&self) -> &'static str {
         match self.occasion {
-            Occasion::Failure => ":rotating_light:",
-            Occasion::Missed => ":hourglass:",
-            Occasion::Recovery => ":white_check_mark:",
+            NotifyOn::Failure => ":rotating_light:",
+            NotifyOn::Missed => ":hourglass:",
+            NotifyOn::Recovery => ":white_check_mark:",
         }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn each_kind_of_channel_gets_its_own_form() {
         let message = Message {
-            occasion: Occasion::Failure,
+            occasion: NotifyOn::Failure,
             host: "web1".into(),
             job: "full".into(),
             title: "web1: full failed".into(),
@@ -130,7 +130,7 @@ mod tests {
                 from: None,
                 to: vec![],
                 jobs: vec![],
-                on: vec![Occasion::Failure],
+                on: vec![NotifyOn::Failure],
             };
             let call = message.call(&channel);
             assert!(

@@ -22,7 +22,7 @@ pub use mail::Mail;
 pub use message::Message;
 
 use crate::base::error::Result;
-use crate::config::{NotifyConfig, Occasion};
+use crate::config::{NotifyConfig, NotifyOn};
 
 /// Messages that wait to be sent; more are dropped.
 const QUEUE: usize = 256;
@@ -50,17 +50,17 @@ pub struct Memory {
 
 impl Memory {
     /// Decides whether the end of a run is told.
-    pub fn ended(&mut self, job: &str, ending: Ending, now: Timestamp) -> Option<Occasion> {
+    pub fn ended(&mut self, job: &str, ending: Ending, now: Timestamp) -> Option<NotifyOn> {
         match (ending, self.failing.get(job)) {
             (Ending::Well, None) => None,
             (Ending::Well, Some(_)) => {
                 self.failing.remove(job);
-                Some(Occasion::Recovery)
+                Some(NotifyOn::Recovery)
             }
             (Ending::Failed, Some(told)) if now.duration_since(*told) < REMIND_AFTER => None,
             (Ending::Failed, _) => {
                 self.failing.insert(job.to_owned(), now);
-                Some(Occasion::Failure)
+                Some(NotifyOn::Failure)
             }
         }
     }
@@ -158,7 +158,7 @@ mod tests {
     fn a_failure_is_told_once_a_day_and_its_end_once() {
         let mut memory = Memory::default();
         let at = |hour: i64| Timestamp::from_second(hour * 3600).unwrap();
-        let told: Vec<Option<Occasion>> = [
+        let told: Vec<Option<NotifyOn>> = [
             (Ending::Well, 0),
             (Ending::Failed, 1),
             (Ending::Failed, 2),
@@ -171,7 +171,7 @@ mod tests {
         .into_iter()
         .map(|(ending, hour)| memory.ended("full", ending, at(hour)))
         .collect();
-        let (failure, recovery) = (Some(Occasion::Failure), Some(Occasion::Recovery));
+        let (failure, recovery) = (Some(NotifyOn::Failure), Some(NotifyOn::Recovery));
         assert_eq!(told, [None, failure, None, None, failure, recovery, None, failure]);
         assert_eq!(memory.ended("other", Ending::Failed, at(29)), failure);
     }

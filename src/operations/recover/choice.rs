@@ -52,7 +52,7 @@ pub(super) struct SourceCopy {
 
 /// What is known of a snapshot while others are looked at.
 #[derive(Debug, Clone)]
-struct Facts {
+struct Candidate {
     id: SnapshotId,
     host: String,
     job: String,
@@ -62,7 +62,7 @@ struct Facts {
     sources: Vec<(String, bool)>,
 }
 
-impl Facts {
+impl Candidate {
     fn of(manifest: &Manifest) -> Self {
         let sources = manifest.sources.iter();
         Self {
@@ -90,8 +90,8 @@ pub(super) async fn choose(session: &Session, repository: &Repository, name: &st
         return Ok(Choice::of_one(chosen.manifest, repository.clock().await));
     };
     let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
-    let mut survey = session.or_cancelled(repository.survey(Facts::of)).await?;
-    let wanted = |facts: &Facts| match &job {
+    let mut survey = session.or_cancelled(repository.survey(Candidate::of)).await?;
+    let wanted = |facts: &Candidate| match &job {
         Some(job) => facts.job == *job,
         None => facts.job != PRE_RESTORE_JOB,
     };
@@ -122,7 +122,7 @@ pub(super) async fn choose(session: &Session, repository: &Repository, name: &st
 }
 
 /// The host whose server comes back: this one, or the only one there is.
-fn host_of(snapshots: &[Facts], here: String) -> Result<String> {
+fn host_of(snapshots: &[Candidate], here: String) -> Result<String> {
     let hosts: BTreeSet<&str> = snapshots.iter().map(|facts| facts.host.as_str()).collect();
     let mut names = hosts.iter();
     match (hosts.contains(here.as_str()), names.next(), names.next()) {
@@ -140,10 +140,10 @@ fn host_of(snapshots: &[Facts], here: String) -> Result<String> {
 }
 
 /// Refuses to pass over what may be the newest of a job. Returns a line for each job of which nothing can be read.
-fn refuse_unreadable(survey: &Survey<Facts>, now: Timestamp) -> Result<BTreeMap<String, String>> {
+fn refuse_unreadable(survey: &Survey<Candidate>, now: Timestamp) -> Result<BTreeMap<String, String>> {
     let mut lost = BTreeMap::new();
     for (damaged, error) in &survey.damaged {
-        let same = |facts: &&Facts| id::sanitised_job(&facts.job) == damaged.job();
+        let same = |facts: &&Candidate| id::sanitised_job(&facts.job) == damaged.job();
         let newest = survey.snapshots.iter().filter(same).map(|facts| &facts.id).max();
         let beside = [PRE_RESTORE_JOB, ADHOC_JOB].contains(&damaged.job());
         if newest.is_none() && !beside {
@@ -172,10 +172,10 @@ fn refuse_unreadable(survey: &Survey<Facts>, now: Timestamp) -> Result<BTreeMap<
 async fn gather(
     session: &Session,
     repository: &Repository,
-    snapshots: &[Facts],
+    snapshots: &[Candidate],
     (host, now): (String, Timestamp),
 ) -> Result<Choice> {
-    let age = |facts: &&Facts| (facts.finished, facts.started, facts.id.clone());
+    let age = |facts: &&Candidate| (facts.finished, facts.started, facts.id.clone());
     let jobs: BTreeSet<&str> = snapshots.iter().map(|facts| facts.job.as_str()).collect();
     let newest = jobs
         .iter()

@@ -11,7 +11,7 @@ use crate::operations::prune::PruneReport;
 use crate::operations::verify::Verified;
 use crate::policy::schedule::Why;
 use crate::repository::Level;
-pub use crate::repository::TaskKind as What;
+pub use crate::repository::TaskKind;
 
 /// Something that happened.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -20,7 +20,7 @@ pub enum Event {
     /// A job has its next time.
     Planned {
         /// What it is.
-        what: What,
+        what: TaskKind,
         /// Its name.
         job: String,
         /// When; never, when there is none.
@@ -29,7 +29,7 @@ pub enum Event {
     /// A run begins.
     Begun {
         /// What begins.
-        what: What,
+        what: TaskKind,
         /// Name of the job.
         job: String,
         /// Why now.
@@ -40,7 +40,7 @@ pub enum Event {
     /// A run ended.
     Ended {
         /// What ended.
-        what: What,
+        what: TaskKind,
         /// Name of the job.
         job: String,
         /// How.
@@ -206,7 +206,7 @@ impl fmt::Display for Event {
             } => {
                 let how = match status {
                     Status::Done => "done",
-                    Status::Partial if *what == What::Backup => "finished, but some sources failed or lost items",
+                    Status::Partial if *what == TaskKind::Backup => "finished, but some sources failed or lost items",
                     Status::Partial => "finished, but not all of it",
                     Status::Failed => "failed",
                 };

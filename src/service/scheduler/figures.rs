@@ -1,16 +1,16 @@
-//! What `/metrics` shows of the board.
+//! What `/metrics` shows of the state.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::board::{Board, Line, State, TaskState, is_well};
+use super::state::{SchedulerState, SnapshotLine, State, TaskState, is_well};
 use crate::base::exact;
 use crate::policy::health::{SourceHealth, State as Verdict};
 use crate::repository::{Evidence, RunOutcome, RunRecord, is_ahead};
 use crate::service::metrics::{Kind, Text, memory_bytes};
 
-impl Board {
+impl SchedulerState {
     /// Renders the metrics.
     pub(super) fn metrics(&self, now: Timestamp) -> String {
         let state = self.lock();
@@ -138,8 +138,8 @@ impl State {
     }
 
     fn snapshot_metrics(&self, text: &mut Text, now: Timestamp) {
-        let mut groups: BTreeMap<(&str, &str, &str), Vec<&Line>> = BTreeMap::new();
-        let counts = |line: &&Line| !is_ahead(line.facts.started.max(line.finished), now);
+        let mut groups: BTreeMap<(&str, &str, &str), Vec<&SnapshotLine>> = BTreeMap::new();
+        let counts = |line: &&SnapshotLine| !is_ahead(line.facts.started.max(line.finished), now);
         for line in self.snapshots.iter().filter(counts) {
             let key = (
                 line.repository.as_str(),
@@ -148,7 +148,7 @@ impl State {
             );
             groups.entry(key).or_default().push(line);
         }
-        let mut family = |name: &str, help: &str, value: &dyn Fn(&[&Line]) -> Option<f64>| {
+        let mut family = |name: &str, help: &str, value: &dyn Fn(&[&SnapshotLine]) -> Option<f64>| {
             let samples = groups.iter().filter_map(|((repository, host, job), lines)| {
                 let labels = vec![
                     ("repository", (*repository).to_owned()),
@@ -159,7 +159,7 @@ impl State {
             });
             text.family(name, Kind::Gauge, help, samples);
         };
-        let newest = |lines: &[&Line]| {
+        let newest = |lines: &[&SnapshotLine]| {
             lines
                 .iter()
                 .rev()

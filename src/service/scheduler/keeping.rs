@@ -3,19 +3,19 @@
 use jiff::Timestamp;
 
 use super::task::Work;
-use super::{Scheduler, What, with_config};
+use super::{Scheduler, TaskKind, with_config};
 use crate::config::RepositoryConfig;
 use crate::operations::records;
 use crate::repository::{RunOutcome, RunRecord, document};
 
 impl Scheduler<'_> {
     /// The record of a task that ends now.
-    pub(super) fn record(&self, task: What, name: &str, started: Timestamp) -> RunRecord {
+    pub(super) fn record(&self, task: TaskKind, name: &str, started: Timestamp) -> RunRecord {
         let job = self
             .config
             .jobs
             .iter()
-            .find(|job| task == What::Backup && job.name == name);
+            .find(|job| task == TaskKind::Backup && job.name == name);
         let job = job.map(|job| records::expected_job(&self.config, job));
         RunRecord {
             format: document::FORMAT,
@@ -58,7 +58,7 @@ impl Scheduler<'_> {
     pub(super) async fn keep(&mut self, repositories: &[RepositoryConfig], record: RunRecord) {
         let session = with_config(self.session, &self.config);
         records::keep(&session, repositories, &record).await;
-        self.board.keep(record, self.now());
+        self.state.keep(record, self.now());
         self.look_now().await;
     }
 }

@@ -1,11 +1,11 @@
-//! Looks at the repositories for the board: every manifest, the pins, the newest evidence.
+//! Looks at the repositories for the state: every manifest, the pins, the newest evidence.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::board::{Board, Line};
+use super::state::{SchedulerState, SnapshotLine};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::RepositoryConfig;
 use crate::operations::facts::{Gathered, expected, gather};
@@ -24,9 +24,9 @@ const WHOLE_LOOK: Duration = Duration::from_secs(180);
 /// Evidence that is kept in memory for each repository.
 const EVIDENCE: usize = 100;
 
-/// Replaces what the board knows of the repositories. One that does not answer keeps what was known of it. A process that
+/// Replaces what the state knows of the repositories. One that does not answer keeps what was known of it. A process that
 /// runs drills alone expects no snapshots of its own host, and judges those of all.
-pub(super) async fn look(session: &Session, board: &Board, drills_only: bool) {
+pub(super) async fn look(session: &Session, shared: &SchedulerState, drills_only: bool) {
     let now = session.clock.now();
     let repositories = session.repositories().unwrap_or_default();
     let (mut snapshots, mut evidence, mut facts) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -45,10 +45,10 @@ pub(super) async fn look(session: &Session, board: &Board, drills_only: bool) {
                 facts.insert(repository.name.clone(), found.facts);
             }
             Err(error) => {
-                if !board.misses_a_repository() {
+                if !shared.misses_a_repository() {
                     tracing::warn!("look at repository {}: {}", repository.url, error.chain());
                 }
-                let (lines, proofs, known) = known(board, session, repository, expected, &error);
+                let (lines, proofs, known) = known(shared, session, repository, expected, &error);
                 snapshots.extend(lines);
                 evidence.extend(proofs);
                 facts.insert(repository.name.clone(), known);
@@ -58,13 +58,13 @@ pub(super) async fn look(session: &Session, board: &Board, drills_only: bool) {
     snapshots.sort_by(|a, b| a.facts.id.cmp(&b.facts.id));
     evidence.sort_by_key(|e| std::cmp::Reverse(e.time));
     let host = session.host();
-    let mut state = board.lock();
+    let mut state = shared.lock();
     for (name, task) in &mut state.tasks {
-        let ours = |line: &&Line| {
+        let ours = |line: &&SnapshotLine| {
             line.facts.job == *name && line.facts.host == host && line.facts.is_complete() && line.finished <= now
         };
         let newest = snapshots.iter().filter(ours).map(|line| line.finished).max();
-        let of_drill = |e: &&Evidence| e.proved.drill.as_ref() == Some(name) && super::board::is_well(e);
+        let of_drill = |e: &&Evidence| e.proved.drill.as_ref() == Some(name) && super::state::is_well(e);
         let proven = evidence.iter().filter(of_drill).map(|e| e.time).max();
         task.last_success = task.last_success.max(newest).max(proven);
     }
@@ -79,20 +79,20 @@ pub(super) async fn look(session: &Session, board: &Board, drills_only: bool) {
         .and_then(|name| TimeZone::get(name).ok());
     state.zone = Some(zone.unwrap_or_else(|| session.clock.zone()));
     drop(state);
-    board.learn(facts, now);
+    shared.learn(facts, now);
 }
 
 /// What an earlier look found, and what waits in the state directory since.
 fn known(
-    board: &Board,
+    state: &SchedulerState,
     session: &Session,
     repository: &RepositoryConfig,
     expected: Expected,
     why: &Error,
-) -> (Vec<Line>, Vec<Evidence>, Facts) {
-    let state = board.lock();
-    let of_it = |line: &&Line| line.repository == repository.name;
-    let lines: Vec<Line> = state.snapshots.iter().filter(of_it).cloned().collect();
+) -> (Vec<SnapshotLine>, Vec<Evidence>, Facts) {
+    let state = state.lock();
+    let of_it = |line: &&SnapshotLine| line.repository == repository.name;
+    let lines: Vec<SnapshotLine> = state.snapshots.iter().filter(of_it).cloned().collect();
     let about = |e: &&Evidence| lines.iter().any(|line| line.facts.id == e.snapshot);
     let evidence = state.evidence.iter().filter(about).cloned().collect();
     let mut facts = state.facts.get(&repository.name).cloned().unwrap_or_default();
@@ -119,7 +119,7 @@ fn policies(session: &Session, repositories: &[RepositoryConfig]) -> BTreeMap<(S
     policies
 }
 
-async fn one(session: &Session, config: &RepositoryConfig, expected: Expected) -> Result<Gathered<Line>> {
+async fn one(session: &Session, config: &RepositoryConfig, expected: Expected) -> Result<Gathered<SnapshotLine>> {
     let opening = async {
         let repository = meant::if_there(session, config).await.context("open it")?;
         if let Some(repository) = &repository {
@@ -156,9 +156,9 @@ fn late() -> Error {
     Error::new(ErrorKind::TimedOut, "it does not answer")
 }
 
-fn line(config: &RepositoryConfig, manifest: &Manifest) -> Line {
+fn line(config: &RepositoryConfig, manifest: &Manifest) -> SnapshotLine {
     let outcomes = || manifest.sources.iter().filter_map(|source| source.outcome.as_ref());
-    Line {
+    SnapshotLine {
         repository: config.name.clone(),
         facts: SnapshotFacts::from(manifest),
         finished: manifest.finished,

@@ -12,7 +12,6 @@
 //! SIGINT end the present run (its uploads are given up) and then the process, with exit code 0.
 
 mod agenda;
-mod board;
 mod event;
 mod execute;
 mod figures;
@@ -22,6 +21,7 @@ mod page;
 mod pruning;
 mod running;
 pub(super) mod server;
+mod state;
 mod task;
 mod tell;
 mod watch;
@@ -35,8 +35,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use agenda::{Agenda, Turns};
-use board::Board;
-pub use event::{Event, What};
+pub use event::{Event, TaskKind};
+use state::SchedulerState;
 use task::{Task, Work};
 use tell::Teller;
 
@@ -80,7 +80,7 @@ pub async fn run(session: &Session, options: &options::Run, surroundings: Surrou
     }
     // What is stored is known before the first run, which may take hours.
     scheduler.look_now().await;
-    scheduler.teller.remember(&scheduler.board.lock().facts);
+    scheduler.teller.remember(&scheduler.state.lock().facts);
     notify(sd_notify::NotifyState::Ready);
     scheduler.work(&mut hangup).await;
     notify(sd_notify::NotifyState::Stopping);
@@ -134,7 +134,7 @@ struct Scheduler<'a> {
     agenda: Agenda,
     /// Wakes it when files changed.
     woken: Arc<Notify>,
-    board: Arc<Board>,
+    state: Arc<SchedulerState>,
     teller: Teller,
     turns: Turns,
     /// When the repositories were last looked at, and whether something happened since.
@@ -156,7 +156,7 @@ impl<'a> Scheduler<'a> {
             drills_only: options.drills_only,
             agenda: Agenda::new(tasks, now),
             woken,
-            board: Arc::default(),
+            state: Arc::default(),
             teller: Teller::start(host),
             turns: Turns::default(),
             looked: None,
@@ -171,7 +171,7 @@ impl<'a> Scheduler<'a> {
             return Ok(None);
         }
         let token = self.config.status_token.clone();
-        match server::start(listen, Arc::clone(&self.board), token, self.session.clock.clone()).await {
+        match server::start(listen, Arc::clone(&self.state), token, self.session.clock.clone()).await {
             Ok(server) => {
                 let address = server.address.to_string();
                 self.tell(&Event::Serving { address });
@@ -190,9 +190,9 @@ impl<'a> Scheduler<'a> {
         self.session.clock.now()
     }
 
-    /// Prints an event and lets the board learn from it.
+    /// Prints an event and lets the state learn from it.
     fn tell(&self, event: &Event) {
-        self.board.observe(event, self.now());
+        self.state.observe(event, self.now());
         (self.surroundings.tell)(event);
     }
 
@@ -287,7 +287,7 @@ impl<'a> Scheduler<'a> {
     /// Looks at the repositories for the status page, when something happened or it was long ago.
     async fn look(&mut self) -> bool {
         let ago = self.looked.map(|at| self.since(at));
-        if !agenda::is_look_due(ago, self.news, self.board.misses_a_repository()) {
+        if !agenda::is_look_due(ago, self.news, self.state.misses_a_repository()) {
             return false;
         }
         self.look_now().await;
@@ -296,8 +296,8 @@ impl<'a> Scheduler<'a> {
 
     async fn look_now(&mut self) {
         let session = with_config(self.session, &self.config);
-        self.board.lock().configuration = server::fingerprint(&self.config);
-        look::look(&session, &self.board, self.drills_only).await;
+        self.state.lock().configuration = server::fingerprint(&self.config);
+        look::look(&session, &self.state, self.drills_only).await;
         (self.looked, self.news) = (Some(self.session.clock.instant()), false);
     }
 
@@ -322,7 +322,7 @@ impl<'a> Scheduler<'a> {
                 }
                 (self.config, self.agenda.tasks, self.news) = (config, tasks, true);
                 let names: Vec<&str> = self.agenda.tasks.iter().map(|task| task.name.as_str()).collect();
-                self.board.keep_tasks(&names);
+                self.state.keep_tasks(&names);
                 self.tell(&Event::Reloaded {
                     jobs: self.agenda.tasks.len(),
                 });

@@ -1,4 +1,4 @@
-//! The status page: one HTML document out of the board, without scripts and without anything fetched from elsewhere.
+//! The status page: one HTML document out of the state, without scripts and without anything fetched from elsewhere.
 //!
 //! Plots are inline SVG whose points carry titles; wide things scroll in their own box, so that it reads on a phone. Every
 //! text that comes from outside (names, errors, reasons) is escaped.
@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::What;
-use super::board::{Board, Line, State, TaskState};
+use super::TaskKind;
+use super::state::{SchedulerState, SnapshotLine, State, TaskState};
 use crate::base::units::format_bytes;
 use crate::policy::health::{Claim, Level, State as Verdict, Verification};
 use crate::policy::retention::decide;
@@ -43,9 +43,9 @@ summary{cursor:pointer}code{font-size:.85rem}.said td{white-space:normal;border-
 .jobs td,.jobs td.number{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.08rem 0;text-align:right;white-space:normal}.jobs td:empty{display:none}.jobs td::before{content:attr(data-is);color:var(--dim);text-align:left}.jobs .said td,.jobs td:first-child{display:block;text-align:left;border:0}}";
 
 /// Renders the page.
-pub(super) fn render(board: &Board, now: Timestamp) -> String {
-    let (verdict, complaints) = board.verdict(now);
-    let state = board.lock();
+pub(super) fn render(state: &SchedulerState, now: Timestamp) -> String {
+    let (verdict, complaints) = state.verdict(now);
+    let state = state.lock();
     let zone = state.zone();
     let mut html = head(&state, verdict, &complaints, now, &zone);
     html.push_str(&tasks(&state, now, &zone));
@@ -128,7 +128,7 @@ fn head(state: &State, verdict: Verdict, complaints: &[String], now: Timestamp, 
 
 fn tasks(state: &State, now: Timestamp, zone: &TimeZone) -> String {
     let mut rows: Vec<(&String, &TaskState)> = state.tasks.iter().collect();
-    rows.sort_by_key(|(name, task)| (task.what != What::Backup, task.what.word(), (*name).clone()));
+    rows.sort_by_key(|(name, task)| (task.what != TaskKind::Backup, task.what.word(), (*name).clone()));
     let rows: String = rows
         .iter()
         .map(|(name, task)| task_row(state, name, task, now, zone))
@@ -144,7 +144,7 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
         state
             .snapshots
             .iter()
-            .filter(|line| task.what == What::Backup && line.facts.job == name)
+            .filter(|line| task.what == TaskKind::Backup && line.facts.job == name)
     };
     let (status, class) = match (&task.running_since, task.last()) {
         (Some(since), _) => (format!("running for {}", short(now.duration_since(*since))), "warn"),
@@ -159,7 +159,7 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
     let last_well = task.last_success.map_or_else(|| absent("never"), time);
     let next = match (task.next, task.what) {
         // It has no times of its own: it follows a run that left a repository behind.
-        (None, What::Copy) => absent("when needed"),
+        (None, TaskKind::Copy) => absent("when needed"),
         (None, _) => absent("never"),
         (Some(next), _) => time(next),
     };
@@ -168,8 +168,8 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
         .map_or_else(String::new, |line| format_bytes(line.stored_bytes));
     let all = format_bytes(snapshots().map(|line| line.stored_bytes).sum());
     let (count, all) = match task.what {
-        What::Backup => (snapshots().count().to_string(), all),
-        What::Copy | What::Drill | What::Cleanup => (String::new(), String::new()),
+        TaskKind::Backup => (snapshots().count().to_string(), all),
+        TaskKind::Copy | TaskKind::Drill | TaskKind::Cleanup => (String::new(), String::new()),
     };
     let said = task.last().and_then(|last| last.error.as_deref()).unwrap_or_default();
     let (more, said) = match said {
@@ -211,8 +211,8 @@ fn ended(last: &RunRecord, now: Timestamp) -> (String, &'static str) {
 }
 
 /// Snapshots by job and host, in the order of the map; each list oldest first.
-fn groups(state: &State) -> BTreeMap<(String, String), Vec<&Line>> {
-    let mut groups: BTreeMap<(String, String), Vec<&Line>> = BTreeMap::new();
+fn groups(state: &State) -> BTreeMap<(String, String), Vec<&SnapshotLine>> {
+    let mut groups: BTreeMap<(String, String), Vec<&SnapshotLine>> = BTreeMap::new();
     for line in &state.snapshots {
         let host = if line.facts.host == state.host {
             ""
@@ -402,15 +402,15 @@ mod tests {
 
     #[test]
     fn what_comes_from_outside_is_escaped() {
-        let board = super::super::board::tests::board();
+        let state = super::super::state::tests::state();
         let now = Timestamp::UNIX_EPOCH;
-        board.lock().task("full", What::Backup);
+        state.lock().task("full", TaskKind::Backup);
         let mut record =
-            super::super::board::tests::record(RunOutcome::Failed, Some("<script>alert('x')</script>"), now);
+            super::super::state::tests::record(RunOutcome::Failed, Some("<script>alert('x')</script>"), now);
         record.host = "<host>".into();
-        board.lock().host = "<host>".into();
-        board.keep(record, now);
-        let page = render(&board, now);
+        state.lock().host = "<host>".into();
+        state.keep(record, now);
+        let page = render(&state, now);
         assert!(
             page.contains("&lt;script&gt;alert(&#39;x&#39;)") && page.contains("on &lt;host&gt;"),
             "{page}"

@@ -22,8 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::board::Board;
 use super::page;
+use super::state::SchedulerState;
 use crate::base::clock::SharedClock;
 use crate::base::error::{Context, Error, Result};
 use crate::base::secret::Secret;
@@ -74,7 +74,7 @@ pub(in crate::service) fn fingerprint(config: &Config) -> String {
 }
 
 struct Shared {
-    board: Arc<Board>,
+    state: Arc<SchedulerState>,
     token: Option<Secret>,
     clock: SharedClock,
 }
@@ -82,7 +82,7 @@ struct Shared {
 /// Begins to listen.
 pub(super) async fn start(
     listen: &str,
-    board: Arc<Board>,
+    state: Arc<SchedulerState>,
     token: Option<Secret>,
     clock: SharedClock,
 ) -> Result<Server> {
@@ -97,7 +97,7 @@ pub(super) async fn start(
             "Add status_token_file = \"…\" to wirevault.toml, set WIREVAULT_STATUS_TOKEN, or listen on 127.0.0.1.",
         ));
     }
-    let shared = Arc::new(Shared { board, token, clock });
+    let shared = Arc::new(Shared { state, token, clock });
     let accepting = tokio::spawn(accept(listener, shared));
     Ok(Server {
         address,
@@ -170,9 +170,9 @@ impl Shared {
             "/" => said(
                 StatusCode::OK,
                 "text/html; charset=utf-8",
-                page::render(&self.board, now),
+                page::render(&self.state, now),
             ),
-            "/metrics" => said(StatusCode::OK, metrics::CONTENT_TYPE, self.board.metrics(now)),
+            "/metrics" => said(StatusCode::OK, metrics::CONTENT_TYPE, self.state.metrics(now)),
             _ => said(
                 StatusCode::NOT_FOUND,
                 "text/plain",
@@ -182,7 +182,7 @@ impl Shared {
     }
 
     fn health(&self, known: bool, now: jiff::Timestamp) -> Response<Full<Bytes>> {
-        let (verdict, complaints) = self.board.verdict(now);
+        let (verdict, complaints) = self.state.verdict(now);
         let status = if verdict.is_ok() {
             StatusCode::OK
         } else {
@@ -191,7 +191,7 @@ impl Shared {
         let answer = Answer {
             status: verdict.health_word().to_owned(),
             complaints: if known { complaints } else { Vec::new() },
-            configuration: self.board.lock().configuration.clone(),
+            configuration: self.state.lock().configuration.clone(),
         };
         let document = serde_json::to_string(&answer).unwrap_or_default();
         said(status, "application/json", format!("{document}\n"))
@@ -250,7 +250,7 @@ mod tests {
 
     fn shared(token: Option<&str>) -> Shared {
         Shared {
-            board: Arc::new(crate::service::scheduler::board::tests::board()),
+            state: Arc::new(crate::service::scheduler::state::tests::state()),
             token: token.map(Secret::new),
             clock: Arc::new(TestClock::at(jiff::Timestamp::UNIX_EPOCH, jiff::tz::TimeZone::UTC)),
         }

@@ -14,7 +14,6 @@ use crate::config::{CleanupConfig, Config, DrillConfig, JobConfig, RepositoryCon
 use crate::operations::{Session, meant, records};
 use crate::policy::schedule::{History, Next, Schedule, Why};
 use crate::repository::{RunOutcome, RunRecord, TaskKind};
-use crate::service::scheduler::What;
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -32,12 +31,12 @@ pub(super) enum Work {
 }
 
 impl Work {
-    pub(super) fn what(&self) -> What {
+    pub(super) fn what(&self) -> TaskKind {
         match self {
-            Self::Backup { .. } => What::Backup,
-            Self::Copy { .. } => What::Copy,
-            Self::Drill(_) => What::Drill,
-            Self::Cleanup(_) => What::Cleanup,
+            Self::Backup { .. } => TaskKind::Backup,
+            Self::Copy { .. } => TaskKind::Copy,
+            Self::Drill(_) => TaskKind::Drill,
+            Self::Cleanup(_) => TaskKind::Cleanup,
         }
     }
 }

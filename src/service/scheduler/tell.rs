@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Event;
 use crate::base::secret::Secret;
-use crate::config::{Config, Occasion, Ping};
+use crate::config::{Config, NotifyOn, Ping};
 use crate::operations::Status;
 use crate::operations::notify::{Call, Delivery, Ending, Memory, Message, Sender};
 use crate::policy::health::Facts;
@@ -54,7 +54,7 @@ impl Teller {
         if next.missed > 0 {
             let title = format!("{}: {name} missed {} runs", self.host, next.missed);
             let text = "They are made up for by one run, which begins now.".to_owned();
-            self.message(config, Occasion::Missed, name, title, text, now);
+            self.message(config, NotifyOn::Missed, name, title, text, now);
         }
     }
 
@@ -88,14 +88,14 @@ impl Teller {
             return;
         };
         let word = match (occasion, status) {
-            (Occasion::Recovery, _) => "is well again",
+            (NotifyOn::Recovery, _) => "is well again",
             (_, Status::Partial) => "failed in part",
             _ => "failed",
         };
         self.message(config, occasion, job, format!("{}: {job} {word}", self.host), text, now);
     }
 
-    fn message(&self, config: &Config, occasion: Occasion, job: &str, title: String, text: String, time: Timestamp) {
+    fn message(&self, config: &Config, occasion: NotifyOn, job: &str, title: String, text: String, time: Timestamp) {
         let message = Message {
             occasion,
             host: self.host.clone(),

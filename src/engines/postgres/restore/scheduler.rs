@@ -89,7 +89,7 @@ impl Batch {
 /// What a worker does next.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Run these items, and tell [`Board::done`].
+    /// Run these items, and tell [`RestoreScheduler::done`].
     Items(Vec<usize>),
     Wait,
     Finished,
@@ -221,7 +221,7 @@ impl State {
 }
 
 impl RestoreScheduler {
-    /// Makes the board. `loading` are the tables whose rows come meanwhile, each with the number that [`Board::loaded`] will tell.
+    /// Makes the scheduler. `loading` are the tables whose rows come meanwhile, each with the number that [`RestoreScheduler::loaded`] will tell.
     pub(crate) fn new(lines: &[&TocEntry], workers: usize, loading: &HashMap<u32, u32>) -> Self {
         let places: HashMap<u32, usize> = lines.iter().enumerate().map(|(at, l)| (l.item.id, at)).collect();
         let mut state = State {

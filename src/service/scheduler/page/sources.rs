@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use super::{distance, escape, local};
 use crate::base::units::format_bytes;
 use crate::policy::health::SourceHealth;
-use crate::service::scheduler::board::State;
+use crate::service::scheduler::state::State;
 
 /// Rows at most; more say no more.
 const ROWS: usize = 500;

@@ -13,14 +13,14 @@ use crate::operations::Status;
 use crate::policy::health::{self, Facts, Finding, Health, State as Verdict, TaskHealth, Verification};
 use crate::policy::retention::{RetentionPolicy, SnapshotFacts};
 use crate::repository::{Evidence, RunRecord};
-use crate::service::scheduler::{Event, What};
+use crate::service::scheduler::{Event, TaskKind};
 
 /// Records of this process that are remembered beside those that are stored.
 const REMEMBERED: usize = 200;
 
 /// One snapshot of one repository.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct SnapshotLine {
     pub(super) repository: String,
     pub(super) facts: SnapshotFacts,
     pub(super) finished: Timestamp,
@@ -31,7 +31,7 @@ pub(super) struct Line {
 /// What is known of a job, drill or rule.
 #[derive(Debug, Clone)]
 pub(super) struct TaskState {
-    pub(super) what: What,
+    pub(super) what: TaskKind,
     pub(super) next: Option<Timestamp>,
     pub(super) running_since: Option<Timestamp>,
     /// Its last run and those before, by the records.
@@ -43,7 +43,7 @@ pub(super) struct TaskState {
 }
 
 impl TaskState {
-    fn new(what: What) -> Self {
+    fn new(what: TaskKind) -> Self {
         Self {
             what,
             next: None,
@@ -66,7 +66,7 @@ pub(super) struct State {
     pub(super) host: String,
     pub(super) zone: Option<TimeZone>,
     pub(super) tasks: BTreeMap<String, TaskState>,
-    pub(super) snapshots: Vec<Line>,
+    pub(super) snapshots: Vec<SnapshotLine>,
     pub(super) evidence: Vec<Evidence>,
     /// Keep rules by job and repository.
     pub(super) policies: BTreeMap<(String, String), RetentionPolicy>,
@@ -84,9 +84,9 @@ pub(super) struct State {
 
 /// The shared state.
 #[derive(Debug, Default)]
-pub(super) struct Board(Mutex<State>);
+pub(super) struct SchedulerState(Mutex<State>);
 
-impl Board {
+impl SchedulerState {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no panic happens under this lock")
     }
@@ -163,7 +163,7 @@ impl Board {
 }
 
 impl State {
-    pub(super) fn task(&mut self, name: &str, what: What) -> &mut TaskState {
+    pub(super) fn task(&mut self, name: &str, what: TaskKind) -> &mut TaskState {
         self.tasks
             .entry(name.to_owned())
             .or_insert_with(|| TaskState::new(what))
@@ -245,14 +245,14 @@ pub(super) mod tests {
     use super::*;
     use crate::repository::RunOutcome;
 
-    /// A board of one repository, without jobs.
-    pub(in crate::service::scheduler) fn board() -> Board {
-        let board = Board::default();
-        "web1".clone_into(&mut board.lock().host);
+    /// A state of one repository, without jobs.
+    pub(in crate::service::scheduler) fn state() -> SchedulerState {
+        let state = SchedulerState::default();
+        "web1".clone_into(&mut state.lock().host);
         let mut facts = Facts::default();
         facts.expected.jobs = Some(Vec::new());
-        board.learn([("near".to_owned(), facts)].into(), Timestamp::UNIX_EPOCH);
-        board
+        state.learn([("near".to_owned(), facts)].into(), Timestamp::UNIX_EPOCH);
+        state
     }
 
     pub(in crate::service::scheduler) fn record(
@@ -263,7 +263,7 @@ pub(super) mod tests {
         RunRecord {
             format: 1,
             host: "web1".into(),
-            task: What::Backup,
+            task: TaskKind::Backup,
             name: "full".into(),
             started: Timestamp::UNIX_EPOCH,
             ended,
@@ -280,18 +280,18 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_is_claimed_before_the_first_look() {
-        let board = Board::default();
-        let (verdict, complaints) = board.verdict(Timestamp::UNIX_EPOCH);
+        let state = SchedulerState::default();
+        let (verdict, complaints) = state.verdict(Timestamp::UNIX_EPOCH);
         assert_eq!((verdict, complaints.len()), (Verdict::Unknown, 1));
-        assert!(board.metrics(Timestamp::UNIX_EPOCH).contains("wirevault_ok 0\n"));
+        assert!(state.metrics(Timestamp::UNIX_EPOCH).contains("wirevault_ok 0\n"));
     }
 
     #[test]
     fn a_failure_is_a_complaint_until_a_run_is_well() {
-        let board = board();
+        let state = state();
         let at = |second| Timestamp::from_second(second).unwrap_or_default();
         let ended = |status| Event::Ended {
-            what: What::Backup,
+            what: TaskKind::Backup,
             job: "full".into(),
             status,
             seconds: 2.5,
@@ -300,18 +300,18 @@ pub(super) mod tests {
             next: None,
             repeats: false,
         };
-        board.observe(&ended(Status::Failed), at(2));
-        board.keep(record(RunOutcome::Failed, None, at(2)), at(2));
-        assert_eq!(board.verdict(at(2)).1, ["job full: the last run failed"]);
+        state.observe(&ended(Status::Failed), at(2));
+        state.keep(record(RunOutcome::Failed, None, at(2)), at(2));
+        assert_eq!(state.verdict(at(2)).1, ["job full: the last run failed"]);
         assert!(
-            board
+            state
                 .metrics(at(2))
                 .contains("wirevault_consecutive_failures{job=\"full\",what=\"backup\"} 1\n")
         );
-        board.observe(&ended(Status::Done), at(4));
-        board.keep(record(RunOutcome::Done, None, at(4)), at(4));
-        assert_eq!(board.verdict(at(4)), (Verdict::Ok, vec![]));
-        let text = board.metrics(at(4));
+        state.observe(&ended(Status::Done), at(4));
+        state.keep(record(RunOutcome::Done, None, at(4)), at(4));
+        assert_eq!(state.verdict(at(4)), (Verdict::Ok, vec![]));
+        let text = state.metrics(at(4));
         for line in [
             "wirevault_ok 1",
             "wirevault_runs_total{job=\"full\",what=\"backup\",status=\"failed\"} 1",
