@@ -26,7 +26,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// The plan of a snapshot, of any release.
+/// The version of plans that this release writes, and the newest whose words it takes to mean what it knows. Plans without a
+/// number are of releases before there was one.
+const VERSION: u64 = 1;
+
+/// The plan of a snapshot, of any release. One of a newer version is kept as it is and says nothing.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(from = "Value", into = "Value")]
 pub struct StoredPlan {
@@ -35,8 +39,20 @@ pub struct StoredPlan {
     rest: Value,
 }
 
+/// Returns whether a plan has a version that this release does not know; what is no number is one of those.
+fn is_newer(plan: &Value) -> bool {
+    let version = plan.get("version");
+    version.is_some_and(|version| version.as_u64().is_none_or(|version| version > VERSION))
+}
+
 impl From<Value> for StoredPlan {
     fn from(mut plan: Value) -> Self {
+        if is_newer(&plan) {
+            return Self {
+                sources: Vec::new(),
+                rest: plan,
+            };
+        }
         let sources = plan.get_mut("sources").and_then(Value::as_array_mut);
         let sources = sources.map(std::mem::take).unwrap_or_default();
         Self {
@@ -60,12 +76,18 @@ impl StoredPlan {
     /// Takes the plan of a run as it is to be written.
     pub fn of(plan: &impl serde::Serialize) -> Result<Self> {
         let plan = serde_json::to_value(plan);
-        plan.map(Self::from)
-            .map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))
+        let mut plan = plan.map_err(|e| Error::invalid("write the plan as JSON").with_cause(e))?;
+        if let Some(plan) = plan.as_object_mut() {
+            plan.insert("version".to_owned(), VERSION.into());
+        }
+        Ok(Self::from(plan))
     }
 
     /// Returns when the job was to run. Plans of older releases do not say it.
     pub fn schedule(&self) -> Option<PlannedSchedule> {
+        if is_newer(&self.rest) {
+            return None;
+        }
         serde_json::from_value(self.rest.clone()).ok()
     }
 
@@ -92,6 +114,7 @@ mod tests {
         for plan in [
             json!({ "job": "full", "sources": [{ "name": "db", "kind": "sqlite", "later": { "a": [1] } }, 7], "more": null }),
             json!({ "sources": [] }),
+            json!({ "version": 7, "sources": [{ "name": "db" }] }),
             json!({ "sources": "none" }),
             json!({}),
             json!(null),
@@ -99,6 +122,24 @@ mod tests {
         ] {
             let read: StoredPlan = serde_json::from_value(plan.clone()).unwrap();
             assert_eq!(serde_json::to_value(&read).unwrap(), plan);
+        }
+    }
+
+    #[test]
+    fn a_plan_of_a_newer_version_says_nothing() {
+        let mut plan = json!({ "schedule": "0 2 * * *", "sources": [{ "name": "db", "kind": "sqlite" }] });
+        assert_eq!(
+            StoredPlan::of(&plan).unwrap().rest.get("version"),
+            Some(&json!(VERSION))
+        );
+        for (version, is_known) in [(json!(VERSION), true), (json!(VERSION + 1), false), (json!("1"), false)] {
+            plan["version"] = version.clone();
+            let read = StoredPlan::from(plan.clone());
+            assert_eq!(
+                (read.source("db").is_some(), read.schedule().is_some()),
+                (is_known, is_known),
+                "{version}"
+            );
         }
     }
 

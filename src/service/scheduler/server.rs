@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -206,7 +208,7 @@ impl Shared {
         let given = header(AUTHORIZATION).and_then(|value| match value.split_once(' ')? {
             ("Bearer", token) => Some(token.trim().to_owned()),
             ("Basic", pair) => {
-                let pair = String::from_utf8(crate::operations::notify::http::from_base64(pair.trim())?).ok()?;
+                let pair = String::from_utf8(BASE64_STANDARD.decode(pair.trim()).ok()?).ok()?;
                 Some(pair.split_once(':')?.1.to_owned())
             }
             _ => None,

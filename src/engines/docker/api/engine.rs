@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use futures_util::{SinkExt, future};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -340,7 +342,7 @@ impl Engine {
         let answer = http::send(&self.address, "HEAD", &url, Body::Empty, ANSWER).await?;
         let header = answer.headers().get("x-docker-container-path-stat");
         let bytes = header
-            .and_then(|value| from_base64(value.to_str().ok()?))
+            .and_then(|value| BASE64_STANDARD.decode(value).ok())
             .ok_or_else(|| Error::corrupt("the Docker engine says nothing of the path"))?;
         let stat: Value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::corrupt("what the Docker engine says of the path is no JSON").with_cause(e))?;
@@ -403,29 +405,6 @@ fn found(answer: Result<Value>) -> Result<Option<Value>> {
         Err(error) if error.kind() == ErrorKind::NotFound && error.message().contains("answered 404") => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Decodes base64, with or without its padding.
-fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0_u32);
-    for letter in text.trim_end_matches('=').bytes() {
-        let six = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(six);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 255).ok()?);
-        }
-        bits &= (1 << count) - 1;
-    }
-    Some(bytes)
 }
 
 /// Returns a text of a JSON document, or an empty one.
