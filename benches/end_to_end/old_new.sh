@@ -3,12 +3,14 @@
 # going first. Medians, and what this one takes as a multiple of the older one. The repository is a directory.
 #
 #   OLD=…/wirevault NEW=…/wirevault benches/end_to_end/old_new.sh     NEW is built here if it is not given
-#   PAIRS=5 MB=200     pairs; size of each of the three sources
+#   PAIRS=9 MB=200 TREE_MB=50     pairs; sizes of the table and the SQLite database, and of the tree
+#
+# Memory is limited to 96 MiB: below the limit, how much of it is used at the peak is a matter of which thread runs first.
 set -euo pipefail
 : "${OLD:?names the older program}"
 cd "$(dirname "$0")/../.."
 . tests/servers/stage.sh
-pairs=${PAIRS:-5} mb=${MB:-200}
+pairs=${PAIRS:-9} mb=${MB:-200} tree_mb=${TREE_MB:-50}
 stage_open
 machine
 if [ -z "${NEW:-}" ]; then
@@ -20,7 +22,7 @@ createdb app
 psql -X -q app -c "create table orders as select n as id, repeat(md5(n::text), 14) || md5((n + 1)::text) as body, random() as value
     from generate_series(1, $mb * 2000) n" -c 'alter table orders add primary key (id)'
 python3 demo/writer.py create "$stage/items.db" "$mb"
-python3 - "$stage/tree" "$mb" <<'PY'
+python3 - "$stage/tree" "$tree_mb" <<'PY'
 # Half of it in files of 1 MB, half in files of 2 KB; half of the bytes compress.
 import os, random, sys
 tree, mb = sys.argv[1], int(sys.argv[2])
@@ -34,7 +36,7 @@ for n in range(mb // 2):
     for m in range(500):
         write(f"{tree}/{n:04}/{m:03}", 2000)
 PY
-echo "$mb MB each: a table, a SQLite database, a tree of $((mb / 2 * 501)) files"
+echo "a table and a SQLite database of $mb MB each, a tree of $tree_mb MB in $((tree_mb / 2 * 501)) files"
 
 # run WHO WHAT COMMAND...: appends user + system seconds and peak MiB to $stage/WHO.WHAT.
 run() {
@@ -50,15 +52,15 @@ one() {
     rm -rf "$stage/repository" "$stage/back"
     mkdir "$stage/repository" "$stage/back"
     for source in table items tree; do "$program" init --no-encryption --to "file://$stage/repository/$source" >/dev/null; done
-    run "$who" "backup of the table" "$program" backup "postgres://postgres@127.0.0.1:$PGPORT/app" --to "file://$stage/repository/table"
-    run "$who" "restore of the table" "$program" restore latest --into "$copy" --from "file://$stage/repository/table"
+    run "$who" "backup of the table" "$program" backup --memory-limit 96MiB "postgres://postgres@127.0.0.1:$PGPORT/app" --to "file://$stage/repository/table"
+    run "$who" "restore of the table" "$program" restore --memory-limit 96MiB latest --into "$copy" --from "file://$stage/repository/table"
     dropdb copy
-    run "$who" "backup of SQLite" "$program" backup "sqlite:$stage/items.db" --to "file://$stage/repository/items"
-    run "$who" "restore of SQLite" "$program" restore latest --into "$stage/back/items.db" --from "file://$stage/repository/items"
-    run "$who" "backup of the tree" "$program" backup "files:$stage/tree" --to "file://$stage/repository/tree"
-    run "$who" "restore of the tree" "$program" restore latest --into "$stage/back/tree" --from "file://$stage/repository/tree"
+    run "$who" "backup of SQLite" "$program" backup --memory-limit 96MiB "sqlite:$stage/items.db" --to "file://$stage/repository/items"
+    run "$who" "restore of SQLite" "$program" restore --memory-limit 96MiB latest --into "$stage/back/items.db" --from "file://$stage/repository/items"
+    run "$who" "backup of the tree" "$program" backup --memory-limit 96MiB "files:$stage/tree" --to "file://$stage/repository/tree"
+    run "$who" "restore of the tree" "$program" restore --memory-limit 96MiB latest --into "$stage/back/tree" --from "file://$stage/repository/tree"
     diff -rq "$stage/tree" "$stage/back/tree" >&2
-    run "$who" "verify of the tree" "$program" verify latest --from "file://$stage/repository/tree"
+    run "$who" "verify of the tree" "$program" verify --memory-limit 96MiB latest --from "file://$stage/repository/tree"
 }
 for pair in $(seq "$pairs"); do
     if [ $((pair % 2)) = 1 ]; then

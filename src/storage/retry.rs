@@ -44,6 +44,12 @@ impl Default for RetryOptions {
     }
 }
 
+/// A call that failed so often is told of: by then somebody who waits wonders why.
+const TOLD_AFTER: u32 = 4;
+
+/// Between two warnings about one store.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
 /// Calls that were repeated since the process began.
 static REPEATED: AtomicU64 = AtomicU64::new(0);
 
@@ -57,12 +63,27 @@ pub fn repeated_calls() -> u64 {
 pub struct RetryStore {
     inner: SharedStore,
     options: RetryOptions,
+    /// When it was told last that calls fail.
+    warned: Mutex<Option<Instant>>,
 }
 
 impl RetryStore {
     /// Wraps a store.
     pub fn new(inner: SharedStore, options: RetryOptions) -> Self {
-        Self { inner, options }
+        Self {
+            inner,
+            options,
+            warned: Mutex::new(None),
+        }
+    }
+
+    /// Says that a call fails and goes on, at most once a minute for all calls of the store.
+    fn warn(&self, error: &Error, pause: Duration) {
+        let mut warned = self.warned.lock().expect("no panic happens under this lock");
+        if warned.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
+            *warned = Some(Instant::now());
+            tracing::warn!("{}; next try in {} s", error.chain(), pause.as_secs().max(1));
+        }
     }
 
     async fn retry<T, F: Future<Output = Result<T>> + Send>(&self, call: impl FnMut() -> F + Send) -> Result<T> {
@@ -83,9 +104,13 @@ impl RetryStore {
                 }
                 again
             })
-            .notify(|error, _| {
+            .notify(|error, pause| {
                 REPEATED.fetch_add(1, Ordering::Relaxed);
-                *tries.lock().expect("no panic happens under this lock") += 1;
+                let mut tries = tries.lock().expect("no panic happens under this lock");
+                if *tries >= TOLD_AFTER {
+                    self.warn(error, pause);
+                }
+                *tries += 1;
                 let mut first = first.lock().expect("no panic happens under this lock");
                 if first.is_none() {
                     let copy = Error::new(error.kind(), error.chain());

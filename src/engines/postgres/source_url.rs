@@ -5,13 +5,20 @@ use url::Url;
 use crate::base::error::{Context, Result};
 use crate::base::secret::Secret;
 use crate::engines::postgres::session::conninfo::{Params, is_connection_string};
+use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::redact::redact_url;
 use crate::engines::url::without_parameters;
 
 /// Splits the password off the connection string of a PostgreSQL server and checks its form. What is returned is a URL that may
 /// be stored: the one that was given, where it is one that every reader understands.
 pub fn split_postgres_url(text: &str) -> Result<(String, Option<Secret>)> {
-    let params = Params::parse(text).with_context(|| format!("invalid PostgreSQL URL \"{}\"", redact_url(text)))?;
+    let params = Params::parse(text).and_then(|params| {
+        ConnectOptions::check(&params, &|name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        })?;
+        Ok(params)
+    });
+    let params = params.with_context(|| format!("invalid PostgreSQL URL \"{}\"", redact_url(text)))?;
     let password = params.get("password").map(Secret::new);
     Ok((spelled(text, &params.without_secrets()), password))
 }
@@ -92,6 +99,33 @@ mod tests {
             assert_eq!(url, stored, "{text}");
             assert!(password.is_none_or(|password| password.expose().contains("geheim")));
             Url::parse(&url).unwrap();
+        }
+    }
+
+    #[test]
+    fn values_that_could_never_be_used_are_refused_before_they_are() {
+        for parameter in [
+            "sslmode=nope",
+            "target_session_attrs=x",
+            "connect_timeout=x",
+            "keepalives=x",
+            "channel_binding=x",
+            "port=0",
+            "port=99999",
+            "load_balance_hosts=x",
+        ] {
+            assert!(
+                split_postgres_url(&format!("postgres://u@h/d?{parameter}")).is_err(),
+                "{parameter}"
+            );
+        }
+        // What a file of this host says is read when it is used.
+        for parameter in [
+            "passfile=/nope",
+            "sslcert=/nope&sslkey=/nope",
+            "service=nope&sslnegotiation=direct",
+        ] {
+            split_postgres_url(&format!("postgres://u@h/d?{parameter}")).unwrap();
         }
     }
 

@@ -158,6 +158,19 @@ impl ConnectOptions {
         finish(params, false, env)
     }
 
+    /// Checks the values of parameters as far as no file of this host has to be read: what is refused here is refused
+    /// whenever they are used. Passwords are left aside, and everything where a service may say the rest.
+    pub(crate) fn check(params: &Params, env: Env<'_>) -> Result<()> {
+        if params.has("service") || env("PGSERVICE").is_some() {
+            return Ok(());
+        }
+        let mut params = params.clone();
+        if !params.has("password") {
+            params.set("password", String::new())?;
+        }
+        finish(params, false, env).map(drop)
+    }
+
     /// As [`Self::from_url_with`], for a URL that nobody on this host wrote. It gets no secret that was not meant for it:
     /// `PGPASSWORD` belongs to the servers of `PGHOST` and `PGPORT`, and so do client certificates and `PGOPTIONS`; a line of the
     /// password file has to name host and port itself. It names no file of this host and no service. A password in the URL was
