@@ -78,7 +78,7 @@ impl FrameQueue {
         let Some(end) = offset.checked_add(length) else {
             return self
                 .out
-                .send(Err(Error::corrupt("a frame lies outside any archive")))
+                .send(Err(Error::corrupt("a frame is outside any archive")))
                 .await
                 .is_ok();
         };
@@ -389,7 +389,7 @@ fn check<'a>(about: &FrameLines, base: u64, bytes: &'a [u8]) -> Result<&'a [u8]>
     let stored = start
         .zip(length)
         .and_then(|(start, length)| bytes.get(start..start.checked_add(length)?));
-    let stored = stored.ok_or_else(|| Error::corrupt("the frame lies outside what was read"))?;
+    let stored = stored.ok_or_else(|| Error::corrupt("the frame is outside the bytes read"))?;
     if hex::encode(Sha256::digest(stored)) != about.frame.sha256 {
         return Err(Error::corrupt("the frame does not have the digest the index names")
             .with_hint("The object is damaged; restore from another snapshot or copy."));

@@ -73,7 +73,7 @@ pub(crate) fn records(meta: &EntryMeta) -> Result<Vec<u8>> {
     }
     if [meta.uid, meta.gid].contains(&u32::MAX) {
         return Err(Error::invalid(format!(
-            "entry {:?} belongs to nobody: 4294967295 is no owner",
+            "entry {:?} has no valid owner: 4294967295",
             String::from_utf8_lossy(&meta.path)
         )));
     }

@@ -93,7 +93,7 @@ impl Name {
         match self {
             Self::Text(text) => Ok(text.clone().into_bytes()),
             Self::Hex(text) => {
-                hex::decode(text).map_err(|e| Error::corrupt("index has a name that is no hex").with_cause(e))
+                hex::decode(text).map_err(|e| Error::corrupt("index has a name that is not hexadecimal").with_cause(e))
             }
         }
     }

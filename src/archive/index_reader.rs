@@ -202,7 +202,7 @@ async fn directory(archives: &Archives, info: &ArchiveInfo) -> Result<Directory>
         .ok_or_else(|| Error::corrupt("directory without a length, or too long"))
         .with_context(act)?;
     let raw = unzstd(&bytes, raw).await.with_context(act)?;
-    let unreadable = |error| Error::corrupt("the directory is not the JSON it must be").with_cause(error);
+    let unreadable = |error| Error::corrupt("the directory is not valid JSON of this format").with_cause(error);
     let directory: Directory = serde_json::from_slice(&raw).map_err(unreadable).with_context(act)?;
     if directory.version != 1 {
         let message = format!("archive format {}, this program reads format 1", directory.version);
@@ -331,7 +331,7 @@ async fn load(
             return Err(Error::corrupt("an index part says too much of its streams"));
         }
         let line: Line = serde_json::from_slice(line)
-            .map_err(|error| Error::corrupt("an index line is not the JSON it must be").with_cause(error))?;
+            .map_err(|error| Error::corrupt("an index line is not valid JSON of this format").with_cause(error))?;
         match (line, frames.last_mut()) {
             (Line::Stream(record), _) => streams.push(record),
             (Line::Frame(frame), last) => {

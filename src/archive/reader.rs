@@ -143,7 +143,7 @@ impl ArchiveReader {
                 for record in cursor.part(archive, part).await?.1 {
                     weight = weight.saturating_add(record.weight_bytes());
                     if weight > self.shared.stream_limit {
-                        let message = format!("what the streams say of themselves takes more than {weight} bytes");
+                        let message = format!("the records of the streams take more than {weight} bytes");
                         return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise --memory-limit."));
                     }
                     // Two of one name would be loaded twice. Text alone, which says nothing of itself, is written again when its

@@ -15,6 +15,6 @@ pub async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Outpu
 
 /// The error of work that a signal ended.
 pub fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "ended by a signal")
-        .with_hint("Nothing half-written counts; run the command again.")
+    Error::new(ErrorKind::Cancelled, "interrupted by a signal")
+        .with_hint("Partially written data is ignored; run the command again.")
 }

@@ -44,60 +44,80 @@ const fn variable_of(name: &'static str, scope: Scope, has_file: bool, help: &'s
 /// Every variable. The reference page has them in this order.
 #[rustfmt::skip]
 pub const VARIABLES: &[Variable] = &[
-    variable_of("DATABASE_URL", Scope::NoFile, true, "The PostgreSQL database that is backed up, as a URL or libpq's keywords."),
-    variable_of("POSTGRES_HOST", Scope::NoFile, false, "Its host, where there is no `DATABASE_URL`; `PGHOST` without it."),
-    variable_of("POSTGRES_PORT", Scope::NoFile, false, "Its port; `PGPORT` without it, else 5432."),
-    variable_of("POSTGRES_USER", Scope::NoFile, true, "Its user; `PGUSER` without it, else postgres."),
-    variable_of("POSTGRES_PASSWORD", Scope::NoFile, true, "The user's password; `PGPASSWORD` without it."),
-    variable_of("POSTGRES_DB", Scope::NoFile, true, "The database; `PGDATABASE` without it, else that of the user's name."),
-    variable_of("PGSERVICE", Scope::NoFile, false, "A service of libpq, which all of these but the host override."),
-    variable_of("REDIS_URL", Scope::NoFile, true, "The Redis or Valkey server that is backed up."),
-    variable_of("DB_PATH", Scope::NoFile, false, "The SQLite database that is backed up; a pattern or a directory means every one that is there."),
-    variable_of("BACKUP_PATHS", Scope::NoFile, false, "Trees of files that are backed up, separated by `:` or `,`."),
-    variable_of("S3_BACKUP_ENABLED", Scope::NoFile, false, "Whether the repository is in a bucket, `true` or `false`; it is where `S3_BACKUP_BUCKET` is set."),
-    variable_of("S3_BACKUP_BUCKET", Scope::NoFile, false, "The bucket, with a prefix if wanted: `backups/app`."),
-    variable_of("BACKUP_DIR", Scope::NoFile, false, "The directory of the repository, where it is in no bucket; `/var/backups/wirevault` without it."),
-    variable_of("BACKUP_SCHEDULE", Scope::NoFile, false, "When `run` backs up; `0 2 * * *` without it."),
-    variable_of("BACKUP_RETENTION_DAYS", Scope::NoFile, false, "Snapshots of so many days stay, from 1; 30 without it."),
-    variable_of("BACKUP_PING_URL", Scope::NoFile, true, "A dead man's switch, called after each run that is done."),
-    variable_of("WIREVAULT_STATUS_TOKEN", Scope::NoFile, true, "What whoever asks for the status page over a network must know."),
+    variable_of("DATABASE_URL", Scope::NoFile, true, "The PostgreSQL database to back up, as a URL or libpq keywords."),
+    variable_of("POSTGRES_HOST", Scope::NoFile, false, "Its host, if `DATABASE_URL` is not set; default: `PGHOST`."),
+    variable_of("POSTGRES_PORT", Scope::NoFile, false, "Its port; default: `PGPORT`, else 5432."),
+    variable_of("POSTGRES_USER", Scope::NoFile, true, "Its user; default: `PGUSER`, else postgres."),
+    variable_of("POSTGRES_PASSWORD", Scope::NoFile, true, "The user's password; default: `PGPASSWORD`."),
+    variable_of("POSTGRES_DB", Scope::NoFile, true, "The database; default: `PGDATABASE`, else the user's name."),
+    variable_of("PGSERVICE", Scope::NoFile, false, "A libpq service; all of the above except the host override it."),
+    variable_of("REDIS_URL", Scope::NoFile, true, "The Redis or Valkey server to back up."),
+    variable_of("DB_PATH", Scope::NoFile, false, "The SQLite database to back up; a pattern or a directory means \
+                                                  every database found there."),
+    variable_of("BACKUP_PATHS", Scope::NoFile, false, "File trees to back up, separated by `:` or `,`."),
+    variable_of("S3_BACKUP_ENABLED", Scope::NoFile, false, "Whether the repository is in a bucket, `true` or `false`; \
+                                                            default: `true` if `S3_BACKUP_BUCKET` is set."),
+    variable_of("S3_BACKUP_BUCKET", Scope::NoFile, false, "The bucket, with an optional prefix: `backups/app`."),
+    variable_of("BACKUP_DIR", Scope::NoFile, false, "The directory of the repository, if it is not in a bucket; \
+                                                     default: `/var/backups/wirevault`."),
+    variable_of("BACKUP_SCHEDULE", Scope::NoFile, false, "Schedule of the backups of `run`; default: `0 2 * * *`."),
+    variable_of("BACKUP_RETENTION_DAYS", Scope::NoFile, false, "Days to keep snapshots, at least 1; default: 30."),
+    variable_of("BACKUP_PING_URL", Scope::NoFile, true, "URL of a dead man's switch, called after each completed run."),
+    variable_of("WIREVAULT_STATUS_TOKEN", Scope::NoFile, true, "Token that requests for the status page from another \
+                                                                host must carry."),
     variable_of("WIREVAULT_CONFIG", Scope::Always, false, "The configuration file, as `--config`."),
     variable_of("WIREVAULT_REPOSITORY", Scope::Always, false, "The repository, as `--repository`."),
-    variable_of("WIREVAULT_HOST", Scope::Always, false, "The name of this host in snapshots, as `--host`; before the key `host`."),
-    variable_of("WIREVAULT_LISTEN", Scope::Always, false, "Where `run` listens and `health` asks, as `--listen`."),
-    variable_of("WIREVAULT_STATE_DIR", Scope::Always, false, "What this host remembers ([places](places.md#the-state-directory)); before `STATE_DIRECTORY`."),
-    variable_of("STATE_DIRECTORY", Scope::Always, false, "The same, as systemd sets it."),
-    variable_of("XDG_STATE_HOME", Scope::Always, false, "Where the state directory of a user who is not root lies; `~/.local/state` without it."),
-    variable_of("RUST_LOG", Scope::Always, false, "What is logged on standard error; before `-v`."),
-    variable_of("TZ", Scope::Always, false, "Time zone of schedules, where no key `timezone` says another."),
-    variable_of("S3_ENDPOINT", Scope::Always, false, "Address of an S3-compatible store, for a repository that no file describes."),
-    variable_of("S3_REGION", Scope::Always, false, "Region of the bucket, for a repository that no file describes."),
-    variable_of("S3_ACCESS_KEY", Scope::Always, true, "Key of the store, for a repository that no file describes."),
-    variable_of("S3_SECRET_KEY", Scope::Always, true, "The secret that belongs to it."),
-    variable_of("AWS_ACCESS_KEY_ID", Scope::Always, true, "Key of the store; profiles, web identity, container and machine follow, as for the AWS SDK."),
-    variable_of("AWS_SECRET_ACCESS_KEY", Scope::Always, true, "The secret that belongs to it."),
-    variable_of("AWS_SESSION_TOKEN", Scope::Always, true, "The token of a key that is valid for some time."),
-    variable_of("AWS_REGION", Scope::Always, false, "Region of the bucket; `AWS_DEFAULT_REGION` without it."),
+    variable_of("WIREVAULT_HOST", Scope::Always, false, "The host name recorded in snapshots, as `--host`; overrides \
+                                                         the key `host`."),
+    variable_of("WIREVAULT_LISTEN", Scope::Always, false, "Address that `run` listens on and `health` asks, as \
+                                                           `--listen`."),
+    variable_of("WIREVAULT_STATE_DIR", Scope::Always, false, "The [state directory](places.md#the-state-directory) of \
+                                                              this host; overrides `STATE_DIRECTORY`."),
+    variable_of("STATE_DIRECTORY", Scope::Always, false, "The same, set by systemd."),
+    variable_of("XDG_STATE_HOME", Scope::Always, false, "Parent of the state directory for users other than root; \
+                                                         default: `~/.local/state`."),
+    variable_of("RUST_LOG", Scope::Always, false, "Filter of the log on standard error; overrides `-v`."),
+    variable_of("TZ", Scope::Always, false, "Time zone of schedules, unless the key `timezone` is set."),
+    variable_of("S3_ENDPOINT", Scope::Always, false, "Endpoint of an S3-compatible store, for a repository that is \
+                                                      not in a configuration file."),
+    variable_of("S3_REGION", Scope::Always, false, "Region of the bucket, for a repository that is not in a \
+                                                    configuration file."),
+    variable_of("S3_ACCESS_KEY", Scope::Always, true, "Access key of the store, for a repository that is not in a \
+                                                       configuration file."),
+    variable_of("S3_SECRET_KEY", Scope::Always, true, "Its secret key."),
+    variable_of("AWS_ACCESS_KEY_ID", Scope::Always, true, "Access key of the store; otherwise profiles, web identity, \
+                                                           container and instance credentials are tried, as in the \
+                                                           AWS SDK."),
+    variable_of("AWS_SECRET_ACCESS_KEY", Scope::Always, true, "Its secret key."),
+    variable_of("AWS_SESSION_TOKEN", Scope::Always, true, "Session token of temporary credentials."),
+    variable_of("AWS_REGION", Scope::Always, false, "Region of the bucket; default: `AWS_DEFAULT_REGION`."),
     variable_of("AWS_DEFAULT_REGION", Scope::Always, false, "The same."),
-    variable_of("AWS_ENDPOINT_URL_S3", Scope::Always, false, "Address of an S3-compatible store; `AWS_ENDPOINT_URL` without it."),
+    variable_of("AWS_ENDPOINT_URL_S3", Scope::Always, false, "Endpoint of an S3-compatible store; default: \
+                                                              `AWS_ENDPOINT_URL`."),
     variable_of("AWS_ENDPOINT_URL", Scope::Always, false, "The same."),
-    variable_of("AWS_CA_BUNDLE", Scope::Always, false, "Certificates that are believed about stores, beside the system's."),
-    variable_of("SSL_CERT_FILE", Scope::Always, false, "Certificates that are believed, instead of the system's."),
-    variable_of("PGPASSWORD", Scope::Always, true, "Password of PostgreSQL servers whose source names none; libpq's other variables hold as for libpq ([PostgreSQL](postgres.md#connection))."),
-    variable_of("PGHOST", Scope::Always, false, "Host of a PostgreSQL URL that names none, as for libpq."),
+    variable_of("AWS_CA_BUNDLE", Scope::Always, false, "Certificates to trust for stores, in addition to the \
+                                                        system's."),
+    variable_of("SSL_CERT_FILE", Scope::Always, false, "Certificates to trust instead of the system's."),
+    variable_of("PGPASSWORD", Scope::Always, true, "Password of PostgreSQL servers whose source has none; libpq's \
+                                                    other variables work as in libpq \
+                                                    ([PostgreSQL](postgres.md#connection))."),
+    variable_of("PGHOST", Scope::Always, false, "Default host of a PostgreSQL URL, as in libpq."),
     variable_of("PGHOSTADDR", Scope::Always, false, "Its address."),
     variable_of("PGPORT", Scope::Always, false, "Its port."),
     variable_of("PGUSER", Scope::Always, false, "Its user."),
     variable_of("PGDATABASE", Scope::Always, false, "Its database."),
-    variable_of("REDISCLI_AUTH", Scope::Always, true, "Password of Redis servers whose source names none."),
-    variable_of("DOCKER_HOST", Scope::Always, false, "Where the Docker engine listens, if no `socket` says it."),
-    variable_of("DOCKER_TLS_VERIFY", Scope::Always, false, "Set to anything, asks for TLS with an engine at `tcp://`; so does `DOCKER_TLS`, and certificates are verified for both."),
+    variable_of("REDISCLI_AUTH", Scope::Always, true, "Password of Redis servers whose source has none."),
+    variable_of("DOCKER_HOST", Scope::Always, false, "Address of the Docker engine, unless `socket` is set."),
+    variable_of("DOCKER_TLS_VERIFY", Scope::Always, false, "Any value means TLS with an engine at `tcp://`; \
+                                                            `DOCKER_TLS` does the same, and both verify certificates."),
     variable_of("DOCKER_TLS", Scope::Always, false, "The same."),
-    variable_of("DOCKER_CERT_PATH", Scope::Always, false, "Directory of `ca.pem`, `cert.pem` and `key.pem` for it; `~/.docker` without it."),
-    variable_of("HTTP_PROXY", Scope::Always, false, "Proxy for `http://`; names in small letters are read too ([proxies](operations.md#where-values-come-from))."),
+    variable_of("DOCKER_CERT_PATH", Scope::Always, false, "Directory of `ca.pem`, `cert.pem` and `key.pem` for TLS; \
+                                                           default: `~/.docker`."),
+    variable_of("HTTP_PROXY", Scope::Always, false, "Proxy for `http://`; lower-case names work too \
+                                                     ([proxies](operations.md#where-values-come-from))."),
     variable_of("HTTPS_PROXY", Scope::Always, false, "Proxy for `https://`."),
     variable_of("ALL_PROXY", Scope::Always, false, "Proxy for both."),
-    variable_of("NO_PROXY", Scope::Always, false, "What is reached without one."),
+    variable_of("NO_PROXY", Scope::Always, false, "Hosts to reach without a proxy."),
 ];
 
 /// Whether the value of a variable may stand in a file.
@@ -147,8 +167,8 @@ pub fn aws_keys(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Strin
         present
     };
     Err(
-        Error::invalid(format!("{present} is set, and {missing} is not")).with_hint(format!(
-            "Set {missing} or {missing}_FILE too; or unset {present}, and the keys of a profile or of this machine are used."
+        Error::invalid(format!("{present} is set, but {missing} is not")).with_hint(format!(
+            "Set {missing} or {missing}_FILE too; or unset {present} to use a profile or instance credentials."
         )),
     )
 }

@@ -148,7 +148,7 @@ impl Proxies {
 
 /// Reads the address of a proxy. The text may hold a password, so no message has it.
 fn parse(named: &Named) -> Result<Uri> {
-    let hint = "Write http://host:port; what goes through it to an https address is encrypted all the same.";
+    let hint = "Write http://host:port; https traffic through the proxy is still encrypted end to end.";
     let text = if named.value.contains("://") {
         named.value.clone()
     } else {
@@ -158,7 +158,7 @@ fn parse(named: &Named) -> Result<Uri> {
     let scheme = text.split("://").next().unwrap_or_default().to_ascii_lowercase();
     if scheme != "http" {
         return Err(wrong(&format!(
-            "names a proxy of kind {scheme}://, which is not supported"
+            "names a proxy with scheme {scheme}://, which is not supported"
         )));
     }
     let uri: Uri = text.parse().map_err(|_| wrong("is not the address of a proxy"))?;
@@ -220,11 +220,11 @@ impl Proxy {
             .map_err(|error| {
                 Error::new(
                     ErrorKind::Unavailable,
-                    format!("the proxy {}:{} cannot be reached", self.host, self.port),
+                    format!("could not connect to proxy {}:{}", self.host, self.port),
                 )
                 .with_cause(error)
                 .with_hint(format!(
-                    "It is named by {}; NO_PROXY names what is reached without it.",
+                    "The proxy is set by {}; NO_PROXY lists hosts to reach without it.",
                     self.variable
                 ))
             })
@@ -234,7 +234,7 @@ impl Proxy {
     pub async fn tunnel(&self, host: &str, port: u16) -> Result<TcpStream> {
         let opened = tokio::time::timeout(TUNNEL, self.open(host, port)).await;
         opened.unwrap_or_else(|_| {
-            let message = format!("the proxy {}:{} opens no tunnel", self.host, self.port);
+            let message = format!("proxy {}:{} did not open a tunnel", self.host, self.port);
             Err(Error::new(ErrorKind::TimedOut, message))
         })
     }
@@ -274,10 +274,13 @@ impl Proxy {
         };
         Err(Error::new(
             kind,
-            format!("the proxy {}:{} answered {status} for {target}", self.host, self.port),
+            format!(
+                "proxy {}:{} returned status {status} for {target}",
+                self.host, self.port
+            ),
         )
         .with_hint(format!(
-            "It is named by {}; NO_PROXY names what is reached without it.",
+            "The proxy is set by {}; NO_PROXY lists hosts to reach without it.",
             self.variable
         )))
     }

@@ -12,7 +12,7 @@ pub fn read_small(path: impl AsRef<Path>) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1);
     file.read_to_string(&mut text)?;
     if file.limit() == 0 {
-        let message = "it is larger than 4 MiB, which no such file is";
+        let message = "it is larger than 4 MiB";
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
     }
     Ok(text)

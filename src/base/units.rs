@@ -48,8 +48,10 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
 pub fn parse_rate(text: &str) -> Result<u64> {
     let trimmed = text.trim();
     match parse_bytes(trimmed.strip_suffix("/s").unwrap_or(trimmed))? {
-        0 => Err(Error::invalid("a rate of 0 bytes per second would never finish")
-            .with_hint("Leave the rate away for no limit.")),
+        0 => {
+            Err(Error::invalid("a rate of 0 bytes per second would never finish")
+                .with_hint("Omit the rate for no limit."))
+        }
         rate => Ok(rate),
     }
 }

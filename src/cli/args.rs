@@ -8,7 +8,7 @@ use crate::base::units;
 use crate::operations::options::{self, ContainersHow, Level, ThawMode};
 use crate::storage::ThawSpeed;
 
-/// Backs up databases and files over their own protocols, proves that they restore, and brings them back.
+/// Backs up databases and files over their own protocols, verifies the backups and restores them.
 #[derive(Debug, Parser)]
 #[command(
     name = "wirevault",
@@ -37,7 +37,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Configuration file [default: wirevault.toml if it is there, otherwise the environment]
+    /// Configuration file [default: wirevault.toml if it exists, otherwise environment variables]
     #[arg(long, global = true, value_name = "FILE", env = "WIREVAULT_CONFIG")]
     pub config: Option<PathBuf>,
 
@@ -49,24 +49,24 @@ pub struct Global {
     #[arg(long, global = true, value_name = "URL")]
     pub endpoint: Option<String>,
 
-    /// Name of this host in snapshots, for a container that gets a new one at each start; of `list` and `status` it is a
-    /// filter [env: WIREVAULT_HOST] [default: host of the configuration, or the kernel's]
+    /// Host name recorded in snapshots, for containers whose name changes at each start; a filter for `list` and
+    /// `status` [env: WIREVAULT_HOST] [default: `host` of the configuration, or the system's host name]
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Option<String>,
 
-    /// Bytes per second to and from each repository, for example 20MiB/s [default: its rate_limit, or none]
+    /// Limit the transfer rate to and from each repository, for example 20MiB/s [default: its rate_limit, or unlimited]
     #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
     pub limit_rate: Option<u64>,
 
-    /// Memory this process may use, at least 96MiB; a smaller limit of the container is respected [default: 256MiB]
+    /// Memory limit of this process, at least 96MiB; a lower limit of the container takes precedence [default: 256MiB]
     #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
     pub memory_limit: Option<u64>,
 
-    /// Directory for the few sources that need a local copy [default: the system's temporary directory]
+    /// Directory for temporary copies, which few sources need [default: the system's temporary directory]
     #[arg(long, global = true, value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
 
-    /// Print one JSON document on standard output
+    /// Print one JSON document to standard output
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -74,7 +74,7 @@ pub struct Global {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 
-    /// Log more on standard error; repeat for more (RUST_LOG overrides)
+    /// Log more to standard error; repeat for more (RUST_LOG overrides)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -82,46 +82,46 @@ pub struct Global {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Create a repository and probe its store
+    /// Create a repository and test its store
     Init(Init),
-    /// Look at configuration, sources, store and memory; change nothing (a probe object in the store comes and goes)
+    /// Check configuration, sources, repository access and memory; changes nothing (a test object in the store is
+    /// written and removed)
     Check(Check),
-    /// Print the effective configuration with secrets hidden; or an example file, a JSON Schema, or the reference page
+    /// Print the effective configuration with secrets hidden, an example file, a JSON Schema, or the reference page
     Config(ConfigFlags),
     /// Back up jobs, or sources given as URLs
     Backup(Backup),
     /// List snapshots
     List(List),
-    /// Show one snapshot: its sources, sizes, times
+    /// Show a snapshot: its sources, sizes and times
     Show(Show),
-    /// Say of each source how old its newest good snapshot is and how it was proven; exit code 1 if not all is well
+    /// Show the age and verification of each source's newest good snapshot; exit code 1 if something is wrong
     Status(StatusOptions),
-    /// Say in one line whether all is well, for container health checks; exit code 0 or 1
+    /// Print the state in one line, for container health checks; exit code 0 or 1
     Health(Health),
-    /// Read stored data back and compare digests
+    /// Read stored data back and check its digests
     Verify(Verify),
-    /// Bring sources back
+    /// Restore sources from a snapshot
     Restore(Box<Restore>),
-    /// Bring a whole server back onto this host: files, volumes, containers, databases
+    /// Restore a whole server onto this host: files, volumes, containers, databases
     Recover(Box<Recover>),
-    /// Write one stored stream to standard output
+    /// Write one stored file or stream to standard output
     Cat(Cat),
-    /// Expire snapshots by the keep rules and sweep what no snapshot needs
+    /// Remove snapshots that no keep rule keeps, and data that no snapshot needs
     Prune(Prune),
-    /// Bring a repository up to date from another one
+    /// Copy missing snapshots from one repository to another
     Copy(Copy),
-    /// Keep a snapshot, whatever the keep rules say
+    /// Keep a snapshot regardless of the keep rules
     Pin(Pin),
-    /// Let the keep rules decide about a snapshot again
+    /// Let the keep rules apply to a snapshot again
     Unpin(Unpin),
-    /// Remove old local files, and what nobody uses on a Docker engine, by the [cleanup.NAME] rules; says what would go
-    /// unless told to delete
+    /// Remove old local files and unused Docker objects by the [cleanup.NAME] rules; only lists them without --delete
     Cleanup(Cleanup),
-    /// Run every job at its time, and prune after it, until a signal ends it
+    /// Run the scheduler: jobs, pruning and drills at their times, until a signal stops it
     Run(Run),
-    /// Print completions for a shell
+    /// Print shell completions
     Completions(Completions),
-    /// Print the manual page, in the form that man reads
+    /// Print the manual page, as input for man
     Man(Man),
 }
 
@@ -131,11 +131,11 @@ pub enum Verb {
     after_help = "Examples:\n  wirevault init --no-encryption --to s3://bucket/app\n  wirevault init --no-encryption --to file:///var/backups/app"
 )]
 pub struct Init {
-    /// Store data as they are, readable by whoever reads the store (the only way in this version)
+    /// Store data unencrypted: anyone who can read the store can read the data (required in this version)
     #[arg(long)]
     pub no_encryption: bool,
 
-    /// Create nothing: take the repository that is there for the one that this host expects from now on
+    /// Create nothing: accept the existing repository as the one this host expects from now on
     #[arg(long, conflicts_with = "no_encryption")]
     pub adopt: bool,
 }
@@ -155,7 +155,7 @@ pub struct Check {
     after_help = "Examples:\n  wirevault config                                   # each key with its line, or its default\n  wirevault config --config /etc/wirevault/wirevault.toml --json\n  wirevault config --example > wirevault.toml\n  wirevault config --schema > wirevault.schema.json  # and in the file: #:schema ./wirevault.schema.json"
 )]
 pub struct ConfigFlags {
-    /// Print a file with every key, its help, type and default, each line behind a #
+    /// Print a file with every key, its help, type and default, all commented out
     #[arg(long, group = "page")]
     pub example: bool,
 
@@ -178,7 +178,7 @@ pub struct Backup {
     #[arg(value_name = "JOB or URL")]
     pub targets: Vec<String>,
 
-    /// Print the plan and do nothing
+    /// Print the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
 
@@ -186,7 +186,7 @@ pub struct Backup {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub parallel: Option<u8>,
 
-    /// Store no snapshot of a job whose content equals that of its last one
+    /// Store no new snapshot of a job whose content has not changed since its last one
     #[arg(long)]
     pub if_changed: bool,
 
@@ -194,11 +194,12 @@ pub struct Backup {
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: Option<i32>,
 
-    /// PostgreSQL: give way when a statement has waited this long behind the backup, for example 30s [default: never]
+    /// PostgreSQL: abort when another session has waited this long for a lock of the backup, for example 30s [default:
+    /// never]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_block: Option<std::time::Duration>,
 
-    /// PostgreSQL: leave out the passwords of roles, for a role that may not read them
+    /// PostgreSQL: omit role passwords, for a role that may not read them
     #[arg(long)]
     pub no_role_passwords: bool,
 
@@ -209,25 +210,25 @@ pub struct Backup {
 
 /// Flags of `backup` for what is left out of PostgreSQL databases.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "PostgreSQL: what is left out (patterns as of psql: schema.table, *, ?, \"Name\")")]
+#[command(next_help_heading = "PostgreSQL exclusions (psql patterns: schema.table, *, ?, \"Name\")")]
 pub struct Exclude {
-    /// Tables, views, sequences, with partitions and children and what depends on them
+    /// Exclude tables, views and sequences, with their partitions, children and dependents
     #[arg(long, value_name = "PATTERN")]
     pub exclude_table: Vec<String>,
 
-    /// Schemas with all that lies in them
+    /// Exclude schemas and everything in them
     #[arg(long, value_name = "PATTERN")]
     pub exclude_schema: Vec<String>,
 
-    /// Rows of tables and of their partitions, values of sequences; the definitions come
+    /// Exclude rows of tables (with partitions) and values of sequences, but not their definitions
     #[arg(long, value_name = "PATTERN")]
     pub exclude_table_data: Vec<String>,
 
-    /// Extensions
+    /// Exclude extensions
     #[arg(long, value_name = "PATTERN")]
     pub exclude_extension: Vec<String>,
 
-    /// Large objects
+    /// Exclude large objects
     #[arg(long)]
     pub exclude_large_objects: bool,
 }
@@ -266,8 +267,8 @@ pub struct StatusOptions {
     after_help = "Examples:\n  wirevault health\n  HEALTHCHECK --interval=1m CMD [\"/wirevault\", \"health\"]\n  wirevault health --from s3://bucket/app"
 )]
 pub struct Health {
-    /// Where `run` listens; if it does not, or with a repository given, the repositories themselves are looked at
-    /// [default: 127.0.0.1:9188]
+    /// Address of the scheduler (`run`); without an answer from it, or with --repository, the repositories are checked
+    /// directly [default: 127.0.0.1:9188]
     #[arg(long, value_name = "ADDRESS:PORT", env = "WIREVAULT_LISTEN")]
     pub listen: Option<String>,
 }
@@ -293,20 +294,20 @@ pub struct Verify {
     #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
     pub snapshots: Vec<String>,
 
-    /// Every snapshot of the repository
+    /// Verify every snapshot in the repository
     #[arg(long, conflicts_with = "snapshots")]
     pub all: bool,
 
-    /// How deep to look; a source that cannot be looked at so deeply makes exit code 2
+    /// How thoroughly to verify; exit code 2 if a source cannot be verified to this level
     #[arg(long, value_enum, default_value_t = Level::Content)]
     pub level: Level,
 
-    /// With level restored: the PostgreSQL server on which scratch databases wv_verify_… are made and dropped, or an empty
-    /// Redis server (redis://…), which is emptied afterwards; repeat for both. Other kinds go into the spool directory
+    /// For level restored: a PostgreSQL server for scratch databases (wv_verify_…, dropped afterwards), or an empty
+    /// Redis server (redis://…, emptied afterwards); repeat for both. Other kinds are restored into the spool directory
     #[arg(long, value_name = "URL")]
     pub into: Vec<String>,
 
-    /// Do not store what was proven in the repository
+    /// Do not record the result in the repository
     #[arg(long)]
     pub no_evidence: bool,
 
@@ -325,39 +326,40 @@ pub struct Recover {
     #[arg(value_name = "SNAPSHOT", default_value = "latest")]
     pub snapshot: String,
 
-    /// Only these sources [default: all]
+    /// Recover only these sources [default: all]
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
 
-    /// Look at everything, print the plan and change nothing
+    /// Check everything, print the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Replace what is there: files, volumes, databases
+    /// Replace existing files, volumes and databases
     #[arg(long)]
     pub clean: bool,
 
-    /// Who makes and starts containers
+    /// Who creates and starts the containers
     #[arg(long, value_enum, default_value_t = ContainersHow::Engine)]
     pub containers: ContainersHow,
 
-    /// Sources that no configuration here names go where the snapshot says they were; its sockets and health URLs are used
+    /// Restore sources that are not configured on this host to the places recorded in the snapshot, and use its sockets
+    /// and health URLs
     #[arg(long)]
     pub accept_places: bool,
 
-    /// Socket of the Docker engine, or tcp://host:port [default: the configuration's, or that of DOCKER_HOST]
+    /// Docker socket, or tcp://host:port [default: from the configuration, or DOCKER_HOST]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<crate::engines::docker::api::Address>,
 
-    /// A file of NAME=value lines that holds passwords; restored .env files are read anyway
+    /// File of NAME=value lines with passwords; restored .env files are read in any case
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
 
-    /// Where a database is reached on this host, if not under its old name
+    /// Address of a database on this host, if it has changed
     #[arg(long, value_name = "SOURCE=URL", value_parser = pair)]
     pub address: Vec<(String, String)>,
 
-    /// A URL that answers when the application runs; those of the configuration are waited for anyway
+    /// URL that responds when the application is up, in addition to those of the configuration
     #[arg(long, value_name = "URL")]
     pub health: Vec<String>,
 
@@ -365,7 +367,7 @@ pub struct Recover {
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub wait: std::time::Duration,
 
-    /// Where an interrupted recovery is remembered [default: wirevault-recover-SNAPSHOT.json]
+    /// File that records the progress of the recovery [default: wirevault-recover-SNAPSHOT.json]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
@@ -390,36 +392,37 @@ pub struct Restore {
     #[arg(value_name = "SNAPSHOT")]
     pub snapshot: String,
 
-    /// Only these sources [default: all]
+    /// Restore only these sources [default: all]
     #[arg(long, value_name = "NAME")]
     pub source: Vec<String>,
 
-    /// Database or server URL, file, or directory that takes every file tree and SQLite database [default: where the
-    /// configuration has the source]
+    /// Database or server URL, file, or a directory for all file trees and SQLite databases [default: the place of the
+    /// source in the configuration]
     #[arg(long, value_name = "URL or PATH")]
     pub into: Option<String>,
 
-    /// Sources that no configuration here names go where the snapshot says they were, with no password of this host
+    /// Restore sources that are not configured on this host to the places recorded in the snapshot, without using this
+    /// host's passwords
     #[arg(long, conflicts_with = "into")]
     pub into_original: bool,
 
-    /// Replace what is there
+    /// Replace existing data
     #[arg(long)]
     pub clean: bool,
 
-    /// Remove files that the backup does not know
+    /// Remove files that are not in the backup
     #[arg(long)]
     pub delete: bool,
 
-    /// Only files that match these globs; bytes that are no UTF-8 as \xHH
+    /// Restore only files that match these globs; write bytes that are not UTF-8 as \xHH
     #[arg(long, value_name = "GLOB", value_parser = named())]
     pub path: Vec<String>,
 
-    /// Take files for unchanged by size and time [default: their content is compared with the backup's]
+    /// Treat files with the same size and time as unchanged [default: compare their content]
     #[arg(long)]
     pub trust_times: bool,
 
-    /// Make device nodes too (only as root)
+    /// Also create device nodes (only as root)
     #[arg(long)]
     pub devices: bool,
 
@@ -427,17 +430,17 @@ pub struct Restore {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub parallel: u8,
 
-    /// Print the plan, and whatever would refuse the restore before its first write; write nothing (stored data are proven by
-    /// `verify`, and by the restore itself)
+    /// Print the plan and anything that would stop the restore before its first write; write nothing (`verify` and the
+    /// restore itself check the stored data)
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Restore nothing anew: finish the restore of files that was interrupted in this place
+    /// Finish an interrupted restore of files in this place instead of starting a new one
     #[arg(long, conflicts_with_all = ["undo", "clean", "delete", "path", "dry_run"])]
     pub resume: bool,
 
-    /// Restore nothing: put back what the last restore in this place replaced (databases, files, volumes), or what an
-    /// interrupted one did
+    /// Put back what the last restore in this place replaced (databases, files, volumes), or undo an interrupted
+    /// restore
     #[arg(long, conflicts_with_all = ["clean", "delete", "path", "dry_run", "verify_rows", "create_roles", "data_only", "schema_only"])]
     pub undo: bool,
 
@@ -462,11 +465,11 @@ pub struct Restore {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Docker")]
 pub struct RestoreDocker {
-    /// Only these volumes
+    /// Restore only these volumes
     #[arg(long, value_name = "NAME")]
     pub volume: Vec<String>,
 
-    /// Containers (names or compose services) to stop meanwhile [default: those of the source's configuration]
+    /// Containers (names or compose services) to stop during the restore [default: from the source's configuration]
     #[arg(long, value_name = "NAME")]
     pub quiesce: Vec<String>,
 }
@@ -475,15 +478,15 @@ pub struct RestoreDocker {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Redis and Valkey")]
 pub struct RestoreRedis {
-    /// Only keys that match these patterns (as of SCAN: *, ?, [a-z])
+    /// Restore only keys that match these patterns (SCAN syntax: *, ?, [a-z])
     #[arg(long, value_name = "PATTERN")]
     pub key: Vec<String>,
 
-    /// Restore into a server that holds keys: what becomes of those the backup has too
+    /// For a server that already holds keys: what to do with a key that both have
     #[arg(long, value_enum, value_name = "RULE", conflicts_with = "clean")]
     pub conflict: Option<crate::engines::redis::Conflict>,
 
-    /// Users (ACL) too: each as the backup has it, with its password; others stay
+    /// Also restore ACL users with their passwords; other users are not changed
     #[arg(long)]
     pub users: bool,
 }
@@ -492,76 +495,77 @@ pub struct RestoreRedis {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "PostgreSQL")]
 pub struct RestoreDatabase {
-    /// Only these tables (globs; schema.table or table); without --into beside the living ones, in a schema of their own
+    /// Restore only these tables (globs; schema.table or table); without --into next to the existing ones, in a schema
+    /// of their own
     #[arg(long, value_name = "TABLE")]
     pub table: Vec<String>,
 
-    /// Only these schemas
+    /// Restore only these schemas
     #[arg(long, value_name = "SCHEMA", conflicts_with = "table")]
     pub schema: Vec<String>,
 
-    /// With --table or --schema: also what they need and the target lacks (types, functions, sequences, parents, referenced
-    /// tables, extensions)
+    /// With --table or --schema: also restore what they need and the target lacks (types, functions, sequences,
+    /// parents, referenced tables, extensions)
     #[arg(long, conflicts_with = "data_only")]
     pub with_dependencies: bool,
 
-    /// Definitions, but not the rows, of these tables (globs)
+    /// Restore only the definitions of these tables (globs), not their rows
     #[arg(long, value_name = "TABLE")]
     pub exclude_table_data: Vec<String>,
 
-    /// Definitions only, no rows
+    /// Restore definitions only, no rows
     #[arg(long, conflicts_with = "data_only")]
     pub schema_only: bool,
 
-    /// Rows and sequence values only, into tables that are there
+    /// Restore rows and sequence values only, into existing tables
     #[arg(long)]
     pub data_only: bool,
 
-    /// Objects belong to the role that restores
+    /// Do not restore ownership: the restoring role owns all objects
     #[arg(long)]
     pub no_owner: bool,
 
-    /// Leave rights (GRANT, REVOKE) out
+    /// Do not restore privileges (GRANT, REVOKE)
     #[arg(long)]
     pub no_privileges: bool,
 
-    /// A role of the backup by its name here
+    /// Map a role of the backup to a role of the target
     #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
     pub role_map: Vec<(String, String)>,
 
-    /// A tablespace of the backup by its name here; an empty NEW is the database's own
+    /// Map a tablespace of the backup to one of the target; an empty NEW is the database's default
     #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
     pub tablespace_map: Vec<(String, String)>,
 
-    /// Encoding of the database that is made, as UTF8; what is stored is converted [default: the source's]
+    /// Encoding of the new database, for example UTF8; text is converted [default: the source's]
     #[arg(long, value_name = "NAME")]
     pub encoding: Option<String>,
 
-    /// Locale of the database that is made, as C.UTF-8 [default: the source's]
+    /// Locale of the new database, for example C.UTF-8 [default: the source's]
     #[arg(long, value_name = "LOCALE")]
     pub locale: Option<String>,
 
-    /// Where the locale comes from: libc, icu (with --icu-locale) or builtin
+    /// Locale provider of the new database: libc, icu (with --icu-locale) or builtin
     #[arg(long, value_name = "PROVIDER")]
     pub locale_provider: Option<String>,
 
-    /// With --locale-provider icu: its locale
+    /// ICU locale, with --locale-provider icu
     #[arg(long, value_name = "LOCALE")]
     pub icu_locale: Option<String>,
 
-    /// Create roles that are missing
+    /// Create missing roles
     #[arg(long, conflicts_with = "no_owner")]
     pub create_roles: bool,
 
-    /// Name a table that cannot be loaded, bring everything else back, and end with exit code 2
+    /// Report a table that cannot be loaded, restore everything else, and exit with code 2
     #[arg(long)]
     pub keep_going: bool,
 
-    /// Where definitions find what they name without a schema [default: nowhere, then as the source's sessions did]
+    /// search_path for definitions with unqualified names [default: empty, then that of the source's sessions]
     #[arg(long, value_name = "SCHEMA", value_delimiter = ',')]
     pub search_path: Vec<String>,
 
-    /// Read every restored table again and compare its digest with the backup's
+    /// Read every restored table back and compare its digest with the backup's
     #[arg(long)]
     pub verify_rows: bool,
 
@@ -574,7 +578,7 @@ pub struct RestoreDatabase {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Archived objects")]
 pub struct Thaw {
-    /// Ask the store to make objects of GLACIER, DEEP_ARCHIVE and the like readable; then wait until they are, or end
+    /// Ask the store to make objects in GLACIER, DEEP_ARCHIVE and similar classes readable; then wait, or exit
     #[arg(
         long,
         value_enum,
@@ -585,11 +589,11 @@ pub struct Thaw {
     )]
     pub thaw: Option<ThawMode>,
 
-    /// How fast: the faster, the dearer
+    /// Retrieval speed; faster costs more
     #[arg(long, value_enum, value_name = "SPEED", default_value_t = ThawSpeed::Standard)]
     pub thaw_speed: ThawSpeed,
 
-    /// How many days the readable copies stay
+    /// Days for which the store keeps the readable copies
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=365))]
     pub thaw_days: u32,
 }
@@ -604,11 +608,11 @@ pub struct Cat {
     #[arg(value_name = "SNAPSHOT")]
     pub snapshot: String,
 
-    /// Source of the snapshot
+    /// Source in the snapshot
     #[arg(value_name = "SOURCE")]
     pub source: String,
 
-    /// Path of an entry, or name of a stream
+    /// Path of a file, or name of a stream
     #[arg(value_name = "PATH", value_parser = named())]
     pub path: String,
 
@@ -627,7 +631,7 @@ pub struct Pin {
     #[arg(value_name = "SNAPSHOT")]
     pub snapshot: String,
 
-    /// Why; `prune` and `list` show it
+    /// Reason, shown by `prune` and `list`
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
 }
@@ -647,12 +651,12 @@ pub struct Unpin {
     after_help = "Examples:\n  wirevault copy\n  wirevault copy --from local --into offsite\n  wirevault copy latest:full --from s3://bucket/app --into file:///mnt/disk/app"
 )]
 pub struct Copy {
-    /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB [default: all that the other repository lacks
-    /// and its keep rules would keep]
+    /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB [default: all that the target lacks and
+    /// its keep rules would keep]
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<String>,
 
-    /// The repository that gets them: a URL or a configured name [default: every repository of a job, from the others]
+    /// Target repository: a URL or a configured name [default: each repository of a job, from the others]
     #[arg(long, value_name = "URL")]
     pub into: Option<String>,
 
@@ -669,11 +673,11 @@ pub struct Copy {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  wirevault cleanup\n  wirevault cleanup logs --delete")]
 pub struct Cleanup {
-    /// Rules [default: all]
+    /// Rules to apply [default: all]
     #[arg(value_name = "NAME")]
     pub rules: Vec<String>,
 
-    /// Remove what the rules say
+    /// Remove what the rules match
     #[arg(long)]
     pub delete: bool,
 }
@@ -695,7 +699,7 @@ pub struct Completions {
     after_help = "Examples:\n  wirevault man > /usr/share/man/man1/wirevault.1\n  wirevault man restore | man -l -"
 )]
 pub struct Man {
-    /// One verb [default: the program as a whole]
+    /// Command [default: wirevault as a whole]
     #[arg(value_name = "VERB")]
     pub verb: Option<String>,
 }
@@ -706,11 +710,11 @@ pub struct Man {
     after_help = "Examples:\n  wirevault run\n  wirevault run --dry-run\n  wirevault run --json >> wirevault.log\n  wirevault run --listen off\n  wirevault run --drills-only"
 )]
 pub struct Run {
-    /// Print when each job runs next, and end
+    /// Print when each job runs next, and exit
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Address of the status page, /metrics and /health; off for none. Beyond the loopback it needs a status_token
+    /// Address of the status page, /metrics and /health, or off; any other than a loopback address needs a status_token
     /// [default: 127.0.0.1:9188]
     #[arg(long, value_name = "ADDRESS:PORT", env = "WIREVAULT_LISTEN")]
     pub listen: Option<String>,
@@ -726,7 +730,7 @@ pub struct Run {
     after_help = "Examples:\n  wirevault prune --dry-run\n  wirevault prune --keep-last 3 --keep-daily 30 --from s3://bucket/app"
 )]
 pub struct Prune {
-    /// Print each snapshot with the rule that keeps or expires it, and do nothing
+    /// Print each snapshot with the rule that keeps or expires it, and change nothing
     #[arg(long)]
     pub dry_run: bool,
 
@@ -734,35 +738,35 @@ pub struct Prune {
     #[arg(long, value_name = "JOB")]
     pub job: Option<String>,
 
-    /// Keep the newest N
+    /// Keep the newest N snapshots
     #[arg(long, value_name = "N")]
     pub keep_last: Option<u32>,
 
-    /// Keep the newest of each of N hours
+    /// Keep the newest snapshot of each of the last N hours that have one
     #[arg(long, value_name = "N")]
     pub keep_hourly: Option<u32>,
 
-    /// Keep the newest of each of N days
+    /// Keep the newest snapshot of each of the last N days that have one
     #[arg(long, value_name = "N")]
     pub keep_daily: Option<u32>,
 
-    /// Keep the newest of each of N weeks
+    /// Keep the newest snapshot of each of the last N weeks that have one
     #[arg(long, value_name = "N")]
     pub keep_weekly: Option<u32>,
 
-    /// Keep the newest of each of N months
+    /// Keep the newest snapshot of each of the last N months that have one
     #[arg(long, value_name = "N")]
     pub keep_monthly: Option<u32>,
 
-    /// Keep the newest of each of N years
+    /// Keep the newest snapshot of each of the last N years that have one
     #[arg(long, value_name = "N")]
     pub keep_yearly: Option<u32>,
 
-    /// Keep all of the last N days
+    /// Keep all snapshots of the last N days
     #[arg(long, value_name = "DAYS")]
     pub keep_within: Option<u32>,
 
-    /// Do not sweep data without a snapshot
+    /// Do not delete data that no snapshot needs
     #[arg(long)]
     pub no_sweep: bool,
 }

@@ -43,7 +43,7 @@ fn page(verb: Option<&str>) -> Result<Vec<u8>> {
         Some(verb) => {
             let found = command.find_subcommand(verb).cloned();
             found.ok_or_else(|| {
-                crate::base::error::Error::invalid(format!("there is no verb \"{verb}\""))
+                crate::base::error::Error::invalid(format!("unknown command \"{verb}\""))
                     .with_hint("See wirevault --help.")
             })?
         }

@@ -147,8 +147,8 @@ pub(super) fn print_usage(error: &clap::Error, json: bool) {
 /// Takes clap's text apart: the first paragraph is what is wrong, tips and usage are what to do about it.
 fn usage_words(kind: clap::error::ErrorKind, text: &str) -> (String, String) {
     if kind == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let message = "the command line is not complete".to_owned();
-        return (message, "`wirevault --help` shows the verbs.".to_owned());
+        let message = "the command line is incomplete".to_owned();
+        return (message, "`wirevault --help` lists the commands.".to_owned());
     }
     let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = text.split("\n\n").map(one_line);
@@ -159,7 +159,7 @@ fn usage_words(kind: clap::error::ErrorKind, text: &str) -> (String, String) {
         None => paragraph.starts_with("Usage: ").then_some(paragraph),
     });
     let mut lines: Vec<String> = advice.map(|line| format!("{line}.")).collect();
-    lines.push("`--help` shows all flags.".to_owned());
+    lines.push("`--help` lists all options.".to_owned());
     (message, lines.join(" "))
 }
 
@@ -167,11 +167,11 @@ fn usage_words(kind: clap::error::ErrorKind, text: &str) -> (String, String) {
 fn default_hint(error: &Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::NotFound if is_about_a_path(error) => {
-            Some("Check the path: nothing is there. In a container only what is mounted is.")
+            Some("Check that the path exists and, in a container, that it is mounted.")
         }
-        ErrorKind::NotFound => Some("Check the name; `wirevault list` shows what is there."),
-        ErrorKind::AlreadyExists => Some("Choose another name, or remove what is there."),
-        ErrorKind::PreconditionFailed => Some("Another run was at work; run the command again."),
+        ErrorKind::NotFound => Some("Check the name; `wirevault list` shows the snapshots."),
+        ErrorKind::AlreadyExists => Some("Choose another name, or remove the existing one."),
+        ErrorKind::PreconditionFailed => Some("Another run was active; run the command again."),
         ErrorKind::Denied => Some("Check user, keys and permissions."),
         ErrorKind::Corrupt => Some("Run `wirevault verify --all` and use an undamaged snapshot."),
         ErrorKind::TimedOut | ErrorKind::Unavailable => {

@@ -44,7 +44,7 @@ pub(super) fn cancel_on_signals(cancel: CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         let name = tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" };
-        tracing::warn!("{name}: giving up uploads and ending; a second signal ends at once");
+        tracing::warn!("{name}: aborting uploads and exiting; a second signal exits at once");
         cancel.cancel();
         tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
         // Whatever is half-written has no manifest; the sweep takes it.

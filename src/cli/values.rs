@@ -25,26 +25,26 @@ macro_rules! words {
 
 words! {
     Level {
-        Stored "stored" "Digests of the stored objects",
-        Content "content" "Also decompress and parse every entry, and refuse what a restore would refuse",
-        Restored "restored" "Also restore into a scratch place and compare there",
+        Stored "stored" "Check the digests of stored objects",
+        Content "content" "Also decompress and parse every entry, and report what a restore would refuse",
+        Restored "restored" "Also restore to a temporary place and compare",
     }
     ContainersHow {
-        Engine "engine" "This program, through the Docker engine",
-        Manual "manual" "You: the command is printed, and the recovery goes on when the servers answer",
+        Engine "engine" "wirevault, through the Docker engine",
+        Manual "manual" "You: wirevault prints the command and continues when the servers respond",
     }
     ThawMode {
-        Wait "wait" "Ask, wait until they can be read, and go on",
-        Ask "ask" "Ask, say how long it takes, and end",
+        Wait "wait" "Ask, wait until they are readable, and continue",
+        Ask "ask" "Ask, print the expected time, and exit",
     }
     Conflict {
-        Replace "replace" "The backup's key replaces it",
-        Skip "skip" "It stays as it is",
-        Fail "fail" "It stays, and is reported as failed",
+        Replace "replace" "Replace it with the backup's key",
+        Skip "skip" "Keep the existing key",
+        Fail "fail" "Keep the existing key and report a failure",
     }
     ThawSpeed {
-        Expedited "expedited" "Some minutes, where the class allows it",
-        Standard "standard" "Some hours",
-        Bulk "bulk" "Up to two days, for the least",
+        Expedited "expedited" "Minutes, if the storage class allows it",
+        Standard "standard" "Hours",
+        Bulk "bulk" "Up to two days, at the lowest cost",
     }
 }

@@ -55,9 +55,9 @@ pub(super) fn cleanup(name: String, keys: CleanupKeys) -> Result<CleanupConfig> 
         (None, Some(unused_for)) => (false, unused_for),
         _ => {
             return Err(
-                Error::invalid(format!("{section} has not exactly one of \"keep\" and \"unused_for\"")).with_hint(
-                    "Write path, glob and keep = \"30d\" for plain files, or unused_for = \"30d\" for what nobody uses on a \
-                     Docker engine.",
+                Error::invalid(format!("{section} needs either \"keep\" or \"unused_for\"")).with_hint(
+                    "Write path, glob and keep = \"30d\" for plain files, or unused_for = \"30d\" for unused Docker \
+                     objects.",
                 ),
             );
         }
@@ -82,7 +82,7 @@ pub(super) fn cleanup(name: String, keys: CleanupKeys) -> Result<CleanupConfig> 
 fn files(keys: CleanupKeys, section: &str) -> Result<CleanupScope> {
     let others = [&keys.images, &keys.containers, &keys.volumes, &keys.exclude];
     let (Some(path), Some(globs)) = (keys.path, keys.glob) else {
-        return Err(Error::invalid(format!("{section} has no \"path\" or no \"glob\""))
+        return Err(Error::invalid(format!("{section} needs both \"path\" and \"glob\""))
             .with_hint("Write for example path = \"/var/log/app\", glob = \"*.log\", keep = \"30d\"."));
     };
     if keys.socket.is_some() || others.iter().any(|list| !list.is_empty()) {
@@ -93,7 +93,7 @@ fn files(keys: CleanupKeys, section: &str) -> Result<CleanupScope> {
     }
     if !path.is_absolute() || path.components().count() < 3 {
         return Err(
-            Error::invalid(format!("path \"{}\" of {section} is too wide", path.display()))
+            Error::invalid(format!("path \"{}\" of {section} is too broad", path.display()))
                 .with_hint("Name a directory by its full path, at least two levels deep, for example /var/log/app."),
         );
     }
@@ -135,7 +135,7 @@ pub(super) fn spares_repositories(rule: &CleanupConfig, urls: &[String]) -> Resu
         if directory.starts_with(path) || path.starts_with(directory) {
             return Err(
                 Error::invalid(format!("[cleanup.{}] reaches the repository {url}", rule.name))
-                    .with_hint("Snapshots go by the keep rules of their jobs; choose another path."),
+                    .with_hint("Snapshots are removed by the keep rules of their jobs; choose another path."),
             );
         }
     }

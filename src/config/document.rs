@@ -55,13 +55,13 @@ fn twice(source: Source<'_>, key: Range<usize>) -> Error {
         .is_some_and(|line| line.trim_start().starts_with('['));
     if is_header {
         let named = header(line).map_or_else(|| "a section".to_owned(), |header| format!("the section {header}"));
-        return Error::invalid(format!("{place}: {named} stands twice"))
-            .with_hint("Join the two, or give one of them another name.");
+        return Error::invalid(format!("{place}: {named} is defined twice"))
+            .with_hint("Merge the two, or rename one of them.");
     }
     let within = before.lines().rev().find_map(header);
     let within = within.map_or(String::new(), |header| format!(" in {header}"));
     let key = exact::text(source.text, key, "the parser found the key in the text");
-    Error::invalid(format!("{place}: \"{key}\" stands twice{within}")).with_hint("Leave one of the two lines out.")
+    Error::invalid(format!("{place}: \"{key}\" is set twice{within}")).with_hint("Remove one of the two lines.")
 }
 
 /// Returns the header that a line begins with, if it is one of bare names. Whatever else a line holds may be a secret.
@@ -171,10 +171,10 @@ fn no_name(
         return Error::invalid(format!("{at}: unknown key \"{}\" in [{word}]", key.get_ref())).with_hint(
             match crate::base::nearest::nearest(key.get_ref(), names) {
                 Some(near) => format!("Did you mean \"{near}\"?"),
-                None => format!("Its first key is url: [{word}] and below it a line url = \"s3://bucket/prefix\"."),
+                None => format!("Write [{word}] with a line url = \"s3://bucket/prefix\" below it."),
             },
         );
     }
-    Error::invalid(format!("{at}: \"{}\" stands directly in [{word}]", key.get_ref()))
+    Error::invalid(format!("{at}: \"{}\" is set directly in [{word}]", key.get_ref()))
         .with_hint(format!("Every {word} has a name: write [{word}.NAME] above its keys."))
 }

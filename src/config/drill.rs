@@ -38,7 +38,7 @@ pub(super) fn drill(name: String, keys: DrillKeys, repositories: &[&str]) -> Res
     if !into.is_empty() && keys.level != "restored" {
         return Err(
             Error::invalid(format!("{section} has \"into\", but level {}", keys.level))
-                .with_hint("Scratch databases belong to level = \"restored\"."),
+                .with_hint("\"into\" is only for level = \"restored\"."),
         );
     }
     for redis in [true, false] {

@@ -56,7 +56,7 @@ pub fn refuse_unknown_names<'n>(names: impl IntoIterator<Item = &'n str>, config
     let ours = backup_names();
     let unknown = |name: &&str| name.starts_with(PREFIX) && ours.iter().all(|one| one != name);
     for name in names.into_iter().filter(unknown) {
-        let what = || Error::invalid(format!("the environment has {name}, which means nothing here"));
+        let what = || Error::invalid(format!("unknown environment variable {name}"));
         // Without what they all begin with, which would make everything look alike.
         let near = nearest(bare(name), ours.iter().map(|name| bare(name)));
         match near {
@@ -64,7 +64,7 @@ pub fn refuse_unknown_names<'n>(names: impl IntoIterator<Item = &'n str>, config
             None if config.jobs.is_empty() => {}
             None => {
                 let hint = format!(
-                    "The names are {}. Unset it, or use a configuration file: then the environment is not read.",
+                    "Known names are {}. Unset it, or use a configuration file, which replaces the environment.",
                     ours.join(", ")
                 );
                 return Err(what().with_hint(hint));
@@ -226,8 +226,10 @@ pub(super) fn s3_of(env: &Environment<'_>, repository: &mut RepositoryConfig) ->
             } else {
                 "S3_ACCESS_KEY"
             };
-            return Err(Error::invalid(format!("{missing} is not set, but its other half is"))
-                .with_hint("Set both S3_ACCESS_KEY and S3_SECRET_KEY, or none of them to use AWS_* or a profile."));
+            return Err(
+                Error::invalid(format!("{missing} is not set, but the other key of the pair is"))
+                    .with_hint("Set both S3_ACCESS_KEY and S3_SECRET_KEY, or neither to use AWS_* or a profile."),
+            );
         }
     };
     Ok(())

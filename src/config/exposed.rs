@@ -23,7 +23,8 @@ pub(super) fn warn(path: &Path, found: &[Found<'_>]) {
         };
         let path = path.display();
         tracing::warn!(
-            "\"{path}\" holds secrets ({first}{more}) and everybody on this host may read it: run chmod 0600 \"{path}\", or move \
+            "\"{path}\" holds secrets ({first}{more}) and is readable by every user of this host: run chmod 0600 \
+             \"{path}\", or move \
              them into files (password_file, token_file)"
         );
     }

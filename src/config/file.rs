@@ -54,7 +54,7 @@ pub fn read(path: &Path) -> Result<Config> {
 pub(super) fn read_text(path: &Path) -> Result<String> {
     crate::base::small_file::read_small(path)
         .with_context(|| format!("read configuration \"{}\"", path.display()))
-        .map_err(|e| e.with_hint("Give the right file with --config, or none to use the environment."))
+        .map_err(|e| e.with_hint("Pass an existing file with --config, or omit it to use the environment."))
 }
 
 /// Checks the text of a configuration file; `file` is its name in messages.
@@ -117,7 +117,7 @@ fn build(file: &str, found: &[Found<'_>]) -> Result<Config> {
                 other.name, one.name
             );
             return Err(Error::invalid(message)
-                .with_hint("Keys keep small letters, digits, _ and -; give one of them another name.")
+                .with_hint("Object keys keep only lower-case letters, digits, _ and -; rename one of them.")
                 .context(file));
         }
     }
@@ -130,7 +130,7 @@ fn build(file: &str, found: &[Found<'_>]) -> Result<Config> {
     if let Some(twice) = drills.iter().find(|drill| known.contains(&drill.name)) {
         return Err(
             Error::invalid(format!("a job and a drill are both named \"{}\"", twice.name))
-                .with_hint("Give the drill another name; messages and figures go by it.")
+                .with_hint("Rename the drill; messages and metrics refer to the name.")
                 .context(twice.line("")),
         );
     }
@@ -300,7 +300,7 @@ fn sqlite(read: Read<'_, SqliteKeys>) -> Result<SourceKind> {
             read.table.section
         );
         let hint = format!(
-            "Each database gets a name that begins with it: {} letters at most.",
+            "The name of each database starts with it: use at most {} characters.",
             discover::MAX_GROUP_NAME
         );
         return Err(Error::invalid(message).with_hint(hint).context(read.line("")));
@@ -361,8 +361,7 @@ fn job(
     let (section, keys) = (read.table.section.as_str(), &read.keys);
     checked_name(read.name).with_context(|| read.at(""))?;
     if [ADHOC_JOB, PRE_RESTORE_JOB].contains(&sanitised_job(read.name).as_str()) {
-        let hint =
-            "Backups of URLs, and what restores replace, are kept under it by rules of their own. Choose another name.";
+        let hint = "It is used for backups of URLs or for data replaced by restores. Choose another name.";
         return Err(Error::invalid(format!("{section}: the name is reserved"))
             .with_hint(hint)
             .context(read.line("")));
@@ -399,7 +398,7 @@ fn job(
     for (key, keep) in rules.chain(keep_in.values().map(|keep| ("keep_in", keep))) {
         if keep.storage_class.is_none() && RetentionPolicy::from(keep).is_empty() {
             return Err(Error::invalid(format!("the keep rules of {section} keep no snapshot"))
-                .with_hint("Give at least one rule with a number above 0, or leave \"keep\" out to keep everything.")
+                .with_hint("Give at least one rule with a number above 0, or omit \"keep\" to keep everything.")
                 .context(read.line(key)));
         }
     }
@@ -456,7 +455,7 @@ fn with_keys(url: &str, files: &[(&str, Option<&str>)]) -> Result<String> {
         .find(|(name, _)| named.iter().any(|(known, _)| known == name))
     {
         return Err(
-            Error::invalid(format!("\"{twice}\" stands in the URL and as a key")).with_hint("Leave one of them out.")
+            Error::invalid(format!("\"{twice}\" is set in the URL and as a key")).with_hint("Remove one of them.")
         );
     }
     Ok(if given.is_empty() {

@@ -43,8 +43,8 @@ pub(super) fn hook(raw: Option<Call>, key: &str) -> Result<Option<Hook>> {
         Call::Program(words) if words.first().is_some_and(|program| program.starts_with('/')) => {
             Ok(Hook::Command(words))
         }
-        Call::Program(_) => Err(Error::invalid("a program is not named by its full path")
-            .with_hint("Write [\"/path/program\", \"argument\"]; no shell is started.")),
+        Call::Program(_) => Err(Error::invalid("the program has no full path")
+            .with_hint("Write [\"/path/program\", \"argument\"]; hooks do not run in a shell.")),
     })
     .transpose()
     .context(key.to_owned())

@@ -35,15 +35,15 @@ pub const OF_S3: &[&str] = &[
 ];
 
 section! {
-    /// What holds for everything; these keys stand above all sections.
+    /// Global settings; these keys come before the first section.
     pub struct TopKeys {
-        /// Memory that this process may use, at least 96MiB; a smaller limit of the container is respected.
+        /// Memory limit of this process, at least 96MiB; a lower limit of the container takes precedence.
         memory_limit: Option<u64> = Key::size(MINIMUM_LIMIT_BYTES, u64::MAX).default("\"256MiB\"").example("\"512MiB\"").at_start(),
-        /// Directory for the few sources that need a local copy; the system's temporary directory without it.
+        /// Directory for temporary copies, which few sources need; default: the system's temporary directory.
         spool_dir: Option<PathBuf> = Key::path().example("\"/var/tmp/wirevault\"").at_start(),
-        /// Time zone of schedules, by its IANA name; the system's without it, by which keep rules go in any case.
+        /// IANA time zone of schedules; default: the system's. Keep rules always use the system's.
         timezone: Option<String> = Key::text().example("\"Europe/Berlin\"").variable("TZ"),
-        /// The name under which this host's snapshots are kept; the kernel's without it.
+        /// Host name recorded in snapshots; default: the system's host name.
         host: Option<String> = Key::text().example("\"web1\"").variable("WIREVAULT_HOST"),
         /// Token that requests for the status page from another host must carry.
         status_token: Option<String> =
@@ -59,33 +59,35 @@ section! {
     pub struct RepositoryKeys {
         /// `s3://bucket/prefix`, or `file:///path` or a path for a directory.
         url: String = Key::url().required().example("\"s3://backups/app\"").variable("S3_BACKUP_BUCKET"),
-        /// Address of an S3-compatible store; AWS without it.
+        /// Endpoint of an S3-compatible store; default: AWS.
         endpoint: Option<String> = Key::url().example("\"https://s3.example.org\"").variable("S3_ENDPOINT"),
         /// Region of the bucket.
         region: Option<String> = Key::text().example("\"eu-central-1\"").variable("S3_REGION"),
-        /// Storage class of new archives and indexes, by the store's name; the store's default without it.
+        /// Storage class of new archives and indexes, by the store's name for it; default: the store's default.
         storage_class: Option<String> = Key::text().example("\"STANDARD_IA\""),
         /// Encryption at rest by the store: `AES256` or `aws:kms`.
         sse: Option<String> = Key::text().example("\"aws:kms\""),
-        /// Key of `aws:kms`; the store's default without it.
+        /// KMS key for `aws:kms`; default: the store's default.
         sse_kms_key: Option<String> = Key::text().example("\"alias/backups\""),
-        /// Bytes per second at most to and from the repository; no limit without it.
+        /// Limit of the transfer rate to and from the repository; default: unlimited.
         rate_limit: Option<Rate> = Key::rate().example("\"20MiB/s\""),
-        /// What must be mounted for a directory to be the repository: `true` for any disk but that of `/`, or a mount point.
+        /// For a repository in a directory: require that it is on a mounted disk other than that of `/` (`true`), or on
+        /// the given mount point.
         require_mountpoint: Option<Mount> = Key::flag_or_path().default("false").example("\"/mnt/nas\""),
-        /// Whether the bucket stands in the path; it does with an `endpoint`, and does not towards AWS.
+        /// Whether the bucket is part of the path of requests; default: `true` with an `endpoint`, `false` for AWS.
         path_style: Option<bool> = Key::flag().without_default().example("false"),
-        /// Size of a part of an upload; five wait in memory, and the largest of several repositories holds for all.
+        /// Size of the parts of an upload; five of them are buffered in memory, and the largest value of several
+        /// repositories applies to all.
         part_size: Option<usize> = Key::size(PARTS.0, PARTS.1).default("\"8MiB\"").example("\"16MiB\"").at_start(),
-        /// Parts that the store takes for one object.
+        /// Maximum number of parts per object in this store.
         max_parts: Option<u32> = Key::integer(100, 10_000).default("10000").example("1000"),
-        /// Which checksum goes with each body: `auto` is crc32 towards AWS and MD5 elsewhere.
+        /// Checksum sent with each request body: `auto` is crc32 for AWS and MD5 for other stores.
         checksums: Option<ChecksumMode> = Key::word(ChecksumMode::WORDS).default("\"auto\"").example("\"sha256\""),
-        /// Certificates in PEM form: the only authorities of this store.
+        /// File of CA certificates in PEM form, the only ones trusted for this store.
         ca_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/store-ca.pem\""),
-        /// Static key of the store; the usual chain of credentials without it.
+        /// Access key of the store; default: the usual credential chain.
         access_key: Option<String> = Key::text().example("\"AKIAEXAMPLE\"").variable("S3_ACCESS_KEY").secret(),
-        /// The secret that belongs to `access_key`.
+        /// Secret key that belongs to `access_key`.
         secret_key: Option<String> = Key::text().example("\"a secret\"").variable("S3_SECRET_KEY").secret(),
     }
 }
@@ -93,11 +95,11 @@ section! {
 section! {
     /// The keys of sources of every kind.
     pub struct SourceKeys {
-        /// What it is; the other keys go by it.
+        /// Kind of the source; determines its other keys.
         kind: Chosen = Key::word(KINDS).required().example("\"files\""),
-        /// Bytes per second at most that are read from it; no limit without it.
+        /// Limit of the rate at which the source is read; default: unlimited.
         rate_limit: Option<Rate> = Key::rate().example("\"50MiB/s\""),
-        /// Makes its failure a warning: a snapshot is complete without it.
+        /// Treat its failure as a warning: a snapshot is complete without it.
         optional: bool = Key::flag(),
     }
 }
@@ -105,23 +107,23 @@ section! {
 section! {
     /// Rules of what `prune` keeps: a snapshot stays if any of them keeps it, and with none everything stays.
     pub struct KeepKeys {
-        /// Keep the last so many snapshots.
+        /// Keep the newest N snapshots.
         last: u32 = Key::integer(0, MANY).default("0").example("3"),
-        /// Keep the last snapshot of each of the last so many hours that have one.
+        /// Keep the newest snapshot of each of the last N hours that have one.
         hourly: u32 = Key::integer(0, MANY).default("0").example("24"),
-        /// Keep the last snapshot of each of the last so many days that have one.
+        /// Keep the newest snapshot of each of the last N days that have one.
         daily: u32 = Key::integer(0, MANY).default("0").example("7"),
-        /// Keep the last snapshot of each of the last so many weeks that have one.
+        /// Keep the newest snapshot of each of the last N weeks that have one.
         weekly: u32 = Key::integer(0, MANY).default("0").example("4"),
-        /// Keep the last snapshot of each of the last so many months that have one.
+        /// Keep the newest snapshot of each of the last N months that have one.
         monthly: u32 = Key::integer(0, MANY).default("0").example("12"),
-        /// Keep the last snapshot of each of the last so many years that have one.
+        /// Keep the newest snapshot of each of the last N years that have one.
         yearly: u32 = Key::integer(0, MANY).default("0").example("5"),
-        /// Keep all snapshots of the last so many days.
+        /// Keep all snapshots of the last N days.
         within_days: u32 = Key::integer(0, MANY).default("0").example("2").variable("BACKUP_RETENTION_DAYS"),
-        /// Always keep at least so many snapshots, whatever the rules say.
+        /// Always keep at least N snapshots, regardless of the rules.
         minimum: u32 = Key::integer(0, MANY).default("0").example("3"),
-        /// Storage class of new archives in the repository, in place of the repository's own.
+        /// Storage class of new archives in the repository, overriding the repository's own.
         storage_class: Option<String> = Key::text().example("\"STANDARD_IA\""),
     }
 }
@@ -129,11 +131,11 @@ section! {
 section! {
     /// The addresses of a dead man's switch, one by one.
     pub struct PingKeys {
-        /// Called when a run begins.
+        /// Called when a run starts.
         start: Option<String> = Key::url().example("\"https://hc.example/uuid/start\"").secret(),
-        /// Called when it succeeded.
+        /// Called when a run succeeds.
         success: Option<String> = Key::url().example("\"https://hc.example/uuid\"").variable("BACKUP_PING_URL").secret(),
-        /// Called when it failed, with the error as body.
+        /// Called when a run fails, with the error as the body.
         fail: Option<String> = Key::url().example("\"https://hc.example/uuid/fail\"").secret(),
     }
 }
@@ -143,35 +145,37 @@ section! {
     pub struct JobKeys {
         /// Names of its sources, in the order in which they are read.
         sources: Vec<String> = Key::texts().without_default().required().example("[\"etc\", \"app\"]"),
-        /// When `run` starts it: five cron fields, or `@every 6h`; only by hand without it.
+        /// When `run` starts it: five cron fields, or `@every 6h`; without it, the job only runs manually.
         schedule: Option<String> = Key::text().example("\"0 2 * * *\"").variable("BACKUP_SCHEDULE"),
-        /// Time zone of its schedule; the one of all jobs without it.
+        /// Time zone of its schedule; default: the `timezone` of all jobs.
         timezone: Option<String> = Key::text().example("\"UTC\""),
-        /// Its runs begin later by a part of this, which differs between hosts.
+        /// Delay each start by up to this; the delay differs between hosts.
         jitter: Duration = Key::duration().default("\"0s\"").example("\"15min\""),
-        /// Runs it after a change of its files, once they have been quiet for so long; needs a source of kind `files` or `sqlite`.
+        /// Run after a change of its files, once they have been unchanged for this long; needs a source of kind `files`
+        /// or `sqlite`.
         on_change: Option<Duration> = Key::duration().example("\"30s\""),
-        /// Ends a scheduled run that takes longer.
+        /// Abort a scheduled run that takes longer.
         timeout: Option<Duration> = Key::duration().example("\"6h\""),
-        /// Ends a scheduled run during which no byte moves for so long.
+        /// Abort a scheduled run that transfers no data for this long.
         idle_timeout: Option<Duration> = Key::duration().example("\"10min\""),
-        /// What `prune` keeps of it, in every repository; everything without it.
+        /// Keep rules for `prune`, in every repository; without them, everything is kept.
         keep: Option<KeepKeys> = Key::table(KeepKeys::KEYS),
-        /// What `prune` keeps of it in one repository, by the repository's name, in place of `keep`.
+        /// Keep rules for single repositories, by name of the repository; they replace `keep` there.
         keep_in: BTreeMap<String, KeepKeys> = Key::tables(KeepKeys::KEYS),
-        /// Names of the repositories to which it goes; all without it.
+        /// Names of the repositories it is stored in; default: all.
         repositories: Vec<String> = Key::texts().example("[\"near\", \"far\"]"),
-        /// How long a repository may hold the others back in all before it is left behind.
+        /// How long a repository may delay the others in total before it is left behind.
         max_stall: Option<Duration> = Key::duration().default("\"30s\"").example("\"5min\""),
-        /// zstd level of its archives: 1 is fast, 19 is slow and small.
+        /// zstd compression level of its archives: 1 is fast, 19 is slow and small.
         compression_level: Option<i32> = Key::integer(1, 19).default("1").example("3"),
-        /// Called before a run, which fails if it does: an address, or a program by its full path with its arguments.
+        /// Hook before a run, which fails if the hook fails: a URL, or a program by its full path with its arguments.
         before: Option<Call> = Key::call().example("[\"/usr/local/bin/stop-writers\"]"),
-        /// Called after a run that brought a snapshot.
+        /// Hook after a run that stored a snapshot.
         after: Option<Call> = Key::call().example("\"http://127.0.0.1:8080/backed-up\""),
-        /// Called after a run that brought none.
+        /// Hook after a run that stored no snapshot.
         on_failure: Option<Call> = Key::call().example("[\"/usr/local/bin/page\", \"--urgent\"]"),
-        /// A dead man's switch that hears of its runs: a URL, behind which `/start` and `/fail` stand, or each of the three.
+        /// URL of a dead man's switch that is notified of runs (with `/start` and `/fail` appended), or a table of
+        /// three URLs.
         ping: Option<PingTo> = Key::url_or_table(PingKeys::KEYS)
             .example("\"https://hc.example/uuid\"")
             .secret(),
@@ -183,44 +187,44 @@ section! {
     pub struct DrillKeys {
         /// When `run` starts it: five cron fields, or `@every 6h`.
         schedule: String = Key::text().required().example("\"0 5 * * 0\""),
-        /// Time zone of its schedule; the one of all jobs without it.
+        /// Time zone of its schedule; default: the `timezone` of all jobs.
         timezone: Option<String> = Key::text().example("\"UTC\""),
-        /// It begins later by a part of this, which differs between hosts.
+        /// Delay each start by up to this; the delay differs between hosts.
         jitter: Duration = Key::duration().default("\"0s\"").example("\"15min\""),
-        /// How deep it looks: at stored bytes, at what they hold, or at what a restore makes of them.
+        /// How thoroughly to verify: stored objects, their content, or a test restore.
         level: String = Key::word(LEVELS).default("\"content\"").example("\"restored\""),
-        /// Snapshots, as `verify` takes them; the latest of each job without it.
+        /// Snapshots, as for `verify`; default: the latest of each job.
         snapshots: Vec<String> = Key::texts().example("[\"latest:full\"]"),
-        /// Servers for scratch places of level `restored`, one of each engine.
+        /// Scratch servers for level `restored`, one per engine.
         into: Vec<String> =
             Key::one_or_more().default("[]").example("[\"postgres://drill@scratch\", \"redis://scratch\"]"),
-        /// In which repository; in every one without it.
+        /// Repository to verify; default: all.
         repository: Option<String> = Key::text().example("\"far\""),
-        /// Ends a drill that takes longer.
+        /// Abort a drill that takes longer.
         timeout: Option<Duration> = Key::duration().example("\"12h\""),
     }
 }
 
 section! {
-    /// Who is told of failures ([hooks and notifications](operations.md#around-a-run)).
+    /// Notifications of failures ([hooks and notifications](operations.md#hooks)).
     pub struct NotifyKeys {
-        /// What it speaks: `slack` also for Mattermost and Rocket.Chat, `webhook` for a JSON document.
+        /// Service: `slack` (also Mattermost and Rocket.Chat), `webhook` (a JSON document), `ntfy` or `email`.
         kind: NotifyKind = Key::word(NotifyKind::WORDS).required().example("\"slack\""),
-        /// Address of the service; of mail the server, as `smtps://user@host` or `smtp://user@host`.
+        /// URL of the service; for mail the server, as `smtps://user@host` or `smtp://user@host`.
         url: Option<String> = Key::url().example("\"https://hooks.example/T0/B0\"").secret(),
-        /// A file whose first line is the URL, in place of `url`.
+        /// A file whose first line is the URL, instead of `url`.
         url_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/mail-url\""),
-        /// Sent as bearer token; of mail, the user's password.
+        /// Sent as bearer token; for mail, the user's password.
         token: Option<String> = Key::text().example("\"a secret\"").secret(),
         /// A file whose first line is the token.
         token_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/mail-password\""),
-        /// Sender of mail.
+        /// Sender address of mail.
         from: Option<String> = Key::text().example("\"Backups <backup@example.org>\""),
-        /// Receivers of mail.
+        /// Recipients of mail.
         to: Vec<String> = Key::texts().urls().example("[\"ops@example.org\"]"),
-        /// Jobs and drills that notifications are sent for; all without it.
+        /// Jobs and drills to notify about; default: all.
         jobs: Vec<String> = Key::texts().example("[\"full\"]"),
-        /// Events that are sent.
+        /// Events to notify about.
         on: Vec<NotifyOn> = Key::words(NotifyOn::WORDS)
             .default("[\"failure\", \"recovery\", \"missed\"]")
             .example("[\"failure\", \"recovery\"]"),
@@ -228,31 +232,31 @@ section! {
 }
 
 section! {
-    /// Old plain files that go, or what nobody uses on a Docker engine ([old files](operations.md#old-files-of-your-own)).
+    /// Removal of old plain files or unused Docker objects ([old files](operations.md#cleaning-up-old-files)).
     pub struct CleanupKeys {
         /// The directory of plain files, at least two levels deep.
         path: Option<PathBuf> = Key::path().example("\"/var/log/app\""),
-        /// Which files below it, as patterns.
+        /// Files to remove below it, as patterns.
         glob: Option<Vec<String>> = Key::one_or_more().example("[\"*.log\", \"*.log.gz\"]"),
-        /// How old a file must be to go.
+        /// Minimum age of the files to remove.
         keep: Option<Duration> = Key::duration_from(3600).example("\"30d\""),
-        /// How long nobody must have used a thing of a Docker engine for it to go; in place of `path`, `glob` and `keep`.
+        /// How long a Docker object must be unused before it is removed; instead of `path`, `glob` and `keep`.
         unused_for: Option<Duration> = Key::duration_from(3600).example("\"30d\""),
-        /// The engine's socket, or `tcp://host:port`; without it that of `DOCKER_HOST`, else `/var/run/docker.sock`.
+        /// Docker socket, or `tcp://host:port`; default: `DOCKER_HOST`, else `/var/run/docker.sock`.
         socket: Option<Address> = Key::text().urls().example("\"/var/run/docker.sock\"").variable("DOCKER_HOST"),
-        /// Tagged images that no registry knows, as patterns; untagged and pulled ones need no name.
+        /// Tagged images that are in no registry, as patterns; untagged and pulled images need no pattern.
         images: Vec<String> = Key::texts().example("[\"shop-*:*\"]"),
         /// Stopped containers, as patterns.
         containers: Vec<String> = Key::texts().example("[\"shop-*-run-*\"]"),
-        /// Volumes that no container has, as patterns.
+        /// Volumes that no container uses, as patterns.
         volumes: Vec<String> = Key::texts().example("[\"shop_cache-*\"]"),
-        /// What stays.
+        /// Objects to keep.
         exclude: Vec<String> = Key::texts().example("[\"busybox:*\"]"),
-        /// Lets `run` remove; otherwise it only says what it would remove.
+        /// Let `run` remove the objects; otherwise it only reports them.
         delete: bool = Key::flag(),
         /// When `run` applies it: five cron fields, or `@every 6h`.
         schedule: String = Key::text().default("\"30 4 * * *\"").example("\"0 4 * * 0\""),
-        /// Time zone of its schedule; the one of all jobs without it.
+        /// Time zone of its schedule; default: the `timezone` of all jobs.
         timezone: Option<String> = Key::text().example("\"UTC\""),
     }
 }

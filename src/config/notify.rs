@@ -109,7 +109,7 @@ fn people(is_mail: bool, from: Option<&str>, to: &[String]) -> Result<()> {
         return if from.is_none() && to.is_empty() {
             Ok(())
         } else {
-            Err(Error::invalid("\"from\" and \"to\" belong to kind = \"email\""))
+            Err(Error::invalid("\"from\" and \"to\" are only for kind = \"email\""))
         };
     }
     for text in from.into_iter().chain(to.iter().map(String::as_str)) {

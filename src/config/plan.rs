@@ -158,8 +158,10 @@ fn no_repository(config: &Config) -> Error {
     } else {
         &config.origin
     };
-    Error::invalid(format!("{origin} names no repository"))
-        .with_hint("Give one with --to URL (s3://bucket/prefix or file:///path), WIREVAULT_REPOSITORY, or [repository] in wirevault.toml.")
+    Error::invalid(format!("{origin} has no repository")).with_hint(
+        "Set one with --to URL (s3://bucket/prefix or file:///path), WIREVAULT_REPOSITORY, or [repository] \
+                    in wirevault.toml.",
+    )
 }
 
 /// Makes local paths absolute: a restore may start in another directory.

@@ -43,7 +43,7 @@ pub struct Config {
     pub drills: Vec<DrillConfig>,
     /// Rules by age for plain local files.
     pub cleanups: Vec<CleanupConfig>,
-    /// What whoever asks for the status page over a network must know.
+    /// Token that requests for the status page from another host must carry.
     pub status_token: Option<Secret>,
 }
 

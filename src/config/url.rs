@@ -49,10 +49,10 @@ fn no_source(text: &str) -> Error {
     let shown = redact_url(text);
     let is_quoted = text.trim().starts_with(['"', '\'']);
     let hint = if is_quoted {
-        "The quotes are part of the text, as docker's --env-file leaves them there: write it without them.".to_owned()
+        "Remove the quotes: docker's --env-file makes them part of the value.".to_owned()
     } else if text.contains('=') && text.contains(|c: char| c == ';' || c.is_whitespace()) {
-        "Write postgres://user@host/database, or libpq's keywords with blanks between them: host=… user=… dbname=…; leave the \
-         password to PGPASSWORD or ~/.pgpass."
+        "Write postgres://user@host/database, or libpq keywords separated by spaces: host=… user=… dbname=…; put the \
+         password into PGPASSWORD or ~/.pgpass."
             .to_owned()
     } else {
         format!("Write a URL such as files:{shown}, sqlite:{shown} or postgres://user@host/database.")
@@ -80,7 +80,7 @@ pub fn parse_repository_url(text: &str) -> Result<String> {
             let bucket = rest.split('/').next().unwrap_or_default();
             let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
             if bucket.is_empty() || !bucket.chars().all(right) {
-                return Err(Error::invalid(format!("\"{}\" names no bucket", redact_url(trimmed)))
+                return Err(Error::invalid(format!("\"{}\" has no bucket", redact_url(trimmed)))
                     .with_hint("Write s3://bucket/prefix; keys come from the environment or the configuration, never from the URL."));
             }
             if rest
@@ -131,15 +131,17 @@ pub(super) fn checked_name(name: &str) -> Result<String> {
 pub fn checked_host(name: &str) -> Result<String> {
     let wrong = |c: char| c.is_control() || c.is_whitespace() || c == '/';
     if name.is_empty() || name.len() > 253 || name.contains(wrong) {
-        return Err(Error::invalid(format!("invalid name of a host {name:?}"))
-            .with_hint("It has 1 to 253 characters, and neither spaces nor slashes: --host, WIREVAULT_HOST or host."));
+        return Err(Error::invalid(format!("invalid name of a host {name:?}")).with_hint(
+            "A host name (--host, WIREVAULT_HOST or `host`) has 1 to 253 characters without spaces or \
+                        slashes.",
+        ));
     }
     Ok(name.to_owned())
 }
 
 fn directory_url(path: &Path) -> Result<String> {
     if path.as_os_str().is_empty() {
-        return Err(Error::invalid("the URL of the repository names no path").with_hint("Write file:///path."));
+        return Err(Error::invalid("the URL of the repository has no path").with_hint("Write file:///path."));
     }
     let absolute = std::path::absolute(path)?;
     let text = absolute
@@ -198,13 +200,13 @@ mod tests {
             ("pasword=geheim", "files:"),
             ("host=b pasword=geheim", "password"),
             ("host=b password=top geheim", "single quotes"),
-            ("host=b;username=app;password=geheim", "blanks in single quotes"),
-            ("Host=b;Username=app;Password=geheim", "blanks between"),
-            ("Host=b:1;Username=app;Password=geheim", "blanks between"),
-            ("usr=app pasword=geheim", "blanks between"),
-            ("\"host=b password=geheim\"", "without them"),
-            ("\"host=b password=ge:heim\"", "without them"),
-            ("'postgres://a:geheim@b/c'", "without them"),
+            ("host=b;username=app;password=geheim", "spaces in single quotes"),
+            ("Host=b;Username=app;Password=geheim", "separated by spaces"),
+            ("Host=b:1;Username=app;Password=geheim", "separated by spaces"),
+            ("usr=app pasword=geheim", "separated by spaces"),
+            ("\"host=b password=geheim\"", "Remove the quotes"),
+            ("\"host=b password=ge:heim\"", "Remove the quotes"),
+            ("'postgres://a:geheim@b/c'", "Remove the quotes"),
             ("/etc/app", "files:/etc/app"),
             ("redis://", "redis://user@host"),
             ("unix:", "unix:///path"),

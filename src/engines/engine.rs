@@ -105,7 +105,9 @@ pub trait Engine: Debug + Send + Sync {
     /// Reads what a finished step of a recovery wrote of a restore: this release, or an earlier one.
     fn read_report(&self, _report: Value) -> Result<Box<dyn RestoreReport>> {
         let kind = self.kind();
-        Err(Error::unsupported(format!("sources of kind {kind} are not recovered")))
+        Err(Error::unsupported(format!(
+            "sources of kind {kind} cannot be recovered"
+        )))
     }
 
     /// Returns the variables of a process in which its passwords may stand.
@@ -143,7 +145,7 @@ pub trait Engine: Debug + Send + Sync {
     /// removed again, whatever happened.
     async fn prove_restored(&self, _stored: &Stored, _server: Option<Spec>) -> Result<RestoreProof> {
         Ok(RestoreProof::not_reached(format!(
-            "this version restores nothing of kind {} for a test; content was checked",
+            "this version cannot restore sources of kind {} for a test; content was checked",
             self.kind()
         )))
     }

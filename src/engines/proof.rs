@@ -116,7 +116,7 @@ impl Stored {
 pub(crate) fn room(restored: Result<RestoreProof>) -> Result<RestoreProof> {
     match restored {
         Err(error) if error.kind() == ErrorKind::LimitExceeded => Ok(RestoreProof::not_reached(format!(
-            "the spool directory has no room ({}); name a larger one with --spool-dir; content was checked",
+            "not enough space in the spool directory ({}); use a larger one with --spool-dir; content was checked",
             error.chain()
         ))),
         other => other,
@@ -125,7 +125,7 @@ pub(crate) fn room(restored: Result<RestoreProof>) -> Result<RestoreProof> {
 
 /// Says that a scratch server did not take everything.
 pub(crate) fn refused_by_server(items: usize) -> Option<String> {
-    (items > 0).then(|| format!("the scratch server refused {items} items; what it took was compared"))
+    (items > 0).then(|| format!("the scratch server refused {items} items; the others were compared"))
 }
 
 /// A directory that only this process uses, removed with all that is in it.
@@ -137,7 +137,7 @@ impl ScratchDirectory {
         let name = format!("wirevault-verify-{:016x}", rand::random::<u64>());
         let path = spool_dir.join(name);
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("make scratch directory \"{}\"", path.display()))?;
+        made.with_context(|| format!("create scratch directory \"{}\"", path.display()))?;
         Ok(Self(Some(path)))
     }
 

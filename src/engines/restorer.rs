@@ -123,7 +123,7 @@ impl RestoreRequest {
 
     /// The error for a source that has no place.
     pub fn has_no_place(&self) -> Error {
-        Error::invalid(format!("nothing says where source \"{}\" goes", self.source))
+        Error::invalid(format!("no target for source \"{}\"", self.source))
     }
 
     /// Returns whether the target is looked at before the restore itself does it: where nothing is written afterwards, or
@@ -156,7 +156,7 @@ pub trait Restorer: Debug + Send + Sync {
     /// Takes the snapshot of what is removed; refuses one that does not hold all of it. An engine that asks for one has to judge it.
     fn is_kept(&mut self, snapshot: KeptSnapshot) -> Result<()> {
         let message = format!(
-            "nothing says that snapshot {} holds all that would be removed",
+            "snapshot {} may not contain everything that would be removed",
             snapshot.id
         );
         Err(Error::unsupported(message))
@@ -173,7 +173,7 @@ pub trait Restorer: Debug + Send + Sync {
     /// Finishes or undoes the last restore into the target.
     async fn settle(self: Box<Self>, _how: Settle, _reader: Option<ArchiveReader>) -> Result<Box<dyn SettleReport>> {
         Err(Error::unsupported(
-            "sources of this kind have nothing to finish or to undo",
+            "restores of this kind of source cannot be finished or undone",
         ))
     }
 }
@@ -191,10 +191,9 @@ impl Settle {
     /// The error of an engine that does it not, by its kind.
     pub fn is_not_done(self, kind: &str) -> Error {
         match self {
-            Self::Finish => Error::unsupported(format!("a restore of kind {kind} is not resumed")).with_hint(
-                "It never leaves anything half restored in place of the old: run it again without --resume.",
-            ),
-            Self::Undo => Error::unsupported(format!("a restore of kind {kind} is not undone by --undo")),
+            Self::Finish => Error::unsupported(format!("a restore of kind {kind} cannot be resumed"))
+                .with_hint("It never replaces data with a partial restore: run it again without --resume."),
+            Self::Undo => Error::unsupported(format!("a restore of kind {kind} cannot be undone with --undo")),
         }
     }
 }
@@ -294,7 +293,7 @@ impl Serialize for dyn SettleReport {
 /// Says where what was replaced is.
 pub(crate) fn kept_text(previous: Option<&PathBuf>) -> String {
     previous.map_or_else(String::new, |previous| {
-        format!("  what was there before is kept in {}\n", previous.display())
+        format!("  the previous data is kept in {}\n", previous.display())
     })
 }
 
@@ -309,5 +308,5 @@ pub(crate) fn make_parents(path: &Path) -> Result<()> {
 /// The error for a target that is occupied.
 pub(crate) fn occupied(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::AlreadyExists, format!("\"{}\" {what}", path.display()))
-        .with_hint("Add --clean to restore over it (what is replaced is kept beside), or choose another --into.")
+        .with_hint("Add --clean to replace it (the previous data is kept), or choose another --into.")
 }

@@ -86,9 +86,9 @@ fn refused(error: io::Error, server: &str, place: &str) -> Error {
         io::ErrorKind::PermissionDenied => ErrorKind::Denied,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, format!("unable to reach {server} at \"{place}\""))
+    Error::new(kind, format!("could not connect to {server} at \"{place}\""))
         .with_cause(error)
-        .with_hint("Check host and port, and that the server is running and listens there.")
+        .with_hint("Check host and port, and that the server is running and accepts connections there.")
 }
 
 impl AsyncRead for Transport {

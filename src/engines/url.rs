@@ -41,7 +41,7 @@ pub(crate) fn local_path(text: &str, rest: &str) -> Result<PathBuf> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
     if path.is_empty() {
         return Err(
-            Error::invalid(format!("\"{text}\" names no path")).with_hint("Write files:/path or sqlite:/path/app.db.")
+            Error::invalid(format!("\"{text}\" has no path")).with_hint("Write files:/path or sqlite:/path/app.db.")
         );
     }
     Ok(PathBuf::from(path))

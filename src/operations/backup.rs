@@ -97,7 +97,7 @@ impl BackupRun {
             .collect();
         let mut text = texts.join("\n");
         if self.unchanged {
-            text.push_str("\nthe content is that of this snapshot; nothing new is stored\n");
+            text.push_str("\nunchanged since this snapshot; nothing new was stored\n");
         }
         for error in &self.errors {
             text.push_str(&format!("\nfailed: {error}\n"));
@@ -106,7 +106,7 @@ impl BackupRun {
             let lost: u64 = self.snapshots.iter().map(|one| losses(&self.engines, one)).sum();
             if lost > 0 {
                 text.push_str(&format!(
-                    "\n{lost} notes of data that is not in the snapshot; the log names it\n"
+                    "\n{lost} notes about data missing from the snapshot; see the log\n"
                 ));
             }
             let found: u64 = self.snapshots.iter().map(damaged).sum();
@@ -115,9 +115,7 @@ impl BackupRun {
                     1 => "1 database was damaged before it was stored".to_owned(),
                     more => format!("{more} databases were damaged before they were stored"),
                 };
-                text.push_str(&format!(
-                    "\n{what}; the snapshot has it as it is, and the log names the damage\n"
-                ));
+                text.push_str(&format!("\n{what}; stored as found, see the log for the damage\n"));
             }
             text.push_str("\nfinished, but some sources failed or lost items\n");
         }

@@ -49,7 +49,7 @@ pub async fn run(session: &Session, options: &options::Cat) -> Outcome {
     }
     if let Some(entry) = entry {
         if entry.kind != EntryKind::File {
-            return Err(Error::invalid(format!("\"{}\" is no regular file", options.path))
+            return Err(Error::invalid(format!("\"{}\" is not a regular file", options.path))
                 .with_hint("Restore it with `wirevault restore --path`."));
         }
         let mut entries = reader.entries(Selection::Entries(vec![entry]));
@@ -88,7 +88,7 @@ async fn link_of(session: &Session, reader: &ArchiveReader, link: EntryRef) -> R
             return Ok(first);
         }
     }
-    Err(Error::corrupt(format!("the link \"{name}\" names nothing")))
+    Err(Error::corrupt(format!("the link \"{name}\" has no target")))
 }
 
 fn write(data: &[u8]) -> Result<()> {
@@ -109,7 +109,7 @@ async fn stream_named(reader: &ArchiveReader, name: &str) -> Result<StreamRecord
         .ok_or_else(|| {
             let error = Error::new(
                 ErrorKind::NotFound,
-                format!("the source has neither an entry nor a stream \"{name}\""),
+                format!("the source has no entry or stream \"{name}\""),
             );
             match crate::base::nearest::nearest(name, names.iter().map(String::as_str)) {
                 Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),

@@ -103,11 +103,11 @@ async fn check_repository(session: &Session, plan: &Plan) -> Vec<Finding> {
             if let Err(error) = meant::may_create(session, &plan.repository) {
                 return vec![failed(&error)];
             }
-            findings.push(info("holds no repository yet; the first backup creates it"));
+            findings.push(info("no repository yet; the first backup creates it"));
             // A probe would leave directories behind where nothing was.
             if let Some(path) = local_path(&plan.repository.url) {
                 findings.push(match meant::may_write(&path) {
-                    Ok(place) => info(format!("\"{}\" can be written to", place.display())),
+                    Ok(place) => info(format!("\"{}\" is writable", place.display())),
                     Err(error) => failed(&error),
                 });
                 return findings;
@@ -142,7 +142,7 @@ async fn check_chain(session: &Session, repository: &Repository) -> Vec<Finding>
         // Credentials that can only add are enough for backups.
         Err(error) if error.kind() == ErrorKind::Denied => {
             vec![note(
-                "snapshots cannot be read with these credentials; whether one is missing was not looked at",
+                "these credentials cannot read snapshots; missing snapshots were not looked for",
             )]
         }
         Err(error) => vec![failed(&error)],
@@ -159,7 +159,7 @@ fn gap(gap: &Gap) -> Finding {
         message: gap.to_string(),
         hint: gap
             .damage
-            .then(|| "Who may write to the repository? Compare with a copy of it.".to_owned()),
+            .then(|| "Check who can write to the repository, and compare it with a copy.".to_owned()),
     }
 }
 

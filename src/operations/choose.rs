@@ -67,7 +67,7 @@ pub(crate) async fn snapshot(
                 .await?;
         }
     }
-    let line = |(id, why): &(SnapshotId, String)| format!("snapshot {id} is passed over: {why}");
+    let line = |(id, why): &(SnapshotId, String)| format!("skipping snapshot {id}: {why}");
     let passed: Vec<String> = found.passed.iter().map(line).collect();
     for line in &passed {
         tracing::warn!("{line}");
@@ -121,14 +121,14 @@ pub(crate) fn nothing(repository: &Repository, name: &str, unreadable: &[(Snapsh
         repository.store().location()
     );
     if let Some((id, why)) = unreadable.last() {
-        message.push_str(&format!("; {} cannot be read, as {id}: {why}", unreadable.len()));
+        message.push_str(&format!("; {} cannot be read, such as {id}: {why}", unreadable.len()));
     }
     let kind = if unreadable.is_empty() {
         ErrorKind::NotFound
     } else {
         ErrorKind::Corrupt
     };
-    Error::new(kind, message).with_hint("`wirevault list` shows what there is.")
+    Error::new(kind, message).with_hint("`wirevault list` shows all snapshots.")
 }
 
 /// Refuses what only a person can decide: past a snapshot that cannot be read, or between hosts.
@@ -137,7 +137,7 @@ fn refuse_to_guess(found: &Found) -> Result<()> {
     if let Some((damaged, why)) = found.passed.first() {
         return Err(
             Error::corrupt(format!("the newest snapshot cannot be read: {damaged}: {why}")).with_hint(format!(
-                "Nothing was changed. To use the newest one that can be read, of {}, name it: {id}.",
+                "Nothing was changed. To use the newest readable one, of {}, give its id: {id}.",
                 found.manifest.finished
             )),
         );
@@ -145,12 +145,12 @@ fn refuse_to_guess(found: &Found) -> Result<()> {
     if found.hosts.len() > 1 {
         let hosts: Vec<&str> = found.hosts.iter().map(String::as_str).collect();
         return Err(Error::invalid(format!(
-            "this host has no such snapshot, and {} others have one: {}",
+            "this host has no such snapshot, but {} others have: {}",
             hosts.len(),
             hosts.join(", ")
         ))
         .with_hint(format!(
-            "Nothing was changed. Name host and job, as latest:{}/{}, or the id.",
+            "Nothing was changed. Give host and job, such as latest:{}/{}, or a snapshot id.",
             found.manifest.host, found.manifest.job
         )));
     }
@@ -189,8 +189,8 @@ async fn refuse_other_jobs(repository: &Repository, chosen: &Manifest) -> Result
         .map(|job| format!("latest:{job}"))
         .collect();
     Err(
-        Error::invalid("several jobs have snapshots, and none holds the sources of all").with_hint(format!(
-            "Nothing was changed. Say which: {}; or choose sources with --source.",
+        Error::invalid("several jobs have snapshots, but no snapshot contains all sources").with_hint(format!(
+            "Nothing was changed. Choose one: {}; or choose sources with --source.",
             all.join(", ")
         )),
     )

@@ -15,7 +15,7 @@ pub(crate) async fn agree(repository: &Repository) -> Result<()> {
     let theirs = match repository.store().now().await {
         Ok(theirs) => theirs,
         Err(error) => {
-            tracing::debug!("the store does not tell the time: {}", error.chain());
+            tracing::debug!("unable to get the time of the store: {}", error.chain());
             return Ok(());
         }
     };
@@ -30,8 +30,8 @@ pub(crate) async fn agree(repository: &Repository) -> Result<()> {
         repository.store().location()
     );
     Err(Error::new(ErrorKind::PreconditionFailed, message).with_hint(
-        "Nothing was stored. Set the clock (timedatectl, chronyc makestep): a snapshot with a wrong date would not be found as \
-         the latest, or be expired at once.",
+        "Nothing was stored. Set the clock (timedatectl, chronyc makestep): a snapshot with a wrong date would be \
+         missed by `latest`, or expire at once.",
     ))
 }
 

@@ -98,7 +98,7 @@ impl Report for CopyReport {
             ));
         }
         if self.planned.is_empty() && self.errors.is_empty() {
-            text.push_str("nothing is lacking\n");
+            text.push_str("nothing to copy\n");
         }
         for error in &self.errors {
             text.push_str(&format!("failed: {error}\n"));
@@ -126,7 +126,7 @@ pub async fn run(session: &Session, options: &options::Copy) -> Result<CopyRepor
     let wanted = match &options.into {
         Some(into) => between(session, options, into).await?,
         None if !options.snapshots.is_empty() => {
-            return Err(Error::invalid("it is not said where the snapshots go").with_hint("Add --into REPOSITORY."));
+            return Err(Error::invalid("no target repository").with_hint("Add --into REPOSITORY."));
         }
         None => Box::pin(lacking(session, None)).await?,
     };
@@ -197,7 +197,7 @@ impl CopyRequest {
 
 /// A repository that does not answer soon must not hold up whoever has other work to do.
 async fn within<T>(open: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Err(Error::new(ErrorKind::TimedOut, "it does not answer"));
+    let late = |_| Err(Error::new(ErrorKind::TimedOut, "no answer in time"));
     tokio::time::timeout(REACH, open).await.unwrap_or_else(late)
 }
 
@@ -283,7 +283,7 @@ pub(crate) async fn lacking(session: &Session, job: Option<&str>) -> Result<Copy
         .filter(|(_, targets)| several(targets))
         .collect();
     if jobs.is_empty() && job.is_none() {
-        return Err(Error::invalid("no job goes to several repositories").with_hint("Give two: --from A --into B."));
+        return Err(Error::invalid("no job has several repositories").with_hint("Give two: --from A --into B."));
     }
     for (job, targets) in jobs {
         let mut sides = Vec::new();
@@ -373,9 +373,9 @@ async fn copy(session: &Session, from: &CopyEndpoint, to: &CopyEndpoint, id: &Sn
     let mut manifest = session.or_cancelled(from.repository.load(id)).await?;
     let store = to.repository.store();
     if present(store.head(&layout::swept(id)?).await)?.is_some() {
-        let message = format!("what there was of snapshot {id} is being swept");
+        let message = format!("the old data of snapshot {id} is being removed");
         return Err(Error::new(ErrorKind::PreconditionFailed, message)
-            .with_hint("`wirevault prune` ends that a day later; then it can be copied."));
+            .with_hint("`wirevault prune` finishes this after a day; copy the snapshot then."));
     }
     give_up_uploads(to, id).await?;
     let run = Run::begin(

@@ -219,7 +219,7 @@ fn refuse_unknown_scheme(engines: &Registry, into: &str) -> Result<()> {
         return Ok(());
     }
     let near = nearest(scheme, known.iter().copied());
-    let message = format!("nothing can be restored into \"{}\"", redact_url(into));
+    let message = format!("cannot restore into \"{}\"", redact_url(into));
     Err(Error::invalid(message).with_hint(format!(
         "{}Databases go into postgres://…, Redis servers into redis://…, files and SQLite databases into a path.",
         near.map_or_else(String::new, |near| format!("Did you mean \"{near}\"? "))

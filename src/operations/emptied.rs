@@ -30,11 +30,11 @@ pub(crate) async fn note(
         }
         let message = match held(repository, host, &plan.job, &source.name).await {
             Ok(false) => continue,
-            Ok(true) => "holds nothing, and held something before",
+            Ok(true) => "is empty, but was not empty before",
             // Not to know is not to know that it was empty.
-            Err(_) => "holds nothing, and what it held before cannot be looked up",
+            Err(_) => "is empty, and its earlier content cannot be determined",
         };
-        let message = format!("{message}; if it may be empty, write allow_empty = true into its section");
+        let message = format!("{message}; if this is intended, set allow_empty = true in its section");
         reporter.note(&source.name, Note::new(BECAME_EMPTY, &source.name, message));
         *outcome.note_counts.entry(BECAME_EMPTY.to_owned()).or_default() += 1;
     }

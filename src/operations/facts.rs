@@ -42,7 +42,7 @@ pub(crate) async fn gather<T>(
     };
     facts.created = Some(repository.created());
     let survey = repository.survey(|manifest| (SnapshotFact::of(manifest), of(manifest)));
-    let survey = session.or_cancelled(survey).await.context("look at the snapshots")?;
+    let survey = session.or_cancelled(survey).await.context("read the snapshots")?;
     let (snapshots, made) = survey.snapshots.into_iter().unzip();
     (facts.snapshots, facts.unreadable) = (
         snapshots,

@@ -84,7 +84,7 @@ struct Payload<'a> {
 
 async fn post(url: &Secret, word: &str, told: &HookPayload, cancel: &CancellationToken) -> Result<()> {
     let body = serde_json::to_vec(&Payload { hook: word, told })
-        .map_err(|e| Error::invalid("write what the hook is told as JSON").with_cause(e))?;
+        .map_err(|e| Error::invalid("write the hook's data as JSON").with_cause(e))?;
     let mut call = Call::new(url.clone(), Some(Bytes::from(body)));
     call.headers.push(("content-type", "application/json".to_owned()));
     call.timeout = Duration::from_secs(60);
@@ -102,7 +102,7 @@ async fn post(url: &Secret, word: &str, told: &HookPayload, cancel: &Cancellatio
 fn start(words: &[String], word: &str, told: &HookPayload, cancel: &CancellationToken) -> Result<()> {
     let (program, arguments) = words
         .split_first()
-        .ok_or_else(|| Error::invalid("the hook names no program"))?;
+        .ok_or_else(|| Error::invalid("the hook has no program"))?;
     let inherited = ["PATH", "HOME", "LANG", "TZ"].map(|name| (name, std::env::var_os(name)));
     let mut child = std::process::Command::new(program)
         .args(arguments)
@@ -126,8 +126,8 @@ fn start(words: &[String], word: &str, told: &HookPayload, cancel: &Cancellation
                 return Ok(());
             }
             return Err(
-                Error::new(ErrorKind::Other, format!("\"{program}\" ended with {status}"))
-                    .with_hint("Its output stands in the log."),
+                Error::new(ErrorKind::Other, format!("\"{program}\" exited with {status}"))
+                    .with_hint("See the log for its output."),
             );
         }
         let late = begun.elapsed() > TIMEOUT;
@@ -138,7 +138,7 @@ fn start(words: &[String], word: &str, told: &HookPayload, cancel: &Cancellation
             }
             let _ = child.wait();
             if late {
-                let message = format!("\"{program}\" did not end within {}", format_duration(TIMEOUT));
+                let message = format!("\"{program}\" did not finish within {}", format_duration(TIMEOUT));
                 return Err(Error::new(ErrorKind::TimedOut, message));
             }
             return Err(super::session::cancelled());

@@ -52,7 +52,7 @@ impl Report for InitReport {
                 text
             }
             Self::Adopted { repository, url, .. } => {
-                format!("{url} is repository {repository}: this host expects it there\n")
+                format!("{url} is repository {repository}; this host expects it there from now on\n")
             }
         }
     }
@@ -102,5 +102,5 @@ fn encryption_decided(options: &options::Init) -> Result<()> {
         return Ok(());
     }
     Err(Error::unsupported("encryption is not yet supported by this version")
-        .with_hint("Say --no-encryption to create a repository that whoever reads the store can read."))
+        .with_hint("Use --no-encryption to create a repository that anyone with access to the store can read."))
 }

@@ -55,7 +55,7 @@ pub(crate) async fn take(
         }
         Ok(LeaseAttempt::Busy(other)) => {
             let message = format!(
-                "job \"{job}\" is running on {} already (process {}, run {})",
+                "job \"{job}\" is already running on {} (process {}, run {})",
                 other.host, other.pid, other.run
             );
             let minutes = times.lease_ttl.as_secs().div_ceil(60);
@@ -72,12 +72,13 @@ pub(crate) async fn take(
 fn lost(job: &str, other: Option<&LeaseDocument>) -> String {
     match other {
         Some(other) => format!(
-            "another run of job \"{job}\" is at work as well ({} on {}, process {}): it took the lease, which was not renewed in \
-             time; both go on, and both may store a snapshot",
+            "another run of job \"{job}\" is active ({} on {}, process {}): it took over the lease, which was not \
+             renewed in time; both continue, and both may store a snapshot",
             other.run, other.host, other.pid
         ),
         None => format!(
-            "the lease of job \"{job}\" is gone from the repository: this run goes on, and does not keep another one from starting"
+            "the lease of job \"{job}\" is missing from the repository: this run continues, but cannot keep another \
+             one from starting"
         ),
     }
 }
@@ -96,7 +97,7 @@ impl HeldLease {
         let Some(lease) = Arc::into_inner(self.lease) else {
             return;
         };
-        if let Err(error) = lease.release().await.context("give the job's lease back") {
+        if let Err(error) = lease.release().await.context("release the job's lease") {
             tracing::debug!("{}", error.chain());
         }
     }

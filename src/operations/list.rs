@@ -87,7 +87,7 @@ impl Report for ListReport {
         };
         for one in self.snapshots.iter().filter(|one| one.ahead) {
             text.push_str(&format!(
-                "{} is dated ahead of the store's clock, by a host whose clock was wrong: `latest` never means it\n",
+                "{} is dated in the future because the clock of its host was wrong: `latest` ignores it\n",
                 one.id
             ));
         }

@@ -115,7 +115,7 @@ impl LocalState {
         match read_file(&path) {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!("what this host remembers is not used: {}", error.chain());
+                tracing::warn!("unable to read the state directory: {}", error.chain());
                 None
             }
         }
@@ -138,7 +138,11 @@ impl LocalState {
             Ok(())
         });
         if let Err(error) = changed {
-            tracing::debug!("nothing is remembered in \"{}\": {}", root.display(), error.chain());
+            tracing::debug!(
+                "unable to write to the state directory \"{}\": {}",
+                root.display(),
+                error.chain()
+            );
         }
     }
 }

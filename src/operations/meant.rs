@@ -74,7 +74,8 @@ pub(crate) fn may_lie_here(config: &RepositoryConfig) -> Result<()> {
         let there = nearest_directory(&path);
         if *required == RequiredMount::Any && !is_mount_point(&there)? {
             return Err(not_mounted(&there).with_hint(
-                "Is the disk mounted? To make a repository deeper below a mount point, name that: require_mountpoint = \"/mnt/disk\".",
+                "Is the disk mounted? For a repository in a subdirectory of the mount point, set require_mountpoint = \
+                 \"/mnt/disk\".",
             ));
         }
     }
@@ -89,12 +90,12 @@ pub(crate) fn may_write(path: &Path) -> Result<PathBuf> {
     let act = || format!("write to \"{}\"", there.display());
     if !there.is_dir() {
         return Err(Error::invalid(format!("\"{}\" is not a directory", there.display()))
-            .with_hint("A repository is a directory: name another path."));
+            .with_hint("A repository is a directory; use another path."));
     }
     access(&there, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(std::io::Error::from)
         .with_context(act)
-        .map_err(|error| error.with_hint("Give this user the right to write there, or name another directory."))?;
+        .map_err(|error| error.with_hint("Make it writable for this user, or use another directory."))?;
     Ok(there)
 }
 
@@ -110,11 +111,11 @@ pub(crate) fn may_create(session: &Session, config: &RepositoryConfig) -> Result
         Some(before) => Err(Error::new(
             ErrorKind::NotFound,
             format!(
-                "repository \"{}\" was at {before}, and {} holds none",
+                "repository \"{}\" was at {before}, but {} has none",
                 config.name, config.url
             ),
         )
-        .with_hint("Correct the URL; `wirevault init` makes a new repository there. Nothing was written.")),
+        .with_hint("Nothing was written. Correct the URL, or create a new repository there with `wirevault init`.")),
     }
 }
 
@@ -138,13 +139,22 @@ fn recognize(session: &Session, config: &RepositoryConfig, repository: &Reposito
     match (stranger, intent, known.last()) {
         (true, Intent::Write, Some(last)) => Err(Error::new(
             ErrorKind::PreconditionFailed,
-            format!("repository at {} has id {}, expected {last}", config.url, repository.id()),
+            format!(
+                "repository at {} has id {}, expected {last}",
+                config.url,
+                repository.id()
+            ),
         )
         .with_hint(
-            "Is the right disk mounted? Nothing was written. If this is the one that is meant: `wirevault init --adopt`.",
+            "Nothing was written. Is the right disk mounted? To use this repository from now on: `wirevault init \
+             --adopt`.",
         )),
         (true, Intent::Read, Some(last)) => {
-            tracing::warn!("repository at {} has id {}, expected {last}", config.url, repository.id());
+            tracing::warn!(
+                "repository at {} has id {}, expected {last}",
+                config.url,
+                repository.id()
+            );
             Ok(())
         }
         _ => {
@@ -166,10 +176,11 @@ pub(crate) fn gone(session: &Session, config: &RepositoryConfig) -> Option<Error
     Some(
         Error::new(
             ErrorKind::Unavailable,
-            format!("the repository{which} at {} was there and is gone", config.url),
+            format!("the repository{which} at {} no longer exists", config.url),
         )
         .with_hint(
-            "Is its disk mounted? Nothing was written. If it was removed on purpose, `wirevault init` makes a new one.",
+            "Nothing was written. Is its disk mounted? If it was removed on purpose, create a new one with `wirevault \
+             init`.",
         ),
     )
 }
@@ -215,7 +226,7 @@ pub(crate) fn check_mount(config: &RepositoryConfig) -> Result<()> {
     let (Some(required), Some(path)) = (&config.require_mountpoint, local_path(&config.url)) else {
         return Ok(());
     };
-    let hint = "Is the disk mounted? Nothing was written.";
+    let hint = "Nothing was written. Is the disk mounted?";
     match required {
         RequiredMount::At(place) if !is_mount_point(place)? => Err(not_mounted(place).with_hint(hint)),
         // A letter that is missing in the URL leads beside the disk that is mounted.
@@ -224,7 +235,7 @@ pub(crate) fn check_mount(config: &RepositoryConfig) -> Result<()> {
             if below {
                 Ok(())
             } else {
-                let message = format!("\"{}\" does not lie on \"{}\"", path.display(), place.display());
+                let message = format!("\"{}\" is not on \"{}\"", path.display(), place.display());
                 Err(Error::new(ErrorKind::PreconditionFailed, message)
                     .with_hint("Nothing was written. See require_mountpoint and the repository's URL."))
             }

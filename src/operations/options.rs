@@ -23,7 +23,7 @@ pub enum ContainersHow {
     /// This program, through the Docker engine.
     #[default]
     Engine,
-    /// You: the command is printed, and the recovery goes on when the servers answer.
+    /// You: wirevault prints the command and continues when the servers respond.
     Manual,
 }
 

@@ -85,12 +85,13 @@ impl Resolver<'_> {
     fn ambiguous(&self, source: &ManifestSource, configured: &dyn SourceSpec, remembered: &dyn SourceSpec) -> Error {
         let given = remembered.place();
         let message = format!(
-            "source \"{}\" of this snapshot was given by hand as \"{given}\", but {} has a source of this name at \"{}\"",
+            "source \"{}\" of this snapshot was backed up from the command line as \"{given}\", but {} has a source \
+             of this name at \"{}\"",
             source.name,
             self.session.config.origin,
             configured.place()
         );
-        Error::invalid(message).with_hint("Say with --into which of them it is.")
+        Error::invalid(message).with_hint("Choose the target with --into.")
     }
 }
 
@@ -148,11 +149,13 @@ pub(crate) fn confirmed(session: &Session, manifest: &Manifest, unknown: &[&Mani
     {
         return false;
     }
-    let mut question = format!("snapshot {} says where these sources were:\n", manifest.id);
+    let mut question = format!("snapshot {} recorded where these sources were:\n", manifest.id);
     for line in lines(engines, manifest, unknown) {
         question.push_str(&format!("  {line}\n"));
     }
-    ask(&format!("{question}Nothing on this host says so. Go there?"))
+    ask(&format!(
+        "{question}This host has no configuration for them. Restore there?"
+    ))
 }
 
 /// The error for sources that have no place here, with the command line that goes on.
@@ -160,8 +163,11 @@ pub(crate) fn unknown(session: &Session, manifest: &Manifest, unknown: &[&Manife
     let engines = &session.engines;
     let names: Vec<String> = unknown.iter().map(|source| format!("\"{}\"", source.name)).collect();
     let message = match names.as_slice() {
-        [one] => format!("nothing on this host says where source {one} goes"),
-        several => format!("nothing on this host says where sources {} go", several.join(", ")),
+        [one] => format!("no target for source {one} is configured on this host"),
+        several => format!(
+            "no target for sources {} is configured on this host",
+            several.join(", ")
+        ),
     };
     let known: Vec<&ManifestSource> = unknown
         .iter()
@@ -170,8 +176,7 @@ pub(crate) fn unknown(session: &Session, manifest: &Manifest, unknown: &[&Manife
         .collect();
     if known.len() < unknown.len() {
         return Error::invalid(message).with_hint(
-            "The snapshot does not say either where it came from. Say it with --into, or write [source.NAME] into \
-             wirevault.toml.",
+            "The snapshot does not record its place either. Use --into, or add [source.NAME] to wirevault.toml.",
         );
     }
     let original = session.command_line(&["--into-original"]);
@@ -183,13 +188,14 @@ pub(crate) fn unknown(session: &Session, manifest: &Manifest, unknown: &[&Manife
     let server = planned.filter(|spec| spec.is_foreign()).map(|spec| spec.place());
     let how = match server.filter(|place| !place.contains(char::is_control)) {
         Some(place) => format!(
-            "{original} (with no password of this host), or {} (with it)",
+            "{original} (without this host's password), or {} (with it)",
             session.command_line(&["--into", &place])
         ),
         None => original,
     };
     let hint = format!(
-        "The snapshot says {}. To go there: {how}. Elsewhere: --into URL or PATH, or [source.NAME] in wirevault.toml.",
+        "The snapshot recorded {}. To restore there: {how}. To restore elsewhere: --into URL or PATH, or \
+         [source.NAME] in wirevault.toml.",
         lines(engines, manifest, &known).join(", ")
     );
     Error::invalid(message).with_hint(hint)

@@ -18,13 +18,19 @@ pub(crate) async fn store(store: &SharedStore) -> Result<Probed> {
     let found = store.probe(&key).await?;
     let mut lacks = Vec::new();
     if found.conditional_create == Some(false) {
-        lacks.push("the store ignores If-None-Match; nothing rests on it, two backups that meet may both run");
+        lacks.push(
+            "the store ignores If-None-Match; stored data is safe, but two simultaneous backups of a job may \
+                    both run",
+        );
     }
     if !found.lists_uploads {
-        lacks.push("the store does not list open uploads; a sweep aborts those that its own run markers name");
+        lacks.push("the store does not list incomplete uploads; a sweep aborts only those recorded in run markers");
     }
     if !found.deletes {
-        lacks.push("objects cannot be deleted with these credentials; prune needs others, and the probe object stays until then");
+        lacks.push(
+            "these credentials cannot delete objects; `prune` needs others, and the test object remains until \
+                    then",
+        );
     }
     let holds = if found.deletes {
         "objects can be written, read (by ranges) and removed"

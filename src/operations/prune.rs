@@ -225,7 +225,7 @@ fn planned_text(plan: &SweepPlan, dry_run: bool) -> String {
     if !plan.waiting.is_empty() {
         let hours = plan.options.grace.as_secs() / 3600;
         text.push_str(&format!(
-            "{} runs or removed snapshots wait for their grace of {hours} h\n",
+            "{} runs or removed snapshots are in their grace period of {hours} h\n",
             plan.waiting.len()
         ));
     }
@@ -240,7 +240,7 @@ fn swept_text(report: &SweepReport) -> String {
         report.uploads
     );
     if report.leftovers > 0 {
-        text.push_str(&format!("removed {} left temporary files\n", report.leftovers));
+        text.push_str(&format!("removed {} leftover temporary files\n", report.leftovers));
     }
     for note in &report.notes {
         text.push_str(&format!("  note: {note}\n"));

@@ -114,7 +114,7 @@ pub(crate) fn bury(session: &Session, config: &RepositoryConfig) {
         if let Some(record) = read(&path)
             && let Err(error) = put(&room, &record, &record.file_name())
         {
-            tracing::warn!("the record of {} is not kept: {}", record.name, error.chain());
+            tracing::warn!("unable to store the record of {}: {}", record.name, error.chain());
         }
         let _ = std::fs::remove_file(&path);
     }
@@ -140,7 +140,7 @@ async fn keep_in(session: &Session, config: &RepositoryConfig, record: &RunRecor
         hand_in(session, config, &repository).await;
         Ok(())
     };
-    let late = |_| Err(Error::new(ErrorKind::TimedOut, "it does not answer"));
+    let late = |_| Err(Error::new(ErrorKind::TimedOut, "no answer in time"));
     let kept: Result<()> = tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(late);
     let Err(error) = kept else { return };
     tracing::warn!(
@@ -150,7 +150,7 @@ async fn keep_in(session: &Session, config: &RepositoryConfig, record: &RunRecor
         error.chain()
     );
     if let Err(error) = put(&waiting_room(session, config), record, name) {
-        tracing::warn!("the record of {} is not kept: {}", record.name, error.chain());
+        tracing::warn!("unable to store the record of {}: {}", record.name, error.chain());
     }
 }
 
@@ -165,7 +165,7 @@ pub(crate) async fn hand_in(session: &Session, config: &RepositoryConfig, reposi
         match repository.write_record(&record, name).await {
             Ok(()) => drop(std::fs::remove_file(&path)),
             Err(error) => {
-                tracing::debug!("records go on waiting for {}: {}", config.url, error.chain());
+                tracing::debug!("records still waiting for {}: {}", config.url, error.chain());
                 return;
             }
         }

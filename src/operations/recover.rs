@@ -53,7 +53,7 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     let mut accepted = options.clone();
     if !options.dry_run && !plan.unaccepted.is_empty() {
         tell(&plan.text());
-        let question = "The places that nothing on this host names are the snapshot's. Follow it?";
+        let question = "Some places are recorded only in the snapshot. Restore there?";
         if !session.ask.is_some_and(|ask| ask(question)) {
             return Err(not_accepted(session, &plan));
         }
@@ -114,9 +114,9 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
 /// The error for places that only the snapshot names, with the command line that goes on.
 fn not_accepted(session: &Session, plan: &Plan) -> Error {
     let named = plan.unaccepted.join(", ");
-    Error::invalid(format!("nothing on this host says where {named} goes")).with_hint(format!(
-        "The plan above shows where the snapshot says it was. To follow it: {}. Or write [source.NAME] into wirevault.toml; \
-         for a server, --address NAME=URL.",
+    Error::invalid(format!("no target for {named} is configured on this host")).with_hint(format!(
+        "The plan above shows the place recorded in the snapshot. To restore there: {}. To restore elsewhere: add \
+         [source.NAME] to wirevault.toml; for a server, use --address NAME=URL.",
         session.command_line(&["--accept-places"])
     ))
 }
@@ -144,7 +144,7 @@ impl Recovery<'_> {
             }
             if !part.makes_containers && !self.all_answer(plan).await {
                 (self.tell)(&format!(
-                    "start the containers now; the recovery goes on as soon as the servers answer:\n  {}\n",
+                    "start the containers now; the recovery continues when the servers respond:\n  {}\n",
                     containers::by_hand(part)
                 ));
             }
@@ -288,7 +288,7 @@ impl Recovery<'_> {
     async fn volumes(&mut self, part: &DockerPart, engine: &Engine) -> Result<()> {
         for (name, source) in &part.left_empty {
             let key = format!("make volume {name}");
-            let words = |_: &EmptyVolume| format!("volume {name}: empty, source {source} brings its data");
+            let words = |_: &EmptyVolume| format!("volume {name}: empty, source {source} restores its data");
             let work = |_| containers::empty_volume(engine, part, name);
             self.step(&key, Proof::EmptyVolume, work, words).await?;
         }
@@ -321,7 +321,7 @@ impl Recovery<'_> {
             };
             let words = |done: &VolumeReport| {
                 format!(
-                    "volume {}: {} written, {} as they were, {}",
+                    "volume {}: {} written, {} unchanged, {}",
                     volume.name,
                     done.written,
                     done.unchanged,
@@ -332,7 +332,8 @@ impl Recovery<'_> {
             let lost = self.step(&key, Proof::Volume, work, words).await?.lost;
             if lost > 0 {
                 self.failed.push(format!(
-                    "volume {}: owners, modes, attributes or device nodes of {lost} entries are not as they were; the log names them",
+                    "volume {}: owners, modes, attributes or device nodes of {lost} entries could not be restored; \
+                     see the log",
                     volume.name
                 ));
             }
@@ -343,7 +344,7 @@ impl Recovery<'_> {
     fn leave_volumes(&mut self, part: &DockerPart) {
         for volume in part.contents.volumes.iter().filter(|one| !part.leaves_empty(&one.name)) {
             self.failed.push(format!(
-                "volume {} was not restored, for there is no Docker engine here: wirevault restore {} --source {} \
+                "volume {} was not restored because there is no Docker engine here: wirevault restore {} --source {} \
                  --volume {} --into DIRECTORY",
                 volume.name,
                 self.choice.snapshot_of(&part.name),
@@ -411,7 +412,7 @@ impl Recovery<'_> {
         let server = self.server_of(plan, database).await;
         let (session, within) = (self.session, self.options.wait);
         let wait = |_| servers::wait(session, server.as_ref(), within);
-        let words = |answer: &String| format!("{kind} {name} answers: {answer}");
+        let words = |answer: &String| format!("{kind} {name} is up: {answer}");
         // A server that ran at the earlier attempt may not run now: it is always asked.
         let key = format!("wait for {kind} {name}");
         self.state.reopen(&key);
@@ -452,9 +453,8 @@ impl Recovery<'_> {
                     Ok(()) => return Ok("answers".to_owned()),
                     Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                     Err(error) if from.elapsed() > within => {
-                        return Err(servers::plain(&error).with_hint(
-                            "Look at the application's log, then run the same command again: it goes on where it stopped.",
-                        ));
+                        return Err(servers::plain(&error)
+                            .with_hint("Check the application's log, then run the same command again to continue."));
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
                 }

@@ -153,8 +153,10 @@ impl Session {
         let mut plans = Vec::new();
         if targets.is_empty() {
             if self.config.jobs.is_empty() {
-                return Err(Error::invalid(format!("{} names no job", self.config.origin))
-                    .with_hint("Give sources as URLs (postgres://…, sqlite:PATH, files:PATH), or write [job.NAME] into wirevault.toml."));
+                return Err(Error::invalid(format!("{} has no job", self.config.origin)).with_hint(
+                    "Pass sources as URLs (postgres://…, sqlite:PATH, files:PATH), or add [job.NAME] to \
+                                wirevault.toml.",
+                ));
             }
             for job in &self.config.jobs {
                 plans.extend(config::plan_for_job(&self.config, job, given.as_ref())?);

@@ -181,7 +181,7 @@ async fn holding(session: &Session, name: &str, sources: &[String]) -> Result<Op
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => {
                 if error.kind() != ErrorKind::NotFound {
-                    tracing::warn!("repository \"{repository}\" is passed over: {}", error.chain());
+                    tracing::warn!("skipping repository \"{repository}\": {}", error.chain());
                 }
                 first_error.get_or_insert(error);
             }
@@ -190,7 +190,7 @@ async fn holding(session: &Session, name: &str, sources: &[String]) -> Result<Op
     match (newest, first_error) {
         (Some((_, repository, session)), _) => Ok(Some((repository, session))),
         (None, Some(error)) => Err(error),
-        (None, None) => Err(Error::invalid("there is no repository")),
+        (None, None) => Err(Error::invalid("no repository")),
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn text(engines: &Registry, manifest: &Manifest) -> String {
     text.push_str(&table.render());
     for source in &manifest.sources {
         if let Some(error) = &source.error {
-            let optional = if source.optional { " (it is optional)" } else { "" };
+            let optional = if source.optional { " (optional)" } else { "" };
             text.push_str(&format!("\n{} failed{optional}: {error}\n", source.name));
         }
         let engine = engines.of_kind(&source.kind);

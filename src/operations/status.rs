@@ -128,9 +128,7 @@ fn text(healths: &[Health]) -> String {
             text.push_str(&format!("{}: {host}{finding}\n", finding.state.words()));
         }
         for id in &health.ahead {
-            text.push_str(&format!(
-                "snapshot {id} is dated ahead of the clock; it counts for nothing\n"
-            ));
+            text.push_str(&format!("snapshot {id} is dated in the future and ignored\n"));
         }
     }
     text

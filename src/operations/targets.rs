@@ -69,7 +69,7 @@ pub(crate) async fn prepare<'a>(
         let known =
             ready.iter().any(|target: &Target<'_>| target.at == at) || failed.iter().any(|(other, _)| *other == at);
         if !known {
-            let message = format!("{} does not answer", plan.repository.url);
+            let message = format!("no answer from {}", plan.repository.url);
             failed.push((at, Error::new(ErrorKind::TimedOut, message)));
         }
     }
@@ -231,9 +231,7 @@ impl WritePath {
                 _watching: vec![],
             });
         }
-        let first = targets
-            .first()
-            .ok_or_else(|| Error::invalid("there is no repository"))?;
+        let first = targets.first().ok_or_else(|| Error::invalid("no repository"))?;
         // The part buffers are divided: half for the writer, half for those that lag.
         let lagging = memory.parts_in_flight / 2;
         upload.parts_in_flight = memory.parts_in_flight.saturating_sub(lagging).max(1);

@@ -66,7 +66,7 @@ pub(crate) async fn objects(
     session.or_cancelled(asked).await.context("ask for a readable copy")?;
     if then == ThawMode::Ask {
         return Err(Error::new(ErrorKind::Archived, format!("asked the store for {said}"))
-            .with_hint("Run the same command again then; with --thaw it waits."));
+            .with_hint("Run the same command again then, or use --thaw to wait."));
     }
     session
         .reporter
@@ -83,7 +83,7 @@ pub(crate) async fn objects(
         frozen = session.or_cancelled(look(store, waiting)).await?;
         if let Some(cold) = frozen.iter().find(|one| !one.asked) {
             return Err(crate::storage::archived(cold.object.key.as_str(), &cold.class)
-                .context("the store did not thaw what it was asked for"));
+                .context("the store did not make the object readable as requested"));
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ pub async fn run(session: &Session, options: &options::Verify) -> Result<VerifyR
         if !options.no_evidence {
             let written = repository.write_evidence(&verified.proved.snapshot, &verified).await;
             if let Err(error) = written {
-                tracing::warn!("evidence was not stored: {}", error.chain());
+                tracing::warn!("unable to record the verification: {}", error.chain());
             }
         }
         all.push(verified);
@@ -60,8 +60,8 @@ async fn wanted(
         let ids = session.or_cancelled(repository.list()).await?;
         if ids.is_empty() {
             let place = repository.store().location();
-            let message = format!("there is no snapshot in {place} to verify");
-            return Err(Error::new(ErrorKind::NotFound, message).with_hint("The first backup makes one."));
+            let message = format!("no snapshot in {place} to verify");
+            return Err(Error::new(ErrorKind::NotFound, message).with_hint("Run a backup first."));
         }
         return Ok((ids, Vec::new()));
     }

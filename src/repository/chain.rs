@@ -216,11 +216,7 @@ fn gap_behind(
         match (links.get(&previous.id), removals.get(&previous.id)) {
             (Some(Some(found)), _) if found.sha256 == previous.sha256 => return None,
             (Some(Some(_)), _) => {
-                return gap(
-                    previous,
-                    "its manifest is not the one that was there: it was replaced",
-                    true,
-                );
+                return gap(previous, "its manifest was replaced", true);
             }
             // Damaged: that is named by itself.
             (Some(None), _) => return None,
@@ -236,7 +232,7 @@ fn gap_behind(
             (None, None) => {
                 // From the first record on each removal has one.
                 let damage = recorded_since.is_some_and(|since| previous.id.started() > since);
-                return gap(previous, "it is gone, and no removal is recorded", damage);
+                return gap(previous, "it is missing, and no removal is recorded", damage);
             }
         }
     }

@@ -34,7 +34,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     bytes.extend_from_slice(trailer.as_bytes());
     if exact::u64_from(bytes.len()) > MAX_DOCUMENT_BYTES {
         let message = format!(
-            "a document of {} bytes is over the bound of {MAX_DOCUMENT_BYTES}",
+            "a document of {} bytes exceeds the limit of {MAX_DOCUMENT_BYTES}",
             bytes.len()
         );
         return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Split the job into several."));
@@ -65,9 +65,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
             return Err(Error::unsupported("the document is signed")
                 .with_hint("A newer version of wirevault reads signed repositories."));
         }
-        return Err(damaged("does not have the digest it names"));
+        return Err(damaged("does not match its digest"));
     }
-    let unreadable = |error: serde_json::Error| damaged("is not the JSON it must be").with_cause(error);
+    let unreadable = |error: serde_json::Error| damaged("is not valid JSON of this format").with_cause(error);
     let version: Versioned = serde_json::from_slice(line).map_err(unreadable)?;
     if version.format > FORMAT {
         let message = format!(

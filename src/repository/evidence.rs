@@ -75,7 +75,7 @@ impl Repository {
         };
         let decoded = document::decode(&bytes);
         if let Err(error) = &decoded {
-            tracing::warn!("evidence \"{key}\" is passed over: {}", error.chain());
+            tracing::warn!("ignoring evidence \"{key}\": {}", error.chain());
         }
         Ok(decoded.ok())
     }

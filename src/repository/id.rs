@@ -86,7 +86,7 @@ impl FromStr for SnapshotId {
         };
         valid()
             .map(|()| Self(text.to_owned()))
-            .ok_or_else(|| Error::invalid(format!("{text:?} is no snapshot id")))
+            .ok_or_else(|| Error::invalid(format!("{text:?} is not a snapshot id")))
     }
 }
 

@@ -133,7 +133,7 @@ impl Repository {
         match self.store().now().await {
             Ok(now) => now,
             Err(error) => {
-                tracing::debug!("the store does not tell the time: {}", error.chain());
+                tracing::debug!("unable to get the time of the store: {}", error.chain());
                 Timestamp::now()
             }
         }

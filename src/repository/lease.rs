@@ -136,7 +136,7 @@ impl Repository {
                 other.host
             ))),
             Err(error) if error.kind() == ErrorKind::Denied => Ok(without_right(job)),
-            Err(error) => Err(error.context(format!("look at the lease of job \"{job}\""))),
+            Err(error) => Err(error.context(format!("check the lease of job \"{job}\""))),
         }
     }
 }

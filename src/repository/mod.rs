@@ -109,7 +109,7 @@ impl Repository {
             Ok(_) => {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
-                    format!("{} is a repository already", store.location()),
+                    format!("{} is already a repository", store.location()),
                 ));
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => {}
@@ -136,7 +136,7 @@ impl Repository {
             .await
             .map_err(|error| {
                 if error.kind() == ErrorKind::NotFound && error.hint().is_none() {
-                    let message = format!("{} holds no repository", store.location());
+                    let message = format!("no repository at {}", store.location());
                     return Error::new(ErrorKind::NotFound, message)
                         .with_hint("Create one with `wirevault init`, or correct the URL.");
                 }
@@ -244,13 +244,13 @@ impl Repository {
     /// source, the newest in which all did. A failed source is never offered as the latest.
     pub async fn resolve_for(&self, name: &str, source: Option<&str>) -> Result<SnapshotId> {
         let none =
-            |what: String| Error::new(ErrorKind::NotFound, what).with_hint("`wirevault list` shows what there is.");
+            |what: String| Error::new(ErrorKind::NotFound, what).with_hint("`wirevault list` shows all snapshots.");
         match Selector::parse(name) {
             Selector::Prefix(prefix) => {
                 let ids = self.list().await?;
                 if prefix.is_empty() {
                     return Err(
-                        Error::invalid("the name of the snapshot is empty").with_hint("Write an id or `latest`.")
+                        Error::invalid("the name of the snapshot is empty").with_hint("Use a snapshot id or `latest`.")
                     );
                 }
                 if let Some(exact) = ids.iter().find(|id| id.as_str() == prefix) {
@@ -261,8 +261,8 @@ impl Repository {
                     [one] => Ok(one.clone()),
                     [] => Err(none(format!("no snapshot \"{prefix}\" in {}", self.store.location()))),
                     several => {
-                        let message = format!("\"{prefix}\" names {} snapshots", several.len());
-                        Err(Error::invalid(message).with_hint("Write more of the id."))
+                        let message = format!("\"{prefix}\" matches {} snapshots", several.len());
+                        Err(Error::invalid(message).with_hint("Use a longer prefix of the id."))
                     }
                 }
             }
@@ -277,7 +277,7 @@ impl Repository {
                 match self.latest(&wanted).await? {
                     Ok(found) => {
                         for (id, why) in &found.passed {
-                            tracing::warn!("snapshot {id} is passed over: {why}");
+                            tracing::warn!("skipping snapshot {id}: {why}");
                         }
                         Ok(found.manifest.id)
                     }
@@ -376,7 +376,7 @@ impl Repository {
             };
             match document::decode(&bytes) {
                 Ok(evidence) => found.push(evidence),
-                Err(error) => tracing::warn!("evidence \"{key}\" is passed over: {}", error.chain()),
+                Err(error) => tracing::warn!("ignoring evidence \"{key}\": {}", error.chain()),
             }
         }
         // Names of older versions have whole seconds.

@@ -236,7 +236,7 @@ impl Repository {
         match RunRecord::decode(&bytes) {
             Ok(record) => Ok(Some(record)),
             Err(error) => {
-                tracing::warn!("record \"{key}\" is passed over: {}", error.chain());
+                tracing::warn!("ignoring record \"{key}\": {}", error.chain());
                 Ok(None)
             }
         }

@@ -113,7 +113,7 @@ impl Shared {
             return Ok(());
         }
         self.cancel.cancel();
-        let message = format!("this run could not show that it is alive for {} s", age.as_secs());
+        let message = format!("this run could not renew its heartbeat for {} s", age.as_secs());
         Err(Error::new(ErrorKind::PreconditionFailed, message)
             .with_hint("Its data may have been swept; nothing was committed. Run the backup again."))
     }
@@ -142,7 +142,7 @@ impl Shared {
             match tokio::time::timeout(self.options.lease_ttl, self.write_marker(|_| {})).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!("heartbeat: {}", error.chain()),
-                Err(_) => tracing::warn!("heartbeat: the store does not answer"),
+                Err(_) => tracing::warn!("heartbeat: no answer from the store"),
             }
             if self.check_lease().is_err() {
                 return;
@@ -211,7 +211,7 @@ impl Run {
             .context("check the run before the commit")?;
         self.read_back(manifest, &mut notes)
             .await
-            .context("read back what was stored")?;
+            .context("read stored objects back")?;
         let body = Bytes::from(document::encode(manifest)?);
         #[cfg(feature = "test-hooks")]
         crate::base::test_hooks::hold("manifest").await;
@@ -223,7 +223,7 @@ impl Run {
         crate::base::test_hooks::hold("committed").await;
         if let Err(error) = self.check_standing(manifest, &mut Vec::new()).await {
             // Written last, removed first: without its manifest the snapshot is gone again.
-            let error = error.context("the run was overtaken while it committed");
+            let error = error.context("the snapshot changed during the commit");
             return Err(self.take_back(&key, error).await);
         }
         self.remove_marker().await;
@@ -246,8 +246,7 @@ impl Run {
                     Ok(()) => {}
                     Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Archived) => {
                         notes.push(
-                            "what was stored could not be read back: the checksum that was sent with it is the proof"
-                                .to_owned(),
+                            "stored objects could not be read back; relying on the checksums sent with them".to_owned(),
                         );
                         return Ok(());
                     }
@@ -258,10 +257,10 @@ impl Run {
                 }
                 if !again {
                     return Err(Error::corrupt(format!(
-                        "the store does not hold what was sent as \"{}\"",
+                        "the store returned different data than was sent for \"{}\"",
                         info.index.key
                     ))
-                    .with_hint("Run the backup again; if that repeats itself, do not use this store."));
+                    .with_hint("Run the backup again; if this happens again, do not use this store."));
                 }
                 again = false;
             }
@@ -281,8 +280,8 @@ impl Run {
             }
         }
         Err(
-            Error::corrupt(format!("the store does not hold what was sent as \"{key}\""))
-                .with_hint("Run the backup again; if that repeats itself, do not use this store."),
+            Error::corrupt(format!("the store returned different data than was sent for \"{key}\""))
+                .with_hint("Run the backup again; if this happens again, do not use this store."),
         )
     }
 
@@ -344,13 +343,13 @@ impl Run {
         let store = &self.shared.store;
         match store.head(&layout::swept(&manifest.id)?).await {
             Ok(_) => {
-                let message = format!("run {} was swept by somebody else", manifest.id);
+                let message = format!("run {} was removed by another process", manifest.id);
                 return Err(Error::new(ErrorKind::PreconditionFailed, message).with_hint("Run the backup again."));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::Denied => {
                 notes.push(
-                    "the credentials do not allow looking at stored objects; their presence was not checked".to_owned(),
+                    "the credentials do not allow reading stored objects; their presence was not checked".to_owned(),
                 );
                 return self.shared.check_lease();
             }

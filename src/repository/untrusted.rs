@@ -31,10 +31,10 @@ const MAX_COUNT: u64 = 1 << 56;
 pub(super) fn check(manifest: &Manifest) -> Result<()> {
     let home = layout::data(&manifest.id);
     if !is_text(&manifest.host) {
-        return Err(bad("a host that is no name", &manifest.host));
+        return Err(bad("an invalid host name", &manifest.host));
     }
     if !is_name(&manifest.job) {
-        return Err(bad("a job that is no name", &manifest.job));
+        return Err(bad("an invalid job name", &manifest.job));
     }
     if let Some(previous) = &manifest.previous
         && (previous.id == manifest.id || !is_sha256(&previous.sha256))
@@ -66,11 +66,11 @@ pub(super) fn check(manifest: &Manifest) -> Result<()> {
 
 fn check_source(source: &ManifestSource) -> Result<()> {
     if !is_name(&source.name) {
-        return Err(bad("a source that is no name", &source.name));
+        return Err(bad("an invalid source name", &source.name));
     }
     let is_kind = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if source.kind.is_empty() || source.kind.len() > 32 || !source.kind.chars().all(is_kind) {
-        return Err(bad("a kind that is no name", &source.kind));
+        return Err(bad("an invalid kind", &source.kind));
     }
     source
         .outcome
@@ -89,7 +89,7 @@ fn check_outcome(source: &ManifestSource, outcome: &SourceOutcome) -> Result<()>
         .chain(outcome.versions.keys())
         .chain(outcome.position.keys());
     if let Some(text) = texts.find(|text| !is_text(text)) {
-        return Err(bad("a code that is no name", text));
+        return Err(bad("an invalid code", text));
     }
     outcome.archives.iter().try_for_each(check_archive)
 }
@@ -135,5 +135,5 @@ fn is_text(text: &str) -> bool {
 fn bad(what: &str, which: &str) -> Error {
     let which: String = which.chars().take(80).collect();
     Error::corrupt(format!("the manifest names {what}: {which:?}"))
-        .with_hint("No release of wirevault writes such a manifest. Who may write to the repository?")
+        .with_hint("No release of wirevault writes such a manifest. Check who can write to the repository.")
 }

@@ -87,7 +87,7 @@ pub async fn run(session: &Session, options: &options::Health) -> Result<HealthR
             }
             Ok(Ok(None) | Err(_)) => {}
             Err(_) => {
-                let late = format!("the scheduler at {address} does not answer");
+                let late = format!("no answer from the scheduler at {address}");
                 return Ok(HealthReport::new(State::Unknown, vec![late]));
             }
         }
@@ -151,7 +151,7 @@ async fn look(session: &Session) -> Result<HealthReport> {
     complaints.dedup();
     if state.is_ok() && healths.iter().all(|health| health.sources.is_empty()) {
         state = State::NeverBackedUp;
-        complaints.push("nothing was ever backed up".to_owned());
+        complaints.push("nothing has been backed up yet".to_owned());
     }
     Ok(HealthReport::new(state, complaints))
 }

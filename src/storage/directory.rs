@@ -96,7 +96,7 @@ impl DirectoryStore {
                 // A hard link never replaces: it is the atomic "create if absent" of a file system.
                 match fs::hard_link(temporary, &path) {
                     Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                        let message = format!("object \"{key}\" exists already");
+                        let message = format!("object \"{key}\" already exists");
                         return Err(Error::new(ErrorKind::AlreadyExists, message));
                     }
                     other => other.map_err(io_error)?,

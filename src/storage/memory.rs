@@ -128,7 +128,7 @@ fn not_found(key: &ObjectKey) -> Error {
 }
 
 fn exists(key: &ObjectKey) -> Error {
-    Error::new(ErrorKind::AlreadyExists, format!("object \"{key}\" exists already"))
+    Error::new(ErrorKind::AlreadyExists, format!("object \"{key}\" already exists"))
 }
 
 #[async_trait]

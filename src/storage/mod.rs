@@ -111,8 +111,8 @@ pub enum ThawSpeed {
 }
 
 /// What can be done about an object in a cold class.
-pub(crate) const THAW: &str = "Run the command again with --thaw: it asks the store for a readable copy, says how long that \
-     takes, and waits; --thaw=ask does not wait. The store may charge for it.";
+pub(crate) const THAW: &str = "Run the command again with --thaw to request a readable copy and wait for it, or with \
+                               --thaw=ask to request it without waiting. The store may charge for it.";
 
 /// The error of an object that must be thawed before it can be read.
 pub(crate) fn archived(key: &str, class: &str) -> Error {
@@ -121,7 +121,7 @@ pub(crate) fn archived(key: &str, class: &str) -> Error {
     } else {
         class
     };
-    let message = format!("object \"{key}\" lies in {class} and cannot be read");
+    let message = format!("object \"{key}\" is in {class} and cannot be read");
     Error::new(ErrorKind::Archived, message).with_hint(THAW)
 }
 
@@ -284,7 +284,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         };
         let (whole, piece) = read?;
         if whole != body || Some(piece.as_slice()) != body.get(5..16) {
-            return Err(Error::corrupt("the store returned other bytes than it was given")
+            return Err(Error::corrupt("the store returned different data than was written")
                 .with_hint("Do not use this store for backups."));
         }
         let honours = match second {

@@ -57,27 +57,26 @@ pub async fn open(url: &str, s3: S3Options, retry: RetryOptions) -> Result<Share
 pub fn checked_endpoint(text: &str) -> Result<String> {
     let text = text.trim();
     if text.contains('@') {
-        return Err(Error::invalid("the endpoint has a user or a password in it").with_hint(
+        return Err(Error::invalid("the endpoint contains a user or a password").with_hint(
             "Write http://host:port; keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the configuration.",
         ));
     }
     let wrong = |why: &str| Error::invalid(format!("\"{text}\" is not the address of a store: {why}"));
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(wrong("it does not begin with http:// or https://").with_hint(format!(
+        return Err(wrong("it does not start with http:// or https://").with_hint(format!(
             "Write https://{text}, or http://{text} for a store without TLS."
         )));
     };
     if !matches!(scheme, "http" | "https") {
-        return Err(
-            wrong(&format!("\"{scheme}://\" is not a way to reach one")).with_hint(format!(
-                "Write https://{rest}, or http://{rest} for a store without TLS."
-            )),
-        );
+        return Err(wrong(&format!("\"{scheme}://\" is not supported")).with_hint(format!(
+            "Write https://{rest}, or http://{rest} for a store without TLS."
+        )));
     }
-    let hint = "Write https://host, https://host:port or https://host/path; the bucket stands in the repository's URL.";
+    let hint = "Write https://host, https://host:port or https://host/path; the bucket belongs in the repository's \
+                URL.";
     let url = url::Url::parse(text).map_err(|e| wrong(&e.to_string()).with_hint(hint))?;
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("it has parameters").with_hint(hint));
+        return Err(wrong("it has query parameters").with_hint(hint));
     }
     if url.port() == Some(0) {
         return Err(wrong("there is no port 0").with_hint(hint));

@@ -179,7 +179,11 @@ fn unreachable_store() {
         "--endpoint",
         "http://127.0.0.1:1",
     ];
-    program.refused(&arguments, "cannot reach http://127.0.0.1:1", "endpoint's spelling");
+    program.refused(
+        &arguments,
+        "could not connect to http://127.0.0.1:1",
+        "endpoint is spelled",
+    );
 }
 
 #[test]

@@ -260,7 +260,7 @@ const CASES: [Case; 6] = [
             program.expect(0, &["verify", "latest", "--level", "content"]);
             fall_short(program);
         },
-        why: "and reached content",
+        why: "to level content instead of restored",
     },
 ];
 

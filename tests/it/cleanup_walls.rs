@@ -111,7 +111,7 @@ fn no_path_leads_into_a_repository() {
     let before = files_below(&at("deep"));
     let output = program.run(&["cleanup", "--delete"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("lies in the repository"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is inside the repository"));
     fs::write(at("wirevault.toml"), rule(&at("deep"), "\"*\"")).unwrap();
     old_file(&at("deep/other/x"));
     let said = program.expect(0, &["cleanup", "--delete"]);

@@ -315,7 +315,7 @@ fn every_key_that_stands_twice_is_named_with_its_line() {
     for line in &example.keys {
         let once = &example.lines[line.at];
         let message = format!(
-            "wirevault.toml:{}: \"{}\" stands twice{}",
+            "wirevault.toml:{}: \"{}\" is set twice{}",
             line.at + 2,
             line.key.name,
             within(&line.section)
@@ -323,19 +323,19 @@ fn every_key_that_stands_twice_is_named_with_its_line() {
         refused(
             &example.with(line, &format!("{once}\n{once}")),
             &message,
-            "Leave one of the two lines out.",
+            "Remove one of the two lines.",
         );
         for inner in line.key.kind.keys().unwrap_or_default() {
             let pair = format!("{0} = {1}, {0} = {1}", inner.name, inner.example);
             let text = format!("{} = {{ {pair} }}", line.key.name);
-            let message = format!("wirevault.toml:{}: \"{}\" stands twice", line.at + 1, inner.name);
-            refused(&example.with(line, &text), &message, "Leave one");
+            let message = format!("wirevault.toml:{}: \"{}\" is set twice", line.at + 1, inner.name);
+            refused(&example.with(line, &text), &message, "Remove one");
         }
     }
     refused(
         "[job.a]\nsources = []\n[job.a]\n",
-        "wirevault.toml:3: the section [job.a] stands twice",
-        "another name",
+        "wirevault.toml:3: the section [job.a] is defined twice",
+        "rename one",
     );
 }
 
@@ -444,8 +444,8 @@ fn with_a_wrong_file_nothing_is_started() {
         ),
         (
             "schedule = \"0 2 * * *\"",
-            "wirevault.toml:9: \"schedule\" stands twice in [job.full]",
-            "Leave one",
+            "wirevault.toml:9: \"schedule\" is set twice in [job.full]",
+            "Remove one",
         ),
         (
             "timeout = 6",

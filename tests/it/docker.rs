@@ -131,7 +131,7 @@ fn a_volume_goes_there_and_back_by_mount_point_and_by_archive() {
         assert_eq!(refused.status.code(), Some(1));
         assert_one_error(
             &String::from_utf8_lossy(&refused.stderr),
-            "holds files already",
+            "already contains files",
             "--clean",
         );
         let other = format!("docker:other{}", way.len());
@@ -357,7 +357,7 @@ fn what_is_wrong_is_said_with_a_hint() {
     std::fs::write(program.path("left.sock"), "").unwrap();
     drop(std::os::unix::net::UnixListener::bind(program.path("old.sock")).unwrap());
     let old = format!("docker://{}", program.path("old.sock").display());
-    program.refused(&["backup", &old], "nothing listens", "start the engine");
+    program.refused(&["backup", &old], "no Docker engine is listening", "start the engine");
     program.refused(
         &["backup", "docker://host:2375/"],
         "docker:tcp://host:2375",
@@ -393,7 +393,7 @@ fn what_is_wrong_is_said_with_a_hint() {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        said.contains("may not be used") && said.contains("group that owns the socket"),
+        said.contains("no permission to use") && said.contains("group that owns the socket"),
         "{said}"
     );
     // What `check` says of a volume.

@@ -63,7 +63,7 @@ fn what_nobody_uses_on_an_engine_goes_after_its_time_and_nothing_else() {
     std::fs::write(program.path("wirevault.toml"), &text).unwrap();
     let said = String::from_utf8(expect_as_root(&program, 0, &["cleanup", "--delete"]).stdout).unwrap();
     assert!(
-        said.contains("removed 0 containers, 0 images, 0 volumes") && said.contains("2 are young"),
+        said.contains("removed 0 containers, 0 images, 0 volumes") && said.contains("2 are too new"),
         "{said}"
     );
 
@@ -116,7 +116,7 @@ fn what_nobody_uses_on_an_engine_goes_after_its_time_and_nothing_else() {
     assert!(engine.is_running("api"));
 
     for (line, message, hint) in [
-        ("keep = \"30d\"", "has not exactly one of", "path, glob and keep"),
+        ("keep = \"30d\"", "needs either", "path, glob and keep"),
         ("path = \"/var/log/app\"", "\"unused_for\" and a path", "write keep"),
     ] {
         std::fs::write(program.path("wirevault.toml"), format!("{text}{line}\n")).unwrap();

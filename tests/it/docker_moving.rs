@@ -183,7 +183,7 @@ fn a_large_file_that_breaks_off_is_marked_and_one_that_always_does_is_an_error()
     let output = expect_as_root(&program, 1, &["backup", &never.url("access=archive")]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("the engine's tar broke off") && said.contains("quiesce"),
+        said.contains("the engine's tar was cut short") && said.contains("quiesce"),
         "{said}"
     );
     assert!(never.asked.load(Ordering::SeqCst) > 3);

@@ -140,7 +140,7 @@ fn volumes_behind_a_socket_that_is_no_engines_go_through_the_archive() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let said = unseen();
-    assert!(said.contains("it cannot be seen who listens"), "{said}");
+    assert!(said.contains("the process that listens"), "{said}");
     engine.import_busybox();
     engine.post(
         "/containers/create?name=holder",
@@ -272,7 +272,7 @@ fn an_engine_with_tls_is_verified_and_shown_a_certificate() {
     refused(&program, "TLS handshake with the Docker engine");
     program.set("DOCKER_CERT_PATH", &certs("half", false));
     std::fs::copy(place.path().join("client.pem"), place.path().join("half/cert.pem")).unwrap();
-    refused(&program, "there is no key.pem");
+    refused(&program, "key.pem is missing");
     std::fs::write(place.path().join("half/ca.pem"), "nothing").unwrap();
     refused(&program, "ca.pem");
 }

@@ -196,7 +196,7 @@ fn ended_by_a_signal(program: &Program, repository: &str, has_begun: impl Fn() -
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("ended by a signal"), "{text}");
+    assert!(text.contains("interrupted by a signal"), "{text}");
     assert!(program.listed().is_empty());
 }
 

@@ -163,7 +163,7 @@ fn excludes_are_meant_refused_or_told() {
     configure(&program, "exclude = [\"*\", \"!keep\"]");
     program.refused(
         &["backup", "j"],
-        "file pattern \"!keep\" begins with an exclamation mark",
+        "file pattern \"!keep\" starts with \"!\"",
         "An exclude always wins",
     );
     configure(&program, "exclude = ['\\!odd', 'tmp']");
@@ -214,8 +214,8 @@ fn marked_directories_and_caches_are_left_out_but_for_the_mark() {
     configure(&program, "exclude_if_present = [\"a/b\"]");
     program.refused(
         &["backup", "j"],
-        "\"a/b\" in exclude_if_present is no name",
-        "Write the name alone",
+        "\"a/b\" in exclude_if_present is not a file name",
+        "Write only the name",
     );
 }
 
@@ -280,7 +280,7 @@ fn a_single_file_is_a_source_and_goes_back_to_its_directory() {
     program.refused(
         &["backup", "files:app/link"],
         "is a link to a file",
-        "Name the file that it points to",
+        "Use the file it points to",
     );
 }
 

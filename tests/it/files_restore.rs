@@ -208,7 +208,7 @@ fn a_dry_run_says_that_there_is_no_room() {
     fs::create_dir(&small).unwrap();
     let _mounted = SmallDisk::mount(&small);
     let into = ["restore", "latest", "--into", "small/d"];
-    program.refused(&[&into[..], &["--dry-run"]].concat(), "are free for", "make room");
+    program.refused(&[&into[..], &["--dry-run"]].concat(), "are free at", "free space");
     program.refused(&into, "no space left", "");
     assert!(!small.join("d").join("big").exists());
 }

@@ -200,11 +200,11 @@ fn what_no_release_writes_is_named_as_damage() {
     let first = hostile.manifest.pointer(archive).unwrap().clone();
     let source = hostile.manifest.pointer("/sources/0").unwrap().clone();
     for (field, value, named) in [
-        ("/sources/0/name", json!("../x"), "a source that is no name"),
-        ("/sources/0/name", json!("/x"), "a source that is no name"),
-        ("/sources/0/kind", json!("\u{1b}k"), "a kind that is no name"),
-        ("/host", json!("h\u{1b}[2J"), "a host that is no name"),
-        ("/job", json!("../j"), "a job that is no name"),
+        ("/sources/0/name", json!("../x"), "an invalid source name"),
+        ("/sources/0/name", json!("/x"), "an invalid source name"),
+        ("/sources/0/kind", json!("\u{1b}k"), "an invalid kind"),
+        ("/host", json!("h\u{1b}[2J"), "an invalid host name"),
+        ("/job", json!("../j"), "an invalid job name"),
         ("/sources", json!([source, source]), "two sources of one name"),
         ("/sources/0/outcome/archives", json!([first, first]), "an object twice"),
         ("/sources/0/outcome/raw_bytes", json!(u64::MAX), "an impossible count"),
@@ -386,9 +386,15 @@ fn a_manifest_that_was_replaced_or_is_gone_is_noticed() {
     other["sources"][0]["outcome"]["items"] = json!(7);
     std::fs::write(manifest(1), document::encode(&other).unwrap()).unwrap();
     let said = program.expect(1, &["verify", "--all", "--no-evidence"]);
-    assert!(said.contains(&ids[1]) && said.contains("it was replaced"), "{said}");
+    assert!(
+        said.contains(&ids[1]) && said.contains("its manifest was replaced"),
+        "{said}"
+    );
     let said = program.expect(1, &["check", "files:tree"]);
-    assert!(said.contains(&ids[1]) && said.contains("it was replaced"), "{said}");
+    assert!(
+        said.contains(&ids[1]) && said.contains("its manifest was replaced"),
+        "{said}"
+    );
     std::fs::remove_file(manifest(1)).unwrap();
     let said = program.expect(1, &["verify", "--all", "--no-evidence"]);
     assert!(

@@ -173,7 +173,7 @@ fn a_recovery_goes_on_with_the_state_that_an_earlier_release_wrote() {
         "{document}"
     );
     let text = program.expect(2, &["recover", "latest:adhoc"]);
-    assert!(text.contains("files tree: 7 written, 3 as they were"), "{text}");
+    assert!(text.contains("files tree: 7 written, 3 unchanged"), "{text}");
     assert!(text.contains("sqlite app: 8192 bytes, DAMAGED"), "{text}");
     assert!(!program.path("tree").exists() && !program.path("app.db").exists());
 
@@ -183,7 +183,7 @@ fn a_recovery_goes_on_with_the_state_that_an_earlier_release_wrote() {
     let recover = ["recover", "latest:adhoc"];
     program.refused(
         &recover,
-        "what step \"restore files tree\" proved",
-        "move the file away",
+        "the result of step \"restore files tree\"",
+        "Move the file away",
     );
 }

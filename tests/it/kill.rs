@@ -51,7 +51,7 @@ fn stopped_at(point: &str) {
     let mut program = with_tree(1000);
     let (code, said) = held(&mut program, point, stop_beyond_the_lease);
     assert_eq!(code, Some(1), "{point}: {said}");
-    assert!(said.contains("could not show that it is alive"), "{point}: {said}");
+    assert!(said.contains("could not renew its heartbeat"), "{point}: {said}");
     assert!(program.listed().is_empty(), "{point}");
 }
 
@@ -86,7 +86,7 @@ fn a_run_stopped_beyond_its_lease_while_it_reads_fails_by_itself_and_says_so() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("could not show that it is alive") && !said.contains("by a signal"),
+        said.contains("could not renew its heartbeat") && !said.contains("by a signal"),
         "{said}"
     );
     assert!(program.listed().is_empty());

@@ -35,10 +35,10 @@ fn an_empty_place_where_a_repository_is_expected_is_an_error() {
     program.expect(0, &["backup", "j"]);
     // The disk is not mounted: another process finds the empty mount point.
     std::fs::rename(program.path("repo"), program.path("disk")).unwrap();
-    program.refused(&["backup", "j"], "was there and is gone", "Is its disk mounted?");
-    program.refused(&["list"], "was there and is gone", "Is its disk mounted?");
+    program.refused(&["backup", "j"], "no longer exists", "Is its disk mounted?");
+    program.refused(&["list"], "no longer exists", "Is its disk mounted?");
     std::fs::create_dir(program.path("repo")).unwrap();
-    program.refused(&["backup", "j"], "was there and is gone", "Is its disk mounted?");
+    program.refused(&["backup", "j"], "no longer exists", "Is its disk mounted?");
     assert_eq!(files_below(&program.path("repo")).len(), 0);
     std::fs::remove_dir(program.path("repo")).unwrap();
     std::fs::rename(program.path("disk"), program.path("repo")).unwrap();
@@ -85,11 +85,11 @@ fn a_mistyped_place_is_no_new_repository() {
     ] {
         let mistyped = program.path("reop").display().to_string();
         let verb = [verb, &["--from", &mistyped]].concat();
-        program.refused(&verb, "holds no repository", "init");
+        program.refused(&verb, "no repository at", "init");
         assert!(!program.path("reop").exists(), "{verb:?}");
     }
     let mistyped = program.path("reop").display().to_string();
-    program.refused(&["copy", "--into", &mistyped], "holds no repository", "init");
+    program.refused(&["copy", "--into", &mistyped], "no repository at", "init");
     assert!(!program.path("reop").exists());
     // The same in the configuration, whose repository is known by its name.
     configure(&program, "reop", "", &["j"]);
@@ -109,7 +109,7 @@ fn a_repository_that_is_to_lie_on_a_mounted_disk_lies_nowhere_else() {
     }
     // A disk that is mounted, and a repository beside it.
     configure(&program, "repo", "require_mountpoint = \"/proc\"", &["j"]);
-    program.refused(&["backup", "j"], "does not lie on \"/proc\"", "require_mountpoint");
+    program.refused(&["backup", "j"], "is not on \"/proc\"", "require_mountpoint");
     let disk = tempfile::tempdir_in("/dev/shm").unwrap();
     let on_disk = disk.path().join("repo").display().to_string();
     configure(&program, &on_disk, "require_mountpoint = \"/dev/shm\"", &["j"]);
@@ -158,7 +158,7 @@ fn the_lease_of_a_killed_run_is_taken_over_at_once_and_that_of_a_live_one_is_not
     let mut slow = program.command(&["backup", "j", "--limit-rate", "1KiB/s"]);
     let mut slow = Guarded::spawn(slow.stderr(Stdio::null()).stdout(Stdio::null()));
     wait::until("the lease is taken", || program.path("repo/locks/j.json").exists());
-    program.refused(&["backup", "j"], "is running on", "Wait for it to end");
+    program.refused(&["backup", "j"], "is already running on", "Wait for it to end");
     slow.kill().unwrap();
     slow.wait().unwrap();
     assert!(program.path("repo/locks/j.json").exists());
@@ -199,13 +199,13 @@ fn a_run_in_another_container_is_not_taken_for_gone() {
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
     };
-    program.refused(&["backup", "j"], "is running on", "Wait for it to end");
+    program.refused(&["backup", "j"], "is already running on", "Wait for it to end");
     let (code, said) = alone(&["backup", "j"]);
-    assert!(code == Some(1) && said.contains("is running on"), "{said}");
+    assert!(code == Some(1) && said.contains("is already running on"), "{said}");
     let output = in_a_namespace(&program, &["backup", "j"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.code() == Some(1) && said.contains("is running on"),
+        output.status.code() == Some(1) && said.contains("is already running on"),
         "{said}"
     );
     slow.kill().unwrap();
@@ -264,7 +264,7 @@ fn a_run_whose_lease_was_taken_says_so_and_stores_its_snapshot() {
         std::fs::write(program.path("taker"), &body).unwrap();
         std::fs::rename(program.path("taker"), &lease).unwrap();
         assert!(run.try_wait().unwrap().is_none(), "{}", said());
-        said().contains("took the lease")
+        said().contains("took over the lease")
     });
     assert!(
         said().contains(taker.run.as_str()) && said().contains("on web1, process 7"),

@@ -92,7 +92,7 @@ fn forge(program: &Program, edit: impl FnOnce(&mut Value)) {
     std::fs::write(&path, document::encode(&manifest).unwrap()).unwrap();
 }
 
-/// A server that keeps what it is sent. As PostgreSQL it asks for the password in clear text.
+/// A server that keeps what it is sent. As PostgreSQL it requests the password in clear text.
 struct Listener {
     port: u16,
     heard: Arc<Mutex<Vec<u8>>>,
@@ -196,7 +196,7 @@ fn without_a_configuration_the_error_prints_the_command_that_goes_on() {
     let place = format!("postgres://admin@127.0.0.1:{}/{}", app.cluster.port, app.names[0]);
     assert_one_error(
         &said,
-        "where source \"app\" goes",
+        "no target for source \"app\"",
         "wirevault restore latest --source app --clean --into-original",
     );
     assert!(said.contains("--into 'postgres://") && said.contains(&place), "{said}");
@@ -273,11 +273,11 @@ fn a_place_of_a_service_does_not_become_the_default_of_this_host() {
     app.program.set("PGPORT", &listener.port.to_string());
     app.program.refused(
         &["restore", "latest", "--into-original"],
-        "where source \"app\" goes",
-        "does not say either",
+        "no target for source \"app\"",
+        "does not record its place either",
     );
     let recover = ["recover", "latest", "--accept-places", "--wait", "1s"];
-    app.program.refused(&recover, "does not say where app was", "");
+    app.program.refused(&recover, "does not record where app was", "");
     assert_eq!(listener.heard(), "", "the server of PGHOST was taken");
 }
 
@@ -394,7 +394,7 @@ fn a_forged_directory_is_not_written_to() {
     forge(&program, |manifest| {
         manifest["plan"]["sources"][0]["root"] = victim.as_str().into();
     });
-    program.refused(&["restore", "latest"], "where source \"src\" goes", &victim);
+    program.refused(&["restore", "latest"], "no target for source \"src\"", &victim);
     assert!(!program.path("victim").exists());
     // What was given to a backup here is this host's own word, for whoever did not forge it.
     forge(&program, |manifest| {
@@ -404,7 +404,11 @@ fn a_forged_directory_is_not_written_to() {
     program.expect(0, &["restore", "latest"]);
     assert!(program.path("src/f").exists());
     become_another_host(&mut program);
-    program.refused(&["restore", "latest"], "where source \"src\" goes", "--into-original");
+    program.refused(
+        &["restore", "latest"],
+        "no target for source \"src\"",
+        "--into-original",
+    );
     program.expect(0, &["restore", "latest", "--into-original"]);
 }
 
@@ -422,7 +426,7 @@ fn a_source_of_the_same_name_that_was_given_by_hand_is_asked_about() {
         program.path("two/data")
     );
     std::fs::write(program.path("wirevault.toml"), text).unwrap();
-    program.refused(&["restore", "latest"], "was given by hand as", "--into");
+    program.refused(&["restore", "latest"], "from the command line as", "--into");
     assert!(!program.path("two/data/f").exists());
     let into = program.path("two/data").display().to_string();
     program.expect(0, &["restore", "latest", "--into", &into]);
@@ -437,7 +441,7 @@ fn a_url_of_an_unknown_kind_does_not_become_a_directory() {
     let restore = ["restore", "latest", "--into", "postgress://u:geheim@127.0.0.1/x"];
     program.refused(
         &restore,
-        "nothing can be restored into \"postgress://u@127.0.0.1/x\"",
+        "cannot restore into \"postgress://u@127.0.0.1/x\"",
         "postgres",
     );
 }

@@ -414,7 +414,7 @@ fn an_undo_names_the_comment_that_it_could_not_put_back() {
         .program
         .expect(2, &["restore", "latest", "--undo", "--into", &into]);
     assert!(
-        said.contains("is database again again") && said.contains("DATABASE COMMENT again"),
+        said.contains("was renamed back to again") && said.contains("DATABASE COMMENT again"),
         "{said}"
     );
 }

@@ -327,7 +327,7 @@ fn beyond_pg_dump(case: &Case) {
         ],
     );
     let said = case.restore("bound_named");
-    assert!(said.contains("not-in-backup") || said.contains("is left out"), "{said}");
+    assert!(said.contains("not-in-backup") || said.contains("is excluded"), "{said}");
 
     // What lies in a schema that is named was named with it, whatever else it needs.
     let sql = "CREATE SCHEMA a; CREATE SCHEMA b; CREATE EXTENSION hstore SCHEMA b; CREATE TYPE b.mood AS ENUM ('x'); CREATE TABLE a.t AS SELECT 'x'::b.mood AS m; \
@@ -437,10 +437,7 @@ fn letters_that_an_encoding_lacks_match_nothing() {
             "--exclude-table-data=日本.*",
         ];
         let said = case.backup(0, &name, &flags);
-        assert!(
-            said.contains("excludes no table: nothing has a name like that"),
-            "{said}"
-        );
+        assert!(said.contains("excludes no table: no name matches"), "{said}");
     }
 }
 

@@ -163,7 +163,7 @@ async fn a_table_that_cannot_be_loaded_costs_only_itself_when_asked() {
     assert_eq!(case.ask(ROWS), "0|0|1000|0");
     let advice = &report.failed.iter().find(|f| f.name == "far.checked").unwrap().advice;
     assert!(
-        advice.contains("none of its rows") && advice.contains("--search-path"),
+        advice.contains("None of its rows") && advice.contains("--search-path"),
         "{advice}"
     );
 

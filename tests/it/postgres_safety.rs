@@ -177,7 +177,7 @@ async fn a_backup_gives_way_to_ddl_when_it_is_told_to() {
     let text = error.chain();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{text}");
     assert!(
-        text.contains("ALTER TABLE small") && text.contains("behind the backup"),
+        text.contains("ALTER TABLE small") && text.contains("blocked by the backup"),
         "{text}"
     );
     let waited = waited.await.unwrap();

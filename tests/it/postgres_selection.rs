@@ -154,7 +154,7 @@ fn tables_and_schemas_go_into_a_new_database() {
     // The foreign key to a table that is not there, and the trigger without its function, are reported: exit code 2.
     let said = backup.restore(2, &["--table", "notes", "--into", &backup.url(&copy)]);
     assert!(
-        said.contains("FK CONSTRAINT") && said.contains("run the statement by hand"),
+        said.contains("FK CONSTRAINT") && said.contains("run the statement manually"),
         "{said}"
     );
     assert_eq!(backup.psql(&copy, NOTES), backup.notes.trim());

@@ -135,7 +135,7 @@ fn a_role_that_may_not_create_databases_fills_its_own_empty_one() {
 
     // It is said beforehand, and nothing is written.
     let plan = case.restore_to(0, &url, &["--dry-run", NO_NAMES[0], NO_NAMES[1]]);
-    assert!(plan.contains("filled in one transaction"), "{plan}");
+    assert!(plan.contains("loaded in one transaction"), "{plan}");
     assert_eq!(case.ask(&own, "SELECT count(*) FROM pg_class WHERE relname = 't'"), "0");
 
     case.restore_to(0, &url, &["--verify-rows", NO_NAMES[0], NO_NAMES[1]]);
@@ -281,7 +281,7 @@ fn a_restore_that_runs_is_left_alone_by_another_one() {
     let of_first = case.beside();
     assert_eq!(of_first.len(), 1, "{of_first:?}");
     let said = case.restore(0, &copy, &[]);
-    assert!(said.contains(&of_first[0]) && said.contains("left alone"), "{said}");
+    assert!(said.contains(&of_first[0]) && said.contains("not touched"), "{said}");
     assert_eq!(case.ask(&copy, "SELECT count(*) FROM big"), "200000");
     rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();
     let (code, said) = ended(first);
@@ -314,7 +314,7 @@ fn long_names_that_begin_alike_are_kept_and_put_back_apart() {
     }
     for (name, value) in [(&a, "2"), (&b, "3")] {
         let said = case.run(0, &["restore", "latest", "--undo", "--into", &case.url("admin", name)]);
-        assert!(said.contains("is database"), "{said}");
+        assert!(said.contains("was renamed back to"), "{said}");
         assert_eq!(case.ask(name, "SELECT i FROM t"), value);
         let comment =
             "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()";
@@ -404,7 +404,7 @@ fn sessions_that_a_swap_ended_are_said() {
         session
     });
     let said = case.restore(0, &live, &["--clean"]);
-    assert!(said.contains("1 session of the database"), "{said}");
+    assert!(said.contains("1 session of the replaced database"), "{said}");
     drop(session);
     let kept = case.databases().into_iter().find(|n| n.contains("_before_")).unwrap();
     assert_eq!(case.ask(&kept, "SELECT i FROM mine"), "5");

@@ -48,7 +48,7 @@ fn check_changes_nothing_in_a_directory() {
     };
     let said = looked(0);
     assert!(
-        said.contains("no repository yet") && said.contains("can be written to"),
+        said.contains("no repository yet") && said.contains("is writable"),
         "{said}"
     );
     fs::create_dir(program.path("repo")).unwrap();
@@ -56,7 +56,7 @@ fn check_changes_nothing_in_a_directory() {
     fs::set_permissions(program.path("repo"), fs::Permissions::from_mode(0o500)).unwrap();
     let said = looked(1);
     assert!(
-        said.contains("error: write to") && said.contains("right to write"),
+        said.contains("error: write to") && said.contains("Make it writable"),
         "{said}"
     );
     fs::remove_dir(program.path("repo")).unwrap();
@@ -128,14 +128,14 @@ fn a_path_that_is_not_there_is_told_as_a_path() {
     program.refused(
         &["backup", "files:/nowhere/at/all"],
         "/nowhere/at/all",
-        "nothing at this path",
+        "path does not exist",
     );
     let output = program.run(&["backup", "files:/nowhere/at/all", "--json"]);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = document.to_string();
-    assert!(text.contains("nothing at this path"), "{text}");
+    assert!(text.contains("path does not exist"), "{text}");
     let said = program.expect(1, &["check", "files:/nowhere/at/all"]);
-    assert!(said.contains("nothing at this path"), "{said}");
+    assert!(said.contains("path does not exist"), "{said}");
 }
 
 #[test]

@@ -406,10 +406,7 @@ fn without_docker_it_waits_for_servers_that_a_person_starts() {
     .unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("did not answer within 1 s") && said.contains("--address"),
-        "{said}"
-    );
+    assert!(said.contains("within 1 s") && said.contains("--address"), "{said}");
     assert!(program.path("srv/.env").exists());
     let mut waiting = command_as_root(&program, &["recover", "latest", "--containers", "manual"])
         .stdout(Stdio::piped())
@@ -455,7 +452,7 @@ fn a_restored_volume_and_a_recovery_of_its_stack_agree() {
     // Over other files it is refused, the second time too.
     for _ in 0..2 {
         let said = run(1, &["recover", "latest", "--only", "stack"]);
-        assert!(said.contains("holds files already"), "{said}");
+        assert!(said.contains("already contains files"), "{said}");
     }
     run(
         0,

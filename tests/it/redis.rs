@@ -314,7 +314,7 @@ fn keys_are_read_one_by_one_where_a_synchronisation_is_refused() {
         assert_eq!(outcome["note_counts"]["no-psync"], 1);
         let text = program.expect(0, &["show", "latest"]);
         assert!(
-            text.contains("read by SCAN and DUMP") && text.contains("each key as it was"),
+            text.contains("read by SCAN and DUMP") && text.contains("each key as of the moment"),
             "{text}"
         );
         program.expect(0, &["verify", "latest", "--level", "content"]);
@@ -518,8 +518,8 @@ fn tls_is_spoken_and_the_certificate_verified() {
     program.refused(&["backup", &url("other.pem")], "TLS handshake failed", "cacert");
     program.refused(
         &["backup", &format!("rediss://127.0.0.1:{}", server.port)],
-        "did not answer in time",
-        "speaks TLS",
+        "no answer from the server in time",
+        "uses TLS",
     );
     server.client().say("FLUSHALL");
     server.client().say("FUNCTION FLUSH");

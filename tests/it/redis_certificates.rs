@@ -96,7 +96,7 @@ fn a_client_certificate_goes_to_the_server_that_asks_for_it() {
     program.refused(
         &["backup", &named("client.crt", "client.crt")],
         "private key",
-        "not encrypted",
+        "unencrypted",
     );
     program.refused(
         &["backup", &named("client.key", "client.key")],
@@ -135,5 +135,5 @@ fn a_client_certificate_goes_to_the_server_that_asks_for_it() {
     assert_eq!(server.digest(), digest);
     let twice = config.replace(&format!(":{port}\""), &format!(":{port}?cert=/x\""));
     std::fs::write(program.path("wirevault.toml"), twice).unwrap();
-    program.refused(&["check"], "stands in the URL and as a key", "Leave one");
+    program.refused(&["check"], "is set in the URL and as a key", "Remove one");
 }

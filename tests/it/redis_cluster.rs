@@ -248,14 +248,14 @@ fn clusters_that_cannot_be_backed_up_whole_are_refused() {
             .client()
             .say(&format!("CLUSTER SETSLOT 77 MIGRATING {to}"));
         let backup = ["backup", &three.nodes[2].url()];
-        program.refused(&backup, &format!("77 to node {to}"), "settled");
+        program.refused(&backup, &format!("77 to node {to}"), "slot migration is finished");
         let check = program.run(&["check", &three.nodes[2].url()]);
         assert!(
             String::from_utf8_lossy(&check.stdout).contains("slots are moving"),
             "{check:?}"
         );
         three.nodes[0].client().say("CLUSTER SETSLOT 77 STABLE");
-        program.refused(&backup, &format!("77 from node {from}"), "settled");
+        program.refused(&backup, &format!("77 from node {from}"), "slot migration is finished");
         three.nodes[1].client().say("CLUSTER SETSLOT 77 STABLE");
         program.expect(0, &backup);
         // A slot that nobody serves.

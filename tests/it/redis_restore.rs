@@ -372,7 +372,7 @@ fn a_scratch_server_that_changes_keys_is_found_out() {
     let scratch = RedisServer::start(Kind::Redis7, &[]);
     let verify = ["verify", "latest", "--level", "restored", "--into", &scratch.url()];
     scratch.client().say("SET mine 1");
-    program.refused(&verify, "holds 1 keys", "nothing");
+    program.refused(&verify, "holds 1 keys", "empty server");
     scratch.client().say("DEL mine");
     // A server that loses what it was given: it evicts keys as soon as they are there.
     let mut client = scratch.client();

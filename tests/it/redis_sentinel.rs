@@ -176,10 +176,13 @@ fn the_old_primary_is_not_taken() {
                 sentinel.port
             )
         };
-        program.refused(&["backup", &url(0)], "names no primary", "failover_wait");
+        program.refused(&["backup", &url(0)], "no reachable primary", "failover_wait");
         let checked = program.run(&["check", &url(0)]);
         let said = [checked.stdout, checked.stderr].concat();
-        assert!(String::from_utf8_lossy(&said).contains("names no primary"), "{said:?}");
+        assert!(
+            String::from_utf8_lossy(&said).contains("no reachable primary"),
+            "{said:?}"
+        );
         let (asked, before) = (Arc::clone(&sentinel.asked), sentinel.asked.load(Ordering::SeqCst));
         let (place, flags) = (Arc::clone(&sentinel.named), Arc::clone(&sentinel.flags));
         let port = primary.port;
@@ -208,16 +211,20 @@ fn a_primary_that_cannot_be_asked_for_is_no_other_one() {
     program.expect(0, &["backup", &source.url()]);
     let target = RedisServer::start(Kind::Redis7, &[]);
     for (later, said, not) in [
-        (Later::Gone, "cannot be found out: ", "another server became"),
+        (
+            Later::Gone,
+            "unable to determine whether it is still the primary",
+            "another server became",
+        ),
         (
             Later::Flags("master,o_down"),
-            "is down, as the Sentinel says",
+            "the Sentinel reports that primary",
             "another server became",
         ),
         (
             Later::Port(source.port),
             "another server became the primary",
-            "found out",
+            "unable to determine",
         ),
     ] {
         target.client().say("FLUSHALL");

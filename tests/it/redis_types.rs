@@ -326,7 +326,7 @@ fn nothing_is_guessed_of_payloads() {
             assert_eq!(report["failed"][0]["name"], "odd (database 0)", "{done}");
             let said = done["errors"][0].as_str().unwrap();
             assert!(
-                said.contains("odd (database 0): it is in no file") && said.contains("--into redis://"),
+                said.contains("odd (database 0): it is not in the file") && said.contains("--into redis://"),
                 "{said}"
             );
         }
@@ -404,7 +404,7 @@ fn databases_of_payloads_are_counted() {
     };
     let into = format!("{}/5", target.url());
     let refused = ["restore", "latest", "--source", "redis", "--into", &into];
-    program.refused(&refused, "keys of the databases 0, 1, 3", "Leave the number out");
+    program.refused(&refused, "keys in databases 0, 1, 3", "Remove the number");
     let said = restore(&program, &target.url(), 0, &["--dry-run"]);
     assert!(said.contains("keys by database 0: 1, 1: 1, 3: 1;"), "{said}");
     // A target without such a database is refused before the first write.
@@ -441,7 +441,7 @@ fn advice_about_a_payload_is_that_of_its_error() {
         ),
         (
             "NOPERM this user has no permissions to access the key",
-            "the right to RESTORE",
+            "permission for RESTORE",
         ),
         ("ERR Bad data format", "the version of the backup or a later one"),
     ] {

@@ -64,6 +64,6 @@ fn keep_rules_that_keep_nothing_are_refused() {
     program.refused(
         &["list"],
         "the keep rules of [job.full] keep no snapshot",
-        "leave \"keep\" out",
+        "omit \"keep\"",
     );
 }

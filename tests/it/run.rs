@@ -158,10 +158,7 @@ fn a_repository_that_is_gone_for_a_while_is_not_made_anew() {
     std::fs::create_dir(program.path("repo")).unwrap();
     std::fs::write(program.path("tree/file"), "changed").unwrap();
     let ended = scheduler.event("ended");
-    assert!(
-        ended["error"].as_str().unwrap().contains("was there and is gone"),
-        "{ended}"
-    );
+    assert!(ended["error"].as_str().unwrap().contains("no longer exists"), "{ended}");
     assert_eq!(std::fs::read_dir(program.path("repo")).unwrap().count(), 0);
     std::fs::remove_dir(program.path("repo")).unwrap();
     std::fs::rename(program.path("away"), program.path("repo")).unwrap();
@@ -267,7 +264,7 @@ fn a_hook_that_fails_before_a_run_is_the_failure_of_the_run() {
     program.refused(
         &["backup", "full"],
         "hook before of job \"full\"",
-        "Its output stands in the log",
+        "See the log for its output",
     );
     configure(&program, "", "before = \"stop the thing\"");
     program.refused(
@@ -276,7 +273,7 @@ fn a_hook_that_fails_before_a_run_is_the_failure_of_the_run() {
         "a program with its arguments as a list",
     );
     configure(&program, "", "before = [\"sh\", \"-c\"]");
-    program.refused(&["list"], "full path", "no shell is started");
+    program.refused(&["list"], "full path", "do not run in a shell");
 }
 
 /// Every line of the Prometheus text format: comments, or a name, labels and a number; each family once.
@@ -408,7 +405,7 @@ fn clean_up_is_dry_until_told_and_never_reaches_a_repository() {
     configure(&program, "", &rule(&program.path("repo/data"), false));
     program.refused(&["list"], "reaches the repository", "keep rules");
     configure(&program, "", &rule(std::path::Path::new("/var"), false));
-    program.refused(&["list"], "is too wide", "two levels");
+    program.refused(&["list"], "is too broad", "two levels");
 }
 
 #[test]
@@ -417,7 +414,7 @@ fn beyond_the_loopback_the_status_page_needs_a_token() {
     configure(&program, "", "schedule = \"0 2 * * *\"");
     program.refused(
         &["run", "--listen", "0.0.0.0:0"],
-        "there is no status_token",
+        "status_token is not set",
         "WIREVAULT_STATUS_TOKEN",
     );
     program.refused(&["run", "--drills-only"], "has no [drill.NAME]", "[drill.sunday]");

@@ -69,7 +69,7 @@ fn hooks_pings_and_channels_hear_of_a_run() {
     assert_eq!(scheduler.event("ended")["status"], "done");
     listener.expect("/ping/start");
     listener.expect("/ping");
-    assert!(listener.expect("/chat/flaky").contains("is well again"));
+    assert!(listener.expect("/chat/flaky").contains("has recovered"));
     assert_eq!(get(&address, "/health").0, 200);
     scheduler.end();
 }
@@ -141,7 +141,7 @@ fn a_run_that_takes_too_long_is_ended() {
     scheduler.clock.advance(Duration::from_secs(3 * 60 * 60));
     let ended = scheduler.event("ended");
     assert!(
-        ended["error"].as_str().unwrap().contains("not done within 3"),
+        ended["error"].as_str().unwrap().contains("did not finish within 3"),
         "{ended}"
     );
     scheduler.end();

@@ -97,7 +97,7 @@ fn a_configuration_with_secrets_that_everybody_may_read_is_warned_of() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let text = said(&program, &["backup", "--dry-run"]);
         assert_eq!(
-            text.contains("everybody on this host may read it"),
+            text.contains("readable by every user of this host"),
             warned,
             "{mode:o}: {text}"
         );
@@ -105,7 +105,7 @@ fn a_configuration_with_secrets_that_everybody_may_read_is_warned_of() {
     }
     std::fs::write(&path, text.replace("status_token = \"geheim\"\n", "")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(!said(&program, &["backup", "--dry-run"]).contains("everybody"));
+    assert!(!said(&program, &["backup", "--dry-run"]).contains("readable by every user"));
 }
 
 /// Libraries write whole requests into the log, with their keys, when they are asked for everything.

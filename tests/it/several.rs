@@ -70,7 +70,7 @@ fn one_read_fills_both_repositories_with_the_same_bytes() {
         (2, 1)
     );
     // What the rules of the other one let go is not lacking there.
-    assert!(program.expect(0, &["copy"]).contains("nothing is lacking"));
+    assert!(program.expect(0, &["copy"]).contains("nothing to copy"));
     for repository in ["near", "far"] {
         program.expect(0, &["verify", "latest", "--from", repository, "--no-evidence"]);
     }
@@ -157,13 +157,13 @@ fn a_repository_that_is_gone_is_left_behind_and_copy_brings_it_up_to_date() {
     assert_eq!(snapshots(&program, "near"), snapshots(&program, "far"));
     assert!(data(&program.path("near")) == data(&program.path("far")));
     program.expect(0, &["verify", "--all", "--from", "far", "--no-evidence"]);
-    assert!(program.expect(0, &["copy"]).contains("nothing is lacking"));
+    assert!(program.expect(0, &["copy"]).contains("nothing to copy"));
     program.refused(
         &["copy", "--from", "near", "--into", "near"],
         "both source and target",
         "--into B",
     );
-    program.refused(&["copy", "latest"], "it is not said where", "--into");
+    program.refused(&["copy", "latest"], "no target repository", "--into");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn content_that_did_not_change_is_not_stored_again() {
     let body = std::fs::read(&file).unwrap();
     std::fs::write(&file, &body).unwrap();
     let said = program.expect(0, &["backup", "full", "--if-changed"]);
-    assert!(said.contains("nothing new is stored"), "{said}");
+    assert!(said.contains("nothing new was stored"), "{said}");
     assert_eq!(snapshots(&program, "near").len(), 1);
     assert_eq!(data(&program.path("far")).len(), 2);
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();

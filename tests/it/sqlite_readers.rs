@@ -377,7 +377,7 @@ async fn a_transaction_whose_writer_died_is_rolled_back_in_a_private_copy() {
     };
     let before = files();
     let findings = SqliteSource::new(options(&path)).check().await.unwrap();
-    assert!(findings[0].message.contains("died in a transaction"), "{findings:?}");
+    assert!(findings[0].message.contains("crashed in a transaction"), "{findings:?}");
     let spool = dir.path().join("spool");
     let (vault, outcome) = backup(&path, &spool).await.unwrap();
     assert_eq!(

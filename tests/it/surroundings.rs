@@ -77,7 +77,7 @@ fn no_proxy_spares_a_store_and_a_proxy_of_another_kind_is_refused() {
     program.set("AWS_ENDPOINT_URL", "http://store.invalid:9000");
     program.refused(
         ROUND[1],
-        "http_proxy names a proxy of kind socks5://",
+        "http_proxy names a proxy with scheme socks5://",
         "http://host:port",
     );
 }
@@ -106,7 +106,11 @@ fn calls_pass_a_proxy_too() {
         "POST http://hooks.invalid/secret-path?x=1 HTTP/1.1"
     );
     configure("https://hooks.invalid/secret-path");
-    program.refused(&["backup", "full"], "answered 403 for hooks.invalid:443", "NO_PROXY");
+    program.refused(
+        &["backup", "full"],
+        "returned status 403 for hooks.invalid:443",
+        "NO_PROXY",
+    );
     let got = proxy.got();
     assert_eq!(got[1].line, "CONNECT hooks.invalid:443 HTTP/1.1");
     assert!(!format!("{:?}", got[1]).contains("secret-path"));
@@ -155,9 +159,9 @@ fn redirects_of_calls_are_followed_without_their_secrets() {
     program.expect(0, &["backup", "full"]);
     assert!(there.got()[1].line.starts_with("GET /seen ") && there.got()[1].body.is_empty());
     configure("/lost");
-    program.refused(&["backup", "full"], "leads to no address", "configuration");
+    program.refused(&["backup", "full"], "redirect without a location", "configuration");
     configure("/round");
-    program.refused(&["backup", "full"], "lead on and on", "configuration");
+    program.refused(&["backup", "full"], "too many redirects", "configuration");
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn half_of_a_pair_of_keys_is_refused_by_every_command() {
         program.set("AWS_SHARED_CREDENTIALS_FILE", &path);
         program.set(present, "geheim");
         for arguments in ROUND {
-            program.refused(arguments, &format!("{present} is set, and {missing} is not"), missing);
+            program.refused(arguments, &format!("{present} is set, but {missing} is not"), missing);
         }
         // Unset, the profile is what is meant.
         program.set(present, "");

@@ -22,12 +22,15 @@ fn an_archived_snapshot_is_thawed_when_it_is_asked_for_and_never_by_itself() {
     assert_eq!(program.listed().len(), 1);
 
     let restore = ["restore", "latest", "--into", "out"];
-    program.refused(&restore, "lies in GLACIER and cannot be read", "--thaw");
+    program.refused(&restore, "is in GLACIER and cannot be read", "--thaw");
     let refused = moto.answered(403);
     program.refused(&["cat", "latest", "tree", "file"], "InvalidObjectState", "--thaw");
     assert_eq!(moto.answered(403), refused + 1, "no retries help here");
     let said = program.expect(2, &["verify", "latest"]);
-    assert!(said.contains("not read") && said.contains("lies in GLACIER"), "{said}");
+    assert!(
+        said.contains("not verified") && said.contains("is in GLACIER"),
+        "{said}"
+    );
     assert!(!program.path("out").exists());
 
     moto.thaw_slowly(4);
@@ -36,7 +39,7 @@ fn an_archived_snapshot_is_thawed_when_it_is_asked_for_and_never_by_itself() {
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert_one_error(&said, "asked the store for 2 objects", "Run the same command again");
     assert!(said.contains("of GLACIER (5 to 12 hours)"), "{said}");
-    program.refused(&restore, "lies in GLACIER and cannot be read", "--thaw");
+    program.refused(&restore, "is in GLACIER and cannot be read", "--thaw");
     program.expect(0, &["restore", "latest", "--into", "out", "--thaw"]);
     assert_eq!(
         std::fs::read(program.path("out/file")).unwrap(),

@@ -157,7 +157,7 @@ async fn a_store_that_holds_something_else_gets_no_snapshot() {
         store.inject(flips(Operation::Put, key, 1));
         let error = back_up(store).await.unwrap_err();
         assert!(
-            error.chain().contains("does not hold what was sent"),
+            error.chain().contains("returned different data than was sent"),
             "{key}: {error:?}"
         );
         let repository = Repository::open(memory).await.unwrap();

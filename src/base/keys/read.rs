@@ -81,11 +81,11 @@ impl<'a> Table<'a> {
         let found = match (find(key.name), old) {
             (Some(_), Some((twice, _))) => {
                 let message = format!(
-                    "\"{}\" is the old name of \"{}\", which is there too",
+                    "\"{}\" is the old name of \"{}\", and both are set",
                     twice.get_ref(),
                     key.name
                 );
-                let error = Error::invalid(message).with_hint("Leave the line with the old name out.");
+                let error = Error::invalid(message).with_hint("Remove the line with the old name.");
                 return Err(error.context(self.at(twice.span().start)));
             }
             (now, old) => now.or(old),

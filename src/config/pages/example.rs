@@ -10,9 +10,9 @@ use crate::config::keys::Form;
 const WIDTH: usize = 110;
 
 const HEAD: &str = "\
-# Every key of wirevault.toml, written by `wirevault config --example`. Take the # away from the lines that you need: those of a key and of
-# the section above it. `wirevault check` says what is wrong with a file, `wirevault config` what holds. All keys in one page, and variables of
-# the environment: docs/reference-configuration.md.
+# Every key of wirevault.toml, printed by `wirevault config --example`. Uncomment the lines you need: the key and the section
+# above it. `wirevault check` checks the file, `wirevault config` prints the effective values. All keys and environment variables
+# on one page: docs/reference-configuration.md.
 ";
 
 /// Returns the text. Without the first `#` of the lines on which no blank follows it, it is a configuration with every key.
@@ -56,7 +56,7 @@ fn explain(text: &mut String, key: &Key) {
     let without = match (key.required, key.default) {
         (true, _) => "; required".to_owned(),
         (false, None | Some("[]")) => String::new(),
-        (false, Some(default)) => format!("; {default} without it"),
+        (false, Some(default)) => format!("; default {default}"),
     };
     comment(text, "", &format!("({}{without})", plain(&key.kind.bounds())));
     match key.kind {

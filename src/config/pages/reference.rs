@@ -8,24 +8,25 @@ use crate::config::keys::Form;
 const HEAD: &str = "\
 # Reference: the configuration
 
-This page is made of the declarations of the keys in the source: `wirevault config --reference > docs/reference-configuration.md`
-writes it, and a test refuses an old one. `wirevault config --example` prints a file with every key, `wirevault config --schema` a
-JSON Schema for editors, `wirevault config` what holds at present. What the keys are good for: [operations](operations.md).
+This page is generated from the source: `wirevault config --reference > docs/reference-configuration.md` writes it, and a test
+fails if it is out of date. `wirevault config --example` prints a file with every key, `wirevault config --schema` a JSON Schema
+for editors, `wirevault config` the effective values. How the keys are used: [operations](operations.md).
 
-A configuration is `wirevault.toml`, or the file of `--config`; with no file, the [environment](#environment). An unknown key, one
-that stands twice, a value of another type or out of its bounds is an error with file and line, and nothing is started. A scheduler
-that runs takes new values at SIGHUP, but for those marked *at start*. A *variable* of the environment says the same where there
-is no file; those that hold beside a file too stand [below](#what-holds-beside-a-file-too).
+The configuration is read from `wirevault.toml` or the file given with `--config`; without a file, from the
+[environment](#environment). An unknown key, a key that is set twice, or a value of the wrong type or out of range is an error with
+file and line, and nothing is started. A running scheduler reloads the file at SIGHUP, except for keys marked *at start*. A
+*variable* sets the same value where there is no file; variables that also apply with a file are listed
+[below](#variables-that-always-apply).
 
-| value | is written as |
+| value | written as |
 | --- | --- |
 | duration | a string, `\"500ms\"`, `\"30s\"`, `\"10min\"`, `\"1h30m\"`, `\"2d\"` |
 | size | a string, `\"256MiB\"`, `\"1.5GiB\"`, `\"20MB\"`; a number alone is bytes |
 | rate | a size for each second, `\"20MiB/s\"` |
 | path, URL, address | a string |
 
-An editor that reads schemas (VS Code with Even Better TOML, taplo) completes and checks a file that begins with
-`#:schema ./wirevault.schema.json`, beside which `wirevault config --schema > wirevault.schema.json` stands.
+Editors that support schemas (VS Code with Even Better TOML, taplo) complete and check a file that starts with
+`#:schema ./wirevault.schema.json`; create the schema next to it with `wirevault config --schema > wirevault.schema.json`.
 ";
 
 /// Returns the page.
@@ -37,7 +38,7 @@ pub fn reference() -> String {
         above = section.word;
         if first {
             let title = match section.form {
-                Form::Top => "Above all sections".to_owned(),
+                Form::Top => "Top-level keys".to_owned(),
                 Form::OneOrNamed => format!("[{0}] or [{0}.NAME]", section.word),
                 Form::Named => format!("[{}.NAME]", section.word),
             };
@@ -50,7 +51,7 @@ pub fn reference() -> String {
         if let Some(kind) = kind {
             page.push_str(&format!("\n### kind = \"{}\"\n\n{}\n", kind.word, kind.about.trim()));
             if let Some(old) = kind.formerly {
-                page.push_str(&format!("`kind = \"{old}\"` is the older name of it.\n"));
+                page.push_str(&format!("`kind = \"{old}\"` is its older name.\n"));
             }
             page.push('\n');
             table(&mut page, kind.keys);
@@ -75,7 +76,7 @@ fn inner(page: &mut String, key: &Key) {
 }
 
 fn table(page: &mut String, keys: &[Key]) {
-    page.push_str("| key | value | without it | |\n| --- | --- | --- | --- |\n");
+    page.push_str("| key | value | default | description |\n| --- | --- | --- | --- |\n");
     for key in keys {
         let without = match (key.required, key.default) {
             (true, _) => "*required*".to_owned(),
@@ -111,15 +112,15 @@ fn table(page: &mut String, keys: &[Key]) {
 
 fn environment(page: &mut String) {
     page.push_str(
-        "\n## Environment\n\nOf a variable marked *file*, `NAME_FILE` names a file whose first line is the value; both together are refused. \
-         A name\nthat begins with `BACKUP_` and is none of these is refused: always if it is near one of them, and otherwise if the \
-         environment\nconfigures a job.\n",
+        "\n## Environment\n\nFor a variable marked *file*, `NAME_FILE` can name a file whose first line is the value; setting both is an error. \
+         An\nunknown name that starts with `BACKUP_` is an error if it is similar to one of these, or if the environment\nconfigures \
+         a job.\n",
     );
     for (scope, title) in [
-        (Scope::NoFile, "What makes a configuration where there is no file"),
-        (Scope::Always, "What holds beside a file too"),
+        (Scope::NoFile, "Variables that replace a configuration file"),
+        (Scope::Always, "Variables that always apply"),
     ] {
-        page.push_str(&format!("\n### {title}\n\n| variable | |\n| --- | --- |\n"));
+        page.push_str(&format!("\n### {title}\n\n| variable | description |\n| --- | --- |\n"));
         for variable in VARIABLES.iter().filter(|variable| variable.scope == scope) {
             let file = if variable.has_file { " *File.*" } else { "" };
             page.push_str(&format!("| `{}` | {}{file} |\n", variable.name, variable.help));

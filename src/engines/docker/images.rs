@@ -34,7 +34,7 @@ pub(super) async fn store(
             notes.add(note(
                 "image-moved",
                 &name,
-                "means another image by now; the one its container runs is stored without the name",
+                "now refers to another image; the one its container runs is stored without the name",
             ));
         }
         let plain = |c: char| {

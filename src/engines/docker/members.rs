@@ -106,8 +106,8 @@ impl<R: AsyncRead + Unpin> Members<R> {
 
 /// The error of a tar that ends before its end.
 pub(super) fn broken_off() -> Error {
-    Error::new(ErrorKind::Unavailable, "the engine's tar broke off").with_hint(
-        "A file changed while the engine read it. Name the containers that write into the volume in `quiesce`, or run \
+    Error::new(ErrorKind::Unavailable, "the engine's tar was cut short").with_hint(
+        "A file changed while the engine read it. List the containers that write to the volume in `quiesce`, or run \
          where the volume's mount point is visible.",
     )
 }

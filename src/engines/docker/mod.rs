@@ -244,7 +244,10 @@ impl Source for DockerSource {
                 findings.push(finding(
                     FindingLevel::Warning,
                     format!("volume \"{name}\" is in use by {} while it is read", busy.join(", ")),
-                    Some("Files that change meanwhile may not fit each other: name the containers in `quiesce`, or leave the volume out and back its database up over its own protocol."),
+                    Some(
+                        "Files that change meanwhile may be inconsistent: list the containers in `quiesce`, or \
+                          exclude the volume and back up its database over its own protocol.",
+                    ),
                 ));
             }
         }

@@ -159,9 +159,8 @@ async fn stop_one(engine: &Engine, member: &Member, stop: &Stop, cancel: &Cancel
         ),
     )
     .with_hint(
-        "It was not killed. Raise stop_timeout; or set kill = true, which does as `docker stop` does; or leave it out \
-         of `quiesce`. A program that runs as process 1 and handles no signals never stops by itself: `init: true` in \
-         compose helps.",
+        "It was not killed. Raise stop_timeout, set kill = true (as `docker stop` does), or remove it from `quiesce`. \
+         A program that runs as PID 1 and handles no signals never stops by itself: use `init: true` in compose.",
     ))
 }
 
@@ -247,8 +246,12 @@ impl<'a> Failures<'a> {
 
 /// Says what stands still, and how a person starts it.
 fn start_hint(names: &[&str]) -> String {
-    let verb = if names.len() == 1 { "It stands" } else { "They stand" };
-    format!("{verb} still: docker start {}", names.join(" "))
+    let verb = if names.len() == 1 {
+        "It is still"
+    } else {
+        "They are still"
+    };
+    format!("{verb} stopped: docker start {}", names.join(" "))
 }
 
 async fn start_one(engine: &Engine, member: &Member) -> Result<()> {
@@ -318,7 +321,7 @@ fn start_blocking(address: &Address, member: &Member, left: Duration) -> std::io
             stream.set_write_timeout(hurry)?;
             unless_silent(ask_to_start(stream, member))
         }
-        Address::Tcp { .. } => Err(std::io::Error::other("the engine is not reached from here")),
+        Address::Tcp { .. } => Err(std::io::Error::other("the engine cannot be reached from here")),
     }
 }
 
@@ -430,7 +433,7 @@ pub(crate) async fn start_left_behind(spool: &Path, notes: &Notes) {
                 notes.add(note(
                     "container-started-again",
                     &member.name,
-                    "was left stopped by a run that was killed, and is started again",
+                    "was left stopped by a run that was killed; starting it again",
                 ));
             }
             let _ = std::fs::remove_file(path);
@@ -479,8 +482,11 @@ mod tests {
         assert!(failures.add(&members, 1, Error::new(ErrorKind::TimedOut, "it did not answer")));
         assert_eq!(failures.left, ["web", "api", "db"]);
         assert_eq!(failures.first.unwrap().message(), "no such network");
-        assert_eq!(start_hint(&failures.left), "They stand still: docker start web api db");
-        assert_eq!(start_hint(&["db"]), "It stands still: docker start db");
+        assert_eq!(
+            start_hint(&failures.left),
+            "They are still stopped: docker start web api db"
+        );
+        assert_eq!(start_hint(&["db"]), "It is still stopped: docker start db");
     }
 
     #[test]

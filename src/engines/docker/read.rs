@@ -92,7 +92,7 @@ impl BackupSession<'_> {
             let prefix = format!("{stream}/").into_bytes();
             store_root(&mut writer, &prefix, &facts)?;
             if own::contains(&root) {
-                let message = "is a repository or the spool directory of this program; its files are left out";
+                let message = "is a repository or the spool directory of wirevault; its files are excluded";
                 notes.add(note("left-out-own", &stream, message));
                 files::finish_record(&mut writer, &stream, &facts, Totals::default())?;
                 return Ok((writer, Totals::default()));
@@ -233,7 +233,7 @@ pub(super) async fn mount_point(
     // Who is not seen may pass on what another host's engine says. Then only a container can tell that this directory is meant.
     let unproven = |why: &str| match listener {
         Listener::Unseen => Err(format!(
-            "it cannot be seen who listens on the engine's socket, and {why}"
+            "the process that listens on the engine's socket is unknown, and {why}"
         )),
         _ => Ok(path.clone()),
     };
@@ -249,7 +249,7 @@ pub(super) async fn mount_point(
             Err(error) => return Err(error.chain()),
         };
         let Ok(theirs) = stat.mtime.parse::<jiff::Timestamp>() else {
-            return unproven("the engine does not tell the directory's time");
+            return unproven("the engine does not report the directory's time");
         };
         // Files come and go in a busy one: what the engine saw lies between the two looks from here.
         let after = self::seen(&path).await?;

@@ -334,7 +334,7 @@ pub async fn standing_still(
             Error::unsupported(format!(
                 "volume \"{name}\" is not reached through its mount point: {why}"
             ))
-            .with_hint("Through the archive API nothing is kept, so nothing is finished or undone: restore it again.")
+            .with_hint("A restore through the archive API cannot be finished or undone: restore the volume again.")
         })?;
         places.push((name, place));
     }
@@ -418,7 +418,13 @@ impl VolumeTarget<'_> {
         }
         self.engine.create_volume(body).await?;
         let live = self.engine.volume(self.name).await?;
-        let live = live.ok_or_else(|| Error::new(ErrorKind::NotFound, "the volume is gone as soon as it was made"))?;
+        let live = live.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "the volume disappeared right after it was \
+                                                                       created",
+            )
+        })?;
         Ok((live, true))
     }
 
@@ -431,11 +437,11 @@ impl VolumeTarget<'_> {
     fn occupied(&self) -> Error {
         Error::new(
             ErrorKind::AlreadyExists,
-            format!("volume \"{}\" holds files already", self.name),
+            format!("volume \"{}\" already contains files", self.name),
         )
         .with_hint(
-            "Add --clean to restore over them (at a visible mount point what is replaced is kept beside), or \
-             --volume NAME --into docker:OTHER to restore into another volume.",
+            "Add --clean to replace them (previous files are kept if the mount point is visible), or --volume NAME \
+             --into docker:OTHER to restore into another volume.",
         )
     }
 
@@ -480,12 +486,10 @@ impl VolumeTarget<'_> {
         reporter: &SharedReporter,
     ) -> Result<VolumeReport> {
         if options.delete {
-            return Err(
-                Error::unsupported("what the backup does not know cannot be removed through the archive API")
-                    .with_hint(
-                        "Leave --delete out, or run where the volume's mount point is visible. Nothing was changed.",
-                    ),
-            );
+            return Err(Error::unsupported(
+                "files that are not in the backup cannot be removed through the archive API",
+            )
+            .with_hint("Nothing was changed. Omit --delete, or run where the volume's mount point is visible."));
         }
         if !options.clean && options.paths.is_empty() {
             let body = self.engine.archive(&helper.id, MOUNT).await?;

@@ -174,7 +174,7 @@ impl Restorer for VolumesRestorer {
 
     /// Goes from volume to volume; in an engine with the containers of `quiesce` stopped meanwhile.
     async fn settle(self: Box<Self>, how: Settle, reader: Option<ArchiveReader>) -> Result<Box<dyn SettleReport>> {
-        let reader = reader.ok_or_else(|| Error::invalid("volumes are settled with their archive"))?;
+        let reader = reader.ok_or_else(|| Error::invalid("the archive of the volumes is missing"))?;
         let volumes = match &self.target {
             Target::Directory(directory) => {
                 let contents = restore::contents(&reader).await?;
@@ -292,10 +292,7 @@ fn volume_text(volume: &VolumeReport) -> String {
         },
     );
     if let Some(previous) = &volume.previous {
-        text.push_str(&format!(
-            "    what was there before is kept in {}\n",
-            previous.display()
-        ));
+        text.push_str(&format!("    the previous data is kept in {}\n", previous.display()));
     }
     text
 }

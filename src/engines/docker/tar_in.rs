@@ -163,7 +163,7 @@ impl Tree {
         writer: &mut SequentialWriter,
     ) -> Result<(), Stop> {
         let named = std::str::from_utf8(path)
-            .map_err(|_| Error::unsupported(format!("\"{}\" cannot be asked for alone", show(path))))?;
+            .map_err(|_| Error::unsupported(format!("\"{}\" cannot be requested on its own", show(path))))?;
         let mut members = match open(named) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.note("vanished", path, "vanished before it was read".to_owned());
@@ -179,7 +179,7 @@ impl Tree {
         self.note(
             "link-as-copy",
             path,
-            "is a further name of a file that was stored before the engine's tar broke off; it is stored as a copy"
+            "is a further name of a file that was stored before the engine's tar was cut short; it is stored as a copy"
                 .to_owned(),
         );
         self.copy(&mut members, &file, (path, key), stored, writer)
@@ -263,5 +263,5 @@ fn facts_of(stream: &str, root: &EntryMeta) -> TreeFacts {
 fn below(path: &[u8], own: &[u8]) -> Result<Vec<u8>> {
     let rest = path.strip_prefix(own).filter(|rest| !rest.is_empty());
     rest.map(<[u8]>::to_vec)
-        .ok_or_else(|| Error::corrupt("a member of the engine's tar lies outside its directory"))
+        .ok_or_else(|| Error::corrupt("a member of the engine's tar is outside its directory"))
 }

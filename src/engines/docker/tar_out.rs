@@ -168,7 +168,7 @@ fn turned(mut meta: EntryMeta, prefix: &[u8], paths: &Patterns) -> Result<Option
         let target = target.ok_or_else(|| Error::corrupt("a hard link leads out of its volume"))?;
         if !paths.includes().is_empty() && !paths.selects(target, false) {
             return Err(Error::unsupported(format!(
-                "\"{}\" is a further name of \"{}\", which is not selected",
+                "\"{}\" is a hard link to \"{}\", which is not selected",
                 path.escape_ascii(),
                 target.escape_ascii()
             ))

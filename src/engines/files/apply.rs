@@ -103,7 +103,7 @@ impl Places {
                     .filter(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile)
                     .ok_or_else(|| {
                         Error::corrupt(format!(
-                            "the hard link's target \"{}\" is no file",
+                            "the hard link's target \"{}\" is not a file",
                             beneath::show(target)
                         ))
                     })?;
@@ -143,7 +143,7 @@ impl Places {
             return Ok(());
         };
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Err(Error::invalid("a directory stands where the backup has a file"));
+            return Err(Error::invalid("there is a directory where the backup has a file"));
         }
         let to = beneath::make_dirs(&self.previous, parent, |_| Ok(()))?;
         move_to(dir, name, &to)

@@ -45,10 +45,14 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Read(errno) => write!(f, "{errno}"),
-            Self::Endless => write!(f, "it says that it is empty, and holds more than {} MiB", MOST >> 20),
+            Self::Endless => write!(
+                f,
+                "its size is reported as 0, but it contains more than {} MiB",
+                MOST >> 20
+            ),
             Self::Spool(error) => write!(
                 f,
-                "it does not say how long it is, and no copy could be made in the spool directory: {error}"
+                "its size is unknown, and it could not be copied to the spool directory: {error}"
             ),
         }
     }

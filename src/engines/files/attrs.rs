@@ -100,7 +100,7 @@ pub(crate) fn read(place: &AttrHolder<'_>, lost: &mut dyn FnMut(&str, String)) -
         let Some(text) = std::str::from_utf8(name).ok().filter(|t| !t.contains(['=', '\n'])) else {
             lost(
                 &name.escape_ascii().to_string(),
-                "its name cannot stand in a pax record".to_owned(),
+                "its name cannot be stored in a pax record".to_owned(),
             );
             continue;
         };

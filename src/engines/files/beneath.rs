@@ -45,7 +45,7 @@ pub(crate) fn checked(path: &[u8]) -> Result<&[u8]> {
             "the backup holds the path \"{}\", which climbs or is not a path",
             show(path)
         ))
-        .with_hint("Nothing was written. Such a path was never written by this program; do not trust this backup."));
+        .with_hint("Nothing was written. wirevault never writes such a path; do not trust this backup."));
     }
     Ok(trimmed)
 }
@@ -119,7 +119,7 @@ pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
 /// Turns an error number into this crate's error.
 pub(crate) fn io(errno: Errno) -> Error {
     if errno == Errno::XDEV {
-        return Error::new(ErrorKind::Unsupported, "the path lies on another filesystem");
+        return Error::new(ErrorKind::Unsupported, "the path is on another filesystem");
     }
     if errno == Errno::BUSY {
         return Error::new(

@@ -47,8 +47,8 @@ impl Differing {
             (count, more) => format!("{count} files {several}: {named} and {more} more"),
         };
         Err(Error::new(ErrorKind::AlreadyExists, what).with_hint(format!(
-            "Nothing in \"{}\" was changed. Add --clean to restore over them (what is replaced is kept beside), \
-             --path GLOB for the files that are missing, or --into DIRECTORY for another place.",
+            "Nothing in \"{}\" was changed. Add --clean to replace them (the previous files are kept), --path GLOB to \
+             restore only missing files, or --into DIRECTORY to restore elsewhere.",
             root.display()
         )))
     }

@@ -100,13 +100,14 @@ pub(super) fn refuse_interrupted(target: &Path) -> Result<()> {
     let (what, hint) = if undoing {
         (
             format!("an interrupted undo of a restore{of}"),
-            "Run the same restore with --undo to go on with it, or with --clean, which does so first. Nothing was changed now.",
+            "Nothing was changed. Run the same restore with --undo to continue it, or with --clean, which does so \
+             first.",
         )
     } else {
         (
             format!("an interrupted restore{of}"),
-            "Run the same restore with --resume to finish it, with --undo to put back what it replaced, or with --clean, \
-             which finishes it first. Nothing was changed now.",
+            "Nothing was changed. Run the same restore with --resume to finish it, with --undo to put back what it \
+             replaced, or with --clean, which finishes it first.",
         )
     };
     Err(Error::new(
@@ -142,9 +143,9 @@ pub(super) fn clear_the_way(
         let did = if undoing { "undone" } else { "finished" };
         let kept = settled.kept.map_or_else(String::new, |kept| {
             let what = if undoing {
-                "what it had brought"
+                "the restored data"
             } else {
-                "what it replaced"
+                "the replaced data"
             };
             format!("; {what} is kept in \"{}\"", kept.display())
         });
@@ -179,7 +180,7 @@ fn remove_unused_previous(target: &Path) -> Result<()> {
 
 /// Makes a directory for what is replaced: beside the root, or inside it where that is not possible.
 pub(super) fn make_previous(target: &Path) -> Result<PathBuf> {
-    make_beside(target, PREVIOUS, "").context("make the directory for previous files")
+    make_beside(target, PREVIOUS, "").context("create the directory for previous files")
 }
 
 fn make_beside(target: &Path, word: &str, inner: &str) -> Result<PathBuf> {
@@ -207,7 +208,7 @@ fn make_beside(target: &Path, word: &str, inner: &str) -> Result<PathBuf> {
 
 /// Commits a restore: from here on it is finished or undone, whatever happens.
 pub(super) fn commit(staging: &Path, previous: &Path, about: &About) -> Result<()> {
-    let json = serde_json::to_vec(about).map_err(|e| Error::invalid("write what is restored").with_cause(e))?;
+    let json = serde_json::to_vec(about).map_err(|e| Error::invalid("write restored data").with_cause(e))?;
     write_durably(staging, ABOUT, &json)?;
     write_durably(staging, COMMIT, previous.as_os_str().as_bytes())
 }
@@ -275,7 +276,7 @@ fn finish_staging(staging: &Path, root: OwnedFd, (task, reporter): (&str, &Share
             reporter.note(task, Note::new("metadata-not-set", path, what));
         });
         done.context("finish the interrupted restore")
-            .map_err(|error| error.with_hint("It may still be undone: run the same restore with --undo."))?;
+            .map_err(|error| error.with_hint("It can still be undone: run the same restore with --undo."))?;
         end(staging, &previous, about_it.keep)?;
         if let Some(meta) = &about_it.root {
             set_meta(&places.root, meta, &mut |_| {});
@@ -327,7 +328,7 @@ fn undo_previous(target: &Path, previous: &Path, root: OwnedFd) -> Result<Settle
 }
 
 fn make_aside(target: &Path) -> Result<PathBuf> {
-    make_beside(target, UNDONE, "undone-").context("make the directory for what the restore had brought")
+    make_beside(target, UNDONE, "undone-").context("create the directory for the restored data")
 }
 
 fn settled_undo(aside: &Path, origin: String) -> Settled {
@@ -356,9 +357,7 @@ pub async fn finish(target: &Path, task: &str, reporter: SharedReporter) -> Resu
                 ErrorKind::NotFound,
                 format!("no interrupted restore in \"{}\"", place.display()),
             )
-            .with_hint(
-                "Nothing stands half restored there, so nothing is to be finished: run the restore without --resume.",
-            ));
+            .with_hint("Nothing there is partially restored: run the restore without --resume."));
         };
         if staging.join(UNDOING).exists() {
             return refuse_interrupted(&place).map(|()| Settled::default());
@@ -387,7 +386,7 @@ pub async fn undo(target: &Path, previous: Option<&Path>) -> Result<Settled> {
                 format!("no restore into \"{}\" can be undone", place.display()),
             )
             .with_hint(format!(
-                "What a restore replaced lies in \"{}{PREVIOUS}…\"; there is none. Nothing was changed.",
+                "Nothing was changed. Replaced files are kept in \"{}{PREVIOUS}…\", which does not exist.",
                 place.display()
             ))
         })?;

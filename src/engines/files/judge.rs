@@ -36,13 +36,13 @@ impl PathOrder {
         let sorted = self.order.key(&path, is_dir);
         if sorted <= self.last {
             return Err(Error::corrupt(format!(
-                "the backup's path \"{}\" is out of order or stands twice",
+                "the backup's path \"{}\" is out of order or repeated",
                 show(&path)
             )));
         }
         if path.starts_with(OWN_PREFIX) || path.starts_with(OWN_PREVIOUS_PREFIX) {
             return Err(Error::corrupt(format!(
-                "the backup's path \"{}\" is one of this program's own",
+                "the backup's path \"{}\" is reserved for wirevault",
                 show(&path)
             )));
         }
@@ -55,12 +55,10 @@ impl PathOrder {
             .any(|above| path.get(above.len()).is_none_or(|b| *b == b'/'))
         {
             return Err(Error::corrupt(format!(
-                "the backup's path \"{}\" lies below something that is no directory",
+                "the backup's path \"{}\" is below something that is not a directory",
                 show(&path)
             ))
-            .with_hint(
-                "Nothing was written. Such a path was never written by this program; do not trust this backup.",
-            ));
+            .with_hint("Nothing was written. wirevault never writes such a path; do not trust this backup."));
         }
         if !is_dir {
             self.not_dirs.push(path.clone());
@@ -94,7 +92,7 @@ pub(super) fn within(mut meta: EntryMeta, prefix: &[u8]) -> Result<Option<EntryM
         let link = meta.link.as_deref().and_then(|link| below(link, prefix));
         let link = link.ok_or_else(|| {
             Error::corrupt(format!(
-                "\"{}\" is a further name of a file outside its tree",
+                "\"{}\" is a hard link to a file outside its tree",
                 show(&meta.path)
             ))
         })?;
@@ -172,7 +170,7 @@ impl Judge {
             }
         }
         Err(Error::corrupt(format!(
-            "the backup lacks the file \"{}\" that \"{}\" is a further name of",
+            "the backup does not contain the file \"{}\" that \"{}\" is a hard link to",
             show(target),
             show(path)
         )))

@@ -128,7 +128,7 @@ impl TreeFacts {
     pub(crate) fn records(&self) -> Result<attrs::Records> {
         let decode = |(name, value): (&String, &String)| {
             let value = hex::decode(value)
-                .map_err(|e| Error::corrupt("an attribute of the tree's root is no hex").with_cause(e))?;
+                .map_err(|e| Error::corrupt("an attribute of the tree's root is not hexadecimal").with_cause(e))?;
             Ok((format!("{}{name}", attrs::PREFIX), value))
         };
         self.attributes.iter().flatten().map(decode).collect()
@@ -173,11 +173,11 @@ impl FilesSource {
         if let Some((directory, pattern)) = single_file(&options.root)? {
             if !(options.include.is_empty() && options.exclude.is_empty()) {
                 return Err(Error::invalid(format!(
-                    "\"{}\" is a file, and patterns choose within a directory",
+                    "\"{}\" is a file, but patterns apply to directories",
                     options.root.display()
                 ))
                 .with_hint(
-                    "Name its directory as the root, and the file under `include`; or leave the patterns out.",
+                    "Use its directory as the root and list the file under `include`, or remove the patterns.",
                 ));
             }
             (options.root, options.include, options.single_file) = (directory, vec![pattern], true);
@@ -199,7 +199,7 @@ pub fn single_file(root: &Path) -> Result<Option<(PathBuf, String)>> {
     if meta.is_symlink() && root.metadata().is_ok_and(|target| target.is_file()) {
         return Err(
             Error::invalid(format!("\"{}\" is a link to a file", root.display())).with_hint(
-                "Name the file that it points to, or the directory that holds the link: links are stored as links.",
+                "Use the file it points to, or the directory that contains the link: links are stored as links.",
             ),
         );
     }
@@ -248,10 +248,9 @@ pub(crate) fn open_root(root: &Path) -> Result<std::fs::File> {
     let file = std::fs::File::open(root).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => {
-                "There is nothing at this path. Correct it; in a container, mount the directory there, and where it lies on a \
-                 disk of its own, mount that."
+                "The path does not exist. Correct it, or mount the directory (in a container) or the disk."
             }
-            std::io::ErrorKind::PermissionDenied => "Run as a user who may read it.",
+            std::io::ErrorKind::PermissionDenied => "Run as a user with read permission.",
             _ => return Error::from(error),
         };
         Error::from(error).with_hint(hint)

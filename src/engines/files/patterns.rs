@@ -260,7 +260,7 @@ fn body(pattern: &str) -> Result<(&str, bool)> {
     let body = pattern.strip_prefix("./").unwrap_or(pattern).trim_matches('/');
     if body.is_empty() || body.split('/').any(|c| c.is_empty() || c == "..") {
         return Err(
-            Error::invalid(format!("file pattern {pattern:?} names nothing below the root")).with_hint(
+            Error::invalid(format!("file pattern {pattern:?} matches nothing below the root")).with_hint(
                 "Patterns are relative to the root of the source: `config/`, `*.log`, `docker-compose*.yml`.",
             ),
         );

@@ -72,7 +72,7 @@ impl TreeReader<'_> {
             self.store(&found)?;
         }
         for (what, pattern) in walker.unmatched() {
-            let message = format!("the {what} pattern matched nothing that was looked at");
+            let message = format!("the {what} pattern matched nothing");
             notes.add(Note::new("unmatched-pattern", pattern, message));
         }
         Ok(())
@@ -139,7 +139,7 @@ impl TreeReader<'_> {
                 self.note(
                     "skipped-socket",
                     &found.path,
-                    "is a socket, which only its server can make",
+                    "is a socket, which only its server can create",
                 );
                 Ok(())
             }
@@ -273,7 +273,8 @@ impl TreeReader<'_> {
             self.note(
                 "sqlite-in-files",
                 &found.path,
-                "is a SQLite database that is in use, and what is stored of it may be torn; add a source of kind sqlite for it",
+                "is a SQLite database in use, and its stored copy may be inconsistent; add a source of kind sqlite \
+                 for it",
             );
         }
         let mut meta = meta_of(
@@ -302,7 +303,7 @@ impl TreeReader<'_> {
             self.note(
                 "link-as-copy",
                 &found.path,
-                "has several names; too many such files are remembered, so its others are stored as copies",
+                "has several names; too many such files, so its other names are stored as copies",
             );
         }
         self.count(size);
@@ -313,7 +314,7 @@ impl TreeReader<'_> {
     fn store_data(&mut self, fd: &OwnedFd, meta: &mut EntryMeta, found: &Found, stat: &Stat) -> Result<Option<Stored>> {
         let Ok(size) = u64::try_from(stat.st_size) else {
             let said = format!(
-                "is not in the backup: its file system says that it has {} bytes",
+                "is not in the backup: its file system reports a size of {} bytes",
                 stat.st_size
             );
             self.note("unreadable", &found.path, said);
@@ -429,7 +430,7 @@ struct Stored {
 /// Says what happened to a file between two looks at it.
 fn how_it_changed(before: &Stat, after: Option<&Stat>) -> Option<&'static str> {
     let Some(after) = after else {
-        return Some("could not be looked at again");
+        return Some("could not be checked again");
     };
     match () {
         () if after.st_size > before.st_size => Some("grew"),

@@ -142,7 +142,7 @@ fn run(
     DirBuilder::new()
         .mode(0o700)
         .create(&staging)
-        .context("make the directory for staged files")?;
+        .context("create the directory for staged files")?;
     let mut guard = Guard(Some(staging.clone()));
     let staged = OwnedFd::from(File::open(&staging)?);
     let journal = JournalWriter::create(&staging.join(JOURNAL))?;
@@ -191,10 +191,10 @@ fn run(
     });
     if let Err(cause) = done {
         return match interrupted::roll_back(&staging, &previous, &places) {
-            Ok(()) => Err(cause.context("put files in place; everything is back as it was")),
+            Ok(()) => Err(cause.context("move files into place; all changes were reverted")),
             Err(second) => Err(second
                 .context(cause.chain())
-                .with_hint("Files stand half restored: run the same restore with --undo.")),
+                .with_hint("Some files are restored and others are not: run the same restore with --undo.")),
         };
     }
     let failures = exact::u64_from(failures.len());
@@ -215,9 +215,7 @@ fn run(
 /// Returns what the root of the tree gets. Of a backup that did not read the root's attributes, those that are there stay.
 pub(super) fn root_meta(facts: &TreeFacts) -> Result<DirMeta> {
     if [facts.uid, facts.gid].contains(&u32::MAX) {
-        return Err(Error::corrupt(
-            "the backup's root belongs to nobody: 4294967295 is no owner",
-        ));
+        return Err(Error::corrupt("the backup's root has no valid owner: 4294967295"));
     }
     Ok(DirMeta {
         mode: facts.mode,

@@ -139,8 +139,8 @@ impl SettleReport for SettledTree {
             origin => format!(" of snapshot {origin}"),
         };
         let (did, kept) = match how {
-            Settle::Undo => ("is undone", "what stood in its place is kept in"),
-            Settle::Finish => ("is finished", "what was there before is kept in"),
+            Settle::Undo => ("is undone", "the replaced data is kept in"),
+            Settle::Finish => ("is finished", "the previous data is kept in"),
         };
         let mut text = format!("{source}: the restore{of} into {} {did}\n", self.into.display());
         if let Some(path) = &self.report.kept {
@@ -185,14 +185,14 @@ impl RestoreReport for FilesRestoreReport {
 
     fn summary(&self) -> String {
         let proof = Claim::EveryDigestChecked.words();
-        format!("{} written, {} as they were, {proof}", self.written, self.unchanged)
+        format!("{} written, {} unchanged, {proof}", self.written, self.unchanged)
     }
 }
 
 /// Says that what came back is not all that was there.
 pub(crate) fn lost(entries: u64) -> Vec<String> {
-    let line = "not everything is as it was: an owner, a mode, an attribute could not be set, or a device node not made; the \
-         notes name the first of each kind";
+    let line = "some owners, modes, attributes or device nodes could not be restored; see the notes for the first of \
+                each kind";
     (entries > 0).then(|| line.to_owned()).into_iter().collect()
 }
 
@@ -213,11 +213,12 @@ mod tests {
         };
         let expected = json!({ "into": "/etc/app", "report": { "origin": "S1", "kept": "/etc/app.kept" } });
         assert_eq!(tree.document(), expected);
-        let finished = "etc: the restore of snapshot S1 into /etc/app is finished\n  what was there before is kept in /etc/app.kept\n";
+        let finished = "etc: the restore of snapshot S1 into /etc/app is finished\n  the previous data is kept in \
+                        /etc/app.kept\n";
         assert_eq!(tree.text("etc", Settle::Finish), finished);
         assert!(
             tree.text("etc", Settle::Undo)
-                .contains("what stood in its place is kept in /etc/app.kept")
+                .contains("the replaced data is kept in /etc/app.kept")
         );
     }
 }

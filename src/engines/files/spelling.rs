@@ -24,11 +24,11 @@ pub(crate) fn resolve(patterns: &[String], root: &Path) -> Result<Vec<String>> {
     let one = |pattern: &String| {
         if let Some(name) = pattern.strip_prefix('!') {
             return Err(Error::invalid(format!(
-                "file pattern {pattern:?} begins with an exclamation mark, and patterns cannot be taken back"
+                "file pattern {pattern:?} starts with \"!\", but negated patterns are not supported"
             ))
             .with_hint(format!(
-                "An exclude always wins: name what is left out more closely, or name what is taken under `include`. A name \
-                 that begins with the mark is written `\\!{name}`."
+                "An exclude always wins: make it more specific, or use `include`. A name that starts with \"!\" is \
+                 written `\\!{name}`."
             )));
         }
         // A path as the user sees it, with the root in front.

@@ -217,9 +217,9 @@ impl Stager<'_> {
         self.exact_specials = self.exact && facts.attributes.is_some();
         if self.options.delete && facts.order != TreeOrder::Paths {
             return Err(Error::unsupported(
-                "what the backup does not know cannot be removed: this tree was read through a Docker engine",
+                "files that are not in the backup cannot be removed: this tree was read through a Docker engine",
             )
-            .with_hint("Leave --delete out, or restore into an empty place. Nothing was changed."));
+            .with_hint("Nothing was changed. Omit --delete, or restore into an empty place."));
         }
         let everything = self.options.paths.is_empty() && self.options.prefix.is_empty();
         let wanted = if everything || self.options.delete {
@@ -361,7 +361,7 @@ impl Stager<'_> {
     ) -> Result<()> {
         let missing = || {
             Error::corrupt(format!(
-                "the backup lacks the file \"{}\" that \"{}\" is a further name of",
+                "the backup does not contain the file \"{}\" that \"{}\" is a hard link to",
                 show(&target),
                 show(&path)
             ))
@@ -415,7 +415,7 @@ impl Stager<'_> {
                     let device = rustix::fs::fstat(&fd).map_err(beneath::io)?.st_dev;
                     if device != self.root_device {
                         return Err(Error::unsupported(format!(
-                            "\"{}\" lies on another filesystem than the root",
+                            "\"{}\" is on another filesystem than the root",
                             show(parent)
                         ))
                         .with_hint(
@@ -434,9 +434,7 @@ impl Stager<'_> {
                             ErrorKind::Denied,
                             format!("\"{}\" leads through a link or a file in the live tree", show(path)),
                         )
-                        .with_hint(
-                            "Nothing was changed. Select the directory too, or remove what stands in its place.",
-                        ));
+                        .with_hint("Nothing was changed. Select the directory too, or remove what is in its place."));
                     }
                     None
                 }
@@ -626,8 +624,7 @@ impl Stager<'_> {
             self.note_once(
                 "hard-links-not-compared",
                 path,
-                "too many files have several names; whether each has those of the backup alone was not looked at"
-                    .to_owned(),
+                "too many files have several hard links; extra links were not looked for".to_owned(),
             );
             return true;
         }

@@ -61,7 +61,7 @@ impl Stager<'_> {
             self.note(
                 "skipped-device",
                 path,
-                "is a device node; it is made only by root, and with --devices",
+                "is a device node, which is created only as root and with --devices",
             );
             return Ok(false);
         }

@@ -46,15 +46,15 @@ impl FilesPlan {
             Some(free) if free < self.bytes => Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
-                    "{} are free for \"{}\", and the restore needs {}",
+                    "{} are free at \"{}\", but the restore needs {}",
                     crate::base::units::format_bytes(free),
                     target.display(),
                     crate::base::units::format_bytes(self.bytes)
                 ),
             )
             .with_hint(
-                "Nothing was changed. Everything is staged beside before it replaces anything: make room, choose --path, \
-                 or restore --into another place.",
+                "Nothing was changed. All files are staged before any is replaced: free space, choose --path, or \
+                 restore --into another place.",
             )),
             _ => Ok(()),
         }

@@ -30,8 +30,8 @@ impl Tags {
         for name in names {
             if name.is_empty() || name.contains(['/', '\0']) || [".", ".."].contains(&name.as_str()) {
                 return Err(
-                    Error::invalid(format!("{name:?} in exclude_if_present is no name of a file")).with_hint(
-                        "Write the name alone, such as \".nobackup\"; a directory that holds it is left out.",
+                    Error::invalid(format!("{name:?} in exclude_if_present is not a file name")).with_hint(
+                        "Write only the name, such as \".nobackup\"; a directory that contains it is excluded.",
                     ),
                 );
             }

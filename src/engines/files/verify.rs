@@ -49,7 +49,7 @@ pub(crate) async fn prove_restored(stored: &Stored, trees: Vec<StoredTree>) -> R
         }
     }
     scratch.remove().await?;
-    let line = "device nodes, owners or attributes could not be made here as they were; the notes name them";
+    let line = "device nodes, owners or attributes could not be restored here; see the notes";
     Ok(RestoreProof {
         restored: Some(Box::new(report)),
         skipped: (lost > 0).then(|| line.to_owned()).into_iter().collect(),
@@ -83,7 +83,7 @@ async fn one_tree(stored: &Stored, tree: &StoredTree, root: PathBuf) -> Result<R
         (0, _) => None,
         (_, 0) => {
             return Err(Error::corrupt(format!(
-                "{differing} entries are not in the scratch directory as they are in the backup"
+                "{differing} entries in the scratch directory differ from the backup"
             )));
         }
         _ => Some(format!(

@@ -211,7 +211,7 @@ impl<'a> Walker<'a> {
                 note(Note::new(
                     "left-out-own",
                     show(name),
-                    "is not in the backup: its name is one of this program's own",
+                    "is not in the backup: its name is reserved for wirevault",
                 ));
             }
             return Ok(None);
@@ -270,7 +270,7 @@ impl<'a> Walker<'a> {
             note(Note::new(
                 "left-out-own",
                 show(&self.path),
-                "is a repository or the spool directory of this program",
+                "is a repository or the spool directory of wirevault",
             ));
             return Ok(None);
         }
@@ -300,7 +300,7 @@ impl<'a> Walker<'a> {
             note(Note::new(
                 "other-filesystem",
                 show(&found.path),
-                "lies on another filesystem and was not entered",
+                "is on another filesystem and was not entered",
             ));
             return;
         }

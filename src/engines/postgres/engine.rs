@@ -66,8 +66,8 @@ impl Engine for PostgresEngine {
     }
 
     fn by_hand(&self) -> &'static str {
-        "Create an empty database. In the directory where this was unpacked, join first what psql must get as one file, if there \
-         are files restore/join-*.sh: `for script in restore/join-*.sh; do sh \"$script\"; done`. Then: \
+        "Create an empty database. In the directory where this was unpacked, first join the files that psql needs as \
+         one, if there are files restore/join-*.sh: `for script in restore/join-*.sh; do sh \"$script\"; done`. Then: \
          `psql -X -d DATABASE -f restore.sql`"
     }
 
@@ -120,7 +120,7 @@ impl Engine for PostgresEngine {
     async fn prove_restored(&self, stored: &Stored, server: Option<Spec>) -> Result<RestoreProof> {
         match server {
             None => Ok(RestoreProof::not_reached(
-                "name a server for its scratch database with --into postgres://…; content was checked",
+                "pass a server for its scratch database with --into postgres://…; content was checked",
             )),
             Some(server) => prove_restored(stored, server.of_engine(KIND)?).await,
         }

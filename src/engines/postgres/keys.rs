@@ -8,30 +8,31 @@ use crate::base::keys::{Key, section};
 section! {
     /// A PostgreSQL database, dumped over its own protocol ([PostgreSQL](postgres.md)).
     pub struct PostgresKeys {
-        /// The database, as `postgres://user@host:port/database?options` or libpq's keywords; a password is better kept in a file.
+        /// The database, as `postgres://user@host:port/database?options` or libpq keywords; better keep the password in
+        /// a file.
         url: String = Key::url()
             .required()
             .example("\"postgres://backup@127.0.0.1:5432/app\"")
             .variable("DATABASE_URL"),
-        /// A file whose first line is the password; without it `PGPASSWORD` and `~/.pgpass` are asked.
+        /// A file whose first line is the password; default: `PGPASSWORD` and `~/.pgpass`.
         password_file: Option<PathBuf> = Key::path()
             .example("\"/etc/wirevault/app.password\"")
             .variable("POSTGRES_PASSWORD_FILE"),
-        /// Connections that read tables at once.
+        /// Number of connections that read tables in parallel.
         parallel: Option<usize> = Key::integer(1, 32).default("4").example("2"),
-        /// How long a statement of others may wait behind the backup before the backup gives way; it never does without this line.
+        /// Abort the backup when another session has waited this long for one of its locks; default: never.
         max_block: Option<Duration> = Key::duration().example("\"30s\""),
-        /// Leaves out the passwords of roles, for a role that may not read them.
+        /// Omit role passwords, for a role that may not read them.
         no_role_passwords: bool = Key::flag(),
-        /// Tables, views and sequences that are left out, with what hangs on them: patterns as of psql.
+        /// Tables, views and sequences to exclude, with their dependents: psql patterns.
         exclude_tables: Vec<String> = Key::texts().example("[\"audit.*\"]"),
-        /// Schemas that are left out with all that lies in them.
+        /// Schemas to exclude, with everything in them.
         exclude_schemas: Vec<String> = Key::texts().example("[\"scratch\"]"),
-        /// Tables and sequences whose rows and values are left out; the definitions come.
+        /// Tables and sequences to back up without their rows and values.
         exclude_table_data: Vec<String> = Key::texts().example("[\"public.sessions\"]"),
-        /// Extensions that are left out.
+        /// Extensions to exclude.
         exclude_extensions: Vec<String> = Key::texts().example("[\"pg_cron\"]"),
-        /// Leaves out large objects.
+        /// Exclude large objects.
         exclude_large_objects: bool = Key::flag(),
     }
 }

@@ -164,9 +164,9 @@ impl SettleReport for SettledDatabase {
 
     fn text(&self, _: &str, _: Settle) -> String {
         let report = &self.report;
-        let mut text = format!("{} is database {} again\n", report.was_kept_as, report.database);
+        let mut text = format!("{} was renamed back to {}\n", report.was_kept_as, report.database);
         if let Some(restored) = &report.restored_kept_as {
-            text.push_str(&format!("  what the restore had brought is kept as {restored}\n"));
+            text.push_str(&format!("  the restored database is kept as {restored}\n"));
         }
         text + &sessions_text(report.ended_sessions)
     }
@@ -216,11 +216,11 @@ fn item_line(item: &FailedItem) -> String {
 fn database_text(report: &postgres::RestoreReport) -> String {
     let mut text = String::new();
     if let Some(old) = &report.kept_old {
-        text.push_str(&format!("  the database that was there is kept as {old}\n"));
+        text.push_str(&format!("  the replaced database is kept as {old}\n"));
     }
     text.push_str(&sessions_text(report.ended_sessions));
     for line in &report.powers {
-        text.push_str(&format!("  the backup holds {line}\n"));
+        text.push_str(&format!("  the backup contains {line}\n"));
     }
     for line in &report.next {
         text.push_str(&format!("  {line}\n"));
@@ -232,7 +232,7 @@ fn database_text(report: &postgres::RestoreReport) -> String {
 fn sessions_text(sessions: u64) -> String {
     match sessions {
         0 => String::new(),
-        1 => "  1 session of the database that was there was ended\n".to_owned(),
-        more => format!("  {more} sessions of the database that was there were ended\n"),
+        1 => "  1 session of the replaced database was terminated\n".to_owned(),
+        more => format!("  {more} sessions of the replaced database were terminated\n"),
     }
 }

@@ -236,7 +236,7 @@ impl SourceSpec for PostgresSpec {
         options.connect_timeout = options.connect_timeout.min(SILENCE);
         options.read_timeout = options.read_timeout.min(SILENCE);
         let wanted = options.database.clone();
-        let mut last = Error::new(ErrorKind::TimedOut, "the server is silent");
+        let mut last = Error::new(ErrorKind::TimedOut, "no answer from the server");
         for database in [wanted.as_str(), "postgres"] {
             database.clone_into(&mut options.database);
             match Connection::open(&options).await {

@@ -100,12 +100,12 @@ async fn drop_left(server: &ConnectOptions) -> Result<Vec<Note>> {
             Ok(()) => Note::new(
                 "removed",
                 name,
-                "an interrupted verification had left it: it was dropped",
+                "left over from an interrupted verification: it was dropped",
             ),
             Err(error) => Note::new(
                 "left-behind",
                 name,
-                format!("an interrupted verification left it: {}", error.chain()),
+                format!("left over from an interrupted verification: {}", error.chain()),
             ),
         });
     }
@@ -128,7 +128,7 @@ async fn drop_scratch(server: &ConnectOptions, name: &str) -> Result<()> {
     let ours = found.scalar().is_some_and(|comment| comment.starts_with(COMMENT));
     if !ours || !name.starts_with(PREFIX) {
         return Err(Error::invalid(format!(
-            "database \"{name}\" is no scratch database of a verification: it is not dropped"
+            "database \"{name}\" is not a scratch database of a verification: it is not dropped"
         )));
     }
     // A subscription would keep the database.

@@ -94,7 +94,7 @@ impl Engine for RedisEngine {
     async fn prove_restored(&self, stored: &Stored, server: Option<Spec>) -> Result<RestoreProof> {
         match server {
             None => Ok(RestoreProof::not_reached(
-                "name an empty scratch server with --into redis://…; content was checked",
+                "pass an empty scratch server with --into redis://…; content was checked",
             )),
             Some(server) => prove_restored(stored, server.of_engine(KIND)?).await,
         }

@@ -9,13 +9,13 @@ section! {
     pub struct RedisKeys {
         /// The server, as `redis://user@host:port`, `rediss://…` for TLS, or `unix:///path/of/the.sock`.
         url: String = Key::url().required().example("\"rediss://cache.example.org\"").variable("REDIS_URL"),
-        /// A file whose first line is the password; without it `REDISCLI_AUTH` is asked.
+        /// A file whose first line is the password; default: `REDISCLI_AUTH`.
         password_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/cache.password\""),
-        /// The certificate that is shown to the server, in PEM form; needs `key`.
+        /// Client certificate in PEM form; needs `key`.
         cert: Option<String> = Key::path().parameter("cert").example("\"/etc/wirevault/client.pem\""),
         /// The private key of `cert`.
         key: Option<String> = Key::path().parameter("key").example("\"/etc/wirevault/client.key\""),
-        /// The authorities that are believed about the server, instead of the system's.
+        /// CA certificates to trust for the server, instead of the system's.
         cacert: Option<String> = Key::path().parameter("cacert").example("\"/etc/wirevault/ca.pem\""),
     }
 }

@@ -22,8 +22,9 @@ use crate::engines::{
 const WITHOUT_KEYS: &[&str] = &["databases-not-shown", "cluster-not-known", "module-data-not-stored"];
 
 /// What a person does with an RDB.
-const RDB_ADVICE: &str = "stop the server, put the file into its data directory as `dbfilename` names it, and start it; if \
-     appendonly is on, move appendonlydir away and start with appendonly no, for it wins over the RDB";
+const RDB_ADVICE: &str = "stop the server, put the file into its data directory under the name in `dbfilename`, and \
+                          start it; if appendonly is on, move appendonlydir away and start with appendonly no, \
+                          because the AOF takes precedence over the RDB";
 
 /// Decides whether keys go into a server or a file.
 pub(super) fn restorer(request: RestoreRequest) -> Result<Box<dyn Restorer>> {
@@ -121,9 +122,14 @@ impl Restorer for KeysRestorer {
 
     fn is_kept(&mut self, snapshot: KeptSnapshot) -> Result<()> {
         if snapshot.notes.iter().any(|code| WITHOUT_KEYS.contains(&code.as_str())) {
-            let message = format!("snapshot {} may not hold all that would be removed", snapshot.id);
-            return Err(Error::new(ErrorKind::Denied, message)
-                .with_hint("Nothing was removed. The log names what is missing; give the user the rights for it."));
+            let message = format!(
+                "snapshot {} may not contain everything that would be removed",
+                snapshot.id
+            );
+            return Err(Error::new(ErrorKind::Denied, message).with_hint(
+                "Nothing was removed. See the log for what is missing, and give the user the permissions \
+                            for it.",
+            ));
         }
         self.kept = Some(format!("snapshot {}", snapshot.id));
         Ok(())
@@ -138,8 +144,8 @@ impl Restorer for KeysRestorer {
         let done = self.request.tools.or_cancelled(loading).await;
         let done = done.map_err(|error| match &kept {
             Some(kept) => error
-                .context("load the keys after the target was emptied")
-                .with_hint(format!("What it held before is in {kept}.")),
+                .context("load keys after the target was emptied")
+                .with_hint(format!("Its previous data is in {kept}.")),
             None => error,
         })?;
         Ok(Box::new(KeysRestored {
@@ -164,7 +170,7 @@ fn not_settled(how: Settle) -> Error {
     match how {
         Settle::Finish => error,
         Settle::Undo => error.with_hint(
-            "What a restore with --clean removed lies in a snapshot of its own, which it named: restore that one with \
+            "A restore with --clean saves the removed data in a snapshot and prints its id: restore that one with \
              --clean.",
         ),
     }
@@ -271,7 +277,7 @@ impl RestoreReport for KeysRestored {
     fn text(&self) -> String {
         let mut text = String::new();
         if let Some(previous) = &self.previous {
-            text.push_str(&format!("  what was there before is kept in {previous}\n"));
+            text.push_str(&format!("  the previous data is kept in {previous}\n"));
         }
         let tally = &self.report;
         text.push_str(&format!("  {} keys restored", tally.restored));
@@ -281,7 +287,7 @@ impl RestoreReport for KeysRestored {
             (tally.transcoded, "of them in another encoding"),
             (tally.replayed, "of them by ordinary commands"),
             (tally.expired, "expired meanwhile"),
-            (tally.skipped, "left as they were"),
+            (tally.skipped, "unchanged"),
             (tally.not_selected, "not selected"),
             (tally.failed_keys, "failed"),
         ] {
@@ -292,7 +298,7 @@ impl RestoreReport for KeysRestored {
         text.push('\n');
         if tally.users_in_memory {
             text.push_str(
-                "  the users are in no file of the server yet: ACL SAVE or CONFIG REWRITE there keeps them\n",
+                "  the users are not saved to disk by the server yet: run ACL SAVE or CONFIG REWRITE there\n",
             );
         }
         text + &powers_text(&self.powers)
@@ -340,7 +346,7 @@ fn failed_keys(named: &[FailedKey], failed: u64) -> Vec<String> {
 /// Says what the keys bring with them.
 fn powers_text(powers: &[String]) -> String {
     powers.iter().fold(String::new(), |text, line| {
-        format!("{text}  the backup brings {line}\n")
+        format!("{text}  the backup contains {line}\n")
     })
 }
 

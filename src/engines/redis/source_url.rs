@@ -87,12 +87,12 @@ pub fn split_redis_url(text: &str) -> Result<(String, Option<Secret>)> {
     }
     if url.scheme().ends_with("unix") {
         if url.path().len() < 2 {
-            return Err(wrong("it names no socket"));
+            return Err(wrong("it has no socket"));
         }
     } else {
         well_encoded(&url).map_err(wrong)?;
         if url.host_str().is_none_or(str::is_empty) {
-            return Err(wrong("it names no host"));
+            return Err(wrong("it has no host"));
         }
     }
     let password = take_password(&mut url).map_err(wrong)?;
@@ -122,7 +122,7 @@ fn take_password(url: &mut Url) -> std::result::Result<Option<Secret>, &'static 
         )),
     };
     if url.password().is_some() {
-        url.set_password(None).map_err(|()| "it names no host")?;
+        url.set_password(None).map_err(|()| "it has no host")?;
     }
     for (key, value) in url.query_pairs() {
         if key == "password" {

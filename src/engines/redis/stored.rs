@@ -370,13 +370,16 @@ impl Written {
     /// Adds keys that are stored as payloads and are not in the RDB too.
     fn lack(&mut self, facts: PayloadFacts) {
         self.failed_keys = self.failed_keys.saturating_add(facts.beside);
-        self.failed.extend(facts.beside_named.into_iter().map(|name| FailedKey {
-            kind: "key".to_owned(),
-            name,
-            error:
-                "it is in no file: its form is not known, so it is stored as DUMP gave it, beside the RDB".to_owned(),
-            advice:
-                "Restore it into a live server of the version of the backup or later: --into redis://HOST.".to_owned(),
+        self.failed.extend(facts.beside_named.into_iter().map(|name| {
+            FailedKey {
+                kind: "key".to_owned(),
+                name,
+                error: "it is not in the file: its form is unknown, so it is stored as DUMP returned it, outside the \
+                 RDB"
+                .to_owned(),
+                advice: "Restore it into a live server of the version of the backup or later: --into redis://HOST."
+                    .to_owned(),
+            }
         }));
     }
 }

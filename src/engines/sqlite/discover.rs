@@ -96,7 +96,7 @@ impl Unseen {
         match self {
             Self::Absent { .. } => "Correct the path; in a container, mount the directory.",
             Self::Unsearchable { .. } => {
-                "Give this user the right to list it; or write a pattern that does not mean it."
+                "Give this user the permission to list it, or use a pattern that does not match it."
             }
         }
     }
@@ -105,7 +105,7 @@ impl Unseen {
 impl std::fmt::Display for Unseen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Absent { places } => write!(f, "there is no SQLite database in \"{places}\""),
+            Self::Absent { places } => write!(f, "no SQLite database in \"{places}\""),
             Self::Unsearchable { place, reason } => {
                 write!(f, "\"{place}\" cannot be searched for databases: {reason}")
             }
@@ -232,7 +232,7 @@ fn is_database(path: &Path, by_name: bool, others: &mut Vec<(PathBuf, String)>) 
         Ok(true) => true,
         Ok(false) => {
             if by_name && path.metadata().is_ok_and(|meta| meta.len() > 0) {
-                let why = "is no SQLite database, or one that is encrypted as a whole".to_owned();
+                let why = "is not a SQLite database, or is fully encrypted".to_owned();
                 others.push((path.to_owned(), why));
             }
             false
@@ -246,7 +246,7 @@ fn is_database(path: &Path, by_name: bool, others: &mut Vec<(PathBuf, String)>) 
                 .metadata()
                 .map_or(true, |meta| meta.len() > 0 && meta.len().is_multiple_of(SMALLEST_PAGE));
             if !is_whole {
-                others.push((path.to_owned(), format!("cannot be looked at: {error}")));
+                others.push((path.to_owned(), format!("cannot be inspected: {error}")));
             }
             is_whole
         }
@@ -519,7 +519,7 @@ mod tests {
         let usb = root.join("usb/*.db");
         let absent = told(&[root.join("*.db"), usb.clone()]);
         assert!(
-            absent.len() == 1 && absent[0].0 == usb && absent[0].1.starts_with("there is no SQLite database in"),
+            absent.len() == 1 && absent[0].0 == usb && absent[0].1.starts_with("no SQLite database in"),
             "{absent:?}"
         );
         // A place whose databases another one names too is not without any.
@@ -540,12 +540,12 @@ mod tests {
         let error = io::Error::from(io::ErrorKind::PermissionDenied);
         let of = |why| NoDatabases::of(vec![odd.to_owned()], why).error();
         let refused = of(Some(Unseen::unsearchable(odd, &error)));
-        assert!(refused.hint().unwrap().contains("right to list"), "{refused:?}");
+        assert!(refused.hint().unwrap().contains("permission to list"), "{refused:?}");
         let absent = of(Some(Unseen::absent(odd)));
         assert!(absent.hint().unwrap().contains("Correct the path"), "{absent:?}");
         assert_eq!(of(None).chain(), absent.chain());
         let written = serde_json::to_value(Unseen::absent(odd)).unwrap();
-        assert_eq!(written, "there is no SQLite database in \"there is no\"");
+        assert_eq!(written, "no SQLite database in \"there is no\"");
     }
 
     #[test]

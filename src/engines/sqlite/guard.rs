@@ -107,7 +107,7 @@ impl Guard {
 pub(super) fn moved() -> Error {
     Error::new(
         ErrorKind::PreconditionFailed,
-        "the database was written while it was read from where its -shm cannot be made; nothing of it was stored",
+        "the database was written while it was read from where its -shm cannot be created; it was not stored",
     )
     .with_hint(
         "Back it up again, or as the user whose database it is and with its directory writable: then SQLite's own locks \

@@ -141,7 +141,7 @@ pub(super) fn judge(db: &mut Connection, full: bool, budget: &Budget) -> Result<
     prepared.map_err(super::open::error)?;
     if let Err(cause) = db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
         match cause.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => return Err(Error::corrupt("the file is no SQLite database")),
+            Some(ErrorCode::NotADatabase) => return Err(Error::corrupt("the file is not a SQLite database")),
             Some(ErrorCode::DatabaseCorrupt) => add(&mut found.damaged, &words(&cause)),
             _ => return Err(super::open::error(cause)),
         }

@@ -13,12 +13,14 @@ words! { Method {
 section! {
     /// SQLite databases ([SQLite](sqlite.md)).
     pub struct SqliteKeys {
-        /// The database file; or a pattern or directory, which means every database that is there at the time; or a list of them.
+        /// The database file; or a pattern or directory, for every database found there at the time; or a list of
+        /// these.
         path: Vec<PathBuf> = Key::one_or_more()
             .required()
             .example("[\"/var/lib/app/state.db\", \"/var/lib/app/tenants/*.db\"]")
             .variable("DB_PATH"),
-        /// How it is read: `auto` streams pages of databases in WAL mode and copies others, `online-backup` always copies.
+        /// How to read it: `auto` streams pages of databases in WAL mode and copies others, `online-backup` always
+        /// copies.
         method: Method = Key::word(Method::WORDS).default("\"auto\"").example("\"online-backup\""),
     }
 }

@@ -66,7 +66,7 @@ impl ReadLock {
             if began.elapsed() > timeout {
                 return Err(
                     Error::new(ErrorKind::TimedOut, "another process holds a lock on the database")
-                        .with_hint("Raise the busy timeout, or try again when its writer rests."),
+                        .with_hint("Raise the busy timeout, or try again when its writer is idle."),
                 );
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -123,8 +123,8 @@ fn set(file: &File, kind: libc::c_int, range: (i64, i64)) -> Result<bool> {
                 return Err(Error::unsupported("the database cannot be locked here")
                     .with_cause(std::io::Error::from(cause))
                     .with_hint(
-                        "Its filesystem or this kernel has no file locks, without which no copy can be proven whole; \
-                         back it up where it is written.",
+                        "Its filesystem or this kernel has no file locks, without which no copy can be proven \
+                         consistent; back it up where it is written.",
                     ));
             }
         }

@@ -210,8 +210,8 @@ fn check(options: &SqliteOptions) -> Result<Vec<Finding>> {
     if db.is_guarded() {
         findings.push(Finding {
             level: FindingLevel::Note,
-            message: "its -shm cannot be made here; it is read while it rests, and a backup fails if it is written \
-                      before its application can be kept from that"
+            message: "its -shm cannot be created here; it is read while idle, and the backup fails if it is written \
+                      meanwhile"
                 .to_owned(),
             hint: None,
         });
@@ -220,7 +220,7 @@ fn check(options: &SqliteOptions) -> Result<Vec<Finding>> {
         findings.push(Finding {
             level: FindingLevel::Warning,
             message: format!(
-                "a copy of {} MiB is made in the spool directory, and writers wait while it is made",
+                "a copy of {} MiB is made in the spool directory, and writers wait for it",
                 bytes >> 20
             ),
             hint: Some(
@@ -235,8 +235,8 @@ fn check(options: &SqliteOptions) -> Result<Vec<Finding>> {
 fn private_finding(pending: &open::Pending) -> Finding {
     let bytes = pending.file().metadata().map_or(0, |meta| meta.len());
     let why = match pending.reason {
-        open::Reason::HotJournal => "its last writer died in a transaction",
-        open::Reason::Wal => "its -wal holds transactions and its -shm cannot be made here",
+        open::Reason::HotJournal => "its last writer crashed in a transaction",
+        open::Reason::Wal => "its -wal holds transactions and its -shm cannot be created here",
     };
     Finding {
         level: FindingLevel::Warning,
@@ -244,7 +244,7 @@ fn private_finding(pending: &open::Pending) -> Finding {
             "{why}; it is recovered in a copy of {} MiB in the spool directory",
             bytes >> 20
         ),
-        hint: Some("Open it once with its application, and it is read where it is.".to_owned()),
+        hint: Some("Open it once with its application: it is then read in place.".to_owned()),
     }
 }
 

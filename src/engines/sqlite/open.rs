@@ -184,7 +184,8 @@ pub(super) fn error(cause: rusqlite::Error) -> Error {
     }
 }
 
-const NOT_A_DATABASE: &str = "The file is no SQLite database, or it is encrypted as a whole (SQLCipher, SEE); store an encrypted one as a file tree while its application is stopped.";
+const NOT_A_DATABASE: &str = "The file is not a SQLite database, or it is fully encrypted (SQLCipher, SEE); back up \
+                              an encrypted one as a file tree while its application is stopped.";
 
 /// Opens `path` read-only.
 pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Access> {

@@ -120,7 +120,7 @@ fn settle(copy: &Path) -> Result<()> {
     if busy != 0 || left || (pages == 0 && std::fs::metadata(copy)?.len() > 0) {
         return Err(Error::new(
             ErrorKind::Other,
-            "SQLite did not take in what its last writer left beside it",
+            "SQLite did not recover the journal or WAL of its last writer",
         ));
     }
     Ok(())

@@ -156,11 +156,12 @@ fn recovered(pending: &Pending, spool: &Spool, options: &SqliteOptions, notes: &
     let (code, message) = match pending.reason {
         Reason::HotJournal => (
             "rolled-back",
-            "its last writer died in a transaction; that was rolled back in a private copy, the database is as it was",
+            "its last writer crashed in a transaction; it was rolled back in a private copy, and the database was not \
+             changed",
         ),
         Reason::Wal => (
             "recovered",
-            "its -wal was taken into a private copy, since no -shm can be made here; the database is as it was",
+            "its -wal was applied to a private copy, since no -shm can be created here; the database was not changed",
         ),
     };
     notes.add(Note::new(code, facts.path.clone(), message));
@@ -231,7 +232,7 @@ fn check_live(path: &Path, busy_timeout: Duration, budget: &Budget) -> Result<In
             db.watch()?;
             Ok(found)
         }
-        Access::Private(_) => Ok(Integrity::unknown("its writer died while it was stored")),
+        Access::Private(_) => Ok(Integrity::unknown("its writer crashed while it was stored")),
     }
 }
 
@@ -288,7 +289,7 @@ fn read_pages(
             .get_ref(0)
             .map_err(error)?
             .as_blob()
-            .map_err(|e| Error::corrupt("a page is no blob").with_cause(e))?;
+            .map_err(|e| Error::corrupt("a page is not a blob").with_cause(e))?;
         let len = exact::u64_from(page.len());
         if len != facts.page_size {
             return Err(Error::corrupt(format!(
@@ -346,7 +347,7 @@ fn copy(db: &Connection, to: &Path, options: &SqliteOptions) -> Result<Timestamp
                     ErrorKind::TimedOut,
                     format!("the database was locked for {} s", began.elapsed().as_secs()),
                 )
-                .with_hint("Back it up when its writer rests, or put it into WAL mode."));
+                .with_hint("Back it up when its writer is idle, or put it into WAL mode."));
             }
             _ => std::thread::sleep(std::time::Duration::from_millis(50)),
         }

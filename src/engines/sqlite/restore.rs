@@ -94,8 +94,10 @@ pub async fn restore(
         let target = std::fs::canonicalize(&target).unwrap_or(target);
         if !options.replace && target.symlink_metadata().is_ok() {
             return Err(
-                Error::new(ErrorKind::AlreadyExists, format!("\"{}\" exists", target.display()))
-                    .with_hint("Restore into another file, or allow the old one to be replaced; it is kept beside."),
+                Error::new(ErrorKind::AlreadyExists, format!("\"{}\" exists", target.display())).with_hint(
+                    "Restore into another file, or allow the old one to be replaced; it is kept next to \
+                                it.",
+                ),
             );
         }
         let temporary = companion(&target, ".restore.tmp");
@@ -265,7 +267,7 @@ pub(super) fn check_space(directory: &Path, bytes: u64) -> Result<u64> {
         return Err(Error::new(
             ErrorKind::LimitExceeded,
             format!(
-                "the database needs {} MiB beside the old one, {} MiB are free",
+                "the database needs {} MiB in addition to the old one, but {} MiB are free",
                 bytes >> 20,
                 free >> 20
             ),

@@ -92,9 +92,10 @@ impl Restorer for SqliteRestorer {
         let Tools { reporter, cancel, .. } = self.tools;
         let done = restore::restore(reader, &self.path, &self.how, reporter, cancel).await;
         let done = done.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => {
-                error.with_hint("Add --clean to replace it (the old file is kept beside), or choose another --into.")
-            }
+            ErrorKind::AlreadyExists => error.with_hint(
+                "Add --clean to replace it (the old file is kept next to it), or choose another \
+                                 --into.",
+            ),
             _ => error,
         });
         Ok(Box::new(done?))
@@ -139,10 +140,7 @@ impl SettleReport for SettledFile {
         let Self { into, report } = self;
         let mut text = format!("{} is {} again\n", report.previous.display(), into.display());
         if let Some(kept) = &report.kept {
-            text.push_str(&format!(
-                "  what the restore had brought is kept in {}\n",
-                kept.display()
-            ));
+            text.push_str(&format!("  the restored file is kept in {}\n", kept.display()));
         }
         text
     }
@@ -170,8 +168,8 @@ fn last_previous(path: &Path) -> Result<PathBuf> {
             format!("no restore into \"{}\" can be undone", path.display()),
         )
         .with_hint(format!(
-            "The database that a restore with --clean replaced is kept as \"{prefix}…\" beside it; there is none. \
-             Nothing was changed."
+            "Nothing was changed. A restore with --clean keeps the replaced database next to it as \"{prefix}…\", \
+             which does not exist."
         ))
     })?;
     Ok(path.with_file_name(last))
@@ -182,17 +180,17 @@ impl TargetPlan for SqlitePlan {
         let mut text = format!(
             "  {}; {} of {} free\n",
             if self.replaces {
-                "replaces the file there, which is kept beside"
+                "replaces the existing file, which is kept next to it"
             } else {
-                "nothing is there"
+                "creates a new file"
             },
             format_bytes(self.bytes),
             format_bytes(self.free_bytes),
         );
         match (self.replaces, self.hidden_processes) {
-            (true, 0) => text.push_str("  nobody has it open\n"),
+            (true, 0) => text.push_str("  no process has it open\n"),
             (true, hidden) => text.push_str(&format!(
-                "  nobody was seen to have it open; {hidden} processes could not be looked into\n"
+                "  no process was found to have it open; {hidden} processes could not be inspected\n"
             )),
             (false, _) => {}
         }
@@ -211,7 +209,8 @@ impl RestoreReport for SqliteRestoreReport {
 
     fn damage(&self) -> Option<&'static str> {
         self.integrity.is_damaged().then_some(
-            "the database was damaged when it was stored, and came back as it was; another snapshot may hold it whole",
+            "the database was damaged when it was stored, and was restored as stored; another snapshot may have a \
+             good copy",
         )
     }
 
@@ -235,7 +234,7 @@ fn integrity_text(integrity: &Integrity) -> String {
     for (lines, words) in [
         (
             &integrity.damaged,
-            "it was damaged when it was stored, and came back so",
+            "it was damaged when it was stored, and was restored as stored",
         ),
         (
             &integrity.violated,
@@ -248,7 +247,7 @@ fn integrity_text(integrity: &Integrity) -> String {
         }
     }
     if integrity.is_damaged() {
-        text.push_str("  `.recover` of the sqlite3 program saves its rows, or an older snapshot may be whole\n");
+        text.push_str("  use `.recover` of the sqlite3 program to save its rows, or try an older snapshot\n");
     }
     text
 }
@@ -265,8 +264,8 @@ mod tests {
         assert!(done.damage().is_some());
         assert_eq!(
             done.text(),
-            "  it was damaged when it was stored, and came back so: page 7\n  `.recover` of the sqlite3 program saves its \
-             rows, or an older snapshot may be whole\n"
+            "  it was damaged when it was stored, and was restored as stored: page 7\n  use `.recover` of the sqlite3 \
+             program to save its rows, or try an older snapshot\n"
         );
     }
 }

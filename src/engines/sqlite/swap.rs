@@ -77,8 +77,8 @@ fn refuse_idle(target: &Path, options: &SqliteRestoreOptions, reporter: &SharedR
     }
     if seen.hidden > 0 {
         let message = format!(
-            "{} processes could not be looked into; if one of them has the database open, stop it and start \
-             it again, since it goes on with the old one",
+            "{} processes could not be inspected; if one of them has the database open, restart it, because it still \
+             uses the old one",
             seen.hidden
         );
         reporter.note(
@@ -118,7 +118,7 @@ fn replace(new: &Path, target: &Path, kept: &Path, held: bool) -> Result<()> {
             std::fs::rename(kept, target)
         };
         let _ = move_companions(kept, target, false);
-        cause.context("put the new database in place; the old one is back")
+        cause.context("put the new database in place; the old one was put back")
     })
 }
 
@@ -177,7 +177,7 @@ fn hold_exclusively(path: &Path, timeout: Duration) -> Result<Option<Connection>
         Err(cause) => match cause.sqlite_error_code() {
             Some(Code::NotADatabase | Code::DatabaseCorrupt) => Ok(None),
             Some(Code::DatabaseBusy | Code::DatabaseLocked) => Err(used(error(cause))),
-            _ => Err(error(cause).context("see that nobody uses the old database; it was not touched")),
+            _ => Err(error(cause).context("check that no process uses the old database; it was not touched")),
         },
     }
 }

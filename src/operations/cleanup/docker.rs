@@ -188,7 +188,7 @@ fn read(path: &Path) -> Record {
 }
 
 fn write(path: &Path, record: &Record) -> Result<()> {
-    let said = || format!("write \"{}\", the record of what is unused", path.display());
+    let said = || format!("write \"{}\", the record of unused objects", path.display());
     let bytes = serde_json::to_vec_pretty(record).map_err(|e| Error::invalid(said()).with_cause(e))?;
     let beside = path.with_extension(format!("{:08x}", rand::random::<u32>()));
     let written = std::fs::OpenOptions::new()

@@ -57,11 +57,11 @@ pub(super) fn clean(
         .with_context(|| format!("open \"{}\"", path.display()))
         .with_context(section)?;
     let stat = rustix::fs::fstat(&root).map_err(std::io::Error::from);
-    let stat = stat.context("look at the directory").with_context(section)?;
+    let stat = stat.context("inspect the directory").with_context(section)?;
     if !bounds.is_root(&stat) {
         let moved = Error::new(
             ErrorKind::PreconditionFailed,
-            format!("\"{}\" was replaced just now", path.display()),
+            format!("\"{}\" was replaced in the meantime", path.display()),
         );
         return Err(moved).with_context(section);
     }

@@ -137,7 +137,7 @@ fn text_of(cleaned: &Cleaned) -> String {
     }
     let (counted, size) = (&cleaned.counted, format_bytes(cleaned.bytes));
     text.push_str(&format!(
-        "{}: {did} {counted}, {size}; {} are young enough\n",
+        "{}: {did} {counted}, {size}; {} are too new to remove\n",
         cleaned.rule, cleaned.kept
     ));
     text

@@ -99,11 +99,11 @@ impl Walls {
         for above in root.ancestors() {
             if above.join(MARK).symlink_metadata().is_ok() {
                 return Err(Error::invalid(format!(
-                    "\"{}\" lies in the repository \"{}\"",
+                    "\"{}\" is inside the repository \"{}\"",
                     rule.display(),
                     above.display()
                 ))
-                .with_hint("Snapshots go by the keep rules of their jobs; choose another path."));
+                .with_hint("Snapshots are removed by the keep rules of their jobs; choose another path."));
             }
         }
         for spared in &self.0 {
@@ -160,9 +160,10 @@ impl Spared {
             return Ok(());
         }
         let hint = match self {
-            Self::Repository { .. } => "Snapshots go by the keep rules of their jobs; choose another path.",
+            Self::Repository { .. } => "Snapshots are removed by the keep rules of their jobs; choose another path.",
             _ => {
-                "What a job backs up is not removed by age: choose another path, or exclude the directory from the source."
+                "Files that a job backs up are not removed by age: choose another path, or exclude the directory from \
+                 the source."
             }
         };
         Err(Error::invalid(format!("path \"{}\" reaches {}", rule.display(), self.name())).with_hint(hint))

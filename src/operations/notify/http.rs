@@ -60,7 +60,7 @@ impl Call {
 
     /// Sends it once. Any status from 200 to 299 is success.
     pub async fn send(&self) -> Result<()> {
-        let url = Url::parse(self.url.expose()).map_err(|_| Error::invalid("the address is not a URL"))?;
+        let url = Url::parse(self.url.expose()).map_err(|_| Error::invalid("the address is not a valid URL"))?;
         let sent = tokio::time::timeout(self.timeout, self.follow(url.clone())).await;
         let Ok(status) = sent else {
             let message = format!("no answer within {} s", self.timeout.as_secs());
@@ -76,7 +76,7 @@ impl Call {
             408 | 425 | 429 | 500..=599 => ErrorKind::Unavailable,
             _ => ErrorKind::Invalid,
         };
-        Err(Error::new(kind, format!("the answer has status {status}"))
+        Err(Error::new(kind, format!("the server returned status {status}"))
             .with_hint("Check the address in the configuration.")
             .context(act(&url)))
     }
@@ -100,21 +100,20 @@ impl Call {
                 .ok()
                 .filter(|next| matches!(next.scheme(), "http" | "https"));
             let next = next.ok_or_else(|| {
-                Error::invalid("the answer leads to no address")
-                    .with_hint("Write the address that is meant into the configuration.")
+                Error::invalid("redirect without a location").with_hint("Set the final address in the configuration.")
             })?;
             if url.scheme() == "https" && next.scheme() == "http" {
-                let message = format!("the answer leads away from https, to \"http://{}/…\"", host_of(&next));
-                return Err(Error::new(ErrorKind::Denied, message)
-                    .with_hint("Write the address that is meant into the configuration."));
+                let message = format!("refused a redirect from https to \"http://{}/…\"", host_of(&next));
+                return Err(
+                    Error::new(ErrorKind::Denied, message).with_hint("Set the final address in the configuration.")
+                );
             }
             followed += 1;
             if followed > MAX_REDIRECTS {
-                return Err(Error::invalid(format!(
-                    "the answers lead on and on, the last to \"{}\"",
-                    host_of(&next)
-                ))
-                .with_hint("Write the address that is meant into the configuration."));
+                return Err(
+                    Error::invalid(format!("too many redirects, the last to \"{}\"", host_of(&next)))
+                        .with_hint("Set the final address in the configuration."),
+                );
             }
             if answer.status == 303 {
                 body = None;
@@ -130,7 +129,7 @@ impl Call {
         let name = host_of(url).trim_start_matches('[').trim_end_matches(']').to_owned();
         let proxy = Proxies::of_process().towards(url.scheme(), &name)?;
         let unreachable = |e: std::io::Error| {
-            Error::new(ErrorKind::Unavailable, "the address cannot be reached")
+            Error::new(ErrorKind::Unavailable, "could not connect")
                 .with_cause(e)
                 .with_hint("Check host, port and network.")
         };
@@ -144,7 +143,7 @@ impl Call {
             return over(stream, request).await;
         }
         let server = ServerName::try_from(name)
-            .map_err(|e| Error::invalid("the host cannot be a TLS server name").with_cause(e))?;
+            .map_err(|e| Error::invalid("the host is not a valid TLS server name").with_cause(e))?;
         let config = trusting(usual_roots())?.with_no_client_auth();
         let tls = TlsConnector::from(Arc::new(config)).connect(server, stream).await;
         let tls = tls.map_err(|e| Error::new(ErrorKind::Denied, "TLS handshake failed").with_cause(e))?;
@@ -213,7 +212,7 @@ async fn over(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer> {
-    let broken = |e: hyper::Error| Error::new(ErrorKind::Unavailable, "the connection broke").with_cause(e);
+    let broken = |e: hyper::Error| Error::new(ErrorKind::Unavailable, "the connection was lost").with_cause(e);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let _connection = AbortOnDropHandle::new(tokio::spawn(async move {
         let _ = connection.await;

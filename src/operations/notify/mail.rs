@@ -41,7 +41,7 @@ pub struct Mail {
 impl Mail {
     /// Sends it once.
     pub async fn send(&self) -> Result<()> {
-        let url = Url::parse(self.server.expose()).map_err(|_| Error::invalid("the address is not a URL"))?;
+        let url = Url::parse(self.server.expose()).map_err(|_| Error::invalid("the address is not a valid URL"))?;
         let host = url.host_str().unwrap_or_default().to_owned();
         let act = || format!("send mail by \"{}://{host}\"", url.scheme());
         let sent = tokio::time::timeout(WHOLE, self.exchange(&url, &host)).await;
@@ -76,15 +76,15 @@ impl Mail {
         }
         let message = message
             .body(self.text.clone())
-            .map_err(|e| Error::invalid("the message cannot be written as mail").with_cause(e))?;
+            .map_err(|e| Error::invalid("unable to build the mail message").with_cause(e))?;
         server.build().send(message).await.map(|_| ()).map_err(|error| {
             let kind = match (error.is_permanent(), error.is_tls()) {
                 (true, _) | (_, true) => ErrorKind::Denied,
                 _ => ErrorKind::Unavailable,
             };
-            Error::new(kind, "the mail server did not take it")
+            Error::new(kind, "the mail server did not accept the message")
                 .with_cause(error)
-                .with_hint("Check host, port, user and password, and whether the server takes mail from here.")
+                .with_hint("Check host, port, user and password, and whether the server accepts mail from this host.")
         })
     }
 }

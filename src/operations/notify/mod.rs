@@ -111,7 +111,7 @@ impl Sender {
         let name = name.into();
         if let Err(error) = self.queue.try_send((name, delivery)) {
             let (mpsc::error::TrySendError::Full((name, _)) | mpsc::error::TrySendError::Closed((name, _))) = error;
-            tracing::warn!("{name}: too many messages wait; this one is dropped");
+            tracing::warn!("{name}: too many pending notifications; this one was dropped");
         }
     }
 
@@ -130,7 +130,7 @@ impl Sender {
         drop(self.queue);
         self.hurry.cancel();
         if tokio::time::timeout(within, self.worker).await.is_err() {
-            tracing::warn!("some messages were not delivered before the end");
+            tracing::warn!("some notifications were not delivered before exit");
         }
     }
 }

@@ -111,7 +111,7 @@ pub(super) async fn choose(session: &Session, repository: &Repository, name: &st
         let place = repository.store().location();
         return Err(
             Error::new(ErrorKind::NotFound, format!("no snapshot for \"{name}\" in {place}"))
-                .with_hint("`wirevault list` shows what there is."),
+                .with_hint("`wirevault list` shows all snapshots."),
         );
     }
     let mut lost = refuse_unreadable(&survey, now)?;
@@ -134,7 +134,7 @@ fn host_of(snapshots: &[Candidate], here: String) -> Result<String> {
                 "the repository has snapshots of several hosts: {}",
                 all.join(", ")
             ))
-            .with_hint("Nothing was changed. Name host and job, as latest:HOST/JOB, or the id of a snapshot."))
+            .with_hint("Nothing was changed. Give latest:HOST/JOB or a snapshot id."))
         }
     }
 }
@@ -148,7 +148,7 @@ fn refuse_unreadable(survey: &Survey<Candidate>, now: Timestamp) -> Result<BTree
         let beside = [PRE_RESTORE_JOB, ADHOC_JOB].contains(&damaged.job());
         if newest.is_none() && !beside {
             let line = format!(
-                "job {} has no snapshot that can be read: {damaged}: {}",
+                "job {} has no readable snapshot: {damaged}: {}",
                 damaged.job(),
                 error.chain()
             );
@@ -160,7 +160,7 @@ fn refuse_unreadable(survey: &Survey<Candidate>, now: Timestamp) -> Result<BTree
                 error.chain()
             ))
             .with_hint(format!(
-                "Nothing was changed. To use another one, name it: wirevault recover {}.",
+                "Nothing was changed. To use another one: wirevault recover {}.",
                 newest.map_or("ID", SnapshotId::as_str)
             )));
         }
@@ -190,7 +190,7 @@ async fn gather(
     let mut read: BTreeMap<SnapshotId, Arc<Manifest>> = BTreeMap::new();
     for name in names {
         let Some(facts) = snapshots.iter().filter(|facts| facts.has(name)).max_by_key(age) else {
-            missing.push(format!("source {name} has no good copy and does not come back"));
+            missing.push(format!("source {name} has no good copy and will not be recovered"));
             continue;
         };
         let manifest = match read.get(&facts.id) {
@@ -222,7 +222,7 @@ impl Choice {
                 });
             } else {
                 missing.push(format!(
-                    "source {} failed in this snapshot and does not come back: {}",
+                    "source {} failed in this snapshot and will not be recovered: {}",
                     source.name,
                     source.error.as_deref().unwrap_or("no reason was recorded")
                 ));
@@ -243,7 +243,7 @@ impl Choice {
         for name in names.iter().chain(addressed.iter().map(|(name, _)| name)) {
             if self.piece(name).is_none() {
                 let all = || self.pieces.iter().map(|piece| piece.source.name.as_str());
-                let error = Error::new(ErrorKind::NotFound, format!("there is no copy of a source \"{name}\""));
+                let error = Error::new(ErrorKind::NotFound, format!("no copy of source \"{name}\""));
                 return Err(match nearest(name, all()) {
                     Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
                     None => error.with_hint(format!("There are {}.", all().collect::<Vec<_>>().join(", "))),
@@ -256,8 +256,8 @@ impl Choice {
             self.missing.clear();
         }
         if self.pieces.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, "there is no good copy of any source")
-                .with_hint("`wirevault list` shows what there is."));
+            return Err(Error::new(ErrorKind::NotFound, "no good copy of any source")
+                .with_hint("`wirevault list` shows all snapshots."));
         }
         Ok(())
     }
@@ -311,7 +311,7 @@ impl Choice {
             ));
         }
         let skew = std::time::Duration::try_from_secs_f64(self.skew_seconds()).unwrap_or_default();
-        text.push_str(&format!("  sources lie up to {} apart\n", format_duration(skew)));
+        text.push_str(&format!("  sources are up to {} apart\n", format_duration(skew)));
         text
     }
 

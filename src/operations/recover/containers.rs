@@ -55,8 +55,8 @@ pub(super) async fn images(engine: &Engine, part: &DockerPart) -> Result<Images>
         }
         engine.pull_image(&container.image).await.map_err(|error| {
             error.with_hint(
-                "Load the image by hand and run the same command again; with images = true in the source's \
-                 configuration the next snapshots carry images.",
+                "Load the image manually and run the same command again; set images = true in the source's \
+                 configuration to include images in future snapshots.",
             )
         })?;
         images.pulled.push(container.image.clone());
@@ -123,9 +123,10 @@ pub(super) async fn start(session: &Session, engine: &Engine, part: &DockerPart,
     for container in part.contents.containers.iter().filter(|one| one.running) {
         if part.first.contains(&container.name) == first {
             session.check_cancelled()?;
-            engine.start(&container.name).await.map_err(|error| {
-                error.with_hint("Correct what it says and run the same command again: it goes on where it stopped.")
-            })?;
+            engine
+                .start(&container.name)
+                .await
+                .map_err(|error| error.with_hint("Fix the error and run the same command again to continue."))?;
             started.push(container.name.clone());
         }
     }
@@ -166,7 +167,7 @@ pub(super) async fn wait(session: &Session, engine: &Engine, part: &DockerPart, 
                     ),
                 )
                 .with_hint(format!(
-                    "See docker logs {}; then run the same command again: it goes on where it stopped.",
+                    "See `docker logs {}`, then run the same command again to continue.",
                     container.name
                 )));
             }
@@ -211,6 +212,6 @@ pub(super) async fn empty_volume(engine: &Engine, part: &DockerPart, name: &str)
     engine
         .create_volume(body)
         .await
-        .context("make a volume for a database")?;
+        .context("create a volume for a database")?;
     Ok(EmptyVolume { created: true })
 }

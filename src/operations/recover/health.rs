@@ -27,15 +27,19 @@ pub(super) async fn ask(url: &str) -> Result<()> {
     if status < 400 {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Unavailable, format!("it answered {status}"))).with_context(act)
+    Err(Error::new(
+        ErrorKind::Unavailable,
+        format!("it returned status {status}"),
+    ))
+    .with_context(act)
 }
 
 async fn get(url: &str) -> Result<u16> {
-    let url = Url::parse(url).map_err(|e| Error::invalid("it is no URL").with_cause(e))?;
+    let url = Url::parse(url).map_err(|e| Error::invalid("it is not a URL").with_cause(e))?;
     let host = url.host_str().unwrap_or_default();
     let port = url.port().unwrap_or(80);
     let stream = TcpStream::connect((host, port)).await?;
-    let failed = |e: hyper::Error| Error::new(ErrorKind::Unavailable, "no HTTP answer").with_cause(e);
+    let failed = |e: hyper::Error| Error::new(ErrorKind::Unavailable, "no HTTP response").with_cause(e);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let driver = tokio::spawn(connection);
     let path = match url.query() {
@@ -45,7 +49,7 @@ async fn get(url: &str) -> Result<u16> {
     let request = Request::get(path).header("host", format!("{host}:{port}"));
     let request = request
         .body(Empty::<Bytes>::new())
-        .map_err(|e| Error::invalid("the URL makes no request").with_cause(e))?;
+        .map_err(|e| Error::invalid("the URL is not valid").with_cause(e))?;
     let answer = sender.send_request(request).await.map_err(failed);
     driver.abort();
     Ok(answer?.status().as_u16())

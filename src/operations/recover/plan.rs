@@ -220,7 +220,8 @@ pub(super) async fn look(
     plan.trees.sort_by_key(|tree| tree.phase);
     if !plan.unaccepted.is_empty() {
         plan.blockers.push(format!(
-            "nothing on this host says where {} goes, and the snapshot's word is not followed without --accept-places",
+            "no target for {} is configured on this host; add --accept-places to use the place recorded in the \
+             snapshot",
             plan.unaccepted.join(", ")
         ));
     }
@@ -231,7 +232,7 @@ pub(super) async fn look(
 }
 
 fn unknown(source: &ManifestSource) -> String {
-    format!("source {} of kind {} is not known here", source.name, source.kind)
+    format!("source {}: kind {} is not supported", source.name, source.kind)
 }
 
 async fn docker_part(
@@ -249,7 +250,7 @@ async fn docker_part(
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) => {
             lines.push(format!(
-                "no Docker here ({}): volumes and containers are left to you",
+                "no Docker engine here ({}): restore volumes and start containers yourself",
                 error.chain()
             ));
             None
@@ -297,11 +298,11 @@ impl Plan {
         match (&planned, engine.and_then(engines::Engine::recovery_phase)) {
             (Some(_), _) => self.unaccepted.push(source.name.clone()),
             (None, Some(RecoveryPhase::Servers)) => self.blockers.push(format!(
-                "the snapshot does not say where {} was: --address {}=URL",
+                "the snapshot does not record where {} was: use --address {}=URL",
                 source.name, source.name
             )),
             (None, Some(_)) => self.blockers.push(format!(
-                "the snapshot does not say where {} was: write [source.{}] into wirevault.toml",
+                "the snapshot does not record where {} was: add [source.{}] to wirevault.toml",
                 source.name, source.name
             )),
             (None, None) => self.missing.push(unknown(source)),
@@ -330,7 +331,7 @@ impl Plan {
 
     fn not_asked(&mut self, url: &str) {
         self.missing.push(format!(
-            "health URL {} of the snapshot is not asked without --accept-places",
+            "health URL {} of the snapshot is not used without --accept-places",
             config::redact_url(url)
         ));
     }
@@ -390,7 +391,7 @@ impl Plan {
         for url in &self.health {
             if !url.starts_with("http://") {
                 self.blockers.push(format!(
-                    "health URL \"{}\" does not begin with http://",
+                    "health URL \"{}\" does not start with http://",
                     config::redact_url(url)
                 ));
             }
@@ -447,7 +448,7 @@ impl Plan {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             if free < needed {
                 self.blockers.push(format!(
-                    "\"{}\" has {} free, and {} are needed",
+                    "\"{}\" has {} free, but {} are needed",
                     place.display(),
                     format_bytes(free),
                     format_bytes(needed)
@@ -463,11 +464,11 @@ impl Plan {
             None => Ok(()),
             Some(first) => Err(
                 Error::new(ErrorKind::PreconditionFailed, first.clone()).with_hint(format!(
-                    "Nothing was changed. {} in the plan: wirevault recover --dry-run.",
+                    "Nothing was changed. See the plan for {}: wirevault recover --dry-run.",
                     if self.blockers.len() > 1 {
-                        "More stands"
+                        "all problems"
                     } else {
-                        "All stands"
+                        "details"
                     }
                 )),
             ),
@@ -523,7 +524,7 @@ impl Plan {
             text.push_str(&format!("  missing: {line}\n"));
         }
         for line in &self.blockers {
-            text.push_str(&format!("  cannot go on: {line}\n"));
+            text.push_str(&format!("  problem: {line}\n"));
         }
         text
     }
@@ -616,7 +617,8 @@ impl DockerPart {
                     (None, Some(stored)) => format!("is loaded from the snapshot ({})", format_bytes(stored.bytes)),
                     (None, None) => {
                         missing.push(format!(
-                            "image {image} is in neither the snapshot nor this host: it is pulled from its registry"
+                            "image {image} is neither in the snapshot nor on this host: it will be pulled from its \
+                             registry"
                         ));
                         "is pulled".to_owned()
                     }
@@ -627,7 +629,7 @@ impl DockerPart {
         for volume in &self.contents.volumes {
             let present = engine.volume(&volume.name).await?.is_some();
             let how = match self.left_empty.iter().find(|(name, _)| *name == volume.name) {
-                Some((_, source)) => format!("is left empty, for source {source} brings its data back"),
+                Some((_, source)) => format!("is left empty: source {source} restores its data"),
                 None => format!("{} entries, {}", volume.entries, format_bytes(volume.bytes)),
             };
             let there = if present { ", is there" } else { "" };
@@ -636,12 +638,12 @@ impl DockerPart {
         for (name, source) in &self.left_empty {
             if !self.contents.volumes.iter().any(|stored| stored.name == *name) {
                 lines.push(format!(
-                    "volume {name}: is made empty, for source {source} brings its data back"
+                    "volume {name}: is created empty: source {source} restores its data"
                 ));
             }
         }
         for name in self.unstored_volumes() {
-            lines.push(format!("volume {name}: is made empty"));
+            lines.push(format!("volume {name}: is created empty"));
             missing.push(format!("the files of volume {name} are not in the snapshot"));
         }
         for container in &self.definitions.containers {
@@ -654,7 +656,7 @@ impl DockerPart {
             let what = match (self.makes_containers, engine.container(name).await?.is_some()) {
                 (_, true) => "is there",
                 (true, false) => "is created and started",
-                (false, false) => "is yours to start",
+                (false, false) => "has to be started by you",
             };
             lines.push(format!("container {name}{order}: {what}"));
             missing.extend(missing_binds(container, restored));
@@ -676,7 +678,7 @@ fn missing_binds(container: &Value, restored: &[PathBuf]) -> Vec<String> {
         .filter(|source| !source.exists() && !restored.iter().any(|root| source.starts_with(root)))
         .map(|source| {
             format!(
-                "container {} mounts \"{}\", which is not here and not in the snapshot",
+                "container {} mounts \"{}\", which is neither on this host nor in the snapshot",
                 container_name(container),
                 source.display()
             )
@@ -696,10 +698,10 @@ fn existing(path: &Path) -> PathBuf {
 pub(super) fn check_addresses(session: &Session, options: &options::Recover) -> Result<()> {
     for (name, url) in &options.address {
         if session.source_of_url(url)?.kind.spec().server().is_none() {
-            let message = format!("--address {name}={} names no server", config::redact_url(url));
+            let message = format!("--address {name}={}: not a server", config::redact_url(url));
             return Err(Error::invalid(message).with_hint(
-                "It says where a PostgreSQL or Redis server is reached. Files and volumes go where [source.NAME] of wirevault.toml \
-                 says; `restore --into` brings one source to another place.",
+                "--address is for PostgreSQL and Redis servers. The target of files and volumes is [source.NAME] in \
+                 wirevault.toml; use `restore --into` to restore one source elsewhere.",
             ));
         }
     }

@@ -151,19 +151,20 @@ pub(super) async fn wait(session: &Session, server: &dyn SourceSpec, within: Dur
             // A wrong password is wrong after a minute too; but an image's entry point sets it only while it starts.
             Err(error) if error.kind() == ErrorKind::Denied && from.elapsed() > within.min(Duration::from_secs(30)) => {
                 return Err(plain(&error).with_hint(
-                    "Give the password: a file of NAME=value lines with --env-file. PGPASSWORD and REDISCLI_AUTH go to places \
-                     of the configuration and of --address SOURCE=URL, not to those that only the snapshot names.",
+                    "Pass the password in a file of NAME=value lines with --env-file. PGPASSWORD and REDISCLI_AUTH \
+                     are used only for servers of the configuration and of --address SOURCE=URL, not for those \
+                     recorded only in the snapshot.",
                 ));
             }
             Err(error) if from.elapsed() >= within => {
                 return Err(Error::new(
                     ErrorKind::TimedOut,
-                    format!("{} did not answer within {} s", server.place(), within.as_secs()),
+                    format!("no answer from {} within {} s", server.place(), within.as_secs()),
                 )
                 .with_cause(plain(&error))
                 .with_hint(
-                    "Look at its log, then run the same command again: it goes on where it stopped. If the server is \
-                     elsewhere, say so with --address SOURCE=URL.",
+                    "Check its log, then run the same command again to continue. If the server has another address, \
+                     use --address SOURCE=URL.",
                 ));
             }
             Err(error) => tracing::debug!("waiting: {}", error.chain()),

@@ -47,7 +47,7 @@ impl State {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => fresh,
             Err(error) => return Err(Error::from(error).context(format!("read \"{}\"", path.display()))),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
-                Error::corrupt(format!("\"{}\" is no state of a recovery", path.display())).with_cause(e)
+                Error::corrupt(format!("\"{}\" is not the state of a recovery", path.display())).with_cause(e)
             })?,
         };
         if document.snapshot != snapshot {
@@ -57,10 +57,10 @@ impl State {
                 document.snapshot
             ))
             .with_hint(if document.snapshot.contains(' ') {
-                "Move the file away to begin anew; what that recovery did is restored over with --clean.".to_owned()
+                "Move the file away to start over; add --clean to replace what that recovery restored.".to_owned()
             } else {
                 format!(
-                    "Go on with that one (wirevault recover {}), or remove the file to begin anew.",
+                    "Continue that one (wirevault recover {}), or remove the file to start over.",
                     document.snapshot
                 )
             }));
@@ -88,8 +88,8 @@ impl State {
     /// The error for a step whose proof cannot be read.
     pub(super) fn unreadable(&self, key: &str) -> Error {
         let path = self.path.display();
-        Error::corrupt(format!("what step \"{key}\" proved cannot be read from \"{path}\""))
-            .with_hint("To begin anew, move the file away; what was restored already is restored over with --clean.")
+        Error::corrupt(format!("the result of step \"{key}\" cannot be read from \"{path}\""))
+            .with_hint("Move the file away to start over; add --clean to replace what was restored already.")
     }
 
     /// Returns whether a step was begun before.
@@ -118,7 +118,7 @@ impl State {
     /// Remembers what a step proved.
     pub(super) fn end(&mut self, key: &str, proof: &impl Serialize) -> Result<()> {
         let proof = to_raw_value(proof)
-            .map_err(|cause| Error::invalid(format!("write what step \"{key}\" proved")).with_cause(cause))?;
+            .map_err(|cause| Error::invalid(format!("write the result of step \"{key}\"")).with_cause(cause))?;
         let step = self.document.steps.entry(key.to_owned()).or_default();
         step.done = Some(Timestamp::now());
         step.proof = Some(proof);

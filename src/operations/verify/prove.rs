@@ -46,7 +46,7 @@ pub(super) async fn restored(
 ) -> Result<Option<String>> {
     let Some(engine) = session.engines.of_kind(&source.kind) else {
         return Ok(Some(format!(
-            "this version restores nothing of kind {} for a test; content was checked",
+            "this version cannot restore sources of kind {} for a test; content was checked",
             source.kind
         )));
     };
@@ -84,7 +84,7 @@ pub(super) fn check_servers(session: &Session, into: &[String]) -> Result<()> {
         if !engine.is_some_and(Engine::needs_scratch_server) {
             let shown = redact_url(url);
             return Err(
-                Error::invalid(format!("\"{shown}\" is no server for scratch databases"))
+                Error::invalid(format!("\"{shown}\" is not a server for scratch databases"))
                     .with_hint("Scratch servers are postgres://user@host and redis://host."),
             );
         }

@@ -97,7 +97,7 @@ impl Verified {
         lines(&mut text, "refused by the scratch server: ", &self.proved.refused);
         lines(
             &mut text,
-            "damaged before it was stored; the bytes are those that were read: ",
+            "damaged before it was stored, and stored as read: ",
             &self.proved.integrity,
         );
         lines(&mut text, "damaged: ", &self.proved.damage);
@@ -111,7 +111,7 @@ impl Verified {
             return format!("{words} ({})", self.by_level());
         }
         if self.proved.archived && self.proved.levels.iter().all(|one| one.level.is_none()) {
-            return format!("not read (level {asked} was asked for)");
+            return format!("not verified (level {asked} was requested)");
         }
         format!("{words}, {asked} ({})", self.by_level())
     }

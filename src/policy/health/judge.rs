@@ -215,7 +215,7 @@ impl<'a> Judge<'a> {
                 .as_ref()
                 .map_or_else(String::new, |why| format!(" ({why})"));
             let level = reached.level.map_or("none", Level::word);
-            let text = format!("drill {drill} was to reach level {asked} of source {name} and reached {level}{why}");
+            let text = format!("drill {drill} verified source {name} to level {level} instead of {asked}{why}");
             found.push((State::LevelNotReached, text));
         }
         found
@@ -318,7 +318,7 @@ impl<'a> Judge<'a> {
             .collect();
         Some(Ended {
             state: State::Incomplete,
-            text: format!("the last snapshot lacks {}", names.join(", ")),
+            text: format!("the last snapshot is missing {}", names.join(", ")),
             brought: std::slice::from_ref(&failed.id),
         })
     }
@@ -412,7 +412,7 @@ impl<'a> Judge<'a> {
                 state: State::NeverBackedUp,
                 host: None,
                 subject: format!("repository {}", self.facts.repository),
-                text: "holds no snapshot".to_owned(),
+                text: "has no snapshot".to_owned(),
             });
         }
     }

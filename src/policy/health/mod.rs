@@ -79,7 +79,7 @@ pub struct SourceHealth {
 pub struct TaskHealth {
     /// Its last run.
     pub last: RunRecord,
-    /// Runs since the last one that was well.
+    /// Runs since the last complete one.
     pub failures: u32,
     /// End of the last one that was well.
     pub last_success: Option<Timestamp>,

@@ -272,7 +272,7 @@ fn a_level_counts_only_where_it_was_reached() {
     let mut facts = facts(vec![taken(5, &[("db", true)])]);
     let time = "2026-01-05T05:00:00Z";
     let before = json!({ "level": "restored", "sources": ["db"], "damage": [], "drill": "sunday",
-        "skipped": ["db: name a server for its scratch database with --into postgres://…; content was checked"] });
+        "skipped": ["db: pass a server for its scratch database with --into postgres://…; content was checked"] });
     let now = json!({ "level": "restored", "sources": ["db"], "damage": [], "drill": "sunday",
         "levels": [{ "source": "db", "level": "content", "why_not": "no server" }] });
     for proved in [before, now] {

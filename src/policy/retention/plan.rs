@@ -60,7 +60,7 @@ impl fmt::Display for Reason {
             Self::Yearly(year) => write!(f, "yearly {year}"),
             Self::Minimum => f.write_str("minimum"),
             Self::PreRestore => f.write_str("taken before a restore, less than 7 days ago"),
-            Self::Ahead => f.write_str("dated ahead of the store's clock; remove it by hand once it is not needed"),
+            Self::Ahead => f.write_str("dated in the future; remove it manually when it is no longer needed"),
             Self::Pinned(why) if why.is_empty() => f.write_str("pinned"),
             Self::Pinned(why) => write!(f, "pinned: {why}"),
             Self::Locked(until) if *until == Timestamp::MAX => f.write_str("locked by the store (legal hold)"),
@@ -148,7 +148,7 @@ impl PrunePlan {
                 ErrorKind::PreconditionFailed,
                 format!("the rules would remove every snapshot of job \"{job}\" on host \"{host}\""),
             )
-            .with_hint("Nothing was removed. Look at `wirevault prune --dry-run` and at the clock of this host."))
+            .with_hint("Nothing was removed. Check `wirevault prune --dry-run` and the clock of this host."))
         })
     }
 

@@ -154,7 +154,7 @@ impl Schedule {
         let zone = match timing.timezone.as_deref().or(zone) {
             None => system_zone()?,
             Some(name) => TimeZone::get(name).map_err(|_| {
-                Error::invalid(format!("there is no time zone \"{name}\""))
+                Error::invalid(format!("unknown time zone \"{name}\""))
                     .with_hint("Write a name like Europe/Berlin or UTC.")
                     .context(section())
             })?,
@@ -177,7 +177,7 @@ impl Schedule {
         let seed = hasher.finish();
         if expression.starts_with(['"', '\'']) {
             return Err(wrong(
-                "the quotes are part of the value; in a list of a compose file leave them out".to_owned(),
+                "the value contains quotes; remove them from the list in the compose file".to_owned(),
             ));
         }
         let mut fields: Vec<&str> = expression.split_whitespace().collect();
@@ -198,7 +198,7 @@ impl Schedule {
                     if name.contains(|c: char| c.is_ascii_digit() || "*?,".contains(c)) {
                         wrong("six fields; seconds are not among them, and a sixth field is a time zone".to_owned())
                     } else {
-                        wrong(format!("there is no time zone \"{name}\""))
+                        wrong(format!("unknown time zone \"{name}\""))
                     }
                 };
                 let zone = TimeZone::get(name).map_err(why)?;
@@ -219,7 +219,7 @@ impl Schedule {
         let schedule = Self { times, jitter, seed };
         // "0 0 30 2 *" is well-formed and never comes.
         if schedule.after(Timestamp::UNIX_EPOCH).is_none() {
-            return Err(wrong("there is no such day".to_owned()));
+            return Err(wrong("no such day".to_owned()));
         }
         Ok(schedule)
     }
@@ -371,10 +371,11 @@ pub fn check_system_zone() -> Result<()> {
     };
     match TimeZone::try_system() {
         Ok(_) => Ok(()),
-        Err(_) => Err(
-            Error::invalid(format!("TZ is \"{}\", which is no time zone", name.to_string_lossy()))
-                .with_hint("Write a name like Europe/Berlin or UTC, or unset TZ."),
-        ),
+        Err(_) => Err(Error::invalid(format!(
+            "TZ is \"{}\", which is not a time zone",
+            name.to_string_lossy()
+        ))
+        .with_hint("Write a name like Europe/Berlin or UTC, or unset TZ.")),
     }
 }
 

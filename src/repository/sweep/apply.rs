@@ -85,7 +85,7 @@ pub(super) async fn apply(repository: &Repository, plan: &SweepPlan) -> SweepRep
             Ok(count) => report.leftovers = count,
             Err(error) => report
                 .notes
-                .push(format!("leftovers of the store stay: {}", error.chain())),
+                .push(format!("unable to remove leftovers in the store: {}", error.chain())),
         }
     }
     report
@@ -104,7 +104,7 @@ async fn sweep_run(
     if standing.judge(plan.now, plan.options.grace) != Verdict::Sweep {
         report
             .notes
-            .push(format!("{id} has changed since the sweep was planned; it stays"));
+            .push(format!("keeping {id}: it has changed since the sweep was planned"));
         return Ok(());
     }
     let mut uploads = marked_uploads(store, id, &mut report.notes).await?;
@@ -129,7 +129,7 @@ async fn sweep_run(
     if if_there(store.head(&layout::manifest(id)?).await)?.is_some() {
         report
             .notes
-            .push(format!("{id} has been committed meanwhile; its data stay"));
+            .push(format!("keeping the data of {id}: it was committed in the meantime"));
         return Ok(());
     }
     abort(store, uploads, report).await?;
@@ -146,7 +146,7 @@ async fn tidy(repository: &Repository, plan: &SweepPlan, item: &SweepItem, repor
     if standing.judge(plan.now, plan.options.grace) != Verdict::Tidy {
         report
             .notes
-            .push(format!("{id} has changed since the sweep was planned; it stays"));
+            .push(format!("keeping {id}: it has changed since the sweep was planned"));
         return Ok(());
     }
     let mut uploads = marked_uploads(store, id, &mut report.notes).await?;

@@ -161,7 +161,7 @@ async fn survey(store: &SharedStore, notes: &mut Vec<String>) -> Result<BTreeMap
     })
     .await?;
     if foreign > 0 {
-        notes.push(format!("{foreign} objects or uploads bear no snapshot id and stay"));
+        notes.push(format!("keeping {foreign} objects or uploads without a snapshot id"));
     }
     Ok(standings)
 }

@@ -190,7 +190,7 @@ impl fmt::Display for Event {
                     Why::Behind => write!(f, ", to bring repositories up to date")?,
                 }
                 if *missed > 0 {
-                    write!(f, ", for {missed} missed before as well")?;
+                    write!(f, ", also for {missed} missed runs")?;
                 }
                 writeln!(f)
             }
@@ -248,10 +248,7 @@ impl fmt::Display for Event {
                     "{job}: {snapshot} copied from {from} to {to}, {objects} objects, {size}"
                 )
             }
-            Self::Unchanged { job } => writeln!(
-                f,
-                "{job}: the content is that of the last snapshot; nothing new is stored"
-            ),
+            Self::Unchanged { job } => writeln!(f, "{job}: unchanged since the last snapshot; nothing new was stored"),
             Self::Proved {
                 job,
                 snapshot,
@@ -283,15 +280,15 @@ impl fmt::Display for Event {
                 )
             }
             Self::Serving { address } => writeln!(f, "status page, /metrics and /health at http://{address}/"),
-            Self::Reloaded { jobs } => writeln!(f, "configuration read again: {jobs} jobs with a schedule"),
+            Self::Reloaded { jobs } => writeln!(f, "configuration reloaded: {jobs} jobs with a schedule"),
             Self::ReloadRefused { error, hint } => {
-                write!(f, "the configuration is wrong, the old one stays: {error}")?;
+                write!(f, "invalid configuration, keeping the old one: {error}")?;
                 match hint {
                     Some(hint) => writeln!(f, " ({hint})"),
                     None => writeln!(f),
                 }
             }
-            Self::Stopped => writeln!(f, "ended by a signal"),
+            Self::Stopped => writeln!(f, "interrupted by a signal"),
         }
     }
 }

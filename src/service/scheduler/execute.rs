@@ -101,20 +101,21 @@ async fn bounded(
         }
         let now = clock.instant();
         if let Some(timeout) = timeout.filter(|_| deadline.is_some_and(|deadline| deadline <= now)) {
-            break (format!("not done within {}", format_duration(timeout)), "timeout");
+            break (format!("did not finish within {}", format_duration(timeout)), "timeout");
         }
         // What moved while it was slept moves the end of its patience.
         let idle = |idle: &Duration| now.saturating_duration_since(watched.moved()) >= *idle;
         if let Some(idle) = idle_timeout.filter(idle) {
-            break (format!("nothing moved for {}", format_duration(idle)), "idle_timeout");
+            break (format!("no progress for {}", format_duration(idle)), "idle_timeout");
         }
     };
     // It gives its uploads up and ends; a manifest that was being written may still count.
     cancel.cancel();
     let (message, key) = late;
     work.await.map_err(|_| {
-        Error::new(ErrorKind::TimedOut, message)
-            .with_hint(format!("Raise the job's {key}, or find out what it waits for with -v."))
+        Error::new(ErrorKind::TimedOut, message).with_hint(format!(
+            "Raise the job's {key}, or use -v to see what it is waiting for."
+        ))
     })
 }
 
@@ -153,7 +154,7 @@ async fn back_up(session: &Session, name: &str, if_changed: bool) -> Result<Done
         scheduled: true,
     };
     let run = Box::pin(backup::back_up(session, &options)).await?;
-    let lost = "data that was there is not in the snapshot; `wirevault show` names the notes";
+    let lost = "some data is missing from the snapshot; see the notes in `wirevault show`";
     let status = run.status();
     let complaint = (status != Status::Done).then(|| run.complaint().unwrap_or(lost).to_owned());
     let unchanged = run.unchanged.then(|| Event::Unchanged { job: name.to_owned() });

@@ -33,16 +33,16 @@ impl SchedulerState {
             peak,
         );
         let repeated = crate::storage::retry::repeated_calls();
-        let (retries, help) = ("wirevault_store_retries_total", "Calls to stores that were repeated.");
+        let (retries, help) = ("wirevault_store_retries_total", "Calls to stores that were retried.");
         text.single(retries, Kind::Counter, help, Some(number(repeated)));
         let (expired, help) = (
             "wirevault_expired_snapshots_total",
-            "Snapshots that the keep rules removed.",
+            "Snapshots removed by the keep rules.",
         );
         text.single(expired, Kind::Counter, help, Some(number(state.expired)));
         let (swept, help) = (
             "wirevault_swept_objects_total",
-            "Objects that no snapshot needed any more.",
+            "Objects removed because no snapshot needs them.",
         );
         text.single(swept, Kind::Counter, help, Some(number(state.swept)));
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
@@ -71,7 +71,7 @@ impl State {
         family(
             "wirevault_last_success_timestamp_seconds",
             gauge,
-            "End of the last run that was well.",
+            "End of the last complete run.",
             &|t| t.last_success.map(seconds),
         );
         family(
@@ -83,7 +83,7 @@ impl State {
         family(
             "wirevault_last_run_success",
             gauge,
-            "Whether the last run was well: 1, or 0.",
+            "Whether the last run was complete: 1, or 0.",
             &|t| t.last().map(|last| flag(last.outcome == RunOutcome::Done)),
         );
         family(
@@ -104,7 +104,7 @@ impl State {
         family(
             "wirevault_consecutive_failures",
             gauge,
-            "Runs since the last one that was well.",
+            "Runs since the last complete one.",
             &|t| Some(t.known.as_ref().map_or(0.0, |known| f64::from(known.failures))),
         );
         family(
@@ -116,7 +116,7 @@ impl State {
         family(
             "wirevault_missed_runs_total",
             Kind::Counter,
-            "Times that passed without a run.",
+            "Scheduled times that were missed.",
             &|t| Some(number(t.missed)),
         );
         let runs = self.tasks.iter().flat_map(|(job, task)| {
@@ -216,13 +216,13 @@ impl State {
     fn health_metrics(&self, text: &mut Text, now: Timestamp) {
         let gauge = Kind::Gauge;
         let (verdict, _) = self.verdict(now);
-        let help = "Whether all is well: 1, or 0. What is not well stands in /health.";
+        let help = "Whether all is well: 1, or 0. See /health for details.";
         text.single("wirevault_ok", gauge, help, Some(flag(verdict.is_ok())));
         let reached = self.facts.iter().map(|(repository, facts)| {
             let labels = vec![("repository", repository.clone())];
             (labels, flag(facts.away.is_none()))
         });
-        let help = "Whether the last look at the repository reached it: 1, or 0.";
+        let help = "Whether the repository was reachable at the last check: 1, or 0.";
         text.family("wirevault_repository_reached", gauge, help, reached);
         let healths = self.healths(now);
         let mut family = |name: &str, help: &str, value: &dyn Fn(&SourceHealth) -> Option<f64>| {

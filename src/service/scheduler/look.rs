@@ -46,7 +46,7 @@ pub(super) async fn look(session: &Session, shared: &SchedulerState, drills_only
             }
             Err(error) => {
                 if !shared.misses_a_repository() {
-                    tracing::warn!("look at repository {}: {}", repository.url, error.chain());
+                    tracing::warn!("check repository {}: {}", repository.url, error.chain());
                 }
                 let (lines, proofs, known) = known(shared, session, repository, expected, &error);
                 snapshots.extend(lines);
@@ -153,7 +153,7 @@ async fn one(session: &Session, config: &RepositoryConfig, expected: Expected) -
 }
 
 fn late() -> Error {
-    Error::new(ErrorKind::TimedOut, "it does not answer")
+    Error::new(ErrorKind::TimedOut, "no answer in time")
 }
 
 fn line(config: &RepositoryConfig, manifest: &Manifest) -> SnapshotLine {

@@ -118,7 +118,7 @@ fn head(state: &State, verdict: Verdict, complaints: &[String], now: Timestamp, 
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>wirevault on {host}</title><style>{STYLE}</style></head><body><main><h1>wirevault on {host}</h1>\
-         <p class=\"dim\">{time} {zone} · version {version} · repositories looked at {seen}</p>{verdict}",
+         <p class=\"dim\">{time} {zone} · version {version} · repositories checked {seen}</p>{verdict}",
         host = escape(&state.host),
         time = local(now, zone),
         zone = escape(zone.iana_name().unwrap_or("UTC")),
@@ -134,7 +134,8 @@ fn tasks(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         .map(|(name, task)| task_row(state, name, task, now, zone))
         .collect();
     format!(
-        "<section><h2>Jobs, drills, rules</h2><div class=\"wide\"><table class=\"jobs\"><tr><th>name</th><th>what</th><th>state</th><th>last well</th>\
+        "<section><h2>Jobs, drills, rules</h2><div class=\"wide\"><table \
+         class=\"jobs\"><tr><th>name</th><th>what</th><th>state</th><th>last complete</th>\
          <th>next</th><th class=\"number\">snapshots</th><th class=\"number\">newest</th><th class=\"number\">all</th><th class=\"number\">missed</th></tr>{rows}</table></div></section>"
     )
 }
@@ -184,7 +185,8 @@ fn task_row(state: &State, name: &str, task: &TaskState, now: Timestamp, zone: &
     };
     format!(
         "<tr class=\"{more}\"><td><b>{}</b></td><td data-is=\"what\">{}</td><td data-is=\"state\" class=\"state {class}\"><span>{}</span></td>\
-         <td data-is=\"last well\"><div>{last_well}</div></td><td data-is=\"next\"><div>{next}</div></td><td data-is=\"snapshots\" class=\"number\">{count}</td>\
+         <td data-is=\"last complete\"><div>{last_well}</div></td><td data-is=\"next\"><div>{next}</div></td><td \
+         data-is=\"snapshots\" class=\"number\">{count}</td>\
          <td data-is=\"newest\" class=\"number\">{newest}</td><td data-is=\"all\" class=\"number\">{all}</td>\
          <td data-is=\"missed\" class=\"number\">{}</td></tr>{said}",
         escape(name),
@@ -331,7 +333,7 @@ fn retention(state: &State, now: Timestamp, zone: &TimeZone) -> String {
                     let why = if decision.keeps() {
                         escape(&reasons.join(", "))
                     } else {
-                        "<span class=\"warn\">goes with the next prune</span>".to_owned()
+                        "<span class=\"warn\">removed by the next prune</span>".to_owned()
                     };
                     let time = local(decision.snapshot.started, zone);
                     format!(
@@ -341,7 +343,8 @@ fn retention(state: &State, now: Timestamp, zone: &TimeZone) -> String {
                 })
                 .collect();
             parts.push_str(&format!(
-                "<details><summary><b>{}</b> <span class=\"dim\">{} in {}</span>: {} stay, {goes} go</summary><div class=\"wide\"><table>\
+                "<details><summary><b>{}</b> <span class=\"dim\">{} in {}</span>: {} kept, {goes} to be \
+                 removed</summary><div class=\"wide\"><table>\
                  <tr><th>snapshot</th><th>begun</th><th>kept as</th></tr>{}</table></div></details>",
                 escape(job),
                 escape(host),
@@ -354,7 +357,7 @@ fn retention(state: &State, now: Timestamp, zone: &TimeZone) -> String {
     if parts.is_empty() {
         return String::new();
     }
-    format!("<section><h2>What the keep rules say now</h2>{parts}</section>")
+    format!("<section><h2>Retention now</h2>{parts}</section>")
 }
 
 fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
@@ -385,7 +388,7 @@ fn evidence(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         })
         .collect();
     let body = if rows.is_empty() {
-        "<p class=\"warn\">Nothing was verified yet. Add a [drill.NAME], or run wirevault verify.</p>".to_owned()
+        "<p class=\"warn\">Nothing has been verified yet. Add a [drill.NAME], or run wirevault verify.</p>".to_owned()
     } else {
         format!(
             "<div class=\"wide\"><table><tr><th>when</th><th>snapshot</th><th>level</th><th>result</th><th>sources</th><th>drill</th><th>found</th></tr>\
@@ -419,7 +422,7 @@ mod tests {
             !page.contains("<script") && !page.contains("http://") && !page.contains("https://"),
             "{page}"
         );
-        assert!(page.contains("Nothing was verified yet"));
+        assert!(page.contains("Nothing has been verified yet"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Scheduler<'_> {
                     continue;
                 }
                 Err(_) => {
-                    tracing::warn!("prune {url} after job \"{name}\": it does not answer");
+                    tracing::warn!("prune {url} after job \"{name}\": no answer in time");
                     continue;
                 }
             }

@@ -36,7 +36,7 @@ impl Scheduler<'_> {
             records::Begun::default()
         } else {
             let mut killed = self.record(work.what(), &name, started);
-            killed.error = Some("the process ended in the middle of the run".to_owned());
+            killed.error = Some("the process ended during the run".to_owned());
             records::begin(self.session, &repositories, &killed)
         };
         let result = execute::execute(self.session, &self.config, &name, &work, next.why).await;

@@ -93,7 +93,7 @@ pub(super) async fn start(
     let address = listener.local_addr().with_context(act)?;
     if !address.ip().is_loopback() && token.is_none() {
         return Err(Error::invalid(format!(
-            "{address} can be reached over a network, and there is no status_token"
+            "{address} is reachable over the network, but status_token is not set"
         ))
         .with_hint(
             "Add status_token_file = \"…\" to wirevault.toml, set WIREVAULT_STATUS_TOKEN, or listen on 127.0.0.1.",
@@ -159,7 +159,7 @@ impl Shared {
         match request.uri().path() {
             "/health" => self.health(known, now),
             _ if !known && self.token.is_some() => {
-                let mut answer = said(StatusCode::UNAUTHORIZED, "text/plain", "a token is needed\n");
+                let mut answer = said(StatusCode::UNAUTHORIZED, "text/plain", "token required\n");
                 let realm = hyper::header::HeaderValue::from_static("Basic realm=\"wirevault\"");
                 answer.headers_mut().insert(WWW_AUTHENTICATE, realm);
                 answer
@@ -167,7 +167,7 @@ impl Shared {
             _ if !known => said(
                 StatusCode::FORBIDDEN,
                 "text/plain",
-                "ask for it by its address or as localhost\n",
+                "use the address or localhost as host name\n",
             ),
             "/" => said(
                 StatusCode::OK,
@@ -178,7 +178,7 @@ impl Shared {
             _ => said(
                 StatusCode::NOT_FOUND,
                 "text/plain",
-                "there are /, /metrics and /health\n",
+                "not found; there are /, /metrics and /health\n",
             ),
         }
     }

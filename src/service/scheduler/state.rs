@@ -186,7 +186,7 @@ impl State {
         if self.facts.is_empty() {
             return (
                 Verdict::Unknown,
-                vec!["the repositories were not looked at yet".to_owned()],
+                vec!["the repositories have not been checked yet".to_owned()],
             );
         }
         let healths = self.healths(now);

@@ -53,7 +53,7 @@ impl Teller {
         self.ping(name, ping_of(config, name).start, None);
         if next.missed > 0 {
             let title = format!("{}: {name} missed {} runs", self.host, next.missed);
-            let text = "They are made up for by one run, which begins now.".to_owned();
+            let text = "One run, which starts now, makes up for them.".to_owned();
             self.message(config, NotifyOn::Missed, name, title, text, now);
         }
     }
@@ -88,8 +88,8 @@ impl Teller {
             return;
         };
         let word = match (occasion, status) {
-            (NotifyOn::Recovery, _) => "is well again",
-            (_, Status::Partial) => "failed in part",
+            (NotifyOn::Recovery, _) => "has recovered",
+            (_, Status::Partial) => "finished with failures",
             _ => "failed",
         };
         self.message(config, occasion, job, format!("{}: {job} {word}", self.host), text, now);

@@ -86,12 +86,13 @@ impl Member {
     pub(super) fn detach_if_spent(&self) {
         if self.patience().is_zero() {
             let message = format!(
-                "{} held the other repositories back for {} s in all",
+                "{} delayed the other repositories by {} s in total",
                 self.store.location(),
                 self.max_stall.as_secs()
             );
             self.detach(Error::new(ErrorKind::TimedOut, message).with_hint(
-                "`wirevault copy` brings it up to date, and `run` does so by itself; a larger max_stall in the job waits longer.",
+                "`wirevault copy` brings it up to date, and `run` does so automatically; raise max_stall of the job \
+                 to wait longer.",
             ));
         }
     }

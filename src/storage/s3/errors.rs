@@ -61,7 +61,7 @@ fn by_code(code: &str) -> Option<(ErrorKind, &'static str)> {
             K::Corrupt,
             "The object is shorter than its manifest says; run `wirevault verify`.",
         ),
-        "EntityTooSmall" | "EntityTooLarge" => (K::Invalid, "The store wants another part size; set `part_size`."),
+        "EntityTooSmall" | "EntityTooLarge" => (K::Invalid, "The store requires another part size; set `part_size`."),
         "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" => (K::LimitExceeded, "The store is full."),
         "InvalidObjectState" => (K::Archived, crate::storage::THAW),
         "ConditionalRequestConflict"
@@ -112,7 +112,7 @@ fn unsendable(
     ) {
         let hint = "Write credential_process = aws configure export-credentials --profile NAME into a profile of its own, or set \
                     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.";
-        let message = "the profile logs in through IAM Identity Center (SSO), which this program does not do";
+        let message = "the profile logs in through IAM Identity Center (SSO), which is not supported";
         return Some((ErrorKind::Denied, message.to_owned(), hint.to_owned()));
     }
     if says(failure, &["external process"]) {
@@ -171,7 +171,7 @@ where
                 code
             };
             let dash = if said.is_empty() { "" } else { ": " };
-            (kind, format!("the store answered {code}{dash}{said}"), hint.to_owned())
+            (kind, format!("the store returned {code}{dash}{said}"), hint.to_owned())
         }
         SdkError::TimeoutError(_) => (
             ErrorKind::TimedOut,
@@ -188,8 +188,11 @@ where
                 .as_connector_error()
                 .and_then(|failure| unsendable(failure, place));
             told.unwrap_or_else(|| {
-                let hint = format!("Check that {place} is reachable from this host, and the endpoint's spelling.");
-                (ErrorKind::Unavailable, format!("cannot reach {place}"), hint)
+                let hint = format!(
+                    "Check that {place} is reachable from this host and that the endpoint is spelled \
+                                    correctly."
+                );
+                (ErrorKind::Unavailable, format!("could not connect to {place}"), hint)
             })
         }
         SdkError::ConstructionFailure(_) => (
@@ -199,7 +202,7 @@ where
         ),
         SdkError::ResponseError(_) => (
             ErrorKind::Unavailable,
-            "the store's answer was not understood".to_owned(),
+            "invalid response from the store".to_owned(),
             String::new(),
         ),
         _ => (ErrorKind::Other, "the store failed".to_owned(), String::new()),

@@ -31,7 +31,7 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<SharedHttpClient> {
             return Ok(None);
         };
         let way = ProxyConfig::all(address.to_string());
-        let way = way.map_err(|_| Error::invalid("the environment names a proxy that cannot be used"))?;
+        let way = way.map_err(|_| Error::invalid("the environment sets an unusable proxy"))?;
         Ok(Some(by_way_of(&trust, Some(way))))
     };
     let (http, https) = (proxied("http")?, proxied("https")?);

@@ -353,13 +353,13 @@ impl ObjectStore for S3Store {
                 let so_far = exact::u64_from(buffer.len() - before);
                 if so_far > wanted {
                     return Err(Error::corrupt(format!(
-                        "the store sent more than the {wanted} bytes asked for"
+                        "the store sent more than the {wanted} bytes requested"
                     )));
                 }
             }
             let got = exact::u64_from(buffer.len() - before);
             if got < wanted {
-                Err(Error::corrupt(format!("{got} bytes came instead of {wanted}")))
+                Err(Error::corrupt(format!("got {got} bytes instead of {wanted}")))
             } else {
                 Ok(())
             }
@@ -637,7 +637,7 @@ impl ObjectStore for S3Store {
         .await;
         match (self.clock.take(), sent) {
             (Some(time), _) => Ok(time),
-            (None, Ok(Err(error))) => Err(self.failed("ask the time of", &self.options.bucket, error)),
+            (None, Ok(Err(error))) => Err(self.failed("get the time of", &self.options.bucket, error)),
             (None, _) => Err(Error::new(
                 ErrorKind::TimedOut,
                 "the store's answer carried no Date header",

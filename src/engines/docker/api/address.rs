@@ -46,13 +46,13 @@ impl Address {
         };
         if let Some(path) = text.strip_prefix("unix://") {
             return match path {
-                "" => Err(wrong("it names no socket")),
+                "" => Err(wrong("it has no socket")),
                 path => Ok(Self::Unix(PathBuf::from(path))),
             };
         }
         let Some((scheme, _)) = text.split_once("://") else {
             return match text {
-                "" => Err(wrong("it names no socket")),
+                "" => Err(wrong("it has no socket")),
                 path => Ok(Self::Unix(PathBuf::from(path))),
             };
         };
@@ -70,7 +70,7 @@ impl Address {
         let host = url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
-            return Err(wrong("it names no host"));
+            return Err(wrong("it has no host"));
         }
         if !url.username().is_empty() || url.password().is_some() || !matches!(url.path(), "" | "/") {
             return Err(wrong("behind the port there is nothing more"));
@@ -202,9 +202,13 @@ pub(super) fn tls() -> Result<Option<Arc<ClientConfig>>> {
         (certificate, _) => {
             let missing = if certificate.is_some() { "key.pem" } else { "cert.pem" };
             let place = directory.unwrap_or_default();
-            let message = format!("there is no {missing} in \"{}\" beside its other half", place.display());
-            return Err(Error::invalid(message)
-                .with_hint("DOCKER_CERT_PATH names a directory with ca.pem, cert.pem and key.pem."));
+            let message = format!(
+                "\"{}\" has only one half of the key pair: {missing} is missing",
+                place.display()
+            );
+            return Err(
+                Error::invalid(message).with_hint("DOCKER_CERT_PATH is a directory with ca.pem, cert.pem and key.pem.")
+            );
         }
     };
     Ok(Some(Arc::new(config)))
@@ -221,7 +225,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn damaged(path: &Path) -> Error {
     Error::invalid(format!("\"{}\" cannot be used", path.display()))
-        .with_hint("DOCKER_CERT_PATH names a directory with ca.pem, cert.pem and key.pem in PEM form.")
+        .with_hint("DOCKER_CERT_PATH is a directory with ca.pem, cert.pem and key.pem in PEM form.")
 }
 
 #[cfg(test)]

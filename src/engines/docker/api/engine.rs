@@ -89,7 +89,7 @@ impl Engine {
         let about = http::json(answer).await?;
         let field = |name: &str| about.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let theirs = parse_version(&field("ApiVersion"))
-            .ok_or_else(|| Error::corrupt(format!("what listens on \"{address}\" is no Docker engine")))?;
+            .ok_or_else(|| Error::corrupt(format!("the service at \"{address}\" is not a Docker engine")))?;
         let oldest = parse_version(&field("MinAPIVersion")).unwrap_or((1, 24));
         let (major, minor) = theirs.min(NEWEST.max(oldest));
         if (major, minor) < (1, 24) {
@@ -113,13 +113,19 @@ impl Engine {
 
     /// Returns the engine's own id, which lasts as long as its data.
     pub async fn id(&self) -> Result<String> {
-        let about = self.get("/info").await.context("ask the Docker engine about itself")?;
+        let about = self
+            .get("/info")
+            .await
+            .context("get information about the Docker engine")?;
         Ok(text(&about, "/ID").to_owned())
     }
 
     /// Returns where the engine keeps its data, on its own host.
     pub async fn root_directory(&self) -> Result<PathBuf> {
-        let about = self.get("/info").await.context("ask the Docker engine about itself")?;
+        let about = self
+            .get("/info")
+            .await
+            .context("get information about the Docker engine")?;
         Ok(PathBuf::from(text(&about, "/DockerRootDir")))
     }
 
@@ -151,7 +157,7 @@ impl Engine {
     /// Returns one volume; `None` if there is none of that name.
     pub async fn volume(&self, name: &str) -> Result<Option<Value>> {
         found(self.get(&format!("/volumes/{}", segment(name))).await)
-            .with_context(|| format!("look at volume \"{name}\""))
+            .with_context(|| format!("inspect volume \"{name}\""))
     }
 
     /// Creates a volume.
@@ -183,7 +189,7 @@ impl Engine {
     /// Returns one container by id or name; `None` if there is none.
     pub async fn container(&self, id: &str) -> Result<Option<Value>> {
         found(self.get(&format!("/containers/{}/json", segment(id))).await)
-            .with_context(|| format!("look at container \"{id}\""))
+            .with_context(|| format!("inspect container \"{id}\""))
     }
 
     /// Creates a container and returns its id.
@@ -263,7 +269,7 @@ impl Engine {
     /// Returns one image by name or id; `None` if it is not on this host.
     pub async fn image(&self, name: &str) -> Result<Option<Value>> {
         found(self.get(&format!("/images/{}/json", escaped(name))).await)
-            .with_context(|| format!("look at image \"{name}\""))
+            .with_context(|| format!("inspect image \"{name}\""))
     }
 
     /// Reads an image with all its layers as a tar.
@@ -288,7 +294,7 @@ impl Engine {
         if let Ok(mut writer) = tar.into_inner().await {
             let _ = writer.flush().await;
         }
-        upload.finish().await.context("make an empty image")
+        upload.finish().await.context("create an empty image")
     }
 
     /// Pulls an image from its registry.
@@ -343,9 +349,10 @@ impl Engine {
         let header = answer.headers().get("x-docker-container-path-stat");
         let bytes = header
             .and_then(|value| BASE64_STANDARD.decode(value).ok())
-            .ok_or_else(|| Error::corrupt("the Docker engine says nothing of the path"))?;
-        let stat: Value = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::corrupt("what the Docker engine says of the path is no JSON").with_cause(e))?;
+            .ok_or_else(|| Error::corrupt("the Docker engine sent no information about the path"))?;
+        let stat: Value = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::corrupt("the Docker engine's information about the path is not valid JSON").with_cause(e)
+        })?;
         // Go's own bits: the highest one marks a directory.
         let mode = stat.get("mode").and_then(Value::as_u64).unwrap_or(0);
         Ok(PathStat {
@@ -402,7 +409,7 @@ fn list(value: Option<&Value>) -> Vec<Value> {
 fn found(answer: Result<Value>) -> Result<Option<Value>> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::NotFound && error.message().contains("answered 404") => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound && error.message().contains("returned 404") => Ok(None),
         Err(error) => Err(error),
     }
 }

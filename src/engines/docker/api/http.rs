@@ -133,13 +133,13 @@ pub(super) async fn send(
         timeout(patience, answer).await.map_err(|_| {
             Error::new(
                 ErrorKind::TimedOut,
-                format!("the Docker engine did not answer within {} s", patience.as_secs()),
+                format!("no answer from the Docker engine within {} s", patience.as_secs()),
             )
         })?
     } else {
         answer.await
     };
-    let answer = answer.map_err(|e| unavailable("ask the Docker engine", e))?;
+    let answer = answer.map_err(|e| unavailable("send a request to the Docker engine", e))?;
     if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED {
         return Ok(answer);
     }
@@ -163,9 +163,12 @@ async fn reach(address: &Address) -> Result<(Box<dyn Stream>, Option<Proxy>)> {
     let connecting = async {
         match (&proxy, &tls) {
             (None, _) => TcpStream::connect((host.as_str(), port)).await.map_err(|error| {
-                Error::new(ErrorKind::Unavailable, format!("no Docker engine answers at {address}"))
-                    .with_cause(error)
-                    .with_hint("Check the address (DOCKER_HOST, `socket`), and that the engine listens there.")
+                Error::new(
+                    ErrorKind::Unavailable,
+                    format!("could not connect to the Docker engine at {address}"),
+                )
+                .with_cause(error)
+                .with_hint("Check the address (DOCKER_HOST, `socket`), and that the engine is running.")
             }),
             (Some(proxy), None) => proxy.connect().await,
             (Some(proxy), Some(_)) => proxy.tunnel(host, port).await,
@@ -175,14 +178,14 @@ async fn reach(address: &Address) -> Result<(Box<dyn Stream>, Option<Proxy>)> {
     let stream = stream.map_err(|_| {
         Error::new(
             ErrorKind::TimedOut,
-            format!("the Docker engine at {address} takes no connections"),
+            format!("no answer from the Docker engine at {address} within 10 s"),
         )
     })??;
     let Some(tls) = tls else {
         return Ok((Box::new(stream), proxy));
     };
     let name = ServerName::try_from(host.clone())
-        .map_err(|e| Error::invalid("the host cannot be a TLS server name").with_cause(e))?;
+        .map_err(|e| Error::invalid("the host is not a valid TLS server name").with_cause(e))?;
     let secured = timeout(Duration::from_secs(10), TlsConnector::from(tls).connect(name, stream)).await;
     let failed = || format!("TLS handshake with the Docker engine at {address} failed");
     let secured = secured.map_err(|_| Error::new(ErrorKind::TimedOut, failed()))?;
@@ -199,7 +202,10 @@ async fn connect(socket: &Path) -> Result<UnixStream> {
     let result = connecting.map_err(|_| {
         Error::new(
             ErrorKind::TimedOut,
-            format!("the Docker engine at \"{}\" takes no connections", socket.display()),
+            format!(
+                "no answer from the Docker engine at \"{}\" within 10 s",
+                socket.display()
+            ),
         )
     })?;
     result.map_err(|error| {
@@ -207,19 +213,19 @@ async fn connect(socket: &Path) -> Result<UnixStream> {
         match error.kind() {
             std::io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("no Docker engine at \"{at}\""))
                 .with_hint(
-                    "Start the engine, or name its socket: `socket` in wirevault.toml, docker:///path/docker.sock, or \
+                    "Start the engine, or set its socket: `socket` in wirevault.toml, docker:///path/docker.sock, or \
                      DOCKER_HOST. In a container, mount it: -v /var/run/docker.sock:/var/run/docker.sock.",
                 ),
             std::io::ErrorKind::PermissionDenied => Error::new(
                 ErrorKind::Denied,
-                format!("the socket \"{at}\" of the Docker engine may not be used"),
+                format!("no permission to use the Docker socket \"{at}\""),
             )
             .with_hint("Run as root, or as a member of the group that owns the socket (usually docker)."),
             std::io::ErrorKind::ConnectionRefused => Error::new(
                 ErrorKind::Unavailable,
-                format!("nothing listens on the socket \"{at}\" of the Docker engine"),
+                format!("no Docker engine is listening on the socket \"{at}\""),
             )
-            .with_hint("The socket is a leaving of an engine that ended: start the engine."),
+            .with_hint("The socket is left over from a stopped engine: start the engine."),
             _ => Error::from(error).context(format!("connect to the Docker engine at \"{at}\"")),
         }
     })
@@ -257,7 +263,7 @@ fn refused(status: StatusCode, text: &[u8]) -> Error {
         503 => ErrorKind::Unavailable,
         _ => ErrorKind::Other,
     };
-    Error::new(kind, format!("the Docker engine answered {}: {said}", status.as_u16()))
+    Error::new(kind, format!("the Docker engine returned {}: {said}", status.as_u16()))
 }
 
 /// Reads a whole body of bounded size.
@@ -297,7 +303,13 @@ pub(super) async fn json(answer: Response<Incoming>) -> Result<Value> {
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&bytes).map_err(|e| Error::corrupt("the Docker engine's answer is no JSON").with_cause(e))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Error::corrupt(
+            "the Docker engine's answer is not valid \
+                                                               JSON",
+        )
+        .with_cause(e)
+    })
 }
 
 /// Reads an answer of JSON lines (progress of a load or pull) to its end; an error among them is one.
@@ -305,7 +317,7 @@ pub(super) async fn progress(answer: Response<Incoming>) -> Result<Vec<Value>> {
     let bytes = whole(answer.into_body(), MAX_ANSWER).await?;
     let mut lines = Vec::new();
     for line in serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>() {
-        let line = line.map_err(|e| Error::corrupt("the Docker engine's progress is no JSON").with_cause(e))?;
+        let line = line.map_err(|e| Error::corrupt("the Docker engine's progress is not valid JSON").with_cause(e))?;
         if let Some(error) = line.get("error").and_then(Value::as_str) {
             return Err(Error::new(ErrorKind::Other, format!("the Docker engine said: {error}")));
         }

@@ -100,7 +100,7 @@ pub fn select(
             ErrorKind::NotFound,
             "no volume and no container has the labels of the source",
         )
-        .with_hint("`docker volume ls` and `docker volume inspect` show what there is."));
+        .with_hint("`docker volume ls` and `docker volume inspect` show the volumes."));
     }
     let mounts: Vec<String> = containers
         .iter()
@@ -146,7 +146,7 @@ fn unknown<'a>(what: &str, name: &str, all: impl Iterator<Item = &'a str>) -> Er
     );
     match crate::base::nearest::nearest(name, all.iter().copied()) {
         Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
-        None if all.is_empty() => error.with_hint(format!("It has no {what}s at all: is this the right socket?")),
+        None if all.is_empty() => error.with_hint(format!("It has no {what}s at all. Is this the right socket?")),
         None => {
             let shown: Vec<&str> = all.iter().take(10).copied().collect();
             error.with_hint(format!("It has {}.", shown.join(", ")))

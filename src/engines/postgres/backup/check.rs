@@ -71,10 +71,10 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
     }
     if text(3) != "t" {
         let hint =
-            "Grant pg_read_all_data (14 and newer): it sees passwords of roles and options of user mappings, too.";
+            "Grant pg_read_all_data (14 and newer): a superuser also sees role passwords and options of user mappings.";
         findings.push(finding(
             FindingLevel::Note,
-            format!("role \"{}\" is no superuser", options.user),
+            format!("role \"{}\" is not a superuser", options.user),
             Some(hint),
         ));
     }
@@ -93,7 +93,7 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
         let hidden = connection
             .query(&sql)
             .await
-            .context("look at rights of large objects")?;
+            .context("check privileges of large objects")?;
         if let Some(count) = hidden.scalar().filter(|&c| c != "0") {
             let hint = "Grant pg_read_all_data (14 and newer), or SELECT on each large object.";
             let message = format!("no privilege to read {count} large objects: they will not be in the backup");
@@ -113,7 +113,7 @@ async fn hidden(connection: &mut Connection) -> Result<Vec<Finding>> {
     let sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'), \
         pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_user_mappings \
         WHERE umoptions IS NULL AND usename IS DISTINCT FROM current_user)";
-    let result = connection.query(sql).await.context("look at privileges")?;
+    let result = connection.query(sql).await.context("check privileges")?;
     let sees = |at: usize| {
         result
             .rows
@@ -159,7 +159,7 @@ fn locks(tables: u64, capacity: u64, each: u64, slots: u64) -> Option<Finding> {
     };
     Some(Finding {
         level,
-        message: format!("{tables} tables need as many locks, the server's lock table holds about {capacity}"),
+        message: format!("{tables} tables need as many locks, but the server's lock table holds about {capacity}"),
         hint: Some(format!(
             "Set max_locks_per_transaction to {wanted} or more (now {each}) and restart the server."
         )),
@@ -172,7 +172,7 @@ async fn long_snapshot(connection: &mut Connection, standby: bool) -> Result<Vec
         current_setting('autovacuum_freeze_max_age'), current_setting('old_snapshot_threshold', true), \
         current_setting('hot_standby_feedback'), current_setting('max_standby_streaming_delay'), \
         (SELECT pg_catalog.max(pg_catalog.age(backend_xmin)) FROM pg_catalog.pg_stat_activity)";
-    let result = connection.query(sql).await.context("look at the age of transactions")?;
+    let result = connection.query(sql).await.context("check the age of transactions")?;
     let row = result.rows.first().cloned().unwrap_or_default();
     let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
     let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
@@ -197,13 +197,13 @@ async fn long_snapshot(connection: &mut Connection, standby: bool) -> Result<Vec
                 "the oldest database is {} transactions old: vacuum is far behind",
                 number(0)
             ),
-            "A backup holds a snapshot and delays it further: let vacuum finish first.",
+            "A backup holds a snapshot and delays vacuum further: let vacuum finish first.",
         ));
     }
     if number(5) > 10_000_000 {
         findings.push(warning(
             format!("another session holds a snapshot {} transactions old", number(5)),
-            "Vacuum cannot clean behind it; end it before a second long snapshot is taken.",
+            "Vacuum cannot remove newer dead rows; end it before starting another long snapshot.",
         ));
     }
     // A setting of 13 to 16, by which the server ends readers of old snapshots.
@@ -226,7 +226,7 @@ async fn unreadable(connection: &mut Connection, wanted: &str) -> Result<Vec<Fin
         WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
         AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)) AND {wanted} LIMIT 20"
     );
-    let result = connection.query(&sql).await.context("look at privileges")?;
+    let result = connection.query(&sql).await.context("check privileges")?;
     let make = |row: &Vec<Option<String>>| {
         let name = printable(row.first().cloned().flatten().unwrap_or_default());
         let hidden = row.get(1).cloned().flatten().as_deref() == Some("t");
@@ -263,7 +263,7 @@ async fn pooled(connection: &mut Connection, options: &ConnectOptions, stands: P
         Pooler::Session(..) => {
             return Ok(finding(
                 FindingLevel::Note,
-                "a connection pooler stands between, in session mode".into(),
+                "connected through a connection pooler in session mode".into(),
                 None,
             ));
         }
@@ -285,7 +285,7 @@ async fn pooled(connection: &mut Connection, options: &ConnectOptions, stands: P
             finding(
                 FindingLevel::Error,
                 format!("a snapshot cannot be shared between connections (SQLSTATE {state})"),
-                Some("Connect to the server itself, not to a pooler."),
+                Some("Connect directly to the server, not to a pooler."),
             )
         }
         Ok(()) => None,

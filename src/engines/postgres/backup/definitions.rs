@@ -88,7 +88,7 @@ impl Defined {
             } else if moved {
                 beginnings += 1;
                 tracing::info!(
-                    "the schema was changed meanwhile, so the backup begins again: {}",
+                    "the schema was changed meanwhile, so the backup starts over: {}",
                     error.chain()
                 );
             } else {
@@ -100,7 +100,8 @@ impl Defined {
                     return Err(error);
                 }
                 return Err(error.with_hint_instead(format!(
-                    "The schema was changed at each of {beginnings} beginnings; run the backup when fewer changes are made."
+                    "The schema was changed during each of {beginnings} attempts; run the backup when there are fewer \
+                     changes."
                 )));
             }
             tokio::time::sleep(PAUSE).await;
@@ -161,7 +162,8 @@ async fn begin(
     if !moved.is_empty() {
         // Where that never ends, a backup with a warning is worth more than none.
         let text = format!(
-            "rows of {} were changed while they were read, at each of {BEGINNINGS} beginnings: definitions may not fit to each other",
+            "rows of {} were changed while they were read, in each of {BEGINNINGS} attempts: definitions may be \
+             inconsistent",
             moved.join(", ")
         );
         notes.push(Note::new("changed-definitions", &options.database, text));

@@ -250,7 +250,8 @@ impl Patterns {
             Err(error) => Err(error
                 .context(format!("try the pattern \"{}\"", pattern.text))
                 .with_hint(
-                    "Letters like ( [ + are those of a regular expression; put a name that has them in double quotes.",
+                    "Characters like ( [ + are part of regular expressions; put names that contain them in double \
+                     quotes.",
                 )),
         }
     }
@@ -297,7 +298,7 @@ impl Prepared {
         };
         let mut notes = Vec::new();
         let mut note = |what: &str, pattern: &Pattern| {
-            let text = format!("excludes no {what}: nothing has a name like that");
+            let text = format!("excludes no {what}: no name matches");
             notes.push(Note::new("unmatched-pattern", pattern.text.as_str(), text));
         };
         for pattern in &self.patterns.schemas {

@@ -39,19 +39,19 @@ pub(crate) async fn watch(options: &ConnectOptions, leader: i32, max_block: Opti
                 return Error::new(
                     ErrorKind::TimedOut,
                     format!(
-                        "{} has waited behind the backup for {} s",
+                        "{} has been blocked by the backup for {} s",
                         waiter.who,
                         waiter.waited.as_secs()
                     ),
                 )
-                .with_hint("The backup ended to let it pass: run it again later, or raise --max-block.");
+                .with_hint("The backup was aborted to unblock it: run it again later, or raise --max-block.");
             }
             if waiter.waited >= WORTH_A_NOTE && told.insert(waiter.pid) {
                 notes.add(Note::new(
                     "blocking",
                     format!("process {}", waiter.pid),
                     format!(
-                        "{} waits behind the backup, and others behind it; --max-block ends the backup then",
+                        "{} is blocked by the backup and blocks others; --max-block would abort the backup",
                         waiter.who
                     ),
                 ));

@@ -204,7 +204,7 @@ async fn warn_of_moves(leader: &Leader, options: &ConnectOptions, notes: &Notes)
             "a composite type"
         };
         let text = format!(
-            "{what} was changed while rows were read: rows may not fit to its stored definition; back up again"
+            "{what} was changed while rows were read: rows may not match its stored definition; run the backup again"
         );
         notes.add(Note::new("changed-types", &options.database, text));
     }

@@ -27,14 +27,14 @@ pub(crate) fn main_script(
 ) -> String {
     let globals = sql.iter().find(|s| s.name == GLOBALS);
     let mut text = format!(
-        "-- Restores this database with psql alone. Create an empty database, then, in the extracted directory:\n\
+        "-- Restores this database with psql only. Create an empty database, then, in the extracted directory:\n\
          --   psql -X -d DATABASE -f restore.sql\n\
-         -- Roles and settings of the whole server stand in {}/ and are not run from here.\n",
+         -- Roles and settings of the whole server are in {}/ and are not restored by this script.\n",
         globals.map_or(GLOBALS, |s| s.prefix.as_str())
     );
     if join_scripts > 0 {
         text.push_str(
-            "-- Some data lie in several members that psql must get as one file. Join them first, in this directory:\n\
+            "-- Some data is in several members that psql needs as one file. Join them first, in this directory:\n\
              --   for script in restore/join-*.sh; do sh \"$script\"; done\n",
         );
     }
@@ -42,7 +42,10 @@ pub(crate) fn main_script(
     text.push_str(&settings::sql(Session::Writing, context));
     let found = settings::context_sql(context);
     if !found.is_empty() {
-        text.push_str("-- What expressions found at the source; a server that lacks one of these says so and goes on.\n\\set ON_ERROR_STOP off\n");
+        text.push_str(
+            "-- Settings that expressions relied on at the source; errors here are ignored.\n\\set \
+                       ON_ERROR_STOP off\n",
+        );
         text.extend(found);
         text.push_str("\\set ON_ERROR_STOP on\n");
     }

@@ -364,7 +364,7 @@ pub(crate) async fn blockers(options: &ConnectOptions) -> Result<String> {
     };
     let names: Vec<String> = result.rows.iter().map(name).collect();
     Ok(if names.is_empty() {
-        "a session that is gone by now".to_owned()
+        "a session that has ended since".to_owned()
     } else {
         names.join(", ")
     })
@@ -394,7 +394,10 @@ async fn import(mut connection: Connection, options: &ConnectOptions, facts: &Se
     opened.map_err(|e| match sqlstate(&e) {
         Some("22023" | "42704") => Error::new(ErrorKind::PreconditionFailed, "the shared snapshot is gone")
             .with_cause(e)
-            .with_hint("The first connection of the backup was lost, or a transaction pooler stands between: connect to the server itself."),
+            .with_hint(
+                "The first connection of the backup was lost, or a transaction pooler is in use: connect \
+                        directly to the server.",
+            ),
         _ => e.context("import the snapshot"),
     })?;
     Ok(connection)

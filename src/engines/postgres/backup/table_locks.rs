@@ -87,7 +87,7 @@ impl Locking<'_> {
     /// Asks the scout.
     async fn ask(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         match &mut self.scout {
-            Some(scout) => Ok(scout.query(sql).await.context("look at the tables")?.rows),
+            Some(scout) => Ok(scout.query(sql).await.context("inspect tables")?.rows),
             None => Ok(Vec::new()),
         }
     }
@@ -137,7 +137,7 @@ impl Locking<'_> {
             let sql = fingerprint_sql(oids);
             let mine = self.client.query_one(&sql, &[]).await.map_err(client_error)?;
             let mine: Option<String> = mine.try_get(0).map_err(client_error)?;
-            let newest = scout.query(&sql).await.context("look at the tables again")?;
+            let newest = scout.query(&sql).await.context("inspect tables again")?;
             if newest.scalar() != mine.as_deref() {
                 return Ok(false);
             }

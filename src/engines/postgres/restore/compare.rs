@@ -133,7 +133,7 @@ fn differing(name: String, error: &Error) -> FailedItem {
         kind: ROWS.to_owned(),
         name,
         error: error.chain(),
-        advice: "Its rows are there, but not proven: compare them with another snapshot.".to_owned(),
+        advice: "Its rows were restored, but not proven: compare them with another snapshot.".to_owned(),
         excuse: None,
     }
 }

@@ -124,13 +124,15 @@ impl Made {
 fn explain(error: Error, name: &str) -> Error {
     let hint = match sqlstate(&error) {
         Some("42501") => Some(
-            "The role needs CREATEDB; without it a restore goes into an empty database that is there, and that the role may write to.",
+            "The role needs CREATEDB; without it, restore into an existing empty database that the role can write to.",
         ),
         Some("22023" | "42809") => Some(
-            "The server lacks the locale, or it does not fit to the encoding: install it, or give --locale (C.UTF-8, C), and --encoding.",
+            "The server lacks the locale, or it does not match the encoding: install it, or set --locale (C.UTF-8, C) \
+             and --encoding.",
         ),
         Some("22021") => Some(
-            "The encoding of the database that it is created from cannot hold the name: let the role connect to a \"postgres\" or \"template1\" in UTF8, or choose a name of plain letters.",
+            "The encoding of the database that it is created from cannot hold the name: let the role connect to a \
+             \"postgres\" or \"template1\" in UTF8, or choose an ASCII name.",
         ),
         _ => None,
     };

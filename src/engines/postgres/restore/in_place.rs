@@ -50,7 +50,7 @@ impl PostgresRestore {
                 }
                 connection.close().await;
                 Err(error.context(format!(
-                    "restore into \"{}\", which stays as it was",
+                    "restore into \"{}\", which was not changed",
                     self.target.location()
                 )))
             }
@@ -91,9 +91,7 @@ impl PostgresRestore {
                     table.error
                 ),
             )
-            .with_hint(
-                "If a type, function or parent is missing here, --with-dependencies brings what the table needs.",
-            ));
+            .with_hint("If a type, function or parent is missing here, --with-dependencies restores it too."));
         }
         if !data_only {
             plain_rights(connection, &self.made(chosen)).await?;
@@ -231,7 +229,10 @@ impl PostgresRestore {
                 ErrorKind::AlreadyExists,
                 format!("table {} exists", qualified(schema, name)),
             )
-            .with_hint("Add --clean to replace it in one transaction, or leave --into out to get it beside."));
+            .with_hint(
+                "Add --clean to replace it in one transaction, or omit --into to restore it next to the \
+                        existing one.",
+            ));
         }
         Replaced::look(connection, chosen, lock).await
     }
@@ -256,7 +257,7 @@ impl PostgresRestore {
             };
             let Some(sql) = sql else {
                 let text = format!(
-                    "was a partition of {}, which is not here: it stands alone",
+                    "was a partition of {}, which does not exist here: it is restored as a table of its own",
                     qualified(&parent.0, &parent.1)
                 );
                 self.reporter.note(&self.task, Note::new("not-attached", label, text));
@@ -322,7 +323,7 @@ impl PostgresRestore {
         let Some(beside) = &self.options.beside else {
             return Vec::new();
         };
-        let mut lines = vec!["replace the living rows: the same restore with --data-only --clean".to_owned()];
+        let mut lines = vec!["replace the existing rows: the same restore with --data-only --clean".to_owned()];
         // Rows of partitions go through the table that was chosen with them.
         let below: HashSet<Name> = chosen
             .pre_data
@@ -335,7 +336,7 @@ impl PostgresRestore {
             match merge(connection, (&schema, &name), beside).await {
                 Ok(Some(sql)) => lines.push(format!("or copy missing rows: {sql}")),
                 Ok(None) => {}
-                Err(error) => tracing::warn!("the SQL of the way on is not known: {}", error.chain()),
+                Err(error) => tracing::warn!("unable to suggest SQL for merging: {}", error.chain()),
             }
         }
         lines.push(format!("afterwards: {}", drop_twins(beside)));
@@ -350,7 +351,7 @@ async fn refuse_inheritance(contents: &Contents, chosen: &Chosen<'_>) -> Result<
         let sql = texts.get(line).await?;
         if sql.contains("\nINHERITS (") || sql.contains(" INHERIT ") {
             return Err(Error::unsupported(format!(
-                "table \"{}\" has parents: it cannot stand beside",
+                "table \"{}\" has parents: it cannot be restored next to the existing one",
                 line.item.name
             ))
             .with_hint("Restore it into another database with --into."));

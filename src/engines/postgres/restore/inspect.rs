@@ -41,7 +41,7 @@ pub(crate) async fn look(wanted: &ConnectOptions) -> Result<(Connection, TargetS
     let mut look = TargetState::default();
     match settings::open(wanted, Session::Asking).await {
         Ok(mut connection) => {
-            look = look_at(&mut connection).await.context("look at the target")?;
+            look = look_at(&mut connection).await.context("inspect the target")?;
             connection.close().await;
         }
         Err(error) if sqlstate(&error) == Some("3D000") => {}

@@ -122,14 +122,14 @@ pub(crate) async fn empty(connection: &mut Connection, table: &TableData, rows: 
 /// Says of rows that are not there, or not as they should be, what a person can do.
 pub(crate) fn failed_rows(table: &TableData, error: &Error, rows: u64) -> FailedItem {
     let state = if rows == 0 {
-        "It has none of its rows.".to_owned()
+        "None of its rows were restored.".to_owned()
     } else {
-        format!("{rows} of its {} rows are there.", table.record.rows.unwrap_or(0))
+        format!("{rows} of its {} rows were restored.", table.record.rows.unwrap_or(0))
     };
     let why = if may_rely_on_it(error) {
         " If a function relies on search_path, restore again with --search-path SCHEMA,…;"
     } else {
-        " When the reason is gone,"
+        " After fixing the cause,"
     };
     let way = match table.pieces {
         Some(_) => "restore again into another database".to_owned(),
@@ -157,7 +157,9 @@ pub(crate) fn ways_on(error: Error, failed: &[FailedItem]) -> Error {
     if !is_of_the_table(&error) {
         return error;
     }
-    let mut hint = "--keep-going restores everything else and ends with exit code 2; --exclude-table-data TABLE leaves its rows out.".to_owned();
+    let mut hint = "--keep-going restores everything else and exits with code 2; --exclude-table-data TABLE leaves \
+                    its rows out."
+        .to_owned();
     if may_rely_on_it(&error) {
         hint.push_str(" Where a function relies on search_path: --search-path SCHEMA,…");
     }

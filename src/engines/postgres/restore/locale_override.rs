@@ -91,10 +91,10 @@ impl LocaleOverride {
         self.check()?;
         if in_place && look.exists && !self.is_empty() {
             return Err(Error::invalid(format!(
-                "database \"{name}\" stays: its encoding and locale cannot be changed"
+                "database \"{name}\" is kept: its encoding and locale cannot be changed"
             ))
             .with_hint(
-                "--encoding and --locale are for a database that the restore makes: name another one with --into.",
+                "--encoding and --locale are for databases that the restore creates: use another one with --into.",
             ));
         }
         Ok(())
@@ -124,7 +124,7 @@ pub(crate) async fn refuse_conversion(admin: &mut Connection, facts: &ServerFact
         format!("the backup is in {source}, and the server has no conversion from there to {target}"),
     )
     .with_hint(format!(
-        "Restore into a database in {source} (one that the restore makes has it), or in SQL_ASCII, which keeps the bytes."
+        "Restore into a database in {source} (the default for a new one), or in SQL_ASCII, which keeps the bytes."
     )))
 }
 

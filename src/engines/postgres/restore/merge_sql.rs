@@ -27,7 +27,7 @@ pub(crate) async fn merge(
     );
     let columns = rows(connection, &sql)
         .await
-        .with_context(|| format!("look at table {living}"))?;
+        .with_context(|| format!("inspect table {living}"))?;
     let named = |at: usize| -> Vec<&str> {
         let wanted = columns
             .iter()

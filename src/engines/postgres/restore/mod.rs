@@ -195,7 +195,7 @@ impl PostgresRestore {
         }
         self.target.context = facts.as_ref().map(|f| f.context.clone()).unwrap_or_default();
         let looked = look(&self.target).await;
-        let (mut admin, look) = looked.with_context(|| format!("look at target \"{}\"", self.target.location()))?;
+        let (mut admin, look) = looked.with_context(|| format!("inspect target \"{}\"", self.target.location()))?;
         self.refuse_target(&look)?;
         let in_place = self.goes_in_place(&look);
         if let Some(facts) = &facts {
@@ -235,9 +235,7 @@ impl PostgresRestore {
             let mut report = self.fill(&filling, &contents, &toc, &chosen, needs_known).await?;
             if has_own {
                 let failed = self.properties(&filling, &contents, &chosen).await;
-                report
-                    .failed
-                    .extend(failed.context("set what belongs to the database itself")?);
+                report.failed.extend(failed.context("set properties of the database")?);
             }
             Ok(report)
         };
@@ -265,7 +263,7 @@ impl PostgresRestore {
         report.failed.extend(finished.failed);
         self.note_failed(&report.failed);
         if let Some(kept) = finished.kept.as_ref().filter(|_| self.options.drop_old && !drop_old) {
-            let text = "was replaced, and is kept although it was to be dropped: not everything came back";
+            let text = "was replaced, and is kept despite --drop-old because the restore is incomplete";
             self.reporter.note(&self.task, Note::new("kept", kept, text));
         }
         report.ended_sessions = finished.ended_sessions;
@@ -353,13 +351,16 @@ impl PostgresRestore {
             connection.close().await;
         }
         for (line, (schema, name)) in &chosen.attach {
-            let text = format!("was a partition of {schema}.{name}, which is not restored: it stands alone");
+            let text = format!(
+                "was a partition of {schema}.{name}, which is not restored: it is restored as a table \
+                                of its own"
+            );
             self.reporter
                 .note(&self.task, Note::new("not-attached", &line.item.name, text));
         }
         report.failed = run_pre_data(into, contents, &chosen.pre_data, parallel, needs_known)
             .await
-            .context("create what comes before the data")?;
+            .context("create objects before the data")?;
 
         report.failed.extend(
             run_in_order(into, contents, &chosen.large_objects)
@@ -414,12 +415,12 @@ impl PostgresRestore {
             self.reporter.phase(&self.task, "indexes and constraints");
             run_free(into, contents, &post_data, parallel, &mut ended)
                 .await
-                .context("create what comes after the data")?;
+                .context("create objects after the data")?;
         }
         report.failed.extend(
             retry_failed(into, contents, ended)
                 .await
-                .context("create what comes after the data")?,
+                .context("create objects after the data")?,
         );
         report.failed.extend(
             run_in_order(into, contents, &event_triggers)

@@ -60,13 +60,14 @@ impl RestorePlan {
     /// Returns the plan as lines for a person, each with its newline.
     pub fn lines(&self) -> String {
         let way = match self.way.as_str() {
-            "create" => "is created: it is filled under another name and gets its own when it is whole",
-            "fill-empty" => "is empty: a new one is filled beside it and takes its name",
-            "replace-by-swap" => "is replaced: a new one is filled beside it, then both are renamed",
+            "create" => "is created: it is loaded under a temporary name and renamed when complete",
+            "fill-empty" => "is empty: a new one is loaded under a temporary name and replaces it",
+            "replace-by-swap" => "is replaced: a new one is loaded under a temporary name, then both are renamed",
             "fill-in-place" => {
-                "is empty and stays, for the role may not replace it: it is filled in one transaction, by one connection"
+                "is empty and kept, because the role may not replace it: it is loaded in one transaction over one \
+                 connection"
             }
-            _ => "stays; what was chosen is restored into it in one transaction",
+            _ => "is kept; the selection is restored into it in one transaction",
         };
         let bytes = crate::base::units::format_bytes;
         let mut text = format!(
@@ -83,7 +84,7 @@ impl RestorePlan {
             bytes(self.source_database_bytes)
         ));
         if self.present_bytes > 0 {
-            text.push_str(&format!("; the present one has {}", bytes(self.present_bytes)));
+            text.push_str(&format!("; the existing one has {}", bytes(self.present_bytes)));
         }
         text.push('\n');
         if !self.missing_roles.is_empty() {
@@ -117,7 +118,7 @@ impl RestorePlan {
 impl PostgresRestore {
     /// Looks at backup and target. Nothing is written.
     pub async fn plan(&self) -> Result<RestorePlan> {
-        let act = || format!("look at target \"{}\"", self.target.location());
+        let act = || format!("inspect target \"{}\"", self.target.location());
         let (contents, toc, facts) = self.open().await?;
         let powers = Powers::of(&contents, &toc).await?.lines();
         let (mut admin, look) = look(&self.target).await.with_context(act)?;
@@ -145,7 +146,8 @@ impl PostgresRestore {
         if !self.options.locale_override.is_empty() {
             let source = Made::of_facts(&facts).words();
             plan.warnings.push(format!(
-                "the database is made in {}; the backup has {source}: a row that cannot be converted ends the restore, unless --keep-going",
+                "the database is created with {}; the backup has {source}: a row that cannot be converted ends the \
+                 restore, unless --keep-going",
                 made.words()
             ));
         }
@@ -154,9 +156,8 @@ impl PostgresRestore {
             let made = self.makes(in_place, &look, &facts);
             if !made.is_like(&source) && self.options.locale_override.is_empty() {
                 let (made, source) = (made.words(), source.words());
-                plan.warnings.push(format!(
-                    "the database stays as it is made, {made}; the backup has {source}"
-                ));
+                plan.warnings
+                    .push(format!("the database keeps {made}; the backup has {source}"));
             }
         }
         if !in_place {
@@ -164,9 +165,7 @@ impl PostgresRestore {
             for left in left.with_context(act)? {
                 let name = left.name;
                 plan.warnings.push(if marks::is_in_use(&mut admin, left.oid).await? {
-                    format!(
-                        "another restore fills \"{name}\" for the same name, or somebody is in it: it is left alone"
-                    )
+                    format!("\"{name}\" is in use by another restore or session: it is not touched")
                 } else {
                     format!("an interrupted restore left \"{name}\": it will be dropped")
                 });
@@ -227,7 +226,7 @@ impl PostgresRestore {
             connection.close().await;
             let again = replaced
                 .again()
-                .map(|what| format!("{what} is taken away and made again"));
+                .map(|what| format!("{what} is dropped and created again"));
             plan.warnings.extend(again);
         }
         Ok(plan)
@@ -269,7 +268,8 @@ impl PostgresRestore {
         if self.goes_in_place(look) && !look.exists {
             return Err(
                 Error::new(ErrorKind::NotFound, format!("database \"{name}\" does not exist")).with_hint(
-                    "Rows alone, and tables beside, need the database; say with --into where tables go otherwise.",
+                    "--data-only and restores next to existing tables need the database; choose another target with \
+                     --into.",
                 ),
             );
         }
@@ -277,7 +277,7 @@ impl PostgresRestore {
             let clean_schema = self.options.clean && !self.options.selection.schemas.is_empty();
             if clean_schema && !self.options.selection.data_only {
                 return Err(Error::invalid("--clean cannot replace single schemas of a database")
-                    .with_hint("Drop the schema yourself, or restore into another database with --into."));
+                    .with_hint("Drop the schema first, or restore into another database with --into."));
             }
             return Ok(());
         }
@@ -286,20 +286,21 @@ impl PostgresRestore {
                 ErrorKind::AlreadyExists,
                 format!("database \"{name}\" exists and is not empty"),
             )
-            .with_hint("Name another database with --into, or give --clean to restore beside it and swap."));
+            .with_hint("Use another database with --into, or --clean to replace it by renaming."));
         }
         let user = &self.target.user;
         if !look.role.creates {
-            return Err(Error::new(
-                ErrorKind::Denied,
-                format!("role \"{user}\" may not create databases"),
-            )
-            .with_hint("ALTER ROLE … CREATEDB, or restore as another role; without it a restore goes into an empty database that is there."));
+            return Err(
+                Error::new(ErrorKind::Denied, format!("role \"{user}\" may not create databases")).with_hint(
+                    "Run ALTER ROLE … CREATEDB, restore as another role, or restore into an existing empty \
+                        database.",
+                ),
+            );
         }
         if !look.may_fill_beside() {
             return Err(Error::new(
                 ErrorKind::Denied,
-                format!("database \"{name}\" belongs to another role than \"{user}\", which may not replace it"),
+                format!("database \"{name}\" is not owned by \"{user}\", which may not replace it"),
             )
             .with_hint("Restore as its owner, or into another database with --into."));
         }

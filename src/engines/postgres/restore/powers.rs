@@ -107,11 +107,11 @@ impl Powers {
 fn refused(line: &TocEntry, why: &Refusal) -> Error {
     let (kind, name, stream) = (&line.item.kind, &line.item.name, &line.stream);
     Error::corrupt(format!(
-        "the SQL of {kind} \"{name}\" in \"{stream}\" holds {why}; wirevault writes no such thing"
+        "the SQL of {kind} \"{name}\" in \"{stream}\" holds {why}; wirevault never writes this"
     ))
     .with_hint(
-        "Nothing was sent to the server. Who may write to the repository? If the backup is sound, \
-         `wirevault cat SNAPSHOT SOURCE restore.sql` shows how to restore it by hand.",
+        "Nothing was sent to the server. Check who can write to the repository. If you trust the backup, \
+         `wirevault cat SNAPSHOT SOURCE restore.sql` shows how to restore it manually.",
     )
 }
 

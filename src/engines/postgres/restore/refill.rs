@@ -67,7 +67,7 @@ impl Refill {
                 names.join(", ")
             );
             if let Some(name) = rows(connection, &sql).await?.first().and_then(|r| r.first()) {
-                return Err(Error::new(ErrorKind::NotFound, format!("table {name} is not there"))
+                return Err(Error::new(ErrorKind::NotFound, format!("table {name} does not exist"))
                     .with_hint("The table must exist with its columns; --data-only creates nothing."));
             }
         }
@@ -144,7 +144,7 @@ impl Refill {
             if clean {
                 return Err(Error::new(
                     ErrorKind::PreconditionFailed,
-                    format!("table {name} could not be emptied: a rule or row security stands in the way"),
+                    format!("table {name} could not be emptied: a rule or row security prevents it"),
                 ));
             }
             return Err(
@@ -225,7 +225,8 @@ impl Refill {
                     ErrorKind::PreconditionFailed,
                     format!("with the backup's rows, foreign key {key} of table {table} would refer to rows of {other} that are not there"),
                 )
-                .with_hint("Restore both tables (--table for each), or restore beside (without --into) and copy what you need."));
+                .with_hint("Restore both tables (--table for each), or restore next to the existing tables (without \
+                            --into) and copy what you need."));
             }
         }
         Ok(unproved)

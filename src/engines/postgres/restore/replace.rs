@@ -88,7 +88,7 @@ impl Replaced {
                 _ => {
                     return Err(Error::new(
                         ErrorKind::AlreadyExists,
-                        format!("{name} exists and is no table"),
+                        format!("{name} exists and is not a table"),
                     ));
                 }
             }
@@ -99,7 +99,7 @@ impl Replaced {
         }
         if lock && !tables.is_empty() {
             let sql = format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", tables.join(", ONLY "));
-            connection.execute(&sql).await.context("lock the living tables")?;
+            connection.execute(&sql).await.context("lock the existing tables")?;
         }
         replaced.refuse(connection).await?;
         replaced.views(connection).await?;
@@ -135,7 +135,7 @@ impl Replaced {
             connection
                 .execute(sql)
                 .await
-                .with_context(|| format!("take the living tables away ({})", head(sql)))?;
+                .with_context(|| format!("drop the existing tables ({})", head(sql)))?;
         }
         Ok(())
     }
@@ -145,8 +145,9 @@ impl Replaced {
         replaced_views::make_again(connection, &self.views).await?;
         for (what, sql) in &self.again {
             connection.execute(sql).await.map_err(|e| {
-                e.context(format!("make {what} again")).with_hint(
-                    "It does not fit the backup's table. Restore the table beside (without --into) and copy what you need.",
+                e.context(format!("create {what} again")).with_hint(
+                    "It does not match the backup's table. Restore the table next to the existing one (without \
+                     --into) and copy what you need.",
                 )
             })?;
         }
@@ -202,10 +203,13 @@ impl Replaced {
         let strays = rows(connection, &strays).await?;
         if !strays.is_empty() {
             return Err(refusal(&format!(
-                "the backup does not have {}, which would go with its rows",
+                "the backup does not have {}, which would be dropped with its rows",
                 listed("partition", &strays)
             ))
-            .with_hint("Detach it first (ALTER TABLE … DETACH PARTITION …), or bring the rows back alone with --data-only --clean."));
+            .with_hint(
+                "Detach it first (ALTER TABLE … DETACH PARTITION …), or restore only the rows with --data-only \
+                        --clean.",
+            ));
         }
         // A rule that makes a view is told by the view; foreign keys are made again; a constraint trigger goes with the
         // table that it names second.
@@ -341,9 +345,10 @@ fn refusal(text: &str) -> Error {
 }
 
 fn depending(objects: &[Vec<String>]) -> Error {
-    let error = refusal(&format!("{} depend on what is to be replaced", listed("", objects)));
+    let error = refusal(&format!("{} depend on the objects to be replaced", listed("", objects)));
     error.with_hint(
-        "Bring the rows back alone with --data-only --clean, or the table beside (without --into), or choose with --table what depends on it too.",
+        "Restore only the rows with --data-only --clean, restore the table next to the existing one (without --into), \
+         or select the dependent tables with --table too.",
     )
 }
 

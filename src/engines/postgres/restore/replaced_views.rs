@@ -157,14 +157,15 @@ fn rest_sql(views: &str) -> String {
 pub(crate) async fn make_again(connection: &mut Connection, views: &[View]) -> Result<()> {
     for view in views {
         connection.execute(&view.create).await.map_err(|e| {
-            e.context(format!("make view {} again", view.name)).with_hint(
-                "It does not fit the backup's table. Restore the table beside (without --into) and copy what you need.",
+            e.context(format!("create view {} again", view.name)).with_hint(
+                "It does not match the backup's table. Restore the table next to the existing one (without --into) \
+                 and copy what you need.",
             )
         })?;
         plain_rights(connection, std::slice::from_ref(&view.name)).await?;
         for sql in &view.rest {
             let done = connection.execute(sql).await;
-            done.with_context(|| format!("make what belongs to view {} again", view.name))?;
+            done.with_context(|| format!("create what belongs to view {} again", view.name))?;
         }
     }
     Ok(())
@@ -184,7 +185,7 @@ pub(crate) async fn plain_rights(connection: &mut Connection, names: &[String]) 
         );
         for row in rows(connection, &sql).await? {
             if let Some(sql) = row.first() {
-                connection.execute(sql).await.context("take default privileges back")?;
+                connection.execute(sql).await.context("revoke default privileges")?;
             }
         }
     }

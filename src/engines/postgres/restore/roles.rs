@@ -49,7 +49,7 @@ impl PostgresRestore {
         // A server has roles that this database never heard of.
         missing.retain(|line| contents.names_role(&line.item.name));
         for line in missing {
-            let text = "does not exist on this server; what it owns will belong to the restoring role";
+            let text = "does not exist on this server; its objects will belong to the restoring role";
             self.reporter
                 .note(&self.task, Note::new("missing-role", &line.item.name, text));
         }

@@ -181,7 +181,8 @@ impl StagingDatabase {
                     }
                 }
                 let hint = format!(
-                    "Everything is restored, into \"{new}\". To finish, give \"{old}\" another name if it is there, and then: ALTER DATABASE {} RENAME TO {};",
+                    "Everything is restored, into \"{new}\". To finish, rename \"{old}\" if it exists, then run: \
+                     ALTER DATABASE {} RENAME TO {};",
                     quote_ident(&new),
                     quote_ident(&old)
                 );
@@ -227,7 +228,10 @@ impl StagingDatabase {
                     kind: "DATABASE".to_owned(),
                     name: kept.clone(),
                     error: error.chain(),
-                    advice: format!("It is what was replaced: DROP DATABASE {};", quote_ident(&kept)),
+                    advice: format!(
+                        "It is the replaced database; drop it with: DROP DATABASE {};",
+                        quote_ident(&kept)
+                    ),
                 }),
             }
         }
@@ -252,11 +256,7 @@ async fn how(
     let source = facts.map(Made::of_facts).unwrap_or_default();
     let mut made = options.locale_override.applied(made(look, &source));
     if look.exists && options.locale_override.is_empty() && !made.is_like(&source) && !source.encoding.is_empty() {
-        let text = format!(
-            "stays as it is made, {}; the backup has {}",
-            made.words(),
-            source.words()
-        );
+        let text = format!("keeps {}; the backup has {}", made.words(), source.words());
         notes.push(Note::new("other-locale", "database", text));
     }
     if !look.exists {
@@ -266,7 +266,7 @@ async fn how(
         }
         let named = made.tablespace.clone();
         if !matches!(named.as_str(), "" | "pg_default") && !may_use_tablespace(admin, &named).await? {
-            let text = "is not there, or the role may not use it: the database lies in the server's own";
+            let text = "does not exist, or the role may not use it: the database uses the default tablespace";
             notes.push(Note::new("missing-tablespace", named, text));
             made.tablespace.clear();
         }
@@ -296,15 +296,15 @@ pub(crate) fn made(look: &TargetState, source: &Made) -> Made {
 async fn remove_leftovers(admin: &mut Connection, wanted: &ConnectOptions, notes: &mut Vec<Note>) -> Result<()> {
     for left in marks::find(admin, Why::Filling, &wanted.database).await? {
         let text = if marks::is_in_use(admin, left.oid).await? {
-            "is being filled by another restore, or somebody is in it: it was left alone".to_owned()
+            "is in use by another restore or session: it was not touched".to_owned()
         } else {
             match drop_database(admin, wanted, &left.name, LEAVE_TIMEOUT).await {
                 Ok(()) => {
-                    let text = "an interrupted restore had left it: it was dropped";
+                    let text = "left over from an interrupted restore: it was dropped";
                     notes.push(Note::new("removed", left.name, text));
                     continue;
                 }
-                Err(error) => format!("an interrupted restore had left it: {}", error.chain()),
+                Err(error) => format!("left over from an interrupted restore: {}", error.chain()),
             }
         };
         notes.push(Note::new("left-behind", left.name, text));

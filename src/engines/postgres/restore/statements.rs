@@ -66,16 +66,20 @@ fn advice(error: &Error, stream: &str) -> String {
             "Create the role (--create-roles), or name another by --role-map or --no-owner"
         }
         "0A000" | "58P01" | "42704" => "If an extension, library or type is missing, install it on the server",
-        "42501" => "The restoring role may not do this: let a superuser run it, or use --no-owner and --no-privileges",
-        "42883" | "42P01" | "42703" | "3F000" => {
-            "What it names is not found: for a function that relies on search_path, restore with --search-path SCHEMA,… or give it its own by ALTER FUNCTION … SET search_path"
+        "42501" => {
+            "The restoring role has no permission: let a superuser run it, or use --no-owner and \
+                    --no-privileges"
         }
-        "42710" | "42P07" | "42P06" | "42723" => "It exists already, and was left as it is",
-        code if code.starts_with("23") => "The rows violate it here: look at them, or at the function that it calls",
+        "42883" | "42P01" | "42703" | "3F000" => {
+            "Something it refers to was not found: for a function that relies on search_path, restore with \
+             --search-path SCHEMA,… or set it with ALTER FUNCTION … SET search_path"
+        }
+        "42710" | "42P07" | "42P06" | "42723" => "It already exists and was not changed",
+        code if code.starts_with("23") => "The restored rows violate it: check them, or the function it calls",
         code if code.starts_with("53") => "The server ran short of a resource: free disk or memory",
-        _ => "Look at the statement",
+        _ => "Check the statement",
     };
-    format!("{what}; then run the statement by hand: `wirevault cat SNAPSHOT SOURCE {stream}` prints it.")
+    format!("{what}; then run the statement manually: `wirevault cat SNAPSHOT SOURCE {stream}` prints it.")
 }
 
 /// Runs items one after another; returns what failed for good.
@@ -288,11 +292,11 @@ fn check_reading(connection: &Connection) -> Result<()> {
     }
     Err(Error::corrupt(format!(
         "a function of the backup has changed the session (client_encoding is \"{encoding}\", standard_conforming_strings \"{strings}\"): \
-         the server would not read the next statement as it was checked"
+         the server might interpret the next statement differently from how it was checked"
     ))
     .with_hint(
-        "If you trust the database, have its functions keep these settings (SET in CREATE FUNCTION, or set_config with is_local) and back it up \
-         again. Rows alone come back with --data-only.",
+        "If you trust the database, have its functions keep these settings (SET in CREATE FUNCTION, or set_config \
+         with is_local) and back it up again. --data-only restores the rows only.",
     ))
 }
 

@@ -182,8 +182,7 @@ impl Apart {
         admin.close().await;
         let opened = settings::open_as_stored(&server.with_database(&name)).await;
         Ok(Self {
-            admin: opened
-                .with_context(|| format!("connect to \"{name}\", which was made for the moment of the swap"))?,
+            admin: opened.with_context(|| format!("connect to \"{name}\", a temporary database for the swap"))?,
             helper: Some(name),
         })
     }
@@ -202,7 +201,7 @@ impl Apart {
             name: name.clone(),
             error: error.chain(),
             advice: format!(
-                "It was made for the moment of the swap: DROP DATABASE {};",
+                "It was a temporary database for the swap: DROP DATABASE {};",
                 quote_ident(&name)
             ),
         });
@@ -373,7 +372,7 @@ pub(crate) async fn free_name(admin: &mut Connection, name: &str, word: &str, st
             return Ok(candidate);
         }
     }
-    Err(Error::invalid(format!("no free name is left for database \"{name}\"")))
+    Err(Error::invalid(format!("no free name for database \"{name}\"")))
 }
 
 /// Returns at most `bytes` bytes of a name, cut at a character.

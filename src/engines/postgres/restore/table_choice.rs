@@ -59,7 +59,7 @@ pub(crate) async fn only_schemas(
         if !known {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!("the backup holds nothing of a schema \"{schema}\""),
+                format!("the backup has no schema \"{schema}\""),
             ));
         }
     }

@@ -43,9 +43,12 @@ pub async fn undo(wanted: &ConnectOptions, timeout: Duration) -> Result<Undone> 
     let Some(kept) = kept else {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("no database that a restore replaced is kept for \"{name}\""),
+            format!("no replaced database is kept for \"{name}\""),
         )
-        .with_hint("Only a restore with --clean over a database that was not empty keeps one, as NAME_before_TIME; --drop-old keeps none."));
+        .with_hint(
+            "Only a restore with --clean into a database that was not empty keeps one, as NAME_before_TIME; \
+                    with --drop-old it is dropped.",
+        ));
     };
     let mut undone = Undone {
         database: name.clone(),

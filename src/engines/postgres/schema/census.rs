@@ -247,7 +247,7 @@ impl Graph {
 /// Returns what a person reads of a row that is missing.
 fn reason(row: &Row) -> Result<&'static str> {
     Ok(match row.opt(6)?.as_deref() {
-        Some("pg_catalog" | "information_schema") => "lies in a schema of the system and is not in this backup",
+        Some("pg_catalog" | "information_schema") => "is in a system schema and is not in this backup",
         _ => "is not in this backup",
     })
 }

@@ -33,13 +33,14 @@ const EXCLUDED: &str = "excluded";
 const WITH: &str = "excluded-with";
 const ROWS: &str = "excluded-rows";
 
-const BY_USER: &str = "is left out, as the user wants";
-const UNCHECKED: &str = "comes back as NOT VALID, because the rows that it references are left out: new rows are checked, those in the backup are not";
+const BY_USER: &str = "is excluded, as requested";
+const UNCHECKED: &str = "comes back as NOT VALID, because the rows it references are excluded: new rows are checked, \
+                         those in the backup are not";
 
 /// First version that makes a foreign key of a partitioned table without checking the rows.
 const NOT_VALID_ON_PARTITIONED: i32 = 180_000;
 
-const BY_NEED: &str = "is not in this backup: it needs something that the user leaves out";
+const BY_NEED: &str = "is not in this backup: it needs something that is excluded";
 
 impl Graph {
     /// Returns whether a node is left out.
@@ -61,7 +62,7 @@ impl Graph {
         }
         if excluded.large_objects {
             self.note_collector
-                .add(EXCLUDED, "are left out, as the user wants", "large objects");
+                .add(EXCLUDED, "are excluded, as requested", "large objects");
         }
         let generated = generated(client).await?;
         let mut open = self.named(&excluded);
@@ -171,8 +172,8 @@ impl Graph {
                 continue;
             };
             let what = match node.kind {
-                Kind::Sequence => "its value is left out, as the user wants",
-                Kind::MatView | Kind::Table | Kind::Member => "its rows are left out, as the user wants",
+                Kind::Sequence => "its value is excluded, as requested",
+                Kind::MatView | Kind::Table | Kind::Member => "its rows are excluded, as requested",
                 _ => continue,
             };
             if let Some(node) = usize::try_from(index).ok().and_then(|i| self.nodes.get_mut(i)) {

@@ -6,7 +6,8 @@ use super::write::{Context, Rendered};
 use crate::base::error::Result;
 use crate::engines::postgres::sql::quote::{literal, quote_ident};
 
-const HIDDEN_OPTIONS: &str = "its options, which may hold a password, are not in this backup: it was made by a role that may not see them \
+const HIDDEN_OPTIONS: &str = "its options, which may hold a password, are not in this backup: the backup role has no \
+                              permission to see them \
      (GRANT SELECT ON pg_catalog.pg_user_mapping, or back up as a superuser)";
 
 /// Returns ` OPTIONS (…)` for stored `name=value` options, nothing for none.

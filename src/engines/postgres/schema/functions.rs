@@ -47,7 +47,7 @@ pub(super) async fn functions(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         sql.truncate(sql.trim_end().len());
         sql.push_str(";\n");
         for setting in row.list(9)? {
-            let message = format!("setting \"{setting}\" is none that the server knows and is not carried");
+            let message = format!("setting \"{setting}\" is unknown to the server and is not in this backup");
             context
                 .graph
                 .note_collector

@@ -34,7 +34,8 @@ pub async fn write_globals(client: &Client, passwords: bool, sink: &mut dyn SqlS
     Ok(writer.note_collector.take())
 }
 
-const HIDDEN_PASSWORDS: &str = "the passwords of these roles, if they have some, are not in this backup: it was made by a role that may not read them \
+const HIDDEN_PASSWORDS: &str = "the passwords of these roles, if any, are not in this backup: the backup role has no \
+                                permission to read them \
      (GRANT SELECT ON pg_catalog.pg_authid, or back up as a superuser)";
 
 struct Writer<'a> {

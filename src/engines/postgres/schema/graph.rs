@@ -691,7 +691,7 @@ impl Graph {
                 let (code, why) = match what.as_str() {
                     catalog::INVALID_INDEXES => ("invalid-index", "REINDEX or drop them"),
                     catalog::UNLOGGED_ON_STANDBY => ("unlogged-on-standby", "back the primary up if they matter"),
-                    _ => ("not-covered", "the class is not carried yet, or not for this role"),
+                    _ => ("not-covered", "this class is not supported yet, or not for this role"),
                 };
                 let text = format!("{count} are not in this backup: {why}");
                 self.notes.push(Note::new(code, what, text));

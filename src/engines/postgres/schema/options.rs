@@ -72,7 +72,7 @@ pub(super) fn known(context: &Context<'_>, of: Of, stored: Vec<String>, object: 
     for name in unknown {
         context.graph.note_collector.add(
             "unknown-option",
-            format!("option \"{name}\" is none of PostgreSQL's and is not carried"),
+            format!("option \"{name}\" is not a PostgreSQL option and is not in this backup"),
             object,
         );
     }

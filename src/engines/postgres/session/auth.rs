@@ -77,11 +77,11 @@ impl RequireAuth {
             return Ok(());
         }
         let what = match method {
-            Method::None => "lets everybody in without asking",
-            Method::Password => "asks for the password in clear text",
-            Method::Md5 => "asks for an MD5 login",
-            Method::Scram => "asks for a SCRAM login",
-            Method::Other => "asks for a login by GSSAPI, SSPI or OAuth",
+            Method::None => "accepts any user without authentication",
+            Method::Password => "requests the password in clear text",
+            Method::Md5 => "requests MD5 authentication",
+            Method::Scram => "requests SCRAM authentication",
+            Method::Other => "requests GSSAPI, SSPI or OAuth authentication",
         };
         Err(
             Error::new(ErrorKind::Denied, format!("server {what}, which require_auth forbids"))
@@ -122,7 +122,7 @@ pub(crate) async fn log_in(connection: &mut Connection, options: &ConnectOptions
                 if scram.is_some() && !is_proved {
                     return Err(Error::new(
                         ErrorKind::Denied,
-                        "server ended the login without a proof that it knows the password",
+                        "server completed the login without proving that it knows the password",
                     ));
                 }
                 if options.channel_binding == ChannelBindingMode::Require && !is_bound {
@@ -134,7 +134,8 @@ pub(crate) async fn log_in(connection: &mut Connection, options: &ConnectOptions
                 check(Method::Password)?;
                 was_asked = true;
                 if !connection.is_private() && !options.allow_cleartext_password {
-                    return Err(Error::new(ErrorKind::Denied, "server asks for the password in clear text over an unencrypted connection")
+                    return Err(Error::new(ErrorKind::Denied, "server requests the password in clear text over an \
+                                                              unencrypted connection")
                         .with_hint("Use TLS (sslmode=require or better) or scram-sha-256 in pg_hba.conf; allow_cleartext_password=true permits it."));
                 }
                 frontend::password_message(password(options)?, &mut answer).context("send password")?;
@@ -172,7 +173,7 @@ pub(crate) async fn log_in(connection: &mut Connection, options: &ConnectOptions
             other => {
                 check(Method::Other)?;
                 return Err(
-                    Error::unsupported(format!("server asks for authentication method {other}"))
+                    Error::unsupported(format!("server requests authentication method {other}"))
                         .with_hint("Supported are scram-sha-256, md5, password, trust and peer: see pg_hba.conf."),
                 );
             }
@@ -181,7 +182,7 @@ pub(crate) async fn log_in(connection: &mut Connection, options: &ConnectOptions
             connection.write_all(&answer).await?;
         }
     }
-    Err(Error::corrupt("the peer's login never ends"))
+    Err(Error::corrupt("the login does not end"))
 }
 
 fn choose(data: &[u8], connection: &Connection, mode: ChannelBindingMode) -> Result<(&'static str, ChannelBinding)> {
@@ -197,7 +198,7 @@ fn choose(data: &[u8], connection: &Connection, mode: ChannelBindingMode) -> Res
         _ if mode == ChannelBindingMode::Require => Err(unbound()),
         Some(_) if plain => Ok((SCRAM_SHA_256, ChannelBinding::unrequested())),
         None if plain => Ok((SCRAM_SHA_256, ChannelBinding::unsupported())),
-        _ => Err(Error::unsupported("server offers no SASL mechanism that is known here")),
+        _ => Err(Error::unsupported("server offers no supported SASL mechanism")),
     }
 }
 
@@ -205,11 +206,9 @@ fn choose(data: &[u8], connection: &Connection, mode: ChannelBindingMode) -> Res
 fn unbound() -> Error {
     Error::new(
         ErrorKind::Denied,
-        "channel_binding=require, and the server does not log in by SCRAM-SHA-256-PLUS over TLS",
+        "channel_binding=require, but the server does not offer SCRAM-SHA-256-PLUS over TLS",
     )
-    .with_hint(
-        "Turn on ssl, and scram-sha-256 in pg_hba.conf (a pooler may stand between); or write channel_binding=prefer.",
-    )
+    .with_hint("Turn on ssl, and scram-sha-256 in pg_hba.conf (a pooler may interfere); or set channel_binding=prefer.")
 }
 
 fn password(options: &ConnectOptions) -> Result<&[u8]> {
@@ -220,9 +219,9 @@ fn password(options: &ConnectOptions) -> Result<&[u8]> {
         .ok_or_else(|| {
             Error::new(
                 ErrorKind::Denied,
-                format!("server asks for a password for \"{}\", and there is none", options.user),
+                format!("server requests a password for \"{}\", but none is set", options.user),
             )
-            .with_hint("Set PGPASSWORD, password_file, or a line in ~/.pgpass, which others must not be able to read (chmod 0600).")
+            .with_hint("Set PGPASSWORD, password_file, or a line in ~/.pgpass, which only you may read (chmod 0600).")
         })
 }
 

@@ -40,7 +40,7 @@ impl ClientCertificate {
         };
         if matches!(path.metadata(), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
             tracing::warn!(
-                "no client certificate is sent, for sslcert \"{}\" is not there",
+                "no client certificate is sent: sslcert \"{}\" does not exist",
                 path.display()
             );
             return Ok(none);
@@ -54,7 +54,7 @@ impl ClientCertificate {
         }
         let key_path = options.key.as_deref().ok_or_else(|| {
             Error::invalid(format!("sslcert \"{}\" has no private key", path.display()))
-                .with_hint("Name it with sslkey (PGSSLKEY).")
+                .with_hint("Set it with sslkey (PGSSLKEY).")
         })?;
         let key = read_key(key_path, options.has_key_password)?;
         let pair = CertifiedKey::from_der(chain, key, provider).map_err(|e| {
@@ -64,7 +64,7 @@ impl ClientCertificate {
                 path.display()
             ))
             .with_cause(e)
-            .with_hint("Both have to belong together; keys are RSA, ECDSA (P-256, P-384) or Ed25519.")
+            .with_hint("They must belong together; keys are RSA, ECDSA (P-256, P-384) or Ed25519.")
         })?;
         Ok(Self {
             key: Some(Arc::new(pair)),
@@ -78,13 +78,13 @@ impl ClientCertificate {
             return Ok(());
         }
         let why = match (&self.key, self.was_asked.load(Ordering::SeqCst)) {
-            (None, _) => "there is no client certificate",
+            (None, _) => "no client certificate is configured",
             (_, false) => "the server did not ask for a client certificate",
             (Some(_), true) => return Ok(()),
         };
         Err(
             Error::new(ErrorKind::Denied, format!("sslcertmode=require, and {why}")).with_hint(
-                "Name it with sslcert and sslkey, and set ssl_ca_file on the server; or write sslcertmode=allow.",
+                "Set it with sslcert and sslkey, and set ssl_ca_file on the server; or write sslcertmode=allow.",
             ),
         )
     }
@@ -108,14 +108,14 @@ fn read_key(path: &Path, has_password: bool) -> Result<PrivateKeyDer<'static>> {
     let metadata = path.metadata().map_err(|e| {
         Error::invalid(act())
             .with_cause(e)
-            .with_hint("Name the private key with sslkey (PGSSLKEY).")
+            .with_hint("Set the private key with sslkey (PGSSLKEY).")
     })?;
     // Keys of root may be read by a group.
     let others = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if !metadata.is_file() || metadata.mode() & others != 0 {
         return Err(Error::new(
             ErrorKind::Denied,
-            format!("sslkey \"{shown}\" is not used, for others can read it or it is no plain file"),
+            format!("ignoring sslkey \"{shown}\": others can read it, or it is not a regular file"),
         )
         .with_hint(format!("Run chmod 0600 \"{shown}\" (0640 if it belongs to root).")));
     }
@@ -132,7 +132,7 @@ fn read_key(path: &Path, has_password: bool) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(&text).map_err(|e| {
         Error::invalid(act())
             .with_cause(e)
-            .with_hint("Name a private key in PEM form: PKCS#8, PKCS#1 or SEC1.")
+            .with_hint("Use a private key in PEM form: PKCS#8, PKCS#1 or SEC1.")
     })
 }
 

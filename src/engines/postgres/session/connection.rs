@@ -494,7 +494,7 @@ impl Connection {
         let read = tokio::time::timeout(self.read_timeout, self.transport.read(&mut self.buffer)).await;
         let error = match read {
             Ok(Ok(0)) => Error::new(ErrorKind::Unavailable, "the server closed the connection")
-                .with_hint("The server's log says why: a shutdown, a crash, or a killed session."),
+                .with_hint("See the server's log: a shutdown, a crash, or a terminated session."),
             Ok(Ok(count)) => {
                 self.end = count;
                 return Ok(());
@@ -502,9 +502,9 @@ impl Connection {
             Ok(Err(error)) => Error::new(ErrorKind::Unavailable, "lost the connection to the server").with_cause(error),
             Err(_) => Error::new(
                 ErrorKind::TimedOut,
-                format!("the server was silent for {} s", self.read_timeout.as_secs()),
+                format!("no data from the server for {} s", self.read_timeout.as_secs()),
             )
-            .with_hint("Raise read_timeout in the URL if the server may think that long."),
+            .with_hint("Raise read_timeout in the URL if queries may take that long."),
         };
         self.dead = true;
         Err(error)
@@ -526,7 +526,7 @@ impl Connection {
             Ok(Err(error)) => Error::new(ErrorKind::Unavailable, "lost the connection to the server").with_cause(error),
             Err(_) => Error::new(
                 ErrorKind::TimedOut,
-                format!("the server took nothing for {} s", self.read_timeout.as_secs()),
+                format!("the server accepted no data for {} s", self.read_timeout.as_secs()),
             ),
         };
         self.dead = true;

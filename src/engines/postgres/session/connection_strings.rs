@@ -91,7 +91,7 @@ fn supabase() {
         "postgres://u:pw@aws-0-eu-central-1.pooler.supabase.com:6543/postgres?pgbouncer=true",
         &[],
     );
-    assert!(error.unwrap_err().hint().unwrap().contains("leave it out"));
+    assert!(error.unwrap_err().hint().unwrap().contains("remove it"));
 }
 
 #[test]

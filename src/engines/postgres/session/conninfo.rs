@@ -116,13 +116,10 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
 
 /// Parameters that libpq knows and this program does not, with the reason.
 const REFUSED: &[(&str, &str)] = &[
-    (
-        "replication",
-        "A backup reads by COPY on an ordinary session; leave it out.",
-    ),
+    ("replication", "A backup uses COPY on an ordinary session; remove it."),
     (
         "requirepeer",
-        "The owner of a socket is not looked at; leave it out, and see to the rights of the socket's directory.",
+        "The owner of a socket is not checked; remove it, and restrict the permissions of the socket's directory.",
     ),
     ("scram_client_key", "Give the password instead."),
     ("scram_server_key", "Give the password instead."),
@@ -130,7 +127,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("oauth_client_id", OAUTH),
     ("oauth_client_secret", OAUTH),
     ("oauth_scope", OAUTH),
-    ("sslkeylogfile", "Keys of sessions are not written down; leave it out."),
+    ("sslkeylogfile", "Session keys are not logged; remove it."),
     ("requiressl", "Write sslmode=require, or better sslmode=verify-full."),
 ];
 
@@ -173,8 +170,9 @@ impl fmt::Debug for Params {
 }
 
 /// What an error calls a connection string, for its text may hold a password.
-const HINT: &str = "Write postgres://user@host:port/database, with special characters percent-encoded, or \"host=… user=… dbname=…\", \
-     with blanks in single quotes; leave the password to PGPASSWORD or ~/.pgpass.";
+const HINT: &str = "Write postgres://user@host:port/database, with special characters percent-encoded, or \"host=… \
+                    user=… dbname=…\", with values that contain spaces in single quotes; put the password into \
+                    PGPASSWORD or ~/.pgpass.";
 
 fn wrong(why: &str) -> Error {
     Error::invalid(format!("unable to read the connection string: {why}")).with_hint(HINT)
@@ -235,15 +233,15 @@ impl Params {
         for (at, (name, value)) in pairs.into_iter().enumerate() {
             // A password with a blank that is not quoted would go on as keywords: such a word is not repeated.
             if !is_meant(&name) {
-                let message = format!("keyword {} of the connection string is not known", at + 1);
-                return Err(Error::invalid(message).with_hint("Write values with blanks in single quotes."));
+                let message = format!("unknown keyword {} in the connection string", at + 1);
+                return Err(Error::invalid(message).with_hint("Put values with spaces into single quotes."));
             }
             let is_plain = parameter(&name).is_some_and(|known| known.value == Value::Plain);
             if is_plain && value.contains(';') && password_sign(&value).is_some() {
-                return Err(wrong("keywords are separated by blanks, not by \";\""));
+                return Err(wrong("keywords are separated by spaces, not by \";\""));
             }
             if is_plain && value.contains("://") && value.contains('@') {
-                return Err(wrong("the value of a keyword is a URL, which stands alone"));
+                return Err(wrong("the value of a keyword is a URL, which must be used on its own"));
             }
             params.set(&name, value)?;
         }
@@ -331,7 +329,8 @@ impl Params {
             if !matches!(plain.as_str(), "" | "utf8" | "unicode" | "auto") {
                 return Err(
                     Error::unsupported(format!("client_encoding \"{value}\" is not possible")).with_hint(
-                        "A database is read in its own encoding, which holds every character of it; leave client_encoding out.",
+                        "A database is read in its own encoding, which can represent all of its text; remove \
+                         client_encoding.",
                     ),
                 );
             }
@@ -479,7 +478,7 @@ fn places(text: &str) -> Result<(String, String)> {
                 let port = after.strip_prefix(':').or_else(|| after.is_empty().then_some(""));
                 (
                     host,
-                    port.ok_or_else(|| wrong("something stands between \"]\" and the port"))?,
+                    port.ok_or_else(|| wrong("unexpected text between \"]\" and the port"))?,
                 )
             }
             None => place.split_once(':').unwrap_or((place, "")),
@@ -594,8 +593,8 @@ fn is_told(name: &str) -> bool {
 fn unknown(name: &str) -> Option<Error> {
     if STRANGE.contains(&name) {
         return Some(
-            Error::invalid(format!("\"{name}\" is no parameter of libpq"))
-                .with_hint("It is another program's: leave it out of the connection string."),
+            Error::invalid(format!("\"{name}\" is not a libpq parameter"))
+                .with_hint("It belongs to another program: remove it from the connection string."),
         );
     }
     let (_, why) = REFUSED.iter().find(|(refused, _)| *refused == name)?;
@@ -799,7 +798,7 @@ mod tests {
             ("postgres://h/x?sslmod=require", "sslmode"),
             ("host=h dbnam=x user=y", "dbname"),
             ("postgres://h/x?replication=database", "COPY"),
-            ("postgres://h/x?pgbouncer=true", "another program's"),
+            ("postgres://h/x?pgbouncer=true", "another program"),
             ("postgres://h/x?oauth_issuer=y", "password or certificate"),
             ("postgres://h/x?client_encoding=LATIN1", "own encoding"),
             ("postgres://h/x?zzz=geheim", "libpq"),

@@ -104,7 +104,7 @@ pub(crate) fn listed(params: &Params) -> Result<Vec<Server>> {
     let (hosts, addresses) = (list("host"), list("hostaddr"));
     let count = hosts.as_ref().or(addresses.as_ref()).map_or(1, Vec::len);
     let unlike = |what: &str, number: usize| {
-        Error::invalid(format!("{number} values of {what} do not go with {count} hosts"))
+        Error::invalid(format!("{number} values of {what} do not match {count} hosts"))
             .with_hint("Write as many as there are hosts, separated by commas.")
     };
     if let Some(addresses) = addresses.as_ref().filter(|list| list.len() != count) {
@@ -127,7 +127,7 @@ pub(crate) fn listed(params: &Params) -> Result<Vec<Server>> {
                 address.clone().unwrap_or_default()
             ))
             .with_cause(e)
-            .with_hint("Write names into host.")
+            .with_hint("Put host names into host.")
         })?;
         let host = match item(hosts.as_ref(), number) {
             Some(path) if path.starts_with('/') => Host::Unix(path.into()),
@@ -289,17 +289,17 @@ async fn open_at(options: &ConnectOptions, wanted: TargetSessionAttrs) -> Result
     }
     connection.close().await;
     let message = format!(
-        "server \"{}\" is not what target_session_attrs={} asks for",
+        "server \"{}\" does not match target_session_attrs={}",
         options.location(),
         wanted.word()
     );
-    Err(Error::new(ErrorKind::Unavailable, message).with_hint("Name a server that is, or ask for another kind."))
+    Err(Error::new(ErrorKind::Unavailable, message).with_hint("Use a server that does, or another value."))
 }
 
 async fn is_wanted(connection: &mut Connection, options: &ConnectOptions, wanted: TargetSessionAttrs) -> Result<bool> {
     let place = options.location();
-    let act = format!("ask \"{place}\" whether it is what target_session_attrs wants");
-    let hint = "The server takes logins but does not answer a query: check its load, or raise connect_timeout.";
+    let act = format!("check target_session_attrs on \"{place}\"");
+    let hint = "The server accepts logins but does not answer queries: check its load, or raise connect_timeout.";
     within(options, &act, hint, fits(connection, wanted)).await?
 }
 
@@ -346,7 +346,7 @@ fn tries_next(error: &Error) -> bool {
 /// The error where no server was taken: the last one, with what the others said.
 fn none(mut failed: Vec<(String, Error)>, servers: usize) -> Error {
     let Some((_, last)) = failed.pop() else {
-        return Error::invalid("the connection string names no host");
+        return Error::invalid("the connection string has no host");
     };
     if failed.is_empty() || servers < 2 {
         return last;
@@ -356,7 +356,7 @@ fn none(mut failed: Vec<(String, Error)>, servers: usize) -> Error {
         .map(|(place, error)| format!("{place}: {}", error.chain()))
         .collect();
     last.context(format!(
-        "none of {} places was taken ({})",
+        "could not connect to any of {} hosts ({})",
         failed.len() + 1,
         said.join("; ")
     ))
@@ -432,7 +432,7 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(error.hint().unwrap().contains("takes logins"), "{error:?}");
+        assert!(error.hint().unwrap().contains("accepts logins"), "{error:?}");
         drop(connection);
         silent.await.unwrap();
     }

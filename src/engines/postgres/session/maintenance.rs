@@ -74,7 +74,8 @@ fn no_database(error: Error) -> Error {
     if kind == ErrorKind::Unavailable {
         return error;
     }
-    error
-        .context("connect to a maintenance database")
-        .with_hint_instead("Databases are created and renamed from another one: let the role connect to \"postgres\" or \"template1\", or create an empty database and restore into that.")
+    error.context("connect to a maintenance database").with_hint_instead(
+        "Creating and renaming a database needs a connection to another one: let the role connect \
+                            to \"postgres\" or \"template1\", or restore into an existing empty database.",
+    )
 }

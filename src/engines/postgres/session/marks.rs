@@ -178,7 +178,7 @@ pub(crate) async fn hold(admin: &mut Connection, oid: u32) -> Result<()> {
     // OIDs have no sign, the keys of locks do.
     let key = i32::from_ne_bytes(oid.to_ne_bytes());
     let sql = format!("SELECT pg_catalog.pg_try_advisory_lock({LOCK}, {key})");
-    admin.execute(&sql).await.context("say what is being filled")
+    admin.execute(&sql).await.context("mark the database being restored")
 }
 
 /// Returns whether somebody is in a database, or fills it.
@@ -187,7 +187,7 @@ pub(crate) async fn is_in_use(admin: &mut Connection, oid: u32) -> Result<bool> 
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE datid = {oid}) OR EXISTS (SELECT FROM pg_catalog.pg_locks \
          WHERE locktype = 'advisory' AND classid = {LOCK} AND objid = {oid} AND objsubid = 2)"
     );
-    let found = admin.query(&sql).await.context("look who fills the database")?;
+    let found = admin.query(&sql).await.context("check who is restoring the database")?;
     Ok(found.scalar() != Some("f"))
 }
 

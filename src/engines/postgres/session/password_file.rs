@@ -38,12 +38,12 @@ impl Pgpass {
         };
         let shown = path.display();
         if !metadata.is_file() {
-            tracing::warn!("password file \"{shown}\" is not read, for it is no plain file");
+            tracing::warn!("ignoring password file \"{shown}\": it is not a regular file");
             return Ok(Self(None));
         }
         let mode = std::os::unix::fs::MetadataExt::mode(&metadata);
         if mode & 0o077 != 0 {
-            tracing::warn!("password file \"{shown}\" is not read, for others can read it: run chmod 0600 \"{shown}\"");
+            tracing::warn!("ignoring password file \"{shown}\": others can read it; run chmod 0600 \"{shown}\"");
             return Ok(Self(None));
         }
         let text =

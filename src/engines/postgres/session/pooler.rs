@@ -130,8 +130,8 @@ async fn take_first_turn(
         Ok(other) => other,
         Err(error) if is_full(&error) => return Ok(Turn::Waits),
         Err(error) => {
-            let act = "log in a second time, to see whether a connection pooler lends whole sessions";
-            let hint = "Connect to the server itself, or raise connect_timeout if logins are slow.";
+            let act = "log in a second time, to see whether a connection pooler provides whole sessions";
+            let hint = "Connect directly to the server, or raise connect_timeout if logins are slow.";
             return Err(match error.kind() {
                 ErrorKind::TimedOut => error.context(act).with_hint_instead(hint),
                 _ => error.context(act),
@@ -263,7 +263,7 @@ async fn wait_for_room(options: &ConnectOptions) -> Result<()> {
     opened.map_err(|_| {
         Error::new(
             ErrorKind::TimedOut,
-            "a connection pooler stands between and lends no session",
+            "connected through a connection pooler that provides no session",
         )
     })?
 }
@@ -274,18 +274,18 @@ pub(crate) fn refusal(found: Pooler, options: &ConnectOptions) -> Option<Error> 
         Pooler::None => return None,
         Pooler::Session(sessions, _) if sessions >= NEEDED => return None,
         Pooler::Session(sessions, turn) => format!(
-            "a connection pooler stands between and lends {sessions} session{} at once (no other within {} s): a backup needs \
-             {NEEDED}",
+            "connected through a connection pooler that provides only {sessions} session{} at once (no other within \
+             {} s); a backup needs {NEEDED}",
             if sessions == 1 { "" } else { "s" },
             turn.as_secs_f64().ceil()
         ),
         Pooler::Transaction => {
-            "a connection pooler in transaction mode stands between: a session is not one's own for longer \
-             than a transaction, so settings go astray and sessions cannot share a snapshot"
+            "connected through a connection pooler in transaction mode: session settings get lost, and sessions \
+             cannot share a snapshot"
                 .to_owned()
         }
         Pooler::Statement => {
-            "a connection pooler in statement mode stands between: it allows no transaction".to_owned()
+            "connected through a connection pooler in statement mode, which allows no transactions".to_owned()
         }
     };
     Some(Error::new(ErrorKind::PreconditionFailed, message).with_hint(hint(found, options)))
@@ -303,13 +303,13 @@ fn hint(found: Pooler, options: &ConnectOptions) -> &'static str {
     }
     match found {
         Pooler::Session(..) => {
-            "Raise the pool's size (pgbouncer: default_pool_size, pool_size), or connect to the server itself."
+            "Raise the pool's size (pgbouncer: default_pool_size, pool_size), or connect directly to the server."
         }
         _ => GENERAL,
     }
 }
 
-const GENERAL: &str = "Connect to the server itself, or to a pool in session mode (pgbouncer: pool_mode = session).";
+const GENERAL: &str = "Connect directly to the server, or to a pool in session mode (pgbouncer: pool_mode = session).";
 
 async fn process(connection: &mut Connection) -> Result<i32> {
     let answer = connection.query("SELECT pg_catalog.pg_backend_pid()").await;

@@ -280,7 +280,7 @@ impl Context {
             }
             Some(said) if said == OF_SERVER || is_of_databases(said) => {}
             Some(said) => {
-                let message = format!("the backup says it is in the encoding \"{said}\", which no database can have");
+                let message = format!("the backup is in the encoding \"{said}\", which no database can have");
                 return Err(Error::corrupt(message));
             }
         }

@@ -121,8 +121,7 @@ pub(crate) fn client_config(options: &ConnectOptions) -> Result<(Arc<ClientConfi
             let crl = matches!(e, rustls::client::VerifierBuilderError::InvalidCrl(_));
             let error = Error::invalid("unable to use the trusted certificates").with_cause(e);
             if crl {
-                return error
-                    .with_hint("Lists of revoked certificates have to be of version 2, with a number (RFC 5280).");
+                return error.with_hint("A certificate revocation list must be version 2, with a number (RFC 5280).");
             }
             error
         })?;
@@ -159,16 +158,16 @@ fn read_revoked(options: &TlsOptions) -> Result<Vec<CertificateRevocationListDer
     }
     let mut lists = Vec::new();
     for file in &files {
-        let act = || format!("unable to read revoked certificates \"{}\"", file.display());
+        let act = || format!("unable to read the certificate revocation list \"{}\"", file.display());
         let found: Vec<_> = CertificateRevocationListDer::pem_file_iter(file)
             .and_then(Iterator::collect)
             .map_err(|e| {
                 Error::invalid(act())
                     .with_cause(e)
-                    .with_hint("Name a PEM file with sslcrl (PGSSLCRL), or a directory of them with sslcrldir.")
+                    .with_hint("Set sslcrl (PGSSLCRL) to a PEM file, or sslcrldir to a directory of them.")
             })?;
         if found.is_empty() {
-            return Err(Error::invalid(act()).with_hint("The file holds no list of revoked certificates."));
+            return Err(Error::invalid(act()).with_hint("The file contains no certificate revocation list."));
         }
         lists.extend(found);
     }
@@ -182,7 +181,7 @@ fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .map_err(|e| {
             Error::invalid(act())
                 .with_cause(e)
-                .with_hint("Name a PEM file of trusted certificates.")
+                .with_hint("Use a PEM file of trusted certificates.")
         })?;
     if certificates.is_empty() {
         return Err(Error::invalid(act()).with_hint("The file holds no certificate."));
@@ -209,13 +208,14 @@ pub(crate) fn handshake_error(error: std::io::Error, options: &ConnectOptions) -
         ErrorKind::Unavailable
     };
     let hint = if is_revocation {
-        "Lists of revoked certificates are those of sslcrl, sslcrldir or ~/.postgresql/root.crl: each authority needs one that has not expired."
+        "Certificate revocation lists come from sslcrl, sslcrldir or ~/.postgresql/root.crl: each CA needs one that \
+         has not expired."
     } else if is_proof {
-        "Name the authority with sslrootcert=FILE, check the host name, or accept any server with sslmode=require."
+        "Set the CA with sslrootcert=FILE, check the host name, or accept any server with sslmode=require."
     } else if options.tls.is_direct {
-        "Servers take direct TLS from 17 on; write sslnegotiation=postgres."
+        "PostgreSQL supports direct TLS since 17; set sslnegotiation=postgres."
     } else {
-        "Check that the server speaks TLS 1.2 or newer, and takes the client's certificate (sslcert)."
+        "Check that the server supports TLS 1.2 or newer, and accepts the client certificate (sslcert)."
     };
     Error::new(kind, "TLS handshake failed")
         .with_cause(error)

@@ -39,22 +39,22 @@ async fn open_tcp(options: &ConnectOptions, host: &str) -> Result<Transport> {
             return Ok(Transport::Tcp(stream));
         }
         return Err(
-            Error::new(ErrorKind::Denied, format!("server \"{place}\" does not offer TLS")).with_hint(
+            Error::new(ErrorKind::Denied, format!("server \"{place}\" does not support TLS")).with_hint(
                 "Turn on ssl in postgresql.conf; in a network you trust, add ?sslmode=disable (or prefer) to the URL, or set PGSSLMODE.",
             ),
         );
     }
     let (config, certificate) = tls::client_config(options)?;
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|e| Error::invalid(format!("host \"{host}\" cannot be a TLS server name")).with_cause(e))?;
+        .map_err(|e| Error::invalid(format!("host \"{host}\" is not a valid TLS server name")).with_cause(e))?;
     let stream = TlsConnector::from(config)
         .connect(name, stream)
         .await
         .map_err(|error| tls::handshake_error(error, options))?;
     if options.tls.is_direct && stream.get_ref().1.alpn_protocol() != Some(tls::ALPN) {
         return Err(
-            Error::unsupported(format!("server \"{place}\" does not take direct TLS"))
-                .with_hint("Servers do from 17 on; write sslnegotiation=postgres."),
+            Error::unsupported(format!("server \"{place}\" does not support direct TLS"))
+                .with_hint("PostgreSQL supports it since 17; set sslnegotiation=postgres."),
         );
     }
     certificate.check_asked(options)?;
@@ -95,8 +95,9 @@ async fn offers_tls(stream: &mut TcpStream) -> Result<bool> {
     match answer {
         [b'S'] => Ok(true),
         [b'N'] => Ok(false),
-        _ => {
-            Err(Error::corrupt("the peer's answer to SSLRequest is not PostgreSQL's").with_hint("Check host and port."))
-        }
+        _ => Err(
+            Error::corrupt("the answer to SSLRequest is not that of a PostgreSQL server")
+                .with_hint("Check host and port."),
+        ),
     }
 }

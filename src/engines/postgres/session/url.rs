@@ -269,9 +269,8 @@ fn finish(mut params: Params, foreign: bool, env: Env<'_>) -> Result<ConnectOpti
     let ssl_mode = params.get("sslmode").map(parse_ssl_mode).transpose()?;
     if let Some(mode) = ssl_mode.filter(|mode| system_roots && *mode != SslMode::VerifyFull) {
         return Err(
-            Error::invalid(format!("sslrootcert=system does not go with sslmode={}", mode.word())).with_hint(
-                "Everybody gets a certificate of the system's authorities for some name: write sslmode=verify-full.",
-            ),
+            Error::invalid(format!("sslrootcert=system does not work with sslmode={}", mode.word()))
+                .with_hint("Anyone can get a certificate from a system CA for some name: set sslmode=verify-full."),
         );
     }
     let given = params.take("password").map(Secret::new);
@@ -300,12 +299,12 @@ fn finish(mut params: Params, foreign: bool, env: Env<'_>) -> Result<ConnectOpti
     let mut servers = servers.into_iter();
     let first = servers
         .next()
-        .ok_or_else(|| Error::invalid("the connection string names no host"))?;
+        .ok_or_else(|| Error::invalid("the connection string has no host"))?;
     let tls = tls_options(&params, env, all_meant)?;
     let is_weak = matches!(first.ssl_mode, SslMode::Disable | SslMode::Allow | SslMode::Prefer);
     if tls.is_direct && is_weak && matches!(first.host, Host::Tcp(_)) {
         return Err(Error::invalid(format!(
-            "sslnegotiation=direct does not go with sslmode={}",
+            "sslnegotiation=direct does not work with sslmode={}",
             first.ssl_mode.word()
         ))
         .with_hint("Write sslmode=require, verify-ca or verify-full."));
@@ -387,7 +386,7 @@ fn refuse_gss(params: &Params) -> Result<()> {
         Some(other) => {
             return Err(
                 Error::unsupported(format!("min_protocol_version {other:?} is not supported"))
-                    .with_hint("Sessions speak protocol 3.0, which every server does; leave it out."),
+                    .with_hint("Sessions use protocol 3.0, which every server supports; remove it."),
             );
         }
     }
@@ -452,7 +451,7 @@ fn tls_options(params: &Params, env: Env<'_>, meant: bool) -> Result<TlsOptions>
     if most.is_some_and(|most| most < Version::V1_2) {
         return Err(
             Error::unsupported("ssl_max_protocol_version is older than TLS 1.2, which is not supported")
-                .with_hint("Leave it out, or write TLSv1.2."),
+                .with_hint("Remove it, or set TLSv1.2."),
         );
     }
     if let (Some(least), Some(most)) = (least, most)

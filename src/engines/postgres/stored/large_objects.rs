@@ -218,7 +218,7 @@ pub(crate) async fn prepare(connection: &mut Connection) -> Result<()> {
     connection
         .execute(&staging_sql())
         .await
-        .context("make a table for large objects")
+        .context("create a table for large objects")
 }
 
 /// Returns an error about a record that names no known way of reading.

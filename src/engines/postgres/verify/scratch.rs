@@ -26,7 +26,7 @@ pub(in crate::engines::postgres) async fn prove_restored(
     let refused = refused.map(|item| format!("{} {}: {}", item.kind, item.name, item.error));
     let left_out = report.left_out.iter().map(|item| {
         format!(
-            "{} {}: it names what the scratch server does not have: {}",
+            "{} {}: it refers to something missing on the scratch server: {}",
             item.kind, item.name, item.error
         )
     });

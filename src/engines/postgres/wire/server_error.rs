@@ -149,7 +149,7 @@ fn classify(code: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
         "0A000" => (K::Unsupported, None),
         "08P01" if message.contains("startup parameter") => (
             K::Denied,
-            Some("A connection pooler stands between that takes no settings at login: leave options (PGOPTIONS) out."),
+            Some("A connection pooler rejects settings at login: remove options (PGOPTIONS)."),
         ),
         _ => match code.get(..2) {
             Some("08") => (K::Unavailable, None),

@@ -58,9 +58,11 @@ impl Shard {
         let now = Server::parse(&said.text().unwrap_or_default());
         let runs = now.get("run_id").zip(self.server.get("run_id"));
         if runs.is_some_and(|(now, before)| now != before) {
-            let message = format!("{} is another server than a moment ago", self.address.location());
-            return Err(Error::new(ErrorKind::Unavailable, message)
-                .with_hint("Name one server, not an address that several share; after a failover, back up again."));
+            let message = format!("{} is not the same server as before", self.address.location());
+            return Err(Error::new(ErrorKind::Unavailable, message).with_hint(
+                "Use the address of one server, not one that several share; after a failover, run the \
+                            backup again.",
+            ));
         }
         Ok(connection)
     }
@@ -186,7 +188,7 @@ async fn refuse_no_database(client: &Client, number: u32) -> Result<()> {
             ErrorKind::NotFound,
             format!("the server has no database {number}: {text}"),
         )
-        .with_hint("CONFIG GET databases tells how many it has; a cluster has database 0 only, before Valkey 9.")),
+        .with_hint("CONFIG GET databases shows how many it has; a cluster has database 0 only, before Valkey 9.")),
     }
 }
 
@@ -201,7 +203,7 @@ async fn newer(client: &Client, server: &Server) -> Result<Option<Finding>> {
             "the server writes RDB version {version}, and this version of wirevault knows the types up to {newest}: keys of \
              others are stored, and go back as DUMP gives them, into a server of this version or later"
         ),
-        hint: Some("Give the user +scan +dump too, and look for a later version of wirevault.".to_owned()),
+        hint: Some("Give the user +scan +dump too, and check for a newer version of wirevault.".to_owned()),
     }))
 }
 
@@ -223,8 +225,9 @@ impl Shard {
     /// Notes what nobody could tell and what may be missing because of it.
     fn note_unknown(&self, notes: &Notes) {
         if self.of_cluster.is_none() && self.server.cluster().is_none() && !self.address.reading.only_node {
-            let message = "it cannot be found out whether this is a node of a cluster: keys of other shards may be missing \
-                           (?cluster=no says that this node alone is meant)";
+            let message = "unable to determine whether this is a node of a cluster: keys of other shards may be \
+                           missing \
+                           (set ?cluster=no if only this node is meant)";
             notes.add(Note::new("cluster-not-known", self.address.location(), message));
         }
     }
@@ -233,7 +236,7 @@ impl Shard {
     fn note_others(&self, keys: u64, notes: &Notes) {
         if let Some(number) = self.address.database {
             let mut message =
-                format!("database {number} alone is backed up, as the URL says: without {OF_ALL} of the server");
+                format!("only database {number} is backed up, as the URL says: without {OF_ALL} of the server");
             if keys > 0 {
                 message.push_str(&format!(", and without {keys} keys of other databases"));
             }
@@ -253,7 +256,8 @@ impl Shard {
             notes.add(Note::new("databases-not-shown", at("databases"), message));
         }
         if !self.server.is_in_sync() {
-            let message = "it cannot be found out whether this is a replica that has lost its primary, whose keys are out of \
+            let message = "unable to determine whether this is a replica that has lost its primary, whose keys are \
+                           out of \
                            date (the user needs +info or +role)";
             notes.add(Note::new("role-not-known", self.address.location(), message));
         }
@@ -267,7 +271,7 @@ impl Shard {
         };
         if !others.is_empty() {
             let message = format!(
-                "what modules keep beside the keys is not in a backup by SCAN and DUMP; modules: {}",
+                "data that modules keep outside keys is not in a backup by SCAN and DUMP; modules: {}",
                 others.join(", ")
             );
             notes.add(Note::new(MODULE_DATA_NOT_STORED, at("modules"), message));
@@ -292,13 +296,16 @@ impl Shard {
                 FindingLevel::Warning,
                 format!("; keys of the databases {} are not", others.join(", ")),
             ),
-            None => (FindingLevel::Note, "; what others hold is not known".to_owned()),
+            None => (
+                FindingLevel::Note,
+                "; the contents of other databases are unknown".to_owned(),
+            ),
         };
         Ok(Some(Finding {
             level,
-            message: format!("database {number} alone is backed up, without {OF_ALL}{message}"),
+            message: format!("only database {number} is backed up, without {OF_ALL}{message}"),
             hint: (level == FindingLevel::Warning)
-                .then(|| "Leave the number out of the URL: then the whole server is backed up.".to_owned()),
+                .then(|| "Remove the number from the URL to back up the whole server.".to_owned()),
         }))
     }
 
@@ -308,7 +315,7 @@ impl Shard {
             findings.push(Finding {
                 level: FindingLevel::Warning,
                 message: "this is one node of a cluster; only the keys of its slots are backed up".to_owned(),
-                hint: Some("Leave cluster=no out of the URL: then all shards are backed up together.".to_owned()),
+                hint: Some("Remove cluster=no from the URL to back up all shards together.".to_owned()),
             });
         }
         findings
@@ -325,24 +332,26 @@ async fn rights(client: &Client, method: Method) -> Result<Option<Finding>> {
         return Ok(Some(Finding {
             level: FindingLevel::Warning,
             message: format!(
-                "no full synchronisation: {}; keys are read by SCAN and DUMP",
+                "full resynchronization (PSYNC) not available: {}; keys are read by SCAN and DUMP",
                 error.chain()
             ),
             hint: Some(
-                "Each key is then stored as it is when it is read; +psync +replconf give one moment.".to_owned(),
+                "Each key is stored as of the moment it is read; grant +psync +replconf for a backup of one point in \
+                 time."
+                    .to_owned(),
             ),
         }));
     }
     if error.kind() == ErrorKind::Other {
         return Ok(Some(Finding {
             level: FindingLevel::Warning,
-            message: "the server is older than 7.0 and keeps commands for a backup while it is read".to_owned(),
+            message: "the server is older than 7.0 and buffers commands for the backup while it is read".to_owned(),
             hint: Some("Raise client-output-buffer-limit for replicas if a backup is cut short.".to_owned()),
         }));
     }
     Ok(Some(Finding {
         level: FindingLevel::Error,
-        message: error.context("ask for an RDB alone (REPLCONF)").chain(),
+        message: error.context("request only an RDB (REPLCONF)").chain(),
         hint: Some("Give the user +psync +replconf +ping +info +acl|list +config|get +module|list.".to_owned()),
     }))
 }
@@ -432,14 +441,14 @@ async fn finish(
                     MODULE_DATA_NOT_STORED,
                     one.stream.clone(),
                     format!(
-                        "modules keep data beside the keys (types {types}), which is of the whole server and not in the backup \
-                         of one database"
+                        "modules keep data outside keys (types {types}), which belongs to the whole server and is not \
+                         in the backup of one database"
                     ),
                 ),
                 None => Note::new(
                     "module-data",
                     one.stream.clone(),
-                    format!("modules keep data beside the keys (types {types}): it goes back as a file only"),
+                    format!("modules keep data outside keys (types {types}): it can only be restored as a file"),
                 ),
             });
         }
@@ -507,7 +516,7 @@ impl BackupSession<'_> {
         let sync = sync.map_err(|error| of_shard(error, place.of_cluster.as_ref()))?;
         self.begun.add_permits(1);
         if !sync.rdb_only {
-            let message = "the server keeps commands for us while the RDB is read, and may cut it short";
+            let message = "the server buffers commands while the RDB is read, and may cut it short";
             self.notes.add(Note::new("server", place.address.location(), message));
         }
         let context = self.context;
@@ -573,7 +582,8 @@ impl BackupSession<'_> {
             }
             Err(error) if psync::is_refusal(&error) => {
                 let message = format!(
-                    "{unknown}: stored as it is, but it goes back as a file only, for its keys cannot be read one by one: {}",
+                    "{unknown}: stored as it is, but it can only be restored as a file, because its keys cannot be \
+                     read one by one: {}",
                     error.chain()
                 );
                 self.notes.add(Note::new("rdb-not-understood", at, message));
@@ -728,11 +738,11 @@ fn of_shard(error: Error, shard: Option<&ShardFacts>) -> Error {
 }
 
 /// What an RDB that was read by SCAN and DUMP stands for.
-const SCAN_CONSISTENCY: &str = "each key as it was when it was read, between read_from and read_to; what was written, \
-                                renamed or deleted meanwhile may be there in either state or be missing";
+const SCAN_CONSISTENCY: &str = "each key as of the moment it was read, between read_from and read_to; keys written, \
+                                renamed or deleted meanwhile may be in either state or missing";
 
 /// What the RDBs of a cluster stand for.
-const CLUSTER_CONSISTENCY: &str = "each shard as it was at a moment of its own, between read_from and read_to";
+const CLUSTER_CONSISTENCY: &str = "each shard as of a moment of its own, between read_from and read_to";
 
 /// What was read of one server, by either method.
 struct Data {

@@ -119,7 +119,7 @@ impl Waiting {
                     "keys that are stored as DUMP gives them wait in the spool directory, and {mib} MiB of spool file are full"
                 ),
             )
-            .with_hint("Raise spool_limit, or look for a later version of wirevault."));
+            .with_hint("Raise spool_limit, or check for a newer version of wirevault."));
         }
         tokio::task::block_in_place(|| self.file.write_all(bytes)).context("write to the spool file")
     }

@@ -64,7 +64,7 @@ pub(crate) async fn start(connection: &mut Connection, server: &Server) -> Resul
         connection.ask(&[b"REPLCONF", b"version", version.as_bytes()]).await?;
     }
     connection.send(&[b"PSYNC", b"?", b"-1"]).await?;
-    let line = line(connection).await.context("wait for the full synchronisation")?;
+    let line = line(connection).await.context("wait for the full resynchronization")?;
     let at = Timestamp::now();
     let Some(words) = line.strip_prefix("+FULLRESYNC ") else {
         return Err(match line.strip_prefix('-') {
@@ -75,7 +75,7 @@ pub(crate) async fn start(connection: &mut Connection, server: &Server) -> Resul
     let (replid, offset) = words.split_once(' ').unwrap_or((words, "0"));
     let offset = offset.trim().parse().map_err(|_| {
         Error::corrupt(format!(
-            "the offset of the synchronisation is \"{}\"",
+            "the offset of the resynchronization is \"{}\"",
             offset.escape_debug()
         ))
     })?;
@@ -97,7 +97,7 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
 
 /// Adds what to do where a service keeps PSYNC to itself.
 fn refused(error: Error) -> Error {
-    let error = error.context("ask for a full synchronisation (PSYNC)");
+    let error = error.context("request a full resynchronization (PSYNC)");
     if error.kind() == ErrorKind::Unsupported {
         return error.with_hint(
             "The service does not offer PSYNC, as many managed ones do not; use its own snapshots for this server.",
@@ -132,7 +132,7 @@ async fn line(connection: &mut Connection) -> Result<String> {
             return Ok(line);
         }
         if waiting.len() > MAX_LINE_BYTES {
-            return Err(Error::corrupt("a line of the replication protocol has no end"));
+            return Err(Error::corrupt("a line of the replication protocol is not terminated"));
         }
         connection.fill().await?;
     }

@@ -163,7 +163,7 @@ impl Spool {
 
 /// Makes a file that is gone with the process.
 pub(crate) fn unnamed_file(directory: &Path) -> Result<std::fs::File> {
-    let act = || format!("make a spool file in \"{}\"", directory.display());
+    let act = || format!("create a spool file in \"{}\"", directory.display());
     std::fs::create_dir_all(directory).with_context(act)?;
     let path = directory.join(format!("wirevault-redis-{:016x}.spool", rand::random::<u64>()));
     let file = std::fs::File::options()
@@ -425,7 +425,7 @@ fn open_spool(hold: &Bounds, task: &str, reporter: &SharedReporter) -> Result<Sp
         return Err(stalled(hold));
     }
     let message = format!(
-        "the store took nothing for {} s; the rest goes through a spool file in \"{}\"",
+        "the store accepted no data for {} s; the rest goes through a spool file in \"{}\"",
         hold.max_hold.as_secs(),
         hold.spool_dir.display()
     );

@@ -50,8 +50,8 @@ pub(crate) async fn findings(client: &Client) -> Result<Vec<Finding>> {
 }
 
 /// What to do about it.
-const HINT: &str = "Give the user +acl|list +config|get +module|list, or write ?settings=no: then users, configuration and \
-                    modules are left out.";
+const HINT: &str = "Give the user +acl|list +config|get +module|list, or write ?settings=no: then users, \
+                    configuration and modules are not backed up.";
 
 /// Returns the list that was asked for, or why there is none.
 fn shown(reply: Reply) -> std::result::Result<Reply, String> {

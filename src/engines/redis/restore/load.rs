@@ -467,7 +467,7 @@ impl Loader {
             // It is not held here, but by whoever decodes the RDB once more.
             if !self.how.by_commands && !self.tally.again(self.ordinal) {
                 self.fail(
-                    "the key is longer than 4 MiB, and too many keys go by commands",
+                    "the key is longer than 4 MiB, and too many keys need ordinary commands",
                     "Restore into a file: --into file:dump.rdb.",
                 );
             }
@@ -500,7 +500,7 @@ impl Loader {
         let whole = module::is_whole(&name, self.how.module_data.iter().map(String::as_str));
         let placed = self.value_type.filter(|_| whole).map(|value| self.place(value, large));
         if !whole {
-            let why = format!("its type {name} belongs to a module whose data beside the keys does not come back");
+            let why = format!("its type {name} belongs to a module whose data outside keys cannot be restored");
             self.fail(&why, self.how.module_advice);
         }
         self.mode = placed.unwrap_or(Mode::Pass);
@@ -722,9 +722,9 @@ impl Loader {
 
 /// What is said of metadata and producers that do not come back, and what to do about it.
 pub(crate) const WITHOUT_META: &str =
-    "modules attach it to keys, and the target does not take it: the keys come back without";
+    "modules attach it to keys, and the target does not support it: the keys are restored without it";
 pub(crate) const WITHOUT_PRODUCERS: &str =
-    "the target does not take what it knows of its producers: what one of them sends again is added again";
+    "the target does not support its producers' state: entries that a producer resends are added again";
 pub(crate) const META_ADVICE: &str = "Restore into a server of the version of the backup, with the same modules.";
 
 /// What to do about keys and data that no command brings back.

@@ -146,7 +146,7 @@ fn powers(functions: u64, users: &[User]) -> Vec<String> {
         String::new()
     };
     if !names.is_empty() {
-        lines.push(format!("users with their rights: {}{more}", names.join(", ")));
+        lines.push(format!("users with their permissions: {}{more}", names.join(", ")));
     }
     lines
 }
@@ -167,8 +167,8 @@ impl RedisRestore {
     pub async fn plan(&self) -> Result<RedisPlan> {
         if self.options.clean && !self.options.keys.is_empty() {
             return Err(
-                Error::invalid("--clean empties the whole server, but --key brings only some keys back")
-                    .with_hint("Use --conflict replace with --key: other keys stay as they are."),
+                Error::invalid("--clean empties the whole server, but --key restores only some keys")
+                    .with_hint("Use --conflict replace with --key: other keys are not changed."),
             );
         }
         let rdbs = stored::server_rdbs(&self.reader).await?;
@@ -230,7 +230,7 @@ impl RedisRestore {
             powers: powers(if self.loads_functions() { census.functions } else { 0 }, &users),
             left_out: self
                 .left_out(&rdbs)
-                .map(|functions| format!("{functions} function libraries of the backup stay out: {LEFT_OUT}")),
+                .map(|functions| format!("{functions} function libraries of the backup are not restored: {LEFT_OUT}")),
             warnings: self.warnings(&said, &rdbs),
             libraries: if emptied {
                 HashSet::new()
@@ -272,7 +272,7 @@ impl RedisRestore {
         let unknown = rdbs.iter().filter(|rdb| !rdb.is_whole());
         let unknown = unknown.filter_map(|rdb| rdb.facts.unknown.as_ref());
         let mut warnings: Vec<_> = unknown
-            .map(|unknown| format!("keys behind {unknown} in the stored RDB go into a file only"))
+            .map(|unknown| format!("keys after {unknown} in the stored RDB can only be restored into a file"))
             .collect();
         if !self.options.keys.is_empty() {
             return warnings;
@@ -302,12 +302,12 @@ impl RedisRestore {
             .collect();
         match self.address.database {
             Some(into) if filled.len() > 1 => Err(Error::invalid(format!(
-                "the backup holds keys of the databases {}, and the URL names database {into} alone",
+                "the backup has keys in databases {}, but the URL selects only database {into}",
                 filled.join(", ")
             ))
             .with_hint(
-                "Leave the number out of the URL: then each goes back into the database of its number. A backup of one \
-                 database goes into any other.",
+                "Remove the number from the URL to restore each into the database of its number. A backup of one \
+                 database can go into any other.",
             )),
             _ => Ok(()),
         }
@@ -323,11 +323,10 @@ impl RedisRestore {
         if let Some(why) = unknown.filter(|_| keys == 0) {
             return Err(Error::new(
                 ErrorKind::Denied,
-                format!("it cannot be found out whether the target holds keys: {why}"),
+                format!("unable to determine whether the target holds keys: {why}"),
             )
             .with_hint(
-                "Give the user +info, or +select and +dbsize; or say with --clean, or --conflict replace, skip or fail, what \
-                 becomes of them.",
+                "Give the user +info, or +select and +dbsize; or choose --clean, or --conflict replace, skip or fail.",
             ));
         }
         if keys > 0 {
@@ -367,8 +366,8 @@ impl RedisRestore {
                 .note(&self.task, Note::new("target", self.address.location(), warning));
         }
         if let Some(functions) = self.left_out(&plan.rdbs) {
-            let advice = "Leave the number out of the URL: then all of the backup goes back.";
-            let error = format!("{functions} of them stay out: {LEFT_OUT}");
+            let advice = "Remove the number from the URL to restore the whole backup.";
+            let error = format!("{functions} of them are not restored: {LEFT_OUT}");
             tally.lose("function libraries", "of the backup", error, advice);
         }
         if self.options.clean {
@@ -416,7 +415,7 @@ impl RedisRestore {
         before.compare(&after, jiff::Timestamp::now().as_millisecond(), tally);
         let types: Vec<_> = std::mem::take(&mut tally.module_data).into_iter().collect();
         if !types.is_empty() && self.options.keys.is_empty() {
-            let error = "modules keep it beside the keys, and no command brings it into a live server";
+            let error = "modules keep it outside keys, and no command can restore it into a live server";
             tally.lose(
                 "module data of type",
                 &types.join(", "),
@@ -429,12 +428,12 @@ impl RedisRestore {
             match now.ok_or_else(|| Error::new(ErrorKind::Cancelled, "cancelled"))? {
                 Ok(Ok(now)) if plan.routes.nodes().contains(&now) => {}
                 Ok(Ok(_)) => {
-                    let error = "another server became the primary while it was loaded, which may lack keys";
+                    let error = "another server became the primary during the load and may lack keys";
                     let advice = "Restore again with --conflict skip, into the new primary.";
                     tally.lose("server", "of the target", error.to_owned(), advice);
                 }
                 Ok(Err(why)) | Err(why) => {
-                    let error = format!("whether it is the primary still cannot be found out: {}", why.chain());
+                    let error = format!("unable to determine whether it is still the primary: {}", why.chain());
                     let advice = "Ask the Sentinel (SENTINEL MASTER); if it names another server, restore again with \
                                   --conflict skip.";
                     tally.lose("server", "of the target", error, advice);
@@ -442,7 +441,7 @@ impl RedisRestore {
             }
         }
         if !plan.is_primary {
-            let error = "it cannot be found out whether it is a replica, which its primary would overwrite";
+            let error = "unable to determine whether it is a replica, which its primary would overwrite";
             tally.lose(
                 "server",
                 "of the target",
@@ -533,7 +532,7 @@ impl RedisRestore {
             Found::AsBackup(unknown) | Found::Less(unknown) => loader.tally.lose(
                 "the rest of",
                 &rdb.stream,
-                format!("it holds {unknown}; keys behind it stay out"),
+                format!("it holds {unknown}; the keys after it are not restored"),
                 "Restore into a file: --into file:dump.rdb, for a server of the version of the backup.",
             ),
             Found::CutShort => return Err(Error::corrupt("the stored RDB ends before its last key")),
@@ -590,7 +589,7 @@ impl RedisRestore {
             now_ms: jiff::Timestamp::now().as_millisecond(),
             cancel: &self.cancel,
         };
-        self.reporter.phase(&self.task, "keys that go by commands");
+        self.reporter.phase(&self.task, "keys restored by ordinary commands");
         let mut nodes = Nodes::open(routes.clone()).await?;
         let chunks = stored::open(&self.reader, rdb).await?;
         let from = (chunks, rdb.facts.understood());
@@ -609,8 +608,8 @@ impl RedisPlan {
 /// Refuses what would replace a whole by a part.
 fn not_whole(unknown: &str) -> Error {
     Error::unsupported(format!("the stored RDB holds {unknown}")).with_hint(
-        "It goes back as a file: --into file:dump.rdb, on a server of its own version. Without --clean, keys before it go into \
-         a server that takes RESTORE.",
+        "Restore it as a file (--into file:dump.rdb), for a server of its version. Without --clean, the keys before \
+         it can be restored into a server that accepts RESTORE.",
     )
 }
 

@@ -348,13 +348,10 @@ fn read_replies(
 
 /// The error of a server that hangs.
 fn given_up(tally: &Tally, stop: &Stop) -> Error {
-    let context = format!(
-        "the server was given up after {} keys had been restored",
-        tally.restored
-    );
+    let context = format!("gave up on the server after {} keys had been restored", tally.restored);
     silent(stop.bound)
         .context(context)
-        .with_hint("Look at the server and the network; --conflict skip brings the rest when they are well again.")
+        .with_hint("Check the server and the network, then restore the rest with --conflict skip.")
 }
 
 /// Sorts one reply.
@@ -425,19 +422,19 @@ fn not_understood(text: &str) -> bool {
 
 /// What to do about a key whose slot has moved.
 pub(crate) const MOVED: &str =
-    "Slots of the cluster were moving; restore again with --conflict skip when they are settled.";
+    "Slots of the cluster were migrating; restore again with --conflict skip when that is finished.";
 
 /// What to do about an error that a target answers to a key.
 pub(crate) fn advice(text: &str) -> &'static str {
     match text.split_whitespace().next().unwrap_or_default() {
         "OOM" => "Raise maxmemory of the target and restore again with --conflict skip.",
-        "BUSYKEY" => "Choose with --conflict replace or skip what becomes of it.",
-        "NOPERM" => "Give the user the right to RESTORE, SELECT and FUNCTION LOAD on all keys.",
+        "BUSYKEY" => "Use --conflict replace or --conflict skip.",
+        "NOPERM" => "Give the user permission for RESTORE, SELECT and FUNCTION LOAD on all keys.",
         "MOVED" | "ASK" | "CLUSTERDOWN" => MOVED,
         _ if not_understood(text) => {
             "The target does not know this encoding; restore into the version of the backup or a later one."
         }
-        _ if text.contains("already exists") => "Choose with --conflict replace or skip what becomes of it.",
+        _ if text.contains("already exists") => "Use --conflict replace or --conflict skip.",
         _ if text.contains("unknown command") => "The target is too old for it, or does not offer it.",
         _ => "See the log of the target.",
     }

@@ -145,7 +145,7 @@ pub(crate) async fn replay(
                 tally.restored += 1;
                 tally.replayed += 1;
                 let why = format!(
-                    "{entries} pending entries are no longer in the stream, or pending with nobody, and were left out"
+                    "{entries} pending entries are no longer in the stream, or have no consumer, and were not restored"
                 );
                 tally.fail("pending entries of", shown, why, "The rest of the key is there.");
             }

@@ -167,7 +167,7 @@ impl Nodes {
     pub(crate) async fn for_key(&mut self, database: u32, key: &[u8]) -> Result<&mut Connection> {
         let (node, _) = self.routes.of(key);
         let found = self.open.get_mut(node);
-        let (connection, chosen) = found.ok_or_else(|| Error::new(ErrorKind::Other, "no server takes the key"))?;
+        let (connection, chosen) = found.ok_or_else(|| Error::new(ErrorKind::Other, "no server accepts the key"))?;
         if *chosen != Some(database) {
             *chosen = None;
             let selected = connection.select(database).await;

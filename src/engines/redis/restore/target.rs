@@ -118,12 +118,12 @@ impl Memory {
         }
         let then = match self.policy.as_deref() {
             Some("noeviction") => "it will refuse keys".to_owned(),
-            Some(policy) => format!("it will evict keys, for maxmemory-policy is {policy}"),
+            Some(policy) => format!("it will evict keys because maxmemory-policy is {policy}"),
             None => "it will refuse or evict keys".to_owned(),
         };
         let size = crate::base::units::format_bytes;
         let beside = if used > 0 {
-            format!(" beside {} in use", size(used))
+            format!(" in addition to {} in use", size(used))
         } else {
             String::new()
         };
@@ -177,8 +177,8 @@ pub(crate) async fn empty(
     tally.lose(
         "function libraries",
         "of the target",
-        format!("they stay as they were: {why}"),
-        "Give the user +function|list +function|flush, or look at FUNCTION LIST of the target.",
+        format!("they were not changed: {why}"),
+        "Give the user +function|list +function|flush, or check FUNCTION LIST of the target.",
     );
     Ok(())
 }
@@ -241,7 +241,7 @@ impl Count {
             }
             (None, None, _) if tally.restored > 0 => {
                 let why = after.why.as_deref().unwrap_or("unknown");
-                let error = format!("whether it kept all of them cannot be found out: {why}");
+                let error = format!("unable to determine whether it kept all of them: {why}");
                 tally.lose(
                     "keys",
                     "of the target",

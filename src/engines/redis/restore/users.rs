@@ -54,7 +54,7 @@ fn parse(line: &str) -> Result<User> {
             name,
             rules: words.collect(),
         }),
-        _ => Err(Error::corrupt("a line of the list of users names none")),
+        _ => Err(Error::corrupt("a line of the list of users has no user")),
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn restore(
                 "user",
                 user.name.clone(),
                 without_digests(&text),
-                "Make it by hand; `wirevault cat SNAPSHOT SOURCE acl.txt` shows its rules.",
+                "Create it manually; `wirevault cat SNAPSHOT SOURCE acl.txt` shows its rules.",
             ),
             _ => tally.users += u64::from(counted),
         }

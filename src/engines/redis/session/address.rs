@@ -79,7 +79,7 @@ pub struct ReadOptions {
     pub replica: bool,
     /// `cluster=no`: of a cluster, this node alone is meant.
     pub only_node: bool,
-    /// `settings=no`: users, configuration and modules are left out.
+    /// `settings=no`: users, configuration and modules are not backed up.
     pub no_settings: bool,
     /// `method`: `auto`, `psync` or `scan`.
     pub method: Method,
@@ -173,7 +173,7 @@ impl RedisAddress {
                 "key" => key = Some(PathBuf::from(&*value)),
                 "db" => {
                     let number = value.parse();
-                    database = Some(number.map_err(|_| wrong(format!("\"db={value}\" is no number of a database")))?);
+                    database = Some(number.map_err(|_| wrong(format!("\"db={value}\" is not a database number")))?);
                 }
                 "user" => user = value.into_owned(),
                 name if reading.set(name, &value) => {}
@@ -191,12 +191,12 @@ impl RedisAddress {
         } else {
             let path = url.path().trim_matches('/');
             if !path.is_empty() && database.is_some() {
-                return Err(wrong("it names a database twice".to_owned()));
+                return Err(wrong("it has two databases".to_owned()));
             }
             if !path.is_empty() {
                 let number: u32 = path
                     .parse()
-                    .map_err(|_| wrong("its path is no number of a database".to_owned()))?;
+                    .map_err(|_| wrong("its path is not a database number".to_owned()))?;
                 // The usual form of a URL of a server, in the settings of many programs.
                 database = Some(number).filter(|number| *number > 0);
             }

@@ -41,7 +41,7 @@ impl Client {
     pub(crate) async fn open(address: &RedisAddress) -> Result<Self> {
         let connection = Connection::open(address).await?;
         if !connection.waiting().is_empty() {
-            return Err(Error::corrupt("the server sends more than it was asked for"));
+            return Err(Error::corrupt("the server sent more replies than expected"));
         }
         let read_timeout = connection.read_timeout();
         Self::over(connection.into_transport(), read_timeout).await
@@ -52,7 +52,7 @@ impl Client {
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         read_timeout: Duration,
     ) -> Result<Self> {
-        let fence = Fence::new("a reply of the server is too long");
+        let fence = Fence::new("a reply of the server is too large");
         fence.allow(MAX_REPLY_BYTES);
         let stream = Fenced::new(stream, Arc::clone(&fence), lost);
         // How long a server may be silent is ours to say, however long all of an answer takes.
@@ -115,7 +115,7 @@ fn failed(fence: &Fence, error: &RedisError) -> Error {
     }
     match error.kind() {
         // Its text quotes the reply.
-        redis::ErrorKind::Parse if !fence.has_ended() => Error::corrupt("a reply is none of the Redis protocol")
+        redis::ErrorKind::Parse if !fence.has_ended() => Error::corrupt("a reply does not follow the Redis protocol")
             .with_hint(
                 "Check that host and port are those of a Redis or Valkey server; an error text that is not UTF-8 looks the same.",
             ),
@@ -135,7 +135,7 @@ fn reply_of(value: Value) -> Result<Reply> {
             Some(details) => format!("{} {details}", error.code()),
             None => error.code().to_owned(),
         }),
-        _ => return Err(Error::corrupt("a reply has a form that nobody asked for (RESP3)")),
+        _ => return Err(Error::corrupt("a reply has an unexpected form (RESP3)")),
     })
 }
 

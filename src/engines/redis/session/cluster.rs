@@ -76,9 +76,9 @@ impl Topology {
         }
         Err(Error::new(
             ErrorKind::Unavailable,
-            format!("no node of the cluster serves the slots {}", gaps.join(",")),
+            format!("no node of the cluster serves slots {}", gaps.join(",")),
         )
-        .with_hint("CLUSTER INFO shows its state; bring the failed shards back, or assign their slots, first."))
+        .with_hint("CLUSTER INFO shows its state; restore the failed shards, or assign their slots, first."))
     }
 
     /// Asks a node, whatever it says of the slots.
@@ -196,8 +196,10 @@ impl Topology {
 }
 
 fn unsettled(message: String) -> Error {
-    Error::new(ErrorKind::Unavailable, message)
-        .with_hint("A key could be in the RDB of neither shard; back up when the slots are settled (CLUSTER NODES).")
+    Error::new(ErrorKind::Unavailable, message).with_hint(
+        "A key could be missing from the RDBs of both shards; back up when slot migration is finished \
+                    (CLUSTER NODES).",
+    )
 }
 
 /// Reads `93-<-ID` (coming) or `77->-ID` (going).
@@ -221,7 +223,7 @@ async fn migrations(client: &Client) -> Result<Vec<String>> {
         let reply = match client.ask(command).await? {
             Reply::Error(text) if text.starts_with("NOPERM") => {
                 let error = server_error(&text).with_hint(
-                    "A key of a slot that moves could be missing: give the user +cluster|getslotmigrations (Valkey) or \
+                    "A key of a migrating slot could be missing: give the user +cluster|getslotmigrations (Valkey) or \
                      +cluster|migration (Redis).",
                 );
                 return Err(error.context("ask whether slots are moving"));

@@ -210,11 +210,11 @@ fn in_time<'a, T: 'a>(
     connect: impl Future<Output = Result<T>> + Send + 'a,
 ) -> BoxFuture<'a, Result<T>> {
     let silent = |_| {
-        let error = Error::new(ErrorKind::TimedOut, "the server did not answer in time");
+        let error = Error::new(ErrorKind::TimedOut, "no answer from the server in time");
         match address.place {
             // A server without TLS waits for the end of a line.
             Endpoint::Tcp { tls: true, .. } => {
-                error.with_hint("Check that the port speaks TLS, and address and network.")
+                error.with_hint("Check that the port uses TLS, and check address and network.")
             }
             _ => error,
         }
@@ -277,11 +277,11 @@ pub(super) fn lost(error: std::io::Error) -> Error {
 pub(crate) fn silent(after: Duration) -> Error {
     Error::new(
         ErrorKind::TimedOut,
-        format!("the server was silent for {} seconds", after.as_secs()),
+        format!("no data from the server for {} seconds", after.as_secs()),
     )
 }
 
 /// The error of a connection that ended too early.
 pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Unavailable, "the server closed the connection").with_hint("Its log tells why.")
+    Error::new(ErrorKind::Unavailable, "the server closed the connection").with_hint("See the server's log.")
 }

@@ -86,7 +86,7 @@ impl Keys {
         let mut more = true;
         for number in first..first + BATCH {
             let (Some(selected), Some(size)) = (replies.next(), replies.next()) else {
-                return Err(Error::corrupt("the server left questions without an answer"));
+                return Err(Error::corrupt("the server did not answer all commands"));
             };
             match selected {
                 Reply::Error(text) if number > 0 && is_end(&text) => more = false,
@@ -215,9 +215,9 @@ pub(crate) fn refuse_unknown_cluster(server: &Server, what: &str) -> Result<()> 
     }
     Err(Error::new(
         ErrorKind::Denied,
-        format!("it cannot be found out whether {what} is a node of a cluster"),
+        format!("unable to determine whether {what} is a node of a cluster"),
     )
-    .with_hint("Give the user +info or +cluster|info; ?cluster=no in the URL says that this node alone is meant."))
+    .with_hint("Give the user +info or +cluster|info; or set ?cluster=no in the URL if only this node is meant."))
 }
 
 #[cfg(test)]

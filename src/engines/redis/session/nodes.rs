@@ -32,18 +32,16 @@ pub(crate) async fn primary(address: &RedisAddress) -> Result<RedisAddress> {
             Err(why) => why,
         };
         if began.elapsed() >= bound {
-            let message = format!(
-                "the Sentinel names no primary \"{name}\" that answers as one: {}",
-                why.chain()
-            );
+            let message = format!("no reachable primary \"{name}\" at the Sentinel: {}", why.chain());
             return Err(Error::new(ErrorKind::Unavailable, message).with_hint(
-                "Try again when the failover is over (SENTINEL MASTER shows its flags); ?failover_wait=SECONDS waits longer.",
+                "Try again after the failover (SENTINEL MASTER shows its flags), or set ?failover_wait=SECONDS to \
+                 wait longer.",
             ));
         }
         if !told {
             told = true;
             tracing::warn!(
-                "{}; waiting up to {} s for the Sentinel to name another primary \"{name}\"",
+                "{}; waiting up to {} s for the Sentinel to report another primary \"{name}\"",
                 why.chain(),
                 bound.as_secs()
             );
@@ -76,7 +74,7 @@ async fn named_primary(address: &RedisAddress, name: &str) -> Result<Result<Redi
     let fails = ["o_down", "failover_in_progress"];
     if flags.split(',').any(|flag| fails.contains(&flag)) {
         let message = format!(
-            "the primary \"{}\" is down, as the Sentinel says ({flags})",
+            "the Sentinel reports that primary \"{}\" is down ({flags})",
             found.location()
         );
         return Ok(Err(Error::new(ErrorKind::Unavailable, message)));
@@ -85,7 +83,7 @@ async fn named_primary(address: &RedisAddress, name: &str) -> Result<Result<Redi
         Err(error) if error.kind() == ErrorKind::Denied => return Err(error),
         Err(error) => Err(error),
         Ok(Some(State::Replica { .. })) => {
-            let message = format!("\"{}\" is named as the primary, but is a replica", found.location());
+            let message = format!("\"{}\" is reported as the primary, but is a replica", found.location());
             Err(Error::new(ErrorKind::Unavailable, message))
         }
         Ok(Some(State::Primary) | None) => Ok(found),
@@ -136,12 +134,9 @@ pub(crate) async fn for_backup(address: &RedisAddress) -> Result<RedisAddress> {
             // What the Sentinel knows may be some seconds old.
             match state(&found).await {
                 Ok(Some(State::Replica { in_sync: true })) => return Ok(found),
-                Ok(_) => tracing::warn!(
-                    "replica \"{}\" is not in sync by now, and is not read",
-                    found.location()
-                ),
+                Ok(_) => tracing::warn!("skipping replica \"{}\": it is no longer in sync", found.location()),
                 Err(error) if error.kind() == ErrorKind::Denied => return Err(error),
-                Err(error) => tracing::warn!("replica \"{}\" is not read: {}", found.location(), error.chain()),
+                Err(error) => tracing::warn!("skipping replica \"{}\": {}", found.location(), error.chain()),
             }
         }
         return primary(address).await;
@@ -156,13 +151,8 @@ pub(crate) async fn replica_of(address: &RedisAddress) -> Result<RedisAddress> {
     }
     let server = Server::ask(&Client::open(address).await?).await?;
     if !server.replicas_are_known() {
-        let error = Error::new(
-            ErrorKind::Denied,
-            "it cannot be found out which replicas the server has",
-        );
-        return Err(
-            error.with_hint("Give the user +info or +role, or leave replica=yes out to read the server itself.")
-        );
+        let error = Error::new(ErrorKind::Denied, "unable to determine which replicas the server has");
+        return Err(error.with_hint("Give the user +info or +role, or remove replica=yes to read the server itself."));
     }
     Ok(of_server(address, &server).unwrap_or_else(|| address.clone()))
 }
@@ -254,7 +244,7 @@ fn act(name: &str) -> String {
 fn unknown(name: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
-        format!("the Sentinel knows no primary named \"{name}\""),
+        format!("the Sentinel has no primary named \"{name}\""),
     )
     .with_hint("Its configuration names them: sentinel monitor NAME HOST PORT QUORUM.")
 }

@@ -248,7 +248,7 @@ impl Server {
     pub(crate) fn refuse_backup(&self) -> Result<()> {
         if self.get("loading").is_some_and(|loading| loading != "0") {
             return Err(Error::new(ErrorKind::Unavailable, "the server is loading its data")
-                .with_hint("Try again when it is done; INFO persistence shows loading_eta_seconds."));
+                .with_hint("Try again later; INFO persistence shows loading_eta_seconds."));
         }
         if self.is_replica() && self.get("master_link_status") == Some("down") {
             return Err(Error::new(
@@ -299,8 +299,8 @@ impl Server {
         };
         if let Some(text) = &self.no_info {
             warn(
-                format!("the server does not answer INFO: {text}"),
-                "Give the user +info: without it the cost of a backup for the server is not known.",
+                format!("INFO failed: {text}"),
+                "Give the user +info; without it, the cost of a backup to the server is unknown.",
             );
         }
         let number = |name| self.number(name).unwrap_or(0);
@@ -308,13 +308,14 @@ impl Server {
         if total > 0 && rss > total / 10 * 6 {
             warn(
                 format!("the server uses {} of {} MiB of its machine", rss >> 20, total >> 20),
-                "A backup forks it; pages written meanwhile are copied. Back up a replica, or at a quiet time.",
+                "A backup makes it fork, and pages written meanwhile are copied. Back up a replica, or at a quiet \
+                 time.",
             );
         }
         if number("rdb_bgsave_in_progress") > 0 || number("aof_rewrite_in_progress") > 0 {
             warn(
-                "the server is saving at this moment".to_owned(),
-                "The backup waits until that is done.",
+                "the server is running a background save".to_owned(),
+                "The backup waits for it to finish.",
             );
         }
         let fork = number("latest_fork_usec");

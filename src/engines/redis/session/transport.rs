@@ -30,7 +30,7 @@ pub(crate) async fn open(address: &RedisAddress) -> Result<Transport> {
         return Ok(Transport::Tcp(stream));
     }
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|e| Error::invalid(format!("host \"{host}\" cannot be a TLS server name")).with_cause(e))?;
+        .map_err(|e| Error::invalid(format!("host \"{host}\" is not a valid TLS server name")).with_cause(e))?;
     let connector = TlsConnector::from(tls_config(address)?);
     let stream = connector.connect(name, stream).await.map_err(|e| {
         let error = Error::new(ErrorKind::Denied, "TLS handshake failed");
@@ -38,7 +38,7 @@ pub(crate) async fn open(address: &RedisAddress) -> Result<Transport> {
             Some(hint) => error.with_cause(e).with_hint(hint),
             None => error
                 .with_cause(e)
-                .with_hint("Name the authority with ?cacert=FILE, check the host name, and that the port speaks TLS."),
+                .with_hint("Set the CA with ?cacert=FILE, and check the host name and that the port uses TLS."),
         }
     })?;
     Ok(Transport::Tls(Box::new(stream)))
@@ -54,10 +54,10 @@ pub(crate) fn wants_certificate(error: &std::io::Error) -> Option<&'static str> 
     };
     match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
-            Some("The server asks for a client certificate: name it with ?cert=FILE&key=FILE.")
+            Some("The server requires a client certificate: set ?cert=FILE&key=FILE.")
         }
         Alert::HandshakeFailure => {
-            Some("The server may ask for a client certificate (tls-auth-clients): name it with ?cert=FILE&key=FILE.")
+            Some("The server may require a client certificate (tls-auth-clients): set ?cert=FILE&key=FILE.")
         }
         Alert::BadCertificate
         | Alert::UnsupportedCertificate
@@ -65,7 +65,7 @@ pub(crate) fn wants_certificate(error: &std::io::Error) -> Option<&'static str> 
         | Alert::CertificateExpired
         | Alert::CertificateUnknown
         | Alert::UnknownCA => Some(
-            "The server does not accept the client certificate: it must be one of the authorities that the server trusts \
+            "The server does not accept the client certificate: it must be signed by a CA that the server trusts \
              (tls-ca-cert-file), and not expired.",
         ),
         _ => None,
@@ -78,7 +78,7 @@ fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>>
         .map_err(|e| {
             Error::invalid(format!("unable to read {what} \"{}\"", path.display()))
                 .with_cause(e)
-                .with_hint("Name a PEM file that this user may read.")
+                .with_hint("Use a PEM file that this user can read.")
         })
 }
 
@@ -88,7 +88,7 @@ fn identity(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, Privat
     if chain.is_empty() {
         let path = identity.certificate.display();
         return Err(Error::invalid(format!("\"{path}\" holds no certificate"))
-            .with_hint("Name a PEM file with the client certificate as cert."));
+            .with_hint("Set cert to a PEM file with the client certificate."));
     }
     let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|e| {
         Error::invalid(format!(
@@ -96,9 +96,7 @@ fn identity(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, Privat
             identity.key.display()
         ))
         .with_cause(e)
-        .with_hint(
-            "Name a PEM file with a key that is not encrypted as key; openssl pkey -in FILE -out NEW decrypts one.",
-        )
+        .with_hint("Set key to a PEM file with an unencrypted key; openssl pkey -in FILE -out NEW decrypts one.")
     })?;
     Ok((chain, key))
 }
@@ -110,7 +108,7 @@ fn tls_config(address: &RedisAddress) -> Result<Arc<ClientConfig>> {
         roots.add_parsable_certificates(certificates(path, "cacert")?);
         if roots.is_empty() {
             return Err(Error::invalid(format!("\"{}\" holds no certificate", path.display()))
-                .with_hint("Name a PEM file of trusted certificates."));
+                .with_hint("Use a PEM file of trusted certificates."));
         }
         roots
     } else {
@@ -128,7 +126,7 @@ fn tls_config(address: &RedisAddress) -> Result<Arc<ClientConfig>> {
                     files.certificate.display()
                 ))
                 .with_cause(e)
-                .with_hint("Name the private key that the certificate was made for as key.")
+                .with_hint("Set key to the private key of this certificate.")
             })?
         }
     };

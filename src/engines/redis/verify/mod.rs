@@ -132,7 +132,7 @@ pub async fn verify_restored(mut scratch: RedisScratch) -> Result<RestoredReport
     }
     if server.is_cluster() {
         return Err(Error::unsupported("the scratch server is a node of a cluster")
-            .with_hint("Name a single server: it takes the keys of all shards."));
+            .with_hint("Use a single server: it receives the keys of all shards."));
     }
     prove_empty(&client, &server).await?;
     let restore = RedisRestore {
@@ -150,7 +150,7 @@ pub async fn verify_restored(mut scratch: RedisScratch) -> Result<RestoredReport
         .find_map(|rdb| rdb.facts.unknown);
     if let Some(unknown) = unknown {
         return Err(Error::unsupported(format!("the stored RDB holds {unknown}"))
-            .with_hint("It goes back as a file: --into file:dump.rdb, on a server of its own version."));
+            .with_hint("Restore it as a file (--into file:dump.rdb), for a server of its version."));
     }
     let plan = restore.plan().await?;
     let verified = restore.verify().await?;
@@ -176,7 +176,7 @@ async fn prove_empty(client: &Client, server: &Server) -> Result<()> {
             ErrorKind::AlreadyExists,
             format!("the scratch server holds {found} keys and {functions} function libraries"),
         )
-        .with_hint("Name a server that holds nothing: it is loaded, compared and emptied."));
+        .with_hint("Use an empty server: it is loaded, compared and emptied."));
     }
     let why = match (keys.unknown(), &libraries) {
         (Some(why), _) => format!("holds keys: {why}"),
@@ -185,7 +185,7 @@ async fn prove_empty(client: &Client, server: &Server) -> Result<()> {
     };
     Err(Error::new(
         ErrorKind::Denied,
-        format!("it cannot be found out whether the scratch server {why}"),
+        format!("unable to determine whether the scratch server {why}"),
     )
     .with_hint("It is emptied afterwards. Give the user +info, or +select and +dbsize, and +function|list."))
 }

@@ -16,7 +16,8 @@ pub(in crate::engines::redis) async fn prove_content(stored: &Stored) -> Result<
     let mut in_part = rdbs.iter().filter(|rdb| !rdb.is_whole());
     if let Some(unknown) = in_part.find_map(|rdb| rdb.facts.unknown.as_ref()) {
         return Ok(Some(format!(
-            "its RDB holds {unknown}, so it goes back as a file only (--into file:dump.rdb), to a server of its own version"
+            "its RDB holds {unknown}, so it can only be restored as a file (--into file:dump.rdb), for a server of \
+             its version"
         )));
     }
     let decoded = decode_all(reader, cancel).await?;

@@ -60,9 +60,9 @@ pub(crate) async fn remove_loaded(scratch: &RedisScratch, foreign: &Foreign) -> 
     if foreign.too_many {
         return Err(Error::new(
             ErrorKind::AlreadyExists,
-            "somebody else fills the scratch server; nothing in it was deleted",
+            "another client writes to the scratch server; nothing in it was deleted",
         )
-        .with_hint("Name a server that nobody uses."));
+        .with_hint("Use a server without other clients."));
     }
     let mut removal = Removal {
         connection: Connection::open(&scratch.address).await?,

@@ -83,7 +83,7 @@ pub(crate) fn server_error(text: &str) -> Error {
         ),
         "OOM" => (ErrorKind::LimitExceeded, "Raise maxmemory of the server."),
         "READONLY" => (ErrorKind::Denied, "The server is a replica: restore into its primary."),
-        "BUSYKEY" => (ErrorKind::AlreadyExists, "Choose with --conflict what becomes of it."),
+        "BUSYKEY" => (ErrorKind::AlreadyExists, "Use --conflict to replace or skip it."),
         _ if text.contains("unknown command") => (ErrorKind::Unsupported, "The service does not offer this command."),
         // Servers before 6 say this, and 6 and later to AUTH without a password set.
         _ if text.contains("invalid password") || text.contains("AUTH") => {
@@ -188,7 +188,7 @@ fn number(line: &[u8]) -> Result<i64> {
     std::str::from_utf8(line)
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or_else(|| Error::corrupt("a reply announces a length that is no number"))
+        .ok_or_else(|| Error::corrupt("a reply announces an invalid length"))
 }
 
 fn bounded(length: i64) -> Result<usize> {

@@ -36,7 +36,7 @@ pub(super) fn table(state: &State, now: Timestamp, zone: &TimeZone) -> String {
         String::new()
     } else {
         let list = ahead.concat();
-        format!("<p class=\"warn\">Dated ahead of the clock, and left out of everything:</p><ul>{list}</ul>")
+        format!("<p class=\"warn\">Dated in the future, and ignored:</p><ul>{list}</ul>")
     };
     format!(
         "<section><h2>Sources</h2><div class=\"wide\"><table><tr><th>source</th><th>job</th><th>host</th><th>repository</th><th>state</th>\

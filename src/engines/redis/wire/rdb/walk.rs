@@ -398,7 +398,7 @@ impl Walker {
         self.state = State::Opaque;
         self.keys = keys;
         self.most = Some(keys);
-        self.unknown = Some(format!("{what}, whose form is not the one that is known"));
+        self.unknown = Some(format!("{what} of an unknown form"));
         sink.distrust();
         true
     }
@@ -856,7 +856,7 @@ impl Walker {
         self.flavour = flavour;
         self.version = version
             .filter(|version| *version >= 5)
-            .ok_or_else(|| Error::corrupt(format!("\"{}\" is no beginning of an RDB", magic.escape_ascii())))?;
+            .ok_or_else(|| Error::corrupt(format!("\"{}\" is not the start of an RDB", magic.escape_ascii())))?;
         Ok(())
     }
 
