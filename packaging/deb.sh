@@ -112,6 +112,10 @@ set -e
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || true
 fi
+# Backups, the state and a configuration that somebody wrote stay, and with them the user that they belong to.
+if [ "$1" = purge ] && [ -d /etc/wirevault ]; then
+    rmdir --ignore-fail-on-non-empty /etc/wirevault
+fi
 POSTRM
 chmod 755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm" "$root/DEBIAN/postrm"
 (cd "$root" && find usr -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)

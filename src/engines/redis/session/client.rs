@@ -11,7 +11,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
@@ -81,11 +80,6 @@ impl Client {
         }
         let mut connection = self.connection.clone();
         reply_of(self.answer(connection.send_packed_command(&command)).await?)
-    }
-
-    /// Sends commands at once and returns their replies, in the order of the commands.
-    pub(crate) async fn ask_all(&self, commands: &[Vec<&[u8]>]) -> Result<Vec<Reply>> {
-        try_join_all(commands.iter().map(|command| self.ask(command))).await
     }
 
     /// Chooses a database. What follows would go into another one unless the server said OK.

@@ -12,9 +12,11 @@ use super::server::Server;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::redis::wire::resp::Reply;
 
-/// Databases that are asked for at once, and that are asked for at most: `databases` of a server is a 32-bit number.
-const BATCH: u32 = 64;
+/// Databases that are asked for at most: `databases` of a server is a 32-bit number.
 const MOST: u32 = 1 << 16;
+
+/// A server that refuses one database may refuse all of them, without an end: further ones are looked at up to a multiple of this.
+const AFTER_REFUSAL: u32 = 64;
 
 /// Keys by database, as far as the server lets us know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,10 +37,10 @@ impl Keys {
     /// Counts the keys of every database. Database 0 is chosen afterwards.
     pub(crate) async fn count(client: &Client, server: &Server) -> Result<Self> {
         let mut keys = Self::default();
-        let mut first = 0;
-        while keys.ask(client, first).await? {
-            first += BATCH;
-            if first >= MOST {
+        let mut number = 0;
+        while keys.ask(client, number).await? {
+            number += 1;
+            if number == MOST {
                 keys.closed = Some(format!("it has more than {MOST} databases"));
                 break;
             }
@@ -74,33 +76,21 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Asks for some databases. Returns whether there may be more.
-    async fn ask(&mut self, client: &Client, first: u32) -> Result<bool> {
-        let numbers: Vec<String> = (first..first + BATCH).map(|number| number.to_string()).collect();
-        let mut commands = Vec::new();
-        for number in &numbers {
-            commands.push(vec![&b"SELECT"[..], number.as_bytes()]);
-            commands.push(vec![&b"DBSIZE"[..]]);
-        }
-        let mut replies = client.ask_all(&commands).await?.into_iter();
-        let mut more = true;
-        for number in first..first + BATCH {
-            let (Some(selected), Some(size)) = (replies.next(), replies.next()) else {
-                return Err(Error::corrupt("the server did not answer all commands"));
-            };
-            match selected {
-                Reply::Error(text) if number > 0 && is_end(&text) => more = false,
-                _ if !more => {}
-                Reply::Simple(text) if text == "OK" => {
-                    self.open.push(number);
-                    self.size(number, size);
-                }
-                Reply::Error(text) => self.closed = Some(format!("database {number}: {text}")),
-                other => self.closed = Some(odd(&other)),
+    /// Asks for one database. Returns whether there may be more.
+    ///
+    /// One command after another: DBSIZE counts the database that was chosen before it.
+    async fn ask(&mut self, client: &Client, number: u32) -> Result<bool> {
+        match client.ask(&[b"SELECT", number.to_string().as_bytes()]).await? {
+            Reply::Error(text) if number > 0 && is_end(&text) => return Ok(false),
+            Reply::Simple(text) if text == "OK" => {
+                self.open.push(number);
+                let size = client.ask(&[b"DBSIZE"]).await?;
+                self.size(number, size);
             }
+            Reply::Error(text) => self.closed = Some(format!("database {number}: {text}")),
+            other => self.closed = Some(odd(&other)),
         }
-        // A server that refuses one may refuse all of them, without an end.
-        Ok(more && self.closed.is_none())
+        Ok(self.closed.is_none() || (number + 1) % AFTER_REFUSAL != 0)
     }
 
     fn size(&mut self, number: u32, size: Reply) {
