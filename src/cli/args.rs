@@ -635,11 +635,11 @@ pub struct Log {
 pub enum LogVerb {
     /// Store a file that the server archives; exit code 0 once it is durable, 1 otherwise
     Push(LogPush),
-    /// Bring a file back that the server asks for; exit code 1 if it is not there, above 125 if that is not known
+    /// Bring a file back that the server asks for; exit code 1 if it is not there
     Fetch(LogFetch),
     /// Show what a recovery can go through: timelines, windows, gaps
     Show(LogShow),
-    /// Read every stored file, and show the same; exit code 1 if one is damaged, 2 if there are gaps
+    /// Read every stored file too; exit code 1 if one is damaged, 2 if there are gaps
     Verify(LogVerify),
 }
 
@@ -665,7 +665,7 @@ pub struct LogPush {
 /// Flags of `log fetch`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'   # in postgresql.conf\n  wirevault log fetch 000000010000000000000003 /tmp/segment --from s3://bucket/app\n\nExit codes: 0 it is written, 1 the repository does not have it, 200 not known (the server stops instead of ending its recovery;\na standby, which asks again by itself, gets 1)."
+    after_help = "Examples:\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'   # in postgresql.conf\n  wirevault log fetch 000000010000000000000003 /tmp/segment --from s3://bucket/app\n\nExit codes: 0 it is written, 1 the repository does not have it, 200 not known: the server stops instead of ending its recovery (a standby, which asks again by itself, gets 1)."
 )]
 pub struct LogFetch {
     /// Name of the file: %f

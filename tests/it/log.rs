@@ -346,7 +346,7 @@ fn what_is_pushed_is_what_its_name_says_and_stays_what_it_is() {
             &segment[..segment.len() / 2],
             "its header says segments of 1048576",
         ),
-        (&name, &[0; 1 << 20][..], "does not begin with a WAL page"),
+        (&name, &vec![0; 1 << 20][..], "does not begin with a WAL page"),
         (&name, b"", "header"),
         (&name, &[&segment[8192..], &[0; 8192][..]].concat(), "WAL"),
         ("0000000100000000000000F0", &segment, "its header says position"),
@@ -494,20 +494,20 @@ fn what_there_is_of_logs_is_shown_and_left_alone() {
     load(&server, 1, 9000);
     let last = server.archive_all();
     let system_id = system(&server);
-    pin_output("log_push", run(&["log", "push", &format!("pg_wal/{last}")]));
-    pin_output("log_fetch", run(&["log", "fetch", &last, "fetched"]));
+    pin_output("log_push", &run(&["log", "push", &format!("pg_wal/{last}")]));
+    pin_output("log_fetch", &run(&["log", "fetch", &last, "fetched"]));
     pin_output(
         "log_fetch_absent",
-        run(&["log", "fetch", "00000009.history", "fetched"]),
+        &run(&["log", "fetch", "00000009.history", "fetched"]),
     );
-    pin_output("log_show", run(&["log", "show"]));
+    pin_output("log_show", &run(&["log", "show"]));
 
     let segments: Vec<_> = files_below(&home.outside(&format!("repository/wal/{system_id}/00000001")))
         .into_iter()
         .map(|(path, _)| path)
         .collect();
     assert!(segments.len() > 3, "{segments:?}");
-    pin_output("log_verify", run(&["log", "verify"]));
+    pin_output("log_verify", &run(&["log", "verify"]));
     fs::remove_file(&segments[2]).unwrap();
     server.expect(2, &[&["log", "verify"][..], &repository.flags()].concat());
     let shown = show(&server, &repository);
@@ -553,7 +553,7 @@ fn what_there_is_of_logs_is_shown_and_left_alone() {
     assert_eq!(text.matches("DAMAGED").count(), 1, "{text}");
     let last_bytes = fs::read(segments.last().unwrap()).unwrap();
     fs::write(segments.last().unwrap(), &last_bytes[..100]).unwrap();
-    pin_output("log_show_damaged", run(&["log", "show", "--system-id", &system_id]));
+    pin_output("log_show_damaged", &run(&["log", "show", "--system-id", &system_id]));
     let before = files_below(&home.outside("repository/wal"));
     server.expect(0, &[&["prune", "--keep-last", "1"][..], &repository.flags()].concat());
     assert_eq!(files_below(&home.outside("repository/wal")), before);

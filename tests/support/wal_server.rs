@@ -39,6 +39,7 @@ impl Home {
     }
 
     /// PostgreSQL 18 in its chroot; None for a user who cannot enter one.
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub(crate) fn of_18() -> Option<Arc<Self>> {
         if !is_root() {
             eprintln!("not root: PostgreSQL 18 is skipped");

@@ -181,9 +181,9 @@ impl Decoding {
             if !raw.is_empty() {
                 out(raw)?;
             }
-            let full = raw.len() == OUT_BYTES;
             self.whole = left == 0;
-            if input.pos() == stored.len() && !(full && !self.whole) {
+            let more = raw.len() == OUT_BYTES && !self.whole;
+            if input.pos() == stored.len() && !more {
                 return Ok(());
             }
         }

@@ -155,15 +155,13 @@ fn joined(branches: &Branches, number: u32, branch: &Branch, first: &Stretch) ->
         return Err(gap(fork.at, Why::BeginsLate));
     }
     let parent = branches.get(&fork.branch);
-    match parent.and_then(|parent| parent.reaching(first.from)) {
-        Some(at) => Ok(Some((fork.branch, at))),
-        None => {
-            let before = parent.into_iter().flat_map(|parent| &parent.stretches);
-            match before.map(|stretch| stretch.to).filter(|to| *to < first.from).max() {
-                Some(from) => Err(gap(from, Why::Missing)),
-                // Nothing is stored before it: the log begins here.
-                None => Ok(None),
-            }
-        }
+    if let Some(at) = parent.and_then(|parent| parent.reaching(first.from)) {
+        return Ok(Some((fork.branch, at)));
+    }
+    let before = parent.into_iter().flat_map(|parent| &parent.stretches);
+    match before.map(|stretch| stretch.to).filter(|to| *to < first.from).max() {
+        Some(from) => Err(gap(from, Why::Missing)),
+        // Nothing is stored before it: the log begins here.
+        None => Ok(None),
     }
 }

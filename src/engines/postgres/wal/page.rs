@@ -131,7 +131,7 @@ impl SegmentHeader {
         let (system, page_bytes) = (u64_at(bytes, 24)?, u32_at(bytes, 36)?);
         let right_page = page_bytes.is_power_of_two() && (1 << 10..=1 << 16).contains(&page_bytes);
         let right_place =
-            page.position.0 % segment.bytes() == 0 && page.position.0.checked_add(segment.bytes()).is_some();
+            page.position.0.is_multiple_of(segment.bytes()) && page.position.0.checked_add(segment.bytes()).is_some();
         if !right_page || system == 0 || !right_place {
             return Err(Error::corrupt("its first page header is none of a WAL segment"));
         }

@@ -98,28 +98,27 @@ impl RecordHeader {
     pub(super) fn time(&self, beginning: &[u8]) -> Result<Option<Timestamp>> {
         match self.kind() {
             RecordKind::Commit | RecordKind::Abort | RecordKind::RestorePoint => {
-                let data = self.data(beginning)?;
+                let data = data_at(beginning)?;
                 let micros = i64::from_le_bytes(u64_at(beginning, data)?.to_le_bytes());
                 Ok(Some(timestamp(micros)?))
             }
             RecordKind::Switch | RecordKind::Other => Ok(None),
         }
     }
+}
 
-    /// Returns where the data of a record begin that has no blocks: behind the headers, each with its number first.
-    fn data(&self, beginning: &[u8]) -> Result<usize> {
-        let mut at = RECORD_HEADER_BYTES;
-        loop {
-            let header = exact::range(beginning, at.., "the record")?.first();
-            match header {
-                // The data's own header, short or long, is the last.
-                Some(255) => return Ok(at + 2),
-                Some(254) => return Ok(at + 5),
-                // Where a replicated transaction came from; the transaction above it.
-                Some(253) => at += 3,
-                Some(252) => at += 5,
-                _ => return Err(Error::corrupt("a record of a transaction has an unknown header")),
-            }
+/// Returns where the data of a record begin that has no blocks: behind the headers, each with its number first.
+fn data_at(beginning: &[u8]) -> Result<usize> {
+    let mut at = RECORD_HEADER_BYTES;
+    loop {
+        match exact::range(beginning, at.., "the record")?.first() {
+            // The data's own header, short or long, is the last.
+            Some(255) => return Ok(at + 2),
+            Some(254) => return Ok(at + 5),
+            // Where a replicated transaction came from; the transaction above it.
+            Some(253) => at += 3,
+            Some(252) => at += 5,
+            _ => return Err(Error::corrupt("a record of a transaction has an unknown header")),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Writes a log as a server does, for tests.
+#![allow(clippy::as_conversions, clippy::cast_possible_truncation)]
 
 use crc_fast::{CrcAlgorithm, Digest};
 
@@ -35,10 +36,10 @@ impl Sample {
 
     /// Writes a page's header, if it is time for one.
     pub(super) fn header(&mut self, flags: u16, left: u32) {
-        if self.bytes.len() % PAGE != 0 {
+        if !self.bytes.len().is_multiple_of(PAGE) {
             return;
         }
-        let (at, long) = (self.at(), self.bytes.len() % SEGMENT == 0);
+        let (at, long) = (self.at(), self.bytes.len().is_multiple_of(SEGMENT));
         self.bytes.extend(0xD110_u16.to_le_bytes());
         self.bytes.extend((flags | if long { 2 } else { 0 }).to_le_bytes());
         self.bytes.extend(self.timeline.to_le_bytes());
@@ -117,7 +118,7 @@ impl Sample {
     /// Fills the segment with records up to its last byte.
     pub(super) fn fill(&mut self) {
         let mut number = 0_u32;
-        while self.bytes.is_empty() || self.bytes.len() % SEGMENT != 0 {
+        while self.bytes.is_empty() || !self.bytes.len().is_multiple_of(SEGMENT) {
             number += 1;
             let length = (number.wrapping_mul(2_654_435_761) % 3000) as usize;
             let left = SEGMENT - self.bytes.len() % SEGMENT;

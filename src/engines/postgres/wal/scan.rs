@@ -147,7 +147,7 @@ impl Scan {
     /// At the end of a page, its successor's header comes first.
     fn turn_page(&mut self) {
         let in_header = matches!(self.state, State::Page { .. } | State::Ended(_));
-        if !in_header && self.at % u64::from(self.segment.page_bytes) == 0 {
+        if !in_header && self.at.is_multiple_of(u64::from(self.segment.page_bytes)) {
             self.suspended = std::mem::replace(&mut self.state, State::Page { have: 0 });
         }
     }
@@ -158,7 +158,7 @@ impl Scan {
 
     fn take_page(&mut self, have: usize, bytes: &[u8]) -> usize {
         let start = self.at - exact::u64_from(have);
-        let first_of_segment = start % self.segment.segment.bytes() == 0;
+        let first_of_segment = start.is_multiple_of(self.segment.segment.bytes());
         let wanted = if first_of_segment {
             LONG_HEADER_BYTES
         } else {
@@ -306,7 +306,7 @@ impl Scan {
         let Some(header) = record.header else {
             return self.end(End::Broken);
         };
-        let mut crc = record.crc.clone();
+        let mut crc = record.crc;
         crc.update(exact::part(&record.kept, ..CRC_AT, "a header is kept"));
         if crc.finalize() != u64::from(header.crc) {
             return self.end(End::Broken);

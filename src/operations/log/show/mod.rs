@@ -174,7 +174,11 @@ impl Look<'_> {
             let Some(described) = self.described(name).await? else {
                 break;
             };
-            let end = described.about.span.map_or(window.to, |span| span.to);
+            // Whoever writes to the store says it: nothing outside of the segment follows from that.
+            let end = described
+                .about
+                .span
+                .map_or(window.to, |span| span.to.clamp(at, window.to));
             if at + size.bytes() == window.to && end < window.to {
                 shown.to = Lsn(end);
                 gaps.push(MissingLog::not_valid(Timeline(window.branch), Lsn(end), Lsn(window.to)));
