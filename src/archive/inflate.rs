@@ -16,7 +16,7 @@ use crate::base::exact;
 
 /// Largest window that is taken, as a power of two in bytes: that of level 19. A decoder holds a window in memory, however
 /// little the frame then fills.
-const WINDOW_LOG: u32 = 23;
+pub(super) const WINDOW_LOG: u32 = 23;
 
 /// Appends bytes as one gzip member.
 pub(crate) fn gzip(raw: &[u8], level: u32, out: &mut Vec<u8>) -> Result<()> {

@@ -15,6 +15,7 @@ mod index_check;
 mod index_format;
 mod index_reader;
 mod inflate;
+pub mod log;
 mod outcome;
 pub mod pipeline;
 pub mod reader;

@@ -107,6 +107,8 @@ pub enum Verb {
     Recover(Box<Recover>),
     /// Write one stored file or stream to standard output
     Cat(Cat),
+    /// Archive the write-ahead log of PostgreSQL servers: archive_command, restore_command, gaps
+    Log(Log),
     /// Remove snapshots that no keep rule keeps, and data that no snapshot needs
     Prune(Prune),
     /// Copy missing snapshots from one repository to another
@@ -621,6 +623,88 @@ pub struct Cat {
     pub thaw: Thaw,
 }
 
+/// Flags of `log`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  archive_command = 'wirevault log push %p --to s3://bucket/app'         # in postgresql.conf\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'\n  wirevault log show --from s3://bucket/app"
+)]
+pub struct Log {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: LogVerb,
+}
+
+/// What `log` does.
+#[derive(Debug, Subcommand)]
+pub enum LogVerb {
+    /// Store a file that the server archives; exit code 0 once it is durable, 1 otherwise
+    Push(LogPush),
+    /// Bring a file back that the server asks for; exit code 1 if it is not there
+    Fetch(LogFetch),
+    /// Show what a recovery can go through: timelines, windows, gaps
+    Show(LogShow),
+    /// Read every stored file too; exit code 1 if one is damaged, 2 if there are gaps
+    Verify(LogVerify),
+}
+
+/// Flags of `log push`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  archive_command = 'wirevault log push %p --to s3://bucket/app'         # in postgresql.conf\n  wirevault log push pg_wal/000000010000000000000003 --to file:///var/backups/app"
+)]
+pub struct LogPush {
+    /// A segment, a history file or a backup label, as the server names it: %p
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+
+    /// System identifier of the server; a segment of another one is refused [default: of the file, or of pg_control]
+    #[arg(long, value_name = "NUMBER")]
+    pub system_id: Option<u64>,
+
+    /// zstd level, 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+}
+
+/// Flags of `log fetch`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'   # in postgresql.conf\n  wirevault log fetch 000000010000000000000003 /tmp/segment --from s3://bucket/app\n\nExit codes: 0 it is written, 1 the repository does not have it, 200 not known: the server stops instead of ending its recovery (a standby, which asks again by itself, gets 1)."
+)]
+pub struct LogFetch {
+    /// Name of the file: %f
+    #[arg(value_name = "NAME")]
+    pub file: String,
+
+    /// Where it is written: %p
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+
+    /// System identifier of the server whose log is meant [default: of the data directory, or the only one there is]
+    #[arg(long, value_name = "NUMBER")]
+    pub system_id: Option<u64>,
+}
+
+/// Flags of `log show`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault log show --from s3://bucket/app\n  wirevault log show --from s3://bucket/app --json"
+)]
+pub struct LogShow {
+    /// Only the server of this system identifier
+    #[arg(long, value_name = "NUMBER")]
+    pub system_id: Option<u64>,
+}
+
+/// Flags of `log verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wirevault log verify --from s3://bucket/app")]
+pub struct LogVerify {
+    /// Only the server of this system identifier
+    #[arg(long, value_name = "NUMBER")]
+    pub system_id: Option<u64>,
+}
+
 /// Flags of `pin`.
 #[derive(Debug, Args)]
 #[command(
@@ -798,6 +882,9 @@ options_of! {
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };
     Cat { snapshot, source, path, thaw };
+    LogPush { path, system_id, level };
+    LogFetch { file, path, system_id };
+    LogShow { system_id } and read;
     Pin { snapshot, reason };
     Unpin { snapshot };
     Copy { snapshots, into, dry_run, thaw };
@@ -822,6 +909,12 @@ impl From<Backup> for options::Backup {
             engines: options::EngineFlags::default().with(of_postgres),
             scheduled: false,
         }
+    }
+}
+
+impl From<LogVerify> for options::LogShow {
+    fn from(LogVerify { system_id }: LogVerify) -> Self {
+        Self { system_id, read: true }
     }
 }
 

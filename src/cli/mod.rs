@@ -7,7 +7,8 @@ mod progress;
 mod runtime;
 mod values;
 
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,10 +21,11 @@ use crate::base::environment;
 use crate::base::error::Result;
 use crate::base::keys::short_size;
 use crate::base::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
-use crate::cli::args::{Cli, Global, Verb};
+use crate::cli::args::{Cli, Global, Log, LogVerb, Verb};
 use crate::config::{self, Config, Effective, Environment, Origin};
 use crate::engines::Registry;
 use crate::operations::local::LocalState;
+use crate::operations::log::fetch;
 use crate::operations::options;
 use crate::operations::session::Seen;
 use crate::operations::several::{self, Absent, each};
@@ -39,18 +41,43 @@ pub fn main() -> ExitCode {
         Err(error) => {
             output::print_usage(&error, asked_for_json());
             // clap's own code for wrong usage is 2, which means "some sources failed" here.
-            return ExitCode::from(u8::from(error.use_stderr()));
+            return match (error.use_stderr(), asks_for_log()) {
+                (false, _) => ExitCode::SUCCESS,
+                (true, false) => ExitCode::from(1),
+                (true, true) => ExitCode::from(fetch::STOPS),
+            };
         }
     };
     runtime::start_log(cli.global.verbose, cli.global.quiet);
     let json = cli.global.json;
-    match run(cli) {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
+    // A server goes by the exit code of what it runs, whatever went wrong.
+    let fetching = fetched_to(&cli.verb);
+    match (catch_unwind(AssertUnwindSafe(|| run(cli))), fetching) {
+        (Ok(Ok(status)), _) => ExitCode::from(status),
+        (Ok(Err(error)), fetching) => {
             output::print_error(&error, json);
-            ExitCode::from(1)
+            ExitCode::from(fetching.map_or(1, |path| fetch::exit_code(&error, &path)))
         }
+        (Err(_), Some(_)) => ExitCode::from(fetch::STOPS),
+        (Err(panic), None) => resume_unwind(panic),
     }
+}
+
+/// Returns where `log fetch` writes, if that is the verb.
+fn fetched_to(verb: &Verb) -> Option<PathBuf> {
+    match verb {
+        Verb::Log(Log {
+            verb: LogVerb::Fetch(flags),
+        }) => Some(flags.path.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a command line that could not be read is that of a `restore_command`.
+fn asks_for_log() -> bool {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let fetches = |word: &std::ffi::OsString| word == "fetch";
+    words.iter().any(|word| word == "log") && words.iter().any(fetches)
 }
 
 /// Whether the command line asks for JSON, where it could not be read as a whole.
@@ -172,6 +199,12 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             .await;
             boxed(done)
         }
+        Verb::Log(Log { verb }) => match verb {
+            LogVerb::Push(flags) => boxed(operations::log::push::run(session, &flags.into()).await),
+            LogVerb::Fetch(flags) => boxed(operations::log::fetch::run(session, &flags.into()).await),
+            LogVerb::Show(flags) => show_logs(session, &flags.into()).await,
+            LogVerb::Verify(flags) => show_logs(session, &flags.into()).await,
+        },
         Verb::Prune(flags) => {
             let options = options::Prune::from(flags);
             let done = each(session, Absent::Fails, async |one| {
@@ -214,6 +247,14 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             boxed(service::scheduler::run(session, &flags.into(), surroundings).await)
         }
     }
+}
+
+async fn show_logs(session: &Session, options: &options::LogShow) -> Outcome {
+    let done = each(session, Absent::Fails, async |one| {
+        operations::log::show::run(one, options).await
+    })
+    .await;
+    boxed(done)
 }
 
 /// From here on, only what every report can say counts.

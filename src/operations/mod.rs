@@ -20,6 +20,7 @@ pub mod init;
 pub(crate) mod lease;
 pub mod list;
 pub mod local;
+pub mod log;
 pub(crate) mod meant;
 pub mod notify;
 pub(crate) mod open;

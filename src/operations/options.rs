@@ -216,6 +216,37 @@ pub struct Cat {
     pub thaw: Thaw,
 }
 
+/// Options of `log push`.
+#[derive(Debug, Clone)]
+pub struct LogPush {
+    /// The file.
+    pub path: PathBuf,
+    /// The system that it must be of.
+    pub system_id: Option<u64>,
+    /// zstd level, 1 (fast) to 19 (small).
+    pub level: i32,
+}
+
+/// Options of `log fetch`.
+#[derive(Debug, Clone)]
+pub struct LogFetch {
+    /// Name of the file.
+    pub file: String,
+    /// Where it is written.
+    pub path: PathBuf,
+    /// The system whose log is meant [default: that of the data directory, or the only one that there is].
+    pub system_id: Option<u64>,
+}
+
+/// Options of `log show` and `log verify`.
+#[derive(Debug, Clone, Default)]
+pub struct LogShow {
+    /// Only this system.
+    pub system_id: Option<u64>,
+    /// Read every stored file.
+    pub read: bool,
+}
+
 /// Options of `pin`.
 #[derive(Debug, Clone, Default)]
 pub struct Pin {

@@ -2,5 +2,6 @@
 //! stand.
 
 pub mod health;
+pub mod log;
 pub mod retention;
 pub mod schedule;

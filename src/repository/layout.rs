@@ -23,6 +23,12 @@ pub const PINS: &str = "pins/";
 /// Prefix of records of removed snapshots.
 pub const REMOVED: &str = "removed/";
 
+/// Prefix of write-ahead logs.
+pub const WAL: &str = "wal/";
+
+/// What follows the name of a file of a log in its key.
+const LOG_END: &str = ".zst";
+
 /// `repository.json`.
 pub fn repository() -> Result<ObjectKey> {
     ObjectKey::new("repository.json")
@@ -89,6 +95,34 @@ pub fn records(host: &str, task: &str, name: &str) -> String {
     format!("{RECORDS}{}/{task}-{}/", part(host), part(name))
 }
 
+/// `wal/<system>/`: the log of one server and of its copies.
+pub fn wal_system(system: u64) -> String {
+    format!("{WAL}{system}/")
+}
+
+/// `wal/<system>/<timeline>/<name>.zst`, where the name begins with the timeline's eight digits, or without a timeline
+/// `wal/<system>/<name>.zst`.
+pub fn wal_file(system: u64, timeline: Option<u32>, name: &str) -> Result<ObjectKey> {
+    let timeline = timeline.map(|timeline| format!("{timeline:08X}/")).unwrap_or_default();
+    ObjectKey::new(format!("{}{timeline}{name}{LOG_END}", wal_system(system)))
+}
+
+/// Returns system and name out of the key of a file of a log; None for a key that [`wal_file`] does not make.
+pub fn wal_name(key: &ObjectKey) -> Option<(u64, &str)> {
+    let (system, rest) = key.as_str().strip_prefix(WAL)?.split_once('/')?;
+    let system: u64 = system.parse().ok()?;
+    let (timeline, name) = rest
+        .split_once('/')
+        .map_or((None, rest), |(first, name)| (Some(first), name));
+    let name = name.strip_suffix(LOG_END)?;
+    let timeline = timeline
+        .map(|digits| u32::from_str_radix(digits, 16))
+        .transpose()
+        .ok()?;
+    let made = wal_file(system, timeline, name).ok();
+    (made.as_ref() == Some(key) && !name.contains('/')).then_some((system, name))
+}
+
 /// Returns the snapshot id in `<prefix><id><suffix>` or `<prefix><id>/…`.
 pub fn id_in(key: &ObjectKey, prefix: &str, suffix: &str) -> Option<SnapshotId> {
     let rest = key.as_str().strip_prefix(prefix)?;
@@ -98,4 +132,43 @@ pub fn id_in(key: &ObjectKey, prefix: &str, suffix: &str) -> Option<SnapshotId> 
         rest.strip_suffix(suffix)?
     };
     name.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_of_logs_go_both_ways() {
+        for (key, system, timeline, name) in [
+            (
+                "wal/7/00000001/000000010000000000000003.zst",
+                7,
+                Some(1),
+                "000000010000000000000003",
+            ),
+            (
+                "wal/18446744073709551615/00000002.history.zst",
+                u64::MAX,
+                None,
+                "00000002.history",
+            ),
+        ] {
+            let made = wal_file(system, timeline, name).unwrap();
+            assert_eq!((made.as_str(), wal_name(&made)), (key, Some((system, name))));
+        }
+        for wrong in [
+            "wal/x/00000001/a.zst",
+            "wal/7/1/a.zst",
+            "wal/+7/a.zst",
+            "wal/7/0000000a/a.zst",
+            "wal/7/00000001/b/a.zst",
+            "wal/7/a",
+            "data/7/a.zst",
+        ] {
+            let key = ObjectKey::new(wrong).unwrap();
+            assert_eq!(wal_name(&key), None, "{wrong}");
+        }
+    }
 }

@@ -27,10 +27,13 @@ fn shape(value: &Value) -> Value {
 
 /// Runs with `--json`, and pins the exit code and what is printed under a name.
 fn pin(program: &Program, name: &str, arguments: &[&str]) {
-    let output = program.run(&[arguments, &["--json"]].concat());
+    pin_output(name, &program.run(&[arguments, &["--json"]].concat()));
+}
+
+/// Pins the exit code and the document of what was run with `--json`.
+pub(crate) fn pin_output(name: &str, output: &std::process::Output) {
     let said = String::from_utf8_lossy(&output.stderr);
-    let document =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"));
+    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}: {said}"));
     assert_is_documented(name, &document);
     let code = output.status.code().unwrap();
     let shape = shape(&document);

@@ -18,6 +18,11 @@ fn help_of_every_verb() {
         "restore",
         "recover",
         "cat",
+        "log",
+        "log push",
+        "log fetch",
+        "log show",
+        "log verify",
         "prune",
         "copy",
         "pin",
@@ -30,13 +35,13 @@ fn help_of_every_verb() {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("wirevault"));
         // Width does not depend on whose terminal this is.
         command.env_clear().env("COLUMNS", "100");
-        let output = command
-            .args(Some(verb).filter(|verb| !verb.is_empty()))
-            .arg("--help")
-            .output()
-            .unwrap();
+        let output = command.args(verb.split_whitespace()).arg("--help").output().unwrap();
         assert!(output.status.success());
-        let name = if verb.is_empty() { "help" } else { verb };
+        let name = if verb.is_empty() {
+            "help".to_owned()
+        } else {
+            verb.replace(' ', "_")
+        };
         insta::assert_snapshot!(format!("help_{name}"), String::from_utf8(output.stdout).unwrap());
     }
 }

@@ -382,6 +382,17 @@ const OF_ONE_ENGINE: &[(&str, &str, &str)] = &[
         "a rule is about the engine of this host, not about a source",
     ),
     (
+        "operations/log/mod.rs",
+        "postgres",
+        "archive_command and restore_command are PostgreSQL's: names and bytes of its log",
+    ),
+    ("operations/log/push.rs", "postgres", "the same"),
+    ("operations/log/fetch.rs", "postgres", "the same"),
+    ("operations/log/show/mod.rs", "postgres", "the same"),
+    ("operations/log/show/found.rs", "postgres", "the same"),
+    ("operations/log/show/read.rs", "postgres", "the same"),
+    ("operations/log/show/report.rs", "postgres", "the same"),
+    (
         "operations/recover.rs",
         "docker",
         "containers and their networks come back on the engine of this host",

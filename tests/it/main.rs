@@ -46,6 +46,7 @@ mod json_restore;
 mod kill;
 mod latest;
 mod layers;
+mod log;
 mod meant;
 mod old_repository;
 mod packaging;

@@ -14,3 +14,4 @@ pub(crate) mod s3;
 pub(crate) mod scheduler;
 pub(crate) mod shape;
 pub(crate) mod wait;
+pub(crate) mod wal_server;

@@ -1,7 +1,8 @@
 //! PostgreSQL logical backup and restore over the wire.
 //!
 //! Each folder uses those before it: [`wire`] (formats, no I/O), [`sql`] (text), [`session`], [`schema`], [`stored`] (what a
-//! backup is made of), [`backup`], [`restore`], [`verify`]. `docs/postgres.md` tells how a database is read and put back.
+//! backup is made of), [`backup`], [`restore`], [`verify`]. [`wal`] reads what a server archives of its log.
+//! `docs/postgres.md` tells how a database is read and put back.
 
 pub mod backup;
 #[doc(hidden)]
@@ -20,6 +21,7 @@ mod spec;
 pub(crate) mod sql;
 pub(crate) mod stored;
 pub mod verify;
+pub mod wal;
 pub mod wire;
 
 pub use engine::PostgresEngine;

@@ -1,0 +1,134 @@
+//! Record headers, and the times that records tell.
+//!
+//! ```text
+//!  0  u32  bytes of the record, this header included     16  u8   what it is (high bits: of the resource manager)
+//!  4  u32  transaction                                   17  u8   resource manager
+//!  8  u64  position of the record before                 18  2 bytes of padding
+//!                                                        20  u32  CRC-32C of what follows, then of bytes 0 to 20
+//! ```
+
+use jiff::Timestamp;
+
+use super::lsn::Lsn;
+use super::page::{u16_at, u32_at, u64_at};
+use crate::base::error::{Error, Result};
+use crate::base::exact;
+
+/// Bytes of a record's header.
+pub(super) const RECORD_HEADER_BYTES: usize = 24;
+/// Where the checksum stands in it.
+pub(super) const CRC_AT: usize = 20;
+/// Bytes from a record's beginning that are kept until it is whole: enough for every number that is read out of one.
+pub(super) const KEPT_BYTES: usize = 64;
+/// No record is longer (`XLogRecordMaxSize` and its predecessors), in bytes.
+pub(super) const MAX_RECORD_BYTES: u32 = 1 << 30;
+
+const RM_XLOG: u8 = 0;
+const RM_XACT: u8 = 1;
+/// The high bits of `info` are the resource manager's.
+const INFO: u8 = 0xF0;
+/// Of those, the ones that say what a record of a transaction is; the highest says that more follows.
+const XACT_INFO: u8 = 0x70;
+
+/// The header of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub(super) bytes: u32,
+    pub(super) before: Lsn,
+    info: u8,
+    manager: u8,
+    pub(super) crc: u32,
+}
+
+/// What of a record matters to an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// The rest of the segment is empty.
+    Switch,
+    /// The end of a transaction, at once or in its second phase.
+    Commit,
+    /// As [`RecordKind::Commit`], undone.
+    Abort,
+    /// A named point.
+    RestorePoint,
+    /// Anything else.
+    Other,
+}
+
+/// A record that tells a time: those by which a recovery decides whether it has reached `recovery_target_time`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Where the record begins.
+    pub at: Lsn,
+    /// What it is.
+    pub kind: RecordKind,
+    /// When the transaction ended, by the server's clock, to the microsecond.
+    pub time: Timestamp,
+}
+
+impl RecordHeader {
+    /// Reads a header.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+        let [info, manager] = u16_at(bytes, 16)?.to_le_bytes();
+        Ok(Self {
+            bytes: u32_at(bytes, 0)?,
+            before: Lsn(u64_at(bytes, 8)?),
+            info,
+            manager,
+            crc: u32_at(bytes, CRC_AT)?,
+        })
+    }
+
+    /// Says what the record is.
+    pub(super) fn kind(&self) -> RecordKind {
+        match (self.manager, self.info & INFO) {
+            (RM_XLOG, 0x40) => RecordKind::Switch,
+            (RM_XLOG, 0x70) => RecordKind::RestorePoint,
+            (RM_XACT, info) => match info & XACT_INFO {
+                // At once, and prepared.
+                0x00 | 0x30 => RecordKind::Commit,
+                0x20 | 0x40 => RecordKind::Abort,
+                _ => RecordKind::Other,
+            },
+            _ => RecordKind::Other,
+        }
+    }
+
+    /// Reads the time that a record tells, out of its first bytes. Its data begin with it.
+    pub(super) fn time(&self, beginning: &[u8]) -> Result<Option<Timestamp>> {
+        match self.kind() {
+            RecordKind::Commit | RecordKind::Abort | RecordKind::RestorePoint => {
+                let data = data_at(beginning)?;
+                let micros = i64::from_le_bytes(u64_at(beginning, data)?.to_le_bytes());
+                Ok(Some(timestamp(micros)?))
+            }
+            RecordKind::Switch | RecordKind::Other => Ok(None),
+        }
+    }
+}
+
+/// Returns where the data of a record begin that has no blocks: behind the headers, each with its number first.
+fn data_at(beginning: &[u8]) -> Result<usize> {
+    let mut at = RECORD_HEADER_BYTES;
+    loop {
+        match exact::range(beginning, at.., "the record")?.first() {
+            // The data's own header, short or long, is the last.
+            Some(255) => return Ok(at + 2),
+            Some(254) => return Ok(at + 5),
+            // Where a replicated transaction came from; the transaction above it.
+            Some(253) => at += 3,
+            Some(252) => at += 5,
+            _ => return Err(Error::corrupt("a record of a transaction has an unknown header")),
+        }
+    }
+}
+
+/// Makes a time of microseconds since the year 2000.
+fn timestamp(micros: i64) -> Result<Timestamp> {
+    const EPOCH: i64 = 946_684_800_000_000;
+    let unix = micros.checked_add(EPOCH).map(Timestamp::from_microsecond);
+    match unix {
+        Some(Ok(time)) => Ok(time),
+        _ => Err(Error::corrupt(format!("a time of {micros} microseconds since 2000"))),
+    }
+}

@@ -1,0 +1,234 @@
+//! `log fetch`: brings one file of the log back, for `restore_command`.
+//!
+//! The server goes by the exit code alone. From 1 to 125 means that the log ends here, and a recovery is over; beyond that it
+//! stops and can be started again. So only what the repository was asked for and does not have is 1. A store that does not answer, a
+//! damaged object, a slip in the command line are [`STOPS`]. A standby asks again by itself, whatever the reason, and streams
+//! meanwhile, so there nothing stops the server.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::archive::log::LogReader;
+use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
+use crate::engines::postgres::wal::{FileName, HEADER_BYTES, SegmentHeader};
+use crate::operations::log::{data_directory, if_there, key_of, system_at};
+use crate::operations::snapshots::open_repository;
+use crate::operations::{Report, Session, Status, document_of, options};
+use crate::repository::Repository;
+use crate::storage::ObjectKey;
+
+/// The exit code after which the server does not go on as if the log had ended. It is no number of a signal.
+pub const STOPS: u8 = 200;
+
+/// The exit code of a process that SIGTERM ended: by that the server knows that it is itself being shut down.
+const ENDED: u8 = 143;
+
+/// What `log fetch` did. Its fields are the keys of the JSON document.
+#[derive(Debug, serde::Serialize)]
+pub struct FetchReport {
+    /// Name of the file.
+    pub file: String,
+    /// The system whose log it is.
+    pub system: String,
+    /// Whether the repository has it; if not, nothing was written.
+    pub found: bool,
+    /// Bytes of the file.
+    pub raw_bytes: Option<u64>,
+}
+
+impl Report for FetchReport {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    /// A server asks for what is not there all the time: that is nothing to tell.
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn status(&self) -> Status {
+        if self.found { Status::Done } else { Status::Failed }
+    }
+}
+
+/// Returns the exit code of a failure. `path` is where the file was to be written, as far as that is known.
+pub fn exit_code(error: &Error, path: &Path) -> u8 {
+    let follows = data_directory(path).is_some_and(|directory| directory.join("standby.signal").exists());
+    match error.kind() {
+        ErrorKind::Cancelled => ENDED,
+        _ if follows => Status::Failed.exit_code(),
+        _ => STOPS,
+    }
+}
+
+/// Writes beside the place where the server expects the file, and renames only what has its digest.
+pub async fn run(session: &Session, options: &options::LogFetch) -> Result<FetchReport> {
+    let act = || format!("fetch {:?}", options.file);
+    let name: FileName = options.file.parse().with_context(act)?;
+    fetch(session, options, &name).await.with_context(act)
+}
+
+async fn fetch(session: &Session, options: &options::LogFetch, name: &FileName) -> Result<FetchReport> {
+    let repository = open_repository(session).await?;
+    let system = system_of(session, options, &repository).await?;
+    let key = key_of(system, name)?;
+    let store = repository.store();
+    let mut report = FetchReport {
+        file: name.to_string(),
+        system: system.to_string(),
+        found: false,
+        raw_bytes: None,
+    };
+    let mut again = true;
+    loop {
+        let done = session
+            .or_cancelled(bring(store, &key, name, system, &options.path))
+            .await;
+        match done {
+            // The bytes may have changed on their way.
+            Err(error) if again && error.kind() == ErrorKind::Corrupt => again = false,
+            Err(error) => return Err(error),
+            Ok(Some(raw_bytes)) => {
+                report.found = true;
+                report.raw_bytes = Some(raw_bytes);
+                return Ok(report);
+            }
+            Ok(None) => {
+                session.or_cancelled(has_log(&repository, system)).await?;
+                return Ok(report);
+            }
+        }
+    }
+}
+
+/// Decides whose log is meant: said, or that of the data directory, or the only one that there is.
+async fn system_of(session: &Session, options: &options::LogFetch, repository: &Repository) -> Result<u64> {
+    if let Some(system) = options.system_id {
+        return Ok(system);
+    }
+    if let Some(directory) = data_directory(&options.path)
+        && let Some(system) = system_at(&directory)?
+    {
+        return Ok(system);
+    }
+    match session.or_cancelled(repository.log_systems()).await?.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(Error::invalid("the repository holds no log of any server").with_hint(WRONG_REPOSITORY)),
+        _ => Err(Error::invalid("the repository holds the logs of several servers, and nothing says whose is meant")
+            .with_hint("Give the path as the server does (pg_wal/RECOVERYXLOG, in its data directory), or --system-id; `wirevault log show` names them.")),
+    }
+}
+
+const WRONG_REPOSITORY: &str = "Is this the repository that the server archived into? See --from in restore_command.";
+
+/// A log of which nothing at all is here has not ended: it is elsewhere.
+async fn has_log(repository: &Repository, system: u64) -> Result<()> {
+    let mut any = false;
+    let mut each = |_| {
+        any = true;
+        false
+    };
+    repository.for_each_log(Some(system), &mut each).await?;
+    if any {
+        return Ok(());
+    }
+    // Not the kind by which one file is known not to be there.
+    Err(Error::invalid(format!("the repository holds no log of system {system}")).with_hint(WRONG_REPOSITORY))
+}
+
+/// Brings one file back; returns its length, or None where the repository does not have it. Whatever else is not there is
+/// an error.
+async fn bring(
+    store: &crate::storage::SharedStore,
+    key: &ObjectKey,
+    name: &FileName,
+    system: u64,
+    path: &Path,
+) -> Result<Option<u64>> {
+    let Some(reader) = if_there(LogReader::open(store, key).await)? else {
+        return Ok(None);
+    };
+    let mut temporary = Temporary::create(path)?;
+    let mut beginning = Vec::new();
+    let mut out = |bytes: &[u8]| {
+        let missing = HEADER_BYTES.saturating_sub(beginning.len());
+        beginning.extend_from_slice(exact::first(bytes, missing));
+        temporary
+            .file
+            .write_all(bytes)
+            .with_context(|| format!("write \"{}\"", path.display()))
+    };
+    reader.read(&mut out).await?;
+    let raw_bytes = reader.descriptor().raw_bytes;
+    if let FileName::Segment(segment) | FileName::Partial(segment) = name {
+        // What another writer of the store has put under this name is not handed to the server.
+        let header = SegmentHeader::parse(&beginning).with_context(|| format!("log segment \"{key}\""))?;
+        if header.system != system
+            || header.segment.bytes() != raw_bytes
+            || segment.start(header.segment) != Some(header.position)
+        {
+            return Err(Error::corrupt(format!(
+                "\"{key}\" holds another segment than its name says"
+            )));
+        }
+    }
+    temporary.publish(path)?;
+    Ok(Some(raw_bytes))
+}
+
+/// A file beside the one that is made; it goes away unless it was given that one's name.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Temporary {
+    fn create(target: &Path) -> Result<Self> {
+        let name = target
+            .file_name()
+            .ok_or_else(|| Error::invalid("the path names no file"))?;
+        let mut name = name.to_owned();
+        name.push(format!(".wirevault-{:016x}", rand::random::<u64>()));
+        let path = target.with_file_name(name);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let file = options
+            .open(&path)
+            .with_context(|| format!("create \"{}\"", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    /// The server syncs a file itself before it keeps it.
+    fn publish(self, target: &Path) -> Result<()> {
+        std::fs::rename(&self.path, target).with_context(|| format!("make \"{}\"", target.display()))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Renamed by now, or useless.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_a_standby_goes_on_after_a_failure() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("pg_wal/RECOVERYXLOG");
+        let failed = Error::new(ErrorKind::Unavailable, "no answer");
+        assert_eq!(exit_code(&failed, &target), STOPS);
+        assert_eq!(exit_code(&failed, Path::new("")), STOPS);
+        assert_eq!(exit_code(&Error::new(ErrorKind::Cancelled, "SIGTERM"), &target), ENDED);
+        std::fs::write(place.path().join("standby.signal"), "").unwrap();
+        assert_eq!(exit_code(&failed, &target), 1);
+        const { assert!(STOPS > 125 && ENDED > 125) }
+    }
+}

@@ -1,0 +1,54 @@
+//! `log`: the write-ahead log of PostgreSQL servers, as `archive_command` hands it on and `restore_command` asks for it.
+//!
+//! The server runs a process for each file, so each of these verbs does one thing and remembers nothing: what it needs to know
+//! stands in the file, beside it, or in the repository.
+
+pub mod fetch;
+pub mod push;
+pub mod show;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::base::error::{Context, ErrorKind, Result};
+use crate::engines::postgres::wal::{CONTROL_BYTES, FileName, system_identifier};
+use crate::repository::layout;
+use crate::storage::ObjectKey;
+
+/// Returns where a file of a system lies in a repository.
+fn key_of(system: u64, name: &FileName) -> Result<ObjectKey> {
+    let timeline = match name {
+        FileName::History(_) => None,
+        _ => Some(name.timeline().0),
+    };
+    layout::wal_file(system, timeline, &name.to_string())
+}
+
+/// Returns the data directory whose `pg_wal` a file lies in. The server gives `%p` relative to it, and a `pg_wal` that is a link
+/// is left as it is written.
+fn data_directory(path: &Path) -> Option<PathBuf> {
+    path.parent()?.parent().map(Path::to_owned)
+}
+
+/// Reads the system identifier of a data directory; None where it has no `pg_control`.
+fn system_at(directory: &Path) -> Result<Option<u64>> {
+    let path = directory.join("global/pg_control");
+    let act = || format!("read \"{}\"", path.display());
+    let file = match std::fs::File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.with_context(act)?,
+    };
+    let mut beginning = Vec::new();
+    let most = crate::base::exact::u64_from(CONTROL_BYTES);
+    file.take(most).read_to_end(&mut beginning).with_context(act)?;
+    system_identifier(&beginning).map(Some).with_context(act)
+}
+
+/// Turns what is not there into `None`.
+fn if_there<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

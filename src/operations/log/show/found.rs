@@ -1,0 +1,106 @@
+//! What a listing says of one system's log, in memory for its holes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::engines::postgres::wal::{FileName, SegmentName, Timeline};
+use crate::repository::ListedLog;
+
+/// Segments that are asked for their size, at most.
+const SAMPLES: usize = 8;
+
+/// What was listed.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Segments by timeline, in runs whose numbers follow one another.
+    pub(super) timelines: BTreeMap<Timeline, Vec<Run>>,
+    /// Timelines whose history file is there, in order.
+    pub(super) histories: Vec<Timeline>,
+    /// Segments.
+    pub(super) segments: u64,
+    /// Bytes of all objects.
+    pub(super) stored_bytes: u64,
+    /// The segment that was stored last, and when.
+    pub(super) newest: Option<(SegmentName, Timestamp)>,
+    /// Objects whose name is none of a file of a log.
+    pub(super) unknown: u64,
+}
+
+/// Segments whose names follow one another. How many there are in 4 GiB depends on their size, which no name tells, so a run
+/// ends there as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) first: SegmentName,
+    pub(super) last: SegmentName,
+    pub(super) segments: u64,
+}
+
+impl Found {
+    /// Adds an object; they come in the order of their keys.
+    pub(super) fn add(&mut self, log: &ListedLog) {
+        self.stored_bytes = self.stored_bytes.saturating_add(log.stored_bytes);
+        match log.name.parse() {
+            Ok(FileName::Segment(segment)) => self.add_segment(segment, log),
+            Ok(FileName::History(timeline)) => self.histories.push(timeline),
+            Ok(FileName::Partial(_) | FileName::BackupLabel(..)) => {}
+            Err(_) => self.unknown += 1,
+        }
+    }
+
+    /// Returns segments out of which the size of all can be learnt: the newest, and some others in case it is damaged.
+    pub(super) fn samples(&self) -> impl Iterator<Item = SegmentName> {
+        let newest = self.newest.map(|(segment, _)| segment);
+        let runs = self.timelines.values().rev().flatten();
+        newest.into_iter().chain(runs.map(|run| run.first)).take(SAMPLES)
+    }
+
+    fn add_segment(&mut self, segment: SegmentName, log: &ListedLog) {
+        self.segments += 1;
+        if self.newest.is_none_or(|(_, stored)| stored <= log.stored) {
+            self.newest = Some((segment, log.stored));
+        }
+        let runs = self.timelines.entry(segment.timeline).or_default();
+        match runs.last_mut() {
+            Some(run) if run.last.precedes(&segment) => {
+                run.last = segment;
+                run.segments += 1;
+            }
+            _ => runs.push(Run {
+                first: segment,
+                last: segment,
+                segments: 1,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::repository::layout;
+
+    #[test]
+    fn a_log_of_years_takes_the_memory_of_its_holes() {
+        let mut found = Found::default();
+        for number in 0..200_000_u64 {
+            // Two holes, and an object of somebody else.
+            if number == 70_000 || number == 140_000 {
+                continue;
+            }
+            let name = format!("00000001{:08X}{:08X}", number / 256, number % 256);
+            found.add(&ListedLog {
+                key: layout::wal_file(7, Some(1), &name).unwrap(),
+                system: 7,
+                name,
+                stored_bytes: 10,
+                stored: Timestamp::UNIX_EPOCH,
+            });
+        }
+        let runs = found.timelines.get(&Timeline(1)).unwrap();
+        assert_eq!(runs.len(), 200_000 / 256 + 1 + 2);
+        assert_eq!((found.segments, found.stored_bytes), (199_998, 1_999_980));
+        assert_eq!(found.newest.unwrap().0, runs.last().unwrap().last);
+    }
+}

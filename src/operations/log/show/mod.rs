@@ -1,0 +1,232 @@
+//! `log show`: of each server whose log is here, what a recovery can go through, and what is missing. `log verify`: the same,
+//! after everything was read.
+//!
+//! Names and sizes come from one listing; segments that follow one another take the memory of one. Descriptors are read where
+//! stretches begin and end alone, so a log of years costs a listing and some dozen small reads.
+
+mod found;
+mod read;
+mod report;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::archive::log::{Descriptor, LogReader, Times};
+use crate::base::error::{ErrorKind, Result};
+use crate::engines::postgres::wal::{
+    FileName, Lsn, MAX_HISTORY_BYTES, SegmentName, SegmentSize, Timeline, TimelineHistory, segment_facts,
+};
+use crate::operations::log::{if_there, key_of};
+use crate::operations::snapshots::open_repository;
+use crate::operations::{Session, options};
+use crate::policy::log::{Branch, Branches, Fork, Window, judge};
+use crate::repository::Repository;
+use found::Found;
+pub use report::{
+    DamagedLog, LoggedSystem, LoggedTimeline, LoggedWindow, MissingLog, NewestLog, ReadLog, ShowLogReport,
+};
+
+/// Segments that are looked at for a time, from an end of a window on: one may hold the end of no transaction.
+const LOOKED_AT: u64 = 8;
+
+/// Windows whose ends are looked at, the newest of a system.
+const WINDOWS: usize = 64;
+
+/// History files that are read, the newest of a system.
+const HISTORIES: usize = 256;
+
+/// Lists, judges, looks at the ends.
+pub async fn run(session: &Session, options: &options::LogShow) -> Result<ShowLogReport> {
+    let repository = open_repository(session).await?;
+    let mut systems: BTreeMap<u64, Found> = BTreeMap::new();
+    let mut each = |log: crate::repository::ListedLog| {
+        systems.entry(log.system).or_default().add(&log);
+        true
+    };
+    let listed = repository.for_each_log(options.system_id, &mut each);
+    let unknown = session.or_cancelled(listed).await?;
+    let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
+    let mut logs = Vec::new();
+    for (system, found) in systems {
+        let look = Look {
+            session,
+            repository: &repository,
+            system,
+            damaged: Vec::new(),
+        };
+        logs.push(look.at(found, now, options.read).await?);
+    }
+    Ok(ShowLogReport { logs, unknown })
+}
+
+/// A look at the log of one system.
+struct Look<'a> {
+    session: &'a Session,
+    repository: &'a Repository,
+    system: u64,
+    damaged: Vec<DamagedLog>,
+}
+
+impl Look<'_> {
+    async fn at(mut self, found: Found, now: Timestamp, read: bool) -> Result<LoggedSystem> {
+        let mut facts = None;
+        for segment in found.samples() {
+            let described = self.described(segment).await?;
+            facts = described.and_then(|described| segment_facts(&described).ok());
+            if facts.is_some() {
+                break;
+            }
+        }
+        let mut system = LoggedSystem::of(self.system, &found);
+        system.newest = found
+            .newest
+            .map(|(segment, stored)| NewestLog::of(segment, stored, now));
+        if let Some((size, major)) = facts {
+            let (branches, odd) = self.branches(&found, size).await?;
+            system.segment_bytes = Some(size.bytes());
+            system.major = Some(major);
+            system.unknown = system.unknown.saturating_add(odd);
+            self.judged(&branches, size, &mut system).await?;
+        }
+        if read {
+            let (read, invalid) = self.read_all().await?;
+            system.read = Some(read);
+            for gap in invalid {
+                // The last segment of a window was looked at already.
+                if !system.gaps.contains(&gap) {
+                    system.gaps.push(gap);
+                }
+            }
+        }
+        system.damaged = self.damaged;
+        Ok(system)
+    }
+
+    /// Makes the branches that the policy judges: stretches out of names, forks out of history files.
+    async fn branches(&mut self, found: &Found, size: SegmentSize) -> Result<(Branches, u64)> {
+        let (mut branches, mut odd) = (Branches::new(), 0);
+        for (timeline, runs) in &found.timelines {
+            let branch: &mut Branch = branches.entry(timeline.0).or_default();
+            for run in runs {
+                // The name of a segment of another size means another place.
+                match (run.first.start(size), run.last.start(size)) {
+                    (Some(first), Some(last)) => {
+                        let bytes = last.0 - first.0 + size.bytes();
+                        branch.add(first.0, bytes, run.segments);
+                    }
+                    _ => odd += run.segments,
+                }
+            }
+        }
+        for timeline in found.histories.iter().rev().take(HISTORIES) {
+            if let Some((parent, left)) = self.parent(*timeline).await? {
+                let branch = branches.entry(timeline.0).or_default();
+                branch.parent = Some(Fork {
+                    branch: parent.0,
+                    at: left.0,
+                });
+            }
+        }
+        Ok((branches, odd))
+    }
+
+    /// Fills in what can be gone through and what is missing.
+    async fn judged(&mut self, branches: &Branches, size: SegmentSize, system: &mut LoggedSystem) -> Result<()> {
+        system.timelines = branches.iter().map(LoggedTimeline::of).collect();
+        let (windows, gaps) = judge(branches);
+        system.gaps = gaps.iter().map(|gap| MissingLog::of(gap, size)).collect();
+        let looked_at = windows.len().saturating_sub(WINDOWS);
+        for (at, window) in windows.iter().enumerate() {
+            let mut shown = LoggedWindow::of(window);
+            if at >= looked_at {
+                self.look_at_ends(window, size, &mut shown, &mut system.gaps).await?;
+            }
+            system.windows.push(shown);
+        }
+        Ok(())
+    }
+
+    /// Reads the times at both ends of a window, and where the last segment ends that is valid.
+    async fn look_at_ends(
+        &mut self,
+        window: &Window,
+        size: SegmentSize,
+        shown: &mut LoggedWindow,
+        gaps: &mut Vec<MissingLog>,
+    ) -> Result<()> {
+        let segments = (window.to - window.from) / size.bytes();
+        let mut at = window.from;
+        for _ in 0..segments.min(LOOKED_AT) {
+            // Over a fork the names before it are of the timeline that the window begins on.
+            let name = SegmentName::holding(Timeline(window.first_branch), Lsn(at), size);
+            let times = self.described(name).await?.and_then(|described| described.about.times);
+            if let Some(Times { first, .. }) = times {
+                shown.first_time = Some(first);
+                break;
+            }
+            at += size.bytes();
+        }
+        let mut at = window.to;
+        for _ in 0..segments.min(LOOKED_AT) {
+            at -= size.bytes();
+            let name = SegmentName::holding(Timeline(window.branch), Lsn(at), size);
+            let Some(described) = self.described(name).await? else {
+                break;
+            };
+            // Whoever writes to the store says it: nothing outside of the segment follows from that.
+            let end = described
+                .about
+                .span
+                .map_or(window.to, |span| span.to.clamp(at, window.to));
+            if at + size.bytes() == window.to && end < window.to {
+                shown.to = Lsn(end);
+                gaps.push(MissingLog::not_valid(Timeline(window.branch), Lsn(end), Lsn(window.to)));
+            }
+            if let Some(Times { last, .. }) = described.about.times {
+                shown.last_time = Some(last);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the descriptor of a segment; None where there is none, or none that can be read, which is told.
+    async fn described(&mut self, segment: SegmentName) -> Result<Option<Descriptor>> {
+        let name = FileName::Segment(segment);
+        let key = key_of(self.system, &name)?;
+        let look = self
+            .session
+            .or_cancelled(LogReader::look(self.repository.store(), &key))
+            .await;
+        self.readable(&name, look.map(LogReader::into_descriptor))
+    }
+
+    /// Reads which timeline another one continues, and from where on.
+    async fn parent(&mut self, timeline: Timeline) -> Result<Option<(Timeline, Lsn)>> {
+        let name = FileName::History(timeline);
+        let key = key_of(self.system, &name)?;
+        let read = async {
+            let reader = LogReader::open(self.repository.store(), &key).await?;
+            let text = reader.read_small(MAX_HISTORY_BYTES).await?;
+            TimelineHistory::parse(timeline, &text)
+        };
+        let read = self.session.or_cancelled(read).await;
+        let history = self.readable(&name, read)?;
+        Ok(history.and_then(|history| history.parent()))
+    }
+
+    fn readable<T>(&mut self, name: &FileName, read: Result<T>) -> Result<Option<T>> {
+        match if_there(read) {
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                let (file, error) = (name.to_string(), error.chain());
+                // A segment may be looked at from both its sides.
+                if self.damaged.iter().all(|known| known.file != file) {
+                    self.damaged.push(DamagedLog { file, error });
+                }
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What of logs lies in a repository: listed in key order, with memory for one page.
+
+use jiff::Timestamp;
+
+use crate::base::error::{Context, Result};
+use crate::repository::{Repository, layout};
+use crate::storage::ObjectKey;
+
+/// A stored file of a write-ahead log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedLog {
+    /// Its key.
+    pub key: ObjectKey,
+    /// The system that wrote it.
+    pub system: u64,
+    /// Its name without what stands around it in the key.
+    pub name: String,
+    /// Bytes of the object.
+    pub stored_bytes: u64,
+    /// When it was stored, by the store's clock.
+    pub stored: Timestamp,
+}
+
+/// A page of a listing of logs.
+#[derive(Debug, Clone, Default)]
+pub struct LogPage {
+    /// Files of logs, in the order of their keys.
+    pub logs: Vec<ListedLog>,
+    /// Objects among them whose key is none of a log.
+    pub foreign: u64,
+    /// Pass it to the next call; `None` when this was the last page.
+    pub next: Option<String>,
+}
+
+impl Repository {
+    /// Lists a page of what lies under `wal/`, or of what of it one system wrote, in the order of keys: systems one after
+    /// another, of each its timelines, of each the segments by number.
+    pub async fn logs(&self, system: Option<u64>, next: Option<String>) -> Result<LogPage> {
+        let prefix = system.map_or_else(|| layout::WAL.to_owned(), layout::wal_system);
+        let listed = self.store().list(&prefix, next).await.context("list logs")?;
+        let mut page = LogPage {
+            next: listed.next,
+            ..LogPage::default()
+        };
+        for object in listed.objects {
+            let Some((system, name)) = layout::wal_name(&object.key) else {
+                page.foreign += 1;
+                continue;
+            };
+            page.logs.push(ListedLog {
+                system,
+                name: name.to_owned(),
+                stored_bytes: object.size_bytes,
+                stored: object.modified,
+                key: object.key,
+            });
+        }
+        Ok(page)
+    }
+
+    /// Goes through all pages. `each` returns whether to go on. Returns how many objects bear no name of a log.
+    pub async fn for_each_log(
+        &self,
+        system: Option<u64>,
+        each: &mut (dyn FnMut(ListedLog) -> bool + Send),
+    ) -> Result<u64> {
+        let (mut next, mut foreign) = (None, 0);
+        loop {
+            let page = self.logs(system, next).await?;
+            foreign += page.foreign;
+            for log in page.logs {
+                if !each(log) {
+                    return Ok(foreign);
+                }
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(foreign);
+            }
+        }
+    }
+
+    /// Returns the systems whose logs are here, two at most: more than one is one too many for whoever asks.
+    pub async fn log_systems(&self) -> Result<Vec<u64>> {
+        let mut systems = Vec::new();
+        self.for_each_log(None, &mut |log| {
+            if systems.last() != Some(&log.system) {
+                systems.push(log.system);
+            }
+            systems.len() < 2
+        })
+        .await?;
+        Ok(systems)
+    }
+}
