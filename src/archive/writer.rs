@@ -172,6 +172,11 @@ impl ArchiveWriter {
         let _ = self.shared.rate.set(Bucket::new(bytes_per_second));
     }
 
+    /// Returns how fast the source may be read, in bytes per second, if that is bounded.
+    pub fn rate_limit(&self) -> Option<u64> {
+        self.shared.rate.get().map(Bucket::rate)
+    }
+
     /// Waits until what was read so far is paid for, then for a buffer.
     pub(crate) async fn buffer(&self) -> Buffer {
         if let Some(rate) = self.shared.rate.get() {

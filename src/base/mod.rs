@@ -24,3 +24,4 @@ pub mod table;
 pub mod test_hooks;
 pub mod tls;
 pub mod units;
+pub mod unnamed_file;

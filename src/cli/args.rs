@@ -450,6 +450,10 @@ pub struct Restore {
     #[command(flatten)]
     pub database: RestoreDatabase,
 
+    /// Where a base backup of a PostgreSQL cluster goes.
+    #[command(flatten)]
+    pub base: RestoreBase,
+
     /// What of a Redis or Valkey server comes back, and how.
     #[command(flatten)]
     pub redis: RestoreRedis,
@@ -474,6 +478,15 @@ pub struct RestoreDocker {
     /// Containers (names or compose services) to stop during the restore [default: from the source's configuration]
     #[arg(long, value_name = "NAME")]
     pub quiesce: Vec<String>,
+}
+
+/// Flags of `restore` for base backups of PostgreSQL.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "PostgreSQL base backups")]
+pub struct RestoreBase {
+    /// A tablespace, by its directory or OID, and the new or empty directory that it goes into
+    #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
+    pub tablespace: Vec<(String, String)>,
 }
 
 /// Flags of `restore` for Redis sources.
@@ -879,6 +892,7 @@ options_of! {
     Recover { snapshot, only, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
     RestoreRedis { key, conflict, users };
+    RestoreBase { tablespace };
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };
     Cat { snapshot, source, path, thaw };
@@ -923,6 +937,7 @@ impl From<Restore> for options::Restore {
         let engines = options::EngineFlags::default()
             .with(options::RestoreDocker::from(flags.docker))
             .with(options::RestoreDatabase::from(flags.database))
+            .with(options::RestoreBase::from(flags.base))
             .with(options::RestoreRedis::from(flags.redis));
         Self {
             snapshot: flags.snapshot,

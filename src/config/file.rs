@@ -22,6 +22,8 @@ use crate::engines::docker::Access;
 use crate::engines::docker::keys::DockerKeys;
 use crate::engines::files::keys::FilesKeys;
 use crate::engines::postgres::keys::PostgresKeys;
+use crate::engines::postgres::physical::PhysicalSpec;
+use crate::engines::postgres::physical::keys::PhysicalKeys;
 use crate::engines::postgres::source_url::split_postgres_url;
 use crate::engines::redis::keys::RedisKeys;
 use crate::engines::redis::source_url::{split_redis_url, tls_files, with_tls_files};
@@ -235,6 +237,7 @@ fn source(found: &Found<'_>, kind: &str) -> Result<SourceConfig> {
     let every = read_one::<SourceKeys>(found)?;
     let kind = match kind {
         "postgres" => postgres(read_one(found)?)?,
+        "postgres-physical" => physical(read_one(found)?)?,
         "redis" => redis(read_one(found)?)?,
         "sqlite" => sqlite(read_one(found)?)?,
         "files" => files(read_one(found)?),
@@ -269,6 +272,16 @@ fn postgres(read: Read<'_, PostgresKeys>) -> Result<SourceKind> {
     };
     postgres.exclusion().check().context(at)?;
     Ok(SourceKind::Postgres(postgres))
+}
+
+fn physical(read: Read<'_, PhysicalKeys>) -> Result<SourceKind> {
+    let spec = PhysicalSpec::of_url(&read.keys.url).with_context(|| read.at("url"))?;
+    Ok(SourceKind::Other(Box::new(PhysicalSpec {
+        password_file: read.keys.password_file,
+        checkpoint: read.keys.checkpoint,
+        manifest_checksums: read.keys.manifest_checksums,
+        ..spec
+    })))
 }
 
 fn redis(read: Read<'_, RedisKeys>) -> Result<SourceKind> {
@@ -523,12 +536,6 @@ keep_in.default = { monthly = 12, storage_class = "GLACIER" }
                 "kind = \"file\"",
                 "unknown kind \"file\"",
                 "\"files\"",
-            ),
-            (
-                "kind = \"files\"",
-                "kind = \"postgres-physical\"",
-                "not yet supported",
-                "postgres, redis, sqlite, files, docker",
             ),
             ("\"config\"]", "\"confg\"]", "names source \"confg\"", "\"config\""),
             ("root = \"/opt/catalogizer\"", "", "\"root\" is missing", "root = "),

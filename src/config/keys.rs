@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::keys::{Given, Key, One, Section, Value, Word, section, words};
 use crate::base::memory::MINIMUM_LIMIT_BYTES;
 use crate::config::notify::{NotifyKind, NotifyOn};
@@ -14,6 +14,7 @@ use crate::engines::docker::api::Address;
 use crate::engines::docker::keys::DockerKeys;
 use crate::engines::files::keys::FilesKeys;
 use crate::engines::postgres::keys::PostgresKeys;
+use crate::engines::postgres::physical::keys::PhysicalKeys;
 use crate::engines::redis::keys::RedisKeys;
 use crate::engines::sqlite::keys::SqliteKeys;
 use crate::storage::s3::{self, ChecksumMode};
@@ -265,10 +266,7 @@ section! {
 const LEVELS: &[&str] = &["stored", "content", "restored"];
 
 /// Kinds of sources.
-const KINDS: &[&str] = &["postgres", "redis", "sqlite", "files", "docker"];
-
-/// Kinds of the design that this version does not read yet.
-const LATER_KINDS: &[&str] = &["postgres-physical"];
+const KINDS: &[&str] = &["postgres", "postgres-physical", "redis", "sqlite", "files", "docker"];
 
 /// What a kind of sources is called, for people, and its own keys beside those of every kind.
 #[derive(Debug, Clone, Copy)]
@@ -297,6 +295,7 @@ impl SourceKind {
 /// The kinds of sources, in the order of [`KINDS`].
 pub const SOURCES: &[SourceKind] = &[
     SourceKind::of::<PostgresKeys>("postgres"),
+    SourceKind::of::<PhysicalKeys>("postgres-physical"),
     SourceKind::of::<RedisKeys>("redis"),
     SourceKind::of::<SqliteKeys>("sqlite"),
     SourceKind::of::<FilesKeys>("files"),
@@ -442,13 +441,6 @@ impl One for Chosen {
             .find(|kind| kind.word == word || kind.formerly == Some(word))
         {
             return Ok(Self(kind));
-        }
-        if LATER_KINDS.contains(&word) {
-            return Err(
-                Error::unsupported(format!("kind \"{word}\" is not yet supported by this version"))
-                    .with_hint(format!("This version backs up {}.", KINDS.join(", ")))
-                    .context(given.place()),
-            );
         }
         given.value(key).and(Err(given.refused(key)))
     }

@@ -156,7 +156,7 @@ pub enum SourceKind {
     Files(FilesSource),
     /// Volumes of a Docker engine, and the definitions of what belongs to them.
     Docker(DockerSource),
-    /// A source of an engine that configuration files have no keys for.
+    /// A source that nothing here asks for more than every specification says.
     Other(Spec),
 }
 

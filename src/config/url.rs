@@ -36,7 +36,7 @@ pub fn parse_source_url_of(engines: &Registry, text: &str) -> Result<SourceConfi
     Err(Error::invalid(message).with_hint(did_you_mean(
         scheme,
         &known,
-        "Sources are postgres://…, redis://…, sqlite:PATH, files:PATH and docker:VOLUME.",
+        "Sources are postgres://…, postgres-physical://…, redis://…, sqlite:PATH, files:PATH and docker:VOLUME.",
     )))
 }
 

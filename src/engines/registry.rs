@@ -6,6 +6,7 @@ use crate::base::error::Result;
 use crate::engines::docker::DockerEngine;
 use crate::engines::files::FilesEngine;
 use crate::engines::postgres::PostgresEngine;
+use crate::engines::postgres::physical::PhysicalEngine;
 use crate::engines::redis::RedisEngine;
 use crate::engines::sqlite::SqliteEngine;
 use crate::engines::{Engine, Named};
@@ -25,6 +26,7 @@ impl Registry {
     pub fn standard() -> Self {
         Self(vec![
             Arc::new(PostgresEngine),
+            Arc::new(PhysicalEngine),
             Arc::new(RedisEngine),
             Arc::new(SqliteEngine),
             Arc::new(FilesEngine),

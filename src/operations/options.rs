@@ -7,6 +7,7 @@ pub use crate::engines::EngineFlags;
 use crate::engines::docker::api::Address;
 pub use crate::engines::docker::flags::RestoreDocker;
 pub use crate::engines::postgres::flags::{BackupFlags as BackupDatabase, Exclude, RestoreDatabase};
+pub use crate::engines::postgres::physical::flags::RestoreBase;
 pub use crate::engines::redis::flags::RestoreRedis;
 pub use crate::repository::Level;
 use crate::storage::ThawSpeed;

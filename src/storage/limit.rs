@@ -53,6 +53,11 @@ impl Bucket {
         }
     }
 
+    /// Returns the bytes per second.
+    pub(crate) fn rate(&self) -> u64 {
+        self.bytes_per_second
+    }
+
     /// Takes `bytes` and waits until they are paid for, less one burst.
     pub(crate) async fn take(&self, bytes: u64) {
         tokio::time::sleep_until(self.charge(bytes)).await;

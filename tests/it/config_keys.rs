@@ -172,7 +172,7 @@ fn the_example_is_a_configuration_with_every_key() {
     let read = config::parse("wirevault.toml", &example.text()).unwrap_or_else(|error| panic!("{error:?}"));
     assert_eq!(
         (read.sources.len(), read.repositories.len(), read.notify.len()),
-        (5, 2, 2)
+        (6, 2, 2)
     );
     assert_eq!(read.memory_limit_bytes, Some(512 << 20));
     let job = &read.jobs[0];

@@ -431,7 +431,10 @@ fn engines_named(text: &str, kinds: &[&str]) -> Vec<(usize, String)> {
 fn verbs_and_scheduler_name_no_engine() {
     let engines = wirevault::engines::Registry::standard();
     let kinds: Vec<&str> = engines.iter().map(|engine| engine.kind().word()).collect();
-    assert_eq!(kinds, ["postgres", "redis", "sqlite", "files", "docker"]);
+    assert_eq!(
+        kinds,
+        ["postgres", "postgres-physical", "redis", "sqlite", "files", "docker"]
+    );
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     rust_files(&root.join("operations"), &mut files);

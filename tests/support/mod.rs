@@ -2,6 +2,7 @@
 
 pub(crate) mod archives;
 pub(crate) mod child;
+pub(crate) mod data_directory;
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod images;

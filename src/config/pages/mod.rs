@@ -72,6 +72,10 @@ fn instances(section: &FileSection, kind: Option<&SourceKind>) -> &'static [Inst
         values: &[("kind", "\"postgres\"")],
         ..Instance::whole("app")
     }];
+    const PHYSICAL: &[Instance] = &[Instance {
+        values: &[("kind", "\"postgres-physical\"")],
+        ..Instance::whole("cluster")
+    }];
     const REDIS: &[Instance] = &[Instance {
         values: &[("kind", "\"redis\"")],
         ..Instance::whole("cache")
@@ -114,6 +118,7 @@ fn instances(section: &FileSection, kind: Option<&SourceKind>) -> &'static [Inst
     match (section.word, kind.map(|kind| kind.word)) {
         ("repository", _) => REPOSITORY,
         ("source", Some("postgres")) => POSTGRES,
+        ("source", Some("postgres-physical")) => PHYSICAL,
         ("source", Some("redis")) => REDIS,
         ("source", Some("sqlite")) => SQLITE,
         ("source", Some("files")) => FILES,

@@ -1,8 +1,9 @@
-//! PostgreSQL logical backup and restore over the wire.
+//! PostgreSQL logical backup and restore over the wire, and base backups of whole clusters ([`physical`]).
 //!
 //! Each folder uses those before it: [`wire`] (formats, no I/O), [`sql`] (text), [`session`], [`schema`], [`stored`] (what a
 //! backup is made of), [`backup`], [`restore`], [`verify`]. [`wal`] reads what a server archives of its log.
-//! `docs/postgres.md` tells how a database is read and put back.
+//! `docs/postgres.md` tells how a database is read and put back. Base backups
+//! are an engine of their own, which shares the connection.
 
 pub mod backup;
 #[doc(hidden)]
@@ -10,6 +11,7 @@ pub mod bench;
 mod engine;
 pub mod flags;
 pub mod keys;
+pub mod physical;
 pub mod restore;
 mod restorer;
 pub mod schema;

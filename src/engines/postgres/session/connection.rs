@@ -190,7 +190,8 @@ impl Connection {
             ("client_encoding", encoding),
         ];
         let settings = options.startup_options.as_deref().map(|value| ("options", value));
-        let parameters = parameters.into_iter().chain(settings);
+        let replication = options.is_replication.then_some(("replication", "true"));
+        let parameters = parameters.into_iter().chain(settings).chain(replication);
         frontend::startup_message(parameters, &mut startup).context("write startup message")?;
         connection.write_all(&startup).await?;
         auth::log_in(&mut connection, options).await?;
@@ -211,8 +212,9 @@ impl Connection {
                 other => return Err(unexpected(other)),
             }
         }
-        // An SQL_ASCII database holds bytes of any encoding: they are passed through as they are.
-        if connection.parameter("server_encoding") == Some("SQL_ASCII") {
+        // An SQL_ASCII database holds bytes of any encoding: they are passed through as they are. A WAL sender is in no database,
+        // and takes no SQL.
+        if connection.parameter("server_encoding") == Some("SQL_ASCII") && !options.is_replication {
             connection.execute("SET client_encoding TO 'SQL_ASCII'").await?;
         }
         Ok(connection)
@@ -295,13 +297,21 @@ impl Connection {
         self.query(sql).await.map(drop)
     }
 
-    async fn send_query(&mut self, sql: &str) -> Result<()> {
+    pub(super) async fn send_query(&mut self, sql: &str) -> Result<()> {
         let mut message = BytesMut::new();
         put_query(sql, &mut message)?;
         self.write_all(&message).await
     }
 
-    async fn collect_result(&mut self) -> Result<QueryResult> {
+    pub(super) async fn collect_result(&mut self) -> Result<QueryResult> {
+        match self.collect_until_rest().await? {
+            (_, Some(failure)) => Err(failure),
+            (result, None) => Ok(result),
+        }
+    }
+
+    /// Reads until the connection is at rest. Returns what came, and with what error it ended.
+    pub(super) async fn collect_until_rest(&mut self) -> Result<(QueryResult, Option<Error>)> {
         let mut result = QueryResult::default();
         let (mut failure, mut bytes) = (None, 0usize);
         loop {
@@ -323,10 +333,7 @@ impl Connection {
                 b'E' => failure = failure.or(Some(ServerError::parse(&body).into_error())),
                 b'Z' => {
                     self.transaction = body.first().copied().unwrap_or(b'I');
-                    return match failure {
-                        Some(error) => Err(error),
-                        None => Ok(result),
-                    };
+                    return Ok((result, failure));
                 }
                 b'I' | b'N' | b'A' => {}
                 other => {
@@ -340,13 +347,7 @@ impl Connection {
     /// Begins `COPY … TO STDOUT`.
     pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>> {
         self.begin_copy(sql, b'H').await?;
-        Ok(CopyOut {
-            connection: self,
-            decoder: CopyDecoder::new(),
-            tag: None,
-            failure: None,
-            done: false,
-        })
+        Ok(CopyOut::new(self, CopyEnd::Statement))
     }
 
     /// Begins `COPY … FROM STDIN`; then [`Self::copy_data`], and [`Self::copy_end`] or [`Self::copy_fail`].
@@ -360,14 +361,7 @@ impl Connection {
             let (tag, body) = self.read_message().await?;
             match tag {
                 tag if tag == wanted => return Ok(()),
-                b'E' => {
-                    let error = ServerError::parse(&body).into_error();
-                    // The error that comes first is the one that counts.
-                    if !self.dead {
-                        self.collect_result().await?;
-                    }
-                    return Err(error);
-                }
+                b'E' => return Err(self.refused(&body).await?),
                 // What stood before the COPY in the same message was done.
                 b'N' | b'A' | b'C' => {}
                 other => {
@@ -376,6 +370,22 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Returns the error of a statement that was refused in place of a copy, with the connection at rest again.
+    pub(super) async fn refused(&mut self, body: &[u8]) -> Result<Error> {
+        let error = ServerError::parse(body).into_error();
+        // The error that comes first is the one that counts.
+        if !self.dead {
+            self.collect_result().await?;
+        }
+        Ok(error)
+    }
+
+    /// Gives up a connection whose peer said what it may not say here.
+    pub(super) fn give_up(&mut self, tag: u8) -> Error {
+        self.dead = true;
+        unexpected(tag)
     }
 
     /// Sends one CopyData message. The bytes need not end with a row.
@@ -543,17 +553,43 @@ impl Connection {
     }
 }
 
+/// With what a copy ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CopyEnd {
+    /// The statement itself: it is complete, and the connection at rest.
+    Statement,
+    /// The last byte: the statement says more.
+    Data,
+}
+
+/// Notices that are kept of a copy, at most.
+const MAX_NOTICES: usize = 100;
+
 /// A running COPY OUT. Dropped before its end, it leaves the connection dead: the rest of the rows is still coming.
 #[derive(Debug)]
 pub struct CopyOut<'a> {
     connection: &'a mut Connection,
     decoder: CopyDecoder,
+    end: CopyEnd,
     tag: Option<String>,
     failure: Option<Error>,
+    notices: Vec<ServerError>,
     done: bool,
 }
 
-impl CopyOut<'_> {
+impl<'a> CopyOut<'a> {
+    pub(super) fn new(connection: &'a mut Connection, end: CopyEnd) -> Self {
+        Self {
+            connection,
+            decoder: CopyDecoder::new(),
+            end,
+            tag: None,
+            failure: None,
+            notices: Vec::new(),
+            done: false,
+        }
+    }
+
     /// Returns the next piece, or `None` when the server has said that the copy is complete.
     pub async fn next(&mut self) -> Result<Option<RowPiece<'_>>> {
         let (range, starts, ends) = loop {
@@ -581,6 +617,8 @@ impl CopyOut<'_> {
         match tag {
             b'S' => self.connection.note_parameter(body),
             b'C' => self.tag = Some(cstr(body)),
+            b'c' if self.end == CopyEnd::Data => self.done = true,
+            b'N' if self.notices.len() < MAX_NOTICES => self.notices.push(ServerError::parse(body)),
             b'E' if self.failure.is_none() => self.failure = Some(ServerError::parse(body).into_error()),
             b'Z' => {
                 self.connection.transaction = body.first().copied().unwrap_or(b'I');
@@ -595,6 +633,11 @@ impl CopyOut<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes the notices that came so far: the first hundred.
+    pub(crate) fn take_notices(&mut self) -> Vec<ServerError> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Returns the rows the server counted, once [`CopyOut::next`] has returned `None`.
@@ -634,7 +677,7 @@ fn cstr(body: &[u8]) -> String {
     String::from_utf8_lossy(body.split(|&b| b == 0).next().unwrap_or_default()).into_owned()
 }
 
-fn data_row(body: &[u8]) -> Result<Vec<Option<String>>> {
+pub(super) fn data_row(body: &[u8]) -> Result<Vec<Option<String>>> {
     let broken = || Error::corrupt("a row from the server has wrong lengths");
     let (count, mut rest) = body.split_first_chunk::<2>().ok_or_else(broken)?;
     let mut row = Vec::new();

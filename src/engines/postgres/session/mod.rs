@@ -12,6 +12,7 @@ pub(crate) mod maintenance;
 pub(crate) mod marks;
 pub(crate) mod password_file;
 pub(crate) mod pooler;
+pub(crate) mod replication;
 pub(crate) mod search_path;
 pub(crate) mod service_file;
 pub(crate) mod sessions;

@@ -122,6 +122,8 @@ pub struct ConnectOptions {
     pub search_path: Vec<String>,
     /// What sessions that restore take over from the source.
     pub context: settings::Context,
+    /// Whether it is a WAL sender that is wanted, of the server as a whole: base backups and WAL, and no SQL.
+    pub is_replication: bool,
 }
 
 /// Where variables are looked up.
@@ -351,6 +353,7 @@ fn finish(mut params: Params, foreign: bool, env: Env<'_>) -> Result<ConnectOpti
         allow_cleartext_password: is_true(params.get("allow_cleartext_password")),
         search_path: Vec::new(),
         context: settings::Context::none(),
+        is_replication: false,
     })
 }
 

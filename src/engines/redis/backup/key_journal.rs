@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::base::error::{Context, Result};
 use crate::base::exact;
+use crate::base::unnamed_file::unnamed_file;
 
 /// Words of the filter: 8 MiB, which makes about one key of a thousand doubtful at three million keys.
 const WORDS: usize = 1 << 20;
@@ -36,7 +37,7 @@ impl KeyJournal {
     pub(crate) fn new(directory: &Path) -> Result<Self> {
         Ok(Self {
             filter: vec![0; WORDS],
-            file: BufWriter::with_capacity(64 << 10, super::receive::unnamed_file(directory)?),
+            file: BufWriter::with_capacity(64 << 10, unnamed_file(directory)?),
             put_off: Vec::new(),
             put_off_bytes: 0,
         })

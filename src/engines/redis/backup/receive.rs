@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
+use crate::base::unnamed_file::unnamed_file;
 use crate::engines::redis::session::connection::{Connection, closed};
 use crate::engines::redis::wire::rdb::walk::State;
 use crate::engines::redis::wire::rdb::{Census, Counter, Flavour, Walker};
@@ -159,21 +160,6 @@ impl Spool {
     fn is_empty(&self) -> bool {
         self.drained == self.written
     }
-}
-
-/// Makes a file that is gone with the process.
-pub(crate) fn unnamed_file(directory: &Path) -> Result<std::fs::File> {
-    let act = || format!("create a spool file in \"{}\"", directory.display());
-    std::fs::create_dir_all(directory).with_context(act)?;
-    let path = directory.join(format!("wirevault-redis-{:016x}.spool", rand::random::<u64>()));
-    let file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .with_context(act)?;
-    std::fs::remove_file(&path).with_context(act)?;
-    Ok(file)
 }
 
 /// Finds the end of the RDB while its bytes pass.

@@ -1,0 +1,458 @@
+//! The streams of a base backup into entries, each file summed and looked at as it passes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::server::ServerFacts;
+use super::spooled::Spooled;
+use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
+use crate::base::error::{Context, Error, Result};
+use crate::base::exact;
+use crate::base::report::{Note, SharedReporter};
+use crate::engines::Notes;
+use crate::engines::postgres::physical::ManifestChecksums;
+use crate::engines::postgres::physical::stored::facts::{BaseFacts, Tablespace};
+use crate::engines::postgres::physical::stored::judge::{compare_facts, table_limit};
+use crate::engines::postgres::physical::stored::wal::{WalCover, grow_head};
+use crate::engines::postgres::physical::stored::{MANIFEST, TABLESPACES, is_named, is_segment};
+use crate::engines::postgres::physical::wire::digest::{Comparison, FileDigest, FileTable};
+use crate::engines::postgres::physical::wire::framing::{Framing, Part, tablespace_of};
+use crate::engines::postgres::physical::wire::lsn::Lsn;
+use crate::engines::postgres::physical::wire::manifest::{ManifestFacts, ManifestReader};
+use crate::engines::postgres::physical::wire::page::{PageChecker, first_block, main_fork_segment};
+use crate::engines::postgres::physical::wire::tar::{Event, Kind, Member, TarReader};
+use crate::engines::postgres::session::replication::Rows;
+use crate::engines::postgres::wire::copy_out::RowPiece;
+
+/// Bytes after which progress is told.
+const PROGRESS_BYTES: u64 = 4 << 20;
+
+/// Segments of WAL that come with a base, at most.
+const MOST_WAL_FILES: usize = 1 << 20;
+
+/// What a base backup is taken with.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) task: String,
+    pub(super) server: ServerFacts,
+    pub(super) algorithm: ManifestChecksums,
+    /// The memory limit of the process.
+    pub(super) limit_bytes: u64,
+    pub(super) spool_dir: PathBuf,
+    pub(super) notes: Arc<Notes>,
+    pub(super) reporter: SharedReporter,
+    pub(super) cancel: CancellationToken,
+    pub(super) runtime: Handle,
+}
+
+/// What came.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) facts: BaseFacts,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// When the server said that the base is complete.
+    pub(super) ended_at: Timestamp,
+}
+
+/// Takes the streams of one base backup.
+pub(super) struct Receiver<'w> {
+    work: Work,
+    writer: &'w mut SequentialWriter,
+    start: (Lsn, u32),
+    /// Those of the server's list whose archive has not come.
+    awaited: Vec<Tablespace>,
+    tablespaces: Vec<Tablespace>,
+    framing: Framing,
+    stream: Stream,
+    /// Whether an entry is being written; a link has none.
+    is_open: bool,
+    file: Option<OpenFile>,
+    table: FileTable,
+    wal: Vec<WalFile>,
+    manifest: Option<ManifestFacts>,
+    owner: (u32, u32),
+    damaged_files: u64,
+    files: u64,
+    bytes: u64,
+    untold: u64,
+}
+
+/// What the bytes that come belong to.
+enum Stream {
+    /// Nothing has begun.
+    None,
+    /// An archive, and where its members lie in the data directory, with a slash.
+    Archive {
+        tar: Box<TarReader>,
+        prefix: Vec<u8>,
+        is_base: bool,
+    },
+    /// The backup manifest.
+    Manifest {
+        reader: Box<ManifestReader>,
+        spooled: Spooled,
+    },
+}
+
+/// The file whose bytes are coming.
+struct OpenFile {
+    path: Vec<u8>,
+    size: u64,
+    /// None of a segment of WAL.
+    digest: Option<FileDigest>,
+    pages: Option<PageChecker>,
+    head: Vec<u8>,
+}
+
+/// A segment of WAL, to be judged once it is known what is needed.
+struct WalFile {
+    path: Vec<u8>,
+    size: u64,
+    head: Vec<u8>,
+}
+
+impl<'w> Receiver<'w> {
+    /// Reads the rows in front: where the backup begins, and the tablespaces with their sizes.
+    pub(super) fn new(work: Work, rows: &Rows, writer: &'w mut SequentialWriter) -> Result<Self> {
+        let mut rows = rows.iter();
+        let start = rows.next().and_then(|row| lsn_and_timeline(row));
+        let start = start.ok_or_else(|| Error::corrupt("the server does not say where the base backup begins"))?;
+        let (mut tablespaces, mut kib, mut bases) = (Vec::new(), 0_u64, 0);
+        for row in rows {
+            let size = column(row, 2).and_then(|text| text.parse::<u64>().ok());
+            kib = kib.saturating_add(size.unwrap_or(0));
+            match (column(row, 0), column(row, 1)) {
+                (None, _) => bases += 1,
+                (Some(oid), Some(location)) => tablespaces.push(Tablespace {
+                    oid: oid
+                        .parse()
+                        .map_err(|_| Error::corrupt("a tablespace of the base backup has no OID"))?,
+                    location: location.to_owned(),
+                }),
+                _ => return Err(Error::corrupt("a tablespace of the base backup has no place")),
+            }
+        }
+        if bases != 1 {
+            return Err(Error::corrupt(
+                "the server's list of tablespaces does not hold the data directory once",
+            ));
+        }
+        work.reporter.begin(&work.task, Some(kib.saturating_mul(1024)));
+        if work.server.is_standby {
+            let message = "a standby is read: what the primary had done and it had not replayed is not in the base";
+            work.notes.add(Note::new("standby", "server", message));
+        }
+        Ok(Self {
+            table: FileTable::new(work.algorithm, table_limit(work.limit_bytes)),
+            work,
+            writer,
+            start,
+            awaited: tablespaces.clone(),
+            tablespaces,
+            framing: Framing::default(),
+            stream: Stream::None,
+            is_open: false,
+            file: None,
+            wal: Vec::new(),
+            manifest: None,
+            owner: (0, 0),
+            damaged_files: 0,
+            files: 0,
+            bytes: 0,
+            untold: 0,
+        })
+    }
+
+    /// Takes the next piece of the copy.
+    pub(super) fn take(&mut self, piece: &RowPiece<'_>) -> Result<()> {
+        match self.framing.take(piece)? {
+            None => Ok(()),
+            Some(Part::Data(bytes)) => self.data(bytes),
+            Some(Part::Archive { name, .. }) => {
+                self.end_stream()?;
+                let prefix = match tablespace_of(&name)? {
+                    None => Vec::new(),
+                    Some(oid) => {
+                        let at = self.awaited.iter().position(|one| one.oid == oid);
+                        let at = at.ok_or_else(|| {
+                            Error::corrupt(format!("the server sends a tablespace {oid} that it did not list"))
+                        })?;
+                        self.awaited.remove(at).prefix().into_bytes()
+                    }
+                };
+                let is_base = prefix.is_empty();
+                self.stream = Stream::Archive {
+                    tar: Box::new(TarReader::new()),
+                    prefix,
+                    is_base,
+                };
+                Ok(())
+            }
+            Some(Part::Manifest) => {
+                self.end_stream()?;
+                self.stream = Stream::Manifest {
+                    reader: Box::new(ManifestReader::new()),
+                    spooled: Spooled::new(self.work.spool_dir.clone()),
+                };
+                Ok(())
+            }
+        }
+    }
+
+    fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
+        match &mut self.stream {
+            Stream::None => Err(Error::corrupt("the server sends data before it says of what")),
+            Stream::Manifest { reader, spooled } => {
+                spooled.push(bytes)?;
+                let table = &mut self.table;
+                let algorithm = self.work.algorithm;
+                reader.push(bytes, &mut |file| {
+                    if file.algorithm != algorithm {
+                        return Err(Error::corrupt(
+                            "the backup manifest has other checksums than were asked for",
+                        ));
+                    }
+                    let found = table.compare(&file.path, file.size, &file.checksum);
+                    compare_with_sent(found, &file.path, file.size)
+                })
+            }
+            Stream::Archive { .. } => {
+                while let Some(event) = self.step(&mut bytes)? {
+                    match event {
+                        Event::Begin(member) => self.begin(member)?,
+                        Event::Data(data) => self.file_data(data)?,
+                        Event::End => self.end()?,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn step<'i>(&mut self, bytes: &mut &'i [u8]) -> Result<Option<Event<'i>>> {
+        let Stream::Archive { tar, .. } = &mut self.stream else {
+            return Ok(None);
+        };
+        let (used, event) = tar.step(bytes)?;
+        *bytes = exact::part(bytes, used.., "no more is used than there is");
+        Ok(event)
+    }
+
+    fn begin(&mut self, member: Member) -> Result<()> {
+        let Stream::Archive { prefix, is_base, .. } = &self.stream else {
+            return Ok(());
+        };
+        let is_base = *is_base;
+        let mut path = [prefix.as_slice(), &member.path].concat();
+        if member.kind == Kind::Symlink {
+            // Where tablespaces lie stands in the facts; their files lie below the name of the link.
+            return if is_base && path.starts_with(TABLESPACES.as_bytes()) {
+                Ok(())
+            } else {
+                Err(Error::corrupt(format!(
+                    "the server sends a link \"{}\" that is no tablespace's",
+                    path.escape_ascii()
+                )))
+            };
+        }
+        self.owner = (member.uid, member.gid);
+        let is_file = member.kind == Kind::File;
+        if is_file {
+            self.file = Some(self.open(path.clone(), member.size));
+        } else {
+            path.push(b'/');
+        }
+        let meta = EntryMeta {
+            kind: if is_file { EntryKind::File } else { EntryKind::Directory },
+            mode: member.mode,
+            uid: member.uid,
+            gid: member.gid,
+            ..EntryMeta::file(path, member.size, (member.mtime, 0))
+        };
+        self.is_open = true;
+        self.writer.begin_entry(&meta)
+    }
+
+    fn open(&self, path: Vec<u8>, size: u64) -> OpenFile {
+        let server = &self.work.server;
+        let segment = main_fork_segment(&path).filter(|_| server.has_checksums);
+        let first = segment.and_then(|segment| first_block(segment, server.relation_segment_bytes, server.page_bytes));
+        let page_bytes = exact::usize_from(server.page_bytes);
+        OpenFile {
+            digest: (!is_segment(&path)).then(|| FileDigest::new(self.work.algorithm)),
+            pages: first.map(|first| PageChecker::new(page_bytes, self.start.0.0, first)),
+            path,
+            size,
+            head: Vec::new(),
+        }
+    }
+
+    fn file_data(&mut self, data: &[u8]) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            match &mut file.digest {
+                Some(digest) => digest.update(data),
+                None => grow_head(&mut file.head, data),
+            }
+            if let Some(pages) = &mut file.pages {
+                pages.push(data);
+            }
+        }
+        self.writer.write(data)?;
+        let length = exact::u64_from(data.len());
+        self.bytes += length;
+        self.untold += length;
+        if self.untold >= PROGRESS_BYTES {
+            let told = std::mem::take(&mut self.untold);
+            self.work.reporter.advance(&self.work.task, told, 0);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.is_open) {
+            self.writer.finish_entry(false)?;
+        }
+        let Some(file) = self.file.take() else { return Ok(()) };
+        self.files += 1;
+        if let Some(message) = file.pages.and_then(PageChecker::finish) {
+            let path = String::from_utf8_lossy(&file.path).into_owned();
+            self.work.notes.add(Note::new("damaged", path, message));
+            self.damaged_files += 1;
+        }
+        match file.digest {
+            Some(digest) => self.table.add(&file.path, file.size, &digest.finish()),
+            None if self.wal.len() < MOST_WAL_FILES => {
+                let OpenFile { path, size, head, .. } = file;
+                self.wal.push(WalFile { path, size, head });
+                Ok(())
+            }
+            None => Err(Error::corrupt("the server sends more WAL than a base can need")),
+        }
+    }
+
+    /// Ends the stream before another one, or at the end of all: it is whole.
+    fn end_stream(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.stream, Stream::None) {
+            Stream::None => Ok(()),
+            Stream::Archive { tar, .. } => {
+                let open = self.file.as_ref().map(|file| file.path.escape_ascii().to_string());
+                tar.finish().with_context(|| match open {
+                    Some(path) => format!("receive file \"{path}\""),
+                    None => "receive a tablespace".to_owned(),
+                })
+            }
+            Stream::Manifest { reader, spooled } => {
+                self.manifest = Some(reader.finish()?);
+                let meta = EntryMeta {
+                    uid: self.owner.0,
+                    gid: self.owner.1,
+                    ..EntryMeta::file(MANIFEST, 0, (Timestamp::now().as_second(), 0))
+                };
+                self.bytes += spooled.store(meta, self.writer)?;
+                self.files += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that the server counts damaged pages. A cluster with one has to have a base at all: it is stored as it is, the page is
+    /// named, and the exit code says it.
+    pub(super) fn is_damaged(&mut self, said: &Error) {
+        if self.damaged_files == 0 {
+            self.work.notes.add(Note::new("damaged", "data pages", said.chain()));
+            self.damaged_files = 1;
+        }
+    }
+
+    /// Ends the backup by the row that the server sends last: everything came, as the server read it.
+    pub(super) fn finish(mut self, rows: &Rows) -> Result<Received> {
+        self.end_stream()?;
+        let ended_at = Timestamp::now();
+        let end = rows.last().and_then(|row| lsn_and_timeline(row));
+        let (end_lsn, end_timeline) =
+            end.ok_or_else(|| Error::corrupt("the server does not say where the base backup ends"))?;
+        let manifest = self
+            .manifest
+            .take()
+            .ok_or_else(|| Error::corrupt("the server sent no backup manifest"))?;
+        if let Some(space) = self.awaited.first() {
+            return Err(Error::corrupt(format!(
+                "the server sent nothing of tablespace {}",
+                space.oid
+            )));
+        }
+        if let Some(path) = self.table.missing(is_named) {
+            return Err(Error::corrupt(format!(
+                "file \"{}\" came and is not in the backup manifest",
+                path.escape_ascii()
+            )));
+        }
+        let Work {
+            server,
+            reporter,
+            task,
+            algorithm,
+            ..
+        } = self.work;
+        let facts = BaseFacts {
+            major: server.major(),
+            server_version: server.version,
+            system_identifier: server.identity.system_id,
+            timeline: self.start.1,
+            start_lsn: self.start.0,
+            end_timeline,
+            end_lsn,
+            wal_segment_bytes: server.wal_segment_bytes,
+            data_checksums: server.has_checksums,
+            directory_mode: server.directory_mode,
+            from_standby: server.is_standby,
+            manifest_checksums: algorithm,
+            tablespaces: self.tablespaces,
+            damaged_files: self.damaged_files,
+        };
+        compare_facts(&manifest, &facts).context("read the backup manifest")?;
+        let mut wal = WalCover::default();
+        for file in &self.wal {
+            wal.add(&facts, &file.path, file.size, &file.head)?;
+        }
+        wal.finish(&facts)?;
+        reporter.advance(&task, self.untold, self.files);
+        Ok(Received {
+            facts,
+            files: self.files,
+            bytes: self.bytes,
+            ended_at,
+        })
+    }
+}
+
+/// A file that came is what the server says to have read, by its manifest.
+fn compare_with_sent(found: Comparison, path: &[u8], size: u64) -> Result<()> {
+    let path = path.escape_ascii();
+    let message = match found {
+        Comparison::Same => return Ok(()),
+        Comparison::Unknown => format!("file \"{path}\" of the backup manifest did not come"),
+        Comparison::Twice => format!("the backup manifest names file \"{path}\" twice"),
+        Comparison::Size(came) => {
+            format!("file \"{path}\" came with {came} bytes, and the backup manifest says {size}")
+        }
+        Comparison::Checksum => format!("file \"{path}\" came with another checksum than the backup manifest says"),
+    };
+    Err(Error::corrupt(message)
+        .with_hint("Something changed it between the server's disk and here. Take the base again."))
+}
+
+/// Reads the row of a position: `0/3000028`, timeline.
+fn lsn_and_timeline(row: &[Option<String>]) -> Option<(Lsn, u32)> {
+    Some((column(row, 0)?.parse().ok()?, column(row, 1)?.parse().ok()?))
+}
+
+/// Returns a column of a row.
+fn column(row: &[Option<String>], at: usize) -> Option<&str> {
+    row.get(at)?.as_deref()
+}

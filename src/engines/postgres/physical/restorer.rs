@@ -1,0 +1,207 @@
+//! Bringing a base back into a data directory: where to, how, and what is said of it.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use crate::archive::ArchiveReader;
+use crate::base::blocking::blocking;
+use crate::base::error::{Context, Error, Result};
+use crate::base::report::Note;
+use crate::engines::postgres::physical::KIND;
+use crate::engines::postgres::physical::flags::RestoreBase;
+use crate::engines::postgres::physical::restore::fill::{Filled, Placement, fill};
+use crate::engines::postgres::physical::restore::report::{BasePlan, BaseRestored, BaseUndone, MovedTablespace};
+use crate::engines::postgres::physical::restore::swap::{self, beside};
+use crate::engines::postgres::physical::restore::tablespaces::{Assigned, assign};
+use crate::engines::postgres::physical::restore::target::{
+    Found, Fresh, Owner, check_space, look, owner, refuse_running,
+};
+use crate::engines::postgres::physical::stored::facts::BaseFacts;
+use crate::engines::postgres::physical::stored::judge::survey;
+use crate::engines::restorer::occupied;
+use crate::engines::{RestoreReport, RestoreRequest, Restorer, Settle, SettleReport, TargetPlan, Tools};
+
+/// Brings a base back.
+#[derive(Debug)]
+pub(super) struct BaseRestorer {
+    directory: PathBuf,
+    task: String,
+    clean: bool,
+    flags: RestoreBase,
+    tools: Tools,
+}
+
+impl BaseRestorer {
+    pub(super) fn new(request: RestoreRequest) -> Result<Self> {
+        let hint = "Name a data directory that is new or empty: --into DIRECTORY.";
+        let wrong = |what: &str| {
+            Error::invalid(format!("source \"{}\" is a base backup, which {what}", request.source)).with_hint(hint)
+        };
+        let Some(given) = &request.into else {
+            return Err(wrong("goes into a directory and not back into its server"));
+        };
+        let path = given
+            .path()
+            .ok_or_else(|| wrong("goes into a directory and into no URL"))?;
+        let path = if request.is_one_of_several {
+            path.join(&request.source)
+        } else {
+            path
+        };
+        Ok(Self {
+            directory: std::path::absolute(&path)?,
+            task: request.source,
+            clean: request.options.clean,
+            flags: request.options.engines.of(),
+            tools: request.tools,
+        })
+    }
+
+    /// Refuses whatever can be refused before the first write.
+    async fn look(&self, reader: &ArchiveReader) -> Result<(BaseFacts, Vec<Assigned>, BasePlan)> {
+        let found = self.found()?;
+        let facts = BaseFacts::of(reader).await?;
+        let assigned = assign(&facts, &self.flags.tablespace, &self.directory)?;
+        let stored = survey(reader, &facts).await?;
+        let mut bytes = stored.bytes;
+        let free_bytes = check_space(&self.directory, bytes)?;
+        for (tablespace, of_it) in facts.tablespaces.iter().zip(stored.tablespace_bytes) {
+            bytes = bytes.saturating_add(of_it);
+            if let Some(one) = assigned.iter().find(|one| one.tablespace.oid == tablespace.oid) {
+                if look(&one.into)? == Found::Occupied {
+                    return Err(not_empty(&one.into));
+                }
+                check_space(&one.into, of_it)?;
+            }
+        }
+        let plan = BasePlan {
+            bytes,
+            files: stored.files,
+            free_bytes,
+            replaces: found == Found::Occupied,
+            major: facts.major,
+            tablespaces: moved(&assigned),
+        };
+        Ok((facts, assigned, plan))
+    }
+
+    fn found(&self) -> Result<Found> {
+        let found = look(&self.directory)?;
+        if found == Found::Occupied {
+            if !self.clean {
+                return Err(occupied(&self.directory, "is not empty"));
+            }
+            refuse_running(&self.directory)?;
+        }
+        Ok(found)
+    }
+
+    /// Writes a base into a directory that is new or empty, and which is that again unless it is kept.
+    fn fill(
+        &self,
+        reader: &ArchiveReader,
+        facts: BaseFacts,
+        tablespaces: Vec<Assigned>,
+        place: &Path,
+    ) -> Result<(Filled, Vec<Fresh>)> {
+        let owner = owner(&self.directory)?.unwrap_or_else(|user| {
+            let message = format!(
+                "its files belong to whoever restores, and the directory to user {user}: give them to the server's user (chown -R), with mode 0700"
+            );
+            let note = Note::new("owner-not-set", self.directory.display().to_string(), message);
+            self.tools.reporter.note(&self.task, note);
+            Owner::Oneself
+        });
+        let mut fresh = vec![Fresh::claim(place)?];
+        for one in &tablespaces {
+            fresh.push(Fresh::claim(&one.into)?);
+        }
+        let placement = Placement {
+            directory: place.to_owned(),
+            tablespaces,
+            owner,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let filled = runtime.block_on(fill(reader, facts, &placement, (&self.task, &self.tools)))?;
+        Ok((filled, fresh))
+    }
+}
+
+/// The error for the directory of a tablespace: unlike a data directory, it is never replaced.
+fn not_empty(path: &Path) -> Error {
+    occupied(path, "is not empty")
+        .with_hint("A tablespace goes into a new or empty directory: --tablespace OLD=DIRECTORY.")
+}
+
+fn moved(assigned: &[Assigned]) -> Vec<MovedTablespace> {
+    let moved = |one: &Assigned| MovedTablespace {
+        oid: one.tablespace.oid,
+        was: one.tablespace.location.clone(),
+        into: one.into.clone(),
+    };
+    assigned.iter().map(moved).collect()
+}
+
+#[async_trait(?Send)]
+impl Restorer for BaseRestorer {
+    fn target(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    fn check_target(&self) -> Result<()> {
+        self.found().map(drop)
+    }
+
+    async fn plan(&mut self, reader: &ArchiveReader) -> Result<Option<Box<dyn TargetPlan>>> {
+        let (_, _, plan) = self.look(reader).await?;
+        Ok(Some(Box::new(plan)))
+    }
+
+    async fn restore(self: Box<Self>, reader: ArchiveReader) -> Result<Box<dyn RestoreReport>> {
+        let (facts, assigned, plan) = self.look(&reader).await?;
+        let tablespaces = moved(&assigned);
+        let act = format!("restore \"{}\"", self.directory.display());
+        let done = blocking(move || {
+            // The old directory stays where it is until the new one is whole.
+            let place = if plan.replaces {
+                beside(&self.directory, &format!(".restore-{:08x}.tmp", rand::random::<u32>()))
+            } else {
+                self.directory.clone()
+            };
+            let (filled, fresh) = self.fill(&reader, facts, assigned, &place)?;
+            let previous = plan.replaces.then(|| swap::swap(&place, &self.directory)).transpose()?;
+            fresh.into_iter().try_for_each(Fresh::keep)?;
+            Ok((self.directory.clone(), previous, filled))
+        });
+        let (directory, previous, filled) = done.await.context(act)?;
+        Ok(Box::new(BaseRestored {
+            directory,
+            bytes: filled.bytes,
+            files: filled.files,
+            previous,
+            major: filled.facts.major,
+            server_version: filled.facts.server_version,
+            start_lsn: filled.facts.start_lsn,
+            end_lsn: filled.facts.end_lsn,
+            timeline: filled.facts.end_timeline,
+            tablespaces,
+            left_out: filled.left_out,
+            has_configuration: filled.has_configuration,
+            damaged_files: filled.facts.damaged_files,
+        }))
+    }
+
+    async fn settle(self: Box<Self>, how: Settle, _: Option<ArchiveReader>) -> Result<Box<dyn SettleReport>> {
+        if how == Settle::Finish {
+            return Err(how.is_not_done(KIND.word()));
+        }
+        let directory = self.directory.clone();
+        let (previous, kept) = blocking(move || swap::undo(&directory)).await?;
+        Ok(Box::new(BaseUndone {
+            into: self.directory,
+            previous,
+            kept,
+        }))
+    }
+}

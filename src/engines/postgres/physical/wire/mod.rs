@@ -1,0 +1,8 @@
+//! Formats of a base backup: no I/O.
+
+pub(super) mod digest;
+pub(super) mod framing;
+pub mod lsn;
+pub(super) mod manifest;
+pub(super) mod page;
+pub(super) mod tar;
