@@ -72,6 +72,7 @@ mod postgres_settings;
 mod postgres_statements;
 mod postgres_targets;
 mod promises;
+mod queries;
 mod recover;
 mod redis;
 mod redis_certificates;

@@ -237,19 +237,19 @@ async fn serve(
             .query(std::str::from_utf8(&body[..body.len() - 1]).unwrap())
             .await
             .unwrap();
-        let columns = result.rows.first().map_or(0, Vec::len);
-        let mut fields = (columns as u16).to_be_bytes().to_vec();
-        for _ in 0..columns {
-            fields.extend_from_slice(b"c\0");
-            fields.extend_from_slice(&[0; 18]);
+        let columns = result.columns.len() as u16;
+        let mut fields = columns.to_be_bytes().to_vec();
+        for column in &result.columns {
+            fields.extend_from_slice(column.as_bytes());
+            fields.extend_from_slice(&[0; 19]);
         }
         message(&mut out, b'T', &fields);
         for row in &result.rows {
-            let mut data = (columns as u16).to_be_bytes().to_vec();
+            let mut data = columns.to_be_bytes().to_vec();
             for value in row {
-                let value = value.as_deref().unwrap_or_default();
-                data.extend_from_slice(&(value.len() as u32).to_be_bytes());
-                data.extend_from_slice(value.as_bytes());
+                let length = value.as_ref().map_or(-1, |value| value.len() as i32);
+                data.extend_from_slice(&length.to_be_bytes());
+                data.extend_from_slice(value.as_deref().unwrap_or_default().as_bytes());
             }
             message(&mut out, b'D', &data);
         }

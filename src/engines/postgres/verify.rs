@@ -17,7 +17,10 @@ use crate::engines::postgres::session::maintenance::open_admin;
 use crate::engines::postgres::session::marks;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::quote::{literal, quote_ident};
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const LEFT_SCRATCH: &str = include_str!("verify/sql/scratch_databases.sql");
 
 /// Beginning of the name of every scratch database.
 const PREFIX: &str = "wv_verify_";
@@ -82,21 +85,18 @@ pub async fn verify_restored(scratch: Scratch) -> Result<RestoreReport> {
 /// Drops what verifications that were killed have left on the server; says what.
 async fn drop_left(server: &ConnectOptions) -> Result<Vec<Note>> {
     let mut admin = open_admin(&server.with_database("")).await?;
-    let sql = format!(
-        "SELECT oid, datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, {}) \
-         AND pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_database'), {})",
-        literal(PREFIX),
-        literal(COMMENT)
+    let sql = with_names(
+        LEFT_SCRATCH,
+        &[("prefix", &literal(PREFIX)), ("comment", &literal(COMMENT))],
     );
     let found = admin.query(&sql).await.context("look for scratch databases")?;
     let mut notes = Vec::new();
-    for row in found.rows {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        let (oid, name) = (text(0).parse().unwrap_or(0), text(1));
+    for row in found.named() {
+        let (oid, name) = (row.number("oid")?.unwrap_or(0), row.text("name")?);
         if marks::is_in_use(&mut admin, oid).await? {
             continue;
         }
-        notes.push(match drop_database(&mut admin, server, &name, LEAVE_TIMEOUT).await {
+        notes.push(match drop_database(&mut admin, server, name, LEAVE_TIMEOUT).await {
             Ok(()) => Note::new(
                 "removed",
                 name,

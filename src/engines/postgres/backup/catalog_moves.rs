@@ -78,11 +78,11 @@ pub(crate) async fn moved(client: &Client, scout: &mut Connection, of_rows: bool
     let mut found = Vec::new();
     for catalog in CATALOGS.iter().filter(|c| c.rows || !of_rows) {
         let act = || format!("look for changes in {}", catalog.name);
-        let sql = format!("SELECT {} {} AND o.xmax <> 0", catalog.key(), catalog.from());
+        let sql = format!("SELECT {} AS key {} AND o.xmax <> 0", catalog.key(), catalog.from());
         let rows = client.query(&sql, &[]).await.map_err(client_error).with_context(act)?;
         let keys: Vec<String> = rows
             .iter()
-            .map(|row| row.try_get(0).map_err(client_error))
+            .map(|row| row.try_get("key").map_err(client_error))
             .collect::<Result<_>>()?;
         for keys in keys.chunks(1000) {
             // Keys are numbers.

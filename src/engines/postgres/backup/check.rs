@@ -1,9 +1,8 @@
 //! What `check` says of a database: whether it can be read, what would end or hurt a backup. No row is read.
 
 use super::exclusion::Exclusion;
-use crate::base::error::{Context as _, Result};
+use crate::base::error::{Context as _, Error, Result};
 use crate::base::raw_text::printable;
-use crate::engines::postgres::schema;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::hosts::Server;
 use crate::engines::postgres::session::pooler;
@@ -11,8 +10,16 @@ use crate::engines::postgres::session::pooler::Pooler;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::wire::server_error::sqlstate;
+use crate::engines::postgres::wire::text_row::TextRow;
 use crate::engines::{Finding, FindingLevel};
+
+const FACTS: &str = include_str!("sql/check_facts.sql");
+const SEES: &str = include_str!("sql/check_secrets.sql");
+const AGES: &str = include_str!("sql/check_ages.sql");
+const HIDDEN_OBJECTS: &str = include_str!("sql/check_large_objects.sql");
+const UNREADABLE: &str = include_str!("sql/check_tables.sql");
 
 /// Looks at a database without reading data.
 pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Result<Vec<Finding>> {
@@ -35,23 +42,10 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
         hint: hint.map(str::to_owned),
     };
     let mut findings = Vec::new();
-    let sql = "SELECT current_setting('server_version'), current_setting('server_version_num'), \
-        pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(pg_catalog.current_database())), \
-        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
-        (SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_' OR nspname = 'information_schema')), \
-        current_setting('max_locks_per_transaction')::bigint * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint), \
-        (SELECT count(*) FROM pg_catalog.pg_largeobject_metadata), pg_catalog.pg_is_in_recovery(), \
-        current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint, current_setting('max_locks_per_transaction')";
-    let row = connection.query(sql).await.context("read the server's facts")?;
-    let text = |at: usize| {
-        row.rows
-            .first()
-            .and_then(|r| r.get(at))
-            .cloned()
-            .flatten()
-            .unwrap_or_default()
-    };
-    let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
+    let found = connection.query(FACTS).await.context("read the server's facts")?;
+    let facts = found.only()?;
+    let number = |name| Ok::<u64, Error>(facts.number(name)?.unwrap_or(0));
+    let tables = number("tables")?;
     let tls = if connection.is_tls() { "TLS" } else { "no TLS" };
     // Of several servers, the one that was taken.
     let taken = options.servers().first().map(Server::place);
@@ -59,17 +53,21 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
     let at = at.map_or_else(String::new, |place| format!(", at {place}"));
     findings.push(finding(
         FindingLevel::Info,
-        format!("PostgreSQL {}, {}, {} tables, {tls}{at}", text(0), text(2), number(4)),
+        format!(
+            "PostgreSQL {}, {}, {tables} tables, {tls}{at}",
+            facts.text("version")?,
+            facts.text("size")?
+        ),
         None,
     ));
-    if number(1) < 130_000 {
+    if number("version_num")? < 130_000 {
         findings.push(finding(
             FindingLevel::Warning,
             "servers older than 13 are not tested".into(),
             None,
         ));
     }
-    if text(3) != "t" {
+    if !facts.flag("superuser")? {
         let hint =
             "Grant pg_read_all_data (14 and newer): a superuser also sees role passwords and options of user mappings.";
         findings.push(finding(
@@ -79,19 +77,21 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
         ));
     }
     findings.extend(hidden(&mut connection).await?);
-    findings.extend(locks(number(4), number(5), number(9), number(8)));
-    if number(6) > 0 {
+    findings.extend(locks(
+        tables,
+        number("lock_capacity")?,
+        number("locks_each")?,
+        number("slots")?,
+    ));
+    let large_objects = number("large_objects")?;
+    if large_objects > 0 {
         findings.push(finding(
             FindingLevel::Info,
-            format!("{} large objects", number(6)),
+            format!("{large_objects} large objects"),
             None,
         ));
-        let sql = format!(
-            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata o WHERE NOT pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT') AND NOT {}",
-            schema::READABLE_SQL
-        );
         let hidden = connection
-            .query(&sql)
+            .query(HIDDEN_OBJECTS)
             .await
             .context("check privileges of large objects")?;
         if let Some(count) = hidden.scalar().filter(|&c| c != "0") {
@@ -100,7 +100,7 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
             findings.push(finding(FindingLevel::Warning, message, Some(hint)));
         }
     }
-    findings.extend(long_snapshot(&mut connection, text(7) == "t").await?);
+    findings.extend(long_snapshot(&mut connection, facts.flag("in_recovery")?).await?);
     let wanted = exclusion.wanted(&mut connection).await?;
     findings.extend(unreadable(&mut connection, &wanted).await?);
     findings.extend(pooled(&mut connection, options, stands).await?);
@@ -110,33 +110,21 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
 
 /// Says what the role may not see, and the backup will lack.
 async fn hidden(connection: &mut Connection) -> Result<Vec<Finding>> {
-    let sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'), \
-        pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_user_mappings \
-        WHERE umoptions IS NULL AND usename IS DISTINCT FROM current_user)";
-    let result = connection.query(sql).await.context("check privileges")?;
-    let sees = |at: usize| {
-        result
-            .rows
-            .first()
-            .and_then(|r| r.get(at))
-            .cloned()
-            .flatten()
-            .as_deref()
-            != Some("f")
-    };
+    let result = connection.query(SEES).await.context("check privileges")?;
+    let sees = result.only()?;
     let warning = |message: &str, hint: &str| Finding {
         level: FindingLevel::Warning,
         message: message.to_owned(),
         hint: Some(hint.to_owned()),
     };
     let mut findings = Vec::new();
-    if !sees(0) {
+    if !sees.flag("passwords")? {
         findings.push(warning(
             "no privilege to read passwords of roles: they will not be in the backup, which ends with exit code 2",
             "Grant SELECT on pg_catalog.pg_authid, back up as a superuser, or leave them out with --no-role-passwords.",
         ));
     }
-    if !sees(1) {
+    if !sees.flag("mappings")? {
         findings.push(warning(
             "no privilege to read the options of some user mappings: they will not be in the backup, which ends with exit code 2",
             "Grant SELECT on pg_catalog.pg_user_mapping, or back up as a superuser.",
@@ -168,51 +156,43 @@ fn locks(tables: u64, capacity: u64, each: u64, slots: u64) -> Option<Finding> {
 
 /// Says beforehand what a snapshot that is held for long would hurt, or what would end it.
 async fn long_snapshot(connection: &mut Connection, standby: bool) -> Result<Vec<Finding>> {
-    let sql = "SELECT (SELECT pg_catalog.max(pg_catalog.age(datfrozenxid)) FROM pg_catalog.pg_database WHERE datallowconn), \
-        current_setting('autovacuum_freeze_max_age'), current_setting('old_snapshot_threshold', true), \
-        current_setting('hot_standby_feedback'), current_setting('max_standby_streaming_delay'), \
-        (SELECT pg_catalog.max(pg_catalog.age(backend_xmin)) FROM pg_catalog.pg_stat_activity)";
-    let result = connection.query(sql).await.context("check the age of transactions")?;
-    let row = result.rows.first().cloned().unwrap_or_default();
-    let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-    let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
+    let result = connection.query(AGES).await.context("check the age of transactions")?;
+    let row = result.only()?;
+    let number = |name| Ok::<u64, Error>(row.number(name)?.unwrap_or(0));
+    let delay = row.text("standby_delay")?;
     let warning = |message: String, hint: &str| Finding {
         level: FindingLevel::Warning,
         message,
         hint: Some(hint.to_owned()),
     };
     let mut findings = Vec::new();
-    if standby && text(3) != "on" && text(4) != "-1" {
+    if standby && row.text("feedback")? != "on" && delay != "-1" {
         findings.push(warning(
             format!(
-                "the server is a standby that cancels queries after {}: conflicts with replay can end the backup",
-                text(4)
+                "the server is a standby that cancels queries after {delay}: conflicts with replay can end the backup"
             ),
             "Turn on hot_standby_feedback, or raise max_standby_streaming_delay.",
         ));
     }
-    if number(1) > 0 && number(0) > number(1).saturating_mul(2) {
+    let (oldest, freeze_age) = (number("oldest_database")?, number("freeze_max_age")?);
+    if freeze_age > 0 && oldest > freeze_age.saturating_mul(2) {
         findings.push(warning(
-            format!(
-                "the oldest database is {} transactions old: vacuum is far behind",
-                number(0)
-            ),
+            format!("the oldest database is {oldest} transactions old: vacuum is far behind"),
             "A backup holds a snapshot and delays vacuum further: let vacuum finish first.",
         ));
     }
-    if number(5) > 10_000_000 {
+    let held = number("oldest_snapshot")?;
+    if held > 10_000_000 {
         findings.push(warning(
-            format!("another session holds a snapshot {} transactions old", number(5)),
+            format!("another session holds a snapshot {held} transactions old"),
             "Vacuum cannot remove newer dead rows; end it before starting another long snapshot.",
         ));
     }
     // A setting of 13 to 16, by which the server ends readers of old snapshots.
-    if !matches!(text(2).as_str(), "" | "-1") {
+    let threshold = row.text("old_snapshot_threshold")?;
+    if !matches!(threshold, "" | "-1") {
         findings.push(warning(
-            format!(
-                "old_snapshot_threshold is {}: a longer backup ends with \"snapshot too old\"",
-                text(2)
-            ),
+            format!("old_snapshot_threshold is {threshold}: a longer backup ends with \"snapshot too old\""),
             "Set old_snapshot_threshold to -1 and restart the server.",
         ));
     }
@@ -220,16 +200,11 @@ async fn long_snapshot(connection: &mut Connection, standby: bool) -> Result<Vec
 }
 
 async fn unreadable(connection: &mut Connection, wanted: &str) -> Result<Vec<Finding>> {
-    let sql = format!(
-        "SELECT c.oid::pg_catalog.regclass::text, \
-        pg_catalog.row_security_active(c.oid) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-        AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)) AND {wanted} LIMIT 20"
-    );
+    let sql = with_names(UNREADABLE, &[("wanted", wanted)]);
     let result = connection.query(&sql).await.context("check privileges")?;
-    let make = |row: &Vec<Option<String>>| {
-        let name = printable(row.first().cloned().flatten().unwrap_or_default());
-        let hidden = row.get(1).cloned().flatten().as_deref() == Some("t");
+    let make = |row: TextRow<'_>| {
+        let name = printable(row.text("name")?.to_owned());
+        let hidden = row.flag("hides_rows")?;
         let (message, hint) = if hidden {
             (
                 format!("row security hides rows of table {name}"),
@@ -241,13 +216,13 @@ async fn unreadable(connection: &mut Connection, wanted: &str) -> Result<Vec<Fin
                 "Grant SELECT on it, or pg_read_all_data (14 and newer).",
             )
         };
-        Finding {
+        Ok(Finding {
             level: FindingLevel::Error,
             message,
             hint: Some(hint.to_owned()),
-        }
+        })
     };
-    Ok(result.rows.iter().map(make).collect())
+    result.named().map(make).collect()
 }
 
 /// Tells of a pooler, and tries whether a snapshot can be shared.

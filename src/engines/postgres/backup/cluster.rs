@@ -6,6 +6,9 @@ use crate::base::error::{Context as _, Result};
 use crate::engines::postgres::session::maintenance::open_admin;
 use crate::engines::postgres::session::marks;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::wire::text_row::TextRow;
+
+const DATABASES: &str = include_str!("sql/databases.sql");
 
 /// What a server holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,38 +20,31 @@ pub struct Databases {
 }
 
 /// Returns the OID of a database that a restore fills, or did not come to the end of: it is nobody's yet.
-fn unfinished(row: &[Option<String>]) -> Option<String> {
-    let oid = row.first()?.as_deref()?;
-    let comment = row.get(1)?.as_deref()?;
-    marks::is_filling(comment, oid.parse().ok()?).then(|| oid.to_owned())
+fn unfinished(row: TextRow<'_>) -> Result<Option<u32>> {
+    let (Some(oid), Some(comment)) = (row.number("oid")?, row.opt("comment")?) else {
+        return Ok(None);
+    };
+    Ok(marks::is_filling(comment, oid).then_some(oid))
 }
 
 /// Lists the databases of a server; templates are left out.
 pub async fn databases(server: &ConnectOptions) -> Result<Databases> {
     // No database is wanted, so none is passed by for the connection.
     let mut admin = open_admin(&server.with_database("")).await?;
-    let sql = "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database";
+    let sql = "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database";
     let comments = admin.query(sql).await;
     let comments = comments.context("read the comments of the databases")?;
-    let unfinished: HashSet<String> = comments.rows.iter().filter_map(|row| unfinished(row)).collect();
-    let sql = "SELECT datname, oid, CASE WHEN datconnlimit = -2 THEN 'it is invalid: its DROP was interrupted' \
-        WHEN NOT datallowconn THEN 'it allows no connections' END FROM pg_catalog.pg_database \
-        WHERE datname NOT IN ('template0', 'template1') ORDER BY datname";
-    let found = admin.query(sql).await.context("list the databases")?;
+    let unfinished = comments.named().filter_map(|row| unfinished(row).transpose());
+    let unfinished = unfinished.collect::<Result<HashSet<u32>>>()?;
+    let found = admin.query(DATABASES).await.context("list the databases")?;
     admin.close().await;
     let mut databases = Databases::default();
-    for mut row in found.rows {
-        let why = row.get_mut(2).and_then(Option::take);
-        let is_half = row
-            .get(1)
-            .and_then(Option::as_deref)
-            .is_some_and(|oid| unfinished.contains(oid));
-        let why = why.or_else(|| is_half.then(|| "a restore fills it, or was interrupted there".to_owned()));
-        let Some(name) = row.get_mut(0).and_then(Option::take) else {
-            continue;
-        };
-        match why {
-            Some(why) => databases.skipped.push((name, why)),
+    for row in found.named() {
+        let name = row.text("name")?.to_owned();
+        let is_half = row.number("oid")?.is_some_and(|oid| unfinished.contains(&oid));
+        let half = is_half.then_some("a restore fills it, or was interrupted there");
+        match row.opt("why")?.or(half) {
+            Some(why) => databases.skipped.push((name, why.to_owned())),
             None => databases.names.push(name),
         }
     }

@@ -17,7 +17,13 @@ use crate::engines::postgres::schema::Excluded;
 use crate::engines::postgres::session::client::client_error;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::sql::quote::literal;
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const OWNERS: &str = include_str!("sql/sequence_owners.sql");
+const PATH: &str = include_str!("sql/search_path.sql");
+const VISIBLE: &str = include_str!("sql/visible.sql");
+const MATCHING: &str = include_str!("sql/matching_relations.sql");
 
 /// Patterns of what is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,15 +140,8 @@ fn matches(column: &str, expression: &str) -> String {
 /// Returns the condition that a new session finds the relation `c` without its schema's name.
 fn visible(path: &[u32]) -> String {
     let schemas: Vec<String> = path.iter().map(|oid| format!("{oid}::oid")).collect();
-    format!(
-        "c.oid = (SELECT v.oid FROM pg_catalog.unnest(ARRAY[{}]::oid[]) WITH ORDINALITY p(schema, place) \
-         JOIN pg_catalog.pg_class v ON v.relnamespace = p.schema AND v.relname = c.relname ORDER BY p.place LIMIT 1)",
-        schemas.join(", ")
-    )
+    with_names(VISIBLE, &[("schemas", &schemas.join(", "))])
 }
-
-const RELATIONS: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')";
 
 impl Exclusion {
     /// Returns whether nothing is left out.
@@ -182,8 +181,9 @@ impl Exclusion {
             let sql = format!("{BEGIN}; {PATH}");
             let found = connection.query(&sql).await.context("read the search_path")?;
             connection.execute("ROLLBACK").await?;
-            let oid = |row: &Vec<Option<String>>| row.first()?.as_deref()?.parse().ok();
-            path = found.rows.iter().filter_map(oid).collect();
+            for row in found.named() {
+                path.extend(row.number::<u32>("oid")?);
+            }
         }
         let prepared = Prepared {
             patterns,
@@ -344,21 +344,16 @@ impl Prepared {
 
 /// Returns the query of relations that meet a condition, and of what is below them: partitions, or all children.
 fn with_children(condition: &str, all: bool) -> String {
-    let partitions = if all {
-        ""
-    } else {
-        " JOIN pg_catalog.pg_class k ON k.oid = i.inhrelid AND k.relispartition"
-    };
-    format!(
-        "WITH RECURSIVE x(oid) AS ({RELATIONS} AND ({condition}) \
-         UNION SELECT i.inhrelid FROM x JOIN pg_catalog.pg_inherits i ON i.inhparent = x.oid{partitions}) SELECT x.oid FROM x"
-    )
+    let all = if all { "true" } else { "false" };
+    with_names(MATCHING, &[("condition", condition), ("all", all)])
 }
 
 async fn oids(client: &Client, sql: &str, pattern: &Pattern) -> Result<HashSet<u32>> {
     let rows = client.query(sql, &[]).await.map_err(client_error);
     let rows = rows.with_context(|| format!("look for \"{}\"", pattern.text))?;
-    rows.iter().map(|row| row.try_get(0).map_err(client_error)).collect()
+    rows.iter()
+        .map(|row| row.try_get("oid").map_err(client_error))
+        .collect()
 }
 
 /// Returns whether the server refused an expression because its database's encoding does not have the letters, or cannot be converted
@@ -370,13 +365,11 @@ fn lacks_letters(error: &Error, part: &str) -> bool {
 /// A sequence that belongs to a column of a table that comes comes with it.
 async fn keep_owned(client: &Client, relations: &mut HashSet<u32>) -> Result<()> {
     let list: Vec<u32> = relations.iter().copied().collect();
-    let sql = "SELECT d.objid, d.refobjid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S' \
-        WHERE d.classid = 1259 AND d.refclassid = 1259 AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') AND d.objid = ANY($1::oid[])";
-    let rows = client.query(sql, &[&list]).await.map_err(client_error);
+    let rows = client.query(OWNERS, &[&list]).await.map_err(client_error);
     for row in rows.context("look for the owners of sequences")? {
         let (sequence, table): (u32, u32) = (
-            row.try_get(0).map_err(client_error)?,
-            row.try_get(1).map_err(client_error)?,
+            row.try_get("sequence").map_err(client_error)?,
+            row.try_get("table_oid").map_err(client_error)?,
         );
         if !relations.contains(&table) {
             relations.remove(&sequence);
@@ -387,15 +380,14 @@ async fn keep_owned(client: &Client, relations: &mut HashSet<u32>) -> Result<()>
 
 const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL search_path TO DEFAULT";
 
-const PATH: &str = "SELECT n.oid FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY s(name, place) \
-    JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name ORDER BY s.place";
-
 /// Returns the schemas that a new session of this role looks through.
 async fn search_path(client: &Client) -> Result<Vec<u32>> {
     client.batch_execute(BEGIN).await.map_err(client_error)?;
     let rows = client.query(PATH, &[]).await.map_err(client_error)?;
     client.batch_execute("ROLLBACK").await.map_err(client_error)?;
-    rows.iter().map(|row| row.try_get(0).map_err(client_error)).collect()
+    rows.iter()
+        .map(|row| row.try_get("oid").map_err(client_error))
+        .collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::template::with_names;
+use crate::engines::postgres::wire::text_row::TextRow;
+
+const WAITERS: &str = include_str!("sql/lock_waiters.sql");
 
 /// How long someone waits before it is worth a note.
 const WORTH_A_NOTE: Duration = Duration::from_secs(15);
@@ -76,29 +80,17 @@ async fn waiters(connection: &mut Option<Connection>, options: &ConnectOptions, 
             none.insert(new)
         }
     };
-    // The column with the time of waiting came with 14; before, the statement's age has to do.
-    let sql = format!(
-        "SELECT DISTINCT ON (l.pid) l.pid, a.usename, a.application_name, pg_catalog.left(a.query, 120), l.relation::pg_catalog.regclass::text, \
-         pg_catalog.floor(1000 * EXTRACT(epoch FROM pg_catalog.clock_timestamp() \
-            - COALESCE((pg_catalog.to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start)))::bigint \
-         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-         WHERE NOT l.granted AND l.locktype = 'relation' AND {leader} = ANY (pg_catalog.pg_blocking_pids(l.pid)) ORDER BY l.pid LIMIT 20"
-    );
+    let sql = with_names(WAITERS, &[("leader", &leader.to_string())]);
     let result = open.query(&sql).await?;
-    let make = |row: &Vec<Option<String>>| {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        Waiter {
-            pid: text(0).parse().unwrap_or(0),
-            who: format!(
-                "process {} (role \"{}\", application \"{}\") on {}: {}",
-                text(0),
-                text(1),
-                text(2),
-                text(4),
-                text(3)
-            ),
-            waited: Duration::from_millis(text(5).parse().unwrap_or(0)),
-        }
+    let make = |row: TextRow<'_>| {
+        let (role, application) = (row.text("role")?, row.text("application")?);
+        let (relation, statement) = (row.text("relation")?, row.text("statement")?);
+        let pid: i64 = row.number("pid")?.unwrap_or(0);
+        Ok(Waiter {
+            pid,
+            who: format!("process {pid} (role \"{role}\", application \"{application}\") on {relation}: {statement}"),
+            waited: Duration::from_millis(row.number("waited_ms")?.unwrap_or(0)),
+        })
     };
-    Ok(result.rows.iter().map(make).collect())
+    result.named().map(make).collect()
 }

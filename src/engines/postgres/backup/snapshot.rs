@@ -21,6 +21,12 @@ use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::wire::raw_text::RawText;
 use crate::engines::postgres::wire::server_error::sqlstate;
+use crate::engines::postgres::wire::text_row::TextRow;
+
+const UNPINNED: &str = include_str!("sql/unpinned.sql");
+const ROOM: &str = include_str!("sql/session_room.sql");
+const BLOCKERS: &str = include_str!("sql/lock_holders.sql");
+const FACTS: &str = include_str!("sql/server_facts.sql");
 
 /// How long one attempt waits for table locks, in seconds.
 const LOCK_TIMEOUT_S: u32 = 30;
@@ -175,10 +181,9 @@ const MAX_HELPERS: usize = 3;
 impl Leader {
     /// Names what would hide damage and could not be turned off.
     pub(crate) async fn unpinned(&self) -> Result<Vec<Note>> {
-        let sql = "SELECT name FROM pg_catalog.pg_settings WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure') AND setting = 'on'";
-        let rows = self.client.query(sql, &[]).await.map_err(client_error)?;
+        let rows = self.client.query(UNPINNED, &[]).await.map_err(client_error)?;
         let note = |row: &tokio_postgres::Row| {
-            let name: String = row.try_get(0).map_err(client_error)?;
+            let name: String = row.try_get("name").map_err(client_error)?;
             let text = "is on for this role and only a superuser may turn it off: damaged pages are read as if they were empty or sound";
             Ok(Note::new("unreadable", name, text))
         };
@@ -208,11 +213,7 @@ impl Leader {
 impl Leader {
     /// Returns how many sessions the role, and the database, have left for readers; none if there is no limit.
     pub(crate) async fn room(&self) -> Result<Option<usize>> {
-        let sql = "SELECT CASE WHEN NOT r.rolsuper THEN LEAST( \
-              CASE WHEN r.rolconnlimit >= 0 THEN r.rolconnlimit - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE usename = r.rolname) END, \
-              CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datname = d.datname) END) END \
-            FROM pg_catalog.pg_roles r, pg_catalog.pg_database d WHERE r.rolname = session_user AND d.datname = pg_catalog.current_database()";
-        let row = one_row(&self.client, sql)
+        let row = one_row(&self.client, ROOM)
             .await
             .context("look how many sessions are left")?;
         let room = row.first().filter(|room| !room.is_empty());
@@ -272,71 +273,42 @@ async fn one_row(client: &Client, sql: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// As [`one_row`], for what may be text in any encoding: every expression's value as text.
-async fn one_list(client: &Client, expressions: &[&str], from: &str) -> Result<Vec<String>> {
-    let cast: Vec<String> = expressions.iter().map(|e| format!("({e})::text")).collect();
-    let sql = format!("SELECT ARRAY[{}] {from}", cast.join(", "));
-    let row = client.query_one(&sql, &[]).await.map_err(client_error)?;
-    let list: Vec<Option<RawText>> = row.try_get(0).map_err(client_error)?;
-    Ok(list
-        .into_iter()
-        .map(|text| text.map_or_else(String::new, |t| t.0))
-        .collect())
-}
-
 async fn read_facts(client: &Client) -> Result<ServerFacts> {
-    let expressions = [
-        "pg_catalog.pg_export_snapshot()",
-        "pg_catalog.current_setting('server_version')",
-        "pg_catalog.current_setting('server_version_num')",
-        "d.datname",
-        "pg_catalog.pg_encoding_to_char(d.encoding)",
-        "d.datcollate",
-        "d.datctype",
-        "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END",
-        "CASE WHEN pg_catalog.pg_is_in_recovery() THEN 't' ELSE 'f' END",
-        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata",
-        "pg_catalog.pg_database_size(d.oid)",
-        // Not to_char: it needs a conversion from UTF8, which MULE_INTERNAL has not.
-        "pg_catalog.replace(pg_catalog.replace(pg_catalog.transaction_timestamp()::text, ' ', 'T'), '+00', 'Z')",
-        "pg_catalog.to_jsonb(d) ->> 'datlocprovider'",
-        "COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')",
-        "pg_catalog.to_jsonb(d) ->> 'daticurules'",
-        "pg_catalog.pg_backend_pid()",
-        "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'",
-        "SELECT spcname FROM pg_catalog.pg_tablespace WHERE oid = d.dattablespace",
-    ];
-    let from = "FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
-    let row = one_list(client, &expressions, from).await?;
-    let text = |at: usize| row.get(at).cloned().unwrap_or_default();
+    let row = client.query_one(FACTS, &[]).await.map_err(client_error)?;
+    let text = |name: &str| -> Result<String> {
+        let text: Option<RawText> = row.try_get(name).map_err(client_error)?;
+        Ok(text.map_or_else(String::new, |t| t.0))
+    };
+    let number = |name: &str| Ok::<u64, Error>(text(name)?.parse().unwrap_or(0));
     let files = one_row(client, settings::FILES_READABLE_SQL).await?;
     let files = files.first().is_some_and(|value| value == "t");
-    let context = one_list(client, &[&settings::context_query(files)], "").await?;
-    let context = serde_json::from_str(context.first().map_or("[]", String::as_str));
+    let context = client.query_one(&settings::context_query(files), &[]).await;
+    let context: RawText = context.and_then(|row| row.try_get("settings")).map_err(client_error)?;
+    let context = serde_json::from_str(&context.0);
     Ok(ServerFacts {
         context: settings::Context {
             settings: context.map_err(|e| Error::corrupt("settings are no list").with_cause(e))?,
-            client_encoding: Some(text(4)),
+            client_encoding: Some(text("encoding")?),
             ..settings::Context::none()
         },
-        snapshot: text(0),
-        version: text(1),
-        version_num: text(2).parse().unwrap_or(0),
-        database: text(3),
-        encoding: text(4),
-        collate: text(5),
-        ctype: text(6),
-        wal_lsn: text(7),
-        in_recovery: text(8) == "t",
-        large_objects: text(9).parse().unwrap_or(0),
-        database_bytes: text(10).parse().unwrap_or(0),
-        taken_at: text(11),
-        locale_provider: text(12),
-        locale: text(13),
-        locale_rules: text(14),
-        process_id: text(15).parse().unwrap_or(0),
-        search_path: text(16),
-        tablespace: text(17),
+        snapshot: text("snapshot")?,
+        version: text("version")?,
+        version_num: text("version_num")?.parse().unwrap_or(0),
+        database: text("database")?,
+        encoding: text("encoding")?,
+        collate: text("lc_collate")?,
+        ctype: text("lc_ctype")?,
+        wal_lsn: text("wal_lsn")?,
+        in_recovery: row.try_get("in_recovery").map_err(client_error)?,
+        large_objects: number("large_objects")?,
+        database_bytes: number("database_bytes")?,
+        taken_at: text("taken_at")?,
+        locale_provider: text("locale_provider")?,
+        locale: text("locale")?,
+        locale_rules: text("locale_rules")?,
+        process_id: text("process_id")?.parse().unwrap_or(0),
+        search_path: text("search_path")?,
+        tablespace: text("tablespace")?,
         needs_known: true,
         roles: None,
         lacks: Vec::new(),
@@ -346,23 +318,18 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
 /// Names the sessions that hold a lock that ours would wait for.
 pub(crate) async fn blockers(options: &ConnectOptions) -> Result<String> {
     let mut connection = settings::open_as_stored(options).await?;
-    let sql = "SELECT DISTINCT a.pid, a.usename, a.application_name, l.relation::pg_catalog.regclass::text \
-        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
-        WHERE l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' AND a.pid <> pg_catalog.pg_backend_pid() \
-        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) LIMIT 5";
-    let result = connection.query(sql).await?;
+    let result = connection.query(BLOCKERS).await?;
     connection.close().await;
-    let name = |row: &Vec<Option<String>>| {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        format!(
+    let name = |row: TextRow<'_>| {
+        Ok(format!(
             "process {} (role \"{}\", application \"{}\") on {}",
-            text(0),
-            text(1),
-            text(2),
-            text(3)
-        )
+            row.text("pid")?,
+            row.text("role")?,
+            row.text("application")?,
+            row.text("relation")?
+        ))
     };
-    let names: Vec<String> = result.rows.iter().map(name).collect();
+    let names = result.named().map(name).collect::<Result<Vec<String>>>()?;
     Ok(if names.is_empty() {
         "a session that has ended since".to_owned()
     } else {

@@ -15,10 +15,16 @@ use tokio_postgres::Client;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
 use crate::engines::postgres::session::client::client_error;
-use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::session::connection::{Connection, QueryResult};
 use crate::engines::postgres::sql::quote::qualified;
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::wire::raw_text::RawText;
 use crate::engines::postgres::wire::server_error::sqlstate;
+use crate::engines::postgres::wire::text_row::TextRow;
+
+const HELD: &str = include_str!("sql/held_tables.sql");
+const TABLES: &str = include_str!("sql/tables_to_lock.sql");
+const FINGERPRINT: &str = include_str!("sql/tables_fingerprint.sql");
 
 /// Tables in one look. A few hundred looks are enough for every database that a server can lock.
 const LOOK_TABLES: usize = 20_000;
@@ -70,8 +76,8 @@ impl Locking<'_> {
             self.lock(&open).await?;
         }
         let found = self.ask(&held(self.process_id)).await?;
-        let oid = |row: &Vec<Option<String>>| row.first()?.as_deref()?.parse().ok();
-        Ok(Some(found.iter().filter_map(oid).collect()))
+        let oids = found.named().filter_map(|row| row.number("relation").transpose());
+        Ok(Some(oids.collect::<Result<HashSet<u32>>>()?))
     }
 
     /// Returns the OIDs of what the leader has locked, by its own view: it has a snapshot by now.
@@ -81,21 +87,23 @@ impl Locking<'_> {
             .query(&held(self.process_id), &[])
             .await
             .map_err(client_error)?;
-        rows.iter().map(|row| row.try_get(0).map_err(client_error)).collect()
+        rows.iter()
+            .map(|row| row.try_get("relation").map_err(client_error))
+            .collect()
     }
 
     /// Asks the scout.
-    async fn ask(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+    async fn ask(&mut self, sql: &str) -> Result<QueryResult> {
         match &mut self.scout {
-            Some(scout) => Ok(scout.query(sql).await.context("inspect tables")?.rows),
-            None => Ok(Vec::new()),
+            Some(scout) => scout.query(sql).await.context("inspect tables"),
+            None => Ok(QueryResult::default()),
         }
     }
 
     /// Returns tables that are there now and not locked.
     async fn open(&mut self) -> Result<Vec<Table>> {
         let found = self.ask(&tables_sql(self.process_id, self.wanted, LOOK_TABLES)).await?;
-        found.iter().map(|row| Table::of_row(row)).collect()
+        found.named().map(Table::from_row).collect()
     }
 
     /// Locks what it can. A name that is gone leaves its table to the next look; a wait that lasts too long is an error.
@@ -136,7 +144,7 @@ impl Locking<'_> {
         for oids in oids.chunks(LOOK_TABLES) {
             let sql = fingerprint_sql(oids);
             let mine = self.client.query_one(&sql, &[]).await.map_err(client_error)?;
-            let mine: Option<String> = mine.try_get(0).map_err(client_error)?;
+            let mine: Option<String> = mine.try_get("digest").map_err(client_error)?;
             let newest = scout.query(&sql).await.context("inspect tables again")?;
             if newest.scalar() != mine.as_deref() {
                 return Ok(false);
@@ -148,24 +156,14 @@ impl Locking<'_> {
 
 /// Returns the query of tables that are there now and not locked by the session.
 fn tables_sql(process_id: i32, wanted: &str, limit: usize) -> String {
-    // Members of extensions have no rows in a backup, unless the extension asks for them.
-    format!(
-        "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-         AND (c.oid IN (SELECT pg_catalog.unnest(e.extconfig) FROM pg_catalog.pg_extension e) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d \
-         WHERE d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')) \
-         AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND {wanted} \
-         AND NOT EXISTS (SELECT FROM ({}) l WHERE l.relation = c.oid) ORDER BY c.oid LIMIT {limit}",
-        held(process_id)
-    )
+    let (process, limit) = (process_id.to_string(), limit.to_string());
+    let names = [("process", process.as_str()), ("wanted", wanted), ("limit", &limit)];
+    with_names(TABLES, &names)
 }
 
 /// Returns the query of what a session has locked against changes.
 fn held(process_id: i32) -> String {
-    format!(
-        "SELECT h.relation FROM pg_catalog.pg_locks h WHERE h.pid = {process_id} AND h.locktype = 'relation' AND h.granted AND h.mode = 'AccessShareLock' \
-         AND h.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())"
-    )
+    with_names(HELD, &[("process", &process_id.to_string())])
 }
 
 /// Looks for tables outside of any transaction.
@@ -174,11 +172,11 @@ pub(crate) async fn tables(client: &Client, wanted: &str) -> Result<Vec<Table>> 
     let rows = client.query(&sql, &[]).await.map_err(client_error)?;
     let table = |row: &tokio_postgres::Row| {
         let (schema, name): (RawText, RawText) = (
-            row.try_get(1).map_err(client_error)?,
-            row.try_get(2).map_err(client_error)?,
+            row.try_get("schema").map_err(client_error)?,
+            row.try_get("name").map_err(client_error)?,
         );
         Ok(Table {
-            oid: row.try_get(0).map_err(client_error)?,
+            oid: row.try_get("oid").map_err(client_error)?,
             name: qualified(&schema.0, &name.0),
         })
     };
@@ -194,12 +192,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    fn of_row(row: &[Option<String>]) -> Result<Self> {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        let oid = text(0).parse();
+    /// Takes a row of `tables_to_lock.sql`.
+    fn from_row(row: TextRow<'_>) -> Result<Self> {
+        let oid = row.number("oid")?;
         Ok(Self {
-            oid: oid.map_err(|e| Error::corrupt("an OID is not a number").with_cause(e))?,
-            name: qualified(&text(1), &text(2)),
+            oid: oid.ok_or_else(|| Error::corrupt("a table has no OID"))?,
+            name: qualified(row.text("schema")?, row.text("name")?),
         })
     }
 }
@@ -225,12 +223,7 @@ fn is_gone(error: &Error) -> bool {
 /// Returns the query of a text that changes with the tables.
 fn fingerprint_sql(oids: &[u32]) -> String {
     let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
-    let oids = oids.join(",");
-    format!(
-        "SELECT pg_catalog.md5(pg_catalog.string_agg(r.line, ';' ORDER BY r.line)) FROM ( \
-         SELECT pg_catalog.concat_ws(' ', c.oid, 0, c.xmin, c.relfilenode, c.relname, c.relnamespace) AS line FROM pg_catalog.pg_class c WHERE c.oid IN ({oids}) \
-         UNION ALL SELECT pg_catalog.concat_ws(' ', a.attrelid, a.attnum, a.xmin) FROM pg_catalog.pg_attribute a WHERE a.attrelid IN ({oids})) r"
-    )
+    with_names(FINGERPRINT, &[("oids", &oids.join(","))])
 }
 
 #[cfg(test)]

@@ -26,11 +26,14 @@ use crate::engines::postgres::session::sessions::TOO_MANY;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::stored::copy_table::{CopyTable, Range};
 use crate::engines::postgres::stored::table_stream::{PartResult, RowStream};
 use crate::engines::postgres::wire::binary_copy::RowImages;
 use crate::engines::postgres::wire::row_digest::RowDigest;
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const NAME_OF_NOW: &str = include_str!("sql/table_name.sql");
 
 /// Raw size of one ctid range, in bytes: large enough that its set-up does not count, small enough to repeat.
 const PART_BYTES: u64 = 64 << 20;
@@ -328,11 +331,7 @@ async fn name_of_now(shared: &TableReaders, table: &CopyTable) -> Result<Option<
         return Ok(None);
     }
     let mut connection = settings::open(&shared.options, Session::Reading).await?;
-    let sql = format!(
-        "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {}",
-        table.table.oid
-    );
+    let sql = with_names(NAME_OF_NOW, &[("oid", &table.table.oid.to_string())]);
     let found = connection.query(&sql).await?;
     connection.close().await;
     let name = found.scalar().map(str::to_owned);

@@ -19,8 +19,13 @@ use crate::engines::postgres::session::sessions::open_session;
 use crate::engines::postgres::session::sessions::open_worker;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::quote::qualified;
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::stored::streams::TocEntry;
 use crate::engines::postgres::stored::text::Contents;
+use crate::engines::postgres::wire::text_row::TextRow;
+
+const PARTITIONS: &str = include_str!("sql/partition_roots.sql");
+const RELATIONS: &str = include_str!("sql/relations.sql");
 
 /// Tables in one ANALYZE, and items of statistics in one transaction, at most.
 const BATCH: usize = 100;
@@ -172,31 +177,22 @@ async fn analyze_each(connection: &mut Connection, names: &[String], failed: &mu
 
 /// Returns the quoted names of the database's own relations that meet a condition.
 async fn relations(connection: &mut Connection, condition: &str) -> Result<Vec<String>> {
-    let sql = format!(
-        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE ({condition}) AND c.oid >= 16384 AND n.nspname !~ '^pg_' ORDER BY c.oid"
-    );
+    let sql = with_names(RELATIONS, &[("condition", condition)]);
     let found = connection.query(&sql).await.context("list the tables")?;
-    Ok(found.rows.iter().map(|row| name_at(row, 0)).collect())
+    found
+        .named()
+        .map(|row| Ok(qualified(row.text("schema")?, row.text("name")?)))
+        .collect()
 }
 
 /// Returns the partitions with their roots, by quoted names.
 async fn partitions(connection: &mut Connection) -> Result<HashMap<String, String>> {
-    let sql = "SELECT n.nspname, c.relname, rn.nspname, r.relname FROM pg_catalog.pg_class c \
-               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-               JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid) \
-               JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace WHERE c.relispartition AND c.relkind IN ('r', 'p')";
-    let found = connection.query(sql).await.context("list the partitions")?;
-    Ok(found
-        .rows
-        .iter()
-        .map(|row| (name_at(row, 0), name_at(row, 2)))
-        .collect())
-}
-
-fn name_at(row: &[Option<String>], at: usize) -> String {
-    let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-    qualified(&text(at), &text(at + 1))
+    let found = connection.query(PARTITIONS).await.context("list the partitions")?;
+    let names = |row: TextRow<'_>| {
+        let partition = qualified(row.text("schema")?, row.text("name")?);
+        Ok((partition, qualified(row.text("root_schema")?, row.text("root_name")?)))
+    };
+    found.named().map(names).collect()
 }
 
 #[cfg(test)]

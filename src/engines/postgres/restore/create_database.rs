@@ -7,6 +7,7 @@ use crate::engines::postgres::backup::snapshot::ServerFacts;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::sql::quote::{literal, quote_ident};
 use crate::engines::postgres::wire::server_error::sqlstate;
+use crate::engines::postgres::wire::text_row::TextRow;
 
 /// How long others that create databases at the same time are waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,25 +24,19 @@ pub(crate) struct Made {
     pub(crate) tablespace: String,
 }
 
-/// Columns of `pg_database d` that [`Made::of_row`] reads.
-pub(crate) const COLUMNS: &str = "pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, \
-    pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
-    COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
-    pg_catalog.to_jsonb(d) ->> 'daticurules', (SELECT spcname FROM pg_catalog.pg_tablespace WHERE oid = d.dattablespace)";
-
 impl Made {
-    /// Reads the values of [`COLUMNS`].
-    pub(crate) fn of_row(row: &[Option<String>]) -> Self {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        Self {
-            encoding: text(0),
-            collate: text(1),
-            ctype: text(2),
-            provider: text(3),
-            locale: text(4),
-            rules: text(5),
-            tablespace: text(6),
-        }
+    /// Takes a row of `target_state.sql`.
+    pub(crate) fn from_row(row: TextRow<'_>) -> Result<Self> {
+        let text = |name| row.text(name).map(str::to_owned);
+        Ok(Self {
+            encoding: text("encoding")?,
+            collate: text("lc_collate")?,
+            ctype: text("lc_ctype")?,
+            provider: text("locale_provider")?,
+            locale: text("locale")?,
+            rules: text("locale_rules")?,
+            tablespace: text("tablespace")?,
+        })
     }
 
     /// As the source was.

@@ -4,7 +4,7 @@
 //! without harm (an index, a foreign key to a table that is not here) run behind a savepoint each, and are reported.
 
 use crate::engines::postgres::sql::rewrite::publication_of;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::compare::compare_within;
 use super::fk_order::by_foreign_keys;
@@ -13,7 +13,7 @@ use super::load::{TableData, load_within};
 use super::merge_sql::{drop_twins, merge};
 use super::ownership::{Name, makes_table, name_of};
 use super::refill::Refill;
-use super::replace::{Replaced, present, rows};
+use super::replace::{Replaced, names_of, present};
 use super::replaced_views::plain_rights;
 use super::selection::Chosen;
 use super::statements::{FailedItem, run_needed, run_on};
@@ -26,6 +26,8 @@ use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 use crate::engines::postgres::stored::streams::TocEntry;
 use crate::engines::postgres::stored::text::Contents;
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const MEMBERS: &str = include_str!("sql/publication_members.sql");
 
 impl PostgresRestore {
     /// Restores what was chosen into the target database itself.
@@ -393,10 +395,10 @@ async fn leave_present(connection: &mut Connection, chosen: &mut Chosen<'_>) -> 
     let schemas: Vec<String> = schemas.map(|l| literal(&l.item.name)).collect();
     if !schemas.is_empty() {
         let sql = format!(
-            "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname IN ({})",
+            "SELECT nspname AS name FROM pg_catalog.pg_namespace WHERE nspname IN ({})",
             schemas.join(", ")
         );
-        let there: HashSet<String> = rows(connection, &sql).await?.into_iter().flatten().collect();
+        let there: HashSet<String> = names_of(connection, &sql).await?.into_iter().collect();
         let left: HashSet<u32> = chosen
             .pre_data
             .iter()
@@ -412,14 +414,15 @@ async fn leave_present(connection: &mut Connection, chosen: &mut Chosen<'_>) -> 
 
 /// Puts new tables into the publications that they were in, where those exist and do not have them yet.
 async fn publish(connection: &mut Connection, contents: &Contents, chosen: &Chosen<'_>) -> Result<Vec<FailedItem>> {
-    let all = "SELECT p.pubname, n.nspname, c.relname FROM pg_catalog.pg_publication p \
-               LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid LEFT JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
-               LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
     if chosen.publications.is_empty() {
         return Ok(Vec::new());
     }
-    let members: HashSet<Vec<String>> = rows(connection, all).await?.into_iter().collect();
-    let exists = |publication: &str| members.iter().any(|m| m.first().is_some_and(|p| p == publication));
+    let found = connection.query(MEMBERS).await?;
+    let mut members: HashMap<&str, HashSet<(&str, &str)>> = HashMap::new();
+    for row in found.named() {
+        let tables = members.entry(row.text("publication")?).or_default();
+        tables.insert((row.text("schema")?, row.text("name")?));
+    }
     let mut missing = Vec::new();
     let mut texts = contents.texts();
     for &line in &chosen.publications {
@@ -427,8 +430,8 @@ async fn publish(connection: &mut Connection, contents: &Contents, chosen: &Chos
         let Some((publication, table)) = publication_of(&sql) else {
             continue;
         };
-        let member = vec![publication.clone(), table.0, table.1];
-        if exists(&publication) && !members.contains(&member) {
+        let tables = members.get(publication.as_str());
+        if tables.is_some_and(|tables| !tables.contains(&(table.0.as_str(), table.1.as_str()))) {
             missing.push(line);
         }
     }

@@ -1,8 +1,8 @@
 //! What there is at the target before a restore: the database under the wanted name, the role's rights, and a database from
 //! which others can be created, renamed and dropped.
 
-use super::create_database::{COLUMNS, Made};
-use crate::base::error::{Context as _, Error, Result};
+use super::create_database::Made;
+use crate::base::error::{Context as _, Result};
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::maintenance::open_admin;
 use crate::engines::postgres::session::pooler;
@@ -12,6 +12,8 @@ use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const STATE: &str = include_str!("sql/target_state.sql");
 
 /// What there is under the wanted name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,26 +56,14 @@ pub(crate) async fn look(wanted: &ConnectOptions) -> Result<(Connection, TargetS
 }
 
 async fn look_at(connection: &mut Connection) -> Result<TargetState> {
-    let sql = format!(
-        "SELECT pg_catalog.pg_database_size(d.oid), pg_catalog.pg_has_role(d.datdba, 'USAGE'), \
-         (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE oid >= 16384 AND relnamespace::pg_catalog.regnamespace::text !~ '^pg_') \
-         + (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc WHERE oid >= 16384) + (SELECT pg_catalog.count(*) FROM pg_catalog.pg_type WHERE oid >= 16384) \
-         + (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_') \
-         + (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata), \
-         {COLUMNS} FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"
-    );
-    let found = connection.query(&sql).await?;
-    let row = found.rows.first().cloned().unwrap_or_default();
-    let text = |at: usize| row.get(at).and_then(Option::as_deref);
+    let found = connection.query(STATE).await?;
+    let row = found.only()?;
     Ok(TargetState {
         exists: true,
-        empty: text(2) == Some("0"),
-        bytes: text(0).and_then(|n| n.parse().ok()).unwrap_or(0),
-        owned: text(1) == Some("t"),
-        made: Made::of_row(
-            row.get(3..)
-                .ok_or_else(|| Error::corrupt("the answer about the database is too short"))?,
-        ),
+        empty: row.text("objects")? == "0",
+        bytes: row.number("bytes")?.unwrap_or(0),
+        owned: row.flag("owned")?,
+        made: Made::from_row(row)?,
         role: Role::default(),
     })
 }

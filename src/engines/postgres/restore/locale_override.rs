@@ -6,6 +6,9 @@ use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::engines::postgres::backup::snapshot::ServerFacts;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::sql::quote::literal;
+use crate::engines::postgres::sql::template::with_names;
+
+const CONVERSIONS: &str = include_str!("sql/conversions.sql");
 
 /// What is wanted; what is empty stays as it would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,11 +112,9 @@ pub(crate) async fn refuse_conversion(admin: &mut Connection, facts: &ServerFact
     if source.is_empty() || target.is_empty() || source == target || [source, target].contains(&"SQL_ASCII") {
         return Ok(());
     }
-    let sql = format!(
-        "SELECT count(*) FROM pg_catalog.pg_conversion c WHERE c.condefault AND c.conforencoding = pg_catalog.pg_char_to_encoding({}) \
-         AND c.contoencoding = pg_catalog.pg_char_to_encoding({})",
-        literal(source),
-        literal(target)
+    let sql = with_names(
+        CONVERSIONS,
+        &[("source", &literal(source)), ("target", &literal(target))],
     );
     let found = admin.query(&sql).await.context("look for a conversion")?;
     if found.scalar() != Some("0") {

@@ -11,6 +11,7 @@ use super::create_database::Made;
 use super::inspect::{TargetState, look};
 use super::locale_override::refuse_conversion;
 use super::powers::Powers;
+use super::replace::names_of;
 use super::staging::made;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::base::exact;
@@ -319,12 +320,11 @@ async fn absent(admin: &mut Connection, catalog: &str, column: &str, names: Vec<
     for page in names.chunks(1000) {
         let list: Vec<String> = page.iter().map(|n| is_named(column, n)).collect();
         let sql = format!(
-            "SELECT {column}::text FROM pg_catalog.{catalog} WHERE {}",
+            "SELECT {column}::text AS name FROM pg_catalog.{catalog} WHERE {}",
             list.join(" OR ")
         );
-        let found = admin.query(&sql).await?;
-        let found: HashSet<&str> = found.rows.iter().filter_map(|r| r.first()?.as_deref()).collect();
-        missing.extend(page.iter().filter(|n| !found.contains(n.as_str())).cloned());
+        let found: HashSet<String> = names_of(admin, &sql).await?.into_iter().collect();
+        missing.extend(page.iter().filter(|n| !found.contains(*n)).cloned());
     }
     Ok(missing)
 }

@@ -5,11 +5,16 @@
 
 use super::fk_order::by_foreign_keys;
 use super::load::TableData;
-use super::replace::{rows, version};
+use super::replace::{names_of, version};
 use super::statements::FailedItem;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::sql::quote::literal;
+use crate::engines::postgres::sql::template::{for_version, with_names};
+
+const TRIGGERS: &str = include_str!("sql/triggers_to_silence.sql");
+const REFERRING: &str = include_str!("sql/referring_keys.sql");
+const TO_PROVE: &str = include_str!("sql/foreign_keys_to_prove.sql");
 
 /// Tables that are filled again.
 #[derive(Debug, Default)]
@@ -63,10 +68,10 @@ impl Refill {
         for names in self.names.chunks(1000) {
             let names: Vec<String> = names.iter().map(|n| literal(n)).collect();
             let sql = format!(
-                "SELECT u.name FROM pg_catalog.unnest(ARRAY[{}]) u(name) WHERE pg_catalog.to_regclass(u.name) IS NULL",
+                "SELECT u.name AS name FROM pg_catalog.unnest(ARRAY[{}]) u(name) WHERE pg_catalog.to_regclass(u.name) IS NULL",
                 names.join(", ")
             );
-            if let Some(name) = rows(connection, &sql).await?.first().and_then(|r| r.first()) {
+            if let Some(name) = names_of(connection, &sql).await?.first() {
                 return Err(Error::new(ErrorKind::NotFound, format!("table {name} does not exist"))
                     .with_hint("The table must exist with its columns; --data-only creates nothing."));
             }
@@ -77,16 +82,11 @@ impl Refill {
     /// Turns off the triggers that would still run. Without the right to be quiet that is every trigger of a user.
     async fn silence(&mut self, connection: &mut Connection) -> Result<()> {
         let states = if self.quiet { "'A', 'R'" } else { "'O', 'A'" };
-        let sql = format!(
-            "SELECT t.tgrelid::pg_catalog.regclass, pg_catalog.quote_ident(t.tgname), \
-             CASE t.tgenabled WHEN 'A' THEN 'ALWAYS ' WHEN 'R' THEN 'REPLICA ' ELSE '' END FROM pg_catalog.pg_trigger t \
-             WHERE NOT t.tgisinternal AND t.tgenabled IN ({states}) AND t.tgrelid = ANY ({}) ORDER BY 1, 2",
-            self.list()
-        );
-        for row in rows(connection, &sql).await? {
-            let [table, trigger, state] = row.as_slice() else {
-                continue;
-            };
+        let sql = with_names(TRIGGERS, &[("states", states), ("oids", &self.list())]);
+        let found = connection.query(&sql).await?;
+        for row in found.named() {
+            let (table, trigger) = (row.text("table_name")?, row.text("name")?);
+            let state = row.text("state")?;
             connection
                 .execute(&format!("ALTER TABLE ONLY {table} DISABLE TRIGGER {trigger}"))
                 .await
@@ -101,22 +101,20 @@ impl Refill {
         if self.names.is_empty() {
             return Ok(());
         }
-        let sql = format!(
-            "SELECT DISTINCT k.confrelid::pg_catalog.regclass, k.conname, k.conrelid::pg_catalog.regclass FROM pg_catalog.pg_constraint k \
-             WHERE k.contype = 'f' AND k.confrelid = ANY ({0}) AND NOT k.conrelid = ANY ({0}) ORDER BY 1, 2",
-            self.list()
-        );
-        let referring = rows(connection, &sql).await?;
-        if let Some([table, key, other]) = referring.first().map(Vec::as_slice)
+        let sql = with_names(REFERRING, &[("oids", &self.list())]);
+        let referring = connection.query(&sql).await?;
+        if let Some(row) = referring.named().next()
             && !self.quiet
         {
+            let (table, key) = (row.text("table_name")?, row.text("name")?);
+            let other = row.text("referring")?;
             return Err(Error::new(
                 ErrorKind::Denied,
                 format!("unable to empty table {table}: foreign key \"{key}\" of table {other} refers to it"),
             )
             .with_hint("Choose that table too, or restore as a role that may set session_replication_role."));
         }
-        if referring.is_empty() {
+        if referring.rows.is_empty() {
             // One statement, so that tables may refer to each other.
             connection
                 .execute(&format!("TRUNCATE TABLE ONLY {}", self.names.join(", ONLY ")))
@@ -167,34 +165,13 @@ impl Refill {
             return Ok(Vec::new());
         }
         let version = version(connection).await?;
-        let (enforced, period) = if version >= 180_000 {
-            ("k.conenforced", "k.conperiod")
-        } else {
-            ("true", "false")
-        };
-        // Of a partitioned key the topmost one is read, which goes through all partitions.
-        let sql = format!(
-            "WITH RECURSIVE up(oid, parent) AS (SELECT k.oid, k.conparentid FROM pg_catalog.pg_constraint k, LATERAL (SELECT {} AS oids) n \
-             WHERE k.contype = 'f' AND (k.conrelid = ANY (n.oids) OR k.confrelid = ANY (n.oids)) \
-             UNION SELECT k.oid, k.conparentid FROM up JOIN pg_catalog.pg_constraint k ON k.oid = up.parent) \
-             SELECT k.conrelid::pg_catalog.regclass, pg_catalog.quote_ident(k.conname), k.confrelid::pg_catalog.regclass, {period}, \
-             CASE c.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END, CASE r.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END, \
-             (SELECT pg_catalog.string_agg('f.' || pg_catalog.quote_ident(a.attname) || ' IS NOT NULL', ' AND ') FROM pg_catalog.unnest(k.conkey) u(n) \
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n), \
-             (SELECT pg_catalog.string_agg(pg_catalog.format('r.%I OPERATOR(%I.%s) f.%I', b.attname, n.nspname, o.oprname, a.attname), ' AND ') \
-             FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conpfeqop)) u(f, r, op) \
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.f JOIN pg_catalog.pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = u.r \
-             JOIN pg_catalog.pg_operator o ON o.oid = u.op JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace) \
-             FROM up JOIN pg_catalog.pg_constraint k USING (oid) JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_class r ON r.oid = k.confrelid \
-             WHERE up.parent = 0 AND k.convalidated AND {enforced} ORDER BY 1, 2",
-            self.list()
-        );
+        let sql = with_names(&for_version(TO_PROVE, version), &[("oids", &self.list())]);
         let mut unproved = Vec::new();
-        for row in rows(connection, &sql).await.context("read the foreign keys")? {
-            let [table, key, other, period, only, other_only, present, equal] = row.as_slice() else {
-                continue;
-            };
-            if period == "t" {
+        let found = connection.query(&sql).await.context("read the foreign keys")?;
+        for row in found.named() {
+            let (table, key) = (row.text("table_name")?, row.text("name")?);
+            let other = row.text("referenced")?;
+            if row.flag("has_period")? {
                 unproved.push(FailedItem {
                     excuse: None,
                     kind: "FK CONSTRAINT".to_owned(),
@@ -213,6 +190,8 @@ impl Refill {
                 .execute(&lock)
                 .await
                 .with_context(|| format!("lock the tables of foreign key {key} of table {table}"))?;
+            let (only, other_only) = (row.text("only_word")?, row.text("referenced_only_word")?);
+            let (present, equal) = (row.text("present")?, row.text("matching")?);
             let sql = format!(
                 "SELECT EXISTS (SELECT FROM {only}{table} f WHERE {present} AND NOT EXISTS (SELECT FROM {other_only}{other} r WHERE {equal}))"
             );

@@ -14,6 +14,16 @@ use super::selection::Chosen;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::sql::quote::{literal, qualified};
+use crate::engines::postgres::sql::template::{for_version, with_names};
+
+const LIVING: &str = include_str!("sql/living_relations.sql");
+const VIEWS: &str = include_str!("sql/views_over_tables.sql");
+const STRAYS: &str = include_str!("sql/stray_partitions.sql");
+const OUTSIDE: &str = include_str!("sql/dependent_objects.sql");
+const SEQUENCES: &str = include_str!("sql/owned_sequences.sql");
+const FOREIGN_KEYS: &str = include_str!("sql/foreign_keys_to_tables.sql");
+const PUBLICATIONS: &str = include_str!("sql/publications_of_tables.sql");
+const PLACES: &str = include_str!("sql/places_of_partitions.sql");
 
 /// How many objects a refusal names.
 const NAMED: usize = 20;
@@ -41,25 +51,20 @@ async fn living(connection: &mut Connection, names: &[Name]) -> Result<Vec<(Name
             .iter()
             .map(|(schema, name)| format!("({}, {})", literal(schema), literal(name)))
             .collect();
-        let sql = format!(
-            "SELECT n.nspname, c.relname, c.oid, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE (n.nspname::text, c.relname::text) IN ({}) ORDER BY 1, 2",
-            list.join(", ")
-        );
-        for row in rows(connection, &sql).await? {
-            if let [schema, name, oid, kind] = row.as_slice() {
-                found.push(((schema.clone(), name.clone()), oid.clone(), kind.clone()));
-            }
+        let sql = with_names(LIVING, &[("names", &list.join(", "))]);
+        let rows = connection.query(&sql).await?;
+        for row in rows.named() {
+            let text = |name| row.text(name).map(str::to_owned);
+            found.push(((text("schema")?, text("name")?), text("oid")?, text("kind")?));
         }
     }
     Ok(found)
 }
 
-/// Runs a query and returns its rows; a null is an empty text.
-pub(crate) async fn rows(connection: &mut Connection, sql: &str) -> Result<Vec<Vec<String>>> {
+/// Runs a query and returns its column `name`; a null is an empty text.
+pub(crate) async fn names_of(connection: &mut Connection, sql: &str) -> Result<Vec<String>> {
     let found = connection.query(sql).await?;
-    let row = |row: Vec<Option<String>>| row.into_iter().map(Option::unwrap_or_default).collect();
-    Ok(found.rows.into_iter().map(row).collect())
+    found.named().map(|row| Ok(row.text("name")?.to_owned())).collect()
 }
 
 /// Returns which of the names are relations of the database.
@@ -158,27 +163,14 @@ impl Replaced {
         format!("'{{{}}}'::pg_catalog.oid[]", self.oids.join(","))
     }
 
-    /// Returns the common table expression `gone`: everything that goes with the tables, and the views over them with all that
-    /// goes with those.
-    fn gone(&self) -> String {
-        format!(
-            "WITH RECURSIVE gone(classid, objid) AS (SELECT 1259::pg_catalog.oid, o FROM pg_catalog.unnest({}) o \
-             UNION SELECT u.classid, u.objid FROM gone g JOIN pg_catalog.pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid \
-             LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 2618 AND r.oid = d.objid AND r.rulename = '_RETURN' \
-             LEFT JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind = 'v', \
-             LATERAL (VALUES (d.classid, d.objid), (1259::pg_catalog.oid, v.oid)) u(classid, objid) \
-             WHERE u.objid IS NOT NULL AND (d.deptype IN ('a', 'i', 'P', 'S') OR (d.deptype = 'n' AND v.oid IS NOT NULL))) ",
-            self.list()
-        )
+    /// Returns a query about the tables.
+    fn about(&self, query: &str) -> String {
+        with_names(query, &[("oids", &self.list())])
     }
 
     /// Views over the tables, at every level.
     async fn views(&mut self, connection: &mut Connection) -> Result<()> {
-        let sql = format!(
-            "{}SELECT c.oid FROM gone g JOIN pg_catalog.pg_class c ON g.classid = 1259 AND c.oid = g.objid WHERE c.relkind = 'v'",
-            self.gone()
-        );
-        let oids: Vec<String> = rows(connection, &sql).await?.into_iter().flatten().collect();
+        let oids = names_of(connection, &self.about(VIEWS)).await?;
         if oids.is_empty() {
             return Ok(());
         }
@@ -194,13 +186,7 @@ impl Replaced {
     }
 
     async fn refuse(&self, connection: &mut Connection) -> Result<()> {
-        let gone = self.gone();
-        let strays = format!(
-            "{gone}SELECT c.oid::pg_catalog.regclass FROM gone g JOIN pg_catalog.pg_class c ON g.classid = 1259 AND c.oid = g.objid \
-             WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND NOT c.oid = ANY ({}) ORDER BY 1",
-            self.list()
-        );
-        let strays = rows(connection, &strays).await?;
+        let strays = names_of(connection, &self.about(STRAYS)).await?;
         if !strays.is_empty() {
             return Err(refusal(&format!(
                 "the backup does not have {}, which would be dropped with its rows",
@@ -211,19 +197,7 @@ impl Replaced {
                         --clean.",
             ));
         }
-        // A rule that makes a view is told by the view; foreign keys are made again; a constraint trigger goes with the
-        // table that it names second.
-        let outside = format!(
-            "{gone}SELECT DISTINCT CASE WHEN r.oid IS NOT NULL THEN pg_catalog.pg_describe_object(1259, r.ev_class, 0) \
-             ELSE pg_catalog.pg_describe_object(d.classid, d.objid, 0) END FROM gone g \
-             JOIN pg_catalog.pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid AND d.deptype = 'n' \
-             LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 2618 AND r.oid = d.objid AND r.rulename = '_RETURN' \
-             WHERE NOT EXISTS (SELECT FROM gone h WHERE h.classid = d.classid AND h.objid = d.objid) \
-             AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE d.classid = 2606 AND k.oid = d.objid AND k.contype = 'f') \
-             UNION SELECT pg_catalog.pg_describe_object(2620, t.oid, 0) FROM gone g JOIN pg_catalog.pg_trigger t ON g.classid = 2620 AND t.oid = g.objid \
-             WHERE NOT t.tgisinternal AND NOT EXISTS (SELECT FROM gone h WHERE h.classid = 1259 AND h.objid = t.tgrelid) ORDER BY 1"
-        );
-        let outside = rows(connection, &outside).await?;
+        let outside = names_of(connection, &self.about(OUTSIDE)).await?;
         if outside.is_empty() {
             return Ok(());
         }
@@ -238,16 +212,10 @@ impl Replaced {
             .filter(|l| l.item.kind == "SEQUENCE")
             .map(|l| name_of(l))
             .collect();
-        let sql = format!(
-            "SELECT n.nspname, c.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S' \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE d.classid = 1259 AND d.refclassid = 1259 AND d.deptype = 'a' \
-             AND d.refobjid = ANY ({}) ORDER BY 1, 2",
-            self.list()
-        );
-        for row in rows(connection, &sql).await? {
-            if let [schema, name] = row.as_slice()
-                && !made.contains(&(schema.clone(), name.clone()))
-            {
+        let found = connection.query(&self.about(SEQUENCES)).await?;
+        for row in found.named() {
+            let (schema, name) = (row.text("schema")?, row.text("name")?);
+            if !made.contains(&(schema.to_owned(), name.to_owned())) {
                 self.drops
                     .push(format!("ALTER SEQUENCE {} OWNED BY NONE", qualified(schema, name)));
             }
@@ -257,21 +225,10 @@ impl Replaced {
 
     /// Foreign keys of other tables.
     async fn foreign_keys(&mut self, connection: &mut Connection) -> Result<()> {
-        // Of a partitioned key the topmost one is made again; it brings those of the partitions.
-        let sql = format!(
-            "{}, keys(oid) AS (SELECT k.oid FROM gone g JOIN pg_catalog.pg_constraint k ON k.contype = 'f' AND g.classid = 1259 AND k.confrelid = g.objid \
-             WHERE NOT EXISTS (SELECT FROM gone h WHERE h.classid = 1259 AND h.objid = k.conrelid)), \
-             up(oid, parent) AS (SELECT k.oid, k.conparentid FROM keys JOIN pg_catalog.pg_constraint k USING (oid) \
-             UNION SELECT k.oid, k.conparentid FROM up JOIN pg_catalog.pg_constraint k ON k.oid = up.parent) \
-             SELECT k.conrelid::pg_catalog.regclass, pg_catalog.quote_ident(k.conname), pg_catalog.pg_get_constraintdef(k.oid), \
-             pg_catalog.quote_nullable(pg_catalog.obj_description(k.oid, 'pg_constraint')) \
-             FROM up JOIN pg_catalog.pg_constraint k USING (oid) WHERE up.parent = 0 ORDER BY 1, 2",
-            self.gone().trim_end()
-        );
-        for row in rows(connection, &sql).await? {
-            let [table, name, definition, comment] = row.as_slice() else {
-                continue;
-            };
+        let found = connection.query(&self.about(FOREIGN_KEYS)).await?;
+        for row in found.named() {
+            let (table, name) = (row.text("table_name")?, row.text("name")?);
+            let (definition, comment) = (row.text("definition")?, row.text("comment")?);
             self.drops.push(format!("ALTER TABLE {table} DROP CONSTRAINT {name}"));
             let mut sql = format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition}");
             if comment != "NULL" {
@@ -284,22 +241,13 @@ impl Replaced {
 
     /// Places in publications.
     async fn publications(&mut self, connection: &mut Connection) -> Result<()> {
-        let extra = if version(connection).await? >= 150_000 {
-            "COALESCE(' (' || (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.place) FROM pg_catalog.unnest(r.prattrs) \
-             WITH ORDINALITY u(number, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = r.prrelid AND a.attnum = u.number) || ')', '') \
-             || COALESCE(' WHERE (' || pg_catalog.pg_get_expr(r.prqual, r.prrelid) || ')', '')"
-        } else {
-            "''"
-        };
-        let sql = format!(
-            "SELECT pg_catalog.quote_ident(p.pubname), r.prrelid::pg_catalog.regclass, {extra} FROM pg_catalog.pg_publication_rel r \
-             JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = ANY ({}) ORDER BY 1, 2",
-            self.list()
-        );
-        for row in rows(connection, &sql).await? {
-            let [publication, table, rest] = row.as_slice() else {
-                continue;
-            };
+        let version = version(connection).await?;
+        let found = connection
+            .query(&self.about(&for_version(PUBLICATIONS, version)))
+            .await?;
+        for row in found.named() {
+            let (publication, table) = (row.text("publication")?, row.text("table_name")?);
+            let rest = row.text("rest")?;
             self.again.push((
                 format!("the place of table {table} in publication {publication}"),
                 format!("ALTER PUBLICATION {publication} ADD TABLE ONLY {table}{rest}"),
@@ -310,20 +258,15 @@ impl Replaced {
 
     /// Places below partitioned tables that stay.
     async fn attachments(&mut self, connection: &mut Connection) -> Result<()> {
-        let sql = format!(
-            "SELECT n.nspname, c.relname, i.inhparent::pg_catalog.regclass, pg_catalog.pg_get_expr(c.relpartbound, c.oid) FROM pg_catalog.pg_class c \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid \
-             WHERE c.relispartition AND c.oid = ANY ({0}) AND NOT i.inhparent = ANY ({0}) ORDER BY 1, 2",
-            self.list()
-        );
-        for row in rows(connection, &sql).await? {
-            if let [schema, name, parent, bound] = row.as_slice() {
-                let sql = format!(
-                    "ALTER TABLE ONLY {parent} ATTACH PARTITION {} {bound}",
-                    qualified(schema, name)
-                );
-                self.places.push(((schema.clone(), name.clone()), sql));
-            }
+        let found = connection.query(&self.about(PLACES)).await?;
+        for row in found.named() {
+            let (schema, name) = (row.text("schema")?, row.text("name")?);
+            let (parent, bound) = (row.text("parent")?, row.text("bound")?);
+            let sql = format!(
+                "ALTER TABLE ONLY {parent} ATTACH PARTITION {} {bound}",
+                qualified(schema, name)
+            );
+            self.places.push(((schema.to_owned(), name.to_owned()), sql));
         }
         Ok(())
     }
@@ -344,7 +287,7 @@ fn refusal(text: &str) -> Error {
     )
 }
 
-fn depending(objects: &[Vec<String>]) -> Error {
+fn depending(objects: &[String]) -> Error {
     let error = refusal(&format!("{} depend on the objects to be replaced", listed("", objects)));
     error.with_hint(
         "Restore only the rows with --data-only --clean, restore the table next to the existing one (without --into), \
@@ -356,9 +299,8 @@ fn head(sql: &str) -> String {
     sql.chars().take(120).collect()
 }
 
-/// Names the first column of some rows, and counts the rest.
-fn listed(word: &str, rows: &[Vec<String>]) -> String {
-    let names: Vec<&str> = rows.iter().filter_map(|r| r.first()).map(String::as_str).collect();
+/// Names some, and counts the rest.
+fn listed(word: &str, names: &[String]) -> String {
     let (shown, rest) = names.split_at(names.len().min(NAMED));
     let mut text = format!("{word} {}", shown.join(", ")).trim_start().to_owned();
     if !rest.is_empty() {

@@ -2,10 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::replace::rows;
+use super::replace::names_of;
 use crate::base::error::{Context as _, Result};
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::sql::quote::literal;
+use crate::engines::postgres::sql::template::with_names;
+
+const UNREPEATABLE: &str = include_str!("sql/views_unrepeatable.sql");
+const VIEWS: &str = include_str!("sql/views_to_replace.sql");
+const NEEDS: &str = include_str!("sql/views_between.sql");
+const PARTS: &str = include_str!("sql/view_parts.sql");
+const PLAIN_RIGHTS: &str = include_str!("sql/plain_rights.sql");
 
 /// A view that is taken away and made again.
 #[derive(Debug)]
@@ -17,59 +24,37 @@ pub(crate) struct View {
     rest: Vec<String>,
 }
 
-/// Why a view cannot be made again as it is: what only a superuser, or its extension, could do.
-const UNREPEATABLE: &str = "EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 1259 AND d.objid = c.oid AND d.deptype IN ('e', 'x')) \
-    OR EXISTS (SELECT FROM pg_catalog.pg_seclabel s WHERE s.classoid = 1259 AND s.objoid = c.oid) \
-    OR EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) x WHERE x.grantor <> c.relowner) \
-    OR EXISTS (SELECT FROM pg_catalog.pg_attribute a, pg_catalog.aclexplode(a.attacl) x WHERE a.attrelid = c.oid AND x.grantor <> c.relowner)";
-
 /// Returns those of the views that cannot be made again.
-pub(crate) async fn unrepeatable(connection: &mut Connection, views: &str) -> Result<Vec<Vec<String>>> {
-    let sql = format!(
-        "SELECT pg_catalog.pg_describe_object(1259, c.oid, 0) FROM pg_catalog.pg_class c WHERE c.oid = ANY ({views}) AND ({UNREPEATABLE}) ORDER BY 1"
-    );
-    rows(connection, &sql).await
+pub(crate) async fn unrepeatable(connection: &mut Connection, views: &str) -> Result<Vec<String>> {
+    names_of(connection, &with_names(UNREPEATABLE, &[("views", views)])).await
 }
 
 /// Reads views, each after those it reads from. `views` is an array of OIDs.
 pub(crate) async fn read(connection: &mut Connection, views: &str) -> Result<Vec<View>> {
-    let sql = format!(
-        "SELECT c.oid, c.oid::pg_catalog.regclass, pg_catalog.format('CREATE VIEW %s%s AS %s', c.oid::pg_catalog.regclass, \
-         ' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')', pg_catalog.pg_get_viewdef(c.oid)) \
-         FROM pg_catalog.pg_class c WHERE c.oid = ANY ({views}) ORDER BY c.oid"
-    );
+    let about = |query: &str| with_names(query, &[("views", views)]);
     let mut found = HashMap::new();
     let mut order = Vec::new();
-    for row in rows(connection, &sql).await.context("read the views")? {
-        if let [oid, name, create] = row.as_slice() {
-            order.push(oid.clone());
-            let view = View {
-                name: name.clone(),
-                create: create.clone(),
-                rest: Vec::new(),
-            };
-            found.insert(oid.clone(), view);
+    let rows = connection.query(&about(VIEWS)).await.context("read the views")?;
+    for row in rows.named() {
+        let oid = row.text("oid")?.to_owned();
+        order.push(oid.clone());
+        let view = View {
+            name: row.text("name")?.to_owned(),
+            create: row.text("statement")?.to_owned(),
+            rest: Vec::new(),
+        };
+        found.insert(oid, view);
+    }
+    let rows = connection.query(&about(PARTS)).await;
+    for row in rows.context("read what belongs to the views")?.named() {
+        if let Some(view) = found.get_mut(row.text("view")?) {
+            view.rest.push(row.text("statement")?.to_owned());
         }
     }
-    for row in rows(connection, &rest_sql(views))
-        .await
-        .context("read what belongs to the views")?
-    {
-        if let [oid, _, _, statement] = row.as_slice()
-            && let Some(view) = found.get_mut(oid)
-        {
-            view.rest.push(statement.clone());
-        }
-    }
-    let sql = format!(
-        "SELECT DISTINCT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid \
-         AND d.refclassid = 1259 WHERE r.rulename = '_RETURN' AND r.ev_class <> d.refobjid AND r.ev_class = ANY ({views}) AND d.refobjid = ANY ({views})"
-    );
     let mut needs: HashMap<String, HashSet<String>> = HashMap::new();
-    for row in rows(connection, &sql).await? {
-        if let [view, other] = row.as_slice() {
-            needs.entry(view.clone()).or_default().insert(other.clone());
-        }
+    for row in connection.query(&about(NEEDS)).await?.named() {
+        let (view, needed) = (row.text("view")?.to_owned(), row.text("needed")?.to_owned());
+        needs.entry(view).or_default().insert(needed);
     }
     let mut sorted = Vec::new();
     while !order.is_empty() {
@@ -83,74 +68,6 @@ pub(crate) async fn read(connection: &mut Connection, views: &str) -> Result<Vec
         sorted.extend(ready.iter().filter_map(|oid| found.remove(oid)));
     }
     Ok(sorted)
-}
-
-/// Returns the query for what belongs to views: OID, kind, place, statement. The server makes the statements, so that names are
-/// quoted by its own rules.
-fn rest_sql(views: &str) -> String {
-    let of = format!("FROM pg_catalog.pg_class c WHERE c.oid = ANY ({views})");
-    let columns = "JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped";
-    let whom = "CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END, \
-                CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)";
-    let state = |column: &str, what: &str| {
-        format!(
-            "(VALUES ('D', 'DISABLE {what}'), ('A', 'ENABLE ALWAYS {what}'), ('R', 'ENABLE REPLICA {what}')) s(state, word) ON s.state = {column}::text"
-        )
-    };
-    let parts = [
-        format!(
-            "SELECT c.oid, 0, 0, pg_catalog.format('ALTER VIEW %s OWNER TO %I', c.oid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(c.relowner)) {of}"
-        ),
-        format!(
-            "SELECT c.oid, 1, a.attnum, pg_catalog.format('ALTER VIEW %s ALTER COLUMN %I SET DEFAULT %s', c.oid::pg_catalog.regclass, a.attname, \
-             pg_catalog.pg_get_expr(d.adbin, d.adrelid)) FROM pg_catalog.pg_class c {columns} JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
-             WHERE c.oid = ANY ({views})"
-        ),
-        format!(
-            "SELECT r.ev_class, 2, r.oid::pg_catalog.int8, pg_catalog.pg_get_ruledef(r.oid) FROM pg_catalog.pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.ev_class = ANY ({views})"
-        ),
-        format!(
-            "SELECT r.ev_class, 3, 0, pg_catalog.format('ALTER TABLE %s %s %I', r.ev_class::pg_catalog.regclass, s.word, r.rulename) \
-             FROM pg_catalog.pg_rewrite r JOIN {} WHERE r.rulename <> '_RETURN' AND r.ev_class = ANY ({views})",
-            state("r.ev_enabled", "RULE")
-        ),
-        format!(
-            "SELECT t.tgrelid, 4, t.oid::pg_catalog.int8, pg_catalog.pg_get_triggerdef(t.oid) FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid = ANY ({views})"
-        ),
-        format!(
-            "SELECT t.tgrelid, 5, 0, pg_catalog.format('ALTER TABLE %s %s %I', t.tgrelid::pg_catalog.regclass, s.word, t.tgname) \
-             FROM pg_catalog.pg_trigger t JOIN {} WHERE NOT t.tgisinternal AND t.tgrelid = ANY ({views})",
-            state("t.tgenabled", "TRIGGER")
-        ),
-        format!(
-            "SELECT c.oid, 6, 0, pg_catalog.format('COMMENT ON VIEW %s IS %L', c.oid::pg_catalog.regclass, pg_catalog.obj_description(c.oid, 'pg_class')) {of} AND pg_catalog.obj_description(c.oid, 'pg_class') IS NOT NULL"
-        ),
-        format!(
-            "SELECT c.oid, 7, a.attnum, pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', c.oid::pg_catalog.regclass, a.attname, pg_catalog.col_description(c.oid, a.attnum)) \
-             FROM pg_catalog.pg_class c {columns} WHERE c.oid = ANY ({views}) AND pg_catalog.col_description(c.oid, a.attnum) IS NOT NULL"
-        ),
-        format!(
-            "SELECT r.ev_class, 8, 0, pg_catalog.format('COMMENT ON RULE %I ON %s IS %L', r.rulename, r.ev_class::pg_catalog.regclass, pg_catalog.obj_description(r.oid, 'pg_rewrite')) \
-             FROM pg_catalog.pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.ev_class = ANY ({views}) AND pg_catalog.obj_description(r.oid, 'pg_rewrite') IS NOT NULL"
-        ),
-        format!(
-            "SELECT t.tgrelid, 9, 0, pg_catalog.format('COMMENT ON TRIGGER %I ON %s IS %L', t.tgname, t.tgrelid::pg_catalog.regclass, pg_catalog.obj_description(t.oid, 'pg_trigger')) \
-             FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid = ANY ({views}) AND pg_catalog.obj_description(t.oid, 'pg_trigger') IS NOT NULL"
-        ),
-        format!(
-            "SELECT c.oid, 10, 0, pg_catalog.format('REVOKE ALL ON %s FROM %I', c.oid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(c.relowner)) {of} AND c.relacl IS NOT NULL"
-        ),
-        format!(
-            "SELECT c.oid, 11, x.place, pg_catalog.format('GRANT %s ON %s TO %s%s', x.privilege_type, c.oid::pg_catalog.regclass, {whom} FROM pg_catalog.pg_class c, \
-             LATERAL pg_catalog.aclexplode(c.relacl) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) WHERE c.oid = ANY ({views})"
-        ),
-        format!(
-            "SELECT c.oid, 12, a.attnum * 1000 + x.place, pg_catalog.format('GRANT %s (%I) ON %s TO %s%s', x.privilege_type, a.attname, c.oid::pg_catalog.regclass, {whom} \
-             FROM pg_catalog.pg_class c {columns}, LATERAL pg_catalog.aclexplode(a.attacl) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) \
-             WHERE c.oid = ANY ({views})"
-        ),
-    ];
-    format!("{} ORDER BY 1, 2, 3", parts.join(" UNION ALL "))
 }
 
 /// Makes views again.
@@ -178,15 +95,11 @@ pub(crate) async fn plain_rights(connection: &mut Connection, names: &[String]) 
             .iter()
             .map(|n| format!("pg_catalog.to_regclass({})", literal(n)))
             .collect();
-        // The statements are made by the server, so that names are quoted by its own rules.
-        let sql = format!(
-            "SELECT DISTINCT pg_catalog.format('REVOKE ALL ON %s FROM %s', c.oid::pg_catalog.regclass,              CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END)              FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) x WHERE c.oid = ANY (ARRAY[{0}]::pg_catalog.oid[]) AND x.grantee <> c.relowner              UNION ALL SELECT pg_catalog.format('GRANT ALL ON %s TO %I', c.oid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(c.relowner))              FROM pg_catalog.pg_class c WHERE c.relacl IS NOT NULL AND c.oid = ANY (ARRAY[{0}]::pg_catalog.oid[])",
-            list.join(", ")
-        );
-        for row in rows(connection, &sql).await? {
-            if let Some(sql) = row.first() {
-                connection.execute(sql).await.context("revoke default privileges")?;
-            }
+        let sql = with_names(PLAIN_RIGHTS, &[("relations", &list.join(", "))]);
+        let found = connection.query(&sql).await?;
+        for row in found.named() {
+            let done = connection.execute(row.text("statement")?).await;
+            done.context("revoke default privileges")?;
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::create_database::Made;
 use super::database_settings;
 use super::plan::LEAVE_TIMEOUT;
+use super::replace::names_of;
 use super::statements::FailedItem;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
@@ -21,6 +22,8 @@ use crate::engines::postgres::session::settings::Session;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::quote::{literal, quote_ident};
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const SUBSCRIPTIONS: &str = include_str!("sql/subscriptions.sql");
 
 /// Longest identifier in bytes.
 const NAME_BYTES: usize = 63;
@@ -281,11 +284,11 @@ pub(crate) async fn rename(
 /// Ends the sessions of a database that the role may end; returns their processes.
 async fn terminate(admin: &mut Connection, oid: u32) -> Result<Vec<String>> {
     let sql = format!(
-        "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datid = {oid} AND pid <> pg_catalog.pg_backend_pid()"
+        "SELECT pid AS name FROM pg_catalog.pg_stat_activity WHERE datid = {oid} AND pid <> pg_catalog.pg_backend_pid()"
     );
-    let found = admin.query(&sql).await.context("look for sessions of the database")?;
+    let processes = names_of(admin, &sql).await;
     let mut ended = Vec::new();
-    for pid in found.rows.into_iter().filter_map(|mut row| row.get_mut(0)?.take()) {
+    for pid in processes.context("look for sessions of the database")? {
         let sql = format!(
             "SELECT pg_catalog.pg_terminate_backend({})",
             pid.parse::<i32>().unwrap_or(0)
@@ -315,11 +318,11 @@ pub(crate) async fn drop_database(
         literal(name)
     );
     let found = admin.query(&found).await.context("look for the database")?;
-    let Some(row) = found.rows.first() else {
+    let Some(row) = found.named().next() else {
         return Ok(());
     };
-    let oid: u32 = row.first().and_then(|oid| oid.as_deref()?.parse().ok()).unwrap_or(0);
-    if row.get(1).and_then(Option::as_deref) == Some("t") {
+    let oid: u32 = row.number("oid")?.unwrap_or(0);
+    if row.flag("datistemplate")? {
         let sql = format!("ALTER DATABASE {} IS_TEMPLATE false", quote_ident(name));
         admin.execute(&sql).await?;
     }
@@ -340,11 +343,8 @@ pub(crate) async fn drop_database(
 /// that no publisher is asked to drop them.
 pub(crate) async fn drop_subscriptions(database: &ConnectOptions) -> Result<()> {
     let mut connection = settings::open(database, Session::Asking).await?;
-    let sql = "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
-               WHERE d.datname = pg_catalog.current_database()";
-    let found = connection.query(sql).await?;
-    for name in found.rows.iter().filter_map(|r| r.first()?.as_deref()) {
-        let name = quote_ident(name);
+    for name in names_of(&mut connection, SUBSCRIPTIONS).await? {
+        let name = quote_ident(&name);
         for act in ["ALTER", "DROP"] {
             let rest = if act == "ALTER" { " SET (slot_name = NONE)" } else { "" };
             connection.execute(&format!("{act} SUBSCRIPTION {name}{rest}")).await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::inspect::look;
+use super::replace::names_of;
 use super::statements::FailedItem;
 use super::swap::{Apart, Swap, free_name, head, rename};
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
@@ -12,6 +13,9 @@ use crate::engines::postgres::session::marks;
 use crate::engines::postgres::session::marks::Why;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::quote::literal;
+use crate::engines::postgres::sql::template::with_names;
+
+const KEPT: &str = include_str!("sql/kept_databases.sql");
 
 /// What [`undo`] did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -93,16 +97,13 @@ async fn unmarked(admin: &mut Connection, name: &str) -> Result<Option<String>> 
         return Ok(None);
     }
     let prefix = format!("{}_before_", head(name, CUT));
-    let sql = format!(
-        "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, {}) \
-         AND COALESCE(pg_catalog.strpos(pg_catalog.shobj_description(oid, 'pg_database'), 'wirevault kept '), 0) = 0 ORDER BY datname DESC",
-        literal(&prefix)
-    );
-    let found = admin.query(&sql).await.context("look for kept databases")?;
+    let sql = with_names(KEPT, &[("prefix", &literal(&prefix))]);
+    let names = names_of(admin, &sql).await.context("look for kept databases")?;
     let is_stamp = |rest: &str| {
         let length = 63usize.saturating_sub(prefix.len()).min(16);
         rest.len() == length && rest.bytes().all(|b| b.is_ascii_digit() || b == b'T' || b == b'Z')
     };
-    let mut names = found.rows.into_iter().filter_map(|mut row| row.get_mut(0)?.take());
-    Ok(names.find(|n| n.strip_prefix(&prefix).is_some_and(is_stamp)))
+    Ok(names
+        .into_iter()
+        .find(|n| n.strip_prefix(&prefix).is_some_and(is_stamp)))
 }

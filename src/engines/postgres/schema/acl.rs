@@ -4,10 +4,12 @@
 //! the list of a new database); items of the base that the object lacks are revoked, items it has beyond are granted,
 //! the owner's own first, the others in the order in which they are stored.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::graph::Graph;
 use futures_util::TryStreamExt;
+use tokio_postgres::Row;
 
 use super::node::{Kind, Node, class, flag};
 use super::rows::{Columns, query};
@@ -15,7 +17,10 @@ use super::write::Context;
 use super::{Section, SqlSink, system_rights};
 use crate::base::error::Result;
 use crate::base::exact;
-use crate::engines::postgres::sql::quote::quote_ident;
+use crate::engines::postgres::sql::quote::{literal, quote_ident};
+use crate::engines::postgres::sql::template::with_names;
+
+const DEFAULT_PRIVILEGES: &str = include_str!("sql/default_privileges.sql");
 
 /// One entry of an access list: who gave what to whom. An empty grantee is PUBLIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +31,14 @@ pub(super) struct Entry {
     privileges: Vec<(String, bool)>,
 }
 
-/// Adds one exploded privilege: rows of one entry come one after another.
-pub(super) fn add(entries: &mut Vec<Entry>, grantee: Option<String>, grantor: String, privilege: (String, bool)) {
+/// Adds one exploded privilege to the list of its side: rows of one entry come one after another. An empty list explodes to nothing.
+pub(super) fn add_row(row: &Row, base: &mut Vec<Entry>, wanted: &mut Vec<Entry>) -> Result<()> {
+    let Some(privilege) = row.opt("privilege")? else {
+        return Ok(());
+    };
+    let entries = if row.col::<i32>("side")? == 0 { base } else { wanted };
+    let (grantee, grantor) = (row.opt("grantee")?, row.text("grantor")?);
+    let privilege = (privilege, row.flag("grantable")?);
     match entries
         .iter_mut()
         .find(|e| e.grantee == grantee && e.grantor == grantor)
@@ -39,6 +50,7 @@ pub(super) fn add(entries: &mut Vec<Entry>, grantee: Option<String>, grantor: St
             privileges: vec![privilege],
         }),
     }
+    Ok(())
 }
 
 /// How many privileges a kind of object has: so many together are `ALL`. 0: they are always named.
@@ -146,53 +158,32 @@ struct ColumnLists {
     wanted: Vec<Entry>,
 }
 
-/// Explodes an access list: the columns every query of this page ends with.
-pub(super) const EXPLODED: &str = "CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END, pg_catalog.pg_get_userbyid(x.grantor)::text, \
-     x.privilege_type, x.is_grantable, l.what, l.sub, l.column_name";
+const OF_SCHEMAS: &str = include_str!("sql/rights/schemas.sql");
+const OF_FUNCTIONS: &str = include_str!("sql/rights/functions.sql");
+const OF_RELATIONS: &str = include_str!("sql/rights/relations.sql");
+const OF_CATALOG: &str = include_str!("sql/rights/of_catalog.sql");
 
-/// Returns the query for one catalog: oid, owner, signature, then [`EXPLODED`].
-fn list_query(kind: Kind) -> Option<String> {
-    let (catalog, acl, owner, default, extra) = match kind {
-        Kind::Schema => ("pg_namespace", "nspacl", "nspowner", "'n'", ""),
-        Kind::Function | Kind::Procedure | Kind::Aggregate => ("pg_proc", "proacl", "proowner", "'f'", ""),
-        kind if kind.is_type() => ("pg_type", "typacl", "typowner", "'T'", ""),
-        Kind::Language => ("pg_language", "lanacl", "lanowner", "'l'", ""),
-        Kind::Fdw => ("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "'F'", ""),
-        Kind::Server => ("pg_foreign_server", "srvacl", "srvowner", "'S'", ""),
-        Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView | Kind::Sequence => (
-            "pg_class",
-            "relacl",
-            "relowner",
-            "(CASE WHEN o.relkind = 'S' THEN 's' ELSE 'r' END)",
-            " UNION ALL SELECT 1, a.attnum::int4, a.attname::text, a.attacl FROM pg_catalog.pg_attribute a \
-             WHERE a.attrelid = o.oid AND a.attacl IS NOT NULL AND NOT a.attisdropped",
-        ),
+/// Returns the query for one catalog.
+fn list_query(kind: Kind) -> Option<Cow<'static, str>> {
+    let of_catalog = |catalog: &str, prefix: &str, letter: &str| {
+        let names = [
+            ("catalog", catalog),
+            ("owner_column", &format!("{prefix}owner")),
+            ("acl_column", &format!("{prefix}acl")),
+            ("letter", &literal(letter)),
+        ];
+        Cow::Owned(with_names(OF_CATALOG, &names))
+    };
+    Some(match kind {
+        Kind::Schema => OF_SCHEMAS.into(),
+        Kind::Function | Kind::Procedure | Kind::Aggregate => OF_FUNCTIONS.into(),
+        Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView | Kind::Sequence => OF_RELATIONS.into(),
+        kind if kind.is_type() => of_catalog("pg_type", "typ", "T"),
+        Kind::Language => of_catalog("pg_language", "lan", "l"),
+        Kind::Fdw => of_catalog("pg_foreign_data_wrapper", "fdw", "F"),
+        Kind::Server => of_catalog("pg_foreign_server", "srv", "S"),
         _ => return None,
-    };
-    // A new database gives `public` to everybody for use, and before 15 for CREATE: from there the base is never what is wanted, so
-    // that the rights are taken and given whatever the target's version.
-    let base = if kind == Kind::Schema {
-        "pg_catalog.acldefault('n', o.nspowner) || CASE WHEN o.nspname = 'public' \
-         THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'USAGE', false)] ELSE '{}'::aclitem[] END || \
-         CASE WHEN o.nspname = 'public' AND pg_catalog.current_setting('server_version_num')::int4 < 150000 AND NOT EXISTS (SELECT 1 \
-         FROM pg_catalog.aclexplode(COALESCE(o.nspacl, pg_catalog.acldefault('n', o.nspowner))) e WHERE e.grantee = 0 AND e.privilege_type = 'CREATE') \
-         THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'CREATE', false)] ELSE '{}'::aclitem[] END"
-            .to_owned()
-    } else {
-        format!("pg_catalog.acldefault({default}::\"char\", o.{owner})")
-    };
-    let signature = if catalog == "pg_proc" {
-        "pg_catalog.pg_get_function_identity_arguments(o.oid)"
-    } else {
-        "''"
-    };
-    Some(format!(
-        "SELECT o.oid, pg_catalog.pg_get_userbyid(o.{owner})::text, {signature}, {EXPLODED} FROM pg_catalog.{catalog} o, \
-         LATERAL (SELECT 0 AS what, 0 AS sub, '' AS column_name, {base} AS list \
-         UNION ALL SELECT 1, 0, '', COALESCE(o.{acl}, pg_catalog.acldefault({default}::\"char\", o.{owner})){extra}) l \
-         LEFT JOIN LATERAL pg_catalog.aclexplode(l.list) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) ON true \
-         WHERE o.oid = ANY($1::oid[]) ORDER BY o.oid, l.sub, l.what, x.place"
-    ))
+    })
 }
 
 /// Writes the rights of every object that has some, then default privileges.
@@ -240,10 +231,9 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
 }
 
 async fn column_rights(context: &Context<'_>) -> Result<std::collections::HashSet<u32>> {
-    let sql =
-        "SELECT DISTINCT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attacl IS NOT NULL AND a.attrelid >= 16384";
+    let sql = "SELECT DISTINCT a.attrelid AS relation FROM pg_catalog.pg_attribute a WHERE a.attacl IS NOT NULL AND a.attrelid >= 16384";
     let rows = query(context.client, "column rights", sql, &[]).await?;
-    rows.iter().map(|row| row.oid(0)).collect()
+    rows.iter().map(|row| row.oid("relation")).collect()
 }
 
 /// Reads the access lists of a page of nodes.
@@ -267,20 +257,12 @@ async fn read_lists(
 ) -> Result<()> {
     let Some(sql) = list_query(kind) else { return Ok(()) };
     for row in query(context.client, "rights", &sql, &[&oids]).await? {
-        let object = lists.entry((kind, row.oid(0)?)).or_default();
-        object.owner = row.text(1)?;
-        object.signature = row.text(2)?;
-        let column = object.column.entry(row.col(8)?).or_default();
-        column.name = row.text(9)?;
-        let side = if row.col::<i32>(7)? == 0 {
-            &mut column.base
-        } else {
-            &mut column.wanted
-        };
-        // An empty list explodes to nothing.
-        if let Some(privilege) = row.opt(5)? {
-            add(side, row.opt(3)?, row.text(4)?, (privilege, row.flag(6)?));
-        }
+        let object = lists.entry((kind, row.oid("oid")?)).or_default();
+        object.owner = row.text("owner")?;
+        object.signature = row.text("signature")?;
+        let column = object.column.entry(row.col("sub")?).or_default();
+        column.name = row.text("column_name")?;
+        add_row(&row, &mut column.base, &mut column.wanted)?;
     }
     Ok(())
 }
@@ -332,31 +314,14 @@ fn statements(graph: &Graph, node: &Node, lists: &Lists) -> String {
 
 /// Default privileges: those of a schema are deltas to nothing, global ones to the built-in defaults.
 async fn default_privileges(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
-    let sql = "SELECT d.oid, pg_catalog.pg_get_userbyid(d.defaclrole)::text, n.nspname::text, \
-               CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END, pg_catalog.pg_get_userbyid(x.grantor)::text, \
-               x.privilege_type, x.is_grantable, l.what, d.defaclobjtype::text, \
-               (SELECT count(*) FROM pg_catalog.aclexplode(pg_catalog.acldefault((CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END)::\"char\", d.defaclrole)) o \
-               WHERE o.grantee = d.defaclrole)::int4 \
-               FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace, \
-               LATERAL (SELECT 0 AS what, CASE WHEN d.defaclnamespace = 0 THEN pg_catalog.acldefault((CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END)::\"char\", d.defaclrole) END AS list \
-               UNION ALL SELECT 1, d.defaclacl) l \
-               LEFT JOIN LATERAL pg_catalog.aclexplode(l.list) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) ON true \
-               ORDER BY 3 NULLS FIRST, 2, 9, l.what, x.place";
-    let rows = query(context.client, "default privileges", sql, &[]).await?;
+    let rows = query(context.client, "default privileges", DEFAULT_PRIVILEGES, &[]).await?;
     let mut at = 0;
     while let Some(first) = rows.get(at) {
-        let (oid, role, schema) = (first.oid(0)?, first.text(1)?, first.opt(2)?);
+        let (oid, role, schema) = (first.oid("oid")?, first.text("role")?, first.opt("schema")?);
         let (mut base, mut wanted) = (Vec::new(), Vec::new());
-        let (kind, all): (String, i32) = (first.text(8)?, first.col(9)?);
-        while let Some(row) = rows.get(at).filter(|r| r.oid(0).ok() == Some(oid)) {
-            let side = if row.col::<i32>(7)? == 0 {
-                &mut base
-            } else {
-                &mut wanted
-            };
-            if let Some(privilege) = row.opt(5)? {
-                add(side, row.opt(3)?, row.text(4)?, (privilege, row.flag(6)?));
-            }
+        let (kind, all): (String, i32) = (first.text("object_type")?, first.col("owner_privileges")?);
+        while let Some(row) = rows.get(at).filter(|r| r.oid("oid").ok() == Some(oid)) {
+            add_row(row, &mut base, &mut wanted)?;
             at += 1;
         }
         let Some(node) = context
@@ -403,6 +368,23 @@ async fn default_privileges(context: &Context<'_>, sink: &mut dyn SqlSink) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engines::postgres::sql::template::missing_names;
+
+    #[test]
+    fn every_query_has_its_names() {
+        for kind in [
+            Kind::Schema,
+            Kind::Function,
+            Kind::Table,
+            Kind::Enum,
+            Kind::Language,
+            Kind::Fdw,
+            Kind::Server,
+        ] {
+            let query = list_query(kind).unwrap_or_default();
+            assert!(!query.is_empty() && missing_names(&query).is_empty(), "{query}");
+        }
+    }
 
     fn entry(grantee: Option<&str>, grantor: &str, privileges: &[(&str, bool)]) -> Entry {
         Entry {

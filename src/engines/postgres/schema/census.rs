@@ -9,17 +9,23 @@
 
 use crate::engines::postgres::sql::quote::qualified;
 use crate::engines::postgres::sql::quote::quote_ident;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row};
 
 use super::graph::{Graph, reads_subscriptions};
-use super::large_objects::READABLE_SQL;
 use super::node::{Kind, NONE, class, flag};
 use super::rows::{Columns, failed, query};
 use crate::base::error::Result;
 use crate::base::exact;
+use crate::engines::postgres::sql::template::with_names;
+
+const ROWS: &str = include_str!("sql/census/tables_with_rows.sql");
+const COMMENTS: &str = include_str!("sql/census/comments.sql");
+const OTHERS: &str = include_str!("sql/census/others.sql");
+const SUBSCRIPTIONS: &str = include_str!("sql/census/subscriptions.sql");
 
 /// Code of the notes. A backup with such a note ends with exit code 2.
 const CODE: &str = "not-stored";
@@ -131,9 +137,9 @@ impl Graph {
     /// Whether the row's object, or what it is a part of, is in the backup or an extension's.
     fn accounts_for(&self, row: &Row) -> Result<bool> {
         let (own, via, part_of) = (
-            (row.oid(0)?, row.oid(1)?),
-            (row.oid(2)?, row.oid(3)?),
-            (row.oid(4)?, row.oid(5)?),
+            (row.oid("class")?, row.oid("oid")?),
+            (row.oid("via_class")?, row.oid("via_oid")?),
+            (row.oid("whole_class")?, row.oid("whole_oid")?),
         );
         let written = self.accounted();
         let stored = |object: (u32, u32)| {
@@ -150,21 +156,15 @@ impl Graph {
     /// Every table must be among those that are copied; one that cannot be read on a standby is named elsewhere.
     async fn count_rows(&self, client: &Client) -> Result<()> {
         let copied: HashSet<u32> = self.tables.iter().map(|t| t.oid).collect();
-        let sql = format!(
-            "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_catalog.pg_class c {} WHERE c.relkind = 'r' AND c.oid >= 16384 \
-             AND c.relpersistence <> 't' AND {} AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery())",
-            schema("c.relnamespace"),
-            no_member(class::RELATION, "c.oid")
-        );
         let act = "tables for the census";
         let no_params: [i32; 0] = [];
-        let rows = client.query_raw(&sql, no_params).await.map_err(|e| failed(act, e))?;
+        let rows = client.query_raw(ROWS, no_params).await.map_err(|e| failed(act, e))?;
         tokio::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
-            let oid = row.oid(0)?;
+            let oid = row.oid("oid")?;
             let left_out = self.excludes(class::RELATION, oid) || self.options.excluded.rows.contains(&oid);
             if !left_out && !copied.contains(&oid) {
-                let name = qualified(&row.text(1)?, &row.text(2)?);
+                let name = qualified(&row.text("schema")?, &row.text("name")?);
                 self.note_collector
                     .add(CODE, "its rows are not in this backup", format!("TABLE {name}"));
             }
@@ -174,18 +174,17 @@ impl Graph {
 
     /// Each object must have as many comments in the backup as the catalog has for it.
     async fn count_comments(&self, client: &Client) -> Result<()> {
-        // Comments of what is no object of its own stand with its table. Those of large objects are written with them.
-        let sql = "SELECT d.classoid, d.objoid, d.objsubid, COALESCE(k.conrelid, 0::oid), d.classoid::pg_catalog.regclass::text \
-            FROM pg_catalog.pg_description d LEFT JOIN pg_catalog.pg_constraint k ON d.classoid = 2606 AND k.oid = d.objoid \
-            WHERE d.objoid >= 16384 AND d.classoid NOT IN (2613, 6100)";
         let act = "comments for the census";
         let mut left = self.accounted().comments.clone();
         let mut late = self.accounted().late_comments;
         let no_params: [i32; 0] = [];
-        let rows = client.query_raw(sql, no_params).await.map_err(|e| failed(act, e))?;
+        let rows = client
+            .query_raw(COMMENTS, no_params)
+            .await
+            .map_err(|e| failed(act, e))?;
         tokio::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
-            let (class, oid, table) = (row.oid(0)?, row.oid(1)?, row.oid(3)?);
+            let (class, oid, table) = (row.oid("class")?, row.oid("oid")?, row.oid("relation")?);
             let is_own = |class, oid| self.owner(class, oid).is_some();
             if is_own(class, oid) || is_own(class::RELATION, table) {
                 continue;
@@ -201,7 +200,11 @@ impl Graph {
                 _ if late > 0 => late -= 1,
                 _ => {
                     let name = self.node(index).map(|n| self.qualified(n)).unwrap_or_default();
-                    let what = format!("comment on {name} ({} {oid}, {})", row.text(4)?, row.col::<i32>(2)?);
+                    let what = format!(
+                        "comment on {name} ({} {oid}, {})",
+                        row.text("catalog")?,
+                        row.col::<i32>("sub")?
+                    );
                     self.note_collector.add(CODE, "is not in this backup", what);
                 }
             }
@@ -217,22 +220,22 @@ impl Graph {
     }
 
     async fn count_others(&self, client: &Client, readable_only: bool) -> Result<()> {
-        let condition = if readable_only { READABLE_SQL } else { "true" };
-        let sql = format!(
-            "SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata o WHERE {condition}), \
-             (SELECT pg_catalog.count(*) FROM pg_catalog.pg_seclabel), \
-             (SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension e WHERE e.oid >= 16384)"
-        );
-        let rows = query(client, "large objects and labels for the census", &sql, &[]).await?;
+        let rows = query(
+            client,
+            "large objects and labels for the census",
+            OTHERS,
+            &[&readable_only],
+        )
+        .await?;
         let Some(row) = rows.first() else { return Ok(()) };
         let (objects, labels) = {
             let written = self.accounted();
             (written.large_objects, written.labels)
         };
-        let count = |at| exact::count(row.col(at)?, "a number of the census");
+        let count = |name| exact::count(row.col(name)?, "a number of the census");
         for (what, there, stored) in [
-            ("large objects", count(0)?, objects),
-            ("security labels", count(1)?, labels),
+            ("large objects", count("large_objects")?, objects),
+            ("security labels", count("labels")?, labels),
         ] {
             let left_out = what == "large objects" && self.options.excluded.large_objects;
             if there > stored && !left_out {
@@ -246,116 +249,67 @@ impl Graph {
 
 /// Returns what a person reads of a row that is missing.
 fn reason(row: &Row) -> Result<&'static str> {
-    Ok(match row.opt(6)?.as_deref() {
+    Ok(match row.opt("schema")?.as_deref() {
         Some("pg_catalog" | "information_schema") => "is in a system schema and is not in this backup",
         _ => "is not in this backup",
     })
 }
 
 fn name(row: &Row) -> Result<String> {
-    let name = row.text(7)?;
-    Ok(match row.opt(6)? {
+    let name = row.text("name")?;
+    Ok(match row.opt("schema")? {
         Some(schema) => qualified(&schema, &name),
         None => quote_ident(&name),
     })
 }
 
-/// Joins the schema: TOAST tables are a part of their tables, temporary objects belong to their session. Whoever makes the information
-/// schema anew has what a new cluster has.
-fn schema(column: &str) -> String {
-    format!(
-        "JOIN pg_catalog.pg_namespace n ON n.oid = {column} AND n.nspname !~ '^pg_(temp|toast)' \
-         AND NOT (n.nspname = 'information_schema' AND n.oid >= 16384)"
-    )
-}
-
-fn no_member(class: u32, oid: &str) -> String {
-    format!(
-        "NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = {class} AND d.objid = {oid} AND d.objsubid = 0 AND d.deptype = 'e')"
-    )
-}
-
-/// Catalogs with a row for each object: class, catalog, prefix of its columns, whether it has a schema, word, condition on `o`.
-const PLAIN: [(u32, &str, &str, bool, &str, &str); 18] = [
-    (class::PROC, "pg_proc", "pro", true, "FUNCTION", "true"),
-    (class::TYPE, "pg_type", "typ", true, "TYPE", "true"),
-    // An operator without a function is one that others name.
-    (
-        class::OPERATOR,
-        "pg_operator",
-        "opr",
-        true,
-        "OPERATOR",
-        "o.oprcode <> 0",
-    ),
-    (class::OPCLASS, "pg_opclass", "opc", true, "OPERATOR CLASS", "true"),
-    (class::OPFAMILY, "pg_opfamily", "opf", true, "OPERATOR FAMILY", "true"),
-    (class::CONVERSION, "pg_conversion", "con", true, "CONVERSION", "true"),
-    (class::COLLATION, "pg_collation", "coll", true, "COLLATION", "true"),
-    (
-        class::TS_PARSER,
-        "pg_ts_parser",
-        "prs",
-        true,
-        "TEXT SEARCH PARSER",
-        "true",
-    ),
+/// Catalogs with a row for each object: class, catalog, prefix of its columns, whether it has a schema, word. An operator without a function
+/// is one that others name.
+const PLAIN: [(u32, &str, &str, bool, &str); 18] = [
+    (class::PROC, "pg_proc", "pro", true, "FUNCTION"),
+    (class::TYPE, "pg_type", "typ", true, "TYPE"),
+    (class::OPERATOR, "pg_operator", "opr", true, "OPERATOR"),
+    (class::OPCLASS, "pg_opclass", "opc", true, "OPERATOR CLASS"),
+    (class::OPFAMILY, "pg_opfamily", "opf", true, "OPERATOR FAMILY"),
+    (class::CONVERSION, "pg_conversion", "con", true, "CONVERSION"),
+    (class::COLLATION, "pg_collation", "coll", true, "COLLATION"),
+    (class::TS_PARSER, "pg_ts_parser", "prs", true, "TEXT SEARCH PARSER"),
     (
         class::TS_TEMPLATE,
         "pg_ts_template",
         "tmpl",
         true,
         "TEXT SEARCH TEMPLATE",
-        "true",
     ),
-    (
-        class::TS_DICT,
-        "pg_ts_dict",
-        "dict",
-        true,
-        "TEXT SEARCH DICTIONARY",
-        "true",
-    ),
+    (class::TS_DICT, "pg_ts_dict", "dict", true, "TEXT SEARCH DICTIONARY"),
     (
         class::TS_CONFIG,
         "pg_ts_config",
         "cfg",
         true,
         "TEXT SEARCH CONFIGURATION",
-        "true",
     ),
-    (class::STATISTIC, "pg_statistic_ext", "stx", true, "STATISTICS", "true"),
-    (class::LANGUAGE, "pg_language", "lan", false, "LANGUAGE", "true"),
-    (class::AM, "pg_am", "am", false, "ACCESS METHOD", "true"),
+    (class::STATISTIC, "pg_statistic_ext", "stx", true, "STATISTICS"),
+    (class::LANGUAGE, "pg_language", "lan", false, "LANGUAGE"),
+    (class::AM, "pg_am", "am", false, "ACCESS METHOD"),
     (
         class::FDW,
         "pg_foreign_data_wrapper",
         "fdw",
         false,
         "FOREIGN DATA WRAPPER",
-        "true",
     ),
-    (class::SERVER, "pg_foreign_server", "srv", false, "SERVER", "true"),
-    (
-        class::PUBLICATION,
-        "pg_publication",
-        "pub",
-        false,
-        "PUBLICATION",
-        "true",
-    ),
-    (
-        class::EVENT_TRIGGER,
-        "pg_event_trigger",
-        "evt",
-        false,
-        "EVENT TRIGGER",
-        "true",
-    ),
+    (class::SERVER, "pg_foreign_server", "srv", false, "SERVER"),
+    (class::PUBLICATION, "pg_publication", "pub", false, "PUBLICATION"),
+    (class::EVENT_TRIGGER, "pg_event_trigger", "evt", false, "EVENT TRIGGER"),
 ];
 
-/// Parts of relations: class, catalog, columns of the relation and of the name, word, condition on `o` and its relation `c`.
-const PARTS: [(u32, &str, &str, &str, &str, &str); 4] = [
+const OF_SCHEMAS: &str = include_str!("sql/census/of_schemas.sql");
+const OF_DATABASE: &str = include_str!("sql/census/of_database.sql");
+
+/// Parts of relations: class, catalog, columns of the relation and of the name, word, condition on `o`. Partitions' copies of a trigger come with
+/// the parent's.
+const PARTS: [(u32, &str, &str, &str, &str, &str); 3] = [
     (
         class::REWRITE,
         "pg_rewrite",
@@ -364,7 +318,6 @@ const PARTS: [(u32, &str, &str, &str, &str, &str); 4] = [
         "RULE",
         "o.rulename <> '_RETURN'",
     ),
-    // Partitions' copies of a trigger come with the parent's.
     (
         class::TRIGGER,
         "pg_trigger",
@@ -374,129 +327,82 @@ const PARTS: [(u32, &str, &str, &str, &str, &str); 4] = [
         "NOT o.tgisinternal AND o.tgparentid = 0",
     ),
     (class::POLICY, "pg_policy", "polrelid", "polname", "POLICY", "true"),
-    // What is inherited, cloned or a column's NOT NULL stands with its table; a trigger's is the trigger.
-    (
-        class::CONSTRAINT,
-        "pg_constraint",
-        "conrelid",
-        "conname",
-        "CONSTRAINT",
-        "(o.contype IN ('p', 'u', 'x') OR (o.contype = 'f' AND o.conparentid = 0) OR (o.contype = 'c' AND o.conislocal) \
-         OR (o.contype = 'n' AND o.conislocal AND NOT o.convalidated))",
-    ),
 ];
 
-/// Subscriptions of this database; names are unique in a database only, and the catalog is one for all.
-const SUBSCRIPTIONS: &str = "SELECT 6100::oid, o.oid, 0::oid, 0::oid, 0::oid, 0::oid, NULL::text, o.subname::text FROM pg_catalog.pg_subscription o \
-    JOIN pg_catalog.pg_database d ON d.oid = o.subdbid WHERE d.datname = pg_catalog.current_database()";
+const OF_RELATIONS: &str = include_str!("sql/census/of_relations.sql");
 
-/// Queries of all objects, each with its word. Rows: the object (class, oid), one whose SQL makes it as well, one of which it is a part,
-/// schema, name.
-fn objects(version: i32) -> Vec<(&'static str, String)> {
-    let nothing = "0::oid, 0::oid";
-    let mut list = Vec::new();
-    for (class, catalog, prefix, has_schema, word, condition) in PLAIN {
-        let (column, join) = if has_schema {
-            ("n.nspname::text", schema(&format!("o.{prefix}namespace")))
-        } else {
-            ("NULL::text", String::new())
-        };
-        let sql = format!(
-            "SELECT {class}::oid, o.oid, {nothing}, {nothing}, {column}, o.{prefix}name::text FROM pg_catalog.{catalog} o {join} \
-             WHERE o.oid >= 16384 AND {condition} AND {}",
-            no_member(class, "o.oid")
-        );
-        list.push((word, sql));
-    }
-    for (class, catalog, relation, name, word, condition) in PARTS {
-        let sql = format!(
-            "SELECT {class}::oid, o.oid, {nothing}, 1259::oid, o.{relation}, n.nspname::text, c.relname || ' ' || o.{name} FROM pg_catalog.{catalog} o \
-             JOIN pg_catalog.pg_class c ON c.oid = o.{relation} AND c.relpersistence <> 't' {} WHERE o.oid >= 16384 AND {condition}",
-            schema("c.relnamespace")
-        );
-        list.push((word, sql));
-    }
-    let relations = format!(
-        "SELECT 1259::oid, c.oid, {nothing}, 1259::oid, COALESCE(i.indrelid, 0::oid), n.nspname::text, c.relname::text FROM pg_catalog.pg_class c {} \
-         LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND {} \
-         AND (i.indexrelid IS NULL OR c.relkind = 'I' OR (i.indisready AND i.indisvalid))",
-        schema("c.relnamespace"),
-        no_member(class::RELATION, "c.oid")
-    );
-    let defaults = format!(
-        "SELECT 2604::oid, o.oid, CASE WHEN a.attgenerated <> '' THEN 1259::oid ELSE 0::oid END, o.adrelid, 1259::oid, o.adrelid, n.nspname::text, \
-         c.relname || ' ' || a.attname FROM pg_catalog.pg_attrdef o JOIN pg_catalog.pg_class c ON c.oid = o.adrelid AND c.relpersistence <> 't' {} \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = o.adrelid AND a.attnum = o.adnum WHERE o.oid >= 16384",
-        schema("c.relnamespace")
-    );
-    let of_domains = format!(
-        "SELECT 2606::oid, o.oid, {nothing}, 1247::oid, o.contypid, n.nspname::text, t.typname || ' ' || o.conname FROM pg_catalog.pg_constraint o \
-         JOIN pg_catalog.pg_type t ON t.oid = o.contypid {} WHERE o.oid >= 16384 AND o.contype = 'c'",
-        schema("t.typnamespace")
-    );
-    list.extend([
-        ("RELATION", relations),
-        ("DEFAULT", defaults),
-        ("CONSTRAINT", of_domains),
-        (
-            "SCHEMA",
-            format!(
-                "SELECT 2615::oid, o.oid, {nothing}, {nothing}, NULL::text, o.nspname::text FROM pg_catalog.pg_namespace o WHERE o.oid >= 16384 \
-                 AND o.nspname !~ '^pg_(temp|toast)' AND o.nspname <> 'information_schema' AND {}",
-                no_member(class::NAMESPACE, "o.oid")
+/// Queries with a word for their objects.
+const OTHER_OBJECTS: [(&str, &str); 11] = [
+    ("CONSTRAINT", include_str!("sql/census/table_constraints.sql")),
+    ("RELATION", include_str!("sql/census/relations.sql")),
+    ("DEFAULT", include_str!("sql/census/column_defaults.sql")),
+    ("CONSTRAINT", include_str!("sql/census/domain_constraints.sql")),
+    ("SCHEMA", include_str!("sql/census/schemas.sql")),
+    ("EXTENSION", include_str!("sql/census/extensions.sql")),
+    ("CAST", include_str!("sql/census/casts.sql")),
+    ("TRANSFORM", include_str!("sql/census/transforms.sql")),
+    ("USER MAPPING", include_str!("sql/census/user_mappings.sql")),
+    ("PUBLICATION TABLE", include_str!("sql/census/publication_tables.sql")),
+    ("DEFAULT ACL", include_str!("sql/census/default_privileges.sql")),
+];
+
+/// From 15 on.
+const PUBLICATION_SCHEMAS: (&str, &str) = (
+    "PUBLICATION TABLES IN SCHEMA",
+    include_str!("sql/census/publication_schemas.sql"),
+);
+
+/// Queries of all objects, each with its word. Rows: the object (`class`, `oid`), one whose SQL makes it as well (`via_class`, `via_oid`), one of
+/// which it is a part (`whole_class`, `whole_oid`), `schema`, `name`. TOAST tables are a part of their tables, temporary objects belong to
+/// their session. Whoever makes the information schema anew has what a new cluster has.
+fn objects(version: i32) -> Vec<(&'static str, Cow<'static, str>)> {
+    let plain = PLAIN.iter().map(|&(class, catalog, prefix, has_schema, word)| {
+        let class_oid = class.to_string();
+        let names = [
+            ("class", class_oid.as_str()),
+            ("catalog", catalog),
+            ("schema_column", &format!("{prefix}namespace")),
+            ("name_column", &format!("{prefix}name")),
+            (
+                "condition",
+                if class == class::OPERATOR {
+                    "o.oprcode <> 0"
+                } else {
+                    "true"
+                },
             ),
-        ),
-        (
-            "EXTENSION",
-            format!("SELECT 3079::oid, o.oid, {nothing}, {nothing}, NULL::text, o.extname::text FROM pg_catalog.pg_extension o WHERE o.oid >= 16384"),
-        ),
-        (
-            // A multirange's cast from its range is the type's own.
-            "CAST",
-            format!(
-                "SELECT 2605::oid, o.oid, {nothing}, {nothing}, NULL::text, s.typname || ' AS ' || t.typname FROM pg_catalog.pg_cast o \
-                 JOIN pg_catalog.pg_type s ON s.oid = o.castsource JOIN pg_catalog.pg_type t ON t.oid = o.casttarget WHERE o.oid >= 16384 AND {} \
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 2605 AND d.objid = o.oid AND d.deptype = 'i')",
-                no_member(class::CAST, "o.oid")
-            ),
-        ),
-        (
-            "TRANSFORM",
-            format!(
-                "SELECT 3576::oid, o.oid, {nothing}, {nothing}, NULL::text, t.typname || ' ' || l.lanname FROM pg_catalog.pg_transform o \
-                 JOIN pg_catalog.pg_type t ON t.oid = o.trftype JOIN pg_catalog.pg_language l ON l.oid = o.trflang WHERE o.oid >= 16384 AND {}",
-                no_member(class::TRANSFORM, "o.oid")
-            ),
-        ),
-        (
-            "USER MAPPING",
-            format!(
-                "SELECT 1418::oid, o.umid, {nothing}, 1417::oid, o.srvid, NULL::text, o.srvname || ' ' || o.usename FROM pg_catalog.pg_user_mappings o"
-            ),
-        ),
-        (
-            "PUBLICATION TABLE",
-            format!(
-                "SELECT 6106::oid, o.oid, {nothing}, 6104::oid, o.prpubid, n.nspname::text, c.relname::text FROM pg_catalog.pg_publication_rel o \
-                 JOIN pg_catalog.pg_class c ON c.oid = o.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            ),
-        ),
-        (
-            "DEFAULT ACL",
-            format!(
-                "SELECT 826::oid, o.oid, {nothing}, {nothing}, NULL::text, pg_catalog.pg_get_userbyid(o.defaclrole) || ' ' || o.defaclobjtype::text \
-                 FROM pg_catalog.pg_default_acl o WHERE o.oid >= 16384"
-            ),
-        ),
-    ]);
+        ];
+        let query = if has_schema { OF_SCHEMAS } else { OF_DATABASE };
+        (word, with_names(query, &names).into())
+    });
+    let parts = PARTS.iter().map(|&(class, catalog, relation, name, word, condition)| {
+        let class_oid = class.to_string();
+        let names = [
+            ("class", class_oid.as_str()),
+            ("catalog", catalog),
+            ("relation_column", relation),
+            ("name_column", name),
+            ("condition", condition),
+        ];
+        (word, with_names(OF_RELATIONS, &names).into())
+    });
+    let mut list: Vec<(&str, Cow<'_, str>)> = plain.chain(parts).collect();
+    list.extend(OTHER_OBJECTS.map(|(word, query)| (word, query.into())));
     if version >= 150_000 {
-        list.push((
-            "PUBLICATION TABLES IN SCHEMA",
-            format!(
-                "SELECT 6237::oid, o.oid, {nothing}, 6104::oid, o.pnpubid, NULL::text, n.nspname::text FROM pg_catalog.pg_publication_namespace o \
-                 JOIN pg_catalog.pg_namespace n ON n.oid = o.pnnspid"
-            ),
-        ));
+        list.push((PUBLICATION_SCHEMAS.0, PUBLICATION_SCHEMAS.1.into()));
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::postgres::sql::template::missing_names;
+
+    #[test]
+    fn every_query_has_its_names() {
+        for (word, query) in objects(180_000) {
+            assert!(missing_names(&query).is_empty(), "{word}: {query}");
+        }
+    }
 }

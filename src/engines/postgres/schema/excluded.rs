@@ -14,6 +14,9 @@ use super::node::{Kind, NONE, Node, class, flag};
 use super::rows::{Columns, query};
 use crate::base::error::Result;
 
+const GENERATED: &str = include_str!("sql/generated_columns.sql");
+const UNREFERENCED: &str = include_str!("sql/foreign_keys_without_rows.sql");
+
 /// OIDs of what the user leaves out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Excluded {
@@ -195,29 +198,26 @@ impl Graph {
         if without.is_empty() {
             return Ok(());
         }
-        let partition = "JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition";
-        let sql = format!(
-            "WITH RECURSIVE up(oid) AS (SELECT pg_catalog.unnest($1::oid[]) UNION \
-               SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid {partition}), \
-             fks AS (SELECT k.oid, k.conrelid, k.confrelid FROM pg_catalog.pg_constraint k \
-               WHERE k.contype = 'f' AND k.convalidated AND k.conparentid = 0 AND k.confrelid IN (SELECT up.oid FROM up)), \
-             down(fk, oid) AS (SELECT fks.oid, fks.conrelid FROM fks UNION \
-               SELECT d.fk, i.inhrelid FROM down d JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid {partition}) \
-             SELECT fks.oid, c.relkind = 'p', fks.confrelid FROM fks JOIN pg_catalog.pg_class c ON c.oid = fks.conrelid \
-             WHERE EXISTS (SELECT FROM down d JOIN pg_catalog.pg_class t ON t.oid = d.oid AND t.relkind = 'r' \
-               WHERE d.fk = fks.oid AND NOT d.oid = ANY($1::oid[])) ORDER BY fks.oid"
-        );
-        for row in query(client, "foreign keys without referenced rows", &sql, &[&without]).await? {
-            let oid = row.oid(0)?;
+        for row in query(
+            client,
+            "foreign keys without referenced rows",
+            UNREFERENCED,
+            &[&without],
+        )
+        .await?
+        {
+            let oid = row.oid("oid")?;
             let Some(index) = self.find(class::CONSTRAINT, oid) else {
                 continue;
             };
             let Some(node) = self.node(index).copied().filter(|n| !n.has(flag::EXCLUDED)) else {
                 continue;
             };
-            if row.flag(1)? && self.version < NOT_VALID_ON_PARTITIONED {
+            if row.flag("partitioned")? && self.version < NOT_VALID_ON_PARTITIONED {
                 self.mark(index);
-                let referenced = self.find(class::RELATION, row.oid(2)?).and_then(|i| self.node(i));
+                let referenced = self
+                    .find(class::RELATION, row.oid("referenced")?)
+                    .and_then(|i| self.node(i));
                 let needs = referenced.map_or_else(String::new, |n| format!(" (needs the rows of {})", self.called(n)));
                 self.note_collector
                     .add(WITH, BY_NEED, format!("{}{needs}", self.called(&node)));
@@ -244,8 +244,6 @@ impl Graph {
 
 /// Returns the defaults that are expressions of generated columns.
 async fn generated(client: &Client) -> Result<HashSet<u32>> {
-    let sql = "SELECT d.oid FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum \
-               WHERE a.attgenerated <> '' AND d.adrelid >= 16384";
-    let rows = query(client, "generated columns", sql, &[]).await?;
-    rows.iter().map(|row| row.oid(0)).collect()
+    let rows = query(client, "generated columns", GENERATED, &[]).await?;
+    rows.iter().map(|row| row.oid("oid")).collect()
 }

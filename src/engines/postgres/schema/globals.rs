@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
-use super::acl::{All, EXPLODED, add, difference};
+use super::acl::{All, add_row, difference};
 use super::comments::comment;
 use super::graph::server_version;
 use super::note_collector::NoteCollector;
@@ -14,6 +14,15 @@ use super::{Section, SqlSink, TocItem};
 use crate::base::error::Result;
 use crate::base::report::Note;
 use crate::engines::postgres::sql::quote::{literal, options_list, quote_ident, setting};
+use crate::engines::postgres::sql::template::for_version;
+
+const ROLE_SETTINGS: &str = include_str!("sql/role_settings.sql");
+const PARAMETER_RIGHTS: &str = include_str!("sql/rights/parameters.sql");
+const ROLE_LABELS: &str = include_str!("sql/role_labels.sql");
+const ROLES: &str = include_str!("sql/roles.sql");
+const ROLES_WITH_PASSWORDS: &str = include_str!("sql/roles_with_passwords.sql");
+const MEMBERSHIPS: &str = include_str!("sql/memberships.sql");
+const TABLESPACES: &str = include_str!("sql/tablespaces.sql");
 
 /// Writes roles (with passwords if they are wanted and the reader may see them), memberships and settings.
 ///
@@ -57,53 +66,48 @@ impl Writer<'_> {
     }
 
     async fn roles(&mut self, wanted: bool) -> Result<()> {
-        let sees = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
+        let sees = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS allowed";
         let passwords = query(self.client, "roles", sees, &[])
             .await?
             .first()
-            .map_or(Ok(false), |r| r.flag(0))?;
-        let (catalog, password) = if passwords && wanted {
-            ("pg_authid", "r.rolpassword")
+            .map_or(Ok(false), |r| r.flag("allowed"))?;
+        let sql = if passwords && wanted {
+            ROLES_WITH_PASSWORDS
         } else {
-            ("pg_roles", "NULL::text")
+            ROLES
         };
-        let sql = format!(
-            "SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls, \
-             r.rolconnlimit, {password}, r.rolvaliduntil::text, pg_catalog.shobj_description(r.oid, 'pg_authid') \
-             FROM pg_catalog.{catalog} r WHERE r.rolname !~ '^pg_' ORDER BY 1"
-        );
-        for row in query(self.client, "roles", &sql, &[]).await? {
-            let raw = row.text(0)?;
+        for row in query(self.client, "roles", sql, &[]).await? {
+            let raw = row.text("name")?;
             let name = quote_ident(&raw);
             // Whether a role has a password cannot be seen either. Without LOGIN it is of no use.
-            if wanted && !passwords && row.flag(5)? {
+            if wanted && !passwords && row.flag("logs_in")? {
                 self.note_collector
                     .add("hidden-passwords", HIDDEN_PASSWORDS, raw.as_str());
             }
             let mut sql = format!("CREATE ROLE {name};\nALTER ROLE {name} WITH");
-            for (at, word) in [
-                (1, "SUPERUSER"),
-                (2, "INHERIT"),
-                (3, "CREATEROLE"),
-                (4, "CREATEDB"),
-                (5, "LOGIN"),
-                (6, "REPLICATION"),
-                (7, "BYPASSRLS"),
+            for (column, word) in [
+                ("superuser", "SUPERUSER"),
+                ("inherits", "INHERIT"),
+                ("creates_roles", "CREATEROLE"),
+                ("creates_databases", "CREATEDB"),
+                ("logs_in", "LOGIN"),
+                ("replicates", "REPLICATION"),
+                ("bypasses_row_security", "BYPASSRLS"),
             ] {
-                sql.push_str(if row.flag(at)? { " " } else { " NO" });
+                sql.push_str(if row.flag(column)? { " " } else { " NO" });
                 sql.push_str(word);
             }
-            let limit: i32 = row.col(8)?;
+            let limit: i32 = row.col("connection_limit")?;
             if limit != -1 {
                 sql.push_str(&format!(" CONNECTION LIMIT {limit}"));
             }
-            for (at, word) in [(9, "PASSWORD"), (10, "VALID UNTIL")] {
-                if let Some(text) = row.opt(at)? {
+            for (column, word) in [("password", "PASSWORD"), ("valid_until", "VALID UNTIL")] {
+                if let Some(text) = row.opt(column)? {
                     sql.push_str(&format!(" {word} {}", literal(&text)));
                 }
             }
             sql.push_str(";\n");
-            comment(&mut sql, &format!("ROLE {name}"), row.opt(11)?.as_deref());
+            comment(&mut sql, &format!("ROLE {name}"), row.opt("comment")?.as_deref());
             self.item("ROLE", &raw, &sql).await?;
         }
         Ok(())
@@ -111,17 +115,9 @@ impl Writer<'_> {
 
     /// A grant can be issued once its grantor is the bootstrap superuser or has the admin option: repeat passes.
     async fn memberships(&mut self) -> Result<()> {
-        let new = server_version(self.client).await? >= 160_000;
-        let options = if new {
-            "m.inherit_option, m.set_option"
-        } else {
-            "NULL::bool, NULL::bool"
-        };
-        let sql = format!(
-            "SELECT r.rolname::text, u.rolname::text, g.rolname::text, m.admin_option, {options}, COALESCE(g.oid = 10, true) FROM pg_catalog.pg_auth_members m \
-             JOIN pg_catalog.pg_roles r ON r.oid = m.roleid JOIN pg_catalog.pg_roles u ON u.oid = m.member LEFT JOIN pg_catalog.pg_roles g ON g.oid = m.grantor \
-             WHERE NOT (r.rolname ~ '^pg_' AND u.rolname ~ '^pg_') ORDER BY 1, 2, 3"
-        );
+        let version = server_version(self.client).await?;
+        let new = version >= 160_000;
+        let sql = for_version(MEMBERSHIPS, version);
         let mut open = query(self.client, "memberships", &sql, &[]).await?;
         let mut admins: BTreeSet<(String, String)> = BTreeSet::new();
         let mut forced = !new;
@@ -129,9 +125,9 @@ impl Writer<'_> {
             let before = open.len();
             let mut later = Vec::new();
             for row in open {
-                let (role, member, grantor) = (row.text(0)?, row.text(1)?, row.opt(2)?);
+                let (role, member, grantor) = (row.text("role")?, row.text("member")?, row.opt("grantor")?);
                 let ready = forced
-                    || row.flag(6)?
+                    || row.flag("by_bootstrap")?
                     || grantor
                         .as_ref()
                         .is_some_and(|g| admins.contains(&(role.clone(), g.clone())));
@@ -139,13 +135,15 @@ impl Writer<'_> {
                     later.push(row);
                     continue;
                 }
-                let admin = row.flag(3)?;
+                let admin = row.flag("admin")?;
                 let mut with = Vec::new();
                 if admin {
                     with.push("ADMIN OPTION");
                     admins.insert((role.clone(), member.clone()));
                 }
-                if let (Some(inherit), Some(set)) = (row.col::<Option<bool>>(4)?, row.col::<Option<bool>>(5)?) {
+                if let (Some(inherit), Some(set)) =
+                    (row.col::<Option<bool>>("inherits")?, row.col::<Option<bool>>("sets")?)
+                {
                     with.push(if inherit { "INHERIT TRUE" } else { "INHERIT FALSE" });
                     if !set {
                         with.push("SET FALSE");
@@ -172,12 +170,10 @@ impl Writer<'_> {
 
     /// Settings of roles in every database (those in this one are written with it).
     async fn settings(&mut self) -> Result<()> {
-        let sql = "SELECT r.rolname::text, s.setconfig FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole \
-                   WHERE s.setdatabase = 0 ORDER BY 1";
-        for row in query(self.client, "settings of roles", sql, &[]).await? {
-            let role = row.text(0)?;
+        for row in query(self.client, "settings of roles", ROLE_SETTINGS, &[]).await? {
+            let role = row.text("role")?;
             let name = quote_ident(&role);
-            let list = row.list(1)?;
+            let list = row.list("settings")?;
             let statements = list.iter().map(|s| format!("ALTER ROLE {name} SET {};\n", setting(s)));
             let sql: String = statements.collect();
             self.item("ROLE PROPERTIES", &role, &sql).await?;
@@ -186,33 +182,18 @@ impl Writer<'_> {
     }
 
     async fn tablespaces(&mut self) -> Result<()> {
-        let sql = format!(
-            "SELECT o.oid, pg_catalog.pg_get_userbyid(o.spcowner)::text, o.spcname::text, {EXPLODED}, pg_catalog.pg_tablespace_location(o.oid), \
-             o.spcoptions, pg_catalog.shobj_description(o.oid, 'pg_tablespace') FROM pg_catalog.pg_tablespace o, \
-             LATERAL (SELECT 0 AS what, 0 AS sub, '' AS column_name, pg_catalog.acldefault('t', o.spcowner) AS list \
-             UNION ALL SELECT 1, 0, '', COALESCE(o.spcacl, pg_catalog.acldefault('t', o.spcowner))) l \
-             LEFT JOIN LATERAL pg_catalog.aclexplode(l.list) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place) ON true \
-             WHERE o.oid >= 16384 ORDER BY o.spcname, l.what, x.place"
-        );
-        let rows = query(self.client, "tablespaces", &sql, &[]).await?;
+        let rows = query(self.client, "tablespaces", TABLESPACES, &[]).await?;
         let mut at = 0;
         while let Some(first) = rows.get(at) {
-            let (oid, owner, raw) = (first.oid(0)?, first.text(1)?, first.text(2)?);
+            let (oid, owner, raw) = (first.oid("oid")?, first.text("owner")?, first.text("name")?);
             let (mut base, mut wanted) = (Vec::new(), Vec::new());
-            while let Some(row) = rows.get(at).filter(|r| r.oid(0).ok() == Some(oid)) {
-                let side = if row.col::<i32>(7)? == 0 {
-                    &mut base
-                } else {
-                    &mut wanted
-                };
-                if let Some(privilege) = row.opt(5)? {
-                    add(side, row.opt(3)?, row.text(4)?, (privilege, row.flag(6)?));
-                }
+            while let Some(row) = rows.get(at).filter(|r| r.oid("oid").ok() == Some(oid)) {
+                add_row(row, &mut base, &mut wanted)?;
                 at += 1;
             }
             let name = quote_ident(&raw);
             // One in the data directory has a relative path, which CREATE TABLESPACE takes as empty.
-            let location = first.text(10)?;
+            let location = first.text("location")?;
             let location = if location.starts_with('/') {
                 location
             } else {
@@ -224,12 +205,12 @@ impl Writer<'_> {
                 quote_ident(&owner),
                 literal(&location)
             );
-            let options = first.list(11)?;
+            let options = first.list("options")?;
             if !options.is_empty() {
                 sql.push_str(&format!("ALTER {what} SET ({});\n", options_list(&options, "")));
             }
             sql.push_str(&difference(&base, &wanted, &owner, "", &what, All::never(), ""));
-            comment(&mut sql, &what, first.opt(12)?.as_deref());
+            comment(&mut sql, &what, first.opt("comment")?.as_deref());
             self.item("TABLESPACE", &raw, &sql).await?;
         }
         Ok(())
@@ -240,16 +221,18 @@ impl Writer<'_> {
         if server_version(self.client).await? < 150_000 {
             return Ok(());
         }
-        let sql = "SELECT p.parname, x.privilege_type, x.is_grantable, CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END \
-                   FROM pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) x WHERE x.grantee <> 10 ORDER BY p.parname";
-        for row in query(self.client, "rights to parameters", sql, &[]).await? {
-            let parameter = row.text(0)?;
-            let whom = row.opt(3)?.map_or("PUBLIC".to_owned(), |r| quote_ident(&r));
+        for row in query(self.client, "rights to parameters", PARAMETER_RIGHTS, &[]).await? {
+            let parameter = row.text("parameter")?;
+            let whom = row.opt("grantee")?.map_or("PUBLIC".to_owned(), |r| quote_ident(&r));
             let quoted: Vec<String> = parameter.split('.').map(quote_ident).collect();
-            let option = if row.flag(2)? { " WITH GRANT OPTION" } else { "" };
+            let option = if row.flag("grantable")? {
+                " WITH GRANT OPTION"
+            } else {
+                ""
+            };
             let sql = format!(
                 "GRANT {} ON PARAMETER {} TO {whom}{option};\n",
-                row.text(1)?,
+                row.text("privilege")?,
                 quoted.join(".")
             );
             self.item("PARAMETER ACL", &parameter, &sql).await?;
@@ -258,15 +241,13 @@ impl Writer<'_> {
     }
 
     async fn labels(&mut self) -> Result<()> {
-        let sql = "SELECT r.rolname::text, l.provider, l.label FROM pg_catalog.pg_shseclabel l JOIN pg_catalog.pg_roles r ON r.oid = l.objoid \
-                   WHERE l.classoid = 1260 ORDER BY 1, 2";
-        for row in query(self.client, "security labels of roles", sql, &[]).await? {
-            let role = row.text(0)?;
+        for row in query(self.client, "security labels of roles", ROLE_LABELS, &[]).await? {
+            let role = row.text("role")?;
             let sql = format!(
                 "SECURITY LABEL FOR {} ON ROLE {} IS {};\n",
-                quote_ident(&row.text(1)?),
+                quote_ident(&row.text("provider")?),
                 quote_ident(&role),
-                literal(&row.text(2)?)
+                literal(&row.text("label")?)
             );
             self.item("ROLE PROPERTIES", &role, &sql).await?;
         }

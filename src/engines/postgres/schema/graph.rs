@@ -16,6 +16,15 @@ use crate::base::report::Note;
 use crate::engines::postgres::sql::guard::judge_condition;
 use crate::engines::postgres::sql::quote;
 
+const TRIGGER_ROOTS: &str = include_str!("sql/trigger_roots.sql");
+const ATTACHMENTS: &str = include_str!("sql/attachments.sql");
+const SPLIT_KEYS: &str = include_str!("sql/keys_of_tables.sql");
+const HASHED_PARTITIONS: &str = include_str!("sql/hashed_partitions.sql");
+const CONFIGURATION_TABLES: &str = include_str!("sql/configuration_tables.sql");
+const FOREIGN_KEYS: &str = include_str!("sql/foreign_keys_between.sql");
+const SIZES: &str = include_str!("sql/table_sizes.sql");
+const FILE_SIZES: &str = include_str!("sql/table_file_sizes.sql");
+
 /// Above so many tables their sizes are estimated.
 const MANY_TABLES: usize = 10_000;
 
@@ -225,11 +234,11 @@ impl Graph {
         self.lookup.sort_unstable();
         let mut added = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(|e| failed(query.act, e))? {
-            let Some(kind) = catalog::kind_of(&row.text(1)?) else {
+            let Some(kind) = catalog::kind_of(&row.text("tag")?) else {
                 continue;
             };
-            let (oid, namespace, name) = (row.oid(0)?, row.oid(2)?, row.text(3)?);
-            let parent_oid = row.oid(4)?;
+            let (oid, namespace, name) = (row.oid("oid")?, row.oid("schema")?, row.text("name")?);
+            let parent_oid = row.oid("parent")?;
             let parent = if parent_oid == 0 {
                 NONE
             } else {
@@ -251,7 +260,7 @@ impl Graph {
                 continue;
             }
             let schema = schema_node.and_then(|n| self.node(n)).map_or(NONE, |n| n.schema);
-            let mut bits = flags(row.col(5)?)? | if row.flag(6)? { flag::ACL } else { 0 };
+            let mut bits = flags(row.col("flags")?)? | if row.flag("has_acl")? { flag::ACL } else { 0 };
             // Nothing is printed within what an extension makes.
             if self.node(parent).is_some_and(|p| p.kind == Kind::Member) {
                 bits &= !flag::INLINE;
@@ -298,8 +307,8 @@ impl Graph {
             tokio::pin!(rows);
             let (mut added, mut owned) = (Vec::new(), Vec::new());
             while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
-                let own = (row.oid(0)?, row.oid(1)?);
-                let of = (row.oid(2)?, row.oid(3)?);
+                let own = (row.oid("class")?, row.oid("oid")?);
+                let of = (row.oid("of_class")?, row.oid("of_oid")?);
                 if self.provider(own.0, own.1).is_some() {
                     continue;
                 }
@@ -348,9 +357,9 @@ impl Graph {
         tokio::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(|e| failed("dependencies", e))? {
             // What a member needs, its extension needs, which makes all of its members.
-            let (class, oid) = (row.oid(0)?, row.oid(1)?);
+            let (class, oid) = (row.oid("class")?, row.oid("oid")?);
             let from = self.owner(class, oid).or_else(|| self.find(class, oid));
-            let to = self.provider(row.oid(2)?, row.oid(3)?);
+            let to = self.provider(row.oid("needed_class")?, row.oid("needed_oid")?);
             if let (Some(from), Some(to)) = (from, to)
                 && from != to
                 && !self.node(to).is_some_and(|n| n.kind.is_member() && n.parent == from)
@@ -360,7 +369,7 @@ impl Graph {
         }
         for row in query(client, "views of themselves", catalog::VIEWS_OF_THEMSELVES, &[]).await? {
             self.edges
-                .extend(self.find(class::RELATION, row.oid(0)?).map(|view| (view, view)));
+                .extend(self.find(class::RELATION, row.oid("view")?).map(|view| (view, view)));
         }
         self.edges.sort_unstable();
         self.edges.dedup();
@@ -374,13 +383,10 @@ impl Graph {
         if states.is_empty() {
             return Ok(());
         }
-        let sql = "WITH RECURSIVE up(oid, parent) AS (SELECT t.oid, t.tgparentid FROM pg_catalog.pg_trigger t WHERE t.oid = ANY($1::oid[]) \
-                   UNION SELECT up.oid, t.tgparentid FROM up JOIN pg_catalog.pg_trigger t ON t.oid = up.parent WHERE t.tgparentid <> 0) \
-                   SELECT oid, parent FROM up";
-        for row in query(client, "triggers above those of partitions", sql, &[&states]).await? {
+        for row in query(client, "triggers above those of partitions", TRIGGER_ROOTS, &[&states]).await? {
             let (state, above) = (
-                self.find(class::TRIGGER, row.oid(0)?),
-                self.find(class::TRIGGER, row.oid(1)?),
+                self.find(class::TRIGGER, row.oid("oid")?),
+                self.find(class::TRIGGER, row.oid("parent")?),
             );
             if let (Some(state), Some(above)) = (state, above) {
                 self.edges.push((state, above));
@@ -428,14 +434,12 @@ impl Graph {
 
     /// Adds the attachments of partitions and of their indexes.
     async fn read_attachments(&mut self, client: &Client) -> Result<()> {
-        let sql = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
-                   WHERE c.relispartition ORDER BY 1, 2";
         let mut roots: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
         let mut attached = Vec::new();
-        for row in query(client, "partitions", sql, &[]).await? {
-            let child_oid = row.oid(0)?;
+        for row in query(client, "partitions", ATTACHMENTS, &[]).await? {
+            let child_oid = row.oid("oid")?;
             let child = self.find(class::RELATION, child_oid);
-            let parent = self.find(class::RELATION, row.oid(1)?);
+            let parent = self.find(class::RELATION, row.oid("parent")?);
             let (Some(child), Some(parent)) = (child, parent) else {
                 continue;
             };
@@ -499,31 +503,23 @@ impl Graph {
             })
             .collect();
         chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
-        let (size, toast, exact) = sizes(client, chosen.len()).await?;
-        // Nobody can truncate or swap the file while we hold its lock, and a row of our snapshot would lie in it.
-        // Unlogged tables cannot be read on a standby.
-        let sql = format!(
-            "SELECT c.oid, s.size, {toast}, \
-                       pg_catalog.current_setting('block_size')::int8, c.relam = 2, \
-                       {exact} AND c.relam = 2 AND s.size = 0, \
-                       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-                       AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
-                       FROM pg_catalog.pg_class c, LATERAL (SELECT {size} AS size OFFSET 0) s WHERE c.oid = ANY($1::oid[]) \
-                       AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery())"
-        );
-        let exact = exact && !self.options.no_lock;
+        let few = chosen.len() <= MANY_TABLES;
+        let by_file = may_see_files(client).await?;
+        let sql = if by_file { FILE_SIZES } else { SIZES };
+        let exact = by_file && !self.options.no_lock;
         for page in chosen.chunks(500) {
             let oids: Vec<u32> = page.iter().filter_map(|&i| self.node(i)).map(|n| n.oid).collect();
             let mut rows = std::collections::HashMap::new();
-            for row in query(client, "table sizes", &sql, &[&oids]).await? {
-                rows.insert(row.oid(0)?, row);
+            for row in query(client, "table sizes", sql, &[&oids, &few]).await? {
+                rows.insert(row.oid("oid")?, row);
             }
             for &index in page {
                 let Some(node) = self.node(index).copied() else {
                     continue;
                 };
                 let Some(row) = rows.get(&node.oid) else { continue };
-                let (heap, toast, block): (i64, i64, i64) = (row.col(1)?, row.col(2)?, row.col(3)?);
+                let (heap, toast, block): (i64, i64, i64) =
+                    (row.col("heap")?, row.col("toast")?, row.col("block_size")?);
                 let pages = heap
                     .checked_div(block)
                     .ok_or_else(|| Error::corrupt("the server has a block size of 0"))?;
@@ -533,11 +529,11 @@ impl Graph {
                     oid: node.oid,
                     schema: self.schema(&node).unwrap_or_default().to_owned(),
                     name: self.name(&node).to_owned(),
-                    columns: row.list(6)?,
-                    empty: exact && row.flag(5)?,
+                    columns: row.list("columns")?,
+                    empty: exact && row.flag("empty")?,
                     pages: exact::count(pages, "the number of a table's pages")?,
                     bytes: exact::count(heap.saturating_add(toast), "the size of a table")?,
-                    ctid_ranges: self.version >= 140_000 && row.flag(4)?,
+                    ctid_ranges: self.version >= 140_000 && row.flag("is_heap")?,
                     root: None,
                     filter: None,
                 };
@@ -576,13 +572,8 @@ impl Graph {
         if large.is_empty() {
             return Ok(());
         }
-        // What `USING INDEX` takes: <https://www.postgresql.org/docs/current/sql-altertable.html>.
-        let sql = "SELECT k.oid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class t ON t.oid = k.conrelid AND t.relkind = 'r' \
-                   JOIN pg_catalog.pg_index x ON x.indexrelid = k.conindid AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL \
-                   JOIN pg_catalog.pg_class c ON c.oid = k.conindid AND c.relam = 403 AND c.relname = k.conname \
-                   WHERE k.contype IN ('p', 'u') AND NOT k.condeferrable AND k.conrelid = ANY($1::oid[]) ORDER BY k.oid";
-        for row in query(client, "keys of large tables", sql, &[&large]).await? {
-            let oid = row.oid(0)?;
+        for row in query(client, "keys of large tables", SPLIT_KEYS, &[&large]).await? {
+            let oid = row.oid("oid")?;
             let Some(key) = self.find(class::CONSTRAINT, oid) else {
                 continue;
             };
@@ -611,7 +602,7 @@ impl Graph {
     async fn add_row_security(&mut self, client: &Client) -> Result<()> {
         let sql = "SELECT oid FROM pg_catalog.pg_class WHERE relrowsecurity AND oid >= 16384";
         for row in query(client, "row security", sql, &[]).await? {
-            if let Some(table) = self.find(class::RELATION, row.oid(0)?) {
+            if let Some(table) = self.find(class::RELATION, row.oid("oid")?) {
                 self.push_derived(table, Kind::RowSecurity);
             }
         }
@@ -621,19 +612,15 @@ impl Graph {
     /// Finds partitions by a hash that another database computes otherwise: an enum's is that of its OIDs, and so is that of
     /// an array or row that may hold one; a collation's rests on its library.
     async fn read_roots(&mut self, client: &Client) -> Result<()> {
-        let sql = "SELECT DISTINCT l.relid::oid, n.nspname::text, c.relname::text, \
-            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-            AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
-            FROM pg_catalog.pg_partitioned_table p, LATERAL pg_catalog.pg_partition_tree(p.partrelid) l, \
-            pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-            WHERE p.partstrat = 'h' AND p.partrelid >= 16384 AND l.isleaf AND c.oid = pg_catalog.pg_partition_root(p.partrelid) \
-            AND EXISTS (SELECT 1 FROM ROWS FROM (pg_catalog.unnest(p.partclass::oid[]), pg_catalog.unnest(p.partcollation::oid[])) k(class, coll) \
-            JOIN pg_catalog.pg_opclass o ON o.oid = k.class LEFT JOIN pg_catalog.pg_collation co ON co.oid = k.coll \
-            WHERE o.oid >= 16384 OR o.opcname IN ('enum_ops', 'array_ops', 'record_ops', 'range_ops', 'multirange_ops') \
-            OR NOT COALESCE(co.collisdeterministic, true))";
         let mut roots = std::collections::HashMap::new();
-        for row in query(client, "partitions by hash", sql, &[]).await? {
-            roots.insert(row.oid(0)?, ((row.text(1)?, row.text(2)?), row.list(3)?));
+        for row in query(client, "partitions by hash", HASHED_PARTITIONS, &[]).await? {
+            roots.insert(
+                row.oid("oid")?,
+                (
+                    (row.text("root_schema")?, row.text("root_name")?),
+                    row.list("root_columns")?,
+                ),
+            );
         }
         for table in &mut self.tables {
             if let Some((root, columns)) = roots.remove(&table.oid) {
@@ -646,46 +633,49 @@ impl Graph {
 
     /// Adds the tables whose rows extensions ask to be dumped.
     async fn read_configuration_tables(&mut self, client: &Client) -> Result<()> {
-        let sql = "SELECT c.oid, n.nspname::text, c.relname::text, COALESCE(u.condition, ''), pg_catalog.pg_relation_size(c.oid), \
-            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-            AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
-            FROM pg_catalog.pg_extension e, LATERAL ROWS FROM (pg_catalog.unnest(e.extconfig), pg_catalog.unnest(e.extcondition)) u(oid, condition) \
-            JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-            WHERE c.relkind = 'r' ORDER BY 2, 3";
-        let rows = query(client, "configuration tables of extensions", sql, &[]).await?;
+        let rows = query(client, "configuration tables of extensions", CONFIGURATION_TABLES, &[]).await?;
         for row in referred_first(client, rows).await? {
-            let oid = row.oid(0)?;
+            let oid = row.oid("oid")?;
             if self.excludes(class::RELATION, oid) || self.options.excluded.rows.contains(&oid) {
                 continue;
             }
-            if let Err(why) = judge_condition(&row.text(3)?) {
+            if let Err(why) = judge_condition(&row.text("condition")?) {
                 let text =
                     format!("its extension's condition holds {why}, which a restore refuses: please report this");
-                let name = format!("TABLE {}.{}", row.text(1)?, row.text(2)?);
+                let name = format!("TABLE {}.{}", row.text("schema")?, row.text("name")?);
                 self.notes.push(Note::new("not-restorable", name, text));
             }
             let number = number_of(self.tables.len() + 1);
-            self.lock_numbers.push((row.oid(0)?, number));
+            self.lock_numbers.push((row.oid("oid")?, number));
             self.tables.push(DataTable {
                 number,
-                oid: row.oid(0)?,
-                schema: row.text(1)?,
-                name: row.text(2)?,
-                columns: row.list(5)?,
+                oid: row.oid("oid")?,
+                schema: row.text("schema")?,
+                name: row.text("name")?,
+                columns: row.list("columns")?,
                 empty: false,
                 pages: 0,
-                bytes: exact::count(row.col(4)?, "the size of a table")?,
+                bytes: exact::count(row.col("bytes")?, "the size of a table")?,
                 ctid_ranges: false,
                 root: None,
-                filter: Some(row.text(3)?),
+                filter: Some(row.text("condition")?),
             });
         }
         Ok(())
     }
 
     async fn count_not_covered(&mut self, client: &Client) -> Result<()> {
-        for row in query(client, "classes that are not carried", &catalog::not_covered(), &[]).await? {
-            let (what, count): (String, i64) = (row.text(0)?, row.col(1)?);
+        let names = [catalog::UNLOGGED_ON_STANDBY, catalog::INVALID_INDEXES];
+        let [unlogged, invalid] = &names;
+        for row in query(
+            client,
+            "classes that are not carried",
+            catalog::NOT_COVERED,
+            &[unlogged, invalid],
+        )
+        .await?
+        {
+            let (what, count): (String, i64) = (row.text("what")?, row.col("number")?);
             if count > 0 {
                 // No query uses such an index, and pg_dump leaves it out as well: its absence is no loss.
                 let (code, why) = match what.as_str() {
@@ -726,17 +716,15 @@ impl Graph {
 /// Puts tables (oid first) so that what a foreign key refers to comes before what refers to it: these keys exist when the rows are
 /// loaded. Tables in a circle stay as they stood.
 async fn referred_first(client: &Client, rows: Vec<tokio_postgres::Row>) -> Result<Vec<tokio_postgres::Row>> {
-    let oids: Vec<u32> = rows.iter().map(|row| row.oid(0)).collect::<Result<_>>()?;
-    let sql = "SELECT DISTINCT k.conrelid, k.confrelid FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \
-               AND k.conrelid <> k.confrelid AND k.conrelid = ANY($1::oid[]) AND k.confrelid = ANY($1::oid[])";
+    let oids: Vec<u32> = rows.iter().map(|row| row.oid("oid")).collect::<Result<_>>()?;
     let mut needs = HashSet::new();
-    for row in query(client, "foreign keys of configuration tables", sql, &[&oids]).await? {
-        needs.insert((row.oid(0)?, row.oid(1)?));
+    for row in query(client, "foreign keys of configuration tables", FOREIGN_KEYS, &[&oids]).await? {
+        needs.insert((row.oid("relation")?, row.oid("referenced")?));
     }
     let mut left: HashSet<u32> = oids.into_iter().collect();
     let mut open: Vec<(u32, tokio_postgres::Row)> = Vec::with_capacity(rows.len());
     for row in rows {
-        open.push((row.oid(0)?, row));
+        open.push((row.oid("oid")?, row));
     }
     let mut done = Vec::with_capacity(open.len());
     while !open.is_empty() {
@@ -759,35 +747,15 @@ fn flags(said: i32) -> Result<u8> {
     u8::try_from(said).map_err(|_| Error::corrupt(format!("the flags of an object are {said}")))
 }
 
-/// Returns how to ask for the bytes of a table and of its TOAST table, and whether the first is the size of its file.
+/// Returns whether the role may look at the files of tables.
 ///
 /// `pg_relation_size` opens the relation, which costs more than all else with very many tables, and calls a missing file
 /// empty: whoever may asks for the file. Else, with very many tables, the last VACUUM's figure has to do, which only orders them.
-async fn sizes(client: &Client, tables: usize) -> Result<(String, String, bool)> {
-    let few = tables <= MANY_TABLES;
-    let pages = |of: &str| format!("GREATEST({of}.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8");
-    let toast = if few {
-        "CASE WHEN c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END".to_owned()
-    } else {
-        format!(
-            "COALESCE((SELECT {} FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0)",
-            pages("t")
-        )
-    };
-    let allowed = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_stat_file(text, boolean)', 'EXECUTE')";
-    let rows = query(client, "the role's rights", allowed, &[]).await?;
-    let files = rows.first().map_or(Ok(false), |row| row.flag(0))?;
-    let size = if files {
-        // A file ends at 1 GiB; what is larger has more of them. A file that is missing is no empty table: COPY will say so.
-        "(SELECT CASE WHEN f.size IS NULL THEN 1 WHEN f.size < 1 << 30 THEN f.size ELSE pg_catalog.pg_relation_size(c.oid) END \
-         FROM pg_catalog.pg_stat_file(pg_catalog.pg_relation_filepath(c.oid), true) f)"
-            .to_owned()
-    } else if few {
-        "pg_catalog.pg_relation_size(c.oid)".to_owned()
-    } else {
-        pages("c")
-    };
-    Ok((size, toast, files))
+async fn may_see_files(client: &Client) -> Result<bool> {
+    let sql =
+        "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_stat_file(text, boolean)', 'EXECUTE') AS allowed";
+    let rows = query(client, "the role's rights", sql, &[]).await?;
+    rows.first().map_or(Ok(false), |row| row.flag("allowed"))
 }
 
 async fn lock(client: &Client, batch: &mut String) -> Result<()> {
@@ -804,9 +772,10 @@ async fn lock(client: &Client, batch: &mut String) -> Result<()> {
 
 /// Returns whether connection strings of subscriptions may be read: without them nothing of a subscription can be made.
 pub(super) async fn reads_subscriptions(client: &Client) -> Result<bool> {
-    let sql = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT')";
+    let sql =
+        "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subconninfo', 'SELECT') AS allowed";
     let rows = query(client, "the role's rights", sql, &[]).await?;
-    rows.first().map_or(Ok(false), |row| row.flag(0))
+    rows.first().map_or(Ok(false), |row| row.flag("allowed"))
 }
 
 /// Returns `server_version_num`.
@@ -814,11 +783,11 @@ pub(super) async fn server_version(client: &Client) -> Result<i32> {
     let rows = query(
         client,
         "the server's version",
-        "SELECT pg_catalog.current_setting('server_version_num')::int4",
+        "SELECT pg_catalog.current_setting('server_version_num')::int4 AS version",
         &[],
     )
     .await?;
-    rows.first().map_or(Ok(0), |row| row.col(0))
+    rows.first().map_or(Ok(0), |row| row.col("version"))
 }
 
 #[cfg(test)]

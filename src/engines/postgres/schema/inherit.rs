@@ -13,13 +13,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::graph::Graph;
 use super::node::{Kind, class, flag, number_of};
 use super::rows::{Columns, query};
 use crate::base::error::Result;
 use crate::base::report::Note;
+use crate::engines::postgres::sql::template::for_version;
+
+const INHERITANCE: &str = include_str!("sql/inheritance.sql");
+const CHECKS: &str = include_str!("sql/inheriting_checks.sql");
+const PARENT_CHECKS: &str = include_str!("sql/parent_checks.sql");
+const DEFAULTS: &str = include_str!("sql/inheriting_defaults.sql");
+const COLUMNS: &str = include_str!("sql/inheriting_columns.sql");
 
 /// A column of a table that inherits or is inherited from.
 #[derive(Debug, Clone)]
@@ -31,6 +38,19 @@ struct Column {
     inherited: bool,
     /// Its NOT NULL is only the parent's [18]: the first remedy would make it the child's own.
     foreign_not_null: bool,
+}
+
+impl Column {
+    /// Takes a row of `inheriting_columns.sql`.
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            name: row.text("name")?,
+            number: row.col("number")?,
+            local: row.flag("is_local")?,
+            inherited: row.flag("inherited")?,
+            foreign_not_null: row.flag("foreign_not_null")?,
+        })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -310,8 +330,6 @@ fn families(tables: &[Table]) -> Vec<Vec<usize>> {
 }
 
 async fn read(client: &Client, version: i32) -> Result<Vec<Table>> {
-    let links = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
-                 WHERE c.relkind IN ('r', 'f') AND NOT c.relispartition ORDER BY i.inhrelid, i.inhseqno";
     let mut places: HashMap<u32, usize> = HashMap::new();
     let mut tables: Vec<Table> = Vec::new();
     let mut place = |tables: &mut Vec<Table>, oid: u32| {
@@ -324,8 +342,11 @@ async fn read(client: &Client, version: i32) -> Result<Vec<Table>> {
             tables.len() - 1
         })
     };
-    for row in query(client, "inheritance", links, &[]).await? {
-        let (child, parent) = (place(&mut tables, row.oid(0)?), place(&mut tables, row.oid(1)?));
+    for row in query(client, "inheritance", INHERITANCE, &[]).await? {
+        let (child, parent) = (
+            place(&mut tables, row.oid("child")?),
+            place(&mut tables, row.oid("parent")?),
+        );
         if let Some(table) = tables.get_mut(child) {
             table.parents.push(parent);
         }
@@ -333,26 +354,11 @@ async fn read(client: &Client, version: i32) -> Result<Vec<Table>> {
     if tables.is_empty() {
         return Ok(tables);
     }
-    let foreign = if version >= 180_000 {
-        "EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.conislocal)"
-    } else {
-        "false"
-    };
-    let sql = format!(
-        "SELECT a.attrelid, a.attname::text, a.attnum, a.attislocal, a.attinhcount > 0, {foreign} FROM pg_catalog.pg_attribute a \
-         WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum"
-    );
     let oids: Vec<u32> = tables.iter().map(|t| t.oid).collect();
-    for row in query(client, "inherited columns", &sql, &[&oids]).await? {
-        let at = place(&mut tables, row.oid(0)?);
+    for row in query(client, "inherited columns", &for_version(COLUMNS, version), &[&oids]).await? {
+        let at = place(&mut tables, row.oid("relation")?);
         if let Some(table) = tables.get_mut(at) {
-            table.columns.push(Column {
-                name: row.text(1)?,
-                number: row.col(2)?,
-                local: row.flag(3)?,
-                inherited: row.flag(4)?,
-                foreign_not_null: row.flag(5)?,
-            });
+            table.columns.push(Column::from_row(&row)?);
         }
     }
     Ok(tables)
@@ -479,34 +485,33 @@ async fn part_from_tables(graph: &mut Graph, client: &Client) -> Result<()> {
     if oids.is_empty() {
         return Ok(());
     }
-    let sql = "SELECT k.oid, k.conrelid, COALESCE(k.conkey, '{}'), k.conislocal, k.conname::text FROM pg_catalog.pg_constraint k \
-               WHERE k.conrelid = ANY($1::oid[]) AND k.contype = 'c'";
-    let parents = "SELECT i.inhrelid, k.oid, k.conname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_constraint k ON k.conrelid = i.inhparent \
-                   AND k.contype = 'c' AND NOT k.connoinherit WHERE i.inhrelid = ANY($1::oid[])";
     let mut inherited: HashMap<(u32, String), Vec<u32>> = HashMap::new();
-    for row in query(client, "inherited CHECK constraints", parents, &[&oids]).await? {
+    for row in query(client, "inherited CHECK constraints", PARENT_CHECKS, &[&oids]).await? {
         inherited
-            .entry((row.oid(0)?, row.text(2)?))
+            .entry((row.oid("child")?, row.text("name")?))
             .or_default()
-            .push(row.oid(1)?);
+            .push(row.oid("oid")?);
     }
     let mut moved = Vec::new();
-    for row in query(client, "CHECK constraints of inheritance", sql, &[&oids]).await? {
-        let (oid, table, keys, local) = (row.oid(0)?, row.oid(1)?, row.col::<Vec<i16>>(2)?, row.flag(3)?);
+    for row in query(client, "CHECK constraints of inheritance", CHECKS, &[&oids]).await? {
+        let (oid, table, keys, local) = (
+            row.oid("oid")?,
+            row.oid("relation")?,
+            row.col::<Vec<i16>>("columns")?,
+            row.flag("is_local")?,
+        );
         if keys.iter().any(|&k| order.is_late(table, k)) {
             moved.push(oid);
         }
         if order.standalone.contains(&table) && !local {
-            moved.extend(inherited.remove(&(table, row.text(4)?)).unwrap_or_default());
+            moved.extend(inherited.remove(&(table, row.text("name")?)).unwrap_or_default());
         }
     }
     // A default may need what needs the table (a sequence that a column owns): it follows the column.
-    let defaults = "SELECT d.oid, d.adrelid, d.adnum FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid \
-                    AND a.attnum = d.adnum WHERE d.adrelid = ANY($1::oid[]) AND a.attgenerated = ''";
     let mut moved: Vec<(u32, u32)> = moved.into_iter().map(|oid| (class::CONSTRAINT, oid)).collect();
-    for row in query(client, "defaults of inheritance", defaults, &[&oids]).await? {
-        if order.is_late(row.oid(1)?, row.col(2)?) {
-            moved.push((class::ATTRDEF, row.oid(0)?));
+    for row in query(client, "defaults of inheritance", DEFAULTS, &[&oids]).await? {
+        if order.is_late(row.oid("relation")?, row.col("number")?) {
+            moved.push((class::ATTRDEF, row.oid("oid")?));
         }
     }
     for (class, oid) in moved {

@@ -19,17 +19,19 @@ use super::rows::{Columns, failed, query};
 use crate::base::error::Result;
 use crate::engines::postgres::sql::quote::literal;
 
+const MEMBERS: &str = include_str!("sql/members.sql");
+const ADDED_PARTS: &str = include_str!("sql/added_parts.sql");
+
 /// Reads which objects are members, and of what extension.
 pub(super) async fn read_owners(graph: &mut Graph, client: &Client) -> Result<()> {
-    let sql = "SELECT d.classid, d.objid, d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.refclassid = 3079 AND d.objid >= 16384";
     let act = "members of extensions";
     let no_params: [i32; 0] = [];
-    let rows = client.query_raw(sql, no_params).await.map_err(|e| failed(act, e))?;
+    let rows = client.query_raw(MEMBERS, no_params).await.map_err(|e| failed(act, e))?;
     tokio::pin!(rows);
     let mut owners = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(|e| failed(act, e))? {
-        if let Some(extension) = graph.find(class::EXTENSION, row.oid(2)?) {
-            owners.push((row.oid(0)?, row.oid(1)?, extension));
+        if let Some(extension) = graph.find(class::EXTENSION, row.oid("extension")?) {
+            owners.push((row.oid("class")?, row.oid("oid")?, extension));
         }
     }
     owners.sort_unstable();
@@ -40,17 +42,10 @@ pub(super) async fn read_owners(graph: &mut Graph, client: &Client) -> Result<()
 
 /// Reads the parts of members that came with none of the transactions in which their extension made members.
 pub(super) async fn added_parts(client: &Client) -> Result<Vec<(u32, u32)>> {
-    let sql = "SELECT p.class, p.oid FROM (\
-         SELECT 2606::oid AS class, k.oid, k.xmin AS made, k.conrelid AS relation FROM pg_catalog.pg_constraint k WHERE k.conrelid >= 16384 AND k.contype <> 'n' \
-         UNION ALL SELECT 1259, i.indexrelid, i.xmin, i.indrelid FROM pg_catalog.pg_index i WHERE i.indrelid >= 16384 \
-         UNION ALL SELECT 2620, t.oid, t.xmin, t.tgrelid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid >= 16384 \
-         UNION ALL SELECT 2618, r.oid, r.xmin, r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.ev_class >= 16384 \
-         UNION ALL SELECT 3256, l.oid, l.xmin, l.polrelid FROM pg_catalog.pg_policy l WHERE l.polrelid >= 16384) p \
-         JOIN pg_catalog.pg_depend m ON m.classid = 1259 AND m.objid = p.relation AND m.objsubid = 0 AND m.deptype = 'e' AND m.refclassid = 3079 \
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.deptype = 'e' AND e.refclassid = 3079 AND e.refobjid = m.refobjid AND e.xmin = p.made) \
-         ORDER BY 1, 2";
-    let rows = query(client, "parts of extensions' relations", sql, &[]).await?;
-    rows.iter().map(|row| Ok((row.oid(0)?, row.oid(1)?))).collect()
+    let rows = query(client, "parts of extensions' relations", ADDED_PARTS, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((row.oid("class")?, row.oid("oid")?)))
+        .collect()
 }
 
 /// Returns the statements within a block that runs them only where the part is missing: a newer version of the extension may make

@@ -51,7 +51,7 @@ use crate::base::error::Result;
 pub use excluded::Excluded;
 pub use globals::write_globals;
 pub use graph::Graph;
-pub use large_objects::{READABLE_SQL, write_large_object_rights, write_large_objects};
+pub use large_objects::{write_large_object_rights, write_large_objects};
 pub use roles::named_roles;
 pub use statistics::write_statistics;
 

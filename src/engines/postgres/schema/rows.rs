@@ -25,41 +25,41 @@ pub(super) async fn query(client: &Client, act: &str, sql: &str, params: &[&(dyn
     client.query(sql, params).await.map_err(|e| failed(act, e))
 }
 
-/// Column access without panics.
+/// Column access without panics. Columns are named as the queries of the `.sql` files name them.
 pub(super) trait Columns {
-    /// Returns column `at`.
-    fn col<'a, T: FromSql<'a>>(&'a self, at: usize) -> Result<T>;
+    /// Returns a column by its name.
+    fn col<'a, T: FromSql<'a>>(&'a self, name: &str) -> Result<T>;
 
     /// Returns a text column that is never null.
-    fn text(&self, at: usize) -> Result<String> {
-        Ok(self.col::<RawText>(at)?.0)
+    fn text(&self, name: &str) -> Result<String> {
+        Ok(self.col::<RawText>(name)?.0)
     }
 
     /// Returns a text column.
-    fn opt(&self, at: usize) -> Result<Option<String>> {
-        Ok(self.col::<Option<RawText>>(at)?.map(|text| text.0))
+    fn opt(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.col::<Option<RawText>>(name)?.map(|text| text.0))
     }
 
     /// Returns an oid column.
-    fn oid(&self, at: usize) -> Result<u32> {
-        self.col(at)
+    fn oid(&self, name: &str) -> Result<u32> {
+        self.col(name)
     }
 
     /// Returns a boolean column that is never null.
-    fn flag(&self, at: usize) -> Result<bool> {
-        self.col(at)
+    fn flag(&self, name: &str) -> Result<bool> {
+        self.col(name)
     }
 
     /// Returns a text array; null is empty.
-    fn list(&self, at: usize) -> Result<Vec<String>> {
-        let list = self.col::<Option<Vec<RawText>>>(at)?.unwrap_or_default();
+    fn list(&self, name: &str) -> Result<Vec<String>> {
+        let list = self.col::<Option<Vec<RawText>>>(name)?.unwrap_or_default();
         Ok(list.into_iter().map(|text| text.0).collect())
     }
 }
 
 impl Columns for Row {
-    fn col<'a, T: FromSql<'a>>(&'a self, at: usize) -> Result<T> {
-        self.try_get(at)
-            .map_err(|e| Error::corrupt(format!("unexpected catalog row, column {at}")).with_cause(e))
+    fn col<'a, T: FromSql<'a>>(&'a self, name: &str) -> Result<T> {
+        self.try_get(name)
+            .map_err(|e| Error::corrupt(format!("unexpected catalog row, column \"{name}\"")).with_cause(e))
     }
 }

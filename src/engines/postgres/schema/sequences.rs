@@ -8,25 +8,25 @@ use super::{Section, SqlSink, TocItem};
 use crate::base::error::Result;
 use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
+const SEQUENCES: &str = include_str!("sql/sequences.sql");
+const CONFIGURATION_SEQUENCES: &str = include_str!("sql/configuration_sequences.sql");
+
 /// Sequences whose values one query reads.
 const VALUES_PAGE: usize = 200;
 
 pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relpersistence::text, pg_catalog.pg_get_userbyid(c.relowner)::text, \
-               (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND ds.objsubid = 0), pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmax, s.seqmin, \
-               s.seqcache, s.seqcycle, d.deptype::text, tn.nspname::text, t.relname::text, a.attname::text, a.attidentity::text, t.relpersistence::text \
-               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid \
-               LEFT JOIN pg_catalog.pg_depend d ON d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.refclassid = 1259 \
-               AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') \
-               LEFT JOIN pg_catalog.pg_class t ON t.oid = d.refobjid LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace \
-               LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid WHERE c.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
-    for row in query(context.client, "sequences", sql, &[&oids]).await? {
-        let name = qualified(&row.text(1)?, &row.text(2)?);
+    for row in query(context.client, "sequences", SEQUENCES, &[&oids]).await? {
+        let name = qualified(&row.text("schema")?, &row.text("name")?);
         let what = format!("SEQUENCE {name}");
-        let unlogged = row.text(3)? == "u";
-        let owner = row.text(4)?;
-        let owned = match (row.opt(13)?, row.opt(14)?, row.opt(15)?, row.opt(16)?) {
+        let unlogged = row.text("persistence")? == "u";
+        let owner = row.text("owner")?;
+        let owned = match (
+            row.opt("ownership")?,
+            row.opt("table_schema")?,
+            row.opt("table_name")?,
+            row.opt("column_name")?,
+        ) {
             (Some(how), Some(schema), Some(table), Some(column)) => {
                 Some((how == "i", qualified(&schema, &table), quote_ident(&column)))
             }
@@ -35,12 +35,12 @@ pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Ren
         let options = options(&row)?;
         let mut sql = String::new();
         if let Some((true, table, column)) = &owned {
-            let when = if row.opt(17)?.as_deref() == Some("d") {
+            let when = if row.opt("identity")?.as_deref() == Some("d") {
                 "BY DEFAULT"
             } else {
                 "ALWAYS"
             };
-            let logging = match (row.opt(18)?.as_deref(), unlogged) {
+            let logging = match (row.opt("table_persistence")?.as_deref(), unlogged) {
                 (Some("p"), true) => "\n    UNLOGGED",
                 (Some("u"), false) if context.at_least(15) => "\n    LOGGED",
                 _ => "",
@@ -50,22 +50,30 @@ pub(super) async fn sequences(context: &Context<'_>, oids: &[u32]) -> Result<Ren
             ));
         } else {
             let unlogged = if unlogged { "UNLOGGED " } else { "" };
-            sql.push_str(&format!("CREATE {unlogged}{what}\n    AS {}{options};\n", row.text(6)?));
+            sql.push_str(&format!(
+                "CREATE {unlogged}{what}\n    AS {}{options};\n",
+                row.text("type")?
+            ));
             context.owner(&mut sql, &what, &owner);
             if let Some((_, table, column)) = &owned {
                 sql.push_str(&format!("ALTER {what} OWNED BY {table}.{column};\n"));
             }
         }
-        comment(&mut sql, &what, row.opt(5)?.as_deref());
-        rendered.insert(row.oid(0)?, sql);
+        comment(&mut sql, &what, row.opt("comment")?.as_deref());
+        rendered.insert(row.oid("oid")?, sql);
     }
     Ok(rendered)
 }
 
 fn options(row: &tokio_postgres::Row) -> Result<String> {
-    let (start, step, max, min, cache): (i64, i64, i64, i64, i64) =
-        (row.col(7)?, row.col(8)?, row.col(9)?, row.col(10)?, row.col(11)?);
-    let (low, high) = match row.text(6)?.as_str() {
+    let (start, step, max, min, cache): (i64, i64, i64, i64, i64) = (
+        row.col("start_value")?,
+        row.col("increment")?,
+        row.col("max_value")?,
+        row.col("min_value")?,
+        row.col("cache")?,
+    );
+    let (low, high) = match row.text("type")?.as_str() {
         "smallint" => (i64::from(i16::MIN), i64::from(i16::MAX)),
         "integer" => (i64::from(i32::MIN), i64::from(i32::MAX)),
         _ => (i64::MIN, i64::MAX),
@@ -78,7 +86,7 @@ fn options(row: &tokio_postgres::Row) -> Result<String> {
             format!("{word} {value}")
         }
     };
-    let cycle = if row.flag(12)? { "\n    CYCLE" } else { "" };
+    let cycle = if row.flag("cycles")? { "\n    CYCLE" } else { "" };
     Ok(format!(
         "\n    START WITH {start}\n    INCREMENT BY {step}\n    {}\n    {}\n    CACHE {cache}{cycle}",
         bound("MINVALUE", min, default_min),
@@ -100,7 +108,7 @@ pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) 
             .iter()
             .map(|n| {
                 format!(
-                    "SELECT {}::oid, last_value, is_called FROM {}",
+                    "SELECT {}::oid AS oid, last_value, is_called FROM {}",
                     n.oid,
                     graph.qualified(n)
                 )
@@ -108,7 +116,7 @@ pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) 
             .collect();
         let mut values = std::collections::HashMap::new();
         for row in query(context.client, "sequence values", &selects.join(" UNION ALL "), &[]).await? {
-            values.insert(row.oid(0)?, (row.col::<i64>(1)?, row.flag(2)?));
+            values.insert(row.oid("oid")?, (row.col::<i64>("last_value")?, row.flag("is_called")?));
         }
         for node in page {
             let Some((value, called)) = values.get(&node.oid) else {
@@ -131,12 +139,9 @@ pub(super) async fn write_values(context: &Context<'_>, sink: &mut dyn SqlSink) 
 
 /// Writes the values of sequences that extensions ask to be dumped; the extensions make the sequences.
 async fn configuration_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> Result<()> {
-    let sql = "SELECT n.nspname::text, c.relname::text, c.oid FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) u(oid) \
-               JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-               WHERE c.relkind = 'S' ORDER BY 1, 2";
     let act = "configuration sequences of extensions";
-    for row in query(context.client, act, sql, &[]).await? {
-        let (schema, name, oid) = (row.text(0)?, row.text(1)?, row.oid(2)?);
+    for row in query(context.client, act, CONFIGURATION_SEQUENCES, &[]).await? {
+        let (schema, name, oid) = (row.text("schema")?, row.text("name")?, row.oid("oid")?);
         if context.graph.excludes(class::RELATION, oid) || context.graph.options.excluded.rows.contains(&oid) {
             continue;
         }
@@ -146,8 +151,8 @@ async fn configuration_values(context: &Context<'_>, sink: &mut dyn SqlSink) -> 
             let sql = format!(
                 "SELECT pg_catalog.setval({}, {}, {});\n",
                 literal(&sequence),
-                row.col::<i64>(0)?,
-                row.flag(1)?
+                row.col::<i64>("last_value")?,
+                row.flag("is_called")?
             );
             let item = TocItem {
                 schema: Some(schema.clone()),

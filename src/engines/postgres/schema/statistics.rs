@@ -18,31 +18,30 @@ use super::{Graph, Section, SqlSink, TocItem};
 use crate::base::error::Result;
 use crate::base::exact;
 use crate::engines::postgres::sql::quote::{literal, qualified};
+use crate::engines::postgres::sql::template::for_version;
+
+const ANALYSED: &str = include_str!("sql/analysed_tables.sql");
+const VALUES_OF_COLUMNS: &str = include_str!("sql/column_statistics.sql");
 
 /// Tables in one query.
 const PAGE: usize = 500;
 
-/// Columns of `pg_stats` as arguments: name, type, and the first version that has it.
-const VALUES: [(&str, &str, i32); 14] = [
-    ("inherited", "boolean", 0),
-    ("null_frac", "real", 0),
-    ("avg_width", "integer", 0),
-    ("n_distinct", "real", 0),
-    ("most_common_vals", "text", 0),
-    ("most_common_freqs", "real[]", 0),
-    ("histogram_bounds", "text", 0),
-    ("correlation", "real", 0),
-    ("most_common_elems", "text", 0),
-    ("most_common_elem_freqs", "real[]", 0),
-    ("elem_count_histogram", "real[]", 0),
-    ("range_length_histogram", "text", 170_000),
-    ("range_empty_frac", "real", 170_000),
-    ("range_bounds_histogram", "text", 170_000),
+/// Columns of `pg_stats` as arguments: name and type.
+const VALUES: [(&str, &str); 13] = [
+    ("null_frac", "real"),
+    ("avg_width", "integer"),
+    ("n_distinct", "real"),
+    ("most_common_vals", "text"),
+    ("most_common_freqs", "real[]"),
+    ("histogram_bounds", "text"),
+    ("correlation", "real"),
+    ("most_common_elems", "text"),
+    ("most_common_elem_freqs", "real[]"),
+    ("elem_count_histogram", "real[]"),
+    ("range_length_histogram", "text"),
+    ("range_empty_frac", "real"),
+    ("range_bounds_histogram", "text"),
 ];
-
-/// Tables of the page and their indexes.
-const WANTED: &str = "WITH wanted(tab, rel) AS (SELECT t, t FROM pg_catalog.unnest($1::oid[]) t \
-    UNION ALL SELECT x.indrelid, x.indexrelid FROM pg_catalog.pg_index x WHERE x.indrelid = ANY($1::oid[]))";
 
 /// A table that was analysed.
 struct Table {
@@ -77,13 +76,13 @@ async fn write_page(graph: &Graph, client: &Client, oids: &[u32], sink: &mut dyn
     }
     let analysed: Vec<u32> = tables.keys().copied().collect();
     let parameters: [&(dyn ToSql + Sync); 1] = [&analysed];
-    let sql = values_query(graph.server_version());
+    let sql = for_version(VALUES_OF_COLUMNS, graph.server_version());
     let rows = client.query_raw(&sql, parameters).await;
     let rows = rows.map_err(|e| failed("planner statistics", e))?;
     tokio::pin!(rows);
     let mut current: Option<(u32, String, i64)> = None;
     while let Some(row) = rows.try_next().await.map_err(|e| failed("planner statistics", e))? {
-        let table = row.oid(0)?;
+        let table = row.oid("table_oid")?;
         if current.as_ref().is_none_or(|(of, ..)| *of != table) {
             end(graph, &tables, current.take(), sink).await?;
             current = Some((table, String::new(), 0));
@@ -92,7 +91,8 @@ async fn write_page(graph: &Graph, client: &Client, oids: &[u32], sink: &mut dyn
             let of = tables.get(&table).map_or("", |t| t.schema.as_str());
             sql.push_str(&column(graph.server_version(), of, &row)?);
             // Of a table with children a column has two rows: with the children's values, and without.
-            let own = row.oid(1)? == table && (tables.get(&table).is_some_and(|t| t.partitioned) || !row.flag(5)?);
+            let own = row.oid("relation")? == table
+                && (tables.get(&table).is_some_and(|t| t.partitioned) || !row.flag("inherited")?);
             *columns += i64::from(own);
         }
     }
@@ -100,77 +100,40 @@ async fn write_page(graph: &Graph, client: &Client, oids: &[u32], sink: &mut dyn
 }
 
 async fn tables(graph: &Graph, client: &Client, oids: &[u32]) -> Result<BTreeMap<u32, Table>> {
-    // Before 14 a table that was never analysed has 0 rows instead of -1.
-    let generated = if graph.server_version() >= 180_000 {
-        " AND a.attgenerated <> 'v'"
-    } else {
-        ""
-    };
-    let sql = format!(
-        "SELECT c.oid, n.nspname::text, c.relname::text, c.reltuples::int8, c.relkind = 'p', \
-         (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-         AND NOT a.attisdropped AND COALESCE(a.attstattarget, -1) <> 0{generated}) \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = ANY($1::oid[]) AND c.relkind IN ('r', 'p') AND c.reltuples > 0 \
-         AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = c.oid)"
-    );
+    let sql = for_version(ANALYSED, graph.server_version());
     let mut tables = BTreeMap::new();
     for row in query(client, "planner statistics", &sql, &[&oids]).await? {
         let table = Table {
-            schema: row.text(1)?,
-            name: row.text(2)?,
-            rows: row.col(3)?,
-            partitioned: row.flag(4)?,
-            columns: row.col(5)?,
+            schema: row.text("schema")?,
+            name: row.text("name")?,
+            rows: row.col("rows")?,
+            partitioned: row.flag("partitioned")?,
+            columns: row.col("columns")?,
         };
-        tables.insert(row.oid(0)?, table);
+        tables.insert(row.oid("oid")?, table);
     }
     Ok(tables)
 }
 
-fn values_query(version: i32) -> String {
-    let values: Vec<String> = VALUES
-        .iter()
-        .skip(1)
-        .map(|(name, _, since)| {
-            if version >= *since {
-                format!("s.{name}::text")
-            } else {
-                "NULL::text".to_owned()
-            }
-        })
-        .collect();
-    // The condition on names alone can be used before the view's own, which keeps foreign rows from us.
-    format!(
-        "{WANTED} SELECT w.tab, w.rel, c.relname::text, a.attname::text, a.attnum, s.inherited, {} \
-         FROM wanted w JOIN pg_catalog.pg_class c ON c.oid = w.rel JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname \
-         WHERE s.tablename = ANY(ARRAY(SELECT r.relname FROM wanted v JOIN pg_catalog.pg_class r ON r.oid = v.rel)) \
-         ORDER BY w.tab, w.rel, a.attnum, s.inherited",
-        values.join(", ")
-    )
-}
-
 /// Returns the call for one column; columns of an index have a number instead of a name.
 fn column(version: i32, schema: &str, row: &Row) -> Result<String> {
-    let (table, relation) = (row.oid(0)?, row.oid(1)?);
+    let (table, relation) = (row.oid("table_oid")?, row.oid("relation")?);
     let mut sql = String::from("SELECT pg_catalog.pg_restore_attribute_stats(\n    ");
     let _ = write!(
         sql,
         "'version', {version}::integer, 'schemaname', {}, 'relname', {}, ",
         literal(schema),
-        literal(&row.text(2)?)
+        literal(&row.text("name")?)
     );
     if table == relation {
-        let _ = write!(sql, "'attname', {}", literal(&row.text(3)?));
+        let _ = write!(sql, "'attname', {}", literal(&row.text("column_name")?));
     } else {
-        let _ = write!(sql, "'attnum', {}::smallint", row.col::<i16>(4)?);
+        let _ = write!(sql, "'attnum', {}::smallint", row.col::<i16>("number")?);
     }
-    let inherited = if row.flag(5)? { "true" } else { "false" };
+    let inherited = if row.flag("inherited")? { "true" } else { "false" };
     let _ = write!(sql, ", 'inherited', {inherited}::boolean");
-    for (at, (name, kind, _)) in VALUES.iter().enumerate().skip(1) {
-        if let Some(value) = row.opt(at + 5)? {
+    for (name, kind) in VALUES {
+        if let Some(value) = row.opt(name)? {
             let _ = write!(sql, ",\n    '{name}', {}::{kind}", one_line(&value));
         }
     }

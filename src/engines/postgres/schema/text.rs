@@ -8,56 +8,52 @@ use super::write::{Context, Rendered};
 use crate::base::error::Result;
 use crate::engines::postgres::sql::quote::{literal, qualified, quote_ident};
 
+const LANGUAGES: &str = include_str!("sql/languages.sql");
+const CONVERSIONS: &str = include_str!("sql/conversions.sql");
+const DICTIONARIES: &str = include_str!("sql/text_search_dictionaries.sql");
+const MAPPINGS: &str = include_str!("sql/text_search_mappings.sql");
+const CONFIGURATIONS: &str = include_str!("sql/text_search_configurations.sql");
+const COLLATIONS: &str = include_str!("sql/collations.sql");
+const PARSERS: &str = include_str!("sql/text_search_parsers.sql");
+const TEMPLATES: &str = include_str!("sql/text_search_templates.sql");
+
 pub(super) async fn languages(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT l.oid, l.lanname::text, l.lanpltrusted, NULLIF(l.lanplcallfoid, 0)::pg_catalog.regproc::text, \
-               NULLIF(l.laninline, 0)::pg_catalog.regproc::text, NULLIF(l.lanvalidator, 0)::pg_catalog.regproc::text, \
-               pg_catalog.pg_get_userbyid(l.lanowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = l.oid AND ds.classoid = 'pg_catalog.pg_language'::pg_catalog.regclass AND ds.objsubid = 0) \
-               FROM pg_catalog.pg_language l WHERE l.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
-    for row in query(context.client, "languages", sql, &[&oids]).await? {
-        let name = quote_ident(&row.text(1)?);
-        let mut sql = format!("CREATE {}LANGUAGE {name}", if row.flag(2)? { "TRUSTED " } else { "" });
-        for (at, word) in [(3, "HANDLER"), (4, "INLINE"), (5, "VALIDATOR")] {
-            if let Some(function) = row.opt(at)? {
+    for row in query(context.client, "languages", LANGUAGES, &[&oids]).await? {
+        let name = quote_ident(&row.text("name")?);
+        let mut sql = format!(
+            "CREATE {}LANGUAGE {name}",
+            if row.flag("trusted")? { "TRUSTED " } else { "" }
+        );
+        for (column, word) in [("handler", "HANDLER"), ("inline", "INLINE"), ("validator", "VALIDATOR")] {
+            if let Some(function) = row.opt(column)? {
                 sql.push_str(&format!(" {word} {function}"));
             }
         }
         sql.push_str(";\n");
         let what = format!("LANGUAGE {name}");
-        context.owner(&mut sql, &what, &row.text(6)?);
-        comment(&mut sql, &what, row.opt(7)?.as_deref());
-        rendered.insert(row.oid(0)?, sql);
+        context.owner(&mut sql, &what, &row.text("owner")?);
+        comment(&mut sql, &what, row.opt("comment")?.as_deref());
+        rendered.insert(row.oid("oid")?, sql);
     }
     Ok(rendered)
 }
 
 pub(super) async fn collations(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    // One column until 14, two until 16, renamed in 17. Versions are not carried: they are the target's.
-    let locale = match context.graph.version {
-        170_000.. => "c.colllocale",
-        150_000.. => "c.colliculocale",
-        _ => "CASE WHEN c.collprovider = 'i' THEN c.collcollate::text END",
-    };
-    let rules = context.since(16, "c.collicurules", "NULL");
-    let sql = format!(
-        "SELECT c.oid, n.nspname::text, c.collname::text, pg_catalog.pg_get_userbyid(c.collowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_collation'::pg_catalog.regclass AND ds.objsubid = 0), \
-         c.collprovider::text, c.collisdeterministic, c.collcollate::text, c.collctype::text, {locale}::text, {rules}::text \
-         FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = ANY($1::oid[])"
-    );
     let mut rendered = Rendered::new();
-    for row in query(context.client, "collations", &sql, &[&oids]).await? {
-        let what = format!("COLLATION {}", qualified(&row.text(1)?, &row.text(2)?));
+    for row in query(context.client, "collations", &context.sql(COLLATIONS), &[&oids]).await? {
+        let what = format!("COLLATION {}", qualified(&row.text("schema")?, &row.text("name")?));
         let mut parts = Vec::new();
-        match row.text(5)?.as_str() {
+        match row.text("provider")?.as_str() {
             "b" => parts.push("provider = builtin".to_owned()),
             "c" => parts.push("provider = libc".to_owned()),
             "i" => parts.push("provider = icu".to_owned()),
             _ => parts.push("provider = default".to_owned()),
         }
-        if !row.flag(6)? {
+        if !row.flag("deterministic")? {
             parts.push("deterministic = false".to_owned());
         }
-        match (row.opt(9)?, row.opt(7)?, row.opt(8)?) {
+        match (row.opt("locale")?, row.opt("lc_collate")?, row.opt("lc_ctype")?) {
             (Some(locale), _, _) => parts.push(format!("locale = {}", literal(&locale))),
             (None, Some(collate), Some(ctype)) if collate == ctype => {
                 parts.push(format!("locale = {}", literal(&collate)));
@@ -67,64 +63,55 @@ pub(super) async fn collations(context: &Context<'_>, oids: &[u32]) -> Result<Re
                 parts.extend(ctype.map(|c| format!("lc_ctype = {}", literal(&c))));
             }
         }
-        parts.extend(row.opt(10)?.map(|r| format!("rules = {}", literal(&r))));
+        parts.extend(row.opt("rules")?.map(|r| format!("rules = {}", literal(&r))));
         let mut sql = format!("CREATE {what} ({});\n", parts.join(", "));
-        context.owner(&mut sql, &what, &row.text(3)?);
-        comment(&mut sql, &what, row.opt(4)?.as_deref());
-        rendered.insert(row.oid(0)?, sql);
+        context.owner(&mut sql, &what, &row.text("owner")?);
+        comment(&mut sql, &what, row.opt("comment")?.as_deref());
+        rendered.insert(row.oid("oid")?, sql);
     }
     Ok(rendered)
 }
 
 pub(super) async fn conversions(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT c.oid, n.nspname::text, c.conname::text, pg_catalog.pg_get_userbyid(c.conowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_conversion'::pg_catalog.regclass AND ds.objsubid = 0), \
-               c.condefault, pg_catalog.pg_encoding_to_char(c.conforencoding)::text, pg_catalog.pg_encoding_to_char(c.contoencoding)::text, c.conproc::text \
-               FROM pg_catalog.pg_conversion c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace WHERE c.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
-    for row in query(context.client, "conversions", sql, &[&oids]).await? {
-        let what = format!("CONVERSION {}", qualified(&row.text(1)?, &row.text(2)?));
-        let default = if row.flag(5)? { "DEFAULT " } else { "" };
+    for row in query(context.client, "conversions", CONVERSIONS, &[&oids]).await? {
+        let what = format!("CONVERSION {}", qualified(&row.text("schema")?, &row.text("name")?));
+        let default = if row.flag("is_default")? { "DEFAULT " } else { "" };
         let mut sql = format!(
             "CREATE {default}{what} FOR {} TO {} FROM {};\n",
-            literal(&row.text(6)?),
-            literal(&row.text(7)?),
-            row.text(8)?
+            literal(&row.text("source_encoding")?),
+            literal(&row.text("target_encoding")?),
+            row.text("function")?
         );
-        context.owner(&mut sql, &what, &row.text(3)?);
-        comment(&mut sql, &what, row.opt(4)?.as_deref());
-        rendered.insert(row.oid(0)?, sql);
+        context.owner(&mut sql, &what, &row.text("owner")?);
+        comment(&mut sql, &what, row.opt("comment")?.as_deref());
+        rendered.insert(row.oid("oid")?, sql);
     }
     Ok(rendered)
 }
 
-/// Parsers and templates: nothing but functions, and owned by nobody.
+/// Parsers and templates: nothing but functions, and owned by nobody. `functions`: their words and columns.
 async fn of_functions(
     context: &Context<'_>,
     oids: &[u32],
     word: &str,
-    catalog: &str,
-    prefix: &str,
+    sql: &str,
     functions: &[(&str, &str)],
 ) -> Result<Rendered> {
-    let columns: Vec<String> = functions
-        .iter()
-        .map(|(_, column)| format!(", NULLIF(o.{prefix}{column}::oid, 0)::pg_catalog.regproc::text"))
-        .collect();
-    let sql = format!(
-        "SELECT o.oid, n.nspname::text, o.{prefix}name::text, pg_catalog.obj_description(o.oid, '{catalog}'){} FROM pg_catalog.{catalog} o \
-         JOIN pg_catalog.pg_namespace n ON n.oid = o.{prefix}namespace WHERE o.oid = ANY($1::oid[])",
-        columns.concat()
-    );
+    let act = format!("text search {}s", word.to_lowercase());
     let mut rendered = Rendered::new();
-    for row in query(context.client, catalog, &sql, &[&oids]).await? {
-        let what = format!("TEXT SEARCH {word} {}", qualified(&row.text(1)?, &row.text(2)?));
+    for row in query(context.client, &act, sql, &[&oids]).await? {
+        let what = format!(
+            "TEXT SEARCH {word} {}",
+            qualified(&row.text("schema")?, &row.text("name")?)
+        );
         let mut parts = Vec::new();
-        for (at, (name, _)) in (4..).zip(functions) {
-            parts.extend(row.opt(at)?.map(|f| format!("{name} = {f}")));
+        for (name, column) in functions {
+            parts.extend(row.opt(column)?.map(|f| format!("{name} = {f}")));
         }
         let mut sql = format!("CREATE {what} (\n    {}\n);\n", parts.join(",\n    "));
-        comment(&mut sql, &what, row.opt(3)?.as_deref());
-        rendered.insert(row.oid(0)?, sql);
+        comment(&mut sql, &what, row.opt("comment")?.as_deref());
+        rendered.insert(row.oid("oid")?, sql);
     }
     Ok(rendered)
 }
@@ -132,59 +119,58 @@ async fn of_functions(
 pub(super) async fn parsers(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let functions = [
         ("START", "start"),
-        ("GETTOKEN", "token"),
-        ("END", "end"),
+        ("GETTOKEN", "gettoken"),
+        ("END", "end_function"),
         ("HEADLINE", "headline"),
-        ("LEXTYPES", "lextype"),
+        ("LEXTYPES", "lextypes"),
     ];
-    of_functions(context, oids, "PARSER", "pg_ts_parser", "prs", &functions).await
+    of_functions(context, oids, "PARSER", PARSERS, &functions).await
 }
 
 pub(super) async fn templates(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
     let functions = [("INIT", "init"), ("LEXIZE", "lexize")];
-    of_functions(context, oids, "TEMPLATE", "pg_ts_template", "tmpl", &functions).await
+    of_functions(context, oids, "TEMPLATE", TEMPLATES, &functions).await
 }
 
 pub(super) async fn dictionaries(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let sql = "SELECT d.oid, n.nspname::text, d.dictname::text, pg_catalog.pg_get_userbyid(d.dictowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = d.oid AND ds.classoid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass AND ds.objsubid = 0), \
-               tn.nspname::text, t.tmplname::text, d.dictinitoption FROM pg_catalog.pg_ts_dict d JOIN pg_catalog.pg_namespace n ON n.oid = d.dictnamespace \
-               JOIN pg_catalog.pg_ts_template t ON t.oid = d.dicttemplate JOIN pg_catalog.pg_namespace tn ON tn.oid = t.tmplnamespace WHERE d.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
-    for row in query(context.client, "text search dictionaries", sql, &[&oids]).await? {
-        let what = format!("TEXT SEARCH DICTIONARY {}", qualified(&row.text(1)?, &row.text(2)?));
-        let mut parts = vec![format!("TEMPLATE = {}", qualified(&row.text(5)?, &row.text(6)?))];
+    for row in query(context.client, "text search dictionaries", DICTIONARIES, &[&oids]).await? {
+        let what = format!(
+            "TEXT SEARCH DICTIONARY {}",
+            qualified(&row.text("schema")?, &row.text("name")?)
+        );
+        let mut parts = vec![format!(
+            "TEMPLATE = {}",
+            qualified(&row.text("template_schema")?, &row.text("template_name")?)
+        )];
         // Stored in the form in which it is written.
-        parts.extend(row.opt(7)?.filter(|o| !o.is_empty()));
+        parts.extend(row.opt("options")?.filter(|o| !o.is_empty()));
         let mut sql = format!("CREATE {what} (\n    {}\n);\n", parts.join(",\n    "));
-        context.owner(&mut sql, &what, &row.text(3)?);
-        comment(&mut sql, &what, row.opt(4)?.as_deref());
-        rendered.insert(row.oid(0)?, sql);
+        context.owner(&mut sql, &what, &row.text("owner")?);
+        comment(&mut sql, &what, row.opt("comment")?.as_deref());
+        rendered.insert(row.oid("oid")?, sql);
     }
     Ok(rendered)
 }
 
 pub(super) async fn configurations(context: &Context<'_>, oids: &[u32]) -> Result<Rendered> {
-    let mappings = "SELECT m.mapcfg, k.alias, pg_catalog.string_agg(pg_catalog.quote_ident(dn.nspname) || '.' || pg_catalog.quote_ident(d.dictname), ', ' ORDER BY m.mapseqno) \
-                    FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_ts_config_map m ON m.mapcfg = c.oid \
-                    JOIN LATERAL pg_catalog.ts_token_type(c.cfgparser) k ON k.tokid = m.maptokentype JOIN pg_catalog.pg_ts_dict d ON d.oid = m.mapdict \
-                    JOIN pg_catalog.pg_namespace dn ON dn.oid = d.dictnamespace WHERE c.oid = ANY($1::oid[]) GROUP BY m.mapcfg, m.maptokentype, k.alias ORDER BY m.mapcfg, m.maptokentype";
     let mut mapped: HashMap<u32, Vec<(String, String)>> = HashMap::new();
-    for row in query(context.client, "text search mappings", mappings, &[&oids]).await? {
+    for row in query(context.client, "text search mappings", MAPPINGS, &[&oids]).await? {
         mapped
-            .entry(row.oid(0)?)
+            .entry(row.oid("configuration")?)
             .or_default()
-            .push((row.text(1)?, row.text(2)?));
+            .push((row.text("token")?, row.text("dictionaries")?));
     }
-    let sql = "SELECT c.oid, n.nspname::text, c.cfgname::text, pg_catalog.pg_get_userbyid(c.cfgowner)::text, (SELECT ds.description FROM pg_catalog.pg_description ds WHERE ds.objoid = c.oid AND ds.classoid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass AND ds.objsubid = 0), \
-               pn.nspname::text, p.prsname::text FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace \
-               JOIN pg_catalog.pg_ts_parser p ON p.oid = c.cfgparser JOIN pg_catalog.pg_namespace pn ON pn.oid = p.prsnamespace WHERE c.oid = ANY($1::oid[])";
     let mut rendered = Rendered::new();
-    for row in query(context.client, "text search configurations", sql, &[&oids]).await? {
-        let oid = row.oid(0)?;
-        let what = format!("TEXT SEARCH CONFIGURATION {}", qualified(&row.text(1)?, &row.text(2)?));
+    for row in query(context.client, "text search configurations", CONFIGURATIONS, &[&oids]).await? {
+        let oid = row.oid("oid")?;
+        let what = format!(
+            "TEXT SEARCH CONFIGURATION {}",
+            qualified(&row.text("schema")?, &row.text("name")?)
+        );
         let mut sql = format!(
             "CREATE {what} (\n    PARSER = {}\n);\n",
-            qualified(&row.text(5)?, &row.text(6)?)
+            qualified(&row.text("parser_schema")?, &row.text("parser_name")?)
         );
         for (token, dictionaries) in mapped.remove(&oid).unwrap_or_default() {
             sql.push_str(&format!(
@@ -192,8 +178,8 @@ pub(super) async fn configurations(context: &Context<'_>, oids: &[u32]) -> Resul
                 quote_ident(&token)
             ));
         }
-        context.owner(&mut sql, &what, &row.text(3)?);
-        comment(&mut sql, &what, row.opt(4)?.as_deref());
+        context.owner(&mut sql, &what, &row.text("owner")?);
+        comment(&mut sql, &what, row.opt("comment")?.as_deref());
         rendered.insert(oid, sql);
     }
     Ok(rendered)

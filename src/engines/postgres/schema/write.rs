@@ -14,6 +14,7 @@ use super::{
 };
 use crate::base::error::Result;
 use crate::base::exact;
+use crate::engines::postgres::sql::template;
 
 /// Objects whose details are in memory at once.
 const PAGE: usize = 500;
@@ -58,9 +59,9 @@ impl<'a> Context<'a> {
         self.graph.version >= major * 10_000
     }
 
-    /// Returns `sql` if the server is of this major version or newer, else `otherwise`.
-    pub(super) fn since<'s>(&self, major: i32, sql: &'s str, otherwise: &'s str) -> &'s str {
-        if self.at_least(major) { sql } else { otherwise }
+    /// Returns a query of an `.sql` file as this server is given it.
+    pub(super) fn sql(&self, query: &str) -> String {
+        template::for_version(query, self.graph.version)
     }
 
     /// Appends `ALTER … OWNER TO`, if owners are wanted.

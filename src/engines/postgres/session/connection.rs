@@ -23,6 +23,7 @@ use crate::base::exact;
 use crate::base::raw_text::{from_bytes, to_bytes};
 use crate::engines::postgres::wire::copy_out::{CopyDecoder, Event};
 use crate::engines::postgres::wire::server_error::{ServerError, sqlstate};
+use crate::engines::postgres::wire::text_row::{TextRow, column_names};
 
 /// Size of the read buffer in bytes: above it the server's 8 KiB writes gain nothing (engine measurement).
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -39,6 +40,8 @@ const NOT_LET_IN: &str = "28000";
 /// What a simple query returned: the last statement's rows as text, and its command tag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueryResult {
+    /// Names of the columns.
+    pub columns: Vec<String>,
     /// Rows of text; `None` is NULL.
     pub rows: Vec<Vec<Option<String>>>,
     /// Command tag, e.g. `COPY 5`.
@@ -46,6 +49,18 @@ pub struct QueryResult {
 }
 
 impl QueryResult {
+    /// Returns the rows with the names of their columns.
+    pub(crate) fn named(&self) -> impl Iterator<Item = TextRow<'_>> {
+        self.rows.iter().map(|values| TextRow::new(&self.columns, values))
+    }
+
+    /// Returns the only row of a query that always has one.
+    pub(crate) fn only(&self) -> Result<TextRow<'_>> {
+        self.named()
+            .next()
+            .ok_or_else(|| Error::corrupt("a query returned no row"))
+    }
+
     /// Returns the first column of the first row.
     pub fn scalar(&self) -> Option<&str> {
         self.rows.first()?.first()?.as_deref()
@@ -317,7 +332,10 @@ impl Connection {
         loop {
             let (tag, body) = self.read_message().await?;
             match tag {
-                b'T' => result.rows.clear(),
+                b'T' => {
+                    result.rows.clear();
+                    result.columns = column_names(&body)?;
+                }
                 b'D' => {
                     bytes = bytes.saturating_add(body.len());
                     if bytes > MAX_RESULT_BYTES {

@@ -10,6 +10,8 @@ use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
+const OTHER_DATABASES: &str = include_str!("sql/other_databases.sql");
+
 /// Databases beside the usual ones that are tried as a maintenance database, at most.
 const MORE: usize = 20;
 
@@ -30,11 +32,11 @@ pub(crate) async fn open_admin(wanted: &ConnectOptions) -> Result<Connection> {
         Ok(connection) => connection,
         Err(error) => return Err(no_database(first.unwrap_or(error))),
     };
-    let sql = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datname <> pg_catalog.current_database() \
-               AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datistemplate DESC, datname";
-    let found = itself.query(sql).await.context("list the databases")?;
-    let names = found.rows.into_iter().filter_map(|mut row| row.get_mut(0)?.take());
-    let names: Vec<String> = names.filter(|name| !tried.contains(name)).take(MORE).collect();
+    let found = itself.query(OTHER_DATABASES).await.context("list the databases")?;
+    let names = found.named().map(|row| Ok(row.text("name")?.to_owned()));
+    let mut names = names.collect::<Result<Vec<String>>>()?;
+    names.retain(|name| !tried.contains(name));
+    names.truncate(MORE);
     if names.is_empty() {
         return settled(itself).await;
     }

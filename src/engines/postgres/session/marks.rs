@@ -13,6 +13,10 @@ use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::settings;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::sql::quote::{literal, quote_ident};
+use crate::engines::postgres::sql::template::with_names;
+
+const COMMENTED: &str = include_str!("sql/commented_databases.sql");
+const IN_USE: &str = include_str!("sql/database_in_use.sql");
 
 /// First key of the advisory locks of restores; the second is the database's OID.
 const LOCK: i32 = 0x7776_7273;
@@ -133,38 +137,34 @@ const UTF8: &str = "UTF8";
 /// Returns OID and comment of a database. The session converts nothing: comments are in the encodings of their databases.
 pub(crate) async fn comment_of(admin: &mut Connection, name: &str) -> Result<(u32, Option<String>)> {
     let sql = format!(
-        "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = {}",
+        "SELECT oid, pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database WHERE datname = {}",
         literal(name)
     );
     let found = admin.query(&sql).await.context("read the database's comment")?;
-    let row = found.rows.first().ok_or_else(|| {
+    let row = found.named().next().ok_or_else(|| {
         Error::new(
             crate::base::error::ErrorKind::NotFound,
             format!("database \"{name}\" does not exist"),
         )
     })?;
-    let oid = row.first().and_then(|oid| oid.as_deref()?.parse().ok()).unwrap_or(0);
-    Ok((oid, row.get(1).cloned().flatten()))
+    Ok((row.number("oid")?.unwrap_or(0), row.opt("comment")?.map(str::to_owned)))
 }
 
 /// Finds what is marked for a database, the newest first. The session converts nothing.
 pub(crate) async fn find(admin: &mut Connection, why: Why, database: &str) -> Result<Vec<Marked>> {
-    // Comments are in the encodings of their databases: functions of text refuse what is none of this one's.
-    let sql = "SELECT d.oid, d.datname, c.description FROM pg_catalog.pg_database d JOIN pg_catalog.pg_shdescription c \
-               ON c.objoid = d.oid AND c.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass";
-    let found = admin.query(sql).await.context("look for databases of restores")?;
+    let found = admin.query(COMMENTED).await.context("look for databases of restores")?;
     let mut all: Vec<Marked> = Vec::new();
-    for row in found.rows {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        let (oid, name, comment) = (text(0).parse().unwrap_or(0), text(1), text(2));
+    for row in found.named() {
+        let oid = row.number("oid")?.unwrap_or(0);
+        let (name, comment) = (row.text("name")?, row.text("comment")?);
         let Some(mark) = comment.lines().last().and_then(|line| parse(line, why)) else {
             continue;
         };
         if mark.oid == oid && mark.database == database && name != database {
             all.push(Marked {
                 oid,
-                name,
-                comment: unmarked(&comment),
+                name: name.to_owned(),
+                comment: unmarked(comment),
                 at: mark.at,
             });
         }
@@ -183,10 +183,8 @@ pub(crate) async fn hold(admin: &mut Connection, oid: u32) -> Result<()> {
 
 /// Returns whether somebody is in a database, or fills it.
 pub(crate) async fn is_in_use(admin: &mut Connection, oid: u32) -> Result<bool> {
-    let sql = format!(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE datid = {oid}) OR EXISTS (SELECT FROM pg_catalog.pg_locks \
-         WHERE locktype = 'advisory' AND classid = {LOCK} AND objid = {oid} AND objsubid = 2)"
-    );
+    let (lock, oid_text) = (LOCK.to_string(), oid.to_string());
+    let sql = with_names(IN_USE, &[("oid", &oid_text), ("lock", &lock)]);
     let found = admin.query(&sql).await.context("check who is restoring the database")?;
     Ok(found.scalar() != Some("f"))
 }

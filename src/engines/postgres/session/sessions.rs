@@ -11,7 +11,10 @@ use super::settings;
 use super::settings::Session;
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Result};
+use crate::base::exact;
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const ROLE: &str = include_str!("sql/role.sql");
 
 /// How long a session that is needed is asked for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -75,15 +78,12 @@ pub(crate) struct Role {
 
 /// Asks what the session's role may do.
 pub(crate) async fn role(connection: &mut Connection) -> Result<Role> {
-    let sql = "SELECT (SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
-        (SELECT CASE WHEN NOT rolsuper AND rolconnlimit >= 0 THEN rolconnlimit - (SELECT pg_catalog.count(*) \
-         FROM pg_catalog.pg_stat_activity WHERE usename = session_user) END FROM pg_catalog.pg_roles WHERE rolname = session_user)";
-    let found = connection.query(sql).await.context("look at the role's rights")?;
-    let row = found.rows.first().cloned().unwrap_or_default();
-    let text = |at: usize| row.get(at).cloned().flatten();
+    let found = connection.query(ROLE).await.context("look at the role's rights")?;
+    let row = found.only()?;
+    let room: Option<i64> = row.number("room")?;
     Ok(Role {
-        creates: text(0).as_deref() == Some("t"),
-        room: text(1).map(|room| room.parse().unwrap_or(0)),
+        creates: row.flag("creates")?,
+        room: room.map(|room| exact::usize_from(exact::saturating_u64(room))),
     })
 }
 

@@ -11,7 +11,12 @@ use super::sessions::open_patiently;
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, Result};
 use crate::engines::postgres::sql::quote::literal;
+use crate::engines::postgres::sql::template::{statements, with_names};
 use crate::engines::postgres::wire::server_error::sqlstate;
+
+const CONTEXT: &str = include_str!("sql/context.sql");
+const CONTEXT_BY_FILES: &str = include_str!("sql/context_by_files.sql");
+const PIN: &str = include_str!("sql/pin.sql");
 
 /// What a session does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,21 +326,7 @@ pub fn sql(session: Session, context: &Context) -> String {
             format!("({}, {value})", literal(p.name))
         })
         .collect();
-    format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE;\n\
-         SET statement_timeout = 0;\n\
-         SET exit_on_error = off;\n\
-         SET LOCAL work_mem = '32MB';\n\
-         SELECT pg_catalog.set_config('search_path', '', false);\n\
-         SELECT pg_catalog.set_config('role', 'none', false) FROM pg_catalog.pg_roles r WHERE r.rolname = SESSION_USER AND r.rolsuper\n\
-         \x20   AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c\n\
-         \x20   WHERE s.setrole = r.oid AND pg_catalog.lower(c) ~ '^role=');\n\
-         SELECT pg_catalog.count(pg_catalog.set_config(p.name, p.value, false)) FROM (VALUES\n    {}\n\
-         \x20   ) p(name, value) JOIN pg_catalog.pg_settings s ON s.name = p.name WHERE s.context = 'user'\n\
-         \x20   OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER AND r.rolsuper);\n\
-         COMMIT;\n",
-        values.join(",\n    ")
-    )
+    with_names(statements(PIN), &[("values", &values.join(",\n    "))])
 }
 
 /// Returns the expression of the `client_encoding` of a session.
@@ -385,8 +376,7 @@ pub(crate) fn row_settings(encoding: &str) -> serde_json::Value {
 }
 
 /// Whether the role may read the server's configuration files.
-pub(crate) const FILES_READABLE_SQL: &str = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_file_settings', 'SELECT') \
-    AND pg_catalog.has_function_privilege('pg_catalog.pg_show_all_file_settings()', 'EXECUTE')";
+pub(crate) const FILES_READABLE_SQL: &str = include_str!("sql/files_readable.sql");
 
 /// Returns the query of what the source's expressions find, as a JSON array of name and value.
 ///
@@ -396,27 +386,9 @@ pub(crate) const FILES_READABLE_SQL: &str = "SELECT pg_catalog.has_table_privile
 /// Where the role has a value for itself, and the database has none, the server's stands in its files; only some roles may look there
 /// ([`FILES_READABLE_SQL`]). Else it stays unknown.
 pub(crate) fn context_query(files: bool) -> String {
-    let of_files = if files {
-        "(SELECT f.setting FROM pg_catalog.pg_file_settings f WHERE pg_catalog.lower(f.name) = pg_catalog.lower(s.name) AND f.applied \
-           ORDER BY f.seqno DESC LIMIT 1), s.boot_val"
-    } else {
-        "NULL"
-    };
     let names: Vec<String> = EVALUATED.iter().map(|name| literal(name)).collect();
-    format!(
-        // What is set for the database itself stands above what is set for all of them.
-        "WITH given AS (SELECT g.setrole, g.setdatabase, pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) AS name, \
-           pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) AS value FROM pg_catalog.pg_db_role_setting g, pg_catalog.unnest(g.setconfig) c \
-           WHERE g.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))), \
-         databases AS (SELECT DISTINCT ON (name) name, value FROM given WHERE setrole = 0 ORDER BY name, setdatabase DESC), \
-         own AS (SELECT g.name FROM given g JOIN pg_catalog.pg_roles r ON r.oid = g.setrole WHERE r.rolname = SESSION_USER) \
-         SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_array(w.name, w.value)), '[]') FROM ( \
-           SELECT s.name, CASE WHEN NOT EXISTS (SELECT FROM own WHERE own.name = pg_catalog.lower(s.name)) THEN s.reset_val ELSE \
-             COALESCE((SELECT d.value FROM databases d WHERE d.name = pg_catalog.lower(s.name)), {of_files}) END AS value \
-           FROM pg_catalog.pg_settings s WHERE s.name IN ({}) \
-           UNION ALL SELECT d.name, d.value FROM databases d WHERE d.name ~ '[.]' ORDER BY 1) w WHERE w.value IS NOT NULL",
-        names.join(", ")
-    )
+    let query = if files { CONTEXT_BY_FILES } else { CONTEXT };
+    with_names(query, &[("names", &names.join(", "))])
 }
 
 /// Opens a connection and pins its settings.

@@ -18,6 +18,8 @@ use crate::engines::postgres::stored::large_objects;
 use crate::engines::postgres::stored::large_objects::Pieces;
 use crate::engines::postgres::wire::binary_copy::CopyFormat;
 
+const TEXT_TABLES: &str = include_str!("sql/tables_by_text.sql");
+
 /// Built-in types whose binary image is stable, with their arrays: `pg_type.dat` gives the OIDs.
 ///
 /// bool, bytea, char, int8, int2, int4, text, oid, json, point … circle, float4, float8, macaddr, inet, cidr, bpchar,
@@ -189,16 +191,11 @@ pub(crate) fn ctid_condition(range: Range) -> String {
 
 /// Returns the tables that have a column whose type's binary image may differ elsewhere.
 async fn text_tables(client: &Client) -> Result<HashSet<u32>> {
-    let sql = "WITH RECURSIVE stable AS ( \
-            SELECT t.oid FROM pg_catalog.pg_type t WHERE t.oid = ANY($1::oid[]) \
-            UNION SELECT d.oid FROM pg_catalog.pg_type d JOIN stable s ON d.typbasetype = s.oid WHERE d.typtype = 'd') \
-        SELECT DISTINCT a.attrelid FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
-        LEFT JOIN stable s ON s.oid = a.atttypid \
-        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-        AND a.attrelid >= 16384 AND s.oid IS NULL";
     let rows = client
-        .query(sql, &[&STABLE_TYPES.as_slice()])
+        .query(TEXT_TABLES, &[&STABLE_TYPES.as_slice()])
         .await
         .map_err(client_error)?;
-    rows.iter().map(|row| row.try_get(0).map_err(client_error)).collect()
+    rows.iter()
+        .map(|row| row.try_get("relation").map_err(client_error))
+        .collect()
 }

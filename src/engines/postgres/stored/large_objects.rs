@@ -10,10 +10,18 @@ use super::copy_table::{CopyTable, Range, ctid_condition};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
 use crate::base::report::Note;
-use crate::engines::postgres::schema::{DataTable, READABLE_SQL};
+use crate::engines::postgres::schema::DataTable;
 use crate::engines::postgres::session::client::client_error;
 use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::sql::template::{statements, with_names};
 use crate::engines::postgres::wire::binary_copy::CopyFormat;
+
+const SIZES: &str = include_str!("sql/large_object_sizes.sql");
+const UNREADABLE: &str = include_str!("sql/large_objects_unreadable.sql");
+const BATCHES: &str = include_str!("sql/large_object_batches.sql");
+const PAGES: &str = include_str!("sql/large_object_pages.sql");
+const GETS: &str = include_str!("sql/large_object_gets.sql");
+const UNSTAGE: &str = include_str!("sql/unstage_large_objects.sql");
 
 /// Name of the stream.
 pub(crate) const STREAM: &str = "large-objects";
@@ -64,28 +72,19 @@ impl Pieces {
     pub(crate) fn select_sql(&self, range: Option<Range>) -> String {
         match self {
             Self::Pages => {
-                // An empty page counts only as the last one: it says how long an object is that ends in a hole.
-                let range = range.map_or_else(String::new, |r| format!(" AND {}", ctid_condition(r)));
-                format!(
-                    "SELECT loid, pageno::pg_catalog.int8 * (pg_catalog.current_setting('block_size')::pg_catalog.int8 / 4) AS off, data \
-                     FROM ONLY pg_catalog.pg_largeobject l WHERE (pg_catalog.octet_length(data) > 0 OR NOT EXISTS \
-                     (SELECT FROM pg_catalog.pg_largeobject n WHERE n.loid = l.loid AND n.pageno > l.pageno)){range}"
-                )
+                let range = range.map_or_else(|| "true".to_owned(), ctid_condition);
+                with_names(PAGES, &[("range", &range)])
             }
             Self::Gets { .. } => {
-                let range = range.map_or_else(String::new, |r| {
-                    let end =
-                        r.to.map_or_else(String::new, |to| format!(" AND o.oid < {to}::pg_catalog.oid"));
-                    format!(" AND o.oid >= {}::pg_catalog.oid{end}", r.from)
-                });
-                // Each descriptor is closed as soon as it has told the length.
-                format!(
-                    "SELECT o.oid, g.off, pg_catalog.lo_get(o.oid, g.off, {PIECE_BYTES}) \
-                     FROM (SELECT o.oid FROM pg_catalog.pg_largeobject_metadata o WHERE {READABLE_SQL}{range} OFFSET 0) o, \
-                     LATERAL (SELECT pg_catalog.lo_lseek64(f.fd, 0, 2) AS size, pg_catalog.lo_close(f.fd) AS closed \
-                     FROM (SELECT pg_catalog.lo_open(o.oid, 262144) AS fd OFFSET 0) f OFFSET 0) s, \
-                     LATERAL pg_catalog.generate_series(0::pg_catalog.int8, s.size - 1, {PIECE_BYTES}) g(off)"
-                )
+                let range = range.map_or_else(
+                    || "true".to_owned(),
+                    |r| {
+                        let end =
+                            r.to.map_or_else(String::new, |to| format!(" AND o.oid < {to}::pg_catalog.oid"));
+                        format!("o.oid >= {}::pg_catalog.oid{end}", r.from)
+                    },
+                );
+                with_names(GETS, &[("range", &range), ("piece", &PIECE_BYTES.to_string())])
             }
         }
     }
@@ -104,22 +103,18 @@ pub(crate) struct Plan {
 impl Plan {
     /// Looks at the large objects of the database; none if there are none. Objects without rights are noted.
     pub(crate) async fn read(client: &Client, notes: &mut Vec<Note>) -> Result<Option<Self>> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata), \
-            pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT'), \
-            pg_catalog.pg_relation_size('pg_catalog.pg_largeobject') / pg_catalog.current_setting('block_size')::int8, \
-            pg_catalog.pg_table_size('pg_catalog.pg_largeobject')";
-        let row = client.query_one(sql, &[]).await.map_err(client_error)?;
-        let number = |at| row.try_get::<_, i64>(at).map_err(client_error);
+        let row = client.query_one(SIZES, &[]).await.map_err(client_error)?;
+        let number = |name| row.try_get::<_, i64>(name).map_err(client_error);
         let (any, whole): (bool, bool) = (
-            row.try_get(0).map_err(client_error)?,
-            row.try_get(1).map_err(client_error)?,
+            row.try_get("any_object").map_err(client_error)?,
+            row.try_get("whole").map_err(client_error)?,
         );
         if !any {
             return Ok(None);
         }
         let (pages, bytes) = (
-            exact::count(number(2)?, "the number of pages of pg_largeobject")?,
-            exact::count(number(3)?, "the size of pg_largeobject")?,
+            exact::count(number("pages")?, "the number of pages of pg_largeobject")?,
+            exact::count(number("bytes")?, "the size of pg_largeobject")?,
         );
         let pieces = if whole {
             Pieces::Pages
@@ -161,14 +156,14 @@ impl Plan {
 }
 
 async fn name_unreadable(client: &Client, notes: &mut Vec<Note>) -> Result<()> {
-    let sql = format!(
-        "SELECT o.oid, count(*) OVER () FROM pg_catalog.pg_largeobject_metadata o WHERE NOT {READABLE_SQL} ORDER BY 1 LIMIT {NAMED_OBJECTS}"
-    );
-    let rows = client.query(&sql, &[]).await.map_err(client_error)?;
+    let rows = client
+        .query(UNREADABLE, &[&NAMED_OBJECTS])
+        .await
+        .map_err(client_error)?;
     let mut total = 0i64;
     for row in &rows {
-        let oid: u32 = row.try_get(0).map_err(client_error)?;
-        total = row.try_get(1).map_err(client_error)?;
+        let oid: u32 = row.try_get("oid").map_err(client_error)?;
+        total = row.try_get("total").map_err(client_error)?;
         notes.push(Note::new(
             "degraded",
             format!("large object {oid}"),
@@ -187,12 +182,10 @@ async fn name_unreadable(client: &Client, notes: &mut Vec<Note>) -> Result<()> {
 
 /// Returns the first OID of each batch of readable objects.
 async fn batches(client: &Client) -> Result<Vec<u32>> {
-    let sql = format!(
-        "SELECT oid FROM (SELECT o.oid, pg_catalog.row_number() OVER (ORDER BY o.oid) AS place \
-         FROM pg_catalog.pg_largeobject_metadata o WHERE {READABLE_SQL}) t WHERE place % {BATCH_OBJECTS} = 1 ORDER BY 1"
-    );
-    let rows = client.query(&sql, &[]).await.map_err(client_error)?;
-    rows.iter().map(|row| row.try_get(0).map_err(client_error)).collect()
+    let rows = client.query(BATCHES, &[&BATCH_OBJECTS]).await.map_err(client_error)?;
+    rows.iter()
+        .map(|row| row.try_get("oid").map_err(client_error))
+        .collect()
 }
 
 /// Statements that make the staging table of a session.
@@ -205,12 +198,7 @@ pub(crate) fn staging_sql() -> String {
 
 /// Statements that write staged rows into their objects. An empty row is a length: the object ends there, in a hole.
 pub(crate) fn unstaging_sql() -> String {
-    format!(
-        "SELECT pg_catalog.count(pg_catalog.lo_put(loid, off, data)) FROM {STAGING} WHERE pg_catalog.octet_length(data) > 0;\n\
-         SELECT pg_catalog.count(pg_catalog.lo_close(fd)) FROM (SELECT fd, pg_catalog.lo_truncate64(fd, off) FROM \
-         (SELECT pg_catalog.lo_open(loid, 131072) AS fd, off FROM {STAGING} WHERE pg_catalog.octet_length(data) = 0 OFFSET 0) t OFFSET 0) u;\n\
-         TRUNCATE TABLE {STAGING};\n"
-    )
+    with_names(statements(UNSTAGE), &[("staging", STAGING)])
 }
 
 /// Makes the staging table.

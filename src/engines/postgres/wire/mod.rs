@@ -5,3 +5,4 @@ pub(crate) mod copy_out;
 pub(crate) mod raw_text;
 pub mod row_digest;
 pub mod server_error;
+pub(crate) mod text_row;

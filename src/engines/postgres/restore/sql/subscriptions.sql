@@ -1,0 +1,6 @@
+-- Subscriptions of this database.
+-- Versions: 13 to 18 alike.
+SELECT s.subname AS name
+FROM pg_catalog.pg_subscription s
+JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+WHERE d.datname = pg_catalog.current_database()

@@ -1,0 +1,14 @@
+-- Views with the statements that make them. :views is the array of their oids.
+-- Versions: 13 to 18 alike.
+SELECT
+    c.oid,
+    c.oid::pg_catalog.regclass AS name,
+    pg_catalog.format(
+        'CREATE VIEW %s%s AS %s',
+        c.oid::pg_catalog.regclass,
+        ' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')',
+        pg_catalog.pg_get_viewdef(c.oid)
+    ) AS statement
+FROM pg_catalog.pg_class c
+WHERE c.oid = ANY (:views)
+ORDER BY c.oid

@@ -1,0 +1,9 @@
+-- Indexes of constraints: parts of the constraint.
+-- Versions: 13 to 18 alike.
+SELECT
+    1259::oid AS class,
+    k.conindid AS oid,
+    2606::oid AS of_class,
+    k.oid AS of_oid
+FROM pg_catalog.pg_constraint k
+WHERE k.contype IN ('p', 'u', 'x')

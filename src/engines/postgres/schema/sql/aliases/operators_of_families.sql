@@ -1,0 +1,9 @@
+-- Operators of operator families.
+-- Versions: 13 to 18 alike.
+SELECT
+    2602::oid AS class,
+    o.oid,
+    2753::oid AS of_class,
+    o.amopfamily AS of_oid
+FROM pg_catalog.pg_amop o
+WHERE o.oid >= 16384

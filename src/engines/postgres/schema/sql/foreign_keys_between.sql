@@ -1,0 +1,9 @@
+-- Foreign keys between these tables.
+-- Parameters: $1 oids of the tables.
+-- Versions: 13 to 18 alike.
+SELECT DISTINCT k.conrelid AS relation, k.confrelid AS referenced
+FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'f'
+  AND k.conrelid <> k.confrelid
+  AND k.conrelid = ANY($1::oid[])
+  AND k.confrelid = ANY($1::oid[])

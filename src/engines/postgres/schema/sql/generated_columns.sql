@@ -1,0 +1,6 @@
+-- Defaults that are expressions of generated columns.
+-- Versions: 13 to 18 alike.
+SELECT d.oid
+FROM pg_catalog.pg_attrdef d
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+WHERE a.attgenerated <> '' AND d.adrelid >= 16384

@@ -1,0 +1,12 @@
+-- Policies of row security; the parent is the table.
+-- Versions: 13 to 18 alike.
+SELECT
+    p.oid,
+    'L' AS tag,
+    0::oid AS schema,
+    p.polname::text AS name,
+    p.polrelid AS parent,
+    0 AS flags,
+    false AS has_acl
+FROM pg_catalog.pg_policy p
+WHERE p.oid >= 16384

@@ -1,0 +1,11 @@
+-- User mappings; the parent is the foreign server.
+-- Versions: 13 to 18 alike.
+SELECT
+    u.umid AS oid,
+    'm1' AS tag,
+    0::oid AS schema,
+    u.usename::text AS name,
+    u.srvid AS parent,
+    0 AS flags,
+    false AS has_acl
+FROM pg_catalog.pg_user_mappings u

@@ -1,0 +1,72 @@
+-- Values of settings that a session begins with, as a JSON array of name and value, for who may read files.
+-- :names are those of settings that expressions rest on. What is set for the database itself stands above what
+-- is set for all of them. Where the role has a value for itself, and the database has none, the server's stands
+-- in its files.
+-- Versions: 13 to 18 alike.
+WITH given AS (
+    SELECT
+        g.setrole,
+        g.setdatabase,
+        pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) AS name,
+        pg_catalog.substr(c, pg_catalog.strpos(c, '=') + 1) AS value
+    FROM pg_catalog.pg_db_role_setting g,
+        pg_catalog.unnest(g.setconfig) c
+    WHERE g.setdatabase IN (
+        0,
+        (
+            SELECT d.oid
+            FROM pg_catalog.pg_database d
+            WHERE d.datname = pg_catalog.current_database()
+        )
+    )
+),
+databases AS (
+    SELECT DISTINCT ON (name) name, value
+    FROM given
+    WHERE setrole = 0
+    ORDER BY name, setdatabase DESC
+),
+own AS (
+    SELECT g.name
+    FROM given g
+    JOIN pg_catalog.pg_roles r ON r.oid = g.setrole
+    WHERE r.rolname = SESSION_USER
+)
+SELECT COALESCE(
+    pg_catalog.json_agg(pg_catalog.json_build_array(w.name, w.value)),
+    '[]'
+)::text AS settings
+FROM (
+    SELECT
+        s.name,
+        CASE
+            WHEN NOT EXISTS (
+                SELECT
+                FROM own
+                WHERE own.name = pg_catalog.lower(s.name)
+            ) THEN s.reset_val
+            ELSE COALESCE(
+                (
+                    SELECT d.value
+                    FROM databases d
+                    WHERE d.name = pg_catalog.lower(s.name)
+                ),
+                (
+                    SELECT f.setting
+                    FROM pg_catalog.pg_file_settings f
+                    WHERE pg_catalog.lower(f.name) = pg_catalog.lower(s.name) AND f.applied
+                    ORDER BY f.seqno DESC
+                    LIMIT 1
+                ),
+                s.boot_val
+            )
+        END AS value
+    FROM pg_catalog.pg_settings s
+    WHERE s.name IN (:names)
+    UNION ALL
+    SELECT d.name, d.value
+    FROM databases d
+    WHERE d.name ~ '[.]'
+    ORDER BY 1
+) w
+WHERE w.value IS NOT NULL

@@ -1,0 +1,8 @@
+-- Other databases that the role may connect to, templates first.
+-- Versions: 13 to 18 alike.
+SELECT datname AS name
+FROM pg_catalog.pg_database
+WHERE datallowconn
+  AND datname <> pg_catalog.current_database()
+  AND pg_catalog.has_database_privilege(oid, 'CONNECT')
+ORDER BY datistemplate DESC, datname
