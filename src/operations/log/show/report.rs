@@ -146,13 +146,13 @@ impl LoggedSystem {
     fn text(&self) -> String {
         let size = self.segment_bytes.map(|bytes| format!(" of {}", format_bytes(bytes)));
         let mut text = format!(
-            "system {}{}: {} segments{}, {} stored",
+            "system {}{}: {}{}, {} stored",
             self.system,
             self.major
                 .as_ref()
                 .map(|major| format!(", PostgreSQL {major}"))
                 .unwrap_or_default(),
-            self.segments,
+            counted(self.segments, "segment"),
             size.unwrap_or_default(),
             format_bytes(self.stored_bytes),
         );
@@ -181,8 +181,8 @@ impl LoggedSystem {
         }
         if let Some(read) = &self.read {
             text.push_str(&format!(
-                "read {} files of {}",
-                read.files,
+                "read {} of {}",
+                counted(read.files, "file"),
                 format_bytes(read.raw_bytes)
             ));
             if self.damaged.is_empty() {
@@ -191,7 +191,10 @@ impl LoggedSystem {
             text.push('\n');
         }
         if self.unknown > 0 {
-            text.push_str(&format!("{} objects are no files of this log\n", self.unknown));
+            text.push_str(&format!(
+                "{} under a name that no file of a log has\n",
+                counted(self.unknown, "object")
+            ));
         }
         text
     }
@@ -275,13 +278,21 @@ impl MissingLog {
                 );
             }
             "not-valid" => "the segment holds no valid records from there on".to_owned(),
-            _ if segments == 1 => "1 segment is not stored".to_owned(),
-            _ => format!("{segments} segments are not stored"),
+            _ => {
+                let are = if segments == 1 { "is" } else { "are" };
+                format!("{} {are} not stored", counted(segments, "segment"))
+            }
         };
         format!(
             "gap on timeline {timeline} from {from} to {to}: {what}; only a base backup that ends behind it recovers to what follows\n"
         )
     }
+}
+
+/// Writes a number of things.
+fn counted(number: u64, thing: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{end}")
 }
 
 impl Report for ShowLogReport {
