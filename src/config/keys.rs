@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::error::Result;
+use crate::base::exact;
 use crate::base::keys::{Given, Key, One, Section, Value, Word, section, words};
 use crate::base::memory::MINIMUM_LIMIT_BYTES;
 use crate::config::notify::{NotifyKind, NotifyOn};
@@ -20,10 +21,10 @@ use crate::engines::sqlite::keys::SqliteKeys;
 use crate::storage::s3::{self, ChecksumMode};
 
 /// The largest number that a keep rule takes.
-const MANY: u64 = u32::MAX as u64;
+const MANY: u64 = 0xffff_ffff;
 
 /// The smallest and the largest part of an upload, in bytes.
-const PARTS: (u64, u64) = (s3::MIN_PART_BYTES as u64, s3::MAX_PART_BYTES as u64);
+const PARTS: (u64, u64) = (exact::u64_from(s3::MIN_PART_BYTES), exact::u64_from(s3::MAX_PART_BYTES));
 
 /// Keys of repositories that only a bucket has.
 pub const OF_S3: &[&str] = &[
