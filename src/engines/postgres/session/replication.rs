@@ -5,7 +5,6 @@
 use super::connection::{Connection, CopyEnd, CopyOut, data_row};
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
-use crate::base::exact;
 use crate::engines::postgres::wire::server_error::{server_error, sqlstate};
 
 /// Bound on the rows in front of a base backup, in bytes: a tablespace is a row.
@@ -151,7 +150,7 @@ pub(crate) fn setting_bytes(text: &str) -> Result<u64> {
     };
     let bytes = factor.and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor));
     bytes.ok_or_else(|| {
-        let shown = exact::text(text, ..text.floor_char_boundary(40), "it is cut at a character");
+        let shown: String = text.chars().take(40).collect();
         Error::new(ErrorKind::Corrupt, format!("\"{shown}\" is no size"))
     })
 }

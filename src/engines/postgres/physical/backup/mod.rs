@@ -1,5 +1,7 @@
 //! Takes a base backup: a slot that keeps WAL, `BASE_BACKUP`, and its streams into one archive.
 
+mod announced;
+mod passing;
 mod receive;
 pub(super) mod server;
 mod spooled;

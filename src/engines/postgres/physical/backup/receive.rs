@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::announced::{self, Announced};
+use super::passing::{Passed, Passing, Sum};
 use super::server::ServerFacts;
 use super::spooled::Spooled;
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
@@ -17,13 +19,11 @@ use crate::engines::Notes;
 use crate::engines::postgres::physical::ManifestChecksums;
 use crate::engines::postgres::physical::stored::facts::{BaseFacts, Tablespace};
 use crate::engines::postgres::physical::stored::judge::{compare_facts, table_limit};
-use crate::engines::postgres::physical::stored::wal::{WalCover, grow_head};
-use crate::engines::postgres::physical::stored::{MANIFEST, TABLESPACES, is_named, is_segment};
-use crate::engines::postgres::physical::wire::digest::{Comparison, FileDigest, FileTable};
+use crate::engines::postgres::physical::stored::wal::WalCover;
+use crate::engines::postgres::physical::stored::{MANIFEST, TABLESPACES, is_named};
+use crate::engines::postgres::physical::wire::digest::{Comparison, FileTable};
 use crate::engines::postgres::physical::wire::framing::{Framing, Part, tablespace_of};
-use crate::engines::postgres::physical::wire::lsn::Lsn;
 use crate::engines::postgres::physical::wire::manifest::{ManifestFacts, ManifestReader};
-use crate::engines::postgres::physical::wire::page::{PageChecker, first_block, main_fork_segment};
 use crate::engines::postgres::physical::wire::tar::{Event, Kind, Member, TarReader};
 use crate::engines::postgres::session::replication::Rows;
 use crate::engines::postgres::wire::copy_out::RowPiece;
@@ -63,15 +63,14 @@ pub(super) struct Received {
 pub(super) struct Receiver<'w> {
     work: Work,
     writer: &'w mut SequentialWriter,
-    start: (Lsn, u32),
+    announced: Announced,
     /// Those of the server's list whose archive has not come.
     awaited: Vec<Tablespace>,
-    tablespaces: Vec<Tablespace>,
     framing: Framing,
     stream: Stream,
     /// Whether an entry is being written; a link has none.
     is_open: bool,
-    file: Option<OpenFile>,
+    file: Option<Passing>,
     table: FileTable,
     wal: Vec<WalFile>,
     manifest: Option<ManifestFacts>,
@@ -99,16 +98,6 @@ enum Stream {
     },
 }
 
-/// The file whose bytes are coming.
-struct OpenFile {
-    path: Vec<u8>,
-    size: u64,
-    /// None of a segment of WAL.
-    digest: Option<FileDigest>,
-    pages: Option<PageChecker>,
-    head: Vec<u8>,
-}
-
 /// A segment of WAL, to be judged once it is known what is needed.
 struct WalFile {
     path: Vec<u8>,
@@ -117,32 +106,10 @@ struct WalFile {
 }
 
 impl<'w> Receiver<'w> {
-    /// Reads the rows in front: where the backup begins, and the tablespaces with their sizes.
+    /// Begins by what the server says in front.
     pub(super) fn new(work: Work, rows: &Rows, writer: &'w mut SequentialWriter) -> Result<Self> {
-        let mut rows = rows.iter();
-        let start = rows.next().and_then(|row| lsn_and_timeline(row));
-        let start = start.ok_or_else(|| Error::corrupt("the server does not say where the base backup begins"))?;
-        let (mut tablespaces, mut kib, mut bases) = (Vec::new(), 0_u64, 0);
-        for row in rows {
-            let size = column(row, 2).and_then(|text| text.parse::<u64>().ok());
-            kib = kib.saturating_add(size.unwrap_or(0));
-            match (column(row, 0), column(row, 1)) {
-                (None, _) => bases += 1,
-                (Some(oid), Some(location)) => tablespaces.push(Tablespace {
-                    oid: oid
-                        .parse()
-                        .map_err(|_| Error::corrupt("a tablespace of the base backup has no OID"))?,
-                    location: location.to_owned(),
-                }),
-                _ => return Err(Error::corrupt("a tablespace of the base backup has no place")),
-            }
-        }
-        if bases != 1 {
-            return Err(Error::corrupt(
-                "the server's list of tablespaces does not hold the data directory once",
-            ));
-        }
-        work.reporter.begin(&work.task, Some(kib.saturating_mul(1024)));
+        let announced = Announced::read(rows)?;
+        work.reporter.begin(&work.task, Some(announced.bytes));
         if work.server.is_standby {
             let message = "a standby is read: what the primary had done and it had not replayed is not in the base";
             work.notes.add(Note::new("standby", "server", message));
@@ -151,9 +118,8 @@ impl<'w> Receiver<'w> {
             table: FileTable::new(work.algorithm, table_limit(work.limit_bytes)),
             work,
             writer,
-            start,
-            awaited: tablespaces.clone(),
-            tablespaces,
+            awaited: announced.tablespaces.clone(),
+            announced,
             framing: Framing::default(),
             stream: Stream::None,
             is_open: false,
@@ -224,7 +190,7 @@ impl<'w> Receiver<'w> {
             Stream::Archive { .. } => {
                 while let Some(event) = self.step(&mut bytes)? {
                     match event {
-                        Event::Begin(member) => self.begin(member)?,
+                        Event::Begin(member) => self.begin(&member)?,
                         Event::Data(data) => self.file_data(data)?,
                         Event::End => self.end()?,
                     }
@@ -243,7 +209,7 @@ impl<'w> Receiver<'w> {
         Ok(event)
     }
 
-    fn begin(&mut self, member: Member) -> Result<()> {
+    fn begin(&mut self, member: &Member) -> Result<()> {
         let Stream::Archive { prefix, is_base, .. } = &self.stream else {
             return Ok(());
         };
@@ -263,7 +229,8 @@ impl<'w> Receiver<'w> {
         self.owner = (member.uid, member.gid);
         let is_file = member.kind == Kind::File;
         if is_file {
-            self.file = Some(self.open(path.clone(), member.size));
+            let how = (self.work.algorithm, self.announced.start);
+            self.file = Some(Passing::new(path.clone(), member.size, &self.work.server, how));
         } else {
             path.push(b'/');
         }
@@ -278,29 +245,9 @@ impl<'w> Receiver<'w> {
         self.writer.begin_entry(&meta)
     }
 
-    fn open(&self, path: Vec<u8>, size: u64) -> OpenFile {
-        let server = &self.work.server;
-        let segment = main_fork_segment(&path).filter(|_| server.has_checksums);
-        let first = segment.and_then(|segment| first_block(segment, server.relation_segment_bytes, server.page_bytes));
-        let page_bytes = exact::usize_from(server.page_bytes);
-        OpenFile {
-            digest: (!is_segment(&path)).then(|| FileDigest::new(self.work.algorithm)),
-            pages: first.map(|first| PageChecker::new(page_bytes, self.start.0.0, first)),
-            path,
-            size,
-            head: Vec::new(),
-        }
-    }
-
     fn file_data(&mut self, data: &[u8]) -> Result<()> {
         if let Some(file) = &mut self.file {
-            match &mut file.digest {
-                Some(digest) => digest.update(data),
-                None => grow_head(&mut file.head, data),
-            }
-            if let Some(pages) = &mut file.pages {
-                pages.push(data);
-            }
+            file.data(data);
         }
         self.writer.write(data)?;
         let length = exact::u64_from(data.len());
@@ -319,19 +266,24 @@ impl<'w> Receiver<'w> {
         }
         let Some(file) = self.file.take() else { return Ok(()) };
         self.files += 1;
-        if let Some(message) = file.pages.and_then(PageChecker::finish) {
-            let path = String::from_utf8_lossy(&file.path).into_owned();
+        let Passed {
+            path,
+            size,
+            sum,
+            damage,
+        } = file.finish();
+        if let Some(message) = damage {
+            let path = String::from_utf8_lossy(&path).into_owned();
             self.work.notes.add(Note::new("damaged", path, message));
             self.damaged_files += 1;
         }
-        match file.digest {
-            Some(digest) => self.table.add(&file.path, file.size, &digest.finish()),
-            None if self.wal.len() < MOST_WAL_FILES => {
-                let OpenFile { path, size, head, .. } = file;
+        match sum {
+            Sum::Digest(digest) => self.table.add(&path, size, &digest),
+            Sum::Head(head) if self.wal.len() < MOST_WAL_FILES => {
                 self.wal.push(WalFile { path, size, head });
                 Ok(())
             }
-            None => Err(Error::corrupt("the server sends more WAL than a base can need")),
+            Sum::Head(_) => Err(Error::corrupt("the server sends more WAL than a base can need")),
         }
     }
 
@@ -373,9 +325,7 @@ impl<'w> Receiver<'w> {
     pub(super) fn finish(mut self, rows: &Rows) -> Result<Received> {
         self.end_stream()?;
         let ended_at = Timestamp::now();
-        let end = rows.last().and_then(|row| lsn_and_timeline(row));
-        let (end_lsn, end_timeline) =
-            end.ok_or_else(|| Error::corrupt("the server does not say where the base backup ends"))?;
+        let (end_lsn, end_timeline) = announced::end(rows)?;
         let manifest = self
             .manifest
             .take()
@@ -403,8 +353,8 @@ impl<'w> Receiver<'w> {
             major: server.major(),
             server_version: server.version,
             system_identifier: server.identity.system_id,
-            timeline: self.start.1,
-            start_lsn: self.start.0,
+            timeline: self.announced.timeline,
+            start_lsn: self.announced.start,
             end_timeline,
             end_lsn,
             wal_segment_bytes: server.wal_segment_bytes,
@@ -412,7 +362,7 @@ impl<'w> Receiver<'w> {
             directory_mode: server.directory_mode,
             from_standby: server.is_standby,
             manifest_checksums: algorithm,
-            tablespaces: self.tablespaces,
+            tablespaces: self.announced.tablespaces,
             damaged_files: self.damaged_files,
         };
         compare_facts(&manifest, &facts).context("read the backup manifest")?;
@@ -445,14 +395,4 @@ fn compare_with_sent(found: Comparison, path: &[u8], size: u64) -> Result<()> {
     };
     Err(Error::corrupt(message)
         .with_hint("Something changed it between the server's disk and here. Take the base again."))
-}
-
-/// Reads the row of a position: `0/3000028`, timeline.
-fn lsn_and_timeline(row: &[Option<String>]) -> Option<(Lsn, u32)> {
-    Some((column(row, 0)?.parse().ok()?, column(row, 1)?.parse().ok()?))
-}
-
-/// Returns a column of a row.
-fn column(row: &[Option<String>], at: usize) -> Option<&str> {
-    row.get(at)?.as_deref()
 }
