@@ -27,6 +27,7 @@ impl Server {
     }
 
     /// The same of PostgreSQL 18, in the chroot that `tests/servers/pg18.sh` makes. None for a user who cannot enter it.
+    #[allow(clippy::print_stderr, reason = "what is not run is said")]
     pub(crate) fn start_18() -> Option<Self> {
         if !is_root() {
             eprintln!("not root: PostgreSQL 18 is skipped");
