@@ -362,7 +362,7 @@ fn a_directory_that_holds_something_is_replaced_only_where_it_may_be() {
     let plan = program.expect(0, &["restore", "latest", "--into", &into, "--clean", "--dry-run"]);
     assert!(plan.contains("kept beside"), "{plan}");
     let said = program.expect(0, &["restore", "latest", "--into", &into, "--clean"]);
-    assert!(said.contains("what was there before is kept in"), "{said}");
+    assert!(said.contains("the previous data is kept in"), "{said}");
     assert!(program.path("data/global/pg_control").exists() && !program.path("data/old").exists());
     let undone = program.expect(0, &["restore", "latest", "--into", &into, "--undo"]);
     assert!(undone.contains("again"), "{undone}");

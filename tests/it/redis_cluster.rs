@@ -262,7 +262,7 @@ fn clusters_that_cannot_be_backed_up_whole_are_refused() {
         for node in &three.nodes[..3] {
             node.client().say("CLUSTER DELSLOTS 12182");
         }
-        program.refused(&backup, "serves the slots 12182", "CLUSTER INFO");
+        program.refused(&backup, "serves slots 12182", "CLUSTER INFO");
     }
 }
 

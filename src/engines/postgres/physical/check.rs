@@ -1,9 +1,8 @@
 //! What `check` says of a cluster: whether its base can be taken, and what that would meet. Nothing is read, and no slot is made.
 
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::units::format_bytes;
-use crate::engines::postgres::physical::backup::server::ServerFacts;
-use crate::engines::postgres::session::connection::Connection;
+use crate::engines::postgres::physical::backup::server::{ServerFacts, bytes_and_slots};
 use crate::engines::postgres::session::replication::Replication;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::{Finding, FindingLevel};
@@ -98,19 +97,4 @@ fn note(message: &str, hint: Option<&str>) -> Finding {
         message: message.to_owned(),
         hint: hint.map(str::to_owned),
     }
-}
-
-/// Asks for the bytes of all databases, and how many slots are in use.
-async fn bytes_and_slots(sql: &ConnectOptions) -> Result<(u64, u64)> {
-    let mut session = Connection::open(sql).await?;
-    let query = "SELECT pg_catalog.sum(pg_catalog.pg_database_size(oid))::bigint, \
-                 (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) FROM pg_catalog.pg_database";
-    let found = session.query(query).await?;
-    session.close().await;
-    let number = |at: usize| -> Result<u64> {
-        let text = found.rows.first().and_then(|row| row.get(at)?.clone());
-        let number = text.and_then(|text| text.parse().ok());
-        number.ok_or_else(|| Error::corrupt("the server's size is no number"))
-    };
-    Ok((number(0)?, number(1)?))
 }

@@ -90,7 +90,7 @@ impl Keys {
             Reply::Error(text) => self.closed = Some(format!("database {number}: {text}")),
             other => self.closed = Some(odd(&other)),
         }
-        Ok(self.closed.is_none() || (number + 1) % AFTER_REFUSAL != 0)
+        Ok(self.closed.is_none() || !(number + 1).is_multiple_of(AFTER_REFUSAL))
     }
 
     fn size(&mut self, number: u32, size: Reply) {

@@ -3,7 +3,11 @@
 use crate::base::error::{Context, Error, Result};
 use crate::base::raw_text::printable;
 use crate::engines::postgres::physical::wire::lsn::is_segment_size;
+use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::replication::{Identity, Replication, setting_bytes};
+use crate::engines::postgres::session::url::ConnectOptions;
+
+const CLUSTER_SIZE: &str = include_str!("sql/cluster_size.sql");
 
 /// The first version whose `BASE_BACKUP` is read here: before it, each tablespace was a copy of its own, without letters in front.
 const FIRST_VERSION: u32 = 150_000;
@@ -78,4 +82,13 @@ impl ServerFacts {
 /// Bytes of a page may be a power of two from 1 KiB to 32 KiB.
 fn is_page_size(bytes: u64) -> bool {
     bytes.is_power_of_two() && (1024..=32_768).contains(&bytes)
+}
+
+/// Asks for the bytes of all databases, and how many slots are in use.
+pub(crate) async fn bytes_and_slots(sql: &ConnectOptions) -> Result<(u64, u64)> {
+    let mut session = Connection::open(sql).await?;
+    let found = session.query(CLUSTER_SIZE).await?;
+    session.close().await;
+    let row = found.only()?;
+    Ok((row.number("bytes")?.unwrap_or(0), row.number("slots")?.unwrap_or(0)))
 }
