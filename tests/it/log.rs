@@ -186,6 +186,47 @@ fn a_server_of_18_recovers_out_of_a_bucket() {
     archive_and_recover(&home, &Repository::bucket(&home));
 }
 
+/// A base backup over the wire and the log that the server archived bring back the moment before a DELETE.
+fn before_the_delete(home: &Arc<Home>, repository: &Repository) {
+    let primary = archiving(home, repository);
+    primary.sql(&["CREATE TABLE orders AS SELECT generate_series(1, 1000) AS number"]);
+    let cluster = format!("postgres-physical://admin@127.0.0.1:{}", primary.port);
+    primary.expect(0, &[&["backup", &cluster][..], &repository.flags()].concat());
+    primary.sql(&["INSERT INTO orders SELECT generate_series(1001, 2000)"]);
+    let before = primary.sql(&["SELECT clock_timestamp()"]);
+    primary.sql(&["DELETE FROM orders", "INSERT INTO orders VALUES (-1)"]);
+    primary.archive_all();
+    primary.stop("immediate");
+
+    let restored = primary.without_data("restored");
+    primary.expect(
+        0,
+        &[
+            &["restore", "latest", "--into", &restored.data()][..],
+            &repository.flags(),
+        ]
+        .concat(),
+    );
+    recover(&restored, repository, "recovery.signal");
+    let target = format!("recovery_target_time = '{before}'\nrecovery_target_action = promote\n");
+    restored.append("postgresql.conf", &target);
+    restored.start();
+    restored.recovered();
+    assert_eq!(restored.sql(&["SELECT count(*), max(number) FROM orders"]), "2000|2000");
+}
+
+#[test]
+fn a_base_and_the_log_of_15_bring_back_the_moment_before_a_delete() {
+    let home = Home::of_15();
+    before_the_delete(&home, &Repository::directory(&home));
+}
+
+#[test]
+fn a_base_and_the_log_of_18_bring_back_the_moment_before_a_delete() {
+    let Some(home) = Home::of_18() else { return };
+    before_the_delete(&home, &Repository::bucket(&home));
+}
+
 /// What pg_waldump says of the ends of transactions: position, what happened, when.
 fn dumped(home: &Home, first: &str, last: &str) -> Vec<(String, String, String)> {
     let output = home.waldump(&["--rmgr=Transaction", first, last]);

@@ -159,14 +159,19 @@ impl WalServer {
         }
     }
 
-    /// Copies a data directory of a server that is stopped.
-    pub(crate) fn copied(&self, name: &str) -> Self {
+    /// Returns a server of the same surroundings whose data directory is to be made.
+    pub(crate) fn without_data(&self, name: &str) -> Self {
         let variables: Vec<(&str, &str)> = self
             .environment
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let copy = Self::over(&self.home, name, &variables);
+        Self::over(&self.home, name, &variables)
+    }
+
+    /// Copies a data directory of a server that is stopped.
+    pub(crate) fn copied(&self, name: &str) -> Self {
+        let copy = self.without_data(name);
         run(self.home.command("cp").args(["-a", &self.data(), &copy.data()]));
         copy
     }
