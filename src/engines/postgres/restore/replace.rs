@@ -16,6 +16,7 @@ use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::sql::quote::{literal, qualified};
 use crate::engines::postgres::sql::template::{for_version, with_names};
 
+const GONE: &str = include_str!("sql/gone.sql");
 const LIVING: &str = include_str!("sql/living_relations.sql");
 const VIEWS: &str = include_str!("sql/views_over_tables.sql");
 const STRAYS: &str = include_str!("sql/stray_partitions.sql");
@@ -165,7 +166,9 @@ impl Replaced {
 
     /// Returns a query about the tables.
     fn about(&self, query: &str) -> String {
-        with_names(query, &[("oids", &self.list())])
+        let oids = self.list();
+        let gone = with_names(GONE, &[("oids", &oids)]);
+        with_names(query, &[("gone", gone.trim_end()), ("oids", &oids)])
     }
 
     /// Views over the tables, at every level.

@@ -15,7 +15,7 @@ use crate::engines::postgres::sql::template::{statements, with_names};
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 const CONTEXT: &str = include_str!("sql/context.sql");
-const CONTEXT_BY_FILES: &str = include_str!("sql/context_by_files.sql");
+const SETTING_IN_FILES: &str = include_str!("sql/setting_in_files.sql");
 const PIN: &str = include_str!("sql/pin.sql");
 
 /// What a session does.
@@ -387,8 +387,11 @@ pub(crate) const FILES_READABLE_SQL: &str = include_str!("sql/files_readable.sql
 /// ([`FILES_READABLE_SQL`]). Else it stays unknown.
 pub(crate) fn context_query(files: bool) -> String {
     let names: Vec<String> = EVALUATED.iter().map(|name| literal(name)).collect();
-    let query = if files { CONTEXT_BY_FILES } else { CONTEXT };
-    with_names(query, &[("names", &names.join(", "))])
+    let otherwise = if files { statements(SETTING_IN_FILES) } else { "NULL" };
+    with_names(
+        CONTEXT,
+        &[("names", &names.join(", ")), ("otherwise", otherwise.trim_end())],
+    )
 }
 
 /// Opens a connection and pins its settings.

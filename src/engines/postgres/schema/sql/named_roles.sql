@@ -33,124 +33,41 @@ WHERE b.datname = pg_catalog.current_database()
           AND (
               EXISTS (
                   SELECT
-                  FROM pg_catalog.pg_class o
-                  WHERE o.relowner = 10
+                  FROM (
+                      SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, oid, relowner FROM pg_catalog.pg_class
+                      UNION ALL
+                      SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, proowner FROM pg_catalog.pg_proc
+                      UNION ALL
+                      SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, oid, typowner FROM pg_catalog.pg_type
+                      UNION ALL
+                      SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, nspowner FROM pg_catalog.pg_namespace
+                      UNION ALL
+                      SELECT 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid, srvowner FROM pg_catalog.pg_foreign_server
+                      UNION ALL
+                      SELECT 'pg_catalog.pg_publication'::pg_catalog.regclass, oid, pubowner FROM pg_catalog.pg_publication
+                      UNION ALL
+                      SELECT 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, oid, evtowner FROM pg_catalog.pg_event_trigger
+                      UNION ALL
+                      SELECT 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass, oid, lomowner FROM pg_catalog.pg_largeobject_metadata
+                  ) o(catalog, oid, owner)
+                  WHERE o.owner = 10
                     AND o.oid >= 16384
                     AND NOT EXISTS (
                         SELECT
                         FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
+                        WHERE d.classid = o.catalog AND d.objid = o.oid AND d.deptype = 'e'
                     )
               )
               OR EXISTS (
                   SELECT
-                  FROM pg_catalog.pg_proc o
-                  WHERE o.proowner = 10
-                    AND o.oid >= 16384
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
-                    )
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_type o
-                  WHERE o.typowner = 10
-                    AND o.oid >= 16384
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
-                    )
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_namespace o
-                  WHERE o.nspowner = 10
-                    AND o.oid >= 16384
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
-                    )
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_foreign_server o
-                  WHERE o.srvowner = 10
-                    AND o.oid >= 16384
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_foreign_server'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
-                    )
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_publication o
-                  WHERE o.pubowner = 10
-                    AND o.oid >= 16384
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_publication'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
-                    )
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_event_trigger o
-                  WHERE o.evtowner = 10
-                    AND o.oid >= 16384
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
-                    )
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_largeobject_metadata o
-                  WHERE o.lomowner = 10
-                    AND o.oid >= 16384
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM pg_catalog.pg_depend d
-                        WHERE d.classid = 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass
-                          AND d.objid = o.oid
-                          AND d.deptype = 'e'
-                    )
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_class o,
-                      pg_catalog.aclexplode(o.relacl) x
-                  WHERE x.grantee = 10 AND o.oid >= 16384
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_proc o,
-                      pg_catalog.aclexplode(o.proacl) x
-                  WHERE x.grantee = 10 AND o.oid >= 16384
-              )
-              OR EXISTS (
-                  SELECT
-                  FROM pg_catalog.pg_namespace o,
-                      pg_catalog.aclexplode(o.nspacl) x
+                  FROM (
+                      SELECT oid, relacl FROM pg_catalog.pg_class
+                      UNION ALL
+                      SELECT oid, proacl FROM pg_catalog.pg_proc
+                      UNION ALL
+                      SELECT oid, nspacl FROM pg_catalog.pg_namespace
+                  ) o(oid, acl),
+                      pg_catalog.aclexplode(o.acl) x
                   WHERE x.grantee = 10 AND o.oid >= 16384
               )
           )

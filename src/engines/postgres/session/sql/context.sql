@@ -1,7 +1,7 @@
--- Values of settings that a session begins with, as a JSON array of name and value, for who may not read files.
+-- Values of settings that a session begins with, as a JSON array of name and value.
 -- :names are those of settings that expressions rest on. What is set for the database itself stands above what
--- is set for all of them. Where the role has a value for itself, and the database has none, the value stays
--- unknown.
+-- is set for all of them. :otherwise is the value where the role has one for itself, and the database has none:
+-- setting_in_files.sql, or NULL for a role that may not read files.
 -- Versions: 13 to 18 alike.
 WITH given AS (
     SELECT
@@ -51,7 +51,7 @@ FROM (
                     FROM databases d
                     WHERE d.name = pg_catalog.lower(s.name)
                 ),
-                NULL
+                :otherwise
             )
         END AS value
     FROM pg_catalog.pg_settings s
