@@ -114,7 +114,7 @@ if [ -d /run/systemd/system ]; then
 fi
 # Backups, the state and a configuration that somebody wrote stay, and with them the user that they belong to.
 if [ "$1" = purge ] && [ -d /etc/wirevault ]; then
-    rmdir --ignore-fail-on-non-empty /etc/wirevault
+    rmdir --ignore-fail-on-non-empty /etc/wirevault 2>/dev/null || true
 fi
 POSTRM
 chmod 755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm" "$root/DEBIAN/postrm"

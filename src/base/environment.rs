@@ -63,8 +63,8 @@ pub const VARIABLES: &[Variable] = &[
     variable_of("BACKUP_SCHEDULE", Scope::NoFile, false, "Schedule of the backups of `run`; default: `0 2 * * *`."),
     variable_of("BACKUP_RETENTION_DAYS", Scope::NoFile, false, "Days to keep snapshots, at least 1; default: 30."),
     variable_of("BACKUP_PING_URL", Scope::NoFile, true, "URL of a dead man's switch, called after each completed run."),
-    variable_of("WIREVAULT_STATUS_TOKEN", Scope::NoFile, true, "Token that requests for the status page from another \
-                                                                host must carry."),
+    variable_of("WIREVAULT_STATUS_TOKEN", Scope::NoFile, true, "Token that requests for the status page and `/metrics` must carry; \
+     without one, only this host may ask."),
     variable_of("WIREVAULT_CONFIG", Scope::Always, false, "The configuration file, as `--config`."),
     variable_of("WIREVAULT_REPOSITORY", Scope::Always, false, "The repository, as `--repository`."),
     variable_of("WIREVAULT_HOST", Scope::Always, false, "The host name recorded in snapshots, as `--host`; overrides \

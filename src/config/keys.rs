@@ -47,7 +47,7 @@ section! {
         timezone: Option<String> = Key::text().example("\"Europe/Berlin\"").variable("TZ"),
         /// Host name recorded in snapshots; default: the system's host name.
         host: Option<String> = Key::text().example("\"web1\"").variable("WIREVAULT_HOST"),
-        /// Token that requests for the status page from another host must carry.
+        /// Token that requests for the status page and `/metrics` must carry; without one, only this host may ask.
         status_token: Option<String> =
             Key::text().example("\"a long random word\"").variable("WIREVAULT_STATUS_TOKEN").secret().at_start(),
         /// A file whose first line is the token.
@@ -199,7 +199,7 @@ section! {
         snapshots: Vec<String> = Key::texts().example("[\"latest:full\"]"),
         /// Scratch servers for level `restored`, one per engine.
         into: Vec<String> =
-            Key::one_or_more().default("[]").example("[\"postgres://drill@scratch\", \"redis://scratch\"]"),
+            Key::one_or_more().urls().default("[]").example("[\"postgres://drill@scratch\", \"redis://scratch\"]"),
         /// Repository to verify; default: all.
         repository: Option<String> = Key::text().example("\"far\""),
         /// Abort a drill that takes longer.

@@ -43,7 +43,7 @@ pub struct Config {
     pub drills: Vec<DrillConfig>,
     /// Rules by age for plain local files.
     pub cleanups: Vec<CleanupConfig>,
-    /// Token that requests for the status page from another host must carry.
+    /// Token that requests for the status page and `/metrics` must carry; without one, only this host may ask.
     pub status_token: Option<Secret>,
 }
 

@@ -100,7 +100,7 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
         state.forget();
     }
     // What has no good copy does not come with another attempt either, so the state need not wait for it.
-    failed.extend(choice.missing.iter().cloned());
+    failed.extend(choice.missing.iter().chain(&plan.left_out).cloned());
     Ok(Box::new(RecoverReport {
         snapshot: newest,
         sources: choice.copies(),

@@ -223,7 +223,7 @@ impl Run {
         crate::base::test_hooks::hold("committed").await;
         if let Err(error) = self.check_standing(manifest, &mut Vec::new()).await {
             // Written last, removed first: without its manifest the snapshot is gone again.
-            let error = error.context("the snapshot changed during the commit");
+            let error = error.context("check the run after the commit");
             return Err(self.take_back(&key, error).await);
         }
         self.remove_marker().await;

@@ -490,7 +490,7 @@ fn what_holds_is_printed_with_where_it_comes_from_and_no_secret() {
     let text = "status_token = \"geheim\"\n[repository]\nurl = \"s3://b/app\"\naccess_key = \"geheim\"\nsecret_key = \"geheim\"\n\
                 [source.app]\nkind = \"postgres\"\nurl = \"postgres://app:geheim@db/app?sslpassword=geheim\"\n\
                 [job.full]\nsources = [\"app\"]\nping = { start = \"https://hc.example/geheim\" }\nbefore = [\"/bin/x\", \"--token=geheim\"]\nafter = \"https://h.example/geheim\"\n\
-                [drill.x]\nschedule = \"0 1 * * *\"\nlevel = \"restored\"\ninto = \"postgres://u:geheim@scratch\"\n\
+                [drill.x]\nschedule = \"0 1 * * *\"\nlevel = \"restored\"\ninto = [\"host=scratch user=u password=geheim\", \"redis://scratch?password=geheim\"]\n\
                 [notify.x]\nkind = \"slack\"\nurl = \"https://hooks.example/geheim\"\n";
     fs::write(program.path("wirevault.toml"), text).unwrap();
     let said = program.expect(0, &["config"]);

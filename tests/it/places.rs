@@ -412,6 +412,29 @@ fn a_forged_directory_is_not_written_to() {
     program.expect(0, &["restore", "latest", "--into-original"]);
 }
 
+/// A kind that no recovery restores, or that a newer release wrote.
+#[test]
+fn a_source_that_a_recovery_leaves_out_is_missing_from_it() {
+    let program = Program::on_directory();
+    let mut sources = Vec::new();
+    for name in ["one", "two"] {
+        std::fs::create_dir_all(program.path(name)).unwrap();
+        std::fs::write(program.path(name).join("f"), name).unwrap();
+        sources.push(format!("files:{}", program.path(name).display()));
+    }
+    program.expect(0, &["backup", &sources[0], &sources[1]]);
+    forge(&program, |manifest| manifest["sources"][1]["kind"] = "later".into());
+    for name in ["one", "two"] {
+        std::fs::remove_dir_all(program.path(name)).unwrap();
+    }
+    let said = program.expect(2, &["recover", "latest"]);
+    assert!(
+        said.contains("recover does not restore kind later") && said.contains("--source two"),
+        "{said}"
+    );
+    assert!(program.path("one/f").exists() && !program.path("two").exists());
+}
+
 #[test]
 fn a_source_of_the_same_name_that_was_given_by_hand_is_asked_about() {
     let program = Program::on_directory();

@@ -418,13 +418,8 @@ impl VolumeTarget<'_> {
         }
         self.engine.create_volume(body).await?;
         let live = self.engine.volume(self.name).await?;
-        let live = live.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                "the volume disappeared right after it was \
-                                                                       created",
-            )
-        })?;
+        let live =
+            live.ok_or_else(|| Error::new(ErrorKind::NotFound, "the volume disappeared right after it was created"))?;
         Ok((live, true))
     }
 

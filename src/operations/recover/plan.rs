@@ -22,7 +22,7 @@ use crate::operations::Session;
 use crate::operations::options::{self, ContainersHow};
 use crate::operations::places::{self, Place, Resolver, Word};
 use crate::operations::snapshots::{open_reader, outcome_of};
-use crate::repository::{ManifestSource, Repository};
+use crate::repository::{ManifestSource, Repository, SnapshotId};
 
 /// The plan of a recovery.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(super) struct Plan {
     pub(super) unaccepted: Vec<String>,
     /// What is not as it should be and does not stop the recovery.
     pub(super) missing: Vec<String>,
+    /// Sources that a recovery does not restore; they count as failed.
+    pub(super) left_out: Vec<String>,
     /// What stops it.
     blockers: Vec<String>,
     head: String,
@@ -167,6 +169,7 @@ pub(super) async fn look(
         others: Vec::new(),
         unaccepted: Vec::new(),
         missing: choice.missing.clone(),
+        left_out: Vec::new(),
         blockers: Vec::new(),
         head: choice.text(),
     };
@@ -186,7 +189,11 @@ pub(super) async fn look(
             .engines
             .of_kind(&source.kind)
             .and_then(engines::Engine::recovery_phase);
-        if phase == Some(RecoveryPhase::Containers) {
+        let Some(phase) = phase else {
+            plan.left_out.push(not_recovered(source, &manifest.id));
+            continue;
+        };
+        if phase == RecoveryPhase::Containers {
             let place = resolver.place(source)?;
             plan.name_health(&resolver, source, place.as_ref());
             let config = place.and_then(|place| place.spec.downcast_ref::<DockerSpec>().cloned());
@@ -194,11 +201,11 @@ pub(super) async fn look(
             plan.docker.push(part);
             continue;
         }
-        let Some(place) = plan.place(&resolver, source, options)? else {
+        let Some(place) = plan.place(&resolver, source, phase, options)? else {
             continue;
         };
         match (phase, place.spec.local_path()) {
-            (Some(RecoveryPhase::Servers), _) => plan.databases.push(Database {
+            (RecoveryPhase::Servers, _) => plan.databases.push(Database {
                 name: source.name.clone(),
                 kind: source.kind.clone(),
                 place,
@@ -206,14 +213,14 @@ pub(super) async fn look(
                 version: outcome.versions.values().cloned().collect::<Vec<_>>().join(", "),
                 bytes: outcome.raw_bytes,
             }),
-            (Some(phase), Some(path)) => plan.trees.push(Tree {
+            (phase, Some(path)) => plan.trees.push(Tree {
                 name: source.name.clone(),
                 kind: source.kind.clone(),
                 phase,
                 into: path.to_owned(),
                 bytes: outcome.raw_bytes,
             }),
-            _ => plan.missing.push(unknown(source)),
+            (_, None) => plan.left_out.push(not_recovered(source, &manifest.id)),
         }
     }
     // Files may lie within restored trees, so they come after them.
@@ -231,8 +238,11 @@ pub(super) async fn look(
     Ok(plan)
 }
 
-fn unknown(source: &ManifestSource) -> String {
-    format!("source {}: kind {} is not supported", source.name, source.kind)
+fn not_recovered(source: &ManifestSource, snapshot: &SnapshotId) -> String {
+    let ManifestSource { name, kind, .. } = source;
+    format!(
+        "source {name}: recover does not restore kind {kind}; use wirevault restore {snapshot} --source {name} --into PLACE"
+    )
 }
 
 async fn docker_part(
@@ -276,6 +286,7 @@ impl Plan {
         &mut self,
         resolver: &Resolver<'_>,
         source: &ManifestSource,
+        phase: RecoveryPhase,
         options: &options::Recover,
     ) -> Result<Option<Place>> {
         if let Some((_, url)) = options.address.iter().find(|(name, _)| *name == source.name) {
@@ -294,18 +305,16 @@ impl Plan {
             return Ok(Some(place));
         }
         let planned = resolver.planned(source);
-        let engine = resolver.session.engines.of_kind(&source.kind);
-        match (&planned, engine.and_then(engines::Engine::recovery_phase)) {
+        match (&planned, phase) {
             (Some(_), _) => self.unaccepted.push(source.name.clone()),
-            (None, Some(RecoveryPhase::Servers)) => self.blockers.push(format!(
+            (None, RecoveryPhase::Servers) => self.blockers.push(format!(
                 "the snapshot does not record where {} was: use --address {}=URL",
                 source.name, source.name
             )),
-            (None, Some(_)) => self.blockers.push(format!(
+            (None, _) => self.blockers.push(format!(
                 "the snapshot does not record where {} was: add [source.{}] to wirevault.toml",
                 source.name, source.name
             )),
-            (None, None) => self.missing.push(unknown(source)),
         }
         let word = Word::Accepted;
         Ok(planned.map(|spec| Place { spec, word }))
@@ -520,7 +529,7 @@ impl Plan {
                 format_bytes(space.free)
             ));
         }
-        for line in &self.missing {
+        for line in self.missing.iter().chain(&self.left_out) {
             text.push_str(&format!("  missing: {line}\n"));
         }
         for line in &self.blockers {
@@ -562,7 +571,7 @@ impl Plan {
             unaccepted: self.unaccepted.clone(),
             health: self.health.iter().map(|url| config::redact_url(url)).collect(),
             space: self.space.clone(),
-            missing: self.missing.clone(),
+            missing: self.missing.iter().chain(&self.left_out).cloned().collect(),
             blockers: self.blockers.clone(),
         }
     }

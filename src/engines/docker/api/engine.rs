@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use bytes::Bytes;
 use futures_util::{SinkExt, future};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -348,7 +348,13 @@ impl Engine {
         let answer = http::send(&self.address, "HEAD", &url, Body::Empty, ANSWER).await?;
         let header = answer.headers().get("x-docker-container-path-stat");
         let bytes = header
-            .and_then(|value| BASE64_STANDARD.decode(value).ok())
+            // Docker writes the first alphabet, Podman the second.
+            .and_then(|value| {
+                BASE64_STANDARD
+                    .decode(value)
+                    .or_else(|_| BASE64_URL_SAFE.decode(value))
+                    .ok()
+            })
             .ok_or_else(|| Error::corrupt("the Docker engine sent no information about the path"))?;
         let stat: Value = serde_json::from_slice(&bytes).map_err(|e| {
             Error::corrupt("the Docker engine's information about the path is not valid JSON").with_cause(e)

@@ -303,13 +303,8 @@ pub(super) async fn json(answer: Response<Incoming>) -> Result<Value> {
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&bytes).map_err(|e| {
-        Error::corrupt(
-            "the Docker engine's answer is not valid \
-                                                               JSON",
-        )
-        .with_cause(e)
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::corrupt("the Docker engine's answer is not valid JSON").with_cause(e))
 }
 
 /// Reads an answer of JSON lines (progress of a load or pull) to its end; an error among them is one.

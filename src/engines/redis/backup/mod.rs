@@ -60,8 +60,7 @@ impl Shard {
         if runs.is_some_and(|(now, before)| now != before) {
             let message = format!("{} is not the same server as before", self.address.location());
             return Err(Error::new(ErrorKind::Unavailable, message).with_hint(
-                "Use the address of one server, not one that several share; after a failover, run the \
-                            backup again.",
+                "Use the address of one server, not one that several share; after a failover, run the backup again.",
             ));
         }
         Ok(connection)
@@ -225,8 +224,7 @@ impl Shard {
     /// Notes what nobody could tell and what may be missing because of it.
     fn note_unknown(&self, notes: &Notes) {
         if self.of_cluster.is_none() && self.server.cluster().is_none() && !self.address.reading.only_node {
-            let message = "unable to determine whether this is a node of a cluster: keys of other shards may be \
-                           missing \
+            let message = "unable to determine whether this is a node of a cluster: keys of other shards may be missing \
                            (set ?cluster=no if only this node is meant)";
             notes.add(Note::new("cluster-not-known", self.address.location(), message));
         }
@@ -256,9 +254,7 @@ impl Shard {
             notes.add(Note::new("databases-not-shown", at("databases"), message));
         }
         if !self.server.is_in_sync() {
-            let message = "unable to determine whether this is a replica that has lost its primary, whose keys are \
-                           out of \
-                           date (the user needs +info or +role)";
+            let message = "unable to determine whether this is a replica that has lost its primary, whose keys are out of date (the user needs +info or +role)";
             notes.add(Note::new("role-not-known", self.address.location(), message));
         }
         let others = match modules {
@@ -441,8 +437,7 @@ async fn finish(
                     MODULE_DATA_NOT_STORED,
                     one.stream.clone(),
                     format!(
-                        "modules keep data outside keys (types {types}), which belongs to the whole server and is not \
-                         in the backup of one database"
+                        "modules keep data outside keys (types {types}), which belongs to the whole server and is not in the backup of one database"
                     ),
                 ),
                 None => Note::new(
@@ -611,7 +606,8 @@ impl BackupSession<'_> {
 
     async fn scan(&self, place: &Shard, stream: String, refusal: &mut Option<Error>) -> Result<Data> {
         let (context, notes) = (self.context, self.notes);
-        let client = Client::open(&place.address).await?;
+        // Databases, libraries and keys are those of one server.
+        let client = Client::of(place.connect().await?).await?;
         let modules = place.server.modules(&client).await?;
         let mut connection = place.connect().await?;
         if place.of_cluster.is_some() && place.server.replica() != Some(false) {

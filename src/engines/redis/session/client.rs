@@ -38,7 +38,11 @@ pub(crate) struct Client {
 impl Client {
     /// Dials and logs in.
     pub(crate) async fn open(address: &RedisAddress) -> Result<Self> {
-        let connection = Connection::open(address).await?;
+        Self::of(Connection::open(address).await?).await
+    }
+
+    /// Takes a connection on which nothing was asked that is not answered.
+    pub(crate) async fn of(connection: Connection) -> Result<Self> {
         if !connection.waiting().is_empty() {
             return Err(Error::corrupt("the server sent more replies than expected"));
         }
