@@ -48,7 +48,8 @@ WHERE b.datname = pg_catalog.current_database()
                       UNION ALL
                       SELECT 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, oid, evtowner FROM pg_catalog.pg_event_trigger
                       UNION ALL
-                      SELECT 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass, oid, lomowner FROM pg_catalog.pg_largeobject_metadata
+                      SELECT 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass, oid, lomowner
+                      FROM pg_catalog.pg_largeobject_metadata
                   ) o(catalog, oid, owner)
                   WHERE o.owner = 10
                     AND o.oid >= 16384
