@@ -2,7 +2,6 @@
 -- The server keeps that account itself (pg_shdepend), but for the role that made the cluster (OID 10), which
 -- always exists at home.
 -- Parameters: $1 the most that are wanted.
--- Versions: 13 to 18 alike.
 SELECT r.rolname::text AS name
 FROM pg_catalog.pg_database b,
     pg_catalog.pg_roles r
