@@ -3,6 +3,7 @@
 use super::exclusion::Exclusion;
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::raw_text::printable;
+use crate::engines::postgres::schema::READABLE_LARGE_OBJECT;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::hosts::Server;
 use crate::engines::postgres::session::pooler;
@@ -68,8 +69,7 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
         ));
     }
     if !facts.flag("superuser")? {
-        let hint =
-            "Grant pg_read_all_data (14 and newer): a superuser also sees role passwords and options of user mappings.";
+        let hint = "Grant pg_read_all_data (14 and newer); it also covers role passwords and options of user mappings.";
         findings.push(finding(
             FindingLevel::Note,
             format!("role \"{}\" is not a superuser", options.user),
@@ -91,7 +91,7 @@ pub(crate) async fn check(options: &ConnectOptions, exclusion: &Exclusion) -> Re
             None,
         ));
         let hidden = connection
-            .query(HIDDEN_OBJECTS)
+            .query(&with_names(HIDDEN_OBJECTS, &[("readable", READABLE_LARGE_OBJECT)]))
             .await
             .context("check privileges of large objects")?;
         if let Some(count) = hidden.scalar().filter(|&c| c != "0") {

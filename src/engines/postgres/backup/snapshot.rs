@@ -11,6 +11,7 @@ use super::exclusion::Exclusion;
 use super::table_locks;
 use super::table_locks::Locking;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::postgres::schema::{Graph, SchemaOptions, named_roles};
 use crate::engines::postgres::session::client::{Lent, client_error, lend, open_reading_client};
@@ -127,8 +128,7 @@ impl Leader {
         scout: Option<&mut Connection>,
         exclusion: &Exclusion,
     ) -> Result<Option<Self>> {
-        let process = one_row(&client, "SELECT pg_catalog.pg_backend_pid()").await?;
-        let process_id: i32 = process.first().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+        let process_id = own_process(&client).await?;
         let prepared = exclusion.prepare(&client).await?;
         let wanted = prepared.wanted();
         // A look before the transaction, for whoever has no scout.
@@ -273,13 +273,25 @@ async fn one_row(client: &Client, sql: &str) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Returns the server's process of the session.
+async fn own_process(client: &Client) -> Result<i32> {
+    let row = client
+        .query_one("SELECT pg_catalog.pg_backend_pid() AS process_id", &[])
+        .await
+        .map_err(client_error)?;
+    row.try_get("process_id").map_err(client_error)
+}
+
 async fn read_facts(client: &Client) -> Result<ServerFacts> {
     let row = client.query_one(FACTS, &[]).await.map_err(client_error)?;
     let text = |name: &str| -> Result<String> {
         let text: Option<RawText> = row.try_get(name).map_err(client_error)?;
         Ok(text.map_or_else(String::new, |t| t.0))
     };
-    let number = |name: &str| Ok::<u64, Error>(text(name)?.parse().unwrap_or(0));
+    let number = |name: &str| exact::count(row.try_get(name).map_err(client_error)?, name);
+    let version_num: i32 = row.try_get("version_num").map_err(client_error)?;
+    let version_num =
+        u32::try_from(version_num).map_err(|e| Error::corrupt("the server's version is no number").with_cause(e))?;
     let files = one_row(client, settings::FILES_READABLE_SQL).await?;
     let files = files.first().is_some_and(|value| value == "t");
     let context = client.query_one(&settings::context_query(files), &[]).await;
@@ -293,7 +305,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         },
         snapshot: text("snapshot")?,
         version: text("version")?,
-        version_num: text("version_num")?.parse().unwrap_or(0),
+        version_num,
         database: text("database")?,
         encoding: text("encoding")?,
         collate: text("lc_collate")?,
@@ -306,7 +318,7 @@ async fn read_facts(client: &Client) -> Result<ServerFacts> {
         locale_provider: text("locale_provider")?,
         locale: text("locale")?,
         locale_rules: text("locale_rules")?,
-        process_id: text("process_id")?.parse().unwrap_or(0),
+        process_id: row.try_get("process_id").map_err(client_error)?,
         search_path: text("search_path")?,
         tablespace: text("tablespace")?,
         needs_known: true,

@@ -156,8 +156,8 @@ impl Locking<'_> {
 
 /// Returns the query of tables that are there now and not locked by the session.
 fn tables_sql(process_id: i32, wanted: &str, limit: usize) -> String {
-    let (process, limit) = (process_id.to_string(), limit.to_string());
-    let names = [("process", process.as_str()), ("wanted", wanted), ("limit", &limit)];
+    let (held, limit) = (held(process_id), limit.to_string());
+    let names = [("held", held.as_str()), ("wanted", wanted), ("limit", &limit)];
     with_names(TABLES, &names)
 }
 

@@ -168,7 +168,7 @@ impl Replaced {
     fn about(&self, query: &str) -> String {
         let oids = self.list();
         let gone = with_names(GONE, &[("oids", &oids)]);
-        with_names(query, &[("gone", gone.trim_end()), ("oids", &oids)])
+        with_names(query, &[("gone", &gone), ("oids", &oids)])
     }
 
     /// Views over the tables, at every level.
@@ -278,9 +278,10 @@ impl Replaced {
 /// Returns `server_version_num`.
 pub(crate) async fn version(connection: &mut Connection) -> Result<i32> {
     let found = connection
-        .query("SELECT pg_catalog.current_setting('server_version_num')")
+        .query("SELECT pg_catalog.current_setting('server_version_num') AS version")
         .await?;
-    Ok(found.scalar().and_then(|n| n.parse().ok()).unwrap_or(0))
+    let version = found.only()?.number("version")?;
+    version.ok_or_else(|| Error::corrupt("the server does not say its version"))
 }
 
 fn refusal(text: &str) -> Error {

@@ -18,7 +18,7 @@ use super::{Section, SqlSink, system_rights};
 use crate::base::error::Result;
 use crate::base::exact;
 use crate::engines::postgres::sql::quote::{literal, quote_ident};
-use crate::engines::postgres::sql::template::with_names;
+use crate::engines::postgres::sql::template::{for_version, with_names};
 
 const DEFAULT_PRIVILEGES: &str = include_str!("sql/default_privileges.sql");
 
@@ -159,24 +159,29 @@ struct ColumnLists {
 }
 
 const OF_SCHEMAS: &str = include_str!("sql/rights/schemas.sql");
-const OF_FUNCTIONS: &str = include_str!("sql/rights/functions.sql");
 const OF_RELATIONS: &str = include_str!("sql/rights/relations.sql");
 const OF_CATALOG: &str = include_str!("sql/rights/of_catalog.sql");
 
-/// Returns the query for one catalog.
-fn list_query(kind: Kind) -> Option<Cow<'static, str>> {
+/// Returns the query for one catalog, as a server of `version` is given it.
+fn list_query(kind: Kind, version: i32) -> Option<Cow<'static, str>> {
     let of_catalog = |catalog: &str, prefix: &str, letter: &str| {
+        let signature = if catalog == "pg_proc" {
+            "pg_catalog.pg_get_function_identity_arguments(o.oid)"
+        } else {
+            "''"
+        };
         let names = [
             ("catalog", catalog),
             ("owner_column", &format!("{prefix}owner")),
             ("acl_column", &format!("{prefix}acl")),
             ("letter", &literal(letter)),
+            ("signature", signature),
         ];
         Cow::Owned(with_names(OF_CATALOG, &names))
     };
     Some(match kind {
-        Kind::Schema => OF_SCHEMAS.into(),
-        Kind::Function | Kind::Procedure | Kind::Aggregate => OF_FUNCTIONS.into(),
+        Kind::Schema => for_version(OF_SCHEMAS, version).into(),
+        Kind::Function | Kind::Procedure | Kind::Aggregate => of_catalog("pg_proc", "pro", "f"),
         Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView | Kind::Sequence => OF_RELATIONS.into(),
         kind if kind.is_type() => of_catalog("pg_type", "typ", "T"),
         Kind::Language => of_catalog("pg_language", "lan", "l"),
@@ -194,7 +199,7 @@ pub(super) async fn write(context: &Context<'_>, items: &HashMap<u32, u32>, sink
         (n.has(flag::ACL)
             || (matches!(n.kind, Kind::Table | Kind::ForeignTable | Kind::View | Kind::MatView)
                 && extra.contains(&n.oid)))
-            && list_query(n.kind).is_some()
+            && list_query(n.kind, graph.version).is_some()
     };
     let chosen: Vec<u32> = graph
         .order
@@ -255,7 +260,9 @@ async fn read_lists(
     oids: &[u32],
     lists: &mut HashMap<(Kind, u32), Lists>,
 ) -> Result<()> {
-    let Some(sql) = list_query(kind) else { return Ok(()) };
+    let Some(sql) = list_query(kind, context.graph.version) else {
+        return Ok(());
+    };
     for row in query(context.client, "rights", &sql, &[&oids]).await? {
         let object = lists.entry((kind, row.oid("oid")?)).or_default();
         object.owner = row.text("owner")?;
@@ -381,7 +388,7 @@ mod tests {
             Kind::Fdw,
             Kind::Server,
         ] {
-            let query = list_query(kind).unwrap_or_default();
+            let query = list_query(kind, 180_000).unwrap_or_default();
             assert!(!query.is_empty() && missing_names(&query).is_empty(), "{query}");
         }
     }

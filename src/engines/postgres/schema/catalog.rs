@@ -22,7 +22,7 @@ pub(super) struct NodeQuery {
 type Listed = (u32, u32, &'static str, &'static str);
 
 /// Queries in an order in which parents come before their parts. `PLAIN` comes between the two lists.
-const FIRST: [Listed; 18] = [
+const FIRST: [Listed; 15] = [
     (class::NAMESPACE, 0, "schemas", include_str!("sql/nodes/schemas.sql")),
     (
         class::EXTENSION,
@@ -70,12 +70,6 @@ const FIRST: [Listed; 18] = [
         include_str!("sql/nodes/indexes.sql"),
     ),
     (
-        class::STATISTIC,
-        0,
-        "extended statistics",
-        include_str!("sql/nodes/extended_statistics.sql"),
-    ),
-    (
         class::REWRITE,
         class::RELATION,
         "rules",
@@ -99,13 +93,6 @@ const FIRST: [Listed; 18] = [
         "default privileges",
         include_str!("sql/nodes/default_privileges.sql"),
     ),
-    (
-        class::EVENT_TRIGGER,
-        0,
-        "event triggers",
-        include_str!("sql/nodes/event_triggers.sql"),
-    ),
-    (class::OPERATOR, 0, "operators", include_str!("sql/nodes/operators.sql")),
 ];
 
 const LAST: [Listed; 5] = [
@@ -153,7 +140,10 @@ const SUBSCRIPTIONS: Listed = (
 );
 
 /// Classes whose rows are all alike: catalog, prefix of its columns, tag, whether they lie in schemas, whether they have an access list.
-const PLAIN: [(u32, &str, &str, &str, bool, bool); 13] = [
+const PLAIN: [(u32, &str, &str, &str, bool, bool); 16] = [
+    (class::STATISTIC, "pg_statistic_ext", "stx", "s", true, false),
+    (class::EVENT_TRIGGER, "pg_event_trigger", "evt", "E", false, false),
+    (class::OPERATOR, "pg_operator", "opr", "u", true, false),
     (class::AM, "pg_am", "am", "a", false, false),
     (class::LANGUAGE, "pg_language", "lan", "l", false, true),
     (class::COLLATION, "pg_collation", "coll", "o", true, false),
@@ -179,12 +169,19 @@ fn plain_queries() -> impl Iterator<Item = NodeQuery> {
         } else {
             "false".to_owned()
         };
+        // An operator without a function is one that others name, not one that was made.
+        let condition = if class == class::OPERATOR {
+            "o.oprcode <> 0"
+        } else {
+            "true"
+        };
         let names = [
             ("catalog", catalog),
             ("tag", &literal(tag)),
             ("schema_column", &format!("{prefix}namespace")),
             ("name_column", &format!("{prefix}name")),
             ("has_acl", &has_acl),
+            ("condition", condition),
         ];
         NodeQuery {
             class,

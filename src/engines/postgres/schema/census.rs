@@ -16,6 +16,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row};
 
 use super::graph::{Graph, reads_subscriptions};
+use super::large_objects::READABLE;
 use super::node::{Kind, NONE, class, flag};
 use super::rows::{Columns, failed, query};
 use crate::base::error::Result;
@@ -223,7 +224,7 @@ impl Graph {
         let rows = query(
             client,
             "large objects and labels for the census",
-            OTHERS,
+            &with_names(OTHERS, &[("readable", READABLE)]),
             &[&readable_only],
         )
         .await?;

@@ -15,6 +15,7 @@ use crate::base::exact;
 use crate::base::report::Note;
 use crate::engines::postgres::sql::guard::judge_condition;
 use crate::engines::postgres::sql::quote;
+use crate::engines::postgres::sql::template::with_names;
 
 const TRIGGER_ROOTS: &str = include_str!("sql/trigger_roots.sql");
 const ATTACHMENTS: &str = include_str!("sql/attachments.sql");
@@ -23,7 +24,8 @@ const HASHED_PARTITIONS: &str = include_str!("sql/hashed_partitions.sql");
 const CONFIGURATION_TABLES: &str = include_str!("sql/configuration_tables.sql");
 const FOREIGN_KEYS: &str = include_str!("sql/foreign_keys_between.sql");
 const SIZES: &str = include_str!("sql/table_sizes.sql");
-const FILE_SIZES: &str = include_str!("sql/table_file_sizes.sql");
+const BY_FILE: &str = include_str!("sql/size_by_file.sql");
+const BY_CATALOG: &str = include_str!("sql/size_by_catalog.sql");
 
 /// Above so many tables their sizes are estimated.
 const MANY_TABLES: usize = 10_000;
@@ -505,12 +507,17 @@ impl Graph {
         chosen.sort_by(|&a, &b| self.sort_key(a).cmp(&self.sort_key(b)));
         let few = chosen.len() <= MANY_TABLES;
         let by_file = may_see_files(client).await?;
-        let sql = if by_file { FILE_SIZES } else { SIZES };
+        let (size, empty) = if by_file {
+            (BY_FILE, "c.relam = 2 AND s.size = 0")
+        } else {
+            (BY_CATALOG, "false")
+        };
+        let sql = with_names(SIZES, &[("size", size), ("empty", empty)]);
         let exact = by_file && !self.options.no_lock;
         for page in chosen.chunks(500) {
             let oids: Vec<u32> = page.iter().filter_map(|&i| self.node(i)).map(|n| n.oid).collect();
             let mut rows = std::collections::HashMap::new();
-            for row in query(client, "table sizes", sql, &[&oids, &few]).await? {
+            for row in query(client, "table sizes", &sql, &[&oids, &few]).await? {
                 rows.insert(row.oid("oid")?, row);
             }
             for &index in page {

@@ -11,10 +11,14 @@ use super::rows::{Columns, query};
 use super::{Graph, Section, SqlSink, TocItem};
 use crate::base::error::Result;
 use crate::engines::postgres::sql::quote::{literal, quote_ident};
+use crate::engines::postgres::sql::template::with_names;
 
 const OBJECTS: &str = include_str!("sql/large_objects.sql");
 const LISTED_OBJECTS: &str = include_str!("sql/large_objects_with_rights.sql");
 const RIGHTS: &str = include_str!("sql/rights/large_objects.sql");
+
+/// The condition that the role may read the content of a large object, `:readable` of queries.
+pub(crate) const READABLE: &str = include_str!("sql/readable_large_object.sql");
 
 /// Objects of one item: changing an owner takes a lock each.
 const PAGE: i64 = 500;
@@ -40,9 +44,10 @@ pub async fn write_large_objects(
     readable_only: bool,
     sink: &mut dyn SqlSink,
 ) -> Result<()> {
+    let sql = with_names(OBJECTS, &[("readable", READABLE)]);
     let mut after = 0u32;
     loop {
-        let rows = query(client, "large objects", OBJECTS, &[&after, &readable_only, &PAGE]).await?;
+        let rows = query(client, "large objects", &sql, &[&after, &readable_only, &PAGE]).await?;
         let oids: Vec<u32> = rows.iter().map(|r| r.oid("oid")).collect::<Result<_>>()?;
         let Some(&last) = oids.last() else { return Ok(()) };
         after = last;
@@ -78,12 +83,13 @@ pub async fn write_large_object_rights(
     if graph.options.no_acl {
         return Ok(());
     }
+    let listed = with_names(LISTED_OBJECTS, &[("readable", READABLE)]);
     let mut after = 0u32;
     loop {
         let rows = query(
             client,
             "rights of large objects",
-            LISTED_OBJECTS,
+            &listed,
             &[&after, &readable_only, &PAGE],
         )
         .await?;

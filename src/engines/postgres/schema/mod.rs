@@ -51,6 +51,7 @@ use crate::base::error::Result;
 pub use excluded::Excluded;
 pub use globals::write_globals;
 pub use graph::Graph;
+pub(crate) use large_objects::READABLE as READABLE_LARGE_OBJECT;
 pub use large_objects::{write_large_object_rights, write_large_objects};
 pub use roles::named_roles;
 pub use statistics::write_statistics;

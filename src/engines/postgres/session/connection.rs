@@ -334,7 +334,7 @@ impl Connection {
             match tag {
                 b'T' => {
                     result.rows.clear();
-                    result.columns = column_names(&body)?;
+                    result.columns = self.or_give_up(column_names(&body))?;
                 }
                 b'D' => {
                     bytes = bytes.saturating_add(body.len());
@@ -345,7 +345,7 @@ impl Connection {
                             "a query returned more rows than expected",
                         ));
                     }
-                    result.rows.push(data_row(&body)?);
+                    result.rows.push(self.or_give_up(data_row(&body))?);
                 }
                 b'C' => result.tag = cstr(&body),
                 b'E' => failure = failure.or(Some(ServerError::parse(&body).into_error())),
@@ -404,6 +404,12 @@ impl Connection {
     pub(super) fn give_up(&mut self, tag: u8) -> Error {
         self.dead = true;
         unexpected(tag)
+    }
+
+    /// Returns what was read of a message. Where that is an error the connection is given up: the rest of the answer is not read,
+    /// and the next statement would take it for its own.
+    pub(super) fn or_give_up<T>(&mut self, read: Result<T>) -> Result<T> {
+        read.inspect_err(|_| self.dead = true)
     }
 
     /// Sends one CopyData message. The bytes need not end with a row.
@@ -711,4 +717,65 @@ pub(super) fn data_row(body: &[u8]) -> Result<Vec<Option<String>>> {
         rest = tail;
     }
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::engines::postgres::session::replication::Replication;
+
+    /// A server that lets anybody in and gives every statement the same answer.
+    async fn answers(listener: tokio::net::TcpListener, answer: &'static [u8]) -> std::io::Result<()> {
+        let (mut client, _) = listener.accept().await?;
+        let mut bytes = [0; 1024];
+        // The startup message, then one statement after another.
+        if client.read(&mut bytes).await? > 0 {
+            client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await?;
+        }
+        while client.read(&mut bytes).await? > 0 {
+            client.write_all(answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns how to reach such a server.
+    async fn server(answer: &'static [u8]) -> ConnectOptions {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://u@{}/x?sslmode=disable", listener.local_addr().unwrap());
+        tokio::spawn(answers(listener, answer));
+        ConnectOptions::from_url_with(&url, None, &|_| None).unwrap()
+    }
+
+    /// The rest of an answer whose beginning is malformed.
+    const REST: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+
+    /// A description of one column that ends in its name.
+    const CUT_DESCRIPTION: &[u8] = b"T\0\0\0\x08\0\x01ab";
+
+    /// A row whose only value is said to be longer than the row.
+    const CUT_ROW: &[u8] = b"D\0\0\0\x0b\0\x01\0\0\0\x097";
+
+    #[tokio::test]
+    async fn a_malformed_answer_leaves_the_connection_dead_and_nothing_of_it_is_another_ones() {
+        for malformed in [CUT_DESCRIPTION, CUT_ROW] {
+            let answer = [malformed, REST].concat().leak();
+            let mut connection = Connection::open(&server(answer).await).await.unwrap();
+            let error = connection.query("SELECT 1").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(connection.is_dead());
+            let error = connection.execute("DROP TABLE t").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_malformed_row_in_front_of_a_base_backup_leaves_the_connection_dead() {
+        let answer = [CUT_ROW, REST].concat().leak();
+        let mut replication = Replication::open(&server(answer).await).await.unwrap();
+        let error = replication.base_backup("MANIFEST 'yes'").await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let error = replication.identify().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
 }

@@ -93,7 +93,7 @@ impl Replication {
                 b'H' => return Ok((rows, CopyOut::new(connection, CopyEnd::Data))),
                 b'D' if bytes < MAX_ROWS_BYTES => {
                     bytes += body.len();
-                    rows.push(data_row(&body)?);
+                    rows.push(connection.or_give_up(data_row(&body))?);
                 }
                 b'E' => return Err(connection.refused(&body).await?),
                 b'T' | b'C' | b'N' | b'A' => {}

@@ -11,7 +11,7 @@ use super::sessions::open_patiently;
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, Result};
 use crate::engines::postgres::sql::quote::literal;
-use crate::engines::postgres::sql::template::{statements, with_names};
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::wire::server_error::sqlstate;
 
 const CONTEXT: &str = include_str!("sql/context.sql");
@@ -326,7 +326,7 @@ pub fn sql(session: Session, context: &Context) -> String {
             format!("({}, {value})", literal(p.name))
         })
         .collect();
-    with_names(statements(PIN), &[("values", &values.join(",\n    "))])
+    with_names(PIN, &[("values", &values.join(",\n    "))])
 }
 
 /// Returns the expression of the `client_encoding` of a session.
@@ -387,11 +387,8 @@ pub(crate) const FILES_READABLE_SQL: &str = include_str!("sql/files_readable.sql
 /// ([`FILES_READABLE_SQL`]). Else it stays unknown.
 pub(crate) fn context_query(files: bool) -> String {
     let names: Vec<String> = EVALUATED.iter().map(|name| literal(name)).collect();
-    let otherwise = if files { statements(SETTING_IN_FILES) } else { "NULL" };
-    with_names(
-        CONTEXT,
-        &[("names", &names.join(", ")), ("otherwise", otherwise.trim_end())],
-    )
+    let otherwise = if files { SETTING_IN_FILES } else { "NULL" };
+    with_names(CONTEXT, &[("names", &names.join(", ")), ("otherwise", otherwise)])
 }
 
 /// Opens a connection and pins its settings.

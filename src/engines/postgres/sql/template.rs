@@ -13,8 +13,10 @@
 //!     -- end
 //! ```
 //!
-//! Names stand as psql's variables do, `:catalog`, so that a query can be tried there. They come from this program alone, never from a
-//! server or a backup. The test `queries` reads every file for blocks and names that are wrong.
+//! Names stand as psql's variables do, `:catalog`; but psql leaves those within quotes alone, and here `'pg_catalog.:catalog'::regclass`
+//! gets its value too. Values are catalogs, columns and conditions of this program, fragments that stand in files of their own, numbers, and
+//! what a server, a backup or a user says (names, patterns): the last only as literals of [`super::quote::literal`]. A value is
+//! put in as it is and never read for names. The test `queries` reads every file for blocks and names that are wrong.
 
 /// Condition of a part of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,16 +76,20 @@ pub(crate) fn statements(file: &str) -> &str {
     rest
 }
 
-/// Puts the values for names into a query, which loses the comment that it begins with: a value may have several lines. A name that has no
-/// value stays, and no server takes such a query.
+/// Puts the values for names into a query, which loses the comment that it begins with: a value may have several lines, and may be a
+/// file as it is, which loses its comment and its last line break. A name that has no value is a mistake of this program; it stays, and no
+/// server takes such a query.
 pub(crate) fn with_names(query: &str, values: &[(&str, &str)]) -> String {
     let mut text = String::with_capacity(query.len());
     let mut rest = statements(query);
     while let Some((before, name, after)) = split_at_name(rest) {
         text.push_str(before);
         match values.iter().find(|(known, _)| *known == name) {
-            Some((_, value)) => text.push_str(value),
-            None => text.extend([":", name]),
+            Some((_, value)) => text.push_str(statements(value).trim_end()),
+            None => {
+                debug_assert!(false, "a query has no value for :{name}");
+                text.extend([":", name]);
+            }
         }
         rest = after;
     }
@@ -155,5 +161,20 @@ mod tests {
         );
         assert_eq!(missing_names(query), ["name_column", "catalog", "catalog"]);
         assert!(missing_names(&with_names(query, &values)).is_empty());
+    }
+
+    #[test]
+    fn a_value_is_never_read_for_names() {
+        let values = [("a", "':b'"), ("b", "1")];
+        assert_eq!(with_names("SELECT :a, :b", &values), "SELECT ':b', 1");
+    }
+
+    #[test]
+    fn a_file_is_a_value_without_its_comment_and_its_last_line_break() {
+        let values = [("condition", "-- Which rows.\n(\n    a -- b\n)\n")];
+        assert_eq!(
+            with_names("SELECT\nWHERE NOT :condition AND c\n", &values),
+            "SELECT\nWHERE NOT (\n    a -- b\n) AND c\n"
+        );
     }
 }

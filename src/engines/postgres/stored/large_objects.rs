@@ -10,10 +10,10 @@ use super::copy_table::{CopyTable, Range, ctid_condition};
 use crate::base::error::{Context as _, Error, Result};
 use crate::base::exact;
 use crate::base::report::Note;
-use crate::engines::postgres::schema::DataTable;
+use crate::engines::postgres::schema::{DataTable, READABLE_LARGE_OBJECT};
 use crate::engines::postgres::session::client::client_error;
 use crate::engines::postgres::session::connection::Connection;
-use crate::engines::postgres::sql::template::{statements, with_names};
+use crate::engines::postgres::sql::template::with_names;
 use crate::engines::postgres::wire::binary_copy::CopyFormat;
 
 const SIZES: &str = include_str!("sql/large_object_sizes.sql");
@@ -84,7 +84,15 @@ impl Pieces {
                         format!("o.oid >= {}::pg_catalog.oid{end}", r.from)
                     },
                 );
-                with_names(GETS, &[("range", &range), ("piece", &PIECE_BYTES.to_string())])
+                let piece = PIECE_BYTES.to_string();
+                with_names(
+                    GETS,
+                    &[
+                        ("range", &range),
+                        ("piece", &piece),
+                        ("readable", READABLE_LARGE_OBJECT),
+                    ],
+                )
             }
         }
     }
@@ -156,10 +164,8 @@ impl Plan {
 }
 
 async fn name_unreadable(client: &Client, notes: &mut Vec<Note>) -> Result<()> {
-    let rows = client
-        .query(UNREADABLE, &[&NAMED_OBJECTS])
-        .await
-        .map_err(client_error)?;
+    let sql = with_names(UNREADABLE, &[("readable", READABLE_LARGE_OBJECT)]);
+    let rows = client.query(&sql, &[&NAMED_OBJECTS]).await.map_err(client_error)?;
     let mut total = 0i64;
     for row in &rows {
         let oid: u32 = row.try_get("oid").map_err(client_error)?;
@@ -182,7 +188,8 @@ async fn name_unreadable(client: &Client, notes: &mut Vec<Note>) -> Result<()> {
 
 /// Returns the first OID of each batch of readable objects.
 async fn batches(client: &Client) -> Result<Vec<u32>> {
-    let rows = client.query(BATCHES, &[&BATCH_OBJECTS]).await.map_err(client_error)?;
+    let sql = with_names(BATCHES, &[("readable", READABLE_LARGE_OBJECT)]);
+    let rows = client.query(&sql, &[&BATCH_OBJECTS]).await.map_err(client_error)?;
     rows.iter()
         .map(|row| row.try_get("oid").map_err(client_error))
         .collect()
@@ -198,7 +205,7 @@ pub(crate) fn staging_sql() -> String {
 
 /// Statements that write staged rows into their objects. An empty row is a length: the object ends there, in a hole.
 pub(crate) fn unstaging_sql() -> String {
-    with_names(statements(UNSTAGE), &[("staging", STAGING)])
+    with_names(UNSTAGE, &[("staging", STAGING)])
 }
 
 /// Makes the staging table.

@@ -32,9 +32,13 @@ impl<'a> TextRow<'a> {
         Ok(self.opt(name)?.unwrap_or_default())
     }
 
-    /// Returns a boolean column; null is false.
+    /// Returns a boolean column; null is false, and what is neither `t` nor `f` an error.
     pub(crate) fn flag(&self, name: &str) -> Result<bool> {
-        Ok(self.opt(name)? == Some("t"))
+        match self.opt(name)? {
+            Some("t") => Ok(true),
+            Some("f") | None => Ok(false),
+            Some(_) => Err(unexpected(name)),
+        }
     }
 
     /// Returns a column of a number; none for null.
@@ -89,6 +93,8 @@ mod tests {
         assert_eq!(row.opt("name").unwrap(), None);
         assert_eq!(row.text("name").unwrap(), "");
         assert!(row.flag("open").unwrap());
+        assert!(!row.flag("name").unwrap());
+        assert!(row.flag("oid").is_err());
         let missing = row.text("owner").unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::Corrupt);
         assert!(missing.to_string().contains("\"owner\""), "{missing}");

@@ -1,5 +1,4 @@
 -- Facts about the server and the database that a check looks at. slots: sessions and prepared transactions.
--- Versions: 13 to 18 alike.
 SELECT
     current_setting('server_version') AS version,
     current_setting('server_version_num') AS version_num,

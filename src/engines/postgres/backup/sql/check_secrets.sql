@@ -1,5 +1,4 @@
 -- Whether the role sees passwords of roles, and options of all user mappings.
--- Versions: 13 to 18 alike.
 SELECT
     pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS passwords,
     pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')

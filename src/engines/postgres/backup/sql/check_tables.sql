@@ -1,5 +1,4 @@
 -- Tables that the role may not read, or not wholly. :wanted is the condition of what is not left out.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid::pg_catalog.regclass::text AS name,
     pg_catalog.row_security_active(c.oid) AS hides_rows

@@ -1,6 +1,5 @@
 -- Databases but for the templates of the server, and why one cannot be backed up: datconnlimit -2 is an
 -- interrupted DROP.
--- Versions: 13 to 18 alike.
 SELECT
     datname AS name,
     oid,

@@ -1,5 +1,4 @@
 -- Relations of this database that a session has locked against changes. :process is its process.
--- Versions: 13 to 18 alike.
 SELECT h.relation
 FROM pg_catalog.pg_locks h
 WHERE h.pid = :process

@@ -1,5 +1,4 @@
 -- Sessions that hold a lock that ours would wait for.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT
     a.pid,
     a.usename AS role,

@@ -6,13 +6,16 @@ SELECT DISTINCT ON (l.pid)
     a.application_name AS application,
     pg_catalog.left(a.query, 120) AS statement,
     l.relation::pg_catalog.regclass::text AS relation,
-    pg_catalog.floor(
-        1000 * EXTRACT(
-            epoch FROM pg_catalog.clock_timestamp() - COALESCE(
-                (pg_catalog.to_jsonb(l) ->> 'waitstart')::timestamptz,
-                a.query_start
+    GREATEST(
+        pg_catalog.floor(
+            1000 * EXTRACT(
+                epoch FROM pg_catalog.clock_timestamp() - COALESCE(
+                    (pg_catalog.to_jsonb(l) ->> 'waitstart')::timestamptz,
+                    a.query_start
+                )
             )
-        )
+        ),
+        0
     )::bigint AS waited_ms
 FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid

@@ -1,6 +1,5 @@
 -- Relations that meet a condition, and what is below them.
 -- :condition is about relations c in schemas n. :all is true for all children, false for partitions alone.
--- Versions: 13 to 18 alike.
 WITH RECURSIVE x(oid) AS (
     SELECT c.oid
     FROM pg_catalog.pg_class c

@@ -1,5 +1,4 @@
 -- Schemas that a new session of this role looks through, in order.
--- Versions: 13 to 18 alike.
 SELECT n.oid
 FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY s(name, place)
 JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name

@@ -1,6 +1,5 @@
 -- Sequences that belong to a column, with the table of the column.
 -- Parameters: $1 oids of the sequences.
--- Versions: 13 to 18 alike.
 SELECT d.objid AS sequence, d.refobjid AS table_oid
 FROM pg_catalog.pg_depend d
 JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S'

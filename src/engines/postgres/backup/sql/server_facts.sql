@@ -4,7 +4,7 @@
 SELECT
     pg_catalog.pg_export_snapshot()::text AS snapshot,
     pg_catalog.current_setting('server_version')::text AS version,
-    pg_catalog.current_setting('server_version_num')::text AS version_num,
+    pg_catalog.current_setting('server_version_num')::int4 AS version_num,
     d.datname::text AS database,
     pg_catalog.pg_encoding_to_char(d.encoding)::text AS encoding,
     d.datcollate::text AS lc_collate,
@@ -19,8 +19,8 @@ SELECT
     (
         SELECT pg_catalog.count(*)
         FROM pg_catalog.pg_largeobject_metadata
-    )::text AS large_objects,
-    pg_catalog.pg_database_size(d.oid)::text AS database_bytes,
+    ) AS large_objects,
+    pg_catalog.pg_database_size(d.oid) AS database_bytes,
     pg_catalog.replace(
         pg_catalog.replace(pg_catalog.transaction_timestamp()::text, ' ', 'T'),
         '+00',
@@ -32,7 +32,7 @@ SELECT
         pg_catalog.to_jsonb(d) ->> 'daticulocale'
     ) AS locale,
     pg_catalog.to_jsonb(d) ->> 'daticurules' AS locale_rules,
-    pg_catalog.pg_backend_pid()::text AS process_id,
+    pg_catalog.pg_backend_pid() AS process_id,
     (
         SELECT reset_val
         FROM pg_catalog.pg_settings

@@ -1,5 +1,4 @@
 -- Number of sessions that the role, and the database, have left; null if there is no limit.
--- Versions: 13 to 18 alike.
 SELECT CASE
     WHEN NOT r.rolsuper THEN LEAST(
         CASE

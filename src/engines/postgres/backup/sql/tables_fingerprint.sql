@@ -1,5 +1,4 @@
 -- A text that changes with tables. :oids are theirs.
--- Versions: 13 to 18 alike.
 SELECT pg_catalog.md5(pg_catalog.string_agg(r.line, ';' ORDER BY r.line)) AS digest
 FROM (
     SELECT pg_catalog.concat_ws(' ', c.oid, 0, c.xmin, c.relfilenode, c.relname, c.relnamespace) AS line

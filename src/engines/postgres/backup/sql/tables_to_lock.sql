@@ -1,7 +1,6 @@
--- Tables that are there now, may be read, and are not locked by a session. :process is its process; :wanted the
--- condition of what is not left out; :limit a number of tables. Members of extensions have no rows in a backup,
+-- Tables that are there now, may be read, and are not locked by a session. :held is held_tables.sql for it; :wanted
+-- the condition of what is not left out; :limit a number of tables. Members of extensions have no rows in a backup,
 -- unless the extension asks for them.
--- Versions: 13 to 18 alike.
 SELECT c.oid, n.nspname AS schema, c.relname AS name
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -30,17 +29,7 @@ WHERE c.oid >= 16384
   AND NOT EXISTS (
       SELECT
       FROM (
-          SELECT h.relation
-          FROM pg_catalog.pg_locks h
-          WHERE h.pid = :process
-            AND h.locktype = 'relation'
-            AND h.granted
-            AND h.mode = 'AccessShareLock'
-            AND h.database = (
-                SELECT b.oid
-                FROM pg_catalog.pg_database b
-                WHERE b.datname = pg_catalog.current_database()
-            )
+          :held
       ) l
       WHERE l.relation = c.oid
   )

@@ -1,5 +1,4 @@
 -- Settings that would hide damage and are on.
--- Versions: 13 to 18 alike.
 SELECT name
 FROM pg_catalog.pg_settings
 WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure') AND setting = 'on'

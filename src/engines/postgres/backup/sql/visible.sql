@@ -1,6 +1,5 @@
 -- Condition: a new session finds the relation c without its schema's name. Within other queries about relations c.
 -- :schemas are the oids of the schemas of its search_path, in order.
--- Versions: 13 to 18 alike.
 c.oid = (
     SELECT v.oid
     FROM pg_catalog.unnest(ARRAY[:schemas]::oid[]) WITH ORDINALITY p(schema, place)

@@ -1,6 +1,5 @@
 -- Columns that two tables have both, in the order of the first; generated ones compute themselves.
 -- :living and :twin are their quoted names, as literals.
--- Versions: 13 to 18 alike.
 SELECT
     pg_catalog.quote_ident(a.attname) AS name,
     a.attidentity <> '' AS is_identity,

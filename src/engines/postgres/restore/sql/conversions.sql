@@ -1,5 +1,4 @@
 -- Number of conversions that the server uses by itself from the encoding :source to :target.
--- Versions: 13 to 18 alike.
 SELECT pg_catalog.count(*) AS number
 FROM pg_catalog.pg_conversion c
 WHERE c.condefault

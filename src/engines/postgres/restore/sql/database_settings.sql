@@ -1,7 +1,6 @@
 -- Statements that give the properties of the database :source to whichever is called :target when they run.
 -- The server makes them, so that names and values are quoted by its own rules; the owner comes last. An empty
 -- element of a list is stored as "", which SQL refuses as a name: it is written as a string.
--- Versions: 13 to 18 alike.
 SELECT
     1 AS place,
     pg_catalog.format('ALTER DATABASE %s CONNECTION LIMIT %s', :target, datconnlimit) AS statement

@@ -1,7 +1,6 @@
 -- Objects that depend on what goes, and do not go themselves.
 -- A rule that makes a view is told by the view; foreign keys are made again; a constraint trigger goes with the
 -- table that it names second. :gone is gone.sql.
--- Versions: 13 to 18 alike.
 :gone
 SELECT DISTINCT CASE
     WHEN r.oid IS NOT NULL THEN pg_catalog.pg_describe_object(1259, r.ev_class, 0)

@@ -1,5 +1,4 @@
 -- Tables, each with one that a foreign key of it refers to. :names are their quoted names, as literals.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT
     n.nspname AS schema,
     c.relname AS name,

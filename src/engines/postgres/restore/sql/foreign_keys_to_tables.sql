@@ -1,6 +1,5 @@
 -- Foreign keys of other tables that refer to what goes. The comment is a literal, or NULL.
 -- Of a partitioned key the topmost one is made again; it brings those of the partitions. :gone is gone.sql.
--- Versions: 13 to 18 alike.
 :gone,
 keys(oid) AS (
     SELECT k.oid

@@ -1,6 +1,5 @@
 -- The beginning of queries about tables that go: gone(classid, objid), everything that goes with the tables, and the
 -- views over them with all that goes with those. :oids is the array of the tables.
--- Versions: 13 to 18 alike.
 WITH RECURSIVE gone(classid, objid) AS (
     SELECT 1259::pg_catalog.oid, o
     FROM pg_catalog.unnest(:oids) o

@@ -1,5 +1,4 @@
 -- Relations that exist. :names are rows of schema and name.
--- Versions: 13 to 18 alike.
 SELECT
     n.nspname AS schema,
     c.relname AS name,

@@ -1,5 +1,4 @@
 -- Sequences that belong to columns of tables. :oids is the array of these.
--- Versions: 13 to 18 alike.
 SELECT n.nspname AS schema, c.relname AS name
 FROM pg_catalog.pg_depend d
 JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S'

@@ -1,5 +1,4 @@
 -- Partitions, with the table at the root.
--- Versions: 13 to 18 alike.
 SELECT
     n.nspname AS schema,
     c.relname AS name,

@@ -1,5 +1,4 @@
 -- Places that tables have below partitioned ones that stay. :oids is the array of the tables.
--- Versions: 13 to 18 alike.
 SELECT
     n.nspname AS schema,
     c.relname AS name,

@@ -1,6 +1,5 @@
 -- Statements that take from new relations what default privileges gave, and give their owner what is its own.
 -- The server makes them, so that names are quoted by its own rules. :relations are expressions of their oids.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT pg_catalog.format(
     'REVOKE ALL ON %s FROM %s',
     c.oid::pg_catalog.regclass,

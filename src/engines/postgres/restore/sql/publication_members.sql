@@ -1,5 +1,4 @@
 -- Publications with their tables, if they have some.
--- Versions: 13 to 18 alike.
 SELECT p.pubname AS publication, n.nspname AS schema, c.relname AS name
 FROM pg_catalog.pg_publication p
 LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid

@@ -1,5 +1,4 @@
 -- Foreign keys of other tables that refer to tables. :oids is the array of these.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT
     k.confrelid::pg_catalog.regclass AS table_name,
     k.conname AS name,

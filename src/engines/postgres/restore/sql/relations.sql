@@ -1,5 +1,4 @@
 -- The database's own relations c that meet :condition.
--- Versions: 13 to 18 alike.
 SELECT n.nspname AS schema, c.relname AS name
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -1,6 +1,5 @@
 -- Partitions that would go with tables, but are none of them.
 -- :gone is gone.sql, :oids the array of the tables.
--- Versions: 13 to 18 alike.
 :gone
 SELECT c.oid::pg_catalog.regclass AS name
 FROM gone g

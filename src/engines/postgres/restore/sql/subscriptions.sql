@@ -1,5 +1,4 @@
 -- Subscriptions of this database.
--- Versions: 13 to 18 alike.
 SELECT s.subname AS name
 FROM pg_catalog.pg_subscription s
 JOIN pg_catalog.pg_database d ON d.oid = s.subdbid

@@ -1,6 +1,5 @@
 -- Triggers of users that would run, with the word of their state. :states are letters of it; :oids the array of
 -- the tables.
--- Versions: 13 to 18 alike.
 SELECT
     t.tgrelid::pg_catalog.regclass AS table_name,
     pg_catalog.quote_ident(t.tgname) AS name,

@@ -1,6 +1,5 @@
 -- Statements that make what belongs to views again: owner, defaults, rules, triggers, comments, rights.
 -- The server makes them, so that names are quoted by its own rules. :views is the array of the views' oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid AS view,
     0 AS kind,

@@ -1,5 +1,4 @@
 -- Views that read from others of them. :views is the array of their oids.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT r.ev_class AS view, d.refobjid AS needed
 FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_depend d

@@ -1,6 +1,5 @@
 -- Views over tables, at every level, by their oids.
 -- :gone is gone.sql.
--- Versions: 13 to 18 alike.
 :gone
 SELECT c.oid AS name
 FROM gone g

@@ -1,5 +1,4 @@
 -- Views with the statements that make them. :views is the array of their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     c.oid::pg_catalog.regclass AS name,

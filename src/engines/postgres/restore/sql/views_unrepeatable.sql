@@ -1,6 +1,5 @@
 -- Views that cannot be made again as they are: what only a superuser, or their extension, could do. :views is
 -- the array of their oids.
--- Versions: 13 to 18 alike.
 SELECT pg_catalog.pg_describe_object(1259, c.oid, 0) AS name
 FROM pg_catalog.pg_class c
 WHERE c.oid = ANY (:views)

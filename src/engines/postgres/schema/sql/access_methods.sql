@@ -1,6 +1,5 @@
 -- Access methods.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     a.oid,
     a.amname::text AS name,

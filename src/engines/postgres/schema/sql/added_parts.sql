@@ -1,5 +1,4 @@
 -- Parts of extensions' relations that came with none of the transactions in which their extension made members.
--- Versions: 13 to 18 alike.
 SELECT p.class, p.oid
 FROM (
     SELECT

@@ -1,6 +1,5 @@
 -- Aggregates, with their functions by name.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     p.oid,
     n.nspname::text AS schema,

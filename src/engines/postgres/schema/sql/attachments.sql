@@ -1,5 +1,4 @@
 -- Partitions, of tables and of indexes, with what each is a part of.
--- Versions: 13 to 18 alike.
 SELECT i.inhrelid AS oid, i.inhparent AS parent
 FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid

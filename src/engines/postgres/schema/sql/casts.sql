@@ -1,6 +1,5 @@
 -- Casts.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     pg_catalog.format_type(c.castsource, NULL) AS source,

@@ -1,6 +1,5 @@
 -- CHECK constraints of tables.
 -- Parameters: $1 oids of the tables.
--- Versions: 13 to 18 alike.
 SELECT
     k.conrelid AS relation,
     k.oid,

@@ -1,6 +1,5 @@
 -- Defaults of columns that are not generated.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     d.oid,
     d.adrelid AS relation,

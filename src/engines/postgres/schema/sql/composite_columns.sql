@@ -1,6 +1,5 @@
 -- Columns of composite types, in their order.
 -- Parameters: $1 oids of the types.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid AS type,
     a.attname::text AS name,

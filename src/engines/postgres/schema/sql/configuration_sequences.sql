@@ -1,5 +1,4 @@
 -- Sequences whose values extensions ask to be dumped.
--- Versions: 13 to 18 alike.
 SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid
 FROM pg_catalog.pg_extension e,
     pg_catalog.unnest(e.extconfig) u(oid)

@@ -1,5 +1,4 @@
 -- Tables whose rows extensions ask to be dumped, with the condition on the rows, which may be empty.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     n.nspname::text AS schema,

@@ -1,6 +1,5 @@
 -- Constraints of tables and domains, with what the server does not print of their indexes.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     k.oid,
     k.conname::text AS name,

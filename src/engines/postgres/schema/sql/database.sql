@@ -1,5 +1,4 @@
 -- This database.
--- Versions: 13 to 18 alike.
 SELECT
     d.datname::text AS name,
     pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,

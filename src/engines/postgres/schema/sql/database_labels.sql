@@ -1,5 +1,4 @@
 -- Security labels of this database.
--- Versions: 13 to 18 alike.
 SELECT l.provider, l.label, d.datname::text AS database
 FROM pg_catalog.pg_shseclabel l
 JOIN pg_catalog.pg_database d ON d.oid = l.objoid

@@ -1,5 +1,4 @@
 -- Settings of this database, and of roles in it. No role: of the database.
--- Versions: 13 to 18 alike.
 SELECT r.rolname::text AS role, s.setconfig AS settings
 FROM pg_catalog.pg_db_role_setting s
 JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase

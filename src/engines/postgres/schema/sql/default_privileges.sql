@@ -1,7 +1,6 @@
 -- Default privileges: those of a schema are differences from nothing, global ones from the built-in defaults.
 -- side: 0 for the rights that the object had when it was made, 1 for those that it has. No privilege: an empty
 -- list.
--- Versions: 13 to 18 alike.
 SELECT
     d.oid,
     pg_catalog.pg_get_userbyid(d.defaclrole)::text AS role,

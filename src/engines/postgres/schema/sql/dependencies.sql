@@ -1,6 +1,5 @@
 -- Dependencies, but for those of operators and functions on their families (classes 2602 and 2603).
 -- Rows of built-in objects never matter: nothing before 16384 is created. Schemas do: public is built-in.
--- Versions: 13 to 18 alike.
 SELECT
     d.classid AS class,
     d.objid AS oid,

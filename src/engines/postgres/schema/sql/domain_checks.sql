@@ -1,6 +1,5 @@
 -- CHECK constraints of domains.
 -- Parameters: $1 oids of the domains.
--- Versions: 13 to 18 alike.
 SELECT
     k.contypid AS domain,
     k.oid,

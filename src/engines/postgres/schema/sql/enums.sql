@@ -1,6 +1,5 @@
 -- Enum types; their labels in order.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid,
     n.nspname::text AS schema,

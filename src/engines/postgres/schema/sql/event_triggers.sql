@@ -1,6 +1,5 @@
 -- Event triggers.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     e.oid,
     e.evtname::text AS name,

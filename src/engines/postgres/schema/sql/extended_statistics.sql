@@ -1,6 +1,6 @@
 -- Objects of CREATE STATISTICS.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike; the target is null from 17 on where it was -1.
+-- Versions: the target is null from 17 on where it was -1.
 SELECT
     s.oid,
     pg_catalog.pg_get_statisticsobjdef(s.oid) AS definition,

@@ -1,6 +1,5 @@
 -- Extensions.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     e.oid,
     e.extname::text AS name,

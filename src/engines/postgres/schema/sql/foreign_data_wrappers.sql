@@ -1,6 +1,5 @@
 -- Foreign data wrappers.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     w.oid,
     w.fdwname::text AS name,

@@ -1,6 +1,5 @@
 -- Foreign keys between these tables.
 -- Parameters: $1 oids of the tables.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT k.conrelid AS relation, k.confrelid AS referenced
 FROM pg_catalog.pg_constraint k
 WHERE k.contype = 'f'

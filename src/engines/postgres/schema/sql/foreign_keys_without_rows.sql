@@ -2,7 +2,6 @@
 -- and the tables that they are partitions of; down are the tables that have the foreign key, partitions among
 -- them.
 -- Parameters: $1 oids of tables whose rows are left out.
--- Versions: 13 to 18 alike.
 WITH RECURSIVE up(oid) AS (
     SELECT pg_catalog.unnest($1::oid[])
     UNION

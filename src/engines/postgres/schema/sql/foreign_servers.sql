@@ -1,6 +1,5 @@
 -- Foreign servers.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     s.oid,
     s.srvname::text AS name,

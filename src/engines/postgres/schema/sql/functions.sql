@@ -2,7 +2,6 @@
 -- unknown_settings: settings of a function that its server does not know itself. A name with a dot may be an
 -- extension's that is not loaded.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     p.oid,
     pg_catalog.pg_get_functiondef(p.oid) AS definition,

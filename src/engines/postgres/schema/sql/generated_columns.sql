@@ -1,5 +1,4 @@
 -- Defaults that are expressions of generated columns.
--- Versions: 13 to 18 alike.
 SELECT d.oid
 FROM pg_catalog.pg_attrdef d
 JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum

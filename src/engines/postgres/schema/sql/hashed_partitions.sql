@@ -1,6 +1,5 @@
 -- Leaf partitions by a hash that another database computes otherwise, with the table at the root and its
 -- columns.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT
     l.relid::oid AS oid,
     n.nspname::text AS root_schema,

@@ -1,6 +1,5 @@
 -- Indexes that are a partition of another index.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     cn.nspname::text AS schema,

@@ -1,6 +1,5 @@
 -- Indexes that no constraint makes.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     i.indexrelid AS oid,
     pg_catalog.pg_get_indexdef(i.indexrelid) AS definition,

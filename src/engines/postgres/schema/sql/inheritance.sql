@@ -1,5 +1,4 @@
 -- Tables that inherit, with their parents in order; partitions do not count.
--- Versions: 13 to 18 alike.
 SELECT i.inhrelid AS child, i.inhparent AS parent
 FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid

@@ -1,6 +1,5 @@
 -- CHECK constraints of tables, with the numbers of the columns that they name.
 -- Parameters: $1 oids of the tables.
--- Versions: 13 to 18 alike.
 SELECT
     k.oid,
     k.conrelid AS relation,

@@ -1,6 +1,5 @@
 -- Indexes of keys, by their constraints.
 -- Parameters: $1 oids of the constraints.
--- Versions: 13 to 18 alike.
 SELECT
     k.oid,
     pg_catalog.pg_get_indexdef(k.conindid) AS definition,

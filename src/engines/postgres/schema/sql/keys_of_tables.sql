@@ -1,7 +1,6 @@
 -- Keys that ADD CONSTRAINT ... USING INDEX can make, see https://www.postgresql.org/docs/current/sql-
 -- altertable.html: a valid B-tree without conditions or expressions that is called as the key.
 -- Parameters: $1 oids of the tables.
--- Versions: 13 to 18 alike.
 SELECT k.oid
 FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class t ON t.oid = k.conrelid AND t.relkind = 'r'

@@ -1,6 +1,5 @@
 -- Procedural languages.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     l.oid,
     l.lanname::text AS name,

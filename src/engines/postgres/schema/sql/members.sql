@@ -1,5 +1,4 @@
 -- Members of extensions.
--- Versions: 13 to 18 alike.
 SELECT d.classid AS class, d.objid AS oid, d.refobjid AS extension
 FROM pg_catalog.pg_depend d
 WHERE d.deptype = 'e'

@@ -2,7 +2,6 @@
 -- The server keeps that account itself (pg_shdepend), but for the role that made the cluster (OID 10), which
 -- always exists at home.
 -- Parameters: $1 the most that are wanted.
--- Versions: 13 to 18 alike.
 SELECT r.rolname::text AS name
 FROM pg_catalog.pg_database b,
     pg_catalog.pg_roles r
@@ -48,7 +47,8 @@ WHERE b.datname = pg_catalog.current_database()
                       UNION ALL
                       SELECT 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, oid, evtowner FROM pg_catalog.pg_event_trigger
                       UNION ALL
-                      SELECT 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass, oid, lomowner FROM pg_catalog.pg_largeobject_metadata
+                      SELECT 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass, oid, lomowner
+                      FROM pg_catalog.pg_largeobject_metadata
                   ) o(catalog, oid, owner)
                   WHERE o.owner = 10
                     AND o.oid >= 16384

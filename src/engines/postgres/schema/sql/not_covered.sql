@@ -1,7 +1,6 @@
 -- Numbers of objects that a backup does not carry: one row a class.
 -- Parameters: $1 name for rows of unlogged tables, which a standby does not have; $2 name for indexes that a
 -- failed CREATE INDEX CONCURRENTLY left, or that are being made.
--- Versions: 13 to 18 alike.
 SELECT 'subscriptions' AS what, pg_catalog.count(*) AS number
 FROM pg_catalog.pg_subscription s
 JOIN pg_catalog.pg_database b ON b.oid = s.subdbid

@@ -1,6 +1,5 @@
 -- Operator families.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     f.oid,
     n.nspname::text AS schema,

@@ -1,6 +1,5 @@
 -- Operators and functions that depend on operator families or classes, as items of their definitions.
 -- Parameters: $1 oids of the families or classes; $2 oid of their catalog.
--- Versions: 13 to 18 alike.
 SELECT
     d.refobjid AS container,
     'OPERATOR '

@@ -1,6 +1,5 @@
 -- Partitions with the table that each is a part of.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     i.inhparent AS parent,

@@ -1,6 +1,5 @@
 -- Policies of row security. No roles: all of them.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     p.oid,
     p.polname::text AS name,

@@ -1,5 +1,4 @@
 -- Security labels of roles.
--- Versions: 13 to 18 alike.
 SELECT r.rolname::text AS role, l.provider, l.label
 FROM pg_catalog.pg_shseclabel l
 JOIN pg_catalog.pg_roles r ON r.oid = l.objoid

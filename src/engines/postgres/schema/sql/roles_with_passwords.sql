@@ -1,5 +1,4 @@
 -- Roles, but for the built-in ones, with their passwords as the server stores them. For who may read pg_authid.
--- Versions: 13 to 18 alike.
 SELECT
     r.rolname::text AS name,
     r.rolsuper AS superuser,

@@ -1,6 +1,5 @@
 -- Rules of tables and views. None can depend on an extension.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     r.oid,
     pg_catalog.pg_get_ruledef(r.oid) AS definition,

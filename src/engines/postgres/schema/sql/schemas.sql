@@ -1,6 +1,5 @@
 -- Schemas.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     n.oid,
     n.nspname::text AS name,

@@ -1,6 +1,5 @@
 -- Security labels of this database's objects; those of tablespaces, roles and databases (1213, 1260, 1262) are
 -- the server's.
--- Versions: 13 to 18 alike.
 SELECT
     l.objtype AS object_type,
     l.objname AS object_name,

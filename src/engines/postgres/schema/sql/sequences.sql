@@ -1,6 +1,5 @@
 -- Sequences, with the column that owns each: ownership is i for an identity column, a for OWNED BY.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     n.nspname::text AS schema,

@@ -1,8 +1,8 @@
--- Tables with their columns and sizes in bytes, for a role that may not look at files.
+-- Tables with their columns and sizes in bytes.
 -- Unlogged tables cannot be read on a standby. With very many tables the last VACUUM's figure has to do, which
--- only orders them.
+-- only orders them. :size is that of the heap: size_by_file.sql, or size_by_catalog.sql for a role that may not look
+-- at files; :empty whether it says that a table has no row.
 -- Parameters: $1 their oids; $2 whether they are few, so that each may be opened (pg_relation_size).
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     s.size AS heap,
@@ -22,7 +22,7 @@ SELECT
     END AS toast,
     pg_catalog.current_setting('block_size')::int8 AS block_size,
     c.relam = 2 AS is_heap,
-    false AS empty,
+    :empty AS empty,
     ARRAY(
         SELECT a.attname::text
         FROM pg_catalog.pg_attribute a
@@ -34,10 +34,7 @@ SELECT
     ) AS columns
 FROM pg_catalog.pg_class c,
     LATERAL (
-        SELECT CASE
-            WHEN $2 THEN pg_catalog.pg_relation_size(c.oid)
-            ELSE GREATEST(c.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8
-        END AS size
+        SELECT :size AS size
         OFFSET 0
     ) s
 WHERE c.oid = ANY($1::oid[]) AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery())

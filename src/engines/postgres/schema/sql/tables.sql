@@ -1,6 +1,5 @@
 -- Tables of all kinds: ordinary, partitioned, partitions, inheriting, typed and foreign ones.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     n.nspname::text AS schema,

@@ -1,7 +1,6 @@
 -- Tablespaces with the rights to them, but for the built-in ones: one row a privilege.
 -- side: 0 for the rights that the object had when it was made, 1 for those that it has. No privilege: an empty
 -- list.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     pg_catalog.pg_get_userbyid(o.spcowner)::text AS owner,

@@ -1,6 +1,5 @@
 -- Text search configurations.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     n.nspname::text AS schema,

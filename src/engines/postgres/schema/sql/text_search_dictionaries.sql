@@ -1,6 +1,5 @@
 -- Text search dictionaries; their options in the form in which they are written.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     d.oid,
     n.nspname::text AS schema,

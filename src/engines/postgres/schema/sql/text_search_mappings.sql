@@ -1,6 +1,5 @@
 -- Token types of text search configurations, each with its dictionaries in order.
 -- Parameters: $1 oids of the configurations.
--- Versions: 13 to 18 alike.
 SELECT
     m.mapcfg AS configuration,
     k.alias AS token,

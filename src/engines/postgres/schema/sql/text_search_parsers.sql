@@ -1,6 +1,5 @@
 -- Text search parsers.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     n.nspname::text AS schema,

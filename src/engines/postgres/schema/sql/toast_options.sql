@@ -1,6 +1,5 @@
 -- Options of TOAST tables, where there are some.
 -- Parameters: $1 oids of the tables that they belong to.
--- Versions: 13 to 18 alike.
 SELECT c.oid, t.reloptions AS options
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid

@@ -1,6 +1,5 @@
 -- Transforms.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid,
     pg_catalog.format_type(t.trftype, NULL) AS type,

@@ -1,6 +1,5 @@
 -- Triggers that stand above these, at every level.
 -- Parameters: $1 oids of triggers of partitions.
--- Versions: 13 to 18 alike.
 WITH RECURSIVE up(oid, parent) AS (
     SELECT t.oid, t.tgparentid
     FROM pg_catalog.pg_trigger t

@@ -1,6 +1,5 @@
 -- Triggers that partitions have from their parent, in a state of their own.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid,
     t.tgname::text AS name,

@@ -1,6 +1,5 @@
 -- Triggers of tables and views.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid,
     pg_catalog.pg_get_triggerdef(t.oid, false) AS definition,

@@ -1,6 +1,5 @@
 -- Types, with what every kind of them has.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid,
     n.nspname::text AS schema,

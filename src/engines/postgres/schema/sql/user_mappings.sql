@@ -1,6 +1,5 @@
 -- User mappings, for a role that may read pg_user_mapping. No user: PUBLIC.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     u.oid,
     s.srvname::text AS server,

@@ -2,7 +2,6 @@
 -- The view shows no options where it shows none to this role, and where there are none: its own condition tells
 -- which.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     u.umid AS oid,
     u.srvname::text AS server,

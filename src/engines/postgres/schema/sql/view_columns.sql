@@ -1,6 +1,5 @@
 -- Columns of views and materialized views, in their order.
 -- Parameters: $1 oids of the views.
--- Versions: 13 to 18 alike.
 SELECT
     a.attrelid AS relation,
     a.attname::text AS name,

@@ -1,6 +1,5 @@
 -- Views.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     n.nspname::text AS schema,

@@ -1,5 +1,4 @@
 -- Views whose query names a column of the view itself. As a rule every view's rule depends on the whole view.
--- Versions: 13 to 18 alike.
 SELECT DISTINCT r.ev_class AS view
 FROM pg_catalog.pg_depend d
 JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_class = d.refobjid AND r.ev_type = '1'

@@ -1,6 +1,5 @@
 -- Databases with a comment.
 -- Comments are in the encodings of their databases: functions of text refuse what is none of this one's.
--- Versions: 13 to 18 alike.
 SELECT d.oid, d.datname AS name, c.description AS comment
 FROM pg_catalog.pg_database d
 JOIN pg_catalog.pg_shdescription c

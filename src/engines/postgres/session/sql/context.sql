@@ -2,7 +2,6 @@
 -- :names are those of settings that expressions rest on. What is set for the database itself stands above what
 -- is set for all of them. :otherwise is the value where the role has one for itself, and the database has none:
 -- setting_in_files.sql, or NULL for a role that may not read files.
--- Versions: 13 to 18 alike.
 WITH given AS (
     SELECT
         g.setrole,

@@ -1,6 +1,5 @@
 -- Whether somebody is in a database, or fills it. :oid is the database's; :lock the first key of the advisory
 -- lock.
--- Versions: 13 to 18 alike.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE datid = :oid)
 OR EXISTS (
     SELECT

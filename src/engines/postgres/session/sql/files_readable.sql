@@ -1,4 +1,3 @@
 -- Whether the role may read the server's configuration files.
--- Versions: 13 to 18 alike.
 SELECT pg_catalog.has_table_privilege('pg_catalog.pg_file_settings', 'SELECT')
 AND pg_catalog.has_function_privilege('pg_catalog.pg_show_all_file_settings()', 'EXECUTE') AS allowed

@@ -1,5 +1,4 @@
 -- Other databases that the role may connect to, templates first.
--- Versions: 13 to 18 alike.
 SELECT datname AS name
 FROM pg_catalog.pg_database
 WHERE datallowconn

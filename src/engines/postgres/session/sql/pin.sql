@@ -3,7 +3,6 @@
 -- their old values too (the list of all settings is more than the least work_mem, and a temp_file_limit of nothing
 -- would end it). What only a superuser may set is set by a superuser, and what a server does not know is not
 -- mentioned to it.
--- Versions: 13 to 18 alike.
 BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE;
 SET statement_timeout = 0;
 SET exit_on_error = off;

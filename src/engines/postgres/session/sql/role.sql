@@ -1,5 +1,4 @@
 -- Whether the role may create databases, and how many sessions it has left (null: no limit).
--- Versions: 13 to 18 alike.
 SELECT
     (
         SELECT rolcreatedb OR rolsuper

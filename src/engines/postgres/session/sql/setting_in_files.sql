@@ -1,5 +1,4 @@
 -- The value of a setting s in the server's files, or else what it is without them.
--- Versions: 13 to 18 alike.
 (
     SELECT f.setting
     FROM pg_catalog.pg_file_settings f

@@ -1,25 +1,12 @@
 -- Large objects in pieces of :piece bytes, for COPY by a role that may not read their table.
 -- Each descriptor is closed as soon as it has told the length. :range is a condition on o.oid. 262144 is
 -- INV_READ.
--- Versions: 13 to 18 alike.
+-- :readable is readable_large_object.sql, which says that the role may read the content.
 SELECT o.oid, g.off, pg_catalog.lo_get(o.oid, g.off, :piece)
 FROM (
     SELECT o.oid
     FROM pg_catalog.pg_largeobject_metadata o
-    WHERE (
-        pg_catalog.current_setting('lo_compat_privileges') = 'on'
-        OR (
-            SELECT r.rolsuper
-            FROM pg_catalog.pg_roles r
-            WHERE r.rolname = current_user
-        )
-        OR EXISTS (
-            SELECT
-            FROM pg_catalog.aclexplode(COALESCE(o.lomacl, pg_catalog.acldefault('L', o.lomowner))) x
-            WHERE x.privilege_type = 'SELECT'
-              AND CASE WHEN x.grantee = 0 THEN true ELSE pg_catalog.pg_has_role(x.grantee, 'USAGE') END
-        )
-    )
+    WHERE :readable
       AND :range
     OFFSET 0
 ) o,

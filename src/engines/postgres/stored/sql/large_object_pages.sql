@@ -1,7 +1,6 @@
 -- Pages of large objects, for COPY.
 -- An empty page counts only as the last one: it says how long an object is that ends in a hole. :range is a
 -- condition on ctid.
--- Versions: 13 to 18 alike.
 SELECT
     loid,
     pageno::pg_catalog.int8 * (pg_catalog.current_setting('block_size')::pg_catalog.int8 / 4) AS off,

@@ -1,5 +1,4 @@
 -- Whether there are large objects, whether the role may read their table as a whole, and how large that is.
--- Versions: 13 to 18 alike.
 SELECT
     EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS any_object,
     pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT') AS whole,

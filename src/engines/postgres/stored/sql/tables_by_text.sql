@@ -1,6 +1,5 @@
 -- Tables that have a column whose type's binary image may differ elsewhere.
 -- Parameters: $1 oids of the types whose image is the same everywhere; domains over them count as well.
--- Versions: 13 to 18 alike.
 WITH RECURSIVE stable AS (
     SELECT t.oid
     FROM pg_catalog.pg_type t

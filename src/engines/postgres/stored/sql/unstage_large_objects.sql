@@ -1,6 +1,5 @@
 -- Writes staged rows into their objects. An empty row is a length: the object ends there, in a hole. :staging is
 -- the table of loid, off and data. 131072 is INV_WRITE.
--- Versions: 13 to 18 alike.
 SELECT pg_catalog.count(pg_catalog.lo_put(loid, off, data)) FROM :staging WHERE pg_catalog.octet_length(data) > 0;
 SELECT pg_catalog.count(pg_catalog.lo_close(fd)) FROM (
     SELECT fd, pg_catalog.lo_truncate64(fd, off) FROM (

@@ -1,5 +1,4 @@
 -- Databases whose names begin with :prefix, and whose comments with :comment.
--- Versions: 13 to 18 alike.
 SELECT oid, datname AS name
 FROM pg_catalog.pg_database
 WHERE pg_catalog.starts_with(datname::text, :prefix)

@@ -1,5 +1,4 @@
 -- Array types of other types.
--- Versions: 13 to 18 alike.
 SELECT
     1247::oid AS class,
     t.typarray AS oid,

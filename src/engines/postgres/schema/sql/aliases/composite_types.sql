@@ -1,5 +1,4 @@
 -- Relations of composite types.
--- Versions: 13 to 18 alike.
 SELECT
     1259::oid AS class,
     c.oid,

@@ -1,5 +1,4 @@
 -- Indexes of constraints: parts of the constraint.
--- Versions: 13 to 18 alike.
 SELECT
     1259::oid AS class,
     k.conindid AS oid,

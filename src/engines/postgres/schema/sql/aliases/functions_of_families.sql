@@ -1,5 +1,4 @@
 -- Functions of operator families.
--- Versions: 13 to 18 alike.
 SELECT
     2603::oid AS class,
     o.oid,

@@ -1,5 +1,4 @@
 -- Operators of operator families.
--- Versions: 13 to 18 alike.
 SELECT
     2602::oid AS class,
     o.oid,

@@ -1,5 +1,4 @@
 -- Functions that a type makes: constructors of ranges and multiranges.
--- Versions: 13 to 18 alike.
 SELECT
     d.classid AS class,
     d.objid AS oid,

@@ -1,5 +1,4 @@
 -- Row types of relations.
--- Versions: 13 to 18 alike.
 SELECT
     1247::oid AS class,
     c.reltype AS oid,

@@ -1,5 +1,4 @@
 -- Rules that are a view's query: parts of the view.
--- Versions: 13 to 18 alike.
 SELECT
     2618::oid AS class,
     r.oid,

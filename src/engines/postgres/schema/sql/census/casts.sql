@@ -1,5 +1,4 @@
 -- Casts. A multirange's cast from its range is the type's own.
--- Versions: 13 to 18 alike.
 SELECT
     2605::oid AS class,
     o.oid,

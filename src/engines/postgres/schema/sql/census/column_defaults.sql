@@ -1,5 +1,4 @@
 -- Defaults of columns, with the relation; expressions of generated columns stand in its definition.
--- Versions: 13 to 18 alike.
 SELECT
     2604::oid AS class,
     o.oid,

@@ -1,6 +1,5 @@
 -- Comments, those of constraints with their table: what is no object of its own stands with it.
 -- Those of large objects (2613) are written with them; those of subscriptions (6100) are of all databases.
--- Versions: 13 to 18 alike.
 SELECT
     d.classoid AS class,
     d.objoid AS oid,

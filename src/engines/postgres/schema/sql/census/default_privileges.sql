@@ -1,5 +1,4 @@
 -- Default privileges.
--- Versions: 13 to 18 alike.
 SELECT
     826::oid AS class,
     o.oid,

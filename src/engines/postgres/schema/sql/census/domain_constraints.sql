@@ -1,5 +1,4 @@
 -- CHECK constraints of domains, with the domain.
--- Versions: 13 to 18 alike.
 SELECT
     2606::oid AS class,
     o.oid,

@@ -1,5 +1,4 @@
 -- Extensions.
--- Versions: 13 to 18 alike.
 SELECT
     3079::oid AS class,
     o.oid,

@@ -1,6 +1,5 @@
 -- Objects of one catalog whose objects lie in no schema.
 -- :class, :catalog and its column :name_column come from the table in census.rs.
--- Versions: 13 to 18 alike.
 SELECT
     :class::oid AS class,
     o.oid,

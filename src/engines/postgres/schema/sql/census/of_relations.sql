@@ -1,7 +1,6 @@
 -- Parts of relations in one catalog, with the relation that each is a part of.
 -- :class, :catalog, its columns :relation_column and :name_column, and the :condition come from the table in
 -- census.rs.
--- Versions: 13 to 18 alike.
 SELECT
     :class::oid AS class,
     o.oid,

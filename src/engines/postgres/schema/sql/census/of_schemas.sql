@@ -1,7 +1,6 @@
 -- Objects of one catalog whose objects lie in schemas.
 -- :class, :catalog, its columns :schema_column and :name_column, and the :condition come from the table in
 -- census.rs.
--- Versions: 13 to 18 alike.
 SELECT
     :class::oid AS class,
     o.oid,

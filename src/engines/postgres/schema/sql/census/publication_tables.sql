@@ -1,5 +1,4 @@
 -- Tables of publications, with the publication.
--- Versions: 13 to 18 alike.
 SELECT
     6106::oid AS class,
     o.oid,

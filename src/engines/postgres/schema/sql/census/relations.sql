@@ -1,5 +1,4 @@
 -- Relations, and indexes that are whole with the table that each is a part of.
--- Versions: 13 to 18 alike.
 SELECT
     1259::oid AS class,
     c.oid,

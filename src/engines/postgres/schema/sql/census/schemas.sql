@@ -1,5 +1,4 @@
 -- Schemas.
--- Versions: 13 to 18 alike.
 SELECT
     2615::oid AS class,
     o.oid,

@@ -1,5 +1,4 @@
 -- Subscriptions of this database; names are unique in a database only, and the catalog is one for all.
--- Versions: 13 to 18 alike.
 SELECT
     6100::oid AS class,
     o.oid,

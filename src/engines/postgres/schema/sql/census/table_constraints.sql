@@ -1,6 +1,5 @@
 -- Constraints of tables, with the table that each is a part of. What is inherited, cloned or a column's NOT
 -- NULL stands with its table; a trigger's is the trigger.
--- Versions: 13 to 18 alike.
 SELECT
     2606::oid AS class,
     o.oid,

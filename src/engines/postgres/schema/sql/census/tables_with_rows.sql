@@ -1,5 +1,4 @@
 -- Tables whose rows a backup of this server has; unlogged ones cannot be read on a standby.
--- Versions: 13 to 18 alike.
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n

@@ -1,5 +1,4 @@
 -- Transforms.
--- Versions: 13 to 18 alike.
 SELECT
     3576::oid AS class,
     o.oid,

@@ -1,5 +1,4 @@
 -- User mappings, with the foreign server.
--- Versions: 13 to 18 alike.
 SELECT
     1418::oid AS class,
     o.umid AS oid,

@@ -1,5 +1,4 @@
 -- Casts that are no multirange's own.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     'k' AS tag,

@@ -1,5 +1,4 @@
 -- Defaults of columns; the parent is the relation, the name is the column's.
--- Versions: 13 to 18 alike.
 SELECT
     a.oid,
     'D' AS tag,

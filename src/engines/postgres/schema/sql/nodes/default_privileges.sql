@@ -1,5 +1,4 @@
 -- Default privileges; the parent is the schema, if they are of one.
--- Versions: 13 to 18 alike.
 SELECT
     d.oid,
     'A' AS tag,

@@ -1,5 +1,4 @@
 -- CHECK constraints of domains; the parent is the domain.
--- Versions: 13 to 18 alike.
 SELECT
     k.oid,
     'Cd' AS tag,

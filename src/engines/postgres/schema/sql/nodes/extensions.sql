@@ -1,5 +1,4 @@
 -- Extensions.
--- Versions: 13 to 18 alike.
 SELECT
     e.oid,
     'x' AS tag,

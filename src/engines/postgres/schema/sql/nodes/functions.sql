@@ -1,5 +1,4 @@
 -- Functions, procedures and aggregates. The tag is P and the letter of pg_proc.prokind.
--- Versions: 13 to 18 alike.
 SELECT
     p.oid,
     'P' || p.prokind::text AS tag,

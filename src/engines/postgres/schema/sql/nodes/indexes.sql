@@ -1,5 +1,4 @@
 -- Indexes that no constraint makes, and that are whole; the parent is the table.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     'I' AS tag,

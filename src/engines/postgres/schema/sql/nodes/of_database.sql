@@ -1,6 +1,5 @@
 -- Objects of one catalog whose objects lie in no schema.
 -- :catalog, its column :name_column, :tag, and the condition :has_acl come from the table in catalog.rs.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     :tag AS tag,

@@ -1,6 +1,6 @@
 -- Objects of one catalog whose objects lie in schemas and have no access list.
--- :catalog, its columns :schema_column and :name_column, and :tag come from the table in catalog.rs.
--- Versions: 13 to 18 alike.
+-- :catalog, its columns :schema_column and :name_column, :tag, and the :condition of those that count come from the
+-- table in catalog.rs.
 SELECT
     o.oid,
     :tag AS tag,
@@ -11,6 +11,7 @@ SELECT
     false AS has_acl
 FROM pg_catalog.:catalog o
 WHERE o.oid >= 16384
+  AND :condition
   AND NOT EXISTS (
       SELECT 1
       FROM pg_catalog.pg_depend d

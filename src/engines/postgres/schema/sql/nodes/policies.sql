@@ -1,5 +1,4 @@
 -- Policies of row security; the parent is the table.
--- Versions: 13 to 18 alike.
 SELECT
     p.oid,
     'L' AS tag,

@@ -1,5 +1,4 @@
 -- Tables of publications; the parent is the publication.
--- Versions: 13 to 18 alike.
 SELECT
     p.oid,
     'q' AS tag,

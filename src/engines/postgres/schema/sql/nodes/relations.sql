@@ -1,5 +1,4 @@
 -- Tables, views, materialized views, sequences and foreign tables. The tag is the letter of pg_class.relkind.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     c.relkind::text AS tag,

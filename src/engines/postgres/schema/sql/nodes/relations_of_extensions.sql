@@ -1,5 +1,4 @@
 -- Relations that extensions make; the parent is the extension.
--- Versions: 13 to 18 alike.
 SELECT
     c.oid,
     'cx' AS tag,

@@ -1,5 +1,4 @@
 -- Rules that are no view's query; the parent is the relation.
--- Versions: 13 to 18 alike.
 SELECT
     r.oid,
     'R' AS tag,

@@ -1,5 +1,4 @@
 -- Schemas of users, and public.
--- Versions: 13 to 18 alike.
 SELECT
     n.oid,
     'n' AS tag,

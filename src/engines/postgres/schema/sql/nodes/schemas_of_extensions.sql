@@ -1,5 +1,4 @@
 -- Schemas that extensions make; the parent is the extension.
--- Versions: 13 to 18 alike.
 SELECT
     n.oid,
     'nx' AS tag,

@@ -1,5 +1,4 @@
 -- Subscriptions of this database. The catalog is one for all databases.
--- Versions: 13 to 18 alike.
 SELECT
     s.oid,
     'z' AS tag,

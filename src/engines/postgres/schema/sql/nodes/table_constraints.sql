@@ -1,5 +1,5 @@
 -- Constraints of tables; the parent is the table. The tag is C and the letter of pg_constraint.contype.
--- Versions: 13 to 18 alike; contype n is of 18.
+-- Versions: contype n is of 18.
 SELECT
     k.oid,
     'C' || k.contype::text AS tag,

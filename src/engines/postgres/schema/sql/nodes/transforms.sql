@@ -1,5 +1,4 @@
 -- Transforms.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     'f1' AS tag,

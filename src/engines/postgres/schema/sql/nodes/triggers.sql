@@ -1,5 +1,4 @@
 -- Triggers of users that come from no other trigger; the parent is the relation.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid,
     't' AS tag,

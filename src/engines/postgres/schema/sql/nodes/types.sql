@@ -1,6 +1,5 @@
 -- Types that are no row type of a table, no array and no multirange. The tag is T and the letter of
 -- pg_type.typtype.
--- Versions: 13 to 18 alike.
 SELECT
     t.oid,
     'T' || t.typtype::text AS tag,

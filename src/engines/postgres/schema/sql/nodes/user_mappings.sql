@@ -1,5 +1,4 @@
 -- User mappings; the parent is the foreign server.
--- Versions: 13 to 18 alike.
 SELECT
     u.umid AS oid,
     'm1' AS tag,

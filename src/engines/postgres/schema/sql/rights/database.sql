@@ -1,7 +1,6 @@
 -- Rights to this database.
 -- side: 0 for the rights that the object had when it was made, 1 for those that it has. No privilege: an empty
 -- list.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     pg_catalog.pg_get_userbyid(o.datdba)::text AS owner,

@@ -1,12 +1,12 @@
 -- Rights to objects of one catalog.
 -- side: 0 for the rights that the object had when it was made, 1 for those that it has. No privilege: an empty
--- list. :catalog, its columns :owner_column and :acl_column, and the :letter of acldefault come from acl.rs.
+-- list. :catalog, its columns :owner_column and :acl_column, the :letter of acldefault, and the :signature that
+-- identifies a function come from acl.rs.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     pg_catalog.pg_get_userbyid(o.:owner_column)::text AS owner,
-    '' AS signature,
+    :signature AS signature,
     CASE WHEN x.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END AS grantee,
     pg_catalog.pg_get_userbyid(x.grantor)::text AS grantor,
     x.privilege_type AS privilege,

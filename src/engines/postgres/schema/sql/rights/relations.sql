@@ -2,7 +2,6 @@
 -- side: 0 for the rights that the object had when it was made, 1 for those that it has. No privilege: an empty
 -- list.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     pg_catalog.pg_get_userbyid(o.relowner)::text AS owner,

@@ -3,7 +3,7 @@
 -- list. A new database gives public to everybody for use, and before 15 for CREATE: from there the first side
 -- is never what is wanted, so that the rights are taken and given whatever the target's version.
 -- Parameters: $1 their oids.
--- Versions: 13 to 18 alike.
+-- Versions: everybody may create in public before 15.
 SELECT
     o.oid,
     pg_catalog.pg_get_userbyid(o.nspowner)::text AS owner,
@@ -28,9 +28,9 @@ FROM pg_catalog.pg_namespace o,
                     ]
                     ELSE '{}'::aclitem[]
                 END
+                -- before 15
                 || CASE
                     WHEN o.nspname = 'public'
-                        AND pg_catalog.current_setting('server_version_num')::int4 < 150000
                         AND NOT EXISTS (
                             SELECT 1
                             FROM pg_catalog.aclexplode(
@@ -39,7 +39,9 @@ FROM pg_catalog.pg_namespace o,
                             WHERE e.grantee = 0 AND e.privilege_type = 'CREATE'
                         ) THEN ARRAY[pg_catalog.makeaclitem(0, o.nspowner, 'CREATE', false)]
                     ELSE '{}'::aclitem[]
-                END AS list
+                END
+                -- end
+                AS list
         UNION ALL
         SELECT
             1,

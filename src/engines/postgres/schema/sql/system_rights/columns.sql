@@ -3,7 +3,6 @@
 -- list. Rights that an object had when it was made are in pg_init_privs, else the built-in default. The objects
 -- are chosen before anything else is looked at, and by one pass over the dependencies: with very many tables
 -- the rest costs more.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     pg_catalog.pg_get_userbyid(o.relowner)::text AS owner,

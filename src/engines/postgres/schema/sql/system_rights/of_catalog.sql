@@ -4,7 +4,6 @@
 -- that it has. No privilege: an empty list. Rights that an object had when it was made are in pg_init_privs,
 -- else the built-in default. The objects are chosen before anything else is looked at, and by one pass over the
 -- dependencies: with very many tables the rest costs more.
--- Versions: 13 to 18 alike.
 SELECT
     o.oid,
     pg_catalog.pg_get_userbyid(o.:owner_column)::text AS owner,
