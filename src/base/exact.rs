@@ -114,6 +114,17 @@ pub fn last<T>(whole: &[T], most: usize) -> &[T] {
     whole.split_at(whole.len().saturating_sub(most)).1
 }
 
+/// Returns the capacity that a list needs for `more` elements: what it has, or an eighth more than they take. With `reserve_exact` a list under a
+/// limit grows so, where it would double by itself.
+pub fn grown_capacity<T>(list: &Vec<T>, more: usize) -> usize {
+    let needed = list.len().saturating_add(more);
+    if needed <= list.capacity() {
+        list.capacity()
+    } else {
+        needed.saturating_add(needed / 8).saturating_add(16)
+    }
+}
+
 /// Returns a number, or the nearest one that the type has: 0 for a negative one.
 pub fn saturating_u64(number: impl Into<i128>) -> u64 {
     let number = number.into();
@@ -177,6 +188,15 @@ mod tests {
     #[should_panic(expected = "it was put there")]
     fn what_cannot_happen_is_no_empty_slice() {
         part(b"abc", 4.., "it was put there");
+    }
+
+    #[test]
+    fn a_list_grows_by_an_eighth() {
+        let mut list: Vec<u64> = Vec::new();
+        assert_eq!(grown_capacity(&list, 80), 106);
+        list.reserve_exact(grown_capacity(&list, 80));
+        assert_eq!(grown_capacity(&list, 80), list.capacity());
+        assert_eq!(grown_capacity(&list, usize::MAX), usize::MAX);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A source reads through an [`ArchiveWriter`] and does not know where bytes go. Each has a codec (no I/O), a
 //! connection, and a stream on top; restoring lives beside reading, because both know the same formats.
 
+mod beside;
 pub mod docker;
 mod engine;
 pub mod files;

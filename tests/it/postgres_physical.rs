@@ -109,7 +109,7 @@ fn base_under_a_writer(server: &Server) {
         &["restore", "latest", "--into", &text(&program, "restored"), "--dry-run"],
     );
     assert!(
-        plan.contains(&format!("a server of PostgreSQL {major} is needed")) && !into.exists(),
+        plan.contains(&format!("needs PostgreSQL {major}")) && !into.exists(),
         "{plan}"
     );
     let said = program.expect(0, &["restore", "latest", "--into", &text(&program, "restored")]);
@@ -174,7 +174,7 @@ fn tablespaces_go_where_they_are_sent_and_nowhere_else() {
         assert!(!program.path("at").exists(), "{flags:?}");
     };
     let old = fast.display();
-    refused(&[], "nothing says where tablespace");
+    refused(&[], "no directory given for tablespace");
     refused(&["--tablespace", "/elsewhere=/x"], "has no tablespace \"/elsewhere\"");
     refused(&["--tablespace", &format!("{old}={old}")], "is not empty");
     refused(

@@ -146,6 +146,47 @@ async fn an_archive_as_it_should_be_is_proven_and_restored() {
     assert!(into.join("pg_tblspc").is_dir());
 }
 
+/// A server makes links by the map when it starts, to wherever it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_of_tablespaces_is_never_restored() {
+    let place = tempfile::tempdir().unwrap();
+    let into = place.path().join("data");
+    let mut forged = Forged::default();
+    forged.base.files.push(("tablespace_map", b"16385 /etc\n".to_vec()));
+    let reader = forged.store().await;
+    prove(reader.clone(), place.path()).await.unwrap();
+    restore(reader, &into).await.unwrap();
+    assert!(into.join("global/pg_control").exists() && !into.join("tablespace_map").exists());
+    assert_eq!(std::fs::read_dir(into.join("pg_tblspc")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_restores_into_one_directory_leave_one_whole_base() {
+    let place = tempfile::tempdir().unwrap();
+    let into = place.path().join("data");
+    let reader = Forged::default().store().await;
+    // Another one holds it.
+    std::fs::create_dir(&into).unwrap();
+    let held = std::fs::File::open(&into).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let error = restore(reader.clone(), &into).await.unwrap_err();
+    assert!(error.chain().contains("another restore into"), "{error:?}");
+    drop(held);
+
+    let both = tokio::join!(restore(reader.clone(), &into), restore(reader, &into));
+    let failed = match both {
+        (Ok(()), Err(error)) | (Err(error), Ok(())) => error.chain(),
+        other => unreachable!("{other:?}"),
+    };
+    assert!(
+        failed.contains("another restore into") || failed.contains("is not empty"),
+        "{failed}"
+    );
+    for (path, _) in Base::default().files {
+        assert!(into.join(path).exists(), "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_server_sent_is_neither_proven_nor_restored() {
     let link = EntryMeta {
@@ -223,8 +264,12 @@ async fn what_no_server_sent_is_neither_proven_nor_restored() {
             "needs WAL from 0/200028 to 0/200100",
         ),
         (said("end_lsn", json!("0/100")), "ends before it begins"),
-        (said("wal_segment_bytes", json!(3)), "segment size"),
-        (said("directory_mode", json!(0o777)), "mode of the data directory"),
+        (said("end_timeline", json!(0)), "invalid timelines 1 to 0"),
+        (said("wal_segment_bytes", json!(3)), "invalid WAL segment size 3"),
+        (
+            said("directory_mode", json!(0o777)),
+            "invalid mode of the data directory: 0777",
+        ),
         (said("system_identifier", json!(7)), "does not begin as a segment"),
         (said("manifest_checksums", json!("sha256")), "other checksums"),
     ];
@@ -247,7 +292,7 @@ async fn what_no_server_sent_is_neither_proven_nor_restored() {
         .await
         .unwrap_err();
     assert!(
-        error.chain().contains("nothing says where tablespace 16385 goes"),
+        error.chain().contains("no directory given for tablespace 16385"),
         "{error:?}"
     );
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);

@@ -81,6 +81,9 @@ pub(crate) struct Base {
     unsealed: bool,
     /// Bytes of the archive after which the copy ends, or the connection.
     cut: Option<(usize, bool)>,
+    /// Where it ends and on which timeline, by the last row.
+    end: [&'static str; 2],
+    directory_mode: &'static str,
     /// The error that comes behind all.
     failure: Option<&'static str>,
 }
@@ -102,6 +105,8 @@ impl Default for Base {
             forged: Vec::new(),
             unsealed: false,
             cut: None,
+            end: ["0/200100", "1"],
+            directory_mode: "0700",
             failure: None,
         }
     }
@@ -158,7 +163,7 @@ impl Base {
             bytes.extend(message(b'd', &[b"d", piece].concat()));
         }
         bytes.extend(message(b'c', b""));
-        bytes.extend(rows(&[&[Some("0/200100"), Some("1")]]));
+        bytes.extend(rows(&[&self.end.map(Some)]));
         if let Some(failure) = self.failure {
             bytes.extend(message(b'E', failure.as_bytes()));
         } else {
@@ -207,7 +212,7 @@ impl Base {
                 _ => {
                     let value = match word {
                         "SHOW server_version_num" => "150004",
-                        "SHOW data_directory_mode" => "0700",
+                        "SHOW data_directory_mode" => self.directory_mode,
                         "SHOW wal_segment_size" => "1MB",
                         "SHOW block_size" => "8192",
                         "SHOW segment_size" => "1GB",
@@ -262,6 +267,11 @@ async fn what_breaks_off_or_lies_is_no_base() {
         forged: vec![(from.to_owned(), to.to_owned())],
         ..Base::default()
     };
+    let without = |name: &str| {
+        let mut base = Base::default();
+        base.files.retain(|(path, _)| *path != name);
+        base
+    };
     let cases: Vec<(Base, &str)> = vec![
         // In the middle of base/1/1259.
         (
@@ -303,6 +313,33 @@ async fn what_breaks_off_or_lies_is_no_base() {
         (
             forged("\"CRC32C\"", "\"SHA256\""),
             "other checksums than were asked for",
+        ),
+        (without("PG_VERSION"), "the base has no file \"PG_VERSION\""),
+        (without("backup_label"), "the base has no file \"backup_label\""),
+        (
+            without("global/pg_control"),
+            "the base has no file \"global/pg_control\"",
+        ),
+        (
+            Base {
+                directory_mode: "0777",
+                ..Base::default()
+            },
+            "invalid mode of the data directory: 0777",
+        ),
+        (
+            Base {
+                end: ["0/200000", "1"],
+                ..Base::default()
+            },
+            "the base ends before it begins: 0/200028 to 0/200000",
+        ),
+        (
+            Base {
+                end: ["0/200100", "0"],
+                ..Base::default()
+            },
+            "invalid timelines 1 to 0",
         ),
         (
             forged("\"0/200100\"", "\"0/200200\""),

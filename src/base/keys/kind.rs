@@ -84,6 +84,9 @@ pub trait Word: Sized {
 
     /// Returns the value of a word.
     fn of(word: &str) -> Option<Self>;
+
+    /// Returns the word of a value.
+    fn word(&self) -> &'static str;
 }
 
 impl Kind {

@@ -298,6 +298,12 @@ macro_rules! words {
                     _ => None,
                 }
             }
+
+            fn word(&self) -> &'static str {
+                match self {
+                    $(Self::$value => $word,)+
+                }
+            }
         }
     };
 }

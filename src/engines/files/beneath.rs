@@ -33,14 +33,7 @@ pub(crate) fn show(path: &[u8]) -> String {
 /// Checks a path of an archive and returns it without the trailing slash of a directory.
 pub(crate) fn checked(path: &[u8]) -> Result<&[u8]> {
     let trimmed = path.strip_suffix(b"/").unwrap_or(path);
-    let bad = |component: &[u8]| {
-        component.is_empty()
-            || component == b"."
-            || component == b".."
-            || component.contains(&0)
-            || component.len() > 255
-    };
-    if trimmed.len() > MAX_PATH_BYTES || trimmed.split(|b| *b == b'/').any(bad) {
+    if !is_below(trimmed) {
         return Err(Error::corrupt(format!(
             "the backup holds the path \"{}\", which climbs or is not a path",
             show(path)
@@ -48,6 +41,18 @@ pub(crate) fn checked(path: &[u8]) -> Result<&[u8]> {
         .with_hint("Nothing was written. wirevault never writes such a path; do not trust this backup."));
     }
     Ok(trimmed)
+}
+
+/// Returns whether a path without a trailing slash lies below where it is unpacked.
+pub(crate) fn is_below(path: &[u8]) -> bool {
+    let bad = |component: &[u8]| {
+        component.is_empty()
+            || component == b"."
+            || component == b".."
+            || component.contains(&0)
+            || component.len() > 255
+    };
+    path.len() <= MAX_PATH_BYTES && !path.split(|b| *b == b'/').any(bad)
 }
 
 /// Splits a path into its parent ("" at the root) and its name.
@@ -116,17 +121,19 @@ pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
     (stat.st_mtime.max(-i64::MAX + 1), nanoseconds.min(999_999_999))
 }
 
+/// The error for a mount point, which no rename replaces.
+pub(crate) fn mount_point(what: &str) -> Error {
+    let message = format!("{what} is a mount point, and cannot be replaced");
+    Error::new(ErrorKind::Unsupported, message).with_hint("Unmount it, or restore into another directory with --into.")
+}
+
 /// Turns an error number into this crate's error.
 pub(crate) fn io(errno: Errno) -> Error {
     if errno == Errno::XDEV {
         return Error::new(ErrorKind::Unsupported, "the path is on another filesystem");
     }
     if errno == Errno::BUSY {
-        return Error::new(
-            ErrorKind::Unsupported,
-            "the path is a mount point, and cannot be replaced",
-        )
-        .with_hint("Unmount it, or restore into another directory with --into.");
+        return mount_point("the path");
     }
     Error::from(std::io::Error::from(errno))
 }

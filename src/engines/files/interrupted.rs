@@ -10,8 +10,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use super::apply::{Places, set_meta};
 use super::beneath::{self, show};
 use super::journal::DirMeta;
@@ -21,6 +19,7 @@ use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::report::{Note, SharedReporter};
 use crate::base::shown_path;
+use crate::engines::beside::{self, PREVIOUS, UNDONE};
 
 /// The steps of a restore, in its staging directory.
 pub(super) const JOURNAL: &str = "journal";
@@ -33,9 +32,6 @@ const ABOUT: &str = "about";
 /// The journal of a finished restore, among the previous files; and its [`About`].
 const KEPT_JOURNAL: &str = ".wirevault-restore-journal";
 const KEPT_ABOUT: &str = ".wirevault-restore-about";
-/// What follows the name of a root beside it.
-const PREVIOUS: &str = ".pre-restore-";
-const UNDONE: &str = ".undone-";
 
 /// What a restore is, beside its steps. Restores of older versions have none.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -74,15 +70,8 @@ fn stagings(target: &Path) -> Result<Vec<(PathBuf, bool)>> {
 /// Opens the root and keeps other restores out of it until it is closed: they would take what is staged for leavings.
 pub(super) fn lock(target: &Path) -> Result<OwnedFd> {
     let root = OwnedFd::from(open_root(target)?);
-    match rustix::fs::flock(&root, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => Err(Error::new(
-            ErrorKind::PreconditionFailed,
-            format!("another restore into \"{}\" is running", target.display()),
-        )
-        .with_hint("Wait for it to end. Nothing was changed.")),
-        // A filesystem without such locks.
-        _ => Ok(root),
-    }
+    beside::lock(&root, target)?;
+    Ok(root)
 }
 
 /// Fails if an interrupted restore is in the root.

@@ -1,18 +1,19 @@
 //! Bringing a database file back: where to, how, and what is said of it.
 
-use std::path::{Path, PathBuf};
+use std::fs::FileType;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
 use crate::archive::ArchiveReader;
 use crate::base::claim::Claim;
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{ErrorKind, Result};
 use crate::base::shown_path;
 use crate::base::units::format_bytes;
+use crate::engines::beside::last_previous;
 use crate::engines::restorer::{kept_text, make_parents, occupied};
 use crate::engines::sqlite::plan::{self, SqlitePlan};
 use crate::engines::sqlite::restore::{self, SqliteRestoreOptions, SqliteRestoreReport};
-use crate::engines::sqlite::spec::COMPANIONS;
 use crate::engines::sqlite::{Integrity, KIND, SqliteSpec};
 use crate::engines::{RestoreReport, RestoreRequest, Restorer, Settle, SettleReport, TargetPlan, Tools};
 
@@ -105,7 +106,8 @@ impl Restorer for SqliteRestorer {
         if how == Settle::Finish {
             return Err(how.is_not_done(KIND.word()));
         }
-        let previous = last_previous(&self.path)?;
+        let target = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let previous = last_previous(&target, FileType::is_file)?;
         let aside = restore::undo(&self.path, &previous, &self.how);
         let aside = self.tools.or_cancelled(aside).await?;
         let kept = aside.exists().then_some(aside);
@@ -144,35 +146,6 @@ impl SettleReport for SettledFile {
         }
         text
     }
-}
-
-/// Returns the last database that a restore kept beside a file.
-fn last_previous(path: &Path) -> Result<PathBuf> {
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let prefix = format!("{name}.pre-restore-");
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let entries = std::fs::read_dir(parent.unwrap_or(Path::new(".")))
-        .with_context(|| format!("look beside \"{}\"", path.display()))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let companion = COMPANIONS.iter().any(|ending| name.ends_with(ending));
-        if name.starts_with(&prefix) && !companion {
-            found.push(name);
-        }
-    }
-    let last = found.into_iter().max().ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("no restore into \"{}\" can be undone", path.display()),
-        )
-        .with_hint(format!(
-            "Nothing was changed. A restore with --clean keeps the replaced database next to it as \"{prefix}…\", \
-             which does not exist."
-        ))
-    })?;
-    Ok(path.with_file_name(last))
 }
 
 impl TargetPlan for SqlitePlan {

@@ -37,7 +37,7 @@ pub(super) async fn check(replication: &ConnectOptions, sql: &ConnectOptions) ->
     let senders = session.show("max_wal_senders").await?;
     let slots = session.show("max_replication_slots").await?;
     findings.push(info(format!(
-        "wal_level {level}, max_wal_senders {senders}, max_replication_slots {slots}: a backup takes one of each"
+        "wal_level {level}; a backup uses one WAL sender and one slot (max_wal_senders {senders}, max_replication_slots {slots})"
     )));
     if slots == "0" {
         findings.push(Finding {

@@ -1,6 +1,6 @@
 //! Choices of a base backup.
 
-/// How the checkpoint comes with which a base backup begins.
+/// How the checkpoint comes with which a base backup begins. Its words are those of `BASE_BACKUP`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checkpoint {
@@ -9,16 +9,6 @@ pub enum Checkpoint {
     Fast,
     /// As the server's own checkpoints, over minutes.
     Spread,
-}
-
-impl Checkpoint {
-    /// Returns its word in `BASE_BACKUP` and in configurations.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Fast => "fast",
-            Self::Spread => "spread",
-        }
-    }
 }
 
 /// How files are summed in the backup manifest.

@@ -8,14 +8,15 @@ use crate::archive::ArchiveReader;
 use crate::base::blocking::blocking;
 use crate::base::error::{Context, Error, Result};
 use crate::base::report::Note;
+use crate::engines::beside::beside;
 use crate::engines::postgres::physical::KIND;
 use crate::engines::postgres::physical::flags::RestoreBase;
 use crate::engines::postgres::physical::restore::fill::{Filled, Placement, fill};
 use crate::engines::postgres::physical::restore::report::{BasePlan, BaseRestored, BaseUndone, MovedTablespace};
-use crate::engines::postgres::physical::restore::swap::{self, beside};
+use crate::engines::postgres::physical::restore::swap;
 use crate::engines::postgres::physical::restore::tablespaces::{Assigned, assign};
 use crate::engines::postgres::physical::restore::target::{
-    Found, Fresh, Owner, check_space, look, owner, refuse_running,
+    Found, Fresh, Owner, STAGING, check_space, free_bytes, look, owner, refuse_mount_point, refuse_running, resolved,
 };
 use crate::engines::postgres::physical::stored::facts::BaseFacts;
 use crate::engines::postgres::physical::stored::judge::survey;
@@ -25,6 +26,7 @@ use crate::engines::{RestoreReport, RestoreRequest, Restorer, Settle, SettleRepo
 /// Brings a base back.
 #[derive(Debug)]
 pub(super) struct BaseRestorer {
+    /// Without links: where one was given, what it leads to is replaced.
     directory: PathBuf,
     task: String,
     clean: bool,
@@ -50,7 +52,7 @@ impl BaseRestorer {
             path
         };
         Ok(Self {
-            directory: std::path::absolute(&path)?,
+            directory: resolved(&path)?,
             task: request.source,
             clean: request.options.clean,
             flags: request.options.engines.of(),
@@ -64,22 +66,24 @@ impl BaseRestorer {
         let facts = BaseFacts::of(reader).await?;
         let assigned = assign(&facts, &self.flags.tablespace, &self.directory)?;
         let stored = survey(reader, &facts).await?;
-        let mut bytes = stored.bytes;
-        let free_bytes = check_space(&self.directory, bytes)?;
-        for (tablespace, of_it) in facts.tablespaces.iter().zip(stored.tablespace_bytes) {
-            bytes = bytes.saturating_add(of_it);
-            if let Some(one) = assigned.iter().find(|one| one.tablespace.oid == tablespace.oid) {
-                if look(&one.into)? == Found::Occupied {
-                    return Err(not_empty(&one.into));
-                }
-                check_space(&one.into, of_it)?;
+        let replaces = found == Found::Occupied;
+        let data = self.place(replaces);
+        let mut places = vec![(data.as_path(), stored.bytes)];
+        for (tablespace, bytes) in facts.tablespaces.iter().zip(stored.tablespace_bytes) {
+            let beside = assigned.iter().find(|one| one.tablespace.oid == tablespace.oid);
+            if let Some(one) = beside
+                && look(&one.into)? == Found::Occupied
+            {
+                return Err(not_empty(&one.into));
             }
+            places.push((beside.map_or(&data, |one| &one.into), bytes));
         }
+        check_space(&places)?;
         let plan = BasePlan {
-            bytes,
+            bytes: places.iter().fold(0, |all, (_, bytes)| all.saturating_add(*bytes)),
             files: stored.files,
-            free_bytes,
-            replaces: found == Found::Occupied,
+            free_bytes: free_bytes(&data)?,
+            replaces,
             major: facts.major,
             tablespaces: moved(&assigned),
         };
@@ -93,18 +97,29 @@ impl BaseRestorer {
                 return Err(occupied(&self.directory, "is not empty"));
             }
             refuse_running(&self.directory)?;
+            refuse_mount_point(&self.directory)?;
         }
         Ok(found)
     }
 
-    /// Writes a base into a directory that is new or empty, and which is that again unless it is kept.
+    /// Returns where a base is written. The old directory stays where it is until the new one is whole.
+    fn place(&self, replaces: bool) -> PathBuf {
+        if replaces {
+            beside(&self.directory, STAGING)
+        } else {
+            self.directory.clone()
+        }
+    }
+
+    /// Writes a base into directories that are new or empty, and which are that again unless they are kept.
     fn fill(
         &self,
         reader: &ArchiveReader,
         facts: BaseFacts,
         tablespaces: Vec<Assigned>,
-        place: &Path,
+        replaces: bool,
     ) -> Result<(Filled, Vec<Fresh>)> {
+        let directory = self.place(replaces);
         let owner = owner(&self.directory)?.unwrap_or_else(|user| {
             let message = format!(
                 "its files belong to whoever restores, and the directory to user {user}: give them to the server's user (chown -R), with mode 0700"
@@ -113,12 +128,16 @@ impl BaseRestorer {
             self.tools.reporter.note(&self.task, note);
             Owner::Oneself
         });
-        let mut fresh = vec![Fresh::claim(place)?];
+        let mut fresh = vec![if replaces {
+            Fresh::claim_staging(&directory)?
+        } else {
+            Fresh::claim(&directory)?
+        }];
         for one in &tablespaces {
             fresh.push(Fresh::claim(&one.into)?);
         }
         let placement = Placement {
-            directory: place.to_owned(),
+            directory,
             tablespaces,
             owner,
         };
@@ -163,15 +182,14 @@ impl Restorer for BaseRestorer {
         let tablespaces = moved(&assigned);
         let act = format!("restore \"{}\"", self.directory.display());
         let done = blocking(move || {
-            // The old directory stays where it is until the new one is whole.
-            let place = if plan.replaces {
-                beside(&self.directory, &format!(".restore-{:08x}.tmp", rand::random::<u32>()))
+            let (filled, fresh) = self.fill(&reader, facts, assigned, plan.replaces)?;
+            let keep = || fresh.into_iter().for_each(Fresh::keep);
+            let previous = if plan.replaces {
+                Some(swap::swap(&self.place(true), &self.directory, keep)?)
             } else {
-                self.directory.clone()
+                keep();
+                None
             };
-            let (filled, fresh) = self.fill(&reader, facts, assigned, &place)?;
-            let previous = plan.replaces.then(|| swap::swap(&place, &self.directory)).transpose()?;
-            fresh.into_iter().try_for_each(Fresh::keep)?;
             Ok((self.directory.clone(), previous, filled))
         });
         let (directory, previous, filled) = done.await.context(act)?;

@@ -73,7 +73,7 @@ async fn restore_and_compare(stored: Stored, scratch: &ScratchDirectory) -> Resu
         .tablespace_bytes
         .iter()
         .fold(found.bytes, |all, bytes| all.saturating_add(*bytes));
-    check_space(&stored.tools.spool_dir, bytes)?;
+    check_space(&[(&stored.tools.spool_dir, bytes)])?;
     let runtime = tokio::runtime::Handle::current();
     blocking(move || {
         make(&placement.directory)?;

@@ -5,6 +5,7 @@ mod passing;
 mod receive;
 pub(super) mod server;
 mod spooled;
+mod wal_files;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::archive::SequentialWriter;
 use crate::base::blocking::blocking;
 use crate::base::cancel::or_cancelled;
 use crate::base::error::{Context, Error, Result};
+use crate::base::keys::Word;
 use crate::base::report::Note;
 use crate::engines::postgres::physical::check::check;
 use crate::engines::postgres::physical::stored::facts::BaseFacts;

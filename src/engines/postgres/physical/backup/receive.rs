@@ -11,6 +11,7 @@ use super::announced::{self, Announced};
 use super::passing::{Passed, Passing, Sum};
 use super::server::ServerFacts;
 use super::spooled::Spooled;
+use super::wal_files::WalFiles;
 use crate::archive::{EntryKind, EntryMeta, SequentialWriter};
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
@@ -18,8 +19,7 @@ use crate::base::report::{Note, SharedReporter};
 use crate::engines::Notes;
 use crate::engines::postgres::physical::ManifestChecksums;
 use crate::engines::postgres::physical::stored::facts::{BaseFacts, Tablespace};
-use crate::engines::postgres::physical::stored::judge::{compare_facts, table_limit};
-use crate::engines::postgres::physical::stored::wal::WalCover;
+use crate::engines::postgres::physical::stored::judge::{Needed, compare_facts, table_limit, wal_limit};
 use crate::engines::postgres::physical::stored::{MANIFEST, TABLESPACES, is_named};
 use crate::engines::postgres::physical::wire::digest::{Comparison, FileTable};
 use crate::engines::postgres::physical::wire::framing::{Framing, Part, tablespace_of};
@@ -30,9 +30,6 @@ use crate::engines::postgres::wire::copy_out::RowPiece;
 
 /// Bytes after which progress is told.
 const PROGRESS_BYTES: u64 = 4 << 20;
-
-/// Segments of WAL that come with a base, at most.
-const MOST_WAL_FILES: usize = 1 << 20;
 
 /// What a base backup is taken with.
 #[derive(Debug)]
@@ -72,7 +69,8 @@ pub(super) struct Receiver<'w> {
     is_open: bool,
     file: Option<Passing>,
     table: FileTable,
-    wal: Vec<WalFile>,
+    wal: WalFiles,
+    needed: Needed,
     manifest: Option<ManifestFacts>,
     owner: (u32, u32),
     damaged_files: u64,
@@ -88,6 +86,8 @@ enum Stream {
     /// An archive, and where its members lie in the data directory, with a slash.
     Archive {
         tar: Box<TarReader>,
+        /// `base.tar`, or the OID of a tablespace with `.tar`.
+        name: String,
         prefix: Vec<u8>,
         is_base: bool,
     },
@@ -98,24 +98,19 @@ enum Stream {
     },
 }
 
-/// A segment of WAL, to be judged once it is known what is needed.
-struct WalFile {
-    path: Vec<u8>,
-    size: u64,
-    head: Vec<u8>,
-}
-
 impl<'w> Receiver<'w> {
     /// Begins by what the server says in front.
     pub(super) fn new(work: Work, rows: &Rows, writer: &'w mut SequentialWriter) -> Result<Self> {
         let announced = Announced::read(rows)?;
         work.reporter.begin(&work.task, Some(announced.bytes));
         if work.server.is_standby {
-            let message = "a standby is read: what the primary had done and it had not replayed is not in the base";
+            let message = "taken from a standby: contains what it had replayed";
             work.notes.add(Note::new("standby", "server", message));
         }
         Ok(Self {
             table: FileTable::new(work.algorithm, table_limit(work.limit_bytes)),
+            wal: WalFiles::new(wal_limit(work.limit_bytes)),
+            needed: Needed::new(),
             work,
             writer,
             awaited: announced.tablespaces.clone(),
@@ -124,7 +119,6 @@ impl<'w> Receiver<'w> {
             stream: Stream::None,
             is_open: false,
             file: None,
-            wal: Vec::new(),
             manifest: None,
             owner: (0, 0),
             damaged_files: 0,
@@ -139,7 +133,7 @@ impl<'w> Receiver<'w> {
         match self.framing.take(piece)? {
             None => Ok(()),
             Some(Part::Data(bytes)) => self.data(bytes),
-            Some(Part::Archive { name, .. }) => {
+            Some(Part::Archive { name }) => {
                 self.end_stream()?;
                 let prefix = match tablespace_of(&name)? {
                     None => Vec::new(),
@@ -154,6 +148,7 @@ impl<'w> Receiver<'w> {
                 let is_base = prefix.is_empty();
                 self.stream = Stream::Archive {
                     tar: Box::new(TarReader::new()),
+                    name,
                     prefix,
                     is_base,
                 };
@@ -277,13 +272,10 @@ impl<'w> Receiver<'w> {
             self.work.notes.add(Note::new("damaged", path, message));
             self.damaged_files += 1;
         }
+        self.needed.saw(&path);
         match sum {
             Sum::Digest(digest) => self.table.add(&path, size, &digest),
-            Sum::Head(head) if self.wal.len() < MOST_WAL_FILES => {
-                self.wal.push(WalFile { path, size, head });
-                Ok(())
-            }
-            Sum::Head(_) => Err(Error::corrupt("the server sends more WAL than a base can need")),
+            Sum::Head(head) => self.wal.add(&path, size, &head),
         }
     }
 
@@ -291,15 +283,16 @@ impl<'w> Receiver<'w> {
     fn end_stream(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.stream, Stream::None) {
             Stream::None => Ok(()),
-            Stream::Archive { tar, .. } => {
+            Stream::Archive { tar, name, .. } => {
                 let open = self.file.as_ref().map(|file| file.path.escape_ascii().to_string());
                 tar.finish().with_context(|| match open {
                     Some(path) => format!("receive file \"{path}\""),
-                    None => "receive a tablespace".to_owned(),
+                    None => format!("receive archive \"{name}\""),
                 })
             }
             Stream::Manifest { reader, spooled } => {
                 self.manifest = Some(reader.finish()?);
+                self.needed.saw(MANIFEST);
                 let meta = EntryMeta {
                     uid: self.owner.0,
                     gid: self.owner.1,
@@ -365,12 +358,10 @@ impl<'w> Receiver<'w> {
             tablespaces: self.announced.tablespaces,
             damaged_files: self.damaged_files,
         };
+        facts.check().context("read what the server says of the base")?;
         compare_facts(&manifest, &facts).context("read the backup manifest")?;
-        let mut wal = WalCover::default();
-        for file in &self.wal {
-            wal.add(&facts, &file.path, file.size, &file.head)?;
-        }
-        wal.finish(&facts)?;
+        self.needed.check()?;
+        self.wal.check(&facts)?;
         reporter.advance(&task, self.untold, self.files);
         Ok(Received {
             facts,

@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::tablespaces::{Assigned, is_moved};
-use super::target::Owner;
+use super::tablespaces::Assigned;
+use super::target::{LINKED, Owner};
 use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta};
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
 use crate::engines::Tools;
-use crate::engines::files::beneath::{self, DIRECTORY, io};
+use crate::engines::files::beneath::{self, io};
 use crate::engines::postgres::physical::stored::facts::BaseFacts;
 use crate::engines::postgres::physical::stored::judge::{BaseJudge, check_entry};
 use crate::engines::postgres::physical::stored::{CONTROL, TABLESPACE_MAP, TABLESPACES};
@@ -30,8 +30,9 @@ use crate::engines::postgres::physical::wire::digest::FileTable;
 /// Bytes of `pg_control` at most; a server's has 8 KiB.
 const MOST_CONTROL_BYTES: usize = 64 << 10;
 
-/// Files that would make a server wait for another one, or go on after it. A base is a primary of its own.
-const SIGNALS: [&[u8]; 2] = [b"standby.signal", b"recovery.signal"];
+/// Files that are left out. The signals would make a server wait for another one, or go on after it, and a base is a primary of its own. By the
+/// map a server makes links to wherever an archive says; those to tablespaces are made here.
+const LEFT_OUT: [&[u8]; 3] = [b"standby.signal", b"recovery.signal", TABLESPACE_MAP];
 
 /// Where a base goes.
 #[derive(Debug, Clone)]
@@ -118,7 +119,6 @@ struct Writer {
     /// The data directory is the last one: its prefix is that of all.
     roots: Vec<Root>,
     owner: Owner,
-    is_moved: bool,
     current: Current,
     control: Vec<u8>,
     control_meta: Option<EntryMeta>,
@@ -139,7 +139,7 @@ enum Current {
 impl Writer {
     fn open(placement: &Placement, mode: u32) -> Result<Self> {
         let open = |path: &Path| {
-            let opened = rustix::fs::open(path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()).map_err(io);
+            let opened = rustix::fs::open(path, LINKED, Mode::empty()).map_err(io);
             opened.with_context(|| format!("open \"{}\"", path.display()))
         };
         let mut roots = Vec::new();
@@ -165,7 +165,6 @@ impl Writer {
         Ok(Self {
             roots,
             owner: placement.owner,
-            is_moved: is_moved(&placement.tablespaces),
             current: Current::Nothing,
             control: Vec::new(),
             control_meta: None,
@@ -194,7 +193,7 @@ impl Writer {
                 .with_context(|| format!("make directory \"{shown}\""));
         }
         self.has_configuration |= path == b"postgresql.conf";
-        if SIGNALS.contains(&path) || (path == TABLESPACE_MAP && self.is_moved) {
+        if LEFT_OUT.contains(&path) {
             self.left_out.push(shown);
             self.current = Current::LeftOut;
             return Ok(());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::shown_path;
 use crate::base::units::format_bytes;
+use crate::engines::postgres::physical::stored::TABLESPACE_MAP;
 use crate::engines::postgres::physical::wire::lsn::Lsn;
 use crate::engines::restorer::kept_text;
 use crate::engines::{RestoreReport, Settle, SettleReport, TargetPlan};
@@ -49,7 +50,7 @@ impl TargetPlan for BasePlan {
             "nothing is there"
         };
         let mut text = format!(
-            "  {place}; {} of {} free; a server of PostgreSQL {} is needed\n",
+            "  {place}; needs {}, {} free; needs PostgreSQL {}\n",
             format_bytes(self.bytes),
             format_bytes(self.free_bytes),
             self.major
@@ -129,9 +130,12 @@ impl RestoreReport for BaseRestored {
             ));
         }
         for name in &self.left_out {
-            text.push_str(&format!(
-                "  {name} was left out: it would bind the server to what is not here\n"
-            ));
+            let why = if name.as_bytes() == TABLESPACE_MAP {
+                ": the links in pg_tblspc replace it"
+            } else {
+                ", so that the server starts as a primary"
+            };
+            text.push_str(&format!("  {name} was left out{why}\n"));
         }
         if !self.has_configuration {
             text.push_str(

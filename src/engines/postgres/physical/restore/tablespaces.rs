@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::target::resolved;
 use crate::base::error::{Error, Result};
 use crate::engines::postgres::physical::stored::facts::{BaseFacts, Tablespace};
 
@@ -26,12 +27,14 @@ pub(crate) fn assign(facts: &BaseFacts, flags: &[(String, String)], directory: &
             Error::invalid(format!("--tablespace: the base has no tablespace \"{old}\"")).with_hint(known(&beside)),
         );
     }
-    let mut assigned: Vec<Assigned> = Vec::new();
+    let mut assigned = Vec::new();
+    // Without links, which would hide that one lies within another.
+    let mut places = vec![resolved(directory)?];
     for tablespace in &beside {
         let mut meant = flags.iter().filter(|(old, _)| is_meant(tablespace, old));
         let (oid, was) = (tablespace.oid, &tablespace.location);
         let Some((_, new)) = meant.next() else {
-            let message = format!("nothing says where tablespace {oid} goes, which was at \"{was}\"");
+            let message = format!("no directory given for tablespace {oid} (\"{was}\")");
             return Err(Error::invalid(message).with_hint(format!(
                 "Add --tablespace {was}=DIRECTORY with a new or empty one; the same directory on both sides is its old place."
             )));
@@ -40,8 +43,9 @@ pub(crate) fn assign(facts: &BaseFacts, flags: &[(String, String)], directory: &
             return Err(Error::invalid(format!("--tablespace names tablespace {oid} twice")));
         }
         let into = std::path::absolute(new)?;
-        let overlaps = |other: &Path| into.starts_with(other) || other.starts_with(&into);
-        if overlaps(directory) || assigned.iter().any(|one| overlaps(&one.into)) {
+        let real = resolved(&into)?;
+        let overlaps = |other: &Path| real.starts_with(other) || other.starts_with(&real);
+        if places.iter().any(|place| overlaps(place)) {
             let message = format!(
                 "--tablespace: \"{}\" lies within another directory of this restore",
                 into.display()
@@ -51,15 +55,9 @@ pub(crate) fn assign(facts: &BaseFacts, flags: &[(String, String)], directory: &
         }
         let tablespace = (*tablespace).clone();
         assigned.push(Assigned { tablespace, into });
+        places.push(real);
     }
     Ok(assigned)
-}
-
-/// Returns whether any is elsewhere than it was; then the server's own map of them no longer holds.
-pub(crate) fn is_moved(assigned: &[Assigned]) -> bool {
-    assigned
-        .iter()
-        .any(|one| one.into != Path::new(&one.tablespace.location))
 }
 
 fn known(beside: &[&Tablespace]) -> String {
@@ -101,7 +99,6 @@ mod tests {
             .map(|one| (one.tablespace.oid, one.into.to_str().unwrap()))
             .collect();
         assert_eq!(places, [(7, "/new/a"), (8, "/mnt/b")]);
-        assert!(is_moved(&assigned) && !is_moved(&assigned[1..]));
         for (flags, message) in [
             (vec![("7", "/n")], "tablespace 8"),
             (vec![("7", "/n"), ("8", "/m"), ("10", "/o")], "no tablespace \"10\""),

@@ -75,24 +75,31 @@ impl BaseFacts {
         Ok(facts)
     }
 
-    fn check(&self) -> Result<()> {
-        let wrong = |what: &str| Err(Error::corrupt(what.to_owned()));
+    /// Refuses facts that no server has. A backup that had them would not come back.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::corrupt(what));
         if !is_segment_size(self.wal_segment_bytes) {
-            return wrong("the WAL segment size is none");
+            return wrong(format!("invalid WAL segment size {}", self.wal_segment_bytes));
         }
-        if self.start_lsn >= self.end_lsn || self.timeline == 0 || self.end_timeline < self.timeline {
-            return wrong("the base ends before it begins");
+        if self.start_lsn >= self.end_lsn {
+            let (start, end) = (self.start_lsn, self.end_lsn);
+            return wrong(format!("the base ends before it begins: {start} to {end}"));
+        }
+        if self.timeline == 0 || self.end_timeline < self.timeline {
+            return wrong(format!("invalid timelines {} to {}", self.timeline, self.end_timeline));
         }
         if !matches!(self.directory_mode, 0o700 | 0o750) {
-            return wrong("the mode of the data directory is none that a server takes");
+            return wrong(format!(
+                "invalid mode of the data directory: {:04o}",
+                self.directory_mode
+            ));
         }
         let mut oids: Vec<u32> = self.tablespaces.iter().map(|one| one.oid).collect();
         oids.sort_unstable();
-        oids.dedup();
-        if oids.len() != self.tablespaces.len() {
-            return wrong("a tablespace stands there twice");
+        match oids.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
+            Some(pair) => wrong(format!("tablespace {} is listed twice", pair.iter().sum::<u32>() / 2)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Makes the record of the archive.

@@ -4,16 +4,44 @@ use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent, EntryKind, EntryMeta, EntryRef};
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
+use crate::engines::files::beneath::is_below;
 use crate::engines::postgres::physical::stored::facts::{BaseFacts, Tablespace};
 use crate::engines::postgres::physical::stored::wal::{WalCover, grow_head};
 use crate::engines::postgres::physical::stored::{CONTROL, LABEL, MANIFEST, VERSION, is_named, is_segment};
 use crate::engines::postgres::physical::wire::digest::{Comparison, FileDigest, FileTable};
 use crate::engines::postgres::physical::wire::lsn::Lsn;
 use crate::engines::postgres::physical::wire::manifest::{ManifestFacts, ManifestReader};
-use crate::engines::postgres::physical::wire::tar::is_below;
 
-/// What a server does not start without.
-const NEEDED: [&[u8]; 4] = [VERSION, LABEL, CONTROL, MANIFEST];
+/// What a server does not start without, as far as it was not seen.
+#[derive(Debug)]
+pub(crate) struct Needed(Vec<&'static [u8]>);
+
+impl Needed {
+    pub(crate) fn new() -> Self {
+        Self(vec![VERSION, LABEL, CONTROL, MANIFEST])
+    }
+
+    /// Takes the path of a file that is there.
+    pub(crate) fn saw(&mut self, path: &[u8]) {
+        self.0.retain(|needed| *needed != path);
+    }
+
+    /// Refuses a base without any of them.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.0.first() {
+            Some(path) => Err(Error::corrupt(format!(
+                "the base has no file \"{}\"",
+                path.escape_ascii()
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Part of the memory limit that the list of WAL segments may take.
+pub(crate) fn wal_limit(limit_bytes: u64) -> u64 {
+    limit_bytes / 32
+}
 
 /// Part of the memory limit that a table of files may take.
 pub(crate) fn table_limit(limit_bytes: u64) -> u64 {
@@ -26,7 +54,7 @@ pub(crate) struct BaseJudge {
     facts: BaseFacts,
     table: FileTable,
     wal: WalCover,
-    needed: Vec<&'static [u8]>,
+    needed: Needed,
     open: Option<Open>,
 }
 
@@ -64,7 +92,7 @@ impl BaseJudge {
             facts,
             table,
             wal: WalCover::default(),
-            needed: NEEDED.to_vec(),
+            needed: Needed::new(),
             open: None,
         })
     }
@@ -73,7 +101,7 @@ impl BaseJudge {
     pub(crate) fn begin(&mut self, meta: &EntryMeta) -> Result<()> {
         let path = check_entry(meta)?;
         if meta.kind == EntryKind::File {
-            self.needed.retain(|needed| *needed != path);
+            self.needed.saw(path);
             self.open = Some(Open {
                 path: path.to_vec(),
                 size: meta.size_bytes,
@@ -116,12 +144,7 @@ impl BaseJudge {
                 path.escape_ascii()
             )));
         }
-        if let Some(path) = self.needed.first() {
-            return Err(Error::corrupt(format!(
-                "the base has no file \"{}\"",
-                path.escape_ascii()
-            )));
-        }
+        self.needed.check()?;
         self.wal.finish(&self.facts)?;
         Ok((self.facts, self.table))
     }
@@ -208,27 +231,25 @@ pub(crate) async fn survey(reader: &ArchiveReader, facts: &BaseFacts) -> Result<
         tablespace_bytes: vec![0; prefixes.len()],
         ..Survey::default()
     };
-    let mut needed = NEEDED.to_vec();
+    let mut needed = Needed::new();
     let mut visit = |entry: EntryRef| {
         let path = entry.path.strip_suffix(b"/").unwrap_or(&entry.path);
         check_kind(path, entry.kind)?;
-        needed.retain(|needed| *needed != path);
+        let is_file = entry.kind == EntryKind::File;
+        if is_file {
+            needed.saw(path);
+        }
         let space = prefixes.iter().position(|prefix| path.starts_with(prefix.as_bytes()));
         let place = space
             .and_then(|at| survey.tablespace_bytes.get_mut(at))
             .unwrap_or(&mut survey.bytes);
         *place = place.saturating_add(entry.size_bytes);
-        survey.files += u64::from(entry.kind == EntryKind::File);
+        survey.files += u64::from(is_file);
         Ok(())
     };
     reader.for_each_entry(&mut visit).await?;
-    match needed.first() {
-        Some(path) => Err(Error::corrupt(format!(
-            "the base has no file \"{}\"",
-            path.escape_ascii()
-        ))),
-        None => Ok(survey),
-    }
+    needed.check()?;
+    Ok(survey)
 }
 
 /// Bytes that are handed on at once when a file is read back.
@@ -239,10 +260,9 @@ pub(crate) fn compare_disk(
     table: &FileTable,
     place: &dyn Fn(&[u8]) -> Option<std::path::PathBuf>,
     is_cancelled: &dyn Fn() -> Result<()>,
-) -> Result<u64> {
+) -> Result<()> {
     use std::io::Read;
     let mut buffer = vec![0; PIECE_BYTES];
-    let mut compared = 0;
     for (path, size, wanted) in table.files() {
         let Some(place) = place(path) else { continue };
         is_cancelled()?;
@@ -265,7 +285,6 @@ pub(crate) fn compare_disk(
         if let Some(error) = different(found, path, read) {
             return Err(error);
         }
-        compared += 1;
     }
-    Ok(compared)
+    Ok(())
 }

@@ -42,7 +42,7 @@ impl FileDigest {
 
 /// The files of one list, each of which has to be found in another list once.
 ///
-/// A file takes the bytes of its path, its checksum (4 or 32) and 24 more. Both lists have one order as a rule, so the next file is looked for behind
+/// A file takes the bytes of its path, its checksum (4 or 32) and 20 more, and lists have room for an eighth more than they hold. Both lists have one order as a rule, so the next file is looked for behind
 /// the last one that was found; what is not there is searched for in an index by path, which is made only then.
 #[derive(Debug)]
 pub(crate) struct FileTable {
@@ -99,36 +99,50 @@ impl FileTable {
 
     /// Adds a file.
     pub(crate) fn add(&mut self, path: &[u8], size: u64, digest: &[u8]) -> Result<()> {
-        let wrong = || {
-            Error::corrupt(format!(
-                "file \"{}\" has a checksum of {} bytes",
-                path.escape_ascii(),
-                digest.len()
-            ))
-        };
         if digest.len() != self.algorithm.bytes() {
-            return Err(wrong());
+            let (path, bytes) = (path.escape_ascii(), digest.len());
+            return Err(Error::corrupt(format!(
+                "file \"{path}\" has a checksum of {bytes} bytes"
+            )));
         }
+        let path_bytes = u16::try_from(path.len()).map_err(|_| {
+            let (start, bytes) = (exact::first(path, 100).escape_ascii(), path.len());
+            Error::corrupt(format!("the path of a file has {bytes} bytes: \"{start}…\""))
+        })?;
+        let path_at = u32::try_from(self.paths.len()).map_err(|_| self.is_full("their paths take 4 GiB"))?;
+        let capacity = (
+            exact::grown_capacity(&self.paths, path.len()),
+            exact::grown_capacity(&self.digests, digest.len()),
+            exact::grown_capacity(&self.files, 1),
+        );
         // With room for the index.
         let record = size_of::<FileRecord>() + size_of::<u32>();
-        let taken = self.paths.len() + self.digests.len() + self.files.len() * record;
-        if taken + path.len() + digest.len() + record > self.limit_bytes {
-            let message = format!(
-                "{} files are too many to be compared with the backup manifest",
-                self.files.len()
-            );
-            return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint("Raise --memory-limit."));
+        let taken = capacity.2.saturating_mul(record);
+        let taken = taken.saturating_add(capacity.0).saturating_add(capacity.1);
+        if taken > self.limit_bytes {
+            return Err(self
+                .is_full("the memory limit is reached")
+                .with_hint("Raise --memory-limit."));
         }
+        self.paths.reserve_exact(capacity.0 - self.paths.len());
+        self.digests.reserve_exact(capacity.1 - self.digests.len());
+        self.files.reserve_exact(capacity.2 - self.files.len());
         self.files.push(FileRecord {
             size,
-            path: u32::try_from(self.paths.len()).map_err(|_| wrong())?,
-            path_bytes: u16::try_from(path.len()).map_err(|_| wrong())?,
+            path: path_at,
+            path_bytes,
             is_found: false,
         });
         self.paths.extend_from_slice(path);
         self.digests.extend_from_slice(digest);
         self.sorted = None;
         Ok(())
+    }
+
+    fn is_full(&self, why: &str) -> Error {
+        let count = self.files.len();
+        let message = format!("{count} files are too many to be compared with the backup manifest: {why}");
+        Error::new(ErrorKind::LimitExceeded, message)
     }
 
     /// Looks a file of the other list up.
@@ -245,5 +259,15 @@ mod tests {
         assert_eq!(failed.unwrap().kind(), ErrorKind::LimitExceeded);
         let files = table.files().count();
         assert!(files > 200, "{files}");
+        let record = size_of::<FileRecord>() + size_of::<u32>();
+        let taken = table.paths.capacity() + table.digests.capacity() + table.files.capacity() * record;
+        assert!(taken <= 10_000, "{taken}");
+
+        let mut table = FileTable::new(ManifestChecksums::Crc32c, 1 << 20);
+        let error = table.add(&[b'x'; 70_000], 0, &[0; 4]).unwrap_err();
+        assert!(
+            error.chain().contains("70000 bytes") && error.chain().len() < 200,
+            "{error:?}"
+        );
     }
 }

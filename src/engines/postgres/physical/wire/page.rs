@@ -1,7 +1,7 @@
 //! The checksum of a data page: FNV-1a over 32 columns of 32-bit words, folded, with the block number in it.
 //!
-//! The algorithm stands in PostgreSQL's `src/include/storage/checksum_impl.h`, the header in `bufpage.h`. Numbers have the
-//! byte order of the server; a server of the other order than little-endian is not checked.
+//! The algorithm stands in PostgreSQL's `src/include/storage/checksum_impl.h`, the header in `bufpage.h`. Numbers are read
+//! as little-endian; the byte order of the server is not looked at, and pages of a big-endian one come out as damaged.
 
 use crate::base::exact;
 

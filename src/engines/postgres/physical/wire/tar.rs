@@ -6,6 +6,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::exact;
+use crate::engines::files::beneath::is_below;
 
 /// Bytes of a header, and what the data of a member are padded to.
 const BLOCK: usize = 512;
@@ -27,7 +28,7 @@ pub(crate) struct Member {
     /// Relative, without a trailing slash; it does not climb.
     pub(crate) path: Vec<u8>,
     pub(crate) kind: Kind,
-    /// Bytes of a file; 0 for all else.
+    /// Bytes of a file, at most `i64::MAX`, as a file may have; 0 for all else.
     pub(crate) size: u64,
     /// Permission bits.
     pub(crate) mode: u32,
@@ -35,8 +36,6 @@ pub(crate) struct Member {
     pub(crate) gid: u32,
     /// Seconds since the epoch.
     pub(crate) mtime: i64,
-    /// Target of a link.
-    pub(crate) link: Vec<u8>,
 }
 
 /// What [`TarReader::step`] found.
@@ -203,6 +202,9 @@ fn parse(header: &[u8; BLOCK]) -> Result<Option<Member>> {
         return Err(broken(&format!("a member is called \"{}\"", path.escape_ascii())));
     }
     let size = number(124, 12, "size")?;
+    if i64::try_from(size).is_err() {
+        return Err(broken(&format!("a member has {size} bytes")));
+    }
     if kind != Kind::File && size != 0 {
         return Err(broken("a member that is no file has data"));
     }
@@ -218,7 +220,6 @@ fn parse(header: &[u8; BLOCK]) -> Result<Option<Member>> {
         uid: small(108, "owner")?,
         gid: small(116, "group")?,
         mtime: i64::try_from(number(136, 12, "time")?).map_err(|_| broken("a header's time is too large"))?,
-        link: text(field(157, 100)).to_vec(),
     }))
 }
 
@@ -239,14 +240,6 @@ fn read_number(field: &[u8]) -> Option<u64> {
         b'0'..=b'7' => all.checked_mul(8)?.checked_add(u64::from(byte - b'0')),
         _ => None,
     })
-}
-
-/// Returns whether a path lies below where it is unpacked.
-pub(crate) fn is_below(path: &[u8]) -> bool {
-    !path.contains(&0)
-        && path
-            .split(|byte| *byte == b'/')
-            .all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 #[cfg(test)]
@@ -391,6 +384,13 @@ pub(crate) mod tests {
         for (kind, size) in [(b'1', 0), (b'x', 0), (b'3', 0), (b'5', 1), (b'2', 1)] {
             assert!(read(&[&header("a", kind, size, "")]).is_err(), "{kind}");
         }
+        for size in [u64::MAX, u64::MAX - 511, 1 << 63] {
+            let error = read(&[&header("a", b'0', size, "")]).unwrap_err();
+            assert!(error.chain().contains(&format!("{size} bytes")), "{error:?}");
+        }
+        // The largest one is only not there.
+        let error = read(&[&header("a", b'0', (1 << 63) - 1, "")]).unwrap_err();
+        assert!(error.chain().contains("ends in the middle"), "{error:?}");
         for (at, with) in [(0, b'y'), (124, b'9'), (257, b'x'), (150, b'8')] {
             let mut damaged = file("x", b"data");
             damaged[at] = with;
