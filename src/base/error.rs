@@ -281,6 +281,15 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
     }
 }
 
+/// Turns what is not there ([`ErrorKind::NotFound`]) into `None`.
+pub fn if_there<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

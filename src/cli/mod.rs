@@ -103,9 +103,11 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
     let plan = memory_plan(&global, &config)?;
     keep_walks_out(&global, &config);
     let runtime = runtime::runtime()?;
+    // To a server that recovers, 1 would say that the log ends here.
+    let ended = fetched_to(&verb).map_or(1, |_| fetch::ENDED);
     let report = runtime.block_on(async {
         let cancel = CancellationToken::new();
-        runtime::cancel_on_signals(cancel.clone())?;
+        runtime::cancel_on_signals(cancel.clone(), ended)?;
         let session = Session {
             engines: Registry::standard(),
             repository: global.repository.clone(),

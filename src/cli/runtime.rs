@@ -38,8 +38,9 @@ pub(super) fn runtime() -> Result<Runtime> {
     Ok(runtime)
 }
 
-/// Cancels the token on the first SIGINT or SIGTERM; the second one ends the process at once.
-pub(super) fn cancel_on_signals(cancel: CancellationToken) -> Result<()> {
+/// Cancels the token on the first SIGINT or SIGTERM; the second one ends the process at once, with an exit code that says no
+/// more than that it was ended.
+pub(super) fn cancel_on_signals(cancel: CancellationToken, ended: u8) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -48,7 +49,7 @@ pub(super) fn cancel_on_signals(cancel: CancellationToken) -> Result<()> {
         cancel.cancel();
         tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
         // Whatever is half-written has no manifest; the sweep takes it.
-        std::process::exit(1);
+        std::process::exit(i32::from(ended));
     });
     Ok(())
 }

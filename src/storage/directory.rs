@@ -1,7 +1,7 @@
 //! A directory as a store, with the promises of an object store: no torn object, durable on return.
 //!
 //! An object is written to a temporary file in `.uploads/`, synced, and renamed (or linked, where it must not replace
-//! one); then its directory is synced. A multipart upload is one temporary file that parts are written into at their
+//! one); then the directories of its name are synced. A multipart upload is one temporary file that parts are written into at their
 //! offsets, since all parts but the last have one size; completing it is a rename. Files are 0600, directories 0700.
 
 use std::fs::{self, File, OpenOptions};
@@ -96,6 +96,8 @@ impl DirectoryStore {
                 // A hard link never replaces: it is the atomic "create if absent" of a file system.
                 match fs::hard_link(temporary, &path) {
                     Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                        // Whoever made it may have died before its name was durable, and ours says that it is there.
+                        self.sync_names(&path)?;
                         let message = format!("object \"{key}\" already exists");
                         return Err(Error::new(ErrorKind::AlreadyExists, message));
                     }
@@ -104,11 +106,22 @@ impl DirectoryStore {
                 fs::remove_file(temporary).map_err(io_error)?;
             }
         }
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error)
+        self.sync_names(&path)
+    }
+
+    /// Makes the name of an object durable, and those of the directories on its way: another process may have made one of them
+    /// and not have synced it yet.
+    fn sync_names(&self, path: &Path) -> Result<()> {
+        let directories = path.ancestors().skip(1);
+        for directory in directories.take_while(|directory| directory.starts_with(&*self.root)) {
+            File::open(directory).and_then(|dir| dir.sync_all()).map_err(io_error)?;
+        }
+        Ok(())
     }
 }
 
-/// Makes a directory and its parents, each synced into its parent.
+/// Makes a directory and its parents, each synced into its parent; one that is there may not be, as long as whoever made it has
+/// not come to that.
 fn make_dir(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());

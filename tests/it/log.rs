@@ -391,8 +391,8 @@ fn what_is_pushed_is_what_its_name_says_and_stays_what_it_is() {
         (&name, b"", "header"),
         (&name, &[&segment[8192..], &[0; 8192][..]].concat(), "WAL"),
         ("0000000100000000000000F0", &segment, "its header says position"),
-        ("00000001000000000000000", &segment, "is no file of a write-ahead log"),
-        ("notes.txt", &segment, "is no file of a write-ahead log"),
+        ("00000001000000000000000", &segment, "is not a WAL file name"),
+        ("notes.txt", &segment, "is not a WAL file name"),
         ("00000002.history", b"nonsense", "history file"),
         ("00000002.history", b"", "names no ancestor"),
         ("000000010000000000000002.00000028.backup", b"x", "no backup label"),
@@ -455,7 +455,7 @@ fn what_is_pushed_is_what_its_name_says_and_stays_what_it_is() {
     assert_eq!(fetch(1, &["0000000100000000000000EF", "odd/x"]), "");
     for wrong in ["../pg_wal/x", "odd/000000010000000000000001", "RECOVERYXLOG", ""] {
         assert!(
-            fetch(200, &[wrong, "odd/x"]).contains("is no file of a write-ahead log"),
+            fetch(200, &[wrong, "odd/x"]).contains("is not a WAL file name"),
             "{wrong}"
         );
     }

@@ -47,6 +47,7 @@ mod kill;
 mod latest;
 mod layers;
 mod log;
+mod log_made;
 mod meant;
 mod old_repository;
 mod packaging;

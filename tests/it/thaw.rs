@@ -47,3 +47,35 @@ fn an_archived_snapshot_is_thawed_when_it_is_asked_for_and_never_by_itself() {
     );
     program.expect(0, &["verify", "latest"]);
 }
+
+#[test]
+fn one_file_of_a_log_in_a_cold_class_does_not_hide_the_others() {
+    let moto = Moto::start();
+    moto.create_bucket("bucket");
+    let mut program = Program::bare();
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "tester"),
+        ("AWS_SECRET_ACCESS_KEY", "tester-secret"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL_S3", moto.endpoint()),
+        ("WIREVAULT_REPOSITORY", "s3://bucket/app"),
+    ] {
+        program.set(name, value);
+    }
+    program.expect(0, &["init", "--no-encryption"]);
+    for (name, text) in [
+        ("00000002.history", "1\t0/3000000\tx\n"),
+        ("00000003.history", "2\t0/5000000\tx\n"),
+    ] {
+        std::fs::write(program.path(name), text).unwrap();
+        program.expect(0, &["log", "push", name, "--system-id", "7"]);
+    }
+    program.expect(0, &["log", "verify"]);
+    moto.freeze("/bucket/app/wal/7/00000002.history.zst");
+    program.expect(0, &["log", "show"]);
+    let said = program.expect(2, &["log", "verify"]);
+    assert!(
+        said.contains("read 1 file of ") && said.contains("not 1 file in a cold storage class"),
+        "{said}"
+    );
+}

@@ -83,6 +83,12 @@ impl Moto {
         self.send("PUT", &format!("/{bucket}?object-lock"), rule);
     }
 
+    /// Moves an object into a cold storage class, as a rule of the bucket does.
+    pub(crate) fn freeze(&self, path: &str) {
+        let headers = format!("x-amz-copy-source: {path}\r\nx-amz-storage-class: GLACIER\r\n");
+        self.send_with("PUT", path, &headers, "");
+    }
+
     /// A thawed object can be read only after it was looked at so often.
     pub(crate) fn thaw_slowly(&self, looks: u32) {
         let body = format!(

@@ -43,8 +43,6 @@ pub struct About {
     pub span: Option<Span>,
     /// The earliest and the latest moment at which something in it became final; None if nothing in it tells a time.
     pub times: Option<Times>,
-    /// SHA-256 of the raw bytes of the segment before it, lowercase hex; None where its writer did not know it.
-    pub before_sha256: Option<String>,
     /// What else the engine says, for itself.
     pub facts: BTreeMap<String, String>,
 }
@@ -149,12 +147,10 @@ impl Descriptor {
             ))
             .with_hint("Use a newer version of wirevault with this repository."));
         }
-        let before = read.about.before_sha256.as_deref();
         let span = read.about.span.is_none_or(|span| span.from <= span.to);
         let right = read.raw_bytes <= MAX_RAW_BYTES
             && read.data_bytes.checked_add(whole) == Some(object_bytes)
-            && is_sha256(&read.raw_sha256)
-            && before.is_none_or(is_sha256);
+            && is_sha256(&read.raw_sha256);
         if right && span {
             Ok(read)
         } else {

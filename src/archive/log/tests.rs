@@ -6,6 +6,7 @@ use super::*;
 use crate::archive::Pipeline;
 use crate::base::error::{ErrorKind, Result};
 use crate::base::memory::{MIB, MemoryPlan};
+use crate::storage::fault::{Effect, Fault, FaultStore, Operation};
 use crate::storage::memory::MemoryStore;
 use crate::storage::{ObjectKey, ObjectOptions, ObjectStore, PutMode, SharedStore};
 
@@ -26,7 +27,6 @@ fn about() -> About {
             first: "2026-01-01T00:00:00.000001Z".parse().unwrap(),
             last: "2026-01-02T00:00:00Z".parse().unwrap(),
         }),
-        before_sha256: None,
         facts: BTreeMap::from([("size".to_owned(), "16".to_owned())]),
     }
 }
@@ -98,6 +98,24 @@ async fn the_same_again_is_no_error_and_other_bytes_are_one() {
         assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error:?}");
         assert!(raw(&store).await.unwrap() == first, "{conditional}");
     }
+}
+
+/// A part that is refused fails the segment, and leaves no open upload.
+#[tokio::test]
+async fn a_part_that_fails_leaves_no_upload() {
+    let memory: SharedStore = Arc::new(MemoryStore::new());
+    let fault = Arc::new(FaultStore::new(memory.clone()));
+    fault.inject(Fault::once(
+        Operation::PutPart,
+        "",
+        Effect::FailBefore(ErrorKind::Unavailable),
+    ));
+    let store: SharedStore = fault.clone();
+    let error = put(&store, &noise(40 << 20)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert_eq!(fault.count(Operation::CreateUpload), 1);
+    assert_eq!(memory.list_uploads("").await.unwrap(), []);
+    assert!(matches!(put(&store, b"again").await.unwrap(), Kept::Stored { .. }));
 }
 
 /// Whatever byte of an object is damaged or cut off, what comes of it is an error or the same bytes.

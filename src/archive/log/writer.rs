@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::archive::log::descriptor::MAX_RAW_BYTES;
 use crate::archive::log::{About, Descriptor, LogReader};
 use crate::archive::{Compression, Pipeline};
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, if_there};
 use crate::base::exact;
 use crate::base::memory::Buffer;
 use crate::storage::upload::{ObjectWriter, UploadOptions};
@@ -61,7 +61,8 @@ impl LogWriter {
         let present = if is_conditional(&store) {
             None
         } else {
-            descriptor_if_there(&store, &key).await?
+            let looked = LogReader::look(&store, &key).await;
+            if_there(looked)?.map(LogReader::into_descriptor)
         };
         let upload = UploadOptions {
             part_bytes: pipeline.plan.part_bytes,
@@ -144,11 +145,10 @@ impl LogWriter {
         if let Some(present) = &self.present {
             return same(present, &digest, &self.key).map(|()| Kept::WasThere);
         }
-        while !self.frames.is_empty() {
-            self.reap().await?;
+        if let Err(error) = self.send_rest(&digest, about).await {
+            self.abandon().await;
+            return Err(error);
         }
-        let descriptor = Descriptor::new(self.raw_bytes, digest, self.upload.written_bytes(), about);
-        self.upload.write(&descriptor.encode()?).await?;
         let one_put = self.upload.written_bytes() <= exact::u64_from(self.pipeline.plan.part_bytes);
         let (kept, sure) = match self.upload.finish().await {
             Ok(stored) => {
@@ -160,9 +160,19 @@ impl LogWriter {
         };
         if !sure {
             let present = LogReader::look(&self.store, &self.key).await?;
-            same(present.descriptor(), &descriptor.raw_sha256, &self.key)?;
+            same(present.descriptor(), &digest, &self.key)?;
         }
         Ok(kept)
+    }
+
+    /// Sends the frames that are at work, and the descriptor.
+    async fn send_rest(&mut self, digest: &str, about: About) -> Result<()> {
+        while !self.frames.is_empty() {
+            self.reap().await?;
+        }
+        let data_bytes = self.upload.written_bytes();
+        let descriptor = Descriptor::new(self.raw_bytes, digest.to_owned(), data_bytes, about);
+        self.upload.write(&descriptor.encode()?).await
     }
 }
 
@@ -171,20 +181,12 @@ fn is_conditional(store: &SharedStore) -> bool {
     store.capabilities().conditional_create == Some(true)
 }
 
-async fn descriptor_if_there(store: &SharedStore, key: &ObjectKey) -> Result<Option<Descriptor>> {
-    match LogReader::look(store, key).await {
-        Ok(reader) => Ok(Some(reader.into_descriptor())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 fn same(present: &Descriptor, digest: &str, key: &ObjectKey) -> Result<()> {
     if present.raw_sha256 == digest {
         return Ok(());
     }
     let message = format!("\"{key}\" is stored already, with other bytes");
     Err(Error::new(ErrorKind::AlreadyExists, message).with_hint(
-        "Two servers write into one log: a copy of this one, or a standby that was promoted. Give one of them another repository. Nothing was replaced.",
+        "Two servers write into one log: this one and a copy of it, or two standbys that were promoted. Give one of them a repository of its own. Nothing was replaced.",
     ))
 }

@@ -5,16 +5,17 @@
 //! damaged object, a slip in the command line are [`STOPS`]. A standby asks again by itself, whatever the reason, and streams
 //! meanwhile, so there nothing stops the server.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::archive::log::LogReader;
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
 use crate::base::exact;
-use crate::engines::postgres::wal::{FileName, HEADER_BYTES, SegmentHeader};
-use crate::operations::log::{data_directory, if_there, key_of, system_at};
+use crate::engines::postgres::wal::{FileName, HEADER_BYTES, SegmentReader};
+use crate::operations::log::{data_directory, key_of, system_at};
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Report, Session, Status, document_of, options};
 use crate::repository::Repository;
@@ -24,7 +25,7 @@ use crate::storage::ObjectKey;
 pub const STOPS: u8 = 200;
 
 /// The exit code of a process that SIGTERM ended: by that the server knows that it is itself being shut down.
-const ENDED: u8 = 143;
+pub const ENDED: u8 = 143;
 
 /// What `log fetch` did. Its fields are the keys of the JSON document.
 #[derive(Debug, serde::Serialize)]
@@ -165,14 +166,11 @@ async fn bring(
     let raw_bytes = reader.descriptor().raw_bytes;
     if let FileName::Segment(segment) | FileName::Partial(segment) = name {
         // What another writer of the store has put under this name is not handed to the server.
-        let header = SegmentHeader::parse(&beginning).with_context(|| format!("log segment \"{key}\""))?;
-        if header.system != system
-            || header.segment.bytes() != raw_bytes
-            || segment.start(header.segment) != Some(header.position)
-        {
-            return Err(Error::corrupt(format!(
-                "\"{key}\" holds another segment than its name says"
-            )));
+        let other = || format!("\"{key}\" holds another segment than its name says");
+        let reader = SegmentReader::begin(segment, raw_bytes, &beginning).with_context(other)?;
+        let written_by = reader.header().system;
+        if written_by != system {
+            return Err(Error::corrupt(format!("it is of system {written_by}"))).with_context(other);
         }
     }
     temporary.publish(path)?;
@@ -180,9 +178,13 @@ async fn bring(
 }
 
 /// A file beside the one that is made; it goes away unless it was given that one's name.
+///
+/// A server that is killed kills its `restore_command` as well, and nobody looks for what that leaves in `pg_wal`. So the name is
+/// always the same, and whoever comes next takes the file over; the lock says whether somebody still writes it.
 struct Temporary {
     path: PathBuf,
     file: File,
+    published: bool,
 }
 
 impl Temporary {
@@ -190,34 +192,97 @@ impl Temporary {
         let name = target
             .file_name()
             .ok_or_else(|| Error::invalid("the path names no file"))?;
-        let mut name = name.to_owned();
-        name.push(format!(".wirevault-{:016x}", rand::random::<u64>()));
-        let path = target.with_file_name(name);
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create_new(true).mode(0o600);
-        let file = options
-            .open(&path)
-            .with_context(|| format!("create \"{}\"", path.display()))?;
-        Ok(Self { path, file })
+        let beside = |end: &str| {
+            let name = [name, end.as_ref()].into_iter().collect::<OsString>();
+            target.with_file_name(name)
+        };
+        let path = beside(".wirevault");
+        let act = || format!("create \"{}\"", path.display());
+        if let Some(file) = taken_over(&path).with_context(act)? {
+            return Ok(Self::at(path, file));
+        }
+        // The one that a killed server has left behind is still at work.
+        let path = beside(&format!(".wirevault-{:016x}", rand::random::<u64>()));
+        let act = || format!("create \"{}\"", path.display());
+        let file = options().create_new(true).open(&path).with_context(act)?;
+        Ok(Self::at(path, file))
+    }
+
+    fn at(path: PathBuf, file: File) -> Self {
+        Self {
+            path,
+            file,
+            published: false,
+        }
     }
 
     /// The server syncs a file itself before it keeps it.
-    fn publish(self, target: &Path) -> Result<()> {
-        std::fs::rename(&self.path, target).with_context(|| format!("make \"{}\"", target.display()))
+    fn publish(mut self, target: &Path) -> Result<()> {
+        std::fs::rename(&self.path, target).with_context(|| format!("make \"{}\"", target.display()))?;
+        self.published = true;
+        Ok(())
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Renamed by now, or useless.
-        let _ = std::fs::remove_file(&self.path);
+        // Once it has another name, somebody else may have made one of this.
+        if !self.published {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// Opens a file, empties it and locks it; None where another process has it, or has given it another name meanwhile.
+fn taken_over(path: &Path) -> std::io::Result<Option<File>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file = options().create(true).truncate(false).custom_flags(flags).open(path)?;
+    // Some file systems have no locks.
+    if file.try_lock().is_err() {
+        return Ok(None);
+    }
+    let (ours, named) = (file.metadata()?, std::fs::symlink_metadata(path));
+    if !named.is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
+        return Ok(None);
+    }
+    file.set_len(0)?;
+    Ok(Some(file))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_a_killed_fetch_left_is_taken_over_and_one_at_work_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("RECOVERYXLOG");
+        let names = || {
+            let entries = std::fs::read_dir(place.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        std::fs::write(place.path().join("RECOVERYXLOG.wirevault"), "left behind").unwrap();
+        let mut first = Temporary::create(&target).unwrap();
+        let mut second = Temporary::create(&target).unwrap();
+        assert_eq!(names().len(), 2);
+        first.file.write_all(b"first").unwrap();
+        second.file.write_all(b"second").unwrap();
+        first.publish(&target).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"first");
+        second.publish(&target).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"second");
+        drop(Temporary::create(&target).unwrap());
+        assert_eq!(names(), ["RECOVERYXLOG"]);
+    }
 
     #[test]
     fn only_a_standby_goes_on_after_a_failure() {

@@ -10,7 +10,7 @@ pub mod show;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Context, ErrorKind, Result};
+use crate::base::error::{Context, Result};
 use crate::engines::postgres::wal::{CONTROL_BYTES, FileName, system_identifier};
 use crate::repository::layout;
 use crate::storage::ObjectKey;
@@ -42,13 +42,4 @@ fn system_at(directory: &Path) -> Result<Option<u64>> {
     let most = crate::base::exact::u64_from(CONTROL_BYTES);
     file.take(most).read_to_end(&mut beginning).with_context(act)?;
     system_identifier(&beginning).map(Some).with_context(act)
-}
-
-/// Turns what is not there into `None`.
-fn if_there<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::archive::log::{About, Kept, LogOptions, LogWriter};
-use crate::base::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::postgres::wal::{
     FileName, HEADER_BYTES, Lsn, MAX_HISTORY_BYTES, SegmentName, SegmentReader, TimelineHistory, about_file,
@@ -207,7 +207,14 @@ async fn copy(
 async fn finish(given: Given, system: u64, writer: LogWriter, about: About) -> Result<PushReport> {
     let (span, times) = (about.span, about.times);
     // Not given up half-way for a signal: what is sent by now is made whole, or the answer is an error.
-    let kept = writer.finish(about).await?;
+    let kept = match writer.finish(about).await {
+        // Nothing recovers from what stands behind the end of its timeline, and the server would ask for ever.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && matches!(given.name, FileName::Partial(_)) => {
+            tracing::warn!("{}; the first one stays", error.chain());
+            Kept::WasThere
+        }
+        kept => kept?,
+    };
     Ok(PushReport {
         file: given.name.to_string(),
         key: key_of(system, &given.name)?,

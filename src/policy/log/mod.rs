@@ -135,6 +135,9 @@ pub fn judge(branches: &Branches) -> (Vec<Window>, Vec<Gap>) {
 }
 
 /// Finds the stretch of another branch that the first stretch of a branch continues; None for a branch that continues nothing.
+///
+/// Of a branch between the two nothing may be stored: a server that was promoted twice within a segment archives that segment
+/// under the last name alone. So the line is followed back as far as it is known.
 fn joined(branches: &Branches, number: u32, branch: &Branch, first: &Stretch) -> Result<Option<(u32, usize)>, Gap> {
     let gap = |from: u64, why| Gap {
         branch: number,
@@ -154,12 +157,27 @@ fn joined(branches: &Branches, number: u32, branch: &Branch, first: &Stretch) ->
     if first.from > fork.at {
         return Err(gap(fork.at, Why::BeginsLate));
     }
-    let parent = branches.get(&fork.branch);
-    if let Some(at) = parent.and_then(|parent| parent.reaching(first.from)) {
-        return Ok(Some((fork.branch, at)));
+    // What of a branch lies behind the position at which its line was left does not lead here.
+    let (mut line, mut left, mut before) = (fork, fork.at, None);
+    loop {
+        let ancestor = branches.get(&line.branch);
+        left = left.min(line.at);
+        let reached = ancestor.and_then(|ancestor| ancestor.reaching(first.from));
+        if let Some(at) = reached.filter(|_| first.from <= left) {
+            return Ok(Some((line.branch, at)));
+        }
+        let leading = ancestor.into_iter().flat_map(|ancestor| &ancestor.stretches);
+        let ends = leading
+            .filter(|stretch| stretch.from < left)
+            .map(|stretch| stretch.to.min(left));
+        before = before.max(ends.filter(|end| *end < first.from).max());
+        let up = ancestor.and_then(|ancestor| ancestor.parent);
+        match up.filter(|up| up.branch < line.branch) {
+            Some(up) => line = up,
+            None => break,
+        }
     }
-    let before = parent.into_iter().flat_map(|parent| &parent.stretches);
-    match before.map(|stretch| stretch.to).filter(|to| *to < first.from).max() {
+    match before {
         Some(from) => Err(gap(from, Why::Missing)),
         // Nothing is stored before it: the log begins here.
         None => Ok(None),

@@ -114,6 +114,54 @@ fn a_fork_that_does_not_join_is_a_gap() {
     }
 }
 
+#[test]
+fn a_branch_of_which_nothing_is_stored_is_passed_over() {
+    let over = |from, to| Window {
+        first_branch: 1,
+        ..window(3, from, to)
+    };
+    let gap = |from, to| Gap {
+        branch: 3,
+        from,
+        to,
+        why: Why::Missing,
+    };
+    let judged = |first: Branch, second: Branch, third: Branch| {
+        let (windows, gaps) = judge(&Branches::from([(1, first), (2, second), (3, third)]));
+        (windows.into_iter().find(|window| window.branch == 3).unwrap(), gaps)
+    };
+    let nothing = |at| branch(Some((1, at)), []);
+    // 2 left 1 and was left itself within segment 5: all of it stands in the first segment of 3.
+    assert_eq!(
+        judged(branch(None, 2..6), nothing(55), branch(Some((2, 57)), 5..9)),
+        (over(20, 90), vec![])
+    );
+    // A second recovery, to an earlier moment: 3 came of 2, and left the line of 1 before 2 did.
+    assert_eq!(
+        judged(
+            branch(None, 2..8),
+            branch(Some((1, 55)), 5..8),
+            branch(Some((2, 35)), 3..9)
+        ),
+        (over(20, 90), vec![])
+    );
+    // Segments 5 and 6 of 2 are missing, and what 1 wrote behind the fork does not stand for them.
+    assert_eq!(
+        judged(branch(None, 2..8), nothing(55), branch(Some((2, 75)), 7..9)),
+        (window(3, 70, 90), vec![gap(55, 70)])
+    );
+    // 1 ends before the fork.
+    assert_eq!(
+        judged(branch(None, 2..4), nothing(55), branch(Some((2, 57)), 5..9)),
+        (window(3, 50, 90), vec![gap(40, 50)])
+    );
+    // Nothing of either is stored that came before.
+    assert_eq!(
+        judged(branch(None, []), nothing(55), branch(Some((2, 57)), 5..9)),
+        (window(3, 50, 90), vec![])
+    );
+}
+
 proptest! {
     /// On one branch windows and gaps take turns, and cover what lies between the first and the last segment once.
     #[test]

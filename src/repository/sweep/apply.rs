@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use super::{SweepItem, SweepPlan, Verdict, for_each_object, if_there};
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use super::{SweepItem, SweepPlan, Verdict, for_each_object};
+use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
 use crate::base::exact;
 use crate::repository::run::{Marker, mark_removed};
 use crate::repository::sweep::standing::Standing;

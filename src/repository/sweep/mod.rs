@@ -26,7 +26,7 @@ pub use apply::SweepReport;
 use standing::Standing;
 pub use standing::Verdict;
 
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, ErrorKind, Result};
 use crate::repository::{Repository, SnapshotId, layout};
 use crate::storage::{ObjectMeta, OpenUpload, SharedStore};
 
@@ -191,14 +191,5 @@ async fn open_uploads(store: &SharedStore, prefix: &str, notes: &mut Vec<String>
             Ok(Vec::new())
         }
         Err(error) => Err(error.context("list open uploads")),
-    }
-}
-
-/// Turns a missing object into `None`.
-fn if_there<T>(result: Result<T, Error>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

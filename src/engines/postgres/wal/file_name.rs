@@ -93,7 +93,7 @@ impl FromStr for FileName {
         };
         read.ok_or_else(|| {
             let shown: String = text.chars().take(80).collect();
-            Error::invalid(format!("{shown:?} is no file of a write-ahead log"))
+            Error::invalid(format!("{shown:?} is not a WAL file name"))
                 .with_hint("It is called 000000010000000000000003, 00000002.history, or a segment with .partial or .00000028.backup.")
         })
     }

@@ -29,8 +29,6 @@ pub enum End {
 /// What a walk has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanned {
-    /// Where the first whole record begins.
-    pub first_record: Option<Lsn>,
     /// Where the valid part ends: behind the last whole record, or with what was fed, or with the segment that a switch left.
     pub end: Lsn,
     /// Why.
@@ -100,7 +98,6 @@ impl Scan {
             before: None,
             first_page: true,
             found: Scanned {
-                first_record: None,
                 end: segment.position,
                 why: End::Fed,
                 records: 0,
@@ -313,7 +310,6 @@ impl Scan {
         }
         self.found.records += 1;
         self.found.end = aligned(at);
-        self.found.first_record.get_or_insert(record.start);
         self.before = Some(record.start);
         let kept = exact::first(&record.kept, exact::usize_from(u64::from(record.bytes)));
         if let Ok(Some(time)) = header.time(kept) {

@@ -8,16 +8,17 @@ mod found;
 mod read;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use crate::archive::log::{Descriptor, LogReader, Times};
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::{ErrorKind, Result, if_there};
+use crate::base::exact;
 use crate::engines::postgres::wal::{
     FileName, Lsn, MAX_HISTORY_BYTES, SegmentName, SegmentSize, Timeline, TimelineHistory, segment_facts,
 };
-use crate::operations::log::{if_there, key_of};
+use crate::operations::log::key_of;
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Session, options};
 use crate::policy::log::{Branch, Branches, Fork, Window, judge};
@@ -33,7 +34,7 @@ const LOOKED_AT: u64 = 8;
 /// Windows whose ends are looked at, the newest of a system.
 const WINDOWS: usize = 64;
 
-/// History files that are read, the newest of a system.
+/// History files that are read, the newest of a system, and lines of each, its last.
 const HISTORIES: usize = 256;
 
 /// Lists, judges, looks at the ends.
@@ -53,7 +54,8 @@ pub async fn run(session: &Session, options: &options::LogShow) -> Result<ShowLo
             session,
             repository: &repository,
             system,
-            damaged: Vec::new(),
+            damaged: BTreeMap::new(),
+            other_size: BTreeSet::new(),
         };
         logs.push(look.at(found, now, options.read).await?);
     }
@@ -65,7 +67,10 @@ struct Look<'a> {
     session: &'a Session,
     repository: &'a Repository,
     system: u64,
-    damaged: Vec<DamagedLog>,
+    /// What is wrong with files, by their names.
+    damaged: BTreeMap<String, String>,
+    /// Segments that were looked at and are of another size than the newest: their names mean other places.
+    other_size: BTreeSet<SegmentName>,
 }
 
 impl Look<'_> {
@@ -82,24 +87,23 @@ impl Look<'_> {
         system.newest = found
             .newest
             .map(|(segment, stored)| NewestLog::of(segment, stored, now));
+        let size = facts.as_ref().map(|(size, _)| *size);
         if let Some((size, major)) = facts {
             let (branches, odd) = self.branches(&found, size).await?;
             system.segment_bytes = Some(size.bytes());
             system.major = Some(major);
-            system.unknown = system.unknown.saturating_add(odd);
             self.judged(&branches, size, &mut system).await?;
+            system.other_size = odd.saturating_add(exact::u64_from(self.other_size.len()));
         }
         if read {
-            let (read, invalid) = self.read_all().await?;
-            system.read = Some(read);
-            for gap in invalid {
-                // The last segment of a window was looked at already.
-                if !system.gaps.contains(&gap) {
-                    system.gaps.push(gap);
-                }
-            }
+            let everything = self.read_all(size).await?;
+            system.other_size = everything.other_size;
+            system.read = Some(everything.read);
+            // The last segment of a window was looked at already.
+            system.gaps.extend(everything.not_valid);
         }
-        system.damaged = self.damaged;
+        let damaged = self.damaged.into_iter();
+        system.damaged = damaged.map(|(file, error)| DamagedLog { file, error }).collect();
         Ok(system)
     }
 
@@ -120,12 +124,20 @@ impl Look<'_> {
             }
         }
         for timeline in found.histories.iter().rev().take(HISTORIES) {
-            if let Some((parent, left)) = self.parent(*timeline).await? {
-                let branch = branches.entry(timeline.0).or_default();
-                branch.parent = Some(Fork {
+            let Some(history) = self.history(*timeline).await? else {
+                continue;
+            };
+            // Each file tells the whole line: one in the middle whose own is not stored is known by those that came of it.
+            let older = history.ancestors.len().saturating_sub(HISTORIES);
+            for (began, parent, left) in history.forks().skip(older) {
+                let fork = Fork {
                     branch: parent.0,
                     at: left.0,
-                });
+                };
+                let known = &mut branches.entry(began.0).or_default().parent;
+                if began == *timeline || known.is_none() {
+                    *known = Some(fork);
+                }
             }
         }
         Ok((branches, odd))
@@ -139,31 +151,35 @@ impl Look<'_> {
         let looked_at = windows.len().saturating_sub(WINDOWS);
         for (at, window) in windows.iter().enumerate() {
             let mut shown = LoggedWindow::of(window);
-            if at >= looked_at {
-                self.look_at_ends(window, size, &mut shown, &mut system.gaps).await?;
+            if at < looked_at || self.look_at_ends(window, size, &mut shown, &mut system.gaps).await? {
+                system.windows.push(shown);
             }
-            system.windows.push(shown);
         }
         Ok(())
     }
 
-    /// Reads the times at both ends of a window, and where the last segment ends that is valid.
+    /// Reads the times at both ends of a window, and where the last segment ends that is valid. Returns whether it is a window:
+    /// not if a segment there is of another size, because `pg_resetwal --wal-segsize` gives the same names to other places.
     async fn look_at_ends(
         &mut self,
         window: &Window,
         size: SegmentSize,
         shown: &mut LoggedWindow,
-        gaps: &mut Vec<MissingLog>,
-    ) -> Result<()> {
+        gaps: &mut BTreeSet<MissingLog>,
+    ) -> Result<bool> {
         let segments = (window.to - window.from) / size.bytes();
         let mut at = window.from;
         for _ in 0..segments.min(LOOKED_AT) {
             // Over a fork the names before it are of the timeline that the window begins on.
             let name = SegmentName::holding(Timeline(window.first_branch), Lsn(at), size);
-            let times = self.described(name).await?.and_then(|described| described.about.times);
-            if let Some(Times { first, .. }) = times {
-                shown.first_time = Some(first);
-                break;
+            if let Some(described) = self.described(name).await? {
+                if !self.fits(&described, name, Lsn(at), size) {
+                    return Ok(false);
+                }
+                if let Some(Times { first, .. }) = described.about.times {
+                    shown.first_time = Some(first);
+                    break;
+                }
             }
             at += size.bytes();
         }
@@ -174,6 +190,9 @@ impl Look<'_> {
             let Some(described) = self.described(name).await? else {
                 break;
             };
+            if !self.fits(&described, name, Lsn(at), size) {
+                return Ok(false);
+            }
             // Whoever writes to the store says it: nothing outside of the segment follows from that.
             let end = described
                 .about
@@ -181,14 +200,24 @@ impl Look<'_> {
                 .map_or(window.to, |span| span.to.clamp(at, window.to));
             if at + size.bytes() == window.to && end < window.to {
                 shown.to = Lsn(end);
-                gaps.push(MissingLog::not_valid(Timeline(window.branch), Lsn(end), Lsn(window.to)));
+                gaps.insert(MissingLog::not_valid(Timeline(window.branch), Lsn(end), Lsn(window.to)));
             }
             if let Some(Times { last, .. }) = described.about.times {
                 shown.last_time = Some(last);
                 break;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Returns whether a segment says the place and the size that its name has; one that does not is noted.
+    fn fits(&mut self, described: &Descriptor, name: SegmentName, start: Lsn, size: SegmentSize) -> bool {
+        let says_size = segment_facts(described).is_ok_and(|(said, _)| said == size);
+        let fits = says_size && described.about.span.is_some_and(|span| span.from == start.0);
+        if !fits {
+            self.other_size.insert(name);
+        }
+        fits
     }
 
     /// Reads the descriptor of a segment; None where there is none, or none that can be read, which is told.
@@ -202,8 +231,8 @@ impl Look<'_> {
         self.readable(&name, look.map(LogReader::into_descriptor))
     }
 
-    /// Reads which timeline another one continues, and from where on.
-    async fn parent(&mut self, timeline: Timeline) -> Result<Option<(Timeline, Lsn)>> {
+    /// Reads where a timeline came from.
+    async fn history(&mut self, timeline: Timeline) -> Result<Option<TimelineHistory>> {
         let name = FileName::History(timeline);
         let key = key_of(self.system, &name)?;
         let read = async {
@@ -212,18 +241,16 @@ impl Look<'_> {
             TimelineHistory::parse(timeline, &text)
         };
         let read = self.session.or_cancelled(read).await;
-        let history = self.readable(&name, read)?;
-        Ok(history.and_then(|history| history.parent()))
+        self.readable(&name, read)
     }
 
+    /// Returns what was read; None for what is not there, is damaged, which is noted, or lies in a cold class of the store.
     fn readable<T>(&mut self, name: &FileName, read: Result<T>) -> Result<Option<T>> {
         match if_there(read) {
+            Err(error) if error.kind() == ErrorKind::Archived => Ok(None),
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-                let (file, error) = (name.to_string(), error.chain());
                 // A segment may be looked at from both its sides.
-                if self.damaged.iter().all(|known| known.file != file) {
-                    self.damaged.push(DamagedLog { file, error });
-                }
+                self.damaged.entry(name.to_string()).or_insert_with(|| error.chain());
                 Ok(None)
             }
             read => read,

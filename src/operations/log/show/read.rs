@@ -2,19 +2,36 @@
 
 use super::{Look, MissingLog, ReadLog};
 use crate::archive::log::LogReader;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::postgres::wal::{FileName, HEADER_BYTES, Lsn, SegmentName, SegmentReader, TimelineHistory};
+use crate::engines::postgres::wal::{
+    FileName, HEADER_BYTES, Lsn, MAX_HISTORY_BYTES, SegmentName, SegmentReader, SegmentSize, TimelineHistory,
+};
 use crate::repository::ListedLog;
 
-/// Bytes of a file that are kept while it is read: the largest text file, and the beginning of a segment.
-const KEPT_BYTES: usize = 1 << 20;
+/// What reading everything has shown.
+#[derive(Debug, Default)]
+pub(super) struct Everything {
+    pub(super) read: ReadLog,
+    /// Where segments are not valid to their end.
+    pub(super) not_valid: Vec<MissingLog>,
+    /// Segments of another size than the newest.
+    pub(super) other_size: u64,
+}
+
+/// A file that was read, and has its digest.
+struct FileRead {
+    raw_bytes: u64,
+    /// The size that a segment says; None for another file.
+    size: Option<SegmentSize>,
+    /// Where a segment is not valid to its end.
+    not_valid: Option<MissingLog>,
+}
 
 impl Look<'_> {
-    /// Reads everything of this system: digests of all, records of segments. Returns what was read and where segments are not
-    /// valid to their end; what is damaged is noted.
-    pub(super) async fn read_all(&mut self) -> Result<(ReadLog, Vec<MissingLog>)> {
-        let (mut read, mut gaps, mut next) = (ReadLog::default(), Vec::new(), None);
+    /// Reads everything of this system: digests of all, records of segments, whose size is to be `size`. What is damaged is noted.
+    pub(super) async fn read_all(&mut self, size: Option<SegmentSize>) -> Result<Everything> {
+        let (mut found, mut next) = (Everything::default(), None);
         loop {
             let page = self
                 .session
@@ -25,37 +42,52 @@ impl Look<'_> {
                     continue;
                 };
                 let done = self.session.or_cancelled(self.read(&log, &name)).await;
-                if let Some((raw_bytes, gap)) = self.readable(&name, done)? {
-                    read.files += 1;
-                    read.raw_bytes = read.raw_bytes.saturating_add(raw_bytes);
-                    gaps.extend(gap);
+                if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Archived) {
+                    found.read.archived += 1;
+                }
+                if let Some(file) = self.readable(&name, done)? {
+                    found.read.files += 1;
+                    found.read.raw_bytes = found.read.raw_bytes.saturating_add(file.raw_bytes);
+                    found.not_valid.extend(file.not_valid);
+                    found.other_size += u64::from(size.is_some() && file.size.is_some() && file.size != size);
                 }
             }
             next = page.next;
             if next.is_none() {
-                return Ok((read, gaps));
+                return Ok(found);
             }
         }
     }
 
-    /// Reads one file; returns its length, and of a segment what of it is not valid.
-    async fn read(&self, log: &ListedLog, name: &FileName) -> Result<(u64, Option<MissingLog>)> {
+    /// Reads one file.
+    async fn read(&self, log: &ListedLog, name: &FileName) -> Result<FileRead> {
         let reader = LogReader::open(self.repository.store(), &log.key).await?;
-        let raw_bytes = reader.descriptor().raw_bytes;
-        let gap = match name {
-            FileName::Segment(segment) => self.read_segment(&reader, segment).await?,
-            // What stands behind the end of its timeline is of no account.
-            FileName::Partial(segment) => self.read_segment(&reader, segment).await.map(|_| None)?,
-            FileName::History(timeline) => {
-                let text = reader.read_small(exact::u64_from(KEPT_BYTES)).await?;
-                TimelineHistory::parse(*timeline, &text).map(|_| None)?
+        match name {
+            FileName::Segment(segment) => return self.read_segment(&reader, segment).await,
+            FileName::Partial(segment) => {
+                let read = self.read_segment(&reader, segment).await?;
+                // What stands behind the end of its timeline is of no account.
+                return Ok(FileRead {
+                    not_valid: None,
+                    ..read
+                });
             }
-            FileName::BackupLabel(..) => reader.read_small(exact::u64_from(KEPT_BYTES)).await.map(|_| None)?,
-        };
-        Ok((raw_bytes, gap))
+            FileName::History(timeline) => {
+                let text = reader.read_small(MAX_HISTORY_BYTES).await?;
+                TimelineHistory::parse(*timeline, &text)?;
+            }
+            FileName::BackupLabel(..) => {
+                reader.read_small(MAX_HISTORY_BYTES).await?;
+            }
+        }
+        Ok(FileRead {
+            raw_bytes: reader.descriptor().raw_bytes,
+            size: None,
+            not_valid: None,
+        })
     }
 
-    async fn read_segment(&self, reader: &LogReader, name: &SegmentName) -> Result<Option<MissingLog>> {
+    async fn read_segment(&self, reader: &LogReader, name: &SegmentName) -> Result<FileRead> {
         let raw_bytes = reader.descriptor().raw_bytes;
         let (mut beginning, mut segment): (Vec<u8>, Option<SegmentReader>) = (Vec::new(), None);
         let mut take = |bytes: &[u8]| -> Result<()> {
@@ -78,10 +110,12 @@ impl Look<'_> {
             return Err(Error::corrupt(format!("it is of system {}", header.system)));
         }
         let scanned = segment.finish()?;
-        if SegmentReader::is_full(&header, &scanned) {
-            return Ok(None);
-        }
         let end = Lsn(header.position.0 + header.segment.bytes());
-        Ok(Some(MissingLog::not_valid(name.timeline, scanned.end, end)))
+        let rest = || MissingLog::not_valid(name.timeline, scanned.end, end);
+        Ok(FileRead {
+            raw_bytes,
+            size: Some(header.segment),
+            not_valid: (!SegmentReader::is_full(&header, &scanned)).then(rest),
+        })
     }
 }

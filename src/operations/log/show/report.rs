@@ -1,5 +1,7 @@
 //! What `log show` says.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::found::Found;
@@ -41,9 +43,11 @@ pub struct LoggedSystem {
     /// What a recovery can go through.
     pub windows: Vec<LoggedWindow>,
     /// What is missing in between.
-    pub gaps: Vec<MissingLog>,
-    /// Objects that are no file of a log, or segments of another size.
+    pub gaps: BTreeSet<MissingLog>,
+    /// Objects that are not WAL files.
     pub unknown: u64,
+    /// Segments of another size than the newest, of those that were looked at or, by `log verify`, read.
+    pub other_size: u64,
     /// Files whose stored bytes are damaged. `log show` looks at those at the ends of windows and at history files alone.
     pub damaged: Vec<DamagedLog>,
     /// Of `log verify`: what was read.
@@ -58,6 +62,8 @@ pub struct ReadLog {
     pub files: u64,
     /// Their bytes.
     pub raw_bytes: u64,
+    /// Files that lie in a cold class of the store, and were not read.
+    pub archived: u64,
 }
 
 /// The segment that was stored last.
@@ -102,7 +108,7 @@ pub struct LoggedWindow {
 }
 
 /// A part of the log that is not there.
-#[derive(Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct MissingLog {
     /// The timeline.
     pub timeline: Timeline,
@@ -136,8 +142,9 @@ impl LoggedSystem {
             newest: None,
             timelines: Vec::new(),
             windows: Vec::new(),
-            gaps: Vec::new(),
+            gaps: BTreeSet::new(),
             unknown: found.unknown,
+            other_size: 0,
             damaged: Vec::new(),
             read: None,
         }
@@ -185,15 +192,26 @@ impl LoggedSystem {
                 counted(read.files, "file"),
                 format_bytes(read.raw_bytes)
             ));
-            if self.damaged.is_empty() {
+            if read.archived > 0 {
+                let files = counted(read.archived, "file");
+                text.push_str(&format!(", not {files} in a cold storage class"));
+            } else if self.damaged.is_empty() {
                 text.push_str(&format!(", {}", Claim::EveryDigestChecked.words()));
             }
             text.push('\n');
         }
         if self.unknown > 0 {
+            let are = if self.unknown == 1 {
+                "is not a WAL file"
+            } else {
+                "are not WAL files"
+            };
+            text.push_str(&format!("{} {are}\n", counted(self.unknown, "object")));
+        }
+        if self.other_size > 0 {
+            let segments = counted(self.other_size, "segment");
             text.push_str(&format!(
-                "{} under a name that no file of a log has\n",
-                counted(self.unknown, "object")
+                "{segments} of another size: no window is shown where they are\n"
             ));
         }
         text
@@ -284,7 +302,7 @@ impl MissingLog {
             }
         };
         format!(
-            "gap on timeline {timeline} from {from} to {to}: {what}; only a base backup that ends behind it recovers to what follows\n"
+            "gap on timeline {timeline} from {from} to {to}: {what}; recovery past {to} needs a base backup taken after it\n"
         )
     }
 }
@@ -312,7 +330,7 @@ impl Report for ShowLogReport {
         // A gap is a fact to whoever looks, and something that is missing to whoever asks whether all is there.
         let status = |log: &LoggedSystem| match &log.read {
             _ if !log.damaged.is_empty() => Status::Failed,
-            Some(_) if !log.gaps.is_empty() => Status::Partial,
+            Some(read) if !log.gaps.is_empty() || log.other_size > 0 || read.archived > 0 => Status::Partial,
             _ => Status::Done,
         };
         self.logs.iter().map(status).fold(Status::Done, Status::worse)
