@@ -19,22 +19,33 @@ impl FromStr for Lsn {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        Self::read(text).ok_or_else(|| {
+            Error::invalid(format!("\"{text}\" is no position in the log")).with_hint("Write 16/B374D848.")
+        })
+    }
+}
+
+impl Lsn {
+    fn read(text: &str) -> Option<Self> {
         let half = |text: &str| {
             let digits = !text.is_empty() && text.len() <= 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
             digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
         };
-        let read = text
-            .split_once('/')
-            .and_then(|(high, low)| Some((half(high)? << 32) | half(low)?));
-        read.map(Self).ok_or_else(|| {
-            Error::invalid(format!("\"{text}\" is no position in the log")).with_hint("Write 16/B374D848.")
-        })
+        let (high, low) = text.split_once('/')?;
+        Some(Self((half(high)? << 32) | half(low)?))
     }
 }
 
 impl serde::Serialize for Lsn {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Lsn {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::read(&text).ok_or_else(|| serde::de::Error::custom("no LSN"))
     }
 }
 
@@ -67,6 +78,12 @@ impl SegmentSize {
     /// Returns the size in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.0)
+    }
+
+    /// Returns where the segments begin that hold what lies from `from` to `to`, which is exclusive.
+    pub fn starts_between(self, from: Lsn, to: Lsn) -> impl Iterator<Item = Lsn> {
+        let bytes = self.bytes();
+        (from.0 / bytes..=to.0.saturating_sub(1) / bytes).map(move |number| Lsn(number * bytes))
     }
 
     /// Returns how many segments there are in the 4 GiB that the middle part of a file's name counts.
@@ -104,5 +121,10 @@ mod tests {
             assert!(SegmentSize::new(wrong).is_err(), "{wrong}");
         }
         assert_eq!(SegmentSize::new(16 << 20).unwrap().per_name(), 256);
+        let size = SegmentSize::new(1 << 20).unwrap();
+        let within = |from, to| size.starts_between(Lsn(from), Lsn(to)).collect::<Vec<_>>();
+        assert_eq!(within(0x20_0028, 0x20_0100), [Lsn(0x20_0000)]);
+        assert_eq!(within(0x20_0028, 0x30_0000), [Lsn(0x20_0000)]);
+        assert_eq!(within(0x20_0028, 0x30_0001), [Lsn(0x20_0000), Lsn(0x30_0000)]);
     }
 }

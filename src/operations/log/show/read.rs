@@ -3,7 +3,6 @@
 use super::{Look, MissingLog, ReadLog};
 use crate::archive::log::LogReader;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::exact;
 use crate::engines::postgres::wal::{
     FileName, HEADER_BYTES, Lsn, MAX_HISTORY_BYTES, SegmentName, SegmentReader, SegmentSize, TimelineHistory,
 };

@@ -2,8 +2,8 @@
 
 use crate::base::error::{Error, Result};
 use crate::engines::postgres::physical::stored::facts::Tablespace;
-use crate::engines::postgres::physical::wire::lsn::Lsn;
 use crate::engines::postgres::session::replication::Rows;
+use crate::engines::postgres::wal::Lsn;
 
 /// What the server says in front of the data.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use crate::engines::postgres::physical::ManifestChecksums;
 use crate::engines::postgres::physical::stored::is_segment;
 use crate::engines::postgres::physical::stored::wal::grow_head;
 use crate::engines::postgres::physical::wire::digest::FileDigest;
-use crate::engines::postgres::physical::wire::lsn::Lsn;
 use crate::engines::postgres::physical::wire::page::{PageChecker, first_block, main_fork_segment};
+use crate::engines::postgres::wal::Lsn;
 
 /// The file whose bytes are coming.
 pub(super) struct Passing {

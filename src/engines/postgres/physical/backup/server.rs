@@ -2,10 +2,10 @@
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::raw_text::printable;
-use crate::engines::postgres::physical::wire::lsn::is_segment_size;
 use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::session::replication::{Identity, Replication, setting_bytes};
 use crate::engines::postgres::session::url::ConnectOptions;
+use crate::engines::postgres::wal::SegmentSize;
 
 const CLUSTER_SIZE: &str = include_str!("sql/cluster_size.sql");
 
@@ -42,7 +42,7 @@ impl ServerFacts {
             *bytes = setting_bytes(&session.show(name).await?).with_context(|| format!("read {name}"))?;
         }
         let [wal_segment_bytes, page_bytes, relation_segment_bytes] = bytes;
-        if !is_segment_size(wal_segment_bytes) || !is_page_size(page_bytes) {
+        if SegmentSize::new(wal_segment_bytes).is_err() || !is_page_size(page_bytes) {
             return Err(Error::corrupt(
                 "the server says sizes of segments or pages that no server has",
             ));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::base::shown_path;
 use crate::base::units::format_bytes;
 use crate::engines::postgres::physical::stored::TABLESPACE_MAP;
-use crate::engines::postgres::physical::wire::lsn::Lsn;
+use crate::engines::postgres::wal::Lsn;
 use crate::engines::restorer::kept_text;
 use crate::engines::{RestoreReport, Settle, SettleReport, TargetPlan};
 

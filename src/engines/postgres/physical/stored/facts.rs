@@ -4,7 +4,7 @@ use crate::archive::{ArchiveReader, StreamRecord};
 use crate::base::error::{Context, Error, Result};
 use crate::engines::postgres::physical::ManifestChecksums;
 use crate::engines::postgres::physical::stored::TABLESPACES;
-use crate::engines::postgres::physical::wire::lsn::{Lsn, is_segment_size};
+use crate::engines::postgres::wal::{Lsn, SegmentSize};
 
 /// Name of the stream record that holds them.
 pub(crate) const STREAM: &str = "postgres-physical";
@@ -78,7 +78,7 @@ impl BaseFacts {
     /// Refuses facts that no server has. A backup that had them would not come back.
     pub(crate) fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::corrupt(what));
-        if !is_segment_size(self.wal_segment_bytes) {
+        if SegmentSize::new(self.wal_segment_bytes).is_err() {
             return wrong(format!("invalid WAL segment size {}", self.wal_segment_bytes));
         }
         if self.start_lsn >= self.end_lsn {

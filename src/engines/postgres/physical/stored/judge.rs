@@ -9,8 +9,8 @@ use crate::engines::postgres::physical::stored::facts::{BaseFacts, Tablespace};
 use crate::engines::postgres::physical::stored::wal::{WalCover, grow_head};
 use crate::engines::postgres::physical::stored::{CONTROL, LABEL, MANIFEST, VERSION, is_named, is_segment};
 use crate::engines::postgres::physical::wire::digest::{Comparison, FileDigest, FileTable};
-use crate::engines::postgres::physical::wire::lsn::Lsn;
 use crate::engines::postgres::physical::wire::manifest::{ManifestFacts, ManifestReader};
+use crate::engines::postgres::wal::Lsn;
 
 /// What a server does not start without, as far as it was not seen.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::base::exact;
 use crate::engines::postgres::physical::stored::WAL;
 use crate::engines::postgres::physical::stored::facts::BaseFacts;
-use crate::engines::postgres::physical::wire::lsn::{Segment, segments_between};
+use crate::engines::postgres::wal::{FileName, Lsn, SegmentName, SegmentSize, Timeline};
 
 /// Bytes of the long header of a segment's first page, as far as they are read: position and system identifier.
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -21,44 +21,45 @@ const LONG: u16 = 2;
 /// The segments that were seen.
 #[derive(Debug, Default)]
 pub(crate) struct WalCover {
-    seen: BTreeSet<u64>,
+    seen: BTreeSet<Lsn>,
 }
 
 impl WalCover {
     /// Takes a file of `pg_wal` for what it is: its name, its size, and how it begins. Other files than segments are passed over.
     pub(crate) fn add(&mut self, facts: &BaseFacts, path: &[u8], size: u64, head: &[u8]) -> Result<()> {
-        let bytes = facts.wal_segment_bytes;
-        let name = path.strip_prefix(WAL);
-        let Some(segment) = name.and_then(|name| Segment::of_file_name(name, bytes)) else {
+        let segments = SegmentSize::new(facts.wal_segment_bytes)?;
+        let name = path.strip_prefix(WAL).and_then(|name| std::str::from_utf8(name).ok());
+        let Some(FileName::Segment(segment)) = name.and_then(|name| name.parse().ok()) else {
+            return Ok(());
+        };
+        let Some(start) = segment.start(segments) else {
             return Ok(());
         };
         let wrong = |what: &str| Error::corrupt(format!("WAL segment \"{}\" {what}", path.escape_ascii()));
-        if size != bytes {
-            return Err(wrong(&format!("has {size} bytes instead of {bytes}")));
+        if size != segments.bytes() {
+            return Err(wrong(&format!("has {size} bytes instead of {}", segments.bytes())));
         }
         // What was not written yet has nothing to say, and nobody needs it.
-        let needed = segments_between(facts.start_lsn, facts.end_lsn, bytes);
-        if !needed.contains(&segment.number) {
+        if start >= facts.end_lsn || start.0.saturating_add(size) <= facts.start_lsn.0 {
             return Ok(());
         }
-        if header(head) != Some((segment.start(bytes).0, facts.system_identifier)) {
+        if header(head) != Some((start.0, facts.system_identifier)) {
             return Err(wrong("does not begin as a segment of this cluster at this place"));
         }
-        if (facts.timeline..=facts.end_timeline).contains(&segment.timeline) {
-            self.seen.insert(segment.number);
+        if (facts.timeline..=facts.end_timeline).contains(&segment.timeline.0) {
+            self.seen.insert(start);
         }
         Ok(())
     }
 
     /// Refuses a hole.
     pub(crate) fn finish(self, facts: &BaseFacts) -> Result<()> {
-        let bytes = facts.wal_segment_bytes;
-        let mut needed = segments_between(facts.start_lsn, facts.end_lsn, bytes);
-        match needed.find(|number| !self.seen.contains(number)) {
+        let segments = SegmentSize::new(facts.wal_segment_bytes)?;
+        let mut needed = segments.starts_between(facts.start_lsn, facts.end_lsn);
+        match needed.find(|start| !self.seen.contains(start)) {
             None => Ok(()),
-            Some(number) => {
-                let timeline = facts.end_timeline;
-                let name = Segment { timeline, number }.file_name(bytes);
+            Some(start) => {
+                let name = SegmentName::holding(Timeline(facts.end_timeline), start, segments);
                 Err(Error::corrupt(format!(
                     "WAL segment {name} is missing: the base needs all from {} to {}",
                     facts.start_lsn, facts.end_lsn
@@ -92,7 +93,6 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::engines::postgres::physical::ManifestChecksums;
-    use crate::engines::postgres::physical::wire::lsn::Lsn;
 
     pub(crate) fn facts() -> BaseFacts {
         BaseFacts {

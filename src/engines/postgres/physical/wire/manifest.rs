@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
-use super::lsn::Lsn;
 use crate::base::error::{Error, Result};
 use crate::engines::postgres::physical::ManifestChecksums;
+use crate::engines::postgres::wal::Lsn;
 
 /// Bytes of a line at most: a path that is written with escapes, and some words.
 const MOST_LINE_BYTES: usize = 32 << 10;

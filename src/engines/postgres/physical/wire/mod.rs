@@ -2,7 +2,6 @@
 
 pub(super) mod digest;
 pub(super) mod framing;
-pub mod lsn;
 pub(super) mod manifest;
 pub(super) mod page;
 pub(super) mod tar;
