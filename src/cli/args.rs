@@ -107,7 +107,7 @@ pub enum Verb {
     Recover(Box<Recover>),
     /// Write one stored file or stream to standard output
     Cat(Cat),
-    /// Archive the write-ahead log of PostgreSQL servers: archive_command, restore_command, gaps
+    /// Archive the write-ahead log of PostgreSQL servers: over the network or by archive_command; restore_command, gaps
     Log(Log),
     /// Remove snapshots that no keep rule keeps, and data that no snapshot needs
     Prune(Prune),
@@ -639,7 +639,7 @@ pub struct Cat {
 /// Flags of `log`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  archive_command = 'wirevault log push %p --to s3://bucket/app'         # in postgresql.conf\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'\n  wirevault log show --from s3://bucket/app"
+    after_help = "Examples:\n  wirevault log receive postgres-physical://backup@db1:5432 --to s3://bucket/app\n  archive_command = 'wirevault log push %p --to s3://bucket/app'         # in postgresql.conf\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'\n  wirevault log show --from s3://bucket/app"
 )]
 pub struct Log {
     /// What to do.
@@ -650,6 +650,8 @@ pub struct Log {
 /// What `log` does.
 #[derive(Debug, Subcommand)]
 pub enum LogVerb {
+    /// Follow a server's log over the network and store it as it comes, until a signal ends it
+    Receive(LogReceive),
     /// Store a file that the server archives; exit code 0 once it is durable, 1 otherwise
     Push(LogPush),
     /// Bring a file back that the server asks for; exit code 1 if it is not there
@@ -658,6 +660,29 @@ pub enum LogVerb {
     Show(LogShow),
     /// Read every stored file too; exit code 1 if one is damaged, 2 if there are gaps
     Verify(LogVerify),
+}
+
+/// Flags of `log receive`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault log receive postgres-physical://backup@db1:5432 --to s3://bucket/app\n  wirevault log receive main --to app                  # a source of wirevault.toml\n\nThe role needs REPLICATION, and pg_hba.conf a line for it: host replication backup ADDRESS scram-sha-256. SIGTERM ends it when all that came is stored."
+)]
+pub struct LogReceive {
+    /// URL of the server, or name of a configured source
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+
+    /// Replication slot; it is made where it is missing [default: wirevault_ and the beginning of the repository's ID]
+    #[arg(long, value_name = "NAME")]
+    pub slot: Option<String>,
+
+    /// Store what is new so often, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub flush: u64,
+
+    /// zstd level, 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
 }
 
 /// Flags of `log push`.
@@ -905,6 +930,17 @@ options_of! {
     Cleanup { rules, delete };
     Run { dry_run, listen, drills_only };
     Prune { dry_run, job, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within, no_sweep };
+}
+
+impl From<LogReceive> for options::LogReceive {
+    fn from(flags: LogReceive) -> Self {
+        Self {
+            source: flags.source,
+            slot: flags.slot,
+            flush: std::time::Duration::from_secs(flags.flush),
+            level: flags.level,
+        }
+    }
 }
 
 impl From<Backup> for options::Backup {

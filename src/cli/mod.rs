@@ -202,6 +202,7 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             boxed(done)
         }
         Verb::Log(Log { verb }) => match verb {
+            LogVerb::Receive(flags) => boxed(Box::pin(operations::log::receive::run(session, &flags.into())).await),
             LogVerb::Push(flags) => boxed(operations::log::push::run(session, &flags.into()).await),
             LogVerb::Fetch(flags) => boxed(operations::log::fetch::run(session, &flags.into()).await),
             LogVerb::Show(flags) => show_logs(session, &flags.into()).await,

@@ -228,6 +228,19 @@ pub struct LogPush {
     pub level: i32,
 }
 
+/// Options of `log receive`.
+#[derive(Debug, Clone)]
+pub struct LogReceive {
+    /// The URL of a server, or the name of a configured source.
+    pub source: String,
+    /// The replication slot [default: one that is named after the repository].
+    pub slot: Option<String>,
+    /// How often what is new of an open segment is stored.
+    pub flush: Duration,
+    /// zstd level, 1 (fast) to 19 (small).
+    pub level: i32,
+}
+
 /// Options of `log fetch`.
 #[derive(Debug, Clone)]
 pub struct LogFetch {

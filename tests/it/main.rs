@@ -48,6 +48,7 @@ mod latest;
 mod layers;
 mod log;
 mod log_made;
+mod log_receive;
 mod meant;
 mod old_repository;
 mod packaging;

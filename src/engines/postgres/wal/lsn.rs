@@ -80,6 +80,11 @@ impl SegmentSize {
         u64::from(self.0)
     }
 
+    /// Returns where the segment begins that holds a position.
+    pub fn start_of(self, at: Lsn) -> Lsn {
+        Lsn(at.0 - at.0 % self.bytes())
+    }
+
     /// Returns where the segments begin that hold what lies from `from` to `to`, which is exclusive.
     pub fn starts_between(self, from: Lsn, to: Lsn) -> impl Iterator<Item = Lsn> {
         let bytes = self.bytes();

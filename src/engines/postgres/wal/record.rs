@@ -123,9 +123,16 @@ fn data_at(beginning: &[u8]) -> Result<usize> {
     }
 }
 
+/// The year 2000, in microseconds since 1970.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// Returns the microseconds since the year 2000 of a time, as servers write it.
+pub(crate) fn microseconds(time: Timestamp) -> i64 {
+    time.as_microsecond().saturating_sub(EPOCH)
+}
+
 /// Makes a time of microseconds since the year 2000.
-fn timestamp(micros: i64) -> Result<Timestamp> {
-    const EPOCH: i64 = 946_684_800_000_000;
+pub(crate) fn timestamp(micros: i64) -> Result<Timestamp> {
     let unix = micros.checked_add(EPOCH).map(Timestamp::from_microsecond);
     match unix {
         Some(Ok(time)) => Ok(time),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::engines::postgres::wal::{FileName, SegmentName, Timeline};
 use crate::repository::ListedLog;
+use crate::storage::ObjectKey;
 
 /// Segments that are asked for their size, at most.
 const SAMPLES: usize = 8;
@@ -23,8 +24,23 @@ pub(super) struct Found {
     pub(super) stored_bytes: u64,
     /// The segment that was stored last, and when.
     pub(super) newest: Option<(SegmentName, Timestamp)>,
+    /// The segment of each timeline that was being written last, as far as parts of it are stored without a hole.
+    pub(super) open: BTreeMap<Timeline, OpenSegment>,
     /// Objects whose name is none of a file of a log.
     pub(super) unknown: u64,
+}
+
+/// A segment of which parts are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OpenSegment {
+    pub(super) segment: SegmentName,
+    /// The offset at which the parts end.
+    pub(super) end: u32,
+    /// The first and the last of them.
+    pub(super) first: ObjectKey,
+    pub(super) last: ObjectKey,
+    /// When the last was stored.
+    pub(super) stored: Timestamp,
 }
 
 /// Segments whose names follow one another. How many there are in 4 GiB depends on their size, which no name tells, so a run
@@ -41,6 +57,7 @@ impl Found {
     pub(super) fn add(&mut self, log: &ListedLog) {
         self.stored_bytes = self.stored_bytes.saturating_add(log.stored_bytes);
         match log.name.parse() {
+            Ok(FileName::Segment(segment)) if log.part.is_some() => self.add_part(segment, log),
             Ok(FileName::Segment(segment)) => self.add_segment(segment, log),
             Ok(FileName::History(timeline)) => self.histories.push(timeline),
             Ok(FileName::Partial(_) | FileName::BackupLabel(..)) => {}
@@ -53,6 +70,36 @@ impl Found {
         let newest = self.newest.map(|(segment, _)| segment);
         let runs = self.timelines.values().rev().flatten();
         newest.into_iter().chain(runs.map(|run| run.first)).take(SAMPLES)
+    }
+
+    /// Adds a part; those of a segment come in the order of their offsets. Of a segment that is stored itself nothing is held.
+    fn add_part(&mut self, segment: SegmentName, log: &ListedLog) {
+        let Some((from, to)) = log.part else { return };
+        let is_stored = self
+            .timelines
+            .get(&segment.timeline)
+            .is_some_and(|runs| runs.iter().any(|run| (run.first..=run.last).contains(&segment)));
+        if is_stored {
+            return;
+        }
+        match self.open.get_mut(&segment.timeline) {
+            Some(open) if open.segment == segment => {
+                if from <= open.end && to > open.end {
+                    (open.end, open.last, open.stored) = (to, log.key.clone(), log.stored);
+                }
+            }
+            _ if from == 0 => {
+                let open = OpenSegment {
+                    segment,
+                    end: to,
+                    first: log.key.clone(),
+                    last: log.key.clone(),
+                    stored: log.stored,
+                };
+                self.open.insert(segment.timeline, open);
+            }
+            _ => {}
+        }
     }
 
     fn add_segment(&mut self, segment: SegmentName, log: &ListedLog) {
@@ -94,6 +141,7 @@ mod tests {
                 key: layout::wal_file(7, Some(1), &name).unwrap(),
                 system: 7,
                 name,
+                part: None,
                 stored_bytes: 10,
                 stored: Timestamp::UNIX_EPOCH,
             });

@@ -193,7 +193,9 @@ impl Writer {
                 .with_context(|| format!("make directory \"{shown}\""));
         }
         self.has_configuration |= path == b"postgresql.conf";
-        if LEFT_OUT.contains(&path) {
+        // A map of nothing says nothing, and the manifest has it.
+        let says_nothing = path == TABLESPACE_MAP && meta.size_bytes == 0;
+        if LEFT_OUT.contains(&path) && !says_nothing {
             self.left_out.push(shown);
             self.current = Current::LeftOut;
             return Ok(());
