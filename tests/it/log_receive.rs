@@ -1,8 +1,10 @@
 //! `log receive`: the log of servers, streamed into a repository, and what comes back out of it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -27,15 +29,20 @@ fn server(home: &Arc<Home>) -> (WalServer, String) {
 /// A receiver at work; it is killed when this goes.
 struct Receiving {
     child: Guarded,
+    /// Where it tells what happens.
+    told: PathBuf,
 }
 
 impl Receiving {
     fn of(server: &WalServer, url: &str, repository: &str) -> Self {
         let words = ["log", "receive", url, "--to", repository, "--flush", "1", "--json"];
         let mut command = server.tool_command(&words);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let told = server.home.outside("receiver.log");
+        let file = std::fs::File::options().append(true).create(true).open(&told).unwrap();
+        command.stdout(Stdio::piped()).stderr(file);
         Self {
             child: Guarded::spawn(&mut command),
+            told,
         }
     }
 
@@ -48,10 +55,10 @@ impl Receiving {
 
     /// Waits until it ends.
     fn ends(&mut self) -> (i32, Value, String) {
-        let (mut out, mut told) = (String::new(), String::new());
+        let mut out = String::new();
         std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut out).unwrap();
-        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut told).unwrap();
         let code = self.child.wait().unwrap().code().unwrap();
+        let told = std::fs::read_to_string(&self.told).unwrap();
         (code, serde_json::from_str(&out).unwrap_or_default(), told)
     }
 }
@@ -85,9 +92,15 @@ fn end(server: &WalServer, repository: &str) -> Lsn {
 }
 
 fn until_stored(server: &WalServer, repository: &str, to: Lsn) {
-    wait::until(&format!("the log is stored up to {to}"), || {
-        end(server, repository) >= to
-    });
+    let begun = Instant::now();
+    while end(server, repository) < to {
+        let told = std::fs::read_to_string(server.home.outside("receiver.log")).unwrap_or_default();
+        assert!(
+            begun.elapsed() < wait::PATIENCE,
+            "the log is not stored up to {to}\n{told}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Tells a copy of a data directory to recover out of the repository, and starts it.
@@ -172,8 +185,7 @@ fn a_promotion_is_followed() {
     primary.stop("fast");
     let (copy, other) = (primary.copied("copy"), primary.copied("other"));
     primary.start();
-    let standby = primary.standby("standby");
-    standby.start();
+    let standby = primary.without_data("standby");
     // Two hosts, as an application names them; the second is followed where the first does not answer.
     let url = format!(
         "postgres-physical://admin@127.0.0.1:{},127.0.0.1:{}?sslmode=disable",
@@ -181,6 +193,8 @@ fn a_promotion_is_followed() {
     );
     let receiving = Receiving::of(&primary, &url, &repository);
     let to = load(&primary, 2000);
+    primary.make_standby(&standby);
+    standby.start();
     let first = rows(&primary);
     until_stored(&primary, &repository, to);
     primary.stop("immediate");

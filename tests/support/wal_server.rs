@@ -296,9 +296,8 @@ impl WalServer {
         wait::until("the recovery ends", || self.sql(&["SELECT pg_is_in_recovery()"]) == "f");
     }
 
-    /// Makes a standby that follows this server, which runs.
-    pub(crate) fn standby(&self, name: &str) -> Self {
-        let standby = self.without_data(name);
+    /// Makes the data directory of a standby that follows this server, which runs.
+    pub(crate) fn make_standby(&self, standby: &Self) {
         let mut base = self.home.server_program("pg_basebackup");
         base.args([
             "-h",
@@ -313,7 +312,6 @@ impl WalServer {
             "--no-sync",
         ]);
         run(base.args(["-p", &self.port.to_string(), "-D", &standby.data()]));
-        standby
     }
 
     /// Makes a standby a primary, on a timeline of its own.

@@ -5,7 +5,6 @@ use crate::base::error::{Error, Result};
 use crate::engines::SourceSpec;
 use crate::engines::postgres::physical::PhysicalSpec;
 use crate::engines::postgres::session::replication::Replication;
-use crate::engines::postgres::session::url::ConnectOptions;
 
 /// The name by which the server knows its receiver (`pg_stat_replication`, `synchronous_standby_names`).
 pub(super) const APPLICATION: &str = "wirevault";
@@ -13,7 +12,8 @@ pub(super) const APPLICATION: &str = "wirevault";
 /// How to reach a server.
 #[derive(Debug, Clone)]
 pub struct LogServer {
-    options: ConnectOptions,
+    spec: PhysicalSpec,
+    location: String,
 }
 
 impl LogServer {
@@ -26,18 +26,23 @@ impl LogServer {
             ))
             .with_hint("Name the server as for a base backup: postgres-physical://user@host:port."));
         };
-        let mut options = physical.connect_options()?;
-        APPLICATION.clone_into(&mut options.application_name);
-        Ok(Self { options })
+        physical.connect_options()?;
+        Ok(Self {
+            location: physical.place(),
+            spec: physical.clone(),
+        })
     }
 
     /// Returns where it is, for people.
-    pub fn location(&self) -> String {
-        self.options.location()
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
-    /// Logs in and asks who it is.
+    /// Logs in and asks who it is. Of several hosts it is the first that answers now, whichever it was before; a password is looked
+    /// up anew.
     pub async fn connect(&self) -> Result<LogSession> {
-        LogSession::begin(Replication::open(&self.options).await?).await
+        let mut options = self.spec.connect_options()?;
+        APPLICATION.clone_into(&mut options.application_name);
+        LogSession::begin(Replication::open(&options).await?).await
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Receiver<'a> {
         let slot = options.slot.clone();
         Self {
             slot: slot.unwrap_or_else(|| format!("wirevault_{}", id.to_ascii_lowercase())),
-            report: ReceiveReport::of(server.location()),
+            report: ReceiveReport::of(server.location().to_owned()),
             session,
             server,
             repository,
@@ -138,7 +138,7 @@ impl<'a> Receiver<'a> {
 
     /// Connects, receives, and connects again.
     async fn run(&mut self) -> Result<()> {
-        let task = self.server.location();
+        let task = self.server.location().to_owned();
         self.session.reporter.begin(&task, None);
         let done = self.follow().await;
         self.session.reporter.end(&task, done.is_ok());
@@ -354,7 +354,7 @@ impl<'a> Receiver<'a> {
         self.report.timeline = Some(timeline);
         self.report.from.get_or_insert(at);
         let phase = format!("timeline {timeline}");
-        self.session.reporter.phase(&self.server.location(), &phase);
+        self.session.reporter.phase(self.server.location(), &phase);
         if self.receive(&mut stream, open, size).await? {
             return Ok(None);
         }
@@ -423,7 +423,7 @@ impl<'a> Receiver<'a> {
             }
         }
         self.report.streamed_bytes += taken;
-        self.session.reporter.advance(&self.server.location(), taken, 0);
+        self.session.reporter.advance(self.server.location(), taken, 0);
         Ok(wants)
     }
 
@@ -548,7 +548,7 @@ impl<'a> Receiver<'a> {
             }
             Work::Whole { piece, name, .. } => {
                 self.report.segments += 1;
-                self.session.reporter.advance(&self.server.location(), 0, 1);
+                self.session.reporter.advance(self.server.location(), 0, 1);
                 self.report
                     .reached(name.timeline(), Lsn(piece.start.0.saturating_add(piece.to)));
             }
@@ -609,9 +609,7 @@ impl<'a> Receiver<'a> {
 
     fn tell(&self, code: &str, message: String) {
         let task = self.server.location();
-        self.session
-            .reporter
-            .note(&task, Note::new(code, task.clone(), message));
+        self.session.reporter.note(task, Note::new(code, task, message));
     }
 }
 
