@@ -89,8 +89,7 @@ impl Framing {
             Some(b'w') => {}
             Some(b'k') if piece.ends && self.have == ALIVE => return self.alive().map(Found::Alive).map(Some),
             Some(b'k') if piece.ends || self.have > ALIVE => return Err(short()),
-            Some(b'k') => return Ok(None),
-            // Later versions may say more.
+            // The rest of it is to come; or it is of a kind that a later version has.
             _ => return Ok(None),
         }
         if before < DATA_HEADER {

@@ -2,7 +2,7 @@
 
 use crate::base::units::format_bytes;
 use crate::engines::postgres::wal::{Lsn, Timeline};
-use crate::operations::{Report, document_of};
+use crate::operations::{Report, Status, document_of};
 
 /// What was received. Its fields are the keys of the JSON document.
 #[derive(Debug, serde::Serialize)]
@@ -63,17 +63,26 @@ impl Report for ReceiveReport {
         document_of(self)
     }
 
+    fn status(&self) -> Status {
+        if self.gaps > 0 { Status::Partial } else { Status::Done }
+    }
+
     fn text(&self) -> String {
         let (Some(from), Some(to), Some(timeline)) = (self.from, self.to, self.timeline) else {
             return format!("received nothing from {}\n", self.server);
         };
         format!(
-            "received {} from {}, stored {} in {} segments and {} parts: {from} to {to}, timeline {timeline}\n",
+            "received {} from {}, stored {} in {} segments and {} parts: {from} to {to}, timeline {timeline}{}\n",
             format_bytes(self.streamed_bytes),
             self.server,
             format_bytes(self.stored_bytes),
             self.segments,
-            self.parts
+            self.parts,
+            if self.gaps > 0 {
+                "; there is a gap, see `wirevault log show`"
+            } else {
+                ""
+            }
         )
     }
 }

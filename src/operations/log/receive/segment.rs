@@ -18,7 +18,7 @@ use crate::engines::postgres::wal::{
 use crate::operations::log::parts::Part;
 
 /// Zeros that are read at once behind the end of a timeline.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A segment at work.
 #[derive(Debug)]

@@ -82,23 +82,23 @@ impl Found {
         if is_stored {
             return;
         }
-        match self.open.get_mut(&segment.timeline) {
-            Some(open) if open.segment == segment => {
-                if from <= open.end && to > open.end {
-                    (open.end, open.last, open.stored) = (to, log.key.clone(), log.stored);
-                }
+        if let Some(open) = self
+            .open
+            .get_mut(&segment.timeline)
+            .filter(|open| open.segment == segment)
+        {
+            if from <= open.end && to > open.end {
+                (open.end, open.last, open.stored) = (to, log.key.clone(), log.stored);
             }
-            _ if from == 0 => {
-                let open = OpenSegment {
-                    segment,
-                    end: to,
-                    first: log.key.clone(),
-                    last: log.key.clone(),
-                    stored: log.stored,
-                };
-                self.open.insert(segment.timeline, open);
-            }
-            _ => {}
+        } else if from == 0 {
+            let open = OpenSegment {
+                segment,
+                end: to,
+                first: log.key.clone(),
+                last: log.key.clone(),
+                stored: log.stored,
+            };
+            self.open.insert(segment.timeline, open);
         }
     }
 
