@@ -282,7 +282,9 @@ def kills():
     primary.start()
     url = primary.url(standby)
     receiver = receive(url, endpoint)
-    # The standby begins where the receiver does, so that it has what the receiver needs.
+    # The slot is to begin where the copies do, before the checkpoint that a base backup makes.
+    while primary.sql("SELECT count(*) FROM pg_replication_slots") == "0":
+        time.sleep(0.05)
     standby.standby_of(primary)
     standby.start()
     writer = Writer(primary)

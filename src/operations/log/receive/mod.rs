@@ -334,6 +334,8 @@ impl<'a> Receiver<'a> {
             }
         }
         let next = self.meanwhile(log.next_timeline(timeline)).await?;
+        // A recovery along this timeline asks for the segment, which parts stand for.
+        self.waiting.extend(open.part());
         self.waiting.extend(open.partial()?);
         Ok(Ended::Timeline(next))
     }

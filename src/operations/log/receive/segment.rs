@@ -135,14 +135,13 @@ impl OpenSegment {
         Ok(bytes.len())
     }
 
-    /// Returns the part that was received since the last one; `None` if there is none, or one is on its way.
+    /// Returns the part that was received since the last one, which may still be on its way; `None` if there is none.
     pub(super) fn part(&mut self) -> Option<Work> {
-        let stored = self.parts.last().map_or(0, |part| part.to);
         let header = self.reader.as_ref()?.header();
-        if self.sending > stored || self.received <= stored {
+        let (from, to) = (self.sending, self.received);
+        if from >= to {
             return None;
         }
-        let (from, to) = (stored, self.received);
         let span = Span {
             from: self.start.0.saturating_add(from),
             to: self.start.0.saturating_add(to),
@@ -160,7 +159,7 @@ impl OpenSegment {
     /// Takes note of a part that was stored; those before it were compared on the way.
     pub(super) fn stored(&mut self, part: Part) {
         self.compared = true;
-        self.sending = part.to;
+        self.sending = self.sending.max(part.to);
         self.parts.push(part);
     }
 
