@@ -939,6 +939,7 @@ impl From<LogReceive> for options::LogReceive {
             slot: flags.slot,
             flush: std::time::Duration::from_secs(flags.flush),
             level: flags.level,
+            turn: None,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What a verb is asked to do: plain values, which the command line fills from flags and the scheduler from the configuration.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 pub use crate::engines::EngineFlags;
 use crate::engines::docker::api::Address;
@@ -239,6 +242,8 @@ pub struct LogReceive {
     pub flush: Duration,
     /// zstd level, 1 (fast) to 19 (small).
     pub level: i32,
+    /// What several receivers of one process share: one stores at a time.
+    pub turn: Option<Arc<Semaphore>>,
 }
 
 /// Options of `log fetch`.

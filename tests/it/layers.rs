@@ -394,6 +394,8 @@ const OF_ONE_ENGINE: &[(&str, &str, &str)] = &[
         "postgres",
         "what is streamed is the log of a PostgreSQL server",
     ),
+    ("operations/log/prune.rs", "postgres", "the same"),
+    ("operations/log/receive/progress.rs", "postgres", "the same"),
     ("operations/log/receive/report.rs", "postgres", "the same"),
     ("operations/log/receive/resume.rs", "postgres", "the same"),
     ("operations/log/receive/segment.rs", "postgres", "the same"),

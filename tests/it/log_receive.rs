@@ -10,8 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use wirevault::engines::postgres::wal::Lsn;
 
+use crate::run::{Scheduler, get};
 use crate::support::child::Guarded;
-use crate::support::program::files_below;
+use crate::support::program::{Program, files_below};
 use crate::support::wait;
 use crate::support::wal_server::{Home, WalServer};
 
@@ -303,4 +304,106 @@ fn what_cannot_be_received_is_refused() {
     let (code, _, told) = Receiving::of(&copy, &copy.url(), &repository).ends();
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("other bytes"), "{told}");
+}
+
+/// The scheduler receives what the configuration asks for, shows how far it is, and begins anew where a server comes back.
+#[test]
+fn the_scheduler_receives_logs() {
+    let home = Home::of_15();
+    let primary = WalServer::init(&home, "primary", &[]);
+    primary.start();
+    primary.sql(&["CREATE TABLE rows (number serial, text text)"]);
+    let program = Program::bare();
+    let repository = program.path("repository").display().to_string();
+    let configuration = format!(
+        "[repository.near]\nurl = \"file://{repository}\"\n[source.cluster]\nkind = \"postgres-physical\"\nurl = \"{}\"\nlog = true\n\
+         [job.yearly]\nsources = [\"cluster\"]\nschedule = \"0 0 1 1 *\"\n",
+        primary.url()
+    );
+    std::fs::write(program.path("wirevault.toml"), configuration).unwrap();
+    program.expect(0, &["init", "--no-encryption"]);
+    let scheduler = Scheduler::start(&program);
+    let address = scheduler.event("serving")["address"].as_str().unwrap().to_owned();
+    let end = || {
+        let logs = program.json(&["log", "show"])["logs"].clone();
+        let windows = logs[0]["windows"].as_array().cloned().unwrap_or_default();
+        let to = windows.last().and_then(|window| window["to"].as_str());
+        to.map_or(Lsn(0), lsn)
+    };
+    let to = load(&primary, 500);
+    wait::until("the log is stored", || end() >= to);
+    let metric = |name: &str, value: &str| {
+        let line = format!("{name}{{source=\"cluster\",repository=\"near\"}} {value}\n");
+        wait::until(&line, || get(&address, "/metrics").1.contains(&line));
+    };
+    metric("wirevault_log_receiving", "1");
+    metric("wirevault_log_lag_bytes", "0");
+    let page = get(&address, "/").1;
+    assert!(page.contains("<h2>Logs</h2>") && page.contains("receiving"), "{page}");
+    primary.stop("fast");
+    metric("wirevault_log_receiving", "0");
+    primary.start();
+    let to = load(&primary, 500);
+    wait::until("the log is stored again", || end() >= to);
+    metric("wirevault_log_receiving", "1");
+    metric("wirevault_log_gaps_total", "0");
+    scheduler.end();
+    wait::until("the slot is free", || {
+        primary.sql(&["SELECT active FROM pg_replication_slots"]) == "f"
+    });
+    program.expect(0, &["log", "verify"]);
+}
+
+/// A log is kept from the oldest base on; where that is not known, all of it is.
+#[test]
+fn a_log_is_kept_from_the_oldest_base_on() {
+    let home = Home::of_15();
+    let (primary, repository) = server(&home);
+    let receiving = Receiving::of(&primary, &primary.url(), &repository);
+    let prune = |flags: &[&str]| {
+        let words = [&["prune", "--repository", &repository, "--keep-last", "1"], flags].concat();
+        primary.json(0, &words)
+    };
+    let segments = || shown(&primary, &repository)["segments"].as_u64().unwrap();
+    let mut base = |rows: u32| {
+        let to = load(&primary, rows);
+        until_stored(&primary, &repository, to);
+        let said = primary.json(0, &["backup", &primary.url(), "--to", &repository]);
+        said["snapshots"][0]["sources"][0]["outcome"]["position"]["start_lsn"].clone()
+    };
+    // No base at all: nothing is removed.
+    let to = load(&primary, 3000);
+    until_stored(&primary, &repository, to);
+    let before = segments();
+    assert!(before >= 2 && prune(&[])["logs"].is_null());
+    base(3000);
+    let start = base(3000);
+    let planned = prune(&["--dry-run"]);
+    assert_eq!(planned["logs"][0]["before"], start, "{planned:#}");
+    let all = segments();
+    assert!(all > before);
+    let pruned = prune(&[]);
+    assert_eq!(
+        (&pruned["logs"][0]["before"], &pruned["logs"][0]["files"]),
+        (&start, &planned["logs"][0]["files"]),
+        "{pruned:#}"
+    );
+    let files = pruned["logs"][0]["files"].as_u64().unwrap();
+    assert!(files >= before && segments() >= all - files, "{pruned:#}");
+    let log = shown(&primary, &repository);
+    assert_eq!(log["gaps"], Value::Array(vec![]), "{log:#}");
+    let from = lsn(log["windows"][0]["from"].as_str().unwrap());
+    assert!(from <= lsn(start.as_str().unwrap()), "{log:#}");
+    // A manifest that cannot be read may be that of a base.
+    base(3000);
+    let manifests = home.outside("repository/snapshots");
+    let first = std::fs::read_dir(manifests)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .min()
+        .unwrap();
+    std::fs::write(&first, b"{").unwrap();
+    let kept = segments();
+    assert!(prune(&[])["logs"].is_null() && segments() >= kept);
+    assert_eq!(receiving.ended().0, 0);
 }

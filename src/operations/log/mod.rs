@@ -6,6 +6,7 @@
 
 pub mod fetch;
 mod parts;
+pub mod prune;
 pub mod push;
 pub mod receive;
 pub mod show;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::base::error::{Error, Result};
 
 /// A position in the log: a byte offset from its beginning, over all segments. Printed as the server does: `16/B374D848`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {

@@ -6,15 +6,18 @@
 //! takes a few segments, and then the server keeps the rest. Nothing is remembered outside of the repository and the slot: a receiver that
 //! begins anew goes on at the beginning of the segment behind those that are stored, and stores no part twice.
 
+mod progress;
 mod report;
 mod resume;
 mod segment;
 mod store;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -31,6 +34,7 @@ use crate::operations::log::parts::{Part, parts_of};
 use crate::operations::snapshots::open_to_change;
 use crate::operations::{Session, options};
 use crate::repository::{ListedLog, Repository};
+pub use progress::{Progress, Watched};
 pub use report::ReceiveReport;
 use resume::{Line, Stored};
 use segment::OpenSegment;
@@ -56,9 +60,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Receives until a signal ends it.
 pub async fn run(session: &Session, options: &options::LogReceive) -> Result<ReceiveReport> {
     let source = source(session, &options.source)?;
+    follow(session, &source, options, Watched::default()).await
+}
+
+/// As [`run`], of a source that is known; tells `watched` how it is getting on.
+pub async fn follow(
+    session: &Session,
+    source: &SourceConfig,
+    options: &options::LogReceive,
+    watched: Watched,
+) -> Result<ReceiveReport> {
     let server = LogServer::of(source.kind.spec())?;
     let repository = open_to_change(session).await?;
-    let mut receiver = Receiver::new(session, server, repository, options);
+    let mut receiver = Receiver::new(session, server, repository, options, watched);
     let act = format!("receive the log of \"{}\"", receiver.server.location());
     let received = receiver.run().await;
     received.context(act)?;
@@ -98,6 +112,8 @@ struct Receiver<'a> {
     slot: String,
     flush: Duration,
     level: i32,
+    watched: Watched,
+    turn: Option<Arc<Semaphore>>,
     /// The server's, once it was reached.
     system: Option<(u64, SegmentSize)>,
     stored: Option<Stored>,
@@ -111,7 +127,13 @@ struct Receiver<'a> {
 }
 
 impl<'a> Receiver<'a> {
-    fn new(session: &'a Session, server: LogServer, repository: Repository, options: &options::LogReceive) -> Self {
+    fn new(
+        session: &'a Session,
+        server: LogServer,
+        repository: Repository,
+        options: &options::LogReceive,
+        watched: Watched,
+    ) -> Self {
         // Two repositories have two receivers, each with a slot of its own.
         let id: String = repository
             .id()
@@ -127,6 +149,8 @@ impl<'a> Receiver<'a> {
             server,
             repository,
             flush: options.flush,
+            watched,
+            turn: options.turn.clone(),
             level: options.level,
             system: None,
             stored: None,
@@ -164,6 +188,7 @@ impl<'a> Receiver<'a> {
                 wait = FIRST_WAIT;
             }
             self.report.reconnects += 1;
+            self.watch().lost(Some(error.chain()));
             tracing::warn!("connecting again in {} s: {}", wait.as_secs(), error.chain());
             let slept = self.meanwhile(async {
                 tokio::time::sleep(wait).await;
@@ -456,6 +481,7 @@ impl<'a> Receiver<'a> {
             self.waiting.extend(open.part());
         }
         let kept = self.kept(open);
+        self.watch().reached(open.name.timeline, open.received(), kept);
         let idle = clock.news.elapsed() >= SEEN_EVERY && clock.told.elapsed() >= SEEN_EVERY;
         if let Some((end, at)) = clock.seen.filter(|(end, _)| idle && *end <= kept && self.is_idle()) {
             clock.told = Instant::now();
@@ -520,6 +546,8 @@ impl<'a> Receiver<'a> {
             level: self.level,
             system,
             cancel: self.session.cancel.clone(),
+            watched: self.watched.clone(),
+            turn: self.turn.clone(),
         };
         self.storing = Some(tokio::spawn(storing.patiently(work)));
     }
@@ -597,6 +625,16 @@ impl<'a> Receiver<'a> {
             }
             done => done,
         }
+    }
+
+    /// Brings what is counted up to date for whoever watches.
+    fn watch(&self) -> std::sync::MutexGuard<'_, Progress> {
+        let mut progress = self.watched.lock();
+        progress.reconnects = self.report.reconnects;
+        progress.gaps = self.report.gaps;
+        progress.segments = self.report.segments;
+        progress.stored_bytes = self.report.stored_bytes;
+        progress
     }
 
     fn gap(&mut self, timeline: Timeline, from: Lsn, to: Lsn, why: &Error) {

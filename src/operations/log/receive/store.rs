@@ -8,8 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::progress::Watched;
 use crate::archive::Pipeline;
 use crate::archive::log::{About, Kept, LogOptions, LogReader, LogWriter};
 use crate::base::cancel::{cancelled, or_cancelled};
@@ -117,6 +119,9 @@ pub(super) struct Storing {
     pub(super) level: i32,
     pub(super) system: u64,
     pub(super) cancel: CancellationToken,
+    pub(super) watched: Watched,
+    /// One of several receivers of a process stores at a time: memory is that of one upload.
+    pub(super) turn: Option<Arc<Semaphore>>,
 }
 
 impl Storing {
@@ -126,10 +131,14 @@ impl Storing {
         let mut wait = FIRST_WAIT;
         loop {
             let error = match self.once(&work).await {
-                Ok(stored_bytes) => return Ok(Done { work, stored_bytes }),
+                Ok(stored_bytes) => {
+                    self.watched.lock().error = None;
+                    return Ok(Done { work, stored_bytes });
+                }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
             };
+            self.watched.lock().error = Some(error.chain());
             tracing::warn!(
                 "the log is not stored, which is tried again in {} s: {}",
                 wait.as_secs(),
@@ -148,6 +157,12 @@ impl Storing {
 
     /// Returns the bytes that were stored: none of what was there.
     async fn once(&self, work: &Work) -> Result<u64> {
+        let turn = self.turn.as_ref().map(|turn| turn.acquire());
+        let _turn = match turn {
+            // It is never closed.
+            Some(turn) => turn.await.ok(),
+            None => None,
+        };
         match work {
             Work::Part {
                 piece,
@@ -253,7 +268,11 @@ impl Storing {
     }
 
     async fn writer(&self, key: ObjectKey) -> Result<LogWriter> {
-        let options = LogOptions { level: self.level };
+        let options = LogOptions {
+            level: self.level,
+            // Beside a job that has the parts of the memory plan.
+            parts_in_flight: self.turn.as_ref().map(|_| 1),
+        };
         LogWriter::create(self.store.clone(), key, &self.pipeline, &options).await
     }
 
@@ -346,6 +365,8 @@ mod tests {
             level: 1,
             system: 7,
             cancel: CancellationToken::new(),
+            watched: Watched::default(),
+            turn: None,
         };
         Place {
             fault,
