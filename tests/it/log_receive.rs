@@ -365,7 +365,7 @@ fn a_log_is_kept_from_the_oldest_base_on() {
         primary.json(0, &words)
     };
     let segments = || shown(&primary, &repository)["segments"].as_u64().unwrap();
-    let mut base = |rows: u32| {
+    let base = |rows: u32| {
         let to = load(&primary, rows);
         until_stored(&primary, &repository, to);
         let said = primary.json(0, &["backup", &primary.url(), "--to", &repository]);

@@ -42,9 +42,9 @@ impl PrunedLog {
     /// Says it in a line.
     pub(crate) fn text(&self, dry_run: bool) -> String {
         let did = if dry_run { "would remove" } else { "removed" };
-        let files = if self.files == 1 { "file" } else { "files" };
+        let s = if self.files == 1 { "" } else { "s" };
         let mut text = format!(
-            "{did} {} {files} of the log of system {} before {}, {}\n",
+            "{did} {} file{s} of the log of system {} before {}, {}\n",
             self.files,
             self.system,
             self.before,

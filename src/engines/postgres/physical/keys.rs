@@ -22,7 +22,7 @@ section! {
         url: String = Key::url().required().example("\"postgres-physical://backup@127.0.0.1:5432\""),
         /// A file whose first line is the password; without it `PGPASSWORD` and `~/.pgpass` (database `replication`) are asked.
         password_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/replication.password\""),
-        /// Whether `wirevault run` receives the write-ahead log of the server, into each repository of the jobs that back the source up ([log](log.md)).
+        /// Whether `wirevault run` receives the server's write-ahead log into the repositories of the source's jobs ([log](log.md)).
         log: bool = Key::flag(),
         /// The replication slot of the log; without it, `wirevault_` and the beginning of the repository's ID.
         slot: Option<String> = Key::text().example("\"wirevault\""),

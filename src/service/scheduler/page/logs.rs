@@ -1,9 +1,11 @@
 //! The table of logs: how far each is received, and how far it is in its repository.
 
+use jiff::SignedDuration;
+
 use super::{escape, short};
+use crate::base::exact;
 use crate::base::units::format_bytes;
 use crate::service::scheduler::state::State;
-use jiff::SignedDuration;
 
 /// Renders it; nothing where no log is received.
 pub(super) fn table(state: &State) -> String {
@@ -12,7 +14,7 @@ pub(super) fn table(state: &State) -> String {
         .iter()
         .map(|((source, repository), watched)| {
             let progress = watched.lock();
-            let lag = SignedDuration::try_from(progress.lag()).map_or(SignedDuration::MAX, |lag| lag);
+            let lag = SignedDuration::from_secs(exact::saturating_i64(progress.lag().as_secs()));
             let (word, class) = match (progress.connected, &progress.error) {
                 (true, None) => ("receiving", "good"),
                 (true, Some(_)) => ("not stored", "bad"),
