@@ -26,6 +26,9 @@ pub const REMOVED: &str = "removed/";
 /// Prefix of write-ahead logs.
 pub const WAL: &str = "wal/";
 
+/// Name of [`wal_seen`].
+const SEEN: &str = "seen.json";
+
 /// What follows the name of a file of a log in its key.
 const LOG_END: &str = ".zst";
 
@@ -107,6 +110,18 @@ pub fn wal_file(system: u64, timeline: Option<u32>, name: &str) -> Result<Object
     ObjectKey::new(format!("{}{timeline}{name}{LOG_END}", wal_system(system)))
 }
 
+/// `wal/<system>/seen.json`: how far the server's clock had come where, by whoever receives its log.
+pub fn wal_seen(system: u64) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{SEEN}", wal_system(system)))
+}
+
+/// Returns whether a key is one of [`wal_seen`].
+pub fn is_wal_seen(key: &ObjectKey) -> bool {
+    let rest = key.as_str().strip_prefix(WAL).and_then(|rest| rest.strip_suffix(SEEN));
+    let system = rest.and_then(|rest| rest.strip_suffix('/')?.parse().ok());
+    system.is_some_and(|system| wal_seen(system).is_ok_and(|made| made == *key))
+}
+
 /// Returns system and name out of the key of a file of a log; None for a key that [`wal_file`] does not make.
 pub fn wal_name(key: &ObjectKey) -> Option<(u64, &str)> {
     let (system, rest) = key.as_str().strip_prefix(WAL)?.split_once('/')?;
@@ -169,6 +184,16 @@ mod tests {
         ] {
             let key = ObjectKey::new(wrong).unwrap();
             assert_eq!(wal_name(&key), None, "{wrong}");
+        }
+        let seen = wal_seen(7).unwrap();
+        assert!(seen.as_str() == "wal/7/seen.json" && is_wal_seen(&seen) && wal_name(&seen).is_none());
+        for wrong in [
+            "wal/x/seen.json",
+            "wal/seen.json",
+            "wal/7/1/seen.json",
+            "wal/07/seen.json",
+        ] {
+            assert!(!is_wal_seen(&ObjectKey::new(wrong).unwrap()), "{wrong}");
         }
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::log::LogReader;
 use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
 use crate::base::exact;
-use crate::engines::postgres::wal::{FileName, HEADER_BYTES, SegmentReader};
+use crate::engines::postgres::wal::{FileName, HEADER_BYTES, Lsn, SegmentReader, SegmentSize};
 use crate::operations::log::{data_directory, key_of, system_at};
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Report, Session, Status, document_of, options};
@@ -85,9 +85,7 @@ async fn fetch(session: &Session, options: &options::LogFetch, name: &FileName) 
     };
     let mut again = true;
     loop {
-        let done = session
-            .or_cancelled(bring(store, &key, name, system, &options.path))
-            .await;
+        let done = session.or_cancelled(bring(store, &key, name, system, options)).await;
         match done {
             // The bytes may have changed on their way.
             Err(error) if again && error.kind() == ErrorKind::Corrupt => again = false,
@@ -147,11 +145,18 @@ async fn bring(
     key: &ObjectKey,
     name: &FileName,
     system: u64,
-    path: &Path,
+    options: &options::LogFetch,
 ) -> Result<Option<u64>> {
+    let path = options.path.as_path();
     let Some(reader) = if_there(LogReader::open(store, key).await)? else {
         return Ok(None);
     };
+    let kept = options
+        .until
+        .map_or(Ok(None), |until| kept_until(until, name, &reader))?;
+    if kept == Some(0) {
+        return Ok(None);
+    }
     let mut temporary = Temporary::create(path)?;
     let mut beginning = Vec::new();
     let mut out = |bytes: &[u8]| {
@@ -173,8 +178,23 @@ async fn bring(
             return Err(Error::corrupt(format!("it is of system {written_by}"))).with_context(other);
         }
     }
+    if let Some(kept) = kept {
+        temporary.cut(kept, raw_bytes)?;
+    }
     temporary.publish(path)?;
     Ok(Some(raw_bytes))
+}
+
+/// Returns how many bytes of a file lie before a position, if not all do: a server whose recovery ends there must not see what follows.
+fn kept_until(until: Lsn, name: &FileName, reader: &LogReader) -> Result<Option<u64>> {
+    let raw_bytes = reader.descriptor().raw_bytes;
+    let (FileName::Segment(segment) | FileName::Partial(segment)) = name else {
+        return Ok(None);
+    };
+    let start = segment.start(SegmentSize::new(raw_bytes)?);
+    let start = start.ok_or_else(|| Error::corrupt(format!("{name} is no name of a segment of {raw_bytes} bytes")))?;
+    let kept = until.0.saturating_sub(start.0);
+    Ok((kept < raw_bytes).then_some(kept))
 }
 
 /// A file beside the one that is made; it goes away unless it was given that one's name.
@@ -214,6 +234,12 @@ impl Temporary {
             file,
             published: false,
         }
+    }
+
+    /// Leaves zeros behind the first bytes, as where a server has not written yet.
+    fn cut(&mut self, kept: u64, whole: u64) -> Result<()> {
+        let cut = self.file.set_len(kept).and_then(|()| self.file.set_len(whole));
+        cut.with_context(|| format!("write \"{}\"", self.path.display()))
     }
 
     /// The server syncs a file itself before it keeps it.

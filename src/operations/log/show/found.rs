@@ -12,33 +12,33 @@ const SAMPLES: usize = 8;
 
 /// What was listed.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(in crate::operations::log) struct Found {
     /// Segments by timeline, in runs whose numbers follow one another.
-    pub(super) timelines: BTreeMap<Timeline, Vec<Run>>,
+    pub(in crate::operations::log) timelines: BTreeMap<Timeline, Vec<Run>>,
     /// Timelines whose history file is there, in order.
-    pub(super) histories: Vec<Timeline>,
+    pub(in crate::operations::log) histories: Vec<Timeline>,
     /// Segments.
-    pub(super) segments: u64,
+    pub(in crate::operations::log) segments: u64,
     /// Bytes of all objects.
-    pub(super) stored_bytes: u64,
+    pub(in crate::operations::log) stored_bytes: u64,
     /// The segment that was stored last, and when.
-    pub(super) newest: Option<(SegmentName, Timestamp)>,
+    pub(in crate::operations::log) newest: Option<(SegmentName, Timestamp)>,
     /// Objects whose name is none of a file of a log.
-    pub(super) unknown: u64,
+    pub(in crate::operations::log) unknown: u64,
 }
 
 /// Segments whose names follow one another. How many there are in 4 GiB depends on their size, which no name tells, so a run
 /// ends there as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) first: SegmentName,
-    pub(super) last: SegmentName,
-    pub(super) segments: u64,
+pub(in crate::operations::log) struct Run {
+    pub(in crate::operations::log) first: SegmentName,
+    pub(in crate::operations::log) last: SegmentName,
+    pub(in crate::operations::log) segments: u64,
 }
 
 impl Found {
     /// Adds an object; they come in the order of their keys.
-    pub(super) fn add(&mut self, log: &ListedLog) {
+    pub(in crate::operations::log) fn add(&mut self, log: &ListedLog) {
         self.stored_bytes = self.stored_bytes.saturating_add(log.stored_bytes);
         match log.name.parse() {
             Ok(FileName::Segment(segment)) => self.add_segment(segment, log),
@@ -49,7 +49,7 @@ impl Found {
     }
 
     /// Returns segments out of which the size of all can be learnt: the newest, and some others in case it is damaged.
-    pub(super) fn samples(&self) -> impl Iterator<Item = SegmentName> {
+    pub(in crate::operations::log) fn samples(&self) -> impl Iterator<Item = SegmentName> {
         let newest = self.newest.map(|(segment, _)| segment);
         let runs = self.timelines.values().rev().flatten();
         newest.into_iter().chain(runs.map(|run| run.first)).take(SAMPLES)
