@@ -235,6 +235,10 @@ fn idle(home: &Arc<Home>) {
         &["the log ends at", "last commit", "--at latest"],
     );
 
+    // As of the last commit nothing has to be known.
+    let last = committed(&server, 50, 0);
+    assert_eq!(planned(&server, &repository, &["--at", &last])["target"]["kind"], "end");
+
     // Who may not have seen all of it, or says what cannot be, proves nothing.
     let (later, end) = (
         clock(&server),
@@ -278,7 +282,7 @@ fn idle(home: &Arc<Home>) {
         &server,
         &repository,
         &["--at", &moment, "--target-action", "pause"],
-        &["needs a position to stop at", "--lsn"],
+        &["needs a place to stop at", "--lsn"],
     );
     let shown = server.json(0, &[&["log", "show"][..], &repository.flags()].concat());
     assert_eq!(shown["unknown"], 0, "{shown:#}");
@@ -525,11 +529,9 @@ fn what_cannot_be_reached_is_refused_with_what_can() {
 }
 
 /// After a promotion there are two lines: the newest is followed, or the one that is named.
-#[test]
-fn a_moment_is_of_the_timeline_that_is_followed() {
-    let home = Home::of_15();
-    let repository = Repository::directory(&home);
-    let server = primary(&home, &repository);
+fn over_a_promotion(home: &Arc<Home>) {
+    let repository = Repository::directory(home);
+    let server = primary(home, &repository);
     backup(&server, &repository);
     write(&server, 1, 100);
     server.archive_all();
@@ -572,4 +574,16 @@ fn a_moment_is_of_the_timeline_that_is_followed() {
         &["--at", &on_first, "--timeline", "current"],
     );
     assert_eq!(found, expected_on_first);
+}
+
+#[test]
+fn a_moment_is_of_the_timeline_that_15_is_told_to_follow() {
+    over_a_promotion(&Home::of_15());
+}
+
+#[test]
+fn a_moment_is_of_the_timeline_that_18_is_told_to_follow() {
+    if let Some(home) = Home::of_18() {
+        over_a_promotion(&home);
+    }
 }

@@ -26,10 +26,12 @@ pub(super) fn restore_command(session: &Session, system: u64, until: Option<Lsn>
     // The file says more of it than its URL: region, endpoint, keys.
     let named = file.is_some() && configured.count() > 0;
     let from = if named { repository.name } else { repository.url };
-    if redact_url(&from) != from {
-        return Err(Error::invalid(
-            "the repository's URL holds a secret, which would stand in restore_command",
-        ));
+    let told = [Some(&from), session.endpoint.as_ref()];
+    if told.into_iter().flatten().any(|url| redact_url(url) != **url) {
+        return Err(
+            Error::invalid("a URL of the repository holds a secret, which would stand in restore_command")
+                .with_hint("Put it into a configuration file, and give that with --config."),
+        );
     }
     let mut more = vec!["--from".to_owned(), from];
     if let Some(endpoint) = session.endpoint.clone() {
@@ -46,7 +48,8 @@ pub(super) fn restore_command(session: &Session, system: u64, until: Option<Lsn>
 /// Returns the variables that reach the repository here, and that the server's environment may not have.
 pub(super) fn needs(session: &Session) -> Result<Vec<String>> {
     let repository = session.repository_config()?;
-    if !repository.url.starts_with("s3://") {
+    let keys_are_in_file = repository.static_keys.is_some() && configuration(session).is_some();
+    if keys_are_in_file || !repository.url.starts_with("s3://") {
         return Ok(Vec::new());
     }
     let of_stores = |name: &str| OF_STORES.iter().any(|start| name.starts_with(start));
@@ -81,7 +84,10 @@ fn configuration(session: &Session) -> Option<PathBuf> {
 
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().filter(|text| !text.contains(char::is_control));
-    let text = text.ok_or_else(|| Error::invalid(format!("{path:?} cannot stand in restore_command")))?;
+    let text = text.ok_or_else(|| {
+        let shown = path.to_string_lossy();
+        Error::invalid(format!("{shown:?} cannot stand in restore_command"))
+    })?;
     Ok(text.to_owned())
 }
 

@@ -124,6 +124,9 @@ impl Course<'_> {
     /// Returns the number of segments that hold it.
     pub(super) fn segments(&self) -> u64 {
         let bytes = self.log.size.bytes();
+        if self.end <= self.from {
+            return 0;
+        }
         self.end.0.div_ceil(bytes).saturating_sub(self.from.0 / bytes)
     }
 

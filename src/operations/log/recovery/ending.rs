@@ -106,8 +106,8 @@ pub(super) async fn at_moment(course: &Course<'_>, moment: Timestamp) -> Result<
             break;
         }
     }
-    // A restore point tells the time as well, and no server stops at it.
-    if told < Some(moment) && course.seen(walk.end()).await? < Some(moment) {
+    // A restore point tells the time as well, though no server stops at it; so does a transaction that ended right then.
+    if told.max(ended) < Some(moment) && course.seen(walk.end()).await? < Some(moment) {
         return Err(course.short(&local(moment), walk.end(), ended));
     }
     Ending::end_of(course, &walk)

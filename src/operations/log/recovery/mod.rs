@@ -23,6 +23,7 @@ use crate::engines::postgres::wal::Lsn;
 use crate::operations::choose::{self, Purpose};
 use crate::operations::destination::select;
 use crate::operations::options::{self, At, RestoreBase};
+use crate::operations::show::local_time;
 use crate::operations::{Session, session::quoted};
 use crate::repository::{Manifest, ManifestSource, Repository, Selector, Suits, is_ahead};
 use base::Base;
@@ -229,7 +230,7 @@ impl Aim<'_> {
     }
 
     fn end_text(&self, manifest: &Manifest) -> String {
-        let time = self.consistent_at(manifest).map(local).unwrap_or_default();
+        let time = self.consistent_at(manifest).map(local_time).unwrap_or_default();
         match self.ends(manifest) {
             Ok(Some(end)) => format!("{end}, {time}"),
             _ => time,
@@ -266,7 +267,7 @@ impl Aim<'_> {
         let log = log.ok_or_else(|| {
             let message = format!("the repository holds no log of system {}", base.system);
             Error::invalid(message).with_hint(
-                "A base alone comes back as of its own end, without a target. See docs/log.md for archiving the log.",
+                "Without a target a base comes back as of its own end. Where several repositories are configured, --from names the one that has the log.",
             )
         })?;
         let mut course = log.course(base, self.flags.timeline.unwrap_or(WantedTimeline::Latest))?;
@@ -277,7 +278,7 @@ impl Aim<'_> {
         let action = self.flags.target_action.unwrap_or_default();
         if ending.target == RecoveryTarget::End && action != TargetAction::Promote {
             let message = format!(
-                "--target-action {} needs a position to stop at, and the recovery to {} goes to the end of the log",
+                "--target-action {} needs a place to stop at, and nothing is stored behind {}",
                 action.word(),
                 self.wanted.text()
             );
