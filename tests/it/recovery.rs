@@ -174,6 +174,14 @@ fn moments(home: &Arc<Home>, repository: &Repository) {
     assert_eq!(rows(&paused), at_point);
     let said = refused(&server, repository, &[&newest, "--name", name], &["no restore point"]);
     assert!(said.contains("There is none of any name"), "{said}");
+    // Through all bases, to the oldest.
+    let said = refused(
+        &server,
+        repository,
+        &["--name", "mistyped"],
+        &["no restore point \"mistyped\""],
+    );
+    assert!(said.contains(&format!("\"{name}\" of 2")), "{said}");
 }
 
 #[test]

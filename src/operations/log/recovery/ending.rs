@@ -4,10 +4,13 @@
 //! happened since: then the log has to be known to reach the moment by something else, no target is set, and the server is given the log up
 //! to where it was looked through.
 
+use std::sync::{Mutex, PoisonError};
+
 use jiff::Timestamp;
 
 use super::course::{Course, Walk};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::moment::local;
 use crate::engines::postgres::physical::recovery::RecoveryTarget;
 use crate::engines::postgres::wal::{Lsn, Mark, PointName};
@@ -152,22 +155,21 @@ pub(super) async fn at_lsn(course: &Course<'_>, lsn: Lsn) -> Result<Ending> {
 }
 
 /// Goes to a restore point: the first of its name behind the base.
-pub(super) async fn at_name(course: &Course<'_>, name: &str) -> Result<Ending> {
+pub(super) async fn at_name(course: &Course<'_>, name: &str, points: &Points) -> Result<Ending> {
     if name.len() > MAX_NAME_BYTES || name.is_empty() {
         return Err(Error::invalid(format!(
             "{name:?} is no name of a restore point: it has 1 to {MAX_NAME_BYTES} bytes"
         )));
     }
-    let (mut found, mut names) = (None, Vec::new());
+    let mut found = None;
     let mut walk = Walk::of(course);
     for place in 0..course.segments() {
         let mut tell = |mark: Mark| {
             let Some(point) = mark.name else { return };
+            points.add(point, mark.time);
             if point.as_bytes() == name.as_bytes() {
                 found.get_or_insert(mark);
             }
-            names.push((point, mark.time));
-            names.drain(..names.len().saturating_sub(NAMES));
         };
         walk.step(place, &mut tell).await?;
         if found.is_some() || walk.is_over() {
@@ -181,23 +183,41 @@ pub(super) async fn at_name(course: &Course<'_>, name: &str) -> Result<Ending> {
         ))
         .with_hint("Name an older snapshot.")),
         Some(mark) => Ok(Ending::target(RecoveryTarget::Name(name.to_owned()), mark.at)),
-        None => Err(no_point(name, course, &names)),
+        None => {
+            let message = format!(
+                "no restore point {name:?} behind {}, where the base ended",
+                course.base.end
+            );
+            Err(Error::new(ErrorKind::NotFound, message).with_hint(points.text()))
+        }
     }
 }
 
-fn no_point(name: &str, course: &Course<'_>, names: &[(PointName, Timestamp)]) -> Error {
-    let message = format!(
-        "no restore point {name:?} between {}, where the base ended, and {}, where the log behind it ends",
-        course.base.end, course.end
-    );
-    let names: Vec<String> = names
-        .iter()
-        .map(|(name, time)| format!("\"{name}\" of {}", local(*time)))
-        .collect();
-    let hint = if names.is_empty() {
-        "There is none of any name.".to_owned()
-    } else {
-        format!("There are {}.", names.join(", "))
-    };
-    Error::new(ErrorKind::NotFound, message).with_hint(hint)
+/// The latest restore points that were come by, for whoever asks for one that is none.
+#[derive(Debug, Default)]
+pub(super) struct Points(Mutex<Vec<(Timestamp, PointName)>>);
+
+impl Points {
+    fn add(&self, name: PointName, time: Timestamp) {
+        let mut points = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        points.push((time, name));
+        // A log may hold any number of them.
+        if points.len() > 2 * NAMES {
+            points.sort_by_key(|(time, _)| *time);
+            points.drain(..NAMES);
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut points = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        points.sort_by_key(|(time, _)| *time);
+        let names: Vec<String> = exact::last(&points, NAMES)
+            .iter()
+            .map(|(time, name)| format!("\"{name}\" of {}", local(*time)))
+            .collect();
+        match names.as_slice() {
+            [] => "There is none of any name.".to_owned(),
+            names => format!("The latest there are: {}.", names.join(", ")),
+        }
+    }
 }

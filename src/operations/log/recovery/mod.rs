@@ -28,7 +28,7 @@ use crate::operations::{Session, session::quoted};
 use crate::repository::{Manifest, ManifestSource, Repository, Selector, Suits, is_ahead};
 use base::Base;
 use course::{Course, StoredLog};
-use ending::Ending;
+use ending::{Ending, Points};
 
 /// Where a restore is to come to, beside what a snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,7 @@ pub(crate) async fn aim(session: &Session, repository: &Repository, options: &op
         options,
         flags,
         wanted,
+        points: Points::default(),
     };
     aim.run().await
 }
@@ -125,39 +126,41 @@ struct Aim<'a> {
     options: &'a options::Restore,
     flags: RestoreBase,
     wanted: Wanted,
+    /// The restore points that were come by.
+    points: Points,
 }
 
 impl Aim<'_> {
     async fn run(&self) -> Result<Aimed> {
         let is_latest = matches!(Selector::parse(&self.options.snapshot), Selector::Latest { .. });
         // A name tells no position: bases are tried from the newest back, each up to where the one before began to look.
-        let (mut bound, mut first_error) = (None, None);
+        let tries_older = is_latest && matches!(self.wanted, Wanted::Name(_));
+        let (mut bound, mut not_found) = (None, None);
         loop {
-            let manifest = match (self.choose(bound).await, first_error) {
-                (Ok(manifest), _) => manifest,
-                (Err(error), Some(first)) if error.kind() == ErrorKind::NotFound => return Err(first),
-                (Err(error), _) => return Err(error),
+            let manifest = match self.choose(bound).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_found.unwrap_or(error)),
+                chosen => chosen?,
             };
-            let planned = self.plan_all(&manifest, bound).await;
-            let older = matches!(self.wanted, Wanted::Name(_)) && is_latest;
-            match planned {
-                Err(error) if older && error.kind() == ErrorKind::NotFound => {
+            match self.plan_all(&manifest, bound).await {
+                Err(error) if tries_older && error.kind() == ErrorKind::NotFound => {
                     bound = self.ends(&manifest)?;
-                    first_error = Some(error);
+                    not_found = Some(error);
                 }
-                planned => {
-                    let flags = RestoreBase {
-                        recoveries: planned?,
-                        ..self.flags.clone()
-                    };
-                    let options = options::Restore {
-                        engines: self.options.engines.clone().with(flags),
-                        ..self.options.clone()
-                    };
-                    return Ok(Aimed { manifest, options });
-                }
+                planned => return Ok(self.aimed(manifest, planned?)),
             }
         }
+    }
+
+    fn aimed(&self, manifest: Manifest, recoveries: BTreeMap<String, Recovery>) -> Aimed {
+        let flags = RestoreBase {
+            recoveries,
+            ..self.flags.clone()
+        };
+        let options = options::Restore {
+            engines: self.options.engines.clone().with(flags),
+            ..self.options.clone()
+        };
+        Aimed { manifest, options }
     }
 
     /// Returns the sources of a snapshot that are asked for.
@@ -309,7 +312,7 @@ impl Aim<'_> {
             Wanted::Newest => ending::newest(course).await,
             Wanted::Moment(moment) => ending::at_moment(course, *moment).await,
             Wanted::Lsn(lsn) => ending::at_lsn(course, *lsn).await,
-            Wanted::Name(name) => ending::at_name(course, name).await,
+            Wanted::Name(name) => ending::at_name(course, name, &self.points).await,
         }
     }
 }
