@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::base::error::Error;
 use crate::base::units;
-use crate::operations::options::{self, ContainersHow, Level, ThawMode};
+use crate::operations::options::{self, At, ContainersHow, Level, Lsn, TargetAction, ThawMode, WantedTimeline};
 use crate::storage::ThawSpeed;
 
 /// Backs up databases and files over their own protocols, verifies the backups and restores them.
@@ -387,7 +388,7 @@ fn named() -> impl clap::builder::TypedValueParser<Value = String> {
 /// Flags of `restore`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users\n  wirevault restore latest --source redis --into redis://cache2 --key 'session:*' --conflict skip"
+    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users\n  wirevault restore latest --source redis --into redis://cache2 --key 'session:*' --conflict skip\n  wirevault restore latest --source db --into /srv/restored --at '2026-11-27 10:00:05+01'"
 )]
 pub struct Restore {
     /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
@@ -397,6 +398,12 @@ pub struct Restore {
     /// Restore only these sources [default: all]
     #[arg(long, value_name = "NAME")]
     pub source: Vec<String>,
+
+    /// Bring sources to this moment, with its time zone ('2026-11-27 10:00:05+01', 2026-11-27T09:00:05Z), or to the
+    /// latest that is stored. Base backups of PostgreSQL: the server replays its log up to it. Other kinds, which have
+    /// no log: as of the newest snapshot before it
+    #[arg(long, value_name = "TIME", group = "target", value_parser = at)]
+    pub at: Option<At>,
 
     /// Database or server URL, file, or a directory for all file trees and SQLite databases [default: the place of the
     /// source in the configuration]
@@ -438,12 +445,12 @@ pub struct Restore {
     pub dry_run: bool,
 
     /// Finish an interrupted restore of files in this place instead of starting a new one
-    #[arg(long, conflicts_with_all = ["undo", "clean", "delete", "path", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["undo", "clean", "delete", "path", "dry_run", "target"])]
     pub resume: bool,
 
     /// Put back what the last restore in this place replaced (databases, files, volumes), or undo an interrupted
     /// restore
-    #[arg(long, conflicts_with_all = ["clean", "delete", "path", "dry_run", "verify_rows", "create_roles", "data_only", "schema_only"])]
+    #[arg(long, conflicts_with_all = ["clean", "delete", "path", "dry_run", "target", "verify_rows", "create_roles", "data_only", "schema_only"])]
     pub undo: bool,
 
     /// What of a PostgreSQL database comes back, and how.
@@ -487,6 +494,23 @@ pub struct RestoreBase {
     /// A tablespace, by its directory or OID, and the new or empty directory that it goes into
     #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
     pub tablespace: Vec<(String, String)>,
+
+    /// Replay the log to this position: up to the end of the first record that begins there or behind it
+    #[arg(long, value_name = "X/Y", group = "target", value_parser = lsn)]
+    pub lsn: Option<Lsn>,
+
+    /// Replay the log to this restore point (pg_create_restore_point)
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub name: Option<String>,
+
+    /// Timeline to follow: a number, latest (the newest that goes through the base) or current (that of the base)
+    /// [default: latest]
+    #[arg(long, value_name = "TIMELINE", requires = "target", value_parser = timeline)]
+    pub timeline: Option<WantedTimeline>,
+
+    /// What the server does when it is there [default: promote]
+    #[arg(long, value_enum, value_name = "ACTION", requires = "target")]
+    pub target_action: Option<TargetAction>,
 }
 
 /// Flags of `restore` for Redis sources.
@@ -721,6 +745,11 @@ pub struct LogFetch {
     /// System identifier of the server whose log is meant [default: of the data directory, or the only one there is]
     #[arg(long, value_name = "NUMBER")]
     pub system_id: Option<u64>,
+
+    /// Where the log ends for this server: a segment behind it is not there, and the one that holds it has zeros behind
+    /// it (`restore --at` writes it where no transaction is stored that ended later)
+    #[arg(long, value_name = "X/Y", value_parser = lsn)]
+    pub until: Option<Lsn>,
 }
 
 /// Flags of `log show`.
@@ -917,12 +946,12 @@ options_of! {
     Recover { snapshot, only, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
     RestoreRedis { key, conflict, users };
-    RestoreBase { tablespace };
+    RestoreBase { tablespace, lsn, name, timeline, target_action } and recoveries;
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };
     Cat { snapshot, source, path, thaw };
     LogPush { path, system_id, level };
-    LogFetch { file, path, system_id };
+    LogFetch { file, path, system_id, until };
     LogShow { system_id } and read;
     Pin { snapshot, reason };
     Unpin { snapshot };
@@ -979,6 +1008,7 @@ impl From<Restore> for options::Restore {
         Self {
             snapshot: flags.snapshot,
             source: flags.source,
+            at: flags.at,
             into: flags.into,
             into_original: flags.into_original,
             clean: flags.clean,
@@ -1008,6 +1038,26 @@ fn rate(text: &str) -> Result<u64, String> {
         Some(hint) => format!("{}. {hint}", error.chain()),
         None => error.chain(),
     })
+}
+
+/// Reads a value by its type; the hint stands behind the error.
+fn value_of<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{}. {hint}", error.chain()),
+        None => error.chain(),
+    })
+}
+
+fn at(text: &str) -> Result<At, String> {
+    value_of(text)
+}
+
+fn lsn(text: &str) -> Result<Lsn, String> {
+    value_of(text)
+}
+
+fn timeline(text: &str) -> Result<WantedTimeline, String> {
+    value_of(text)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -26,6 +26,9 @@ pub const REMOVED: &str = "removed/";
 /// Prefix of write-ahead logs.
 pub const WAL: &str = "wal/";
 
+/// Name of [`wal_seen`].
+const SEEN: &str = "seen.json";
+
 /// What follows the name of a file of a log in its key.
 const LOG_END: &str = ".zst";
 
@@ -124,9 +127,6 @@ pub fn wal_parts(system: u64, timeline: u32, segment: &str) -> String {
 pub fn wal_seen(system: u64) -> Result<ObjectKey> {
     ObjectKey::new(format!("{}{SEEN}", wal_system(system)))
 }
-
-/// The name of [`wal_seen`].
-const SEEN: &str = "seen.json";
 
 /// What a key below [`WAL`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +229,9 @@ mod tests {
         ] {
             let key = ObjectKey::new(wrong).unwrap();
             assert_eq!(wal_key(&key), None, "{wrong}");
+        }
+        for wrong in ["wal/x/seen.json", "wal/seen.json", "wal/7/1/seen.json"] {
+            assert_eq!(wal_key(&ObjectKey::new(wrong).unwrap()), None, "{wrong}");
         }
     }
 }

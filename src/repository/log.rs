@@ -2,10 +2,13 @@
 
 use jiff::Timestamp;
 
-use crate::base::error::{Context, Result};
-use crate::repository::Repository;
+use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
 use crate::repository::layout::{self, WalKey};
+use crate::repository::{Repository, document};
 use crate::storage::ObjectKey;
+
+/// The newest format of [`SeenLog`] that is read.
+const SEEN_FORMAT: u32 = 1;
 
 /// Parts of one segment that are listed, at most.
 const MOST_PARTS: usize = 100_000;
@@ -25,6 +28,19 @@ pub struct ListedLog {
     pub stored_bytes: u64,
     /// When it was stored, by the store's clock.
     pub stored: Timestamp,
+}
+
+/// Up to where a server had sent its log at a moment by its own clock. What is written of it tells when nothing happened.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SeenLog {
+    /// Format of the document.
+    pub format: u32,
+    /// The branch of the log.
+    pub timeline: u32,
+    /// The position, as the engine writes it; all before it is stored.
+    pub lsn: String,
+    /// The moment.
+    pub at: Timestamp,
 }
 
 /// A page of a listing of logs.
@@ -109,6 +125,27 @@ impl Repository {
                 return Ok(foreign);
             }
         }
+    }
+
+    /// Reads up to where a server was seen, if whoever receives its log writes it.
+    pub async fn seen_log(&self, system: u64) -> Result<Option<SeenLog>> {
+        let key = layout::wal_seen(system)?;
+        let act = || format!("read \"{key}\"");
+        let bytes = match if_there(self.store().get(&key, document::MAX_DOCUMENT_BYTES).await) {
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => Err(Error::corrupt("it is too large")),
+            read => read,
+        };
+        let Some(bytes) = bytes.with_context(act)? else {
+            return Ok(None);
+        };
+        let seen: SeenLog = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::corrupt("it says no position and moment").with_cause(error))
+            .with_context(act)?;
+        if seen.format > SEEN_FORMAT {
+            let message = format!("it has format {}, this program reads up to {SEEN_FORMAT}", seen.format);
+            return Err(Error::unsupported(message).with_hint("Use a newer version of wirevault.")).with_context(act);
+        }
+        Ok(Some(seen))
     }
 
     /// Returns the systems whose logs are here, two at most: more than one is one too many for whoever asks.

@@ -76,6 +76,7 @@ mod postgres_targets;
 mod promises;
 mod queries;
 mod recover;
+mod recovery;
 mod redis;
 mod redis_certificates;
 mod redis_cluster;

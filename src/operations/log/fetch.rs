@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::log::LogReader;
 use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
 use crate::base::exact;
-use crate::engines::postgres::wal::{FileName, HEADER_BYTES, SegmentReader};
+use crate::engines::postgres::wal::{FileName, HEADER_BYTES, Lsn, SegmentName, SegmentReader, SegmentSize};
 use crate::operations::log::parts::{join, parts_of};
 use crate::operations::log::{data_directory, key_of, system_at};
 use crate::operations::snapshots::open_repository;
@@ -82,6 +82,7 @@ async fn fetch(session: &Session, options: &options::LogFetch, name: &FileName) 
         name,
         system,
         path: &options.path,
+        until: options.until,
     };
     let mut report = FetchReport {
         file: name.to_string(),
@@ -156,6 +157,8 @@ struct Wanted<'a> {
     name: &'a FileName,
     system: u64,
     path: &'a Path,
+    /// The log ends here, whatever is stored.
+    until: Option<Lsn>,
 }
 
 impl Wanted<'_> {
@@ -165,11 +168,18 @@ impl Wanted<'_> {
         let Some(reader) = if_there(LogReader::open(self.repository.store(), &self.key).await)? else {
             return self.bring_parts().await;
         };
+        let raw_bytes = reader.descriptor().raw_bytes;
+        let kept = self.kept(raw_bytes)?;
+        if kept == Some(0) {
+            return Ok(None);
+        }
         let mut temporary = Temporary::create(self.path)?;
         let mut beginning = Vec::new();
         reader.read(&mut self.into(&mut temporary, &mut beginning)).await?;
-        let raw_bytes = reader.descriptor().raw_bytes;
         self.is_it(raw_bytes, &beginning)?;
+        if let Some(kept) = kept {
+            temporary.cut(kept, raw_bytes)?;
+        }
         temporary.publish(self.path)?;
         Ok(Some(raw_bytes))
     }
@@ -187,12 +197,25 @@ impl Wanted<'_> {
         let mut temporary = Temporary::create(self.path)?;
         let mut beginning = Vec::new();
         let joined = join(self.repository, &parts, &mut self.into(&mut temporary, &mut beginning)).await;
-        let (_, size) = joined?;
+        let (end, size) = joined?;
         self.is_it(size.bytes(), &beginning)?;
-        let act = || format!("write \"{}\"", self.path.display());
-        temporary.file.set_len(size.bytes()).with_context(act)?;
+        let kept = self.kept(size.bytes())?;
+        if kept == Some(0) {
+            return Ok(None);
+        }
+        temporary.cut(kept.map_or(end, |kept| kept.min(end)), size.bytes())?;
         temporary.publish(self.path)?;
         Ok(Some(size.bytes()))
+    }
+
+    /// Returns how much of a segment is left where the log is to end; None if all of it is.
+    fn kept(&self, raw_bytes: u64) -> Result<Option<u64>> {
+        match (self.until, self.name) {
+            (Some(until), FileName::Segment(segment) | FileName::Partial(segment)) => {
+                kept_until(until, segment, raw_bytes)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Returns what writes into the file, and holds the beginning.
@@ -222,6 +245,15 @@ impl Wanted<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns how many bytes of a file lie before a position, if not all do: a server whose recovery ends there must not see what follows.
+fn kept_until(until: Lsn, segment: &SegmentName, raw_bytes: u64) -> Result<Option<u64>> {
+    let start = segment.start(SegmentSize::new(raw_bytes)?);
+    let start =
+        start.ok_or_else(|| Error::corrupt(format!("{segment} is no name of a segment of {raw_bytes} bytes")))?;
+    let kept = until.0.saturating_sub(start.0);
+    Ok((kept < raw_bytes).then_some(kept))
 }
 
 /// A file beside the one that is made; it goes away unless it was given that one's name.
@@ -261,6 +293,12 @@ impl Temporary {
             file,
             published: false,
         }
+    }
+
+    /// Leaves zeros behind the first bytes, as where a server has not written yet.
+    fn cut(&mut self, kept: u64, whole: u64) -> Result<()> {
+        let cut = self.file.set_len(kept).and_then(|()| self.file.set_len(whole));
+        cut.with_context(|| format!("write \"{}\"", self.path.display()))
     }
 
     /// The server syncs a file itself before it keeps it.

@@ -9,6 +9,7 @@ mod parts;
 pub mod prune;
 pub mod push;
 pub mod receive;
+pub(crate) mod recovery;
 pub mod show;
 
 use std::io::Read;

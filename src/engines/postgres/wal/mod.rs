@@ -25,7 +25,7 @@ pub use file_name::{FileName, SegmentName};
 pub use history::{MAX_HISTORY_BYTES, TimelineHistory};
 pub use lsn::{Lsn, SegmentSize, Timeline};
 pub use page::{SegmentHeader, major_of};
-pub use record::{Mark, RecordKind};
+pub use record::{Mark, PointName, RecordKind};
 pub(crate) use record::{microseconds, timestamp};
 pub use scan::{End, Scan, Scanned};
 pub use segment::SegmentReader;

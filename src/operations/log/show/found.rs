@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engines::postgres::wal::{FileName, SegmentName, Timeline};
+use crate::engines::postgres::wal::{FileName, Lsn, SegmentName, SegmentSize, Timeline};
 use crate::repository::ListedLog;
 use crate::storage::ObjectKey;
 
@@ -13,26 +13,26 @@ const SAMPLES: usize = 8;
 
 /// What was listed.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(in crate::operations::log) struct Found {
     /// Segments by timeline, in runs whose numbers follow one another.
-    pub(super) timelines: BTreeMap<Timeline, Vec<Run>>,
+    pub(in crate::operations::log) timelines: BTreeMap<Timeline, Vec<Run>>,
     /// Timelines whose history file is there, in order.
-    pub(super) histories: Vec<Timeline>,
+    pub(in crate::operations::log) histories: Vec<Timeline>,
     /// Segments.
-    pub(super) segments: u64,
+    pub(in crate::operations::log) segments: u64,
     /// Bytes of all objects.
-    pub(super) stored_bytes: u64,
+    pub(in crate::operations::log) stored_bytes: u64,
     /// The segment that was stored last, and when.
-    pub(super) newest: Option<(SegmentName, Timestamp)>,
+    pub(in crate::operations::log) newest: Option<(SegmentName, Timestamp)>,
     /// The segment of each timeline that was being written last, as far as parts of it are stored without a hole.
-    pub(super) open: BTreeMap<Timeline, OpenSegment>,
+    pub(in crate::operations::log) open: BTreeMap<Timeline, OpenSegment>,
     /// Objects whose name is none of a file of a log.
-    pub(super) unknown: u64,
+    pub(in crate::operations::log) unknown: u64,
 }
 
 /// A segment of which parts are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OpenSegment {
+pub(in crate::operations::log) struct OpenSegment {
     pub(super) segment: SegmentName,
     /// The offset at which the parts end.
     pub(super) end: u32,
@@ -46,15 +46,15 @@ pub(super) struct OpenSegment {
 /// Segments whose names follow one another. How many there are in 4 GiB depends on their size, which no name tells, so a run
 /// ends there as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) first: SegmentName,
-    pub(super) last: SegmentName,
-    pub(super) segments: u64,
+pub(in crate::operations::log) struct Run {
+    pub(in crate::operations::log) first: SegmentName,
+    pub(in crate::operations::log) last: SegmentName,
+    pub(in crate::operations::log) segments: u64,
 }
 
 impl Found {
     /// Adds an object; they come in the order of their keys.
-    pub(super) fn add(&mut self, log: &ListedLog) {
+    pub(in crate::operations::log) fn add(&mut self, log: &ListedLog) {
         self.stored_bytes = self.stored_bytes.saturating_add(log.stored_bytes);
         match log.name.parse() {
             Ok(FileName::Segment(segment)) if log.part.is_some() => self.add_part(segment, log),
@@ -66,10 +66,20 @@ impl Found {
     }
 
     /// Returns segments out of which the size of all can be learnt: the newest, and some others in case it is damaged.
-    pub(super) fn samples(&self) -> impl Iterator<Item = SegmentName> {
+    pub(in crate::operations::log) fn samples(&self) -> impl Iterator<Item = SegmentName> {
         let newest = self.newest.map(|(segment, _)| segment);
         let runs = self.timelines.values().rev().flatten();
         newest.into_iter().chain(runs.map(|run| run.first)).take(SAMPLES)
+    }
+
+    /// Returns the timeline, the beginning and the stored bytes of each segment of which parts are stored.
+    pub(in crate::operations::log) fn open_segments(
+        &self,
+        size: SegmentSize,
+    ) -> impl Iterator<Item = (Timeline, Lsn, u64)> {
+        self.open
+            .iter()
+            .filter_map(move |(timeline, open)| Some((*timeline, open.segment.start(size)?, open.end.into())))
     }
 
     /// Adds a part; those of a segment come in the order of their offsets. Of a segment that is stored itself nothing is held.

@@ -4,7 +4,7 @@
 //! Names and sizes come from one listing; segments that follow one another take the memory of one. Descriptors are read where
 //! stretches begin and end alone, so a log of years costs a listing and some dozen small reads.
 
-mod found;
+pub(super) mod found;
 mod read;
 mod report;
 
@@ -51,20 +51,14 @@ pub async fn run(session: &Session, options: &options::LogShow) -> Result<ShowLo
     let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
     let mut logs = Vec::new();
     for (system, found) in systems {
-        let look = Look {
-            session,
-            repository: &repository,
-            system,
-            damaged: BTreeMap::new(),
-            other_size: BTreeSet::new(),
-        };
+        let look = Look::new(session, &repository, system);
         logs.push(look.at(found, now, options.read).await?);
     }
     Ok(ShowLogReport { logs, unknown })
 }
 
 /// A look at the log of one system.
-struct Look<'a> {
+pub(super) struct Look<'a> {
     session: &'a Session,
     repository: &'a Repository,
     system: u64,
@@ -74,28 +68,49 @@ struct Look<'a> {
     other_size: BTreeSet<SegmentName>,
 }
 
+impl<'a> Look<'a> {
+    pub(super) fn new(session: &'a Session, repository: &'a Repository, system: u64) -> Self {
+        Self {
+            session,
+            repository,
+            system,
+            damaged: BTreeMap::new(),
+            other_size: BTreeSet::new(),
+        }
+    }
+}
+
 impl Look<'_> {
-    async fn at(mut self, found: Found, now: Timestamp, read: bool) -> Result<LoggedSystem> {
-        let mut facts = None;
+    /// Learns the size of segments and the major version out of the newest that can be read.
+    pub(super) async fn facts(&mut self, found: &Found) -> Result<Option<(SegmentSize, String)>> {
         for segment in found.samples() {
             let described = self.described(segment).await?;
-            facts = described.and_then(|described| segment_facts(&described).ok());
+            let facts = described.and_then(|described| segment_facts(&described).ok());
             if facts.is_some() {
-                break;
+                return Ok(facts);
             }
         }
         // Of a log that has just begun there are parts alone.
-        if let (None, Some(open)) = (&facts, found.open.values().next_back()) {
-            let described = self.described_at(&FileName::Segment(open.segment), &open.last).await?;
-            facts = described.and_then(|described| segment_facts(&described).ok());
-        }
+        let Some(open) = found.open.values().next_back() else {
+            return Ok(None);
+        };
+        let described = self.described_at(&FileName::Segment(open.segment), &open.last).await?;
+        Ok(described.and_then(|described| segment_facts(&described).ok()))
+    }
+
+    async fn at(mut self, found: Found, now: Timestamp, read: bool) -> Result<LoggedSystem> {
+        let facts = self.facts(&found).await?;
         let mut system = LoggedSystem::of(self.system, &found);
         let open = found.open.values().map(|open| (open.segment, open.stored));
         let newest = found.newest.into_iter().chain(open).max_by_key(|(_, stored)| *stored);
         system.newest = newest.map(|(segment, stored)| NewestLog::of(segment, stored, now));
         let size = facts.as_ref().map(|(size, _)| *size);
         if let Some((size, major)) = facts {
-            let (branches, odd) = self.branches(&found, size).await?;
+            let (mut branches, odd) = self.branches(&found, size).await?;
+            // To the policy a segment of which parts are stored is a whole one; where it ends is put right later.
+            for (timeline, start, _) in found.open_segments(size) {
+                branches.entry(timeline.0).or_default().add(start.0, size.bytes(), 0);
+            }
             system.segment_bytes = Some(size.bytes());
             system.major = Some(major);
             self.judged(&branches, &found, size, &mut system).await?;
@@ -114,7 +129,7 @@ impl Look<'_> {
     }
 
     /// Makes the branches that the policy judges: stretches out of names, forks out of history files.
-    async fn branches(&mut self, found: &Found, size: SegmentSize) -> Result<(Branches, u64)> {
+    pub(super) async fn branches(&mut self, found: &Found, size: SegmentSize) -> Result<(Branches, u64)> {
         let (mut branches, mut odd) = (Branches::new(), 0);
         for (timeline, runs) in &found.timelines {
             let branch: &mut Branch = branches.entry(timeline.0).or_default();
@@ -127,12 +142,6 @@ impl Look<'_> {
                     }
                     _ => odd += run.segments,
                 }
-            }
-        }
-        // To the policy a segment of which parts are stored is a whole one, which is not counted; where it ends is put right later.
-        for (timeline, open) in &found.open {
-            if let Some(start) = open.segment.start(size) {
-                branches.entry(timeline.0).or_default().add(start.0, size.bytes(), 0);
             }
         }
         for timeline in found.histories.iter().rev().take(HISTORIES) {

@@ -1,7 +1,5 @@
 //! The table of logs: how far each is received, and how far it is in its repository.
 
-use jiff::SignedDuration;
-
 use super::{escape, short};
 use crate::base::exact;
 use crate::base::units::format_bytes;
@@ -14,7 +12,7 @@ pub(super) fn table(state: &State) -> String {
         .iter()
         .map(|((source, repository), watched)| {
             let progress = watched.lock();
-            let lag = SignedDuration::from_secs(exact::saturating_i64(progress.lag().as_secs()));
+            let lag = exact::saturating_signed(progress.lag());
             let (word, class) = match (progress.connected, &progress.error) {
                 (true, None) => ("receiving", "good"),
                 (true, Some(_)) => ("not stored", "bad"),
