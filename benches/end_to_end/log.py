@@ -26,8 +26,14 @@ def free_port():
         return one.getsockname()[1]
 
 
+# Servers of another installation live in a chroot, and the program with them; the stage lies below it.
+CHROOT = os.environ.get("PG_ROOT", "")
+OUTSIDE = CHROOT + STAGE
+
+
 def as_server(*words):
-    return (["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if ROOT else []) + list(words)
+    chroot = ["chroot", CHROOT] if CHROOT else []
+    return chroot + (["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if ROOT else []) + list(words)
 
 
 class Server:
@@ -44,7 +50,7 @@ class Server:
 
     def log(self):
         try:
-            return "".join(open(f"{STAGE}/{self.name}.log", errors="replace").readlines()[-30:])
+            return "".join(open(f"{OUTSIDE}/{self.name}.log", errors="replace").readlines()[-30:])
         except FileNotFoundError:
             return ""
 
@@ -67,7 +73,7 @@ class Server:
         self.run("pg_ctl", "-w", "-m", mode, "-D", self.data, "stop")
 
     def kill(self):
-        pid = int(open(f"{self.data}/postmaster.pid").readline())
+        pid = int(open(f"{CHROOT}{self.data}/postmaster.pid").readline())
         os.killpg(os.getpgid(pid), signal.SIGKILL) if os.getpgid(pid) == pid else os.kill(pid, signal.SIGKILL)
 
     def promote(self):
@@ -78,7 +84,7 @@ class Server:
 
     def recover(self, *lines):
         fetch = f"{PROGRAM} log fetch %f %p --from s3://bucket/app --endpoint {os.environ['S3_ENDPOINT']}"
-        with open(f"{self.data}/postgresql.conf", "a") as conf:
+        with open(f"{CHROOT}{self.data}/postgresql.conf", "a") as conf:
             conf.write(f"restore_command = '{fetch}'\n" + "".join(line + "\n" for line in lines))
         subprocess.run(as_server("touch", f"{self.data}/recovery.signal"), check=True)
         self.start()
@@ -98,7 +104,7 @@ class Writer(threading.Thread):
         self.rate, self.first, self.going = rate, first, True
         self.asked, self.acknowledged = {}, {}
         self.psql = subprocess.Popen(
-            [f"{PG_BIN}/psql", "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-d", "postgres"],
+            [*as_server(f"{PG_BIN}/psql"), "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-d", "postgres"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
 
     def run(self):
@@ -340,9 +346,74 @@ def kills():
         assert int(rows) == int(found) and int(found) in (expected, expected + 1)
 
 
-subprocess.run(["mkdir", "-p", f"{STAGE}/spool"], check=True)
+def moments():
+    """Random moments of a run, and an idle one behind it: exactly what was committed by then."""
+    count = int(os.environ.get("MOMENTS", "20"))
+    repository = f"{STAGE}/repository"
+
+    def tool(*words):
+        words = as_server("env", f"WIREVAULT_STATE_DIR={STAGE}/state", PROGRAM, *words)
+        done = subprocess.run(words, capture_output=True, text=True, cwd="/")
+        assert done.returncode == 0, f"{words}: exit {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    primary, back = Server("primary"), Server("back")
+    primary.make()
+    with open(f"{CHROOT}{primary.data}/postgresql.conf", "a") as conf:
+        conf.write("track_commit_timestamp = on\n")
+    primary.start()
+    primary.sql("CREATE TABLE journal (n int PRIMARY KEY, filler text)")
+    tool("init", "--no-encryption", "--to", repository)
+    log = open(f"{STAGE}/receiver.log" if not CHROOT else f"{OUTSIDE}/receiver.log", "w")
+    receiver = subprocess.Popen(as_server("env", f"WIREVAULT_STATE_DIR={STAGE}/state", PROGRAM, "log", "receive", primary.url(), "--to", repository), stdout=log, stderr=log)
+    while primary.sql("SELECT count(*) FROM pg_replication_slots") == "0":
+        time.sleep(0.05)
+    writer = Writer(primary, rate=400)
+    writer.start()
+    for _ in range(3):
+        time.sleep(float(os.environ.get("SECONDS_EACH", "12")))
+        tool("backup", primary.url(), "--to", repository)
+    last = writer.end()
+    # Somebody else's transaction, so that the last one of the journal is behind something.
+    target = position(primary, "pg_current_wal_flush_lsn")
+    import json
+    while True:
+        windows = json.loads(tool("log", "show", "--from", repository, "--json"))["logs"][0]["windows"]
+        high, low = windows[-1]["to"].split("/")
+        if int(high, 16) << 32 | int(low, 16) >= target:
+            break
+        time.sleep(0.2)
+    # Each row is one transaction; its commit record has the time.
+    times = [line.split("|") for line in primary.sql("SELECT n, extract(epoch from pg_xact_commit_timestamp(xmin)) FROM journal ORDER BY 2").splitlines()]
+    times = [(int(n), round(float(when) * 1_000_000)) for n, when in times]
+    snapshots = json.loads(tool("list", "--from", repository, "--json"))["snapshots"]
+    first = min(snapshot["finished"] for snapshot in snapshots)
+    begun = float(primary.sql(f"SELECT extract(epoch from '{first}'::timestamptz)")) * 1_000_000
+    chosen = sorted(RANDOM.randint(int(begun) + 1, times[-1][1]) for _ in range(count))
+    right = 0
+    for moment in chosen:
+        expected = [n for n, when in times if when <= moment]
+        text = primary.sql(f"SELECT to_char(timestamptz 'epoch' + {moment} * interval '1 microsecond', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'") if primary.sql("SHOW timezone") in ("UTC", "Etc/UTC") else primary.sql(f"SET timezone = 'UTC'; SELECT to_char(timestamptz 'epoch' + {moment} * interval '1 microsecond', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'")
+        subprocess.run(["rm", "-rf", f"{OUTSIDE}/back"], check=True)
+        started = time.monotonic()
+        tool("restore", "latest", "--into", back.data, "--from", repository, "--at", text)
+        back.start()
+        while back.sql("SELECT pg_is_in_recovery()") == "t":
+            time.sleep(0.05)
+        found = back.sql("SELECT count(*), max(n) FROM journal")
+        seconds = time.monotonic() - started
+        back.stop("immediate")
+        same = found == f"{len(expected)}|{max(expected)}"
+        right += same
+        print(f"{text}: {found.replace('|', ' rows up to ')}, expected {len(expected)} up to {max(expected)}, {seconds:.1f} s{'' if same else ' WRONG'}", flush=True)
+    receiver.send_signal(signal.SIGTERM)
+    print(f"{right} of {count} moments hold exactly what was committed by then, of {last} transactions")
+    assert right == count
+
+
+subprocess.run(as_server("mkdir", "-p", f"{STAGE}/spool"), check=True)
 try:
-    {"loss": loss, "kills": kills}[sys.argv[1]]()
+    {"loss": loss, "kills": kills, "moments": moments}[sys.argv[1]]()
 finally:
     for name in ("primary", "standby", "copy", "other"):
         subprocess.run(as_server(f"{PG_BIN}/pg_ctl", "-m", "immediate", "-D", f"{STAGE}/{name}", "stop"), capture_output=True, cwd="/")
