@@ -208,9 +208,9 @@ impl Writer {
                 .with_context(|| format!("make directory \"{shown}\""));
         }
         self.has_configuration |= path == b"postgresql.conf";
-        // A map of nothing says nothing, and the manifest has it.
-        let says_nothing = path == TABLESPACE_MAP && meta.size_bytes == 0;
-        if LEFT_OUT.contains(&path) && !says_nothing {
+        // A server without tablespaces writes a map all the same, which `pg_verifybackup` looks for.
+        let is_empty_map = path == TABLESPACE_MAP && meta.size_bytes == 0;
+        if LEFT_OUT.contains(&path) && !is_empty_map {
             self.left_out.push(shown);
             self.current = Current::LeftOut;
             return Ok(());
