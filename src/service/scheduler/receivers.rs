@@ -125,10 +125,9 @@ impl Running {
 
 async fn keep_receiving(session: Session, source: SourceConfig, options: options::LogReceive, watched: Watched) {
     while !session.cancel.is_cancelled() {
-        let error = match receive::follow(&session, &source, &options, watched.clone()).await {
-            // It was ended.
-            Ok(_) => return,
-            Err(error) => error,
+        // Without an error it was ended.
+        let Err(error) = receive::follow(&session, &source, &options, watched.clone()).await else {
+            return;
         };
         tracing::error!("the log of \"{}\" is not received: {}", source.name, error.chain());
         watched.lock().lost(Some(error.chain()));

@@ -1,7 +1,7 @@
 //! How a receiver is getting on, for whoever watches it: the status page, the metrics.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -81,7 +81,7 @@ pub struct Watched(Arc<Mutex<Progress>>);
 impl Watched {
     /// Locks it for a moment.
     pub fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().expect("no panic happens under this lock")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
