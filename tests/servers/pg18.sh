@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes a chroot of Debian forky with PostgreSQL 18 (server, contrib and clients), for the benchmarks that need its
-# pg_dump. As root; about 90 seconds and 700 MB. `pg18.sh --with-redis` adds Redis and Valkey.
+# pg_dump. As root; about 90 seconds and 700 MB. `pg18.sh --with-redis` adds Redis and Valkey, `--with-pgbackrest` pgBackRest.
 # Prints the chroot's path on standard output.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,7 +9,12 @@ cd "$(dirname "$0")/../.."
 dir=$(servers_dir)
 root=$dir/forky
 packages=(postgresql-18) # since 18 contrib is part of it
-if [ "${1:-}" = --with-redis ]; then packages+=(redis-server valkey-server); fi
+for also in "$@"; do
+    case $also in
+        --with-redis) packages+=(redis-server valkey-server) ;;
+        --with-pgbackrest) packages+=(pgbackrest) ;;
+    esac
+done
 mkdir -p "$dir"
 exec 9>"$dir/.forky.lock"
 flock 9
