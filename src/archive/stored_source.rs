@@ -44,6 +44,11 @@ impl StoredSource {
         self.0.get(key).and_then(Value::as_str)
     }
 
+    /// Returns a whole number.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.0.get(key).and_then(Value::as_u64)
+    }
+
     /// Returns the texts of a list.
     pub fn texts(&self, key: &str) -> Vec<String> {
         let list = self.0.get(key).and_then(Value::as_array);

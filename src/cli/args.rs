@@ -322,7 +322,7 @@ pub struct Verify {
 /// Flags of `recover`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault recover latest --from s3://bucket/app --accept-places --dry-run\n  wirevault recover latest --from s3://bucket/app --accept-places\n  wirevault recover latest --only config --only app\n  wirevault recover latest --containers manual --address app=postgres://app@10.0.0.7/app"
+    after_help = "Examples:\n  wirevault recover latest --from s3://bucket/app --accept-places --dry-run\n  wirevault recover latest --from s3://bucket/app --accept-places\n  wirevault recover latest --only config --only app\n  wirevault recover latest --containers manual --address app=postgres://app@10.0.0.7/app\n  wirevault recover latest --at '2026-11-27 10:00:05+01' --data-directory db=/var/lib/postgresql/18/main"
 )]
 pub struct Recover {
     /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
@@ -332,6 +332,15 @@ pub struct Recover {
     /// Recover only these sources [default: all]
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
+
+    /// Bring all sources to this moment, with its time zone ('2026-11-27 10:00:05+01', 2026-11-27T09:00:05Z), or to the
+    /// latest that is stored: base backups of PostgreSQL by their log, all others as of their newest snapshot before it
+    #[arg(long, value_name = "TIME", value_parser = at)]
+    pub at: Option<At>,
+
+    /// Data directory that a base backup of PostgreSQL goes to [default: data_directory of the source]
+    #[arg(long, value_name = "SOURCE=DIRECTORY", value_parser = pair)]
+    pub data_directory: Vec<(String, String)>,
 
     /// Check everything, print the plan and change nothing
     #[arg(long)]
@@ -943,7 +952,7 @@ options_of! {
     Health { listen };
     Show { snapshot };
     Verify { snapshots, all, level, into, no_evidence, thaw } and drill;
-    Recover { snapshot, only, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
+    Recover { snapshot, only, at, data_directory, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
     RestoreRedis { key, conflict, users };
     RestoreBase { tablespace, lsn, name, timeline, target_action } and recoveries;

@@ -280,6 +280,8 @@ fn physical(read: Read<'_, PhysicalKeys>) -> Result<SourceKind> {
         password_file: read.keys.password_file,
         log: read.keys.log,
         slot: read.keys.slot,
+        log_window: read.keys.log_window.map(|window| window.as_secs()),
+        data_directory: read.keys.data_directory,
         checkpoint: read.keys.checkpoint,
         manifest_checksums: read.keys.manifest_checksums,
         ..spec

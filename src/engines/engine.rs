@@ -31,6 +31,8 @@ pub enum RecoveryPhase {
     Trees,
     /// Files that may lie within trees.
     Files,
+    /// Data directories on which servers are started afterwards.
+    DataDirectories,
     /// Volumes, and the containers in which servers run.
     Containers,
     /// Databases of servers, once these answer.

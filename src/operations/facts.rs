@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::base::error::{Context, Error, Result};
 use crate::config::RepositoryConfig;
+use crate::operations::log::state;
 use crate::operations::{Session, open, records};
 use crate::policy::health::{Expected, Facts, Health, Level, Proof, SnapshotFact, assess};
 use crate::repository::PlannedSchedule;
@@ -70,11 +71,30 @@ pub(crate) async fn health_of(
     expected: Expected,
     now: Timestamp,
 ) -> Result<Health> {
-    let store = open::store(config, &session.cancel).await?;
-    let act = || format!("open repository \"{}\"", config.url);
-    let repository = session.or_cancelled(Repository::open(store)).await.with_context(act)?;
+    let repository = opened(session, config).await?;
     let gathered = gather(session, (config, expected), Some(&repository), |_| ()).await?;
     Ok(assess(&gathered.facts, now))
+}
+
+/// As [`health_of`], with how the logs stand that go on behind base backups.
+pub(crate) async fn health_with_logs(
+    session: &Session,
+    config: &RepositoryConfig,
+    expected: Expected,
+    now: Timestamp,
+) -> Result<Health> {
+    let repository = opened(session, config).await?;
+    let gathered = gather(session, (config, expected), Some(&repository), state::bases).await?;
+    let mut health = assess(&gathered.facts, now);
+    let bases: Vec<_> = gathered.snapshots.into_iter().flatten().collect();
+    state::add(session, &repository, &bases, &mut health).await?;
+    Ok(health)
+}
+
+async fn opened(session: &Session, config: &RepositoryConfig) -> Result<Repository> {
+    let store = open::store(config, &session.cancel).await?;
+    let act = || format!("open repository \"{}\"", config.url);
+    session.or_cancelled(Repository::open(store)).await.with_context(act)
 }
 
 /// Judges a repository that could not be looked at.

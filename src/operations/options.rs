@@ -141,6 +141,10 @@ pub struct Recover {
     pub snapshot: String,
     /// Only these sources [default: all].
     pub only: Vec<String>,
+    /// The moment that they are brought to [default: what the snapshots hold].
+    pub at: Option<At>,
+    /// Where the data directory of a server goes, by the name of its source.
+    pub data_directory: Vec<(String, String)>,
     /// Look at everything, print the plan and change nothing.
     pub dry_run: bool,
     /// Replace what is there: files, volumes, databases.

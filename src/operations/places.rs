@@ -10,7 +10,7 @@ use crate::config::SourceConfig;
 use crate::engines::{PlanWord, Registry, SourceSpec, Spec};
 use crate::operations::Session;
 use crate::repository::ADHOC_JOB;
-use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB, StoredSource};
+use crate::repository::{Manifest, ManifestSource, PRE_RESTORE_JOB};
 
 /// By whose word a place is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -76,7 +76,7 @@ impl Resolver<'_> {
     }
 
     fn remembered(&self, source: &ManifestSource) -> Option<Spec> {
-        let plan = plan_of(self.manifest, source)?;
+        let plan = self.manifest.plan_of(source)?;
         let known = self.session.state.knows_source(&self.manifest.repository, plan);
         let engine = self.session.engines.of_kind(&source.kind).filter(|_| known)?;
         engine.read_plan(plan, PlanWord::Own)
@@ -104,13 +104,6 @@ pub(crate) fn given(session: &Session, url: &str) -> Result<Spec> {
     Ok(spec)
 }
 
-/// What the plan that made a snapshot says of a source, as it was written.
-fn plan_of<'a>(manifest: &'a Manifest, source: &ManifestSource) -> Option<&'a StoredSource> {
-    let is = |plan: &StoredSource, key: &str, wanted: &str| plan.text(key) == Some(wanted);
-    let mut plans = manifest.plan.sources().iter();
-    plans.find(|plan| is(plan, "name", &source.name) && is(plan, "kind", &source.kind))
-}
-
 /// Returns where a source was by the word of the manifest: for people, and for whoever accepts it.
 pub(crate) fn planned(engines: &Registry, manifest: &Manifest, source: &ManifestSource) -> Option<Spec> {
     read(engines, manifest, source, PlanWord::Foreign)
@@ -123,7 +116,7 @@ pub(crate) fn called(engines: &Registry, manifest: &Manifest, source: &ManifestS
 
 fn read(engines: &Registry, manifest: &Manifest, source: &ManifestSource, word: PlanWord) -> Option<Spec> {
     let engine = engines.of_kind(&source.kind)?;
-    engine.read_plan(plan_of(manifest, source)?, word)
+    engine.read_plan(manifest.plan_of(source)?, word)
 }
 
 /// Finds a source among those of this host: by its name and kind, or as one of those that a configured source stands for.

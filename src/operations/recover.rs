@@ -24,7 +24,7 @@ use crate::config::redact_url;
 use crate::engines::docker::api::Engine;
 use crate::engines::docker::api::definition::container_name;
 use crate::engines::docker::restore::{self as volumes, DockerRestoreOptions, VolumeReport};
-use crate::engines::{self, RecoveryPhase, Registry, Secrets, Spec};
+use crate::engines::{self, EngineFlags, RecoveryPhase, Registry, Secrets, Spec};
 use crate::operations::options;
 use crate::operations::places::Word;
 use crate::operations::snapshots::open_repository;
@@ -43,8 +43,10 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     let started = Instant::now();
     plan::check_addresses(session, options)?;
     let repository = open_repository(session).await?;
-    let mut choice = choice::choose(session, &repository, &options.snapshot).await?;
-    choice.only(&options.only, &options.address)?;
+    let mut choice = choice::choose(session, &repository, options).await?;
+    let addressed: Vec<_> = options.address.iter().chain(&options.data_directory).cloned().collect();
+    choice.only(&options.only, &addressed)?;
+    choice.aim(session, &repository).await?;
     if !options.dry_run {
         let all: Vec<_> = choice.pieces.iter().map(|piece| &piece.source).collect();
         thaw::sources(session, repository.store(), &all, &options.thaw).await?;
@@ -76,7 +78,7 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     plan.refuse()?;
     let path = options.state.clone();
     let path = path.unwrap_or_else(|| PathBuf::from(format!("wirevault-recover-{newest}.json")));
-    let state = State::open(&path, &ids.join(" "))?;
+    let state = State::open(&path, &choice.word())?;
     if state.is_resumed() {
         tell("resuming an earlier recovery\n");
     }
@@ -215,17 +217,32 @@ impl Recovery<'_> {
 
     /// Restores one source unless an earlier attempt did, and takes what could not be brought back. `at` says where it goes.
     async fn restore(&mut self, kind: &str, name: &str, place: Option<Spec>, at: &str) -> Result<()> {
-        let from = Instant::now();
-        let (session, clean) = (self.session, self.options.clean);
-        let engine = engine_of(session, kind)?;
-        let mut flags = options::Restore {
+        let engine = engine_of(self.session, kind)?;
+        let flags = self.flags(name, engine.recovery_flags());
+        self.restore_with((kind, name), flags, place, at).await
+    }
+
+    fn flags(&self, name: &str, engines: EngineFlags) -> options::Restore {
+        options::Restore {
             snapshot: self.choice.snapshot_of(name),
             source: vec![name.to_owned()],
             parallel: options::DEFAULT_PARALLEL,
             into_original: self.options.accept_places,
-            engines: engine.recovery_flags(),
+            engines,
             ..options::Restore::default()
-        };
+        }
+    }
+
+    async fn restore_with(
+        &mut self,
+        (kind, name): (&str, &str),
+        mut flags: options::Restore,
+        place: Option<Spec>,
+        at: &str,
+    ) -> Result<()> {
+        let from = Instant::now();
+        let (session, clean) = (self.session, self.options.clean);
+        let engine = engine_of(session, kind)?;
         let work = |again: bool| async move {
             flags.clean = again || clean;
             Restored::of(Box::pin(restore::bring_back(session, &flags, place)).await?)
@@ -248,7 +265,28 @@ impl Recovery<'_> {
 
     async fn tree(&mut self, tree: &Tree) -> Result<()> {
         let at = format!("in {}", tree.into.display());
-        Box::pin(self.restore(&tree.kind, &tree.name, None, &at)).await
+        if tree.phase != RecoveryPhase::DataDirectories {
+            return Box::pin(self.restore(&tree.kind, &tree.name, None, &at)).await;
+        }
+        let recoveries = tree
+            .recovery
+            .iter()
+            .map(|recovery| (tree.name.clone(), recovery.clone()));
+        let base = options::RestoreBase {
+            recoveries: recoveries.collect(),
+            ..options::RestoreBase::default()
+        };
+        let flags = options::Restore {
+            into: Some(format!("file:{}", tree.into.display())),
+            ..self.flags(&tree.name, EngineFlags::default().with(base))
+        };
+        Box::pin(self.restore_with((&tree.kind, &tree.name), flags, None, &at)).await?;
+        (self.tell)(&format!(
+            "start the server of {} on {} now: it recovers by itself, and nothing here waits for it\n",
+            tree.name,
+            tree.into.display()
+        ));
+        Ok(())
     }
 
     /// Networks, images, volumes, containers; then those that others need.

@@ -6,10 +6,11 @@
 use crate::base::error::{ErrorKind, Result};
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
-use crate::operations::facts::{away, expected, health_of};
+use crate::operations::facts::{away, expected, health_with_logs};
 use crate::operations::options;
+use crate::operations::show::local_time;
 use crate::operations::{Report, Session, Status, document_of};
-use crate::policy::health::{Finding, Health, SourceHealth, State};
+use crate::policy::health::{Finding, Health, LogState, SourceHealth, State};
 
 /// How the repositories stand. Its JSON document is the list of the sources' rows.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ async fn look(session: &Session) -> Result<Vec<Health>> {
     let mut healths = Vec::new();
     for config in &repositories {
         let expected = expected(session, config, false);
-        match health_of(session, config, expected.clone(), now).await {
+        match health_with_logs(session, config, expected.clone(), now).await {
             Ok(health) => healths.push(health),
             Err(error) if repositories.len() == 1 || error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => healths.push(away(session, config, expected, &error, now)),
@@ -120,6 +121,9 @@ fn text(healths: &[Health]) -> String {
         } else {
             table.render()
         });
+        for row in &health.sources {
+            text.extend(row.log.as_ref().map(|log| log_text(&row.source, log)));
+        }
         for finding in &health.findings {
             let host = finding
                 .host
@@ -132,6 +136,17 @@ fn text(healths: &[Health]) -> String {
         }
     }
     text
+}
+
+/// Says how far a recovery goes by the log behind the newest base backup of a source.
+fn log_text(source: &str, log: &LogState) -> String {
+    let Some(to) = &log.to else { return String::new() };
+    let last = log
+        .last_time
+        .map_or_else(String::new, |time| format!(", last commit {}", local_time(time)));
+    let stored = log.newest_age_seconds.and_then(|seconds| i64::try_from(seconds).ok());
+    let stored = stored.map_or_else(String::new, |seconds| format!("; stored {} ago", age(seconds)));
+    format!("log of {source}: recoverable to {to}{last}{stored}\n")
 }
 
 fn cells(row: &SourceHealth) -> [String; 8] {

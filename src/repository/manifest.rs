@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::archive::SourceOutcome;
 use crate::base::error::{Error, Result};
-use crate::repository::{SnapshotId, StoredPlan, document, untrusted};
+use crate::repository::{SnapshotId, StoredPlan, StoredSource, document, untrusted};
 use crate::storage::upload::StoredObject;
 
 /// The manifest of a snapshot; its presence in the store is the snapshot.
@@ -66,6 +66,13 @@ pub struct ManifestSource {
 }
 
 impl Manifest {
+    /// Returns what the plan that made the snapshot says of a source, as it was written.
+    pub fn plan_of(&self, source: &ManifestSource) -> Option<&StoredSource> {
+        let is = |plan: &StoredSource, key: &str, wanted: &str| plan.text(key) == Some(wanted);
+        let mut plans = self.plan.sources().iter();
+        plans.find(|plan| is(plan, "name", &source.name) && is(plan, "kind", &source.kind))
+    }
+
     /// Returns whether every source succeeded that is not optional.
     pub fn is_complete(&self) -> bool {
         self.sources

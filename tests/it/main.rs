@@ -77,6 +77,7 @@ mod promises;
 mod queries;
 mod recover;
 mod recovery;
+mod recovery_of_all;
 mod redis;
 mod redis_certificates;
 mod redis_cluster;

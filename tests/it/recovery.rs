@@ -13,7 +13,7 @@ use crate::support::wal_server::{Home, WalServer};
 
 /// A primary that archives, with a table whose rows are committed one by one; its own record of commit times is the journal. What its
 /// configuration has of an earlier recovery must do no harm.
-fn primary(home: &Arc<Home>, repository: &Repository) -> WalServer {
+pub(crate) fn primary(home: &Arc<Home>, repository: &Repository) -> WalServer {
     let lines = "track_commit_timestamp = on\nautovacuum = off\nrecovery_target_name = 'of an earlier recovery'\n";
     let server = archiving(home, repository, lines);
     server.sql(&["CREATE TABLE journal (n int)"]);
@@ -21,14 +21,14 @@ fn primary(home: &Arc<Home>, repository: &Repository) -> WalServer {
 }
 
 /// Commits rows one by one.
-fn write(server: &WalServer, from: u32, to: u32) {
+pub(crate) fn write(server: &WalServer, from: u32, to: u32) {
     server.sql(&[&format!(
         "DO $$ BEGIN FOR i IN {from}..{to} LOOP INSERT INTO journal VALUES (i); COMMIT; PERFORM pg_sleep(0.0005); END LOOP; END $$"
     )]);
 }
 
 /// When a row was committed, by the server's record, and some microseconds later.
-fn committed(server: &WalServer, row: u32, more: i32) -> String {
+pub(crate) fn committed(server: &WalServer, row: u32, more: i32) -> String {
     server.sql(&[&format!(
         "SELECT to_char((pg_xact_commit_timestamp(xmin) + interval '{more} microseconds') AT TIME ZONE 'UTC', \
          'YYYY-MM-DD HH24:MI:SS.US') || '+00' FROM journal WHERE n = {row}"
@@ -40,13 +40,13 @@ fn clock(server: &WalServer) -> String {
 }
 
 /// The rows that were committed by a moment, by the journal.
-fn by(server: &WalServer, moment: &str) -> String {
+pub(crate) fn by(server: &WalServer, moment: &str) -> String {
     server.sql(&[&format!(
         "SELECT count(*), coalesce(sum(n), 0) FROM journal WHERE pg_xact_commit_timestamp(xmin) <= '{moment}'"
     )])
 }
 
-fn rows(server: &WalServer) -> String {
+pub(crate) fn rows(server: &WalServer) -> String {
     server.sql(&["SELECT count(*), coalesce(sum(n), 0) FROM journal"])
 }
 
@@ -69,7 +69,7 @@ fn restored(server: &WalServer, repository: &Repository, name: &str, flags: &[&s
 }
 
 /// Starts what was restored, which archives nothing.
-fn started(server: WalServer) -> WalServer {
+pub(crate) fn started(server: WalServer) -> WalServer {
     server.append("postgresql.conf", "archive_mode = off\n");
     server.start();
     server.recovered();

@@ -11,6 +11,7 @@ pub mod push;
 pub mod receive;
 pub(crate) mod recovery;
 pub mod show;
+pub(crate) mod state;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,13 @@
-//! What `prune` does with logs: it keeps each from the oldest base on that is kept.
+//! What `prune` does with logs: it keeps each from a base on, the last one before the window in which any moment can be recovered, or the
+//! oldest that is kept.
 //!
-//! A recovery begins at a base and reads what follows, on whatever timeline; so what ends before the oldest base of a system began is of no
-//! use to any. Of a system without a base here nothing is removed: its bases are elsewhere. Nor is anything where a manifest cannot be read,
+//! A recovery begins at a base and reads what follows, on whatever timeline; so what ends before that base began is of no use to any moment of the
+//! window. Bases that are kept longer come back as of their own end, for which they hold the log themselves. Of a system without a base here nothing is removed: its bases are elsewhere. Nor is anything where a manifest cannot be read,
 //! for it may be that of a base. History files stay, they are small.
 
 use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::units::format_bytes;
@@ -20,14 +23,21 @@ pub(crate) struct KnownBase {
     /// Where a recovery begins that is begun with it.
     start: Lsn,
     segment: SegmentSize,
+    /// When it ended.
+    at: Timestamp,
+    /// How far back moments are wanted, if its source says so.
+    window: Option<u64>,
 }
+
+/// Seconds of the window of a source that says none: seven days.
+const DEFAULT_WINDOW: u64 = 7 * 24 * 60 * 60;
 
 /// What was removed of the log of one system, or would be.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PrunedLog {
     /// Its system identifier; a number of 64 bits, so a string.
     pub system: String,
-    /// Where the oldest base begins that is kept: what lies before is not needed.
+    /// Where the base begins from which on it is kept.
     pub before: Lsn,
     /// Files.
     pub files: u64,
@@ -74,6 +84,10 @@ pub(crate) fn bases(manifest: &Manifest) -> Result<Vec<KnownBase>> {
             system: system.parse().map_err(|_| wrong("system identifier"))?,
             start: start.parse().map_err(|_| wrong("position"))?,
             segment: SegmentSize::new(bytes.parse().map_err(|_| wrong("size of segments"))?)?,
+            at: outcome.consistent_at,
+            window: manifest
+                .plan_of(source)
+                .and_then(|plan| plan.number("log_window_seconds")),
         });
     }
     Ok(found)
@@ -86,13 +100,17 @@ pub(crate) async fn prune(
     kept: &[KnownBase],
     dry_run: bool,
 ) -> Result<Vec<PrunedLog>> {
-    let mut oldest: BTreeMap<u64, (Lsn, SegmentSize)> = BTreeMap::new();
+    let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
+    let mut systems: BTreeMap<u64, Vec<&KnownBase>> = BTreeMap::new();
     for base in kept {
-        let known = oldest.entry(base.system).or_insert((base.start, base.segment));
-        known.0 = known.0.min(base.start);
+        systems.entry(base.system).or_default().push(base);
     }
     let mut pruned = Vec::new();
-    for (system, (before, size)) in oldest {
+    for (system, bases) in systems {
+        let Some(first) = first_needed(&bases, now) else {
+            continue;
+        };
+        let (before, size) = (first.start, first.segment);
         let mut log = PrunedLog {
             system: system.to_string(),
             before,
@@ -129,6 +147,29 @@ pub(crate) async fn prune(
     Ok(pruned)
 }
 
+/// Returns the base from which on the log is kept: the last one that ended before the window, or else the oldest.
+fn first_needed<'a>(bases: &[&'a KnownBase], now: Timestamp) -> Option<&'a KnownBase> {
+    let newest = bases
+        .iter()
+        .filter(|base| base.window.is_some())
+        .max_by_key(|base| base.at);
+    let window = newest.and_then(|base| base.window).unwrap_or(DEFAULT_WINDOW);
+    let window = i64::try_from(window).ok().map(SignedDuration::from_secs);
+    // A window that reaches back before all time has all of it.
+    let begin = window.and_then(|window| now.checked_sub(window).ok());
+    let before = begin.and_then(|begin| {
+        bases
+            .iter()
+            .filter(|base| base.at <= begin)
+            .max_by_key(|base| (base.at, base.start))
+    });
+    let oldest = bases.iter().min_by_key(|base| base.start)?;
+    let last = before.unwrap_or(oldest);
+    // After a change of timelines positions may be lower than before: what any base within the window needs stays.
+    let within = bases.iter().filter(|base| base.at >= last.at);
+    within.min_by_key(|base| base.start).copied()
+}
+
 /// Returns whether all that a file holds lies before a position.
 fn is_before(file: &ListedLog, before: Lsn, size: SegmentSize) -> bool {
     let Ok(FileName::Segment(segment) | FileName::Partial(segment) | FileName::BackupLabel(segment, _)) =
@@ -144,6 +185,56 @@ fn is_before(file: &ListedLog, before: Lsn, size: SegmentSize) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn base(start: u64, day: i64, window: Option<u64>) -> KnownBase {
+        KnownBase {
+            snapshot: "20260101T000000Z-full-0000000000000001".parse().unwrap(),
+            system: 7,
+            start: Lsn(start),
+            segment: SegmentSize::new(1 << 20).unwrap(),
+            at: Timestamp::from_second(day * 86_400).unwrap(),
+            window: window.map(|days| days * 86_400),
+        }
+    }
+
+    #[test]
+    fn the_log_is_kept_from_the_last_base_before_the_window_on() {
+        let first = |bases: &[KnownBase], day: i64| {
+            let bases: Vec<&KnownBase> = bases.iter().collect();
+            let now = Timestamp::from_second(day * 86_400).unwrap();
+            first_needed(&bases, now).map(|base| base.start.0)
+        };
+        let said = |window| {
+            [
+                base(10, 1, window),
+                base(20, 8, window),
+                base(30, 15, window),
+                base(40, 22, None),
+            ]
+        };
+        for (window, day, wanted) in [
+            (None, 22, 30),
+            (None, 21, 20),
+            (Some(7), 22, 30),
+            (Some(8), 22, 20),
+            (Some(30), 22, 10),
+            (Some(1), 23, 40),
+            (Some(u64::MAX / 86_400), 22, 10),
+        ] {
+            assert_eq!(first(&said(window), day), Some(wanted), "{window:?} at day {day}");
+        }
+        // None is old enough; the newest word counts; a copy of the server that was set back lies lower.
+        assert_eq!(first(&[base(20, 8, None), base(10, 7, None)], 9), Some(10));
+        assert_eq!(
+            first(&[base(10, 1, Some(1)), base(20, 8, Some(30)), base(30, 15, None)], 16),
+            Some(10)
+        );
+        assert_eq!(
+            first(&[base(10, 1, None), base(30, 8, None), base(20, 15, None)], 16),
+            Some(20)
+        );
+        assert_eq!(first(&[], 16), None);
+    }
 
     #[test]
     fn what_reaches_into_the_oldest_base_stays() {

@@ -3,6 +3,7 @@
 //! A server is seldom whole in one snapshot: jobs run at times of their own, and one source of the last run may have failed.
 //! `latest` therefore means, for each job of the host, the sources of its newest plan, and of each source the newest good
 //! copy. How old each is, and how far apart they are, is said before anything is done. A named snapshot is taken as it is.
+//! To a moment, it is the newest good copy before it, and what has a log goes on by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,8 +11,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::moment::local;
 use crate::base::nearest::nearest;
 use crate::base::units::format_duration;
+use crate::operations::log::recovery::{self, Moment};
+use crate::operations::options::{self, At};
 use crate::operations::show::local_time;
 use crate::operations::{Session, choose};
 use crate::repository::ADHOC_JOB;
@@ -24,10 +28,29 @@ use crate::repository::{
 pub(super) struct Piece {
     pub(super) manifest: Arc<Manifest>,
     pub(super) source: ManifestSource,
+    /// How it goes on by its log.
+    pub(super) moment: Option<Moment>,
+}
+
+impl Piece {
+    fn new(manifest: Arc<Manifest>, source: ManifestSource) -> Self {
+        Self {
+            manifest,
+            source,
+            moment: None,
+        }
+    }
+
+    /// The moment that the source comes back as of.
+    fn as_of(&self) -> Timestamp {
+        let stored = || self.source.outcome.as_ref().map(|outcome| outcome.consistent_at);
+        let moment = self.moment.as_ref().and_then(|moment| moment.at);
+        moment.or_else(stored).unwrap_or(self.manifest.finished)
+    }
 }
 
 /// What a recovery brings back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Choice {
     /// In the order of the plans.
     pub(super) pieces: Vec<Piece>,
@@ -35,8 +58,12 @@ pub(super) struct Choice {
     pub(super) left: Vec<Piece>,
     /// Sources of the plans that have no good copy, and why.
     pub(super) missing: Vec<String>,
+    /// Sources that cannot be brought to the moment, and why.
+    pub(super) unreachable: Vec<String>,
     host: String,
     now: Timestamp,
+    /// The moment that is asked for.
+    at: Option<At>,
 }
 
 /// The copy of a source that comes back, for programs.
@@ -48,6 +75,8 @@ pub(super) struct SourceCopy {
     finished: Timestamp,
     /// How long ago the snapshot was finished.
     age_seconds: u64,
+    /// The moment that the source comes back as of.
+    as_of: Timestamp,
 }
 
 /// What is known of a snapshot while others are looked at.
@@ -58,8 +87,8 @@ struct Candidate {
     job: String,
     started: Timestamp,
     finished: Timestamp,
-    /// Names, and whether each succeeded.
-    sources: Vec<(String, bool)>,
+    /// Names, and the moment that each is consistent at if it succeeded.
+    sources: Vec<(String, Option<Timestamp>)>,
 }
 
 impl Candidate {
@@ -72,25 +101,47 @@ impl Candidate {
             started: manifest.started,
             finished: manifest.finished,
             sources: sources
-                .map(|source| (source.name.clone(), source.outcome.is_some()))
+                .map(|source| {
+                    let outcome = source.outcome.as_ref();
+                    (source.name.clone(), outcome.map(|outcome| outcome.consistent_at))
+                })
                 .collect(),
         }
     }
 
-    fn has(&self, source: &str) -> bool {
-        self.sources.iter().any(|(name, ok)| name == source && *ok)
+    /// Returns whether it has a good copy of a source, of no later moment than `until`.
+    fn has(&self, source: &str, until: Option<Timestamp>) -> bool {
+        let suits = |at: Timestamp| until.is_none_or(|until| at <= until);
+        self.sources
+            .iter()
+            .any(|(name, at)| name == source && at.is_some_and(suits))
     }
 }
 
 /// Chooses what `name` means.
-pub(super) async fn choose(session: &Session, repository: &Repository, name: &str) -> Result<Choice> {
+pub(super) async fn choose(session: &Session, repository: &Repository, options: &options::Recover) -> Result<Choice> {
+    let (name, at) = (options.snapshot.as_str(), options.at);
+    let until = match at {
+        Some(At::Moment(moment)) => Some(moment),
+        _ => None,
+    };
     let Selector::Latest { host, job } = Selector::parse(name) else {
         let purpose = choose::Purpose::Write;
         let chosen = choose::snapshot(session, repository, name, &[], purpose).await?;
-        return Ok(Choice::of_one(chosen.manifest, repository.clock().await));
+        let choice = Choice::of_one(chosen.manifest, repository.clock().await, at);
+        choice.refuse_later(until)?;
+        return Ok(choice);
     };
     let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
+    if let Some(until) = until.filter(|until| is_ahead(*until, now)) {
+        let message = format!("{} has not come yet", local(until));
+        return Err(Error::invalid(message).with_hint("Is its time zone the one that was meant?"));
+    }
     let mut survey = session.or_cancelled(repository.survey(Candidate::of)).await?;
+    // What was begun later cannot hold the moment, and does not keep others from it.
+    let begun = |started: Timestamp| until.is_none_or(|until| started <= until);
+    survey.snapshots.retain(|facts| begun(facts.started));
+    survey.damaged.retain(|(id, _)| begun(id.started()));
     let wanted = |facts: &Candidate| match &job {
         Some(job) => facts.job == *job,
         None => facts.job != PRE_RESTORE_JOB,
@@ -109,14 +160,14 @@ pub(super) async fn choose(session: &Session, repository: &Repository, name: &st
     }
     if survey.snapshots.is_empty() {
         let place = repository.store().location();
-        return Err(
-            Error::new(ErrorKind::NotFound, format!("no snapshot for \"{name}\" in {place}"))
-                .with_hint("`wirevault list` shows all snapshots."),
-        );
+        let before = until.map_or_else(String::new, |until| format!(" from before {}", local(until)));
+        let message = format!("no snapshot for \"{name}\"{before} in {place}");
+        return Err(Error::new(ErrorKind::NotFound, message).with_hint("`wirevault list` shows all snapshots."));
     }
     let mut lost = refuse_unreadable(&survey, now)?;
     lost.retain(|lost, _| job.as_ref().is_none_or(|job| id::sanitised_job(job) == *lost));
-    let mut choice = gather(session, repository, &survey.snapshots, (host, now)).await?;
+    let mut choice = gather(session, repository, &survey.snapshots, until).await?;
+    (choice.host, choice.now, choice.at) = (host, now, at);
     choice.missing.extend(lost.into_values());
     Ok(choice)
 }
@@ -173,7 +224,7 @@ async fn gather(
     session: &Session,
     repository: &Repository,
     snapshots: &[Candidate],
-    (host, now): (String, Timestamp),
+    until: Option<Timestamp>,
 ) -> Result<Choice> {
     let age = |facts: &&Candidate| (facts.finished, facts.started, facts.id.clone());
     let jobs: BTreeSet<&str> = snapshots.iter().map(|facts| facts.job.as_str()).collect();
@@ -189,8 +240,11 @@ async fn gather(
     let (mut pieces, mut missing) = (Vec::new(), Vec::new());
     let mut read: BTreeMap<SnapshotId, Arc<Manifest>> = BTreeMap::new();
     for name in names {
-        let Some(facts) = snapshots.iter().filter(|facts| facts.has(name)).max_by_key(age) else {
-            missing.push(format!("source {name} has no good copy and will not be recovered"));
+        let Some(facts) = snapshots.iter().filter(|facts| facts.has(name, until)).max_by_key(age) else {
+            let before = until.map_or_else(String::new, |until| format!(" from before {}", local(until)));
+            missing.push(format!(
+                "source {name} has no good copy{before} and will not be recovered"
+            ));
             continue;
         };
         let manifest = match read.get(&facts.id) {
@@ -199,27 +253,22 @@ async fn gather(
         };
         read.insert(facts.id.clone(), Arc::clone(&manifest));
         let source = manifest.sources.iter().find(|source| source.name == name).cloned();
-        pieces.extend(source.map(|source| Piece { manifest, source }));
+        pieces.extend(source.map(|source| Piece::new(manifest, source)));
     }
     Ok(Choice {
         pieces,
-        left: Vec::new(),
         missing,
-        host,
-        now,
+        ..Choice::default()
     })
 }
 
 impl Choice {
-    fn of_one(manifest: Manifest, now: Timestamp) -> Self {
+    fn of_one(manifest: Manifest, now: Timestamp, at: Option<At>) -> Self {
         let manifest = Arc::new(manifest);
         let (mut pieces, mut missing) = (Vec::new(), Vec::new());
         for source in &manifest.sources {
             if source.outcome.is_some() {
-                pieces.push(Piece {
-                    manifest: Arc::clone(&manifest),
-                    source: source.clone(),
-                });
+                pieces.push(Piece::new(Arc::clone(&manifest), source.clone()));
             } else {
                 missing.push(format!(
                     "source {} failed in this snapshot and will not be recovered: {}",
@@ -231,11 +280,44 @@ impl Choice {
         let host = manifest.host.clone();
         Self {
             pieces,
-            left: Vec::new(),
             missing,
             host,
             now,
+            at,
+            ..Self::default()
         }
+    }
+
+    /// Refuses a snapshot that was named and holds something later than the moment.
+    fn refuse_later(&self, until: Option<Timestamp>) -> Result<()> {
+        let Some(until) = until else { return Ok(()) };
+        let Some(late) = self.pieces.iter().find(|piece| piece.as_of() > until) else {
+            return Ok(());
+        };
+        let (name, id) = (&late.source.name, &late.manifest.id);
+        let message = format!(
+            "source {name} of snapshot {id} is as of {}, and {} is before that",
+            local(late.as_of()),
+            local(until)
+        );
+        Err(Error::invalid(message).with_hint("`latest` takes the newest copy of each source before it."))
+    }
+
+    /// Plans how the sources that have a log go on by it.
+    pub(super) async fn aim(&mut self, session: &Session, repository: &Repository) -> Result<()> {
+        let Some(at) = self.at else { return Ok(()) };
+        for piece in &mut self.pieces {
+            match recovery::to_moment(session, repository, &piece.source, at).await {
+                Ok(moment) => piece.moment = moment,
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    let name = &piece.source.name;
+                    self.unreachable
+                        .push(format!("source {name}: {}", error.chain_and_hint()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Leaves out what was not chosen; a name that there is not is an error.
@@ -280,10 +362,19 @@ impl Choice {
         all.into_iter().map(|manifest| &manifest.id).collect()
     }
 
+    /// What a recovery is told from another by.
+    pub(super) fn word(&self) -> String {
+        let ids: Vec<String> = self.snapshots().into_iter().map(ToString::to_string).collect();
+        match self.at {
+            Some(At::Moment(at)) => format!("{} at {at}", ids.join(" ")),
+            Some(At::Latest) => format!("{} at the latest", ids.join(" ")),
+            None => ids.join(" "),
+        }
+    }
+
     /// Seconds between the earliest and the latest moment at which the sources are consistent.
     pub(super) fn skew_seconds(&self) -> f64 {
-        let outcomes = || self.pieces.iter().filter_map(|piece| piece.source.outcome.as_ref());
-        let moments = || outcomes().map(|outcome| outcome.consistent_at);
+        let moments = || self.pieces.iter().map(Piece::as_of);
         match (moments().min(), moments().max()) {
             (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
             _ => 0.0,
@@ -299,16 +390,28 @@ impl Choice {
     /// Says what comes back from when.
     pub(super) fn text(&self) -> String {
         let mut text = format!("host {}\n", self.host);
+        if let Some(At::Moment(at)) = self.at {
+            text = format!("host {} as of {}\n", self.host, local(at));
+        }
         for piece in &self.pieces {
-            let manifest = &piece.manifest;
-            text.push_str(&format!(
-                "  {} as of {}, {} ago: snapshot {}, job {}\n",
-                piece.source.name,
-                local_time(manifest.finished),
-                format_duration(self.age(manifest)),
-                manifest.id,
-                manifest.job,
-            ));
+            let (name, manifest) = (&piece.source.name, &piece.manifest);
+            let (id, job) = (&manifest.id, &manifest.job);
+            let line = match (&piece.moment, self.at) {
+                (Some(moment), _) => {
+                    let to = moment.at.map_or_else(|| "the end of its log".to_owned(), local);
+                    format!("{name} as of {to}, by its log: snapshot {id}, job {job}")
+                }
+                (None, Some(At::Moment(at))) => {
+                    let before = at.duration_since(piece.as_of()).max(SignedDuration::ZERO);
+                    let (time, before) = (local_time(piece.as_of()), format_duration(before.unsigned_abs()));
+                    format!("{name} as of {time}, {before} before: snapshot {id}, job {job}")
+                }
+                (None, _) => {
+                    let (time, age) = (local_time(manifest.finished), format_duration(self.age(manifest)));
+                    format!("{name} as of {time}, {age} ago: snapshot {id}, job {job}")
+                }
+            };
+            text.push_str(&format!("  {line}\n"));
         }
         let skew = std::time::Duration::try_from_secs_f64(self.skew_seconds()).unwrap_or_default();
         text.push_str(&format!("  sources are up to {} apart\n", format_duration(skew)));
@@ -317,12 +420,13 @@ impl Choice {
 
     /// Says the same for programs.
     pub(super) fn copies(&self) -> Vec<SourceCopy> {
-        let copy = |Piece { manifest, source }: &Piece| SourceCopy {
-            source: source.name.clone(),
-            snapshot: manifest.id.clone(),
-            job: manifest.job.clone(),
-            finished: manifest.finished,
-            age_seconds: self.age(manifest).as_secs(),
+        let copy = |piece: &Piece| SourceCopy {
+            source: piece.source.name.clone(),
+            snapshot: piece.manifest.id.clone(),
+            job: piece.manifest.job.clone(),
+            finished: piece.manifest.finished,
+            age_seconds: self.age(&piece.manifest).as_secs(),
+            as_of: piece.as_of(),
         };
         self.pieces.iter().map(copy).collect()
     }

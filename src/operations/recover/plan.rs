@@ -19,6 +19,7 @@ use crate::engines::docker::restore::{self, Definitions};
 use crate::engines::docker::{Contents, DockerSpec};
 use crate::engines::{self, RecoveryPhase, Registry, Spec};
 use crate::operations::Session;
+use crate::operations::log::recovery::Recovery;
 use crate::operations::options::{self, ContainersHow};
 use crate::operations::places::{self, Place, Resolver, Word};
 use crate::operations::snapshots::{open_reader, outcome_of};
@@ -27,7 +28,7 @@ use crate::repository::{ManifestSource, Repository, SnapshotId};
 /// The plan of a recovery.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// File trees, then SQLite databases: name, kind, where to, bytes.
+    /// File trees, then SQLite databases, then data directories of servers: name, kind, where to, bytes.
     pub(super) trees: Vec<Tree>,
     /// Databases and Redis servers.
     pub(super) databases: Vec<Database>,
@@ -57,6 +58,8 @@ pub(super) struct Tree {
     pub(super) phase: RecoveryPhase,
     pub(super) into: PathBuf,
     bytes: u64,
+    /// How the server on a data directory goes on by its log.
+    pub(super) recovery: Option<Recovery>,
 }
 
 #[derive(Debug)]
@@ -114,7 +117,7 @@ pub(super) struct PlanReport {
     blockers: Vec<String>,
 }
 
-/// A file tree or SQLite database.
+/// A file tree, a SQLite database or a data directory.
 #[derive(Debug, serde::Serialize)]
 struct TreePlan {
     source: String,
@@ -122,6 +125,9 @@ struct TreePlan {
     #[serde(serialize_with = "shown_path::path")]
     into: PathBuf,
     bytes: u64,
+    /// How the server on a data directory goes on by its log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<Recovery>,
 }
 
 /// A database or Redis server.
@@ -170,7 +176,7 @@ pub(super) async fn look(
         unaccepted: Vec::new(),
         missing: choice.missing.clone(),
         left_out: Vec::new(),
-        blockers: Vec::new(),
+        blockers: choice.unreachable.clone(),
         head: choice.text(),
     };
     let resolver = |manifest| Resolver {
@@ -178,10 +184,15 @@ pub(super) async fn look(
         manifest,
         accept: options.accept_places,
     };
-    for Piece { manifest, source } in &choice.left {
+    for Piece { manifest, source, .. } in &choice.left {
         plan.leave(&resolver(manifest), source);
     }
-    for Piece { manifest, source } in &choice.pieces {
+    for Piece {
+        manifest,
+        source,
+        moment,
+    } in &choice.pieces
+    {
         let (outcome, resolver) = (outcome_of(source)?, resolver(manifest));
         // Opening compares every index with its digest and looks for every archive.
         let reader = open_reader(session, repository.store(), source).await?;
@@ -199,6 +210,20 @@ pub(super) async fn look(
             let config = place.and_then(|place| place.spec.downcast_ref::<DockerSpec>().cloned());
             let part = docker_part(session, source, reader, (options, config.unwrap_or_default())).await?;
             plan.docker.push(part);
+            continue;
+        }
+        if phase == RecoveryPhase::DataDirectories {
+            match data_directory(&resolver, source, options)? {
+                Some(into) => plan.trees.push(Tree {
+                    name: source.name.clone(),
+                    kind: source.kind.clone(),
+                    phase,
+                    into,
+                    bytes: outcome.raw_bytes,
+                    recovery: moment.as_ref().map(|moment| moment.recovery.clone()),
+                }),
+                None => plan.left_out.push(has_no_directory(source)),
+            }
             continue;
         }
         let Some(place) = plan.place(&resolver, source, phase, options)? else {
@@ -219,6 +244,7 @@ pub(super) async fn look(
                 phase,
                 into: path.to_owned(),
                 bytes: outcome.raw_bytes,
+                recovery: None,
             }),
             (_, None) => plan.left_out.push(not_recovered(source, &manifest.id)),
         }
@@ -242,6 +268,26 @@ fn not_recovered(source: &ManifestSource, snapshot: &SnapshotId) -> String {
     let ManifestSource { name, kind, .. } = source;
     format!(
         "source {name}: recover does not restore kind {kind}; use wirevault restore {snapshot} --source {name} --into PLACE"
+    )
+}
+
+/// Returns the data directory of a server: by the word of the command line, or of the configuration, and of nobody else.
+fn data_directory(
+    resolver: &Resolver<'_>,
+    source: &ManifestSource,
+    options: &options::Recover,
+) -> Result<Option<PathBuf>> {
+    if let Some((_, path)) = options.data_directory.iter().find(|(name, _)| *name == source.name) {
+        return Ok(Some(PathBuf::from(path)));
+    }
+    let place = resolver.place(source)?;
+    Ok(place.and_then(|place| place.spec.local_path().map(Path::to_owned)))
+}
+
+fn has_no_directory(source: &ManifestSource) -> String {
+    let name = &source.name;
+    format!(
+        "source {name}: no data directory is known on this host: use --data-directory {name}=DIRECTORY, or data_directory in [source.{name}]"
     )
 }
 
@@ -495,6 +541,9 @@ impl Plan {
                 tree.into.display(),
                 format_bytes(tree.bytes)
             ));
+            if let Some(recovery) = &tree.recovery {
+                text.push_str(&format!("  {}", recovery.text()));
+            }
         }
         for part in &self.docker {
             for line in &part.lines {
@@ -545,6 +594,7 @@ impl Plan {
             kind: tree.kind.clone(),
             into: tree.into.clone(),
             bytes: tree.bytes,
+            recovery: tree.recovery.clone(),
         };
         let database = |one: &Database| DatabasePlan {
             source: one.name.clone(),

@@ -263,6 +263,7 @@ impl<'a> Judge<'a> {
                 State::NeverBackedUp
             },
             optional: source.optional,
+            log: None,
         }
     }
 

@@ -66,12 +66,32 @@ pub struct SourceHealth {
     pub damaged: bool,
     /// Stored bytes of the newest good one.
     pub stored_bytes: u64,
+    /// How the log stands that goes on behind it, where that was looked at and there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogState>,
     /// How it stands.
     #[serde(skip)]
     pub state: State,
     /// Whether its failure is only a warning.
     #[serde(skip)]
     pub optional: bool,
+}
+
+/// How the log of a server stands, behind its newest base backup.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LogState {
+    /// The server: its system identifier, a number of 64 bits, so a string.
+    pub system: String,
+    /// The position that a recovery comes to.
+    pub to: Option<String>,
+    /// The end of the last transaction before that.
+    pub last_time: Option<Timestamp>,
+    /// How long ago something was stored of it last.
+    pub newest_age_seconds: Option<u64>,
+    /// Gaps of all that is stored, older ones as well.
+    pub gaps: u64,
+    /// Why a recovery does not come to its end.
+    pub error: Option<String>,
 }
 
 /// What is known of the runs of a task.

@@ -1,16 +1,22 @@
 //! What base backups of PostgreSQL say of themselves.
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::archive::{SourceOutcome, StoredSource};
 use crate::base::error::{Context, Result};
+use crate::engines::engine::report;
+use crate::engines::postgres::physical::restore::report::BaseRestored;
 use crate::engines::postgres::physical::restorer::BaseRestorer;
 use crate::engines::postgres::physical::spec::SCHEME;
 use crate::engines::postgres::physical::{KIND, PhysicalSpec, verify};
 use crate::engines::postgres::source_url::foreign;
 use crate::engines::proof::room;
 use crate::engines::url::derived_name;
-use crate::engines::{Engine, EngineKind, Named, PlanWord, RestoreProof, RestoreRequest, Restorer, Spec, Stored};
+use crate::engines::{
+    Engine, EngineKind, Named, PlanWord, RecoveryPhase, RestoreProof, RestoreReport, RestoreRequest, Restorer, Spec,
+    Stored,
+};
 
 /// The engine of base backups.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +68,14 @@ impl Engine for PhysicalEngine {
 
     fn restorer(&self, request: RestoreRequest) -> Result<Box<dyn Restorer>> {
         Ok(Box::new(BaseRestorer::new(request)?))
+    }
+
+    fn recovery_phase(&self) -> Option<RecoveryPhase> {
+        Some(RecoveryPhase::DataDirectories)
+    }
+
+    fn read_report(&self, value: Value) -> Result<Box<dyn RestoreReport>> {
+        report::<BaseRestored>(value)
     }
 
     fn plan_key(&self) -> Option<&'static str> {

@@ -1,6 +1,7 @@
 //! The keys of a source of kind `postgres-physical`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Checkpoint, ManifestChecksums};
 use crate::base::keys::{Key, Word, section, words};
@@ -26,6 +27,10 @@ section! {
         log: bool = Key::flag(),
         /// The replication slot of the log; without it, `wirevault_` and the beginning of the repository's ID.
         slot: Option<String> = Key::text().example("\"wirevault\""),
+        /// How far back the log is kept for recovery to any moment; `prune` removes what is older than the base backup before that.
+        log_window: Option<Duration> = Key::duration().default("\"7d\"").example("\"30d\""),
+        /// The server's data directory on this host: where `restore` and `recover` bring it back, unless told otherwise.
+        data_directory: Option<PathBuf> = Key::path().example("\"/var/lib/postgresql/18/main\""),
         /// How the backup's checkpoint comes: `fast` at once, `spread` over minutes, which keeps the server's disk quieter.
         checkpoint: Checkpoint = Key::word(Checkpoint::WORDS).default("\"fast\"").example("\"spread\""),
         /// How the server sums files in its backup manifest: `crc32c`, or `sha256`, which costs it a core.

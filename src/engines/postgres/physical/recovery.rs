@@ -14,7 +14,7 @@ use crate::engines::postgres::physical::BaseFacts;
 use crate::engines::postgres::wal::{Lsn, Timeline};
 
 /// What ends a recovery.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", content = "value", rename_all = "kebab-case")]
 pub enum RecoveryTarget {
     /// The first transaction that ended later. To the microsecond.
@@ -28,7 +28,7 @@ pub enum RecoveryTarget {
 }
 
 /// What the server does where its recovery ends: `recovery_target_action`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetAction {
     /// It becomes a primary on a timeline of its own.
@@ -52,7 +52,7 @@ impl TargetAction {
 }
 
 /// How a server goes on from a base.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Recovery {
     /// What ends it.
     pub target: RecoveryTarget,
@@ -80,7 +80,7 @@ pub struct Recovery {
 }
 
 /// What of a base a recovery was planned by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PlannedBase {
     /// Its system identifier.
     pub system: u64,
@@ -135,7 +135,7 @@ impl Recovery {
     }
 
     /// Says what is replayed, and up to what.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let segments = if self.segments == 1 { "segment" } else { "segments" };
         let to = match &self.target {
             RecoveryTarget::Time(time) => {

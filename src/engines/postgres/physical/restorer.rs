@@ -39,20 +39,23 @@ pub(super) struct BaseRestorer {
 
 impl BaseRestorer {
     pub(super) fn new(request: RestoreRequest) -> Result<Self> {
-        let hint = "Name a data directory that is new or empty: --into DIRECTORY.";
+        let hint = "Name a data directory that is new or empty: --into DIRECTORY, or data_directory in [source.NAME].";
         let wrong = |what: &str| {
             Error::invalid(format!("source \"{}\" is a base backup, which {what}", request.source)).with_hint(hint)
         };
-        let Some(given) = &request.into else {
-            return Err(wrong("goes into a directory and not back into its server"));
-        };
-        let path = given
-            .path()
-            .ok_or_else(|| wrong("goes into a directory and into no URL"))?;
-        let path = if request.is_one_of_several {
-            path.join(&request.source)
-        } else {
-            path
+        let own = request.place.as_ref().and_then(|place| place.local_path());
+        let path = match (&request.into, own) {
+            (None, Some(own)) => own.to_owned(),
+            (None, None) => return Err(wrong("goes into a directory and not back into its server")),
+            (Some(given), _) => {
+                let path = given.path();
+                let path = path.ok_or_else(|| wrong("goes into a directory and into no URL"))?;
+                if request.is_one_of_several {
+                    path.join(&request.source)
+                } else {
+                    path
+                }
+            }
         };
         let mut flags: RestoreBase = request.options.engines.of();
         Ok(Self {

@@ -1,6 +1,6 @@
 //! A source of base backups: options, and what the rest of the program asks of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -39,6 +39,12 @@ pub struct PhysicalSpec {
     /// The replication slot of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
+    /// How far back the log leads to any moment.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "log_window_seconds")]
+    pub log_window: Option<u64>,
+    /// Its data directory on this host, for restores.
+    #[serde(skip)]
+    pub data_directory: Option<PathBuf>,
     /// How the checkpoint comes.
     pub checkpoint: Checkpoint,
     /// How files are summed.
@@ -132,6 +138,10 @@ impl SourceSpec for PhysicalSpec {
 
     fn is_foreign(&self) -> bool {
         self.foreign
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.data_directory.as_deref()
     }
 
     fn place_of(&self, _: Option<&dyn SourceSpec>) -> Result<Option<Spec>> {

@@ -50,7 +50,7 @@ impl<'de> serde::Deserialize<'de> for Lsn {
 }
 
 /// A timeline: a line of history that a recovery begins. The first is 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Timeline(pub u32);
 

@@ -18,7 +18,8 @@ use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::moment::local;
 use crate::engines::postgres::physical::KIND;
 use crate::engines::postgres::physical::flags::WantedTimeline;
-use crate::engines::postgres::physical::recovery::{Recovery, RecoveryTarget, TargetAction};
+pub(crate) use crate::engines::postgres::physical::recovery::Recovery;
+use crate::engines::postgres::physical::recovery::{RecoveryTarget, TargetAction};
 use crate::engines::postgres::wal::Lsn;
 use crate::operations::choose::{self, Purpose};
 use crate::operations::destination::select;
@@ -118,6 +119,58 @@ pub(crate) async fn aim(session: &Session, repository: &Repository, options: &op
         points: Points::default(),
     };
     aim.run().await
+}
+
+/// Returns whether a source is a base backup.
+pub(crate) fn is_base(source: &ManifestSource) -> bool {
+    source.kind == KIND.word()
+}
+
+/// Returns the system identifier of the server of a base backup.
+pub(crate) fn system_of(source: &ManifestSource) -> Result<u64> {
+    Base::of(source).map(|base| base.system)
+}
+
+/// How a source goes on by its log, and the moment that it comes to.
+#[derive(Debug, Clone)]
+pub(crate) struct Moment {
+    pub(crate) recovery: Recovery,
+    /// The one that was asked for; of all that is stored, the end of the last transaction.
+    pub(crate) at: Option<Timestamp>,
+}
+
+/// Plans how one source of a snapshot goes on to a moment. `None` for what has no log, or none in this repository: it comes back as it was stored.
+pub(crate) async fn to_moment(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    at: At,
+) -> Result<Option<Moment>> {
+    if !is_base(source) {
+        return Ok(None);
+    }
+    let base = Base::of(source)?;
+    let Some(log) = StoredLog::open(session, repository, base.system).await? else {
+        return Ok(None);
+    };
+    let options = options::Restore::default();
+    let aim = Aim {
+        session,
+        repository,
+        options: &options,
+        flags: RestoreBase::default(),
+        wanted: match at {
+            At::Latest => Wanted::Newest,
+            At::Moment(moment) => Wanted::Moment(moment),
+        },
+        points: Points::default(),
+    };
+    let (recovery, last) = Box::pin(aim.plan_over(&log, &base, None)).await?;
+    let at = match at {
+        At::Latest => last,
+        At::Moment(moment) => Some(moment),
+    };
+    Ok(Some(Moment { recovery, at }))
 }
 
 struct Aim<'a> {
@@ -273,6 +326,17 @@ impl Aim<'_> {
                 "Without a target a base comes back as of its own end. Where several repositories are configured, --from names the one that has the log.",
             )
         })?;
+        let (recovery, _) = self.plan_over(&log, base, bound).await?;
+        Ok(recovery)
+    }
+
+    /// Plans over a log; returns the last end of a transaction as well, where all that is stored is asked for.
+    async fn plan_over(
+        &self,
+        log: &StoredLog<'_>,
+        base: &Base,
+        bound: Option<Lsn>,
+    ) -> Result<(Recovery, Option<Timestamp>)> {
         let mut course = log.course(base, self.flags.timeline.unwrap_or(WantedTimeline::Latest))?;
         if let Some(bound) = bound {
             course.end = course.end.min(bound);
@@ -291,8 +355,12 @@ impl Aim<'_> {
             );
             return Err(Error::invalid(message).with_hint(last));
         }
+        let last = match self.wanted {
+            Wanted::Newest => course.last_time(course.segments()).await?.map(|(_, time)| time),
+            _ => None,
+        };
         let (from, size) = (base.start, log.size.bytes());
-        Ok(Recovery {
+        let recovery = Recovery {
             action,
             timeline: course.timeline,
             from,
@@ -304,7 +372,8 @@ impl Aim<'_> {
             needs: command::needs(self.session)?,
             base: base.planned(),
             target: ending.target,
-        })
+        };
+        Ok((recovery, last))
     }
 
     async fn ending(&self, course: &Course<'_>) -> Result<Ending> {

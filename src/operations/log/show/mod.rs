@@ -57,6 +57,21 @@ pub async fn run(session: &Session, options: &options::LogShow) -> Result<ShowLo
     Ok(ShowLogReport { logs, unknown })
 }
 
+/// Looks at the log of one system; None where nothing of it is stored.
+pub(super) async fn of_system(session: &Session, repository: &Repository, system: u64) -> Result<Option<LoggedSystem>> {
+    let mut found = None;
+    let mut each = |log: crate::repository::ListedLog| {
+        found.get_or_insert_with(Found::default).add(&log);
+        true
+    };
+    let listed = repository.for_each_log(Some(system), &mut each);
+    session.or_cancelled(listed).await?;
+    let Some(found) = found else { return Ok(None) };
+    let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
+    let look = Look::new(session, repository, system);
+    look.at(found, now, false).await.map(Some)
+}
+
 /// A look at the log of one system.
 pub(super) struct Look<'a> {
     session: &'a Session,

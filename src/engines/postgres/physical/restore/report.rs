@@ -11,7 +11,7 @@ use crate::engines::restorer::kept_text;
 use crate::engines::{RestoreReport, Settle, SettleReport, TargetPlan};
 
 /// A tablespace and its new place.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct MovedTablespace {
     /// Its OID.
     pub(crate) oid: u32,
@@ -73,7 +73,7 @@ fn tablespaces_text(tablespaces: &[MovedTablespace], verb: &str) -> String {
 }
 
 /// A base that came back.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct BaseRestored {
     /// The data directory.
     #[serde(skip)]
