@@ -14,6 +14,7 @@ mod secrets;
 pub(crate) mod session;
 pub mod source_url;
 mod spec;
+pub(crate) mod spool;
 pub mod stored;
 pub(crate) mod verify;
 pub mod wire;
