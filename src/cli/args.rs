@@ -107,7 +107,8 @@ pub enum Verb {
     Recover(Box<Recover>),
     /// Write one stored file or stream to standard output
     Cat(Cat),
-    /// Archive the write-ahead log of PostgreSQL servers: archive_command, restore_command, gaps
+    /// Archive the write-ahead log of PostgreSQL servers (archive_command, restore_command, gaps), and the command stream
+    /// of Redis and Valkey servers
     Log(Log),
     /// Remove snapshots that no keep rule keeps, and data that no snapshot needs
     Prune(Prune),
@@ -408,6 +409,10 @@ pub struct Restore {
     #[arg(long, conflicts_with = "into")]
     pub into_original: bool,
 
+    /// Redis and Valkey: restore to this moment, by the log that `log receive` stored, for example '2026-11-27 10:00:05+01'
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub at: Option<jiff::Timestamp>,
+
     /// Replace existing data
     #[arg(long)]
     pub clean: bool,
@@ -504,6 +509,10 @@ pub struct RestoreRedis {
     /// Also restore ACL users with their passwords; other users are not changed
     #[arg(long)]
     pub users: bool,
+
+    /// Restore to this offset of the command stream that `log receive` stored, into a directory
+    #[arg(long, value_name = "OFFSET or ID:OFFSET", conflicts_with_all = ["at", "key", "users", "conflict"])]
+    pub offset: Option<String>,
 }
 
 /// Flags of `restore` for PostgreSQL sources.
@@ -658,6 +667,8 @@ pub enum LogVerb {
     Show(LogShow),
     /// Read every stored file too; exit code 1 if one is damaged, 2 if there are gaps
     Verify(LogVerify),
+    /// Store the command stream of a Redis or Valkey server as it comes, until a signal ends it
+    Receive(LogReceive),
 }
 
 /// Flags of `log push`.
@@ -716,6 +727,25 @@ pub struct LogVerify {
     /// Only the server of this system identifier
     #[arg(long, value_name = "NUMBER")]
     pub system_id: Option<u64>,
+}
+
+/// Flags of `log receive`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault log receive redis://cache --to s3://bucket/app\n  wirevault restore latest --source redis --into /var/lib/redis --at '2026-11-27 10:00:05+01' --from s3://bucket/app"
+)]
+pub struct LogReceive {
+    /// URL of the server, or name of a configured source
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+
+    /// Store what is new so often, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub flush: u64,
+
+    /// zstd level, 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
 }
 
 /// Flags of `pin`.
@@ -891,7 +921,7 @@ options_of! {
     Verify { snapshots, all, level, into, no_evidence, thaw } and drill;
     Recover { snapshot, only, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
-    RestoreRedis { key, conflict, users };
+    RestoreRedis { key, conflict, users, offset };
     RestoreBase { tablespace };
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };
@@ -905,6 +935,16 @@ options_of! {
     Cleanup { rules, delete };
     Run { dry_run, listen, drills_only };
     Prune { dry_run, job, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within, no_sweep };
+}
+
+impl From<LogReceive> for options::LogReceive {
+    fn from(flags: LogReceive) -> Self {
+        Self {
+            source: flags.source,
+            flush: std::time::Duration::from_secs(flags.flush),
+            level: flags.level,
+        }
+    }
 }
 
 impl From<Backup> for options::Backup {
@@ -944,6 +984,7 @@ impl From<Restore> for options::Restore {
             source: flags.source,
             into: flags.into,
             into_original: flags.into_original,
+            at: flags.at,
             clean: flags.clean,
             delete: flags.delete,
             path: flags.path,
@@ -964,6 +1005,11 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
         Some(hint) => format!("{}. {hint}", error.chain()),
         None => error.chain(),
     })
+}
+
+fn moment(text: &str) -> Result<jiff::Timestamp, String> {
+    let wrong = |_| "write date, time and zone, as in '2026-11-27 10:00:05+01' or 2026-11-27T09:00:05Z".to_owned();
+    text.parse().map_err(wrong)
 }
 
 fn rate(text: &str) -> Result<u64, String> {

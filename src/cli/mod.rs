@@ -177,7 +177,11 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
         }
         Verb::Restore(flags) => {
             let options = options::Restore::from(*flags);
+            let to_moment = operations::log::redis::restore::is_meant(&options);
             let done = several::one(session, &options.snapshot, &options.source, async |one| {
+                if to_moment {
+                    return boxed(Box::pin(operations::log::redis::restore::run(one, &options)).await);
+                }
                 Box::pin(operations::restore::run(one, &options)).await
             })
             .await;
@@ -206,6 +210,9 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             LogVerb::Fetch(flags) => boxed(operations::log::fetch::run(session, &flags.into()).await),
             LogVerb::Show(flags) => show_logs(session, &flags.into()).await,
             LogVerb::Verify(flags) => show_logs(session, &flags.into()).await,
+            LogVerb::Receive(flags) => {
+                boxed(Box::pin(operations::log::redis::receive::run(session, &flags.into())).await)
+            }
         },
         Verb::Prune(flags) => {
             let options = options::Prune::from(flags);

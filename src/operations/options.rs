@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 pub use crate::engines::EngineFlags;
 use crate::engines::docker::api::Address;
 pub use crate::engines::docker::flags::RestoreDocker;
@@ -168,6 +170,8 @@ pub struct Restore {
     pub into: Option<String>,
     /// Sources that no configuration here names go where the snapshot says they were, with no password of this host.
     pub into_original: bool,
+    /// Go on from the snapshot to this moment, by the log.
+    pub at: Option<Timestamp>,
     /// Replace what is there.
     pub clean: bool,
     /// Remove files that the backup does not know.
@@ -246,6 +250,17 @@ pub struct LogShow {
     pub system_id: Option<u64>,
     /// Read every stored file.
     pub read: bool,
+}
+
+/// Options of `log receive`.
+#[derive(Debug, Clone)]
+pub struct LogReceive {
+    /// The URL of a server, or the name of a configured source.
+    pub source: String,
+    /// How often what is new is stored.
+    pub flush: Duration,
+    /// zstd level, 1 (fast) to 19 (small).
+    pub level: i32,
 }
 
 /// Options of `pin`.

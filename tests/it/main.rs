@@ -79,6 +79,8 @@ mod redis;
 mod redis_certificates;
 mod redis_cluster;
 mod redis_database;
+mod redis_log;
+mod redis_log_hostile;
 mod redis_restore;
 mod redis_rights;
 mod redis_sentinel;

@@ -8,6 +8,7 @@ pub(crate) mod backup;
 mod engine;
 pub mod flags;
 pub mod keys;
+pub(crate) mod log;
 pub mod restore;
 mod restorer;
 mod secrets;

@@ -5,6 +5,7 @@
 
 pub mod fetch;
 pub mod push;
+pub mod redis;
 pub mod show;
 
 use std::io::Read;

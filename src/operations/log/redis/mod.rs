@@ -1,0 +1,10 @@
+//! The command streams of Redis and Valkey servers: received as a lasting replica, and restored to a moment.
+
+mod attach;
+mod follow;
+mod lineage;
+pub mod receive;
+pub mod restore;
+pub mod show;
+mod store;
+mod stored;
