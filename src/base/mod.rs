@@ -12,6 +12,7 @@ pub mod fence;
 pub mod held;
 pub mod keys;
 pub mod memory;
+pub mod moment;
 pub mod nearest;
 pub mod proxy;
 pub mod raw_text;

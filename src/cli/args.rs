@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::base::error::Error;
 use crate::base::units;
-use crate::operations::options::{self, ContainersHow, Level, ThawMode};
+use crate::operations::options::{self, At, ContainersHow, Level, Lsn, TargetAction, ThawMode, WantedTimeline};
 use crate::storage::ThawSpeed;
 
 /// Backs up databases and files over their own protocols, verifies the backups and restores them.
@@ -107,8 +108,8 @@ pub enum Verb {
     Recover(Box<Recover>),
     /// Write one stored file or stream to standard output
     Cat(Cat),
-    /// Archive the write-ahead log of PostgreSQL servers (archive_command, restore_command, gaps), and the command stream
-    /// of Redis and Valkey servers
+    /// Archive the write-ahead log of PostgreSQL servers (over the network or by archive_command), and the command stream
+    /// of Redis and Valkey servers; restore_command, gaps
     Log(Log),
     /// Remove snapshots that no keep rule keeps, and data that no snapshot needs
     Prune(Prune),
@@ -388,7 +389,7 @@ fn named() -> impl clap::builder::TypedValueParser<Value = String> {
 /// Flags of `restore`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users\n  wirevault restore latest --source redis --into redis://cache2 --key 'session:*' --conflict skip"
+    after_help = "Examples:\n  wirevault restore latest --source app --into postgres://app@db/app_copy --from s3://bucket/app\n  wirevault restore latest --into /tmp/look --from s3://bucket/app\n  wirevault restore latest --source etc --path 'nginx/**' --dry-run\n  wirevault restore latest --source app --table users\n  wirevault restore latest --source redis --into redis://cache2 --key 'session:*' --conflict skip\n  wirevault restore latest --source db --into /srv/restored --at '2026-11-27 10:00:05+01'"
 )]
 pub struct Restore {
     /// Snapshot: an id, a unique prefix, latest, latest:JOB or latest:HOST/JOB
@@ -399,6 +400,12 @@ pub struct Restore {
     #[arg(long, value_name = "NAME")]
     pub source: Vec<String>,
 
+    /// Bring sources to this moment, with its time zone ('2026-11-27 10:00:05+01', 2026-11-27T09:00:05Z), or to the
+    /// latest that is stored. Base backups of PostgreSQL: the server replays its log up to it; Redis and Valkey, alone
+    /// and into a directory: it loads the commands up to it. Without a log: as of the newest snapshot before it
+    #[arg(long, value_name = "TIME", group = "target", value_parser = at)]
+    pub at: Option<At>,
+
     /// Database or server URL, file, or a directory for all file trees and SQLite databases [default: the place of the
     /// source in the configuration]
     #[arg(long, value_name = "URL or PATH")]
@@ -408,10 +415,6 @@ pub struct Restore {
     /// host's passwords
     #[arg(long, conflicts_with = "into")]
     pub into_original: bool,
-
-    /// Redis and Valkey: restore to this moment, by the log that `log receive` stored, for example '2026-11-27 10:00:05+01'
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub at: Option<jiff::Timestamp>,
 
     /// Replace existing data
     #[arg(long)]
@@ -443,12 +446,12 @@ pub struct Restore {
     pub dry_run: bool,
 
     /// Finish an interrupted restore of files in this place instead of starting a new one
-    #[arg(long, conflicts_with_all = ["undo", "clean", "delete", "path", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["undo", "clean", "delete", "path", "dry_run", "target"])]
     pub resume: bool,
 
     /// Put back what the last restore in this place replaced (databases, files, volumes), or undo an interrupted
     /// restore
-    #[arg(long, conflicts_with_all = ["clean", "delete", "path", "dry_run", "verify_rows", "create_roles", "data_only", "schema_only"])]
+    #[arg(long, conflicts_with_all = ["clean", "delete", "path", "dry_run", "target", "verify_rows", "create_roles", "data_only", "schema_only"])]
     pub undo: bool,
 
     /// What of a PostgreSQL database comes back, and how.
@@ -492,6 +495,23 @@ pub struct RestoreBase {
     /// A tablespace, by its directory or OID, and the new or empty directory that it goes into
     #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
     pub tablespace: Vec<(String, String)>,
+
+    /// Replay the log to this position: up to the end of the first record that begins there or behind it
+    #[arg(long, value_name = "X/Y", group = "target", value_parser = lsn)]
+    pub lsn: Option<Lsn>,
+
+    /// Replay the log to this restore point (pg_create_restore_point)
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub name: Option<String>,
+
+    /// Timeline to follow: a number, latest (the newest that goes through the base) or current (that of the base)
+    /// [default: latest]
+    #[arg(long, value_name = "TIMELINE", requires = "target", value_parser = timeline)]
+    pub timeline: Option<WantedTimeline>,
+
+    /// What the server does when it is there [default: promote]
+    #[arg(long, value_enum, value_name = "ACTION", requires = "target")]
+    pub target_action: Option<TargetAction>,
 }
 
 /// Flags of `restore` for Redis sources.
@@ -511,7 +531,7 @@ pub struct RestoreRedis {
     pub users: bool,
 
     /// Restore to this offset of the command stream that `log receive` stored, into a directory
-    #[arg(long, value_name = "OFFSET or ID:OFFSET", conflicts_with_all = ["at", "key", "users", "conflict"])]
+    #[arg(long, value_name = "OFFSET or ID:OFFSET", group = "target", conflicts_with_all = ["key", "users", "conflict"])]
     pub offset: Option<String>,
 }
 
@@ -648,7 +668,7 @@ pub struct Cat {
 /// Flags of `log`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  archive_command = 'wirevault log push %p --to s3://bucket/app'         # in postgresql.conf\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'\n  wirevault log show --from s3://bucket/app"
+    after_help = "Examples:\n  wirevault log receive postgres-physical://backup@db1:5432 --to s3://bucket/app\n  archive_command = 'wirevault log push %p --to s3://bucket/app'         # in postgresql.conf\n  restore_command = 'wirevault log fetch %f %p --from s3://bucket/app'\n  wirevault log show --from s3://bucket/app"
 )]
 pub struct Log {
     /// What to do.
@@ -659,6 +679,8 @@ pub struct Log {
 /// What `log` does.
 #[derive(Debug, Subcommand)]
 pub enum LogVerb {
+    /// Follow a server's log over the network and store it as it comes, until a signal ends it
+    Receive(LogReceive),
     /// Store a file that the server archives; exit code 0 once it is durable, 1 otherwise
     Push(LogPush),
     /// Bring a file back that the server asks for; exit code 1 if it is not there
@@ -667,8 +689,29 @@ pub enum LogVerb {
     Show(LogShow),
     /// Read every stored file too; exit code 1 if one is damaged, 2 if there are gaps
     Verify(LogVerify),
-    /// Store the command stream of a Redis or Valkey server as it comes, until a signal ends it
-    Receive(LogReceive),
+}
+
+/// Flags of `log receive`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wirevault log receive postgres-physical://backup@db1:5432 --to s3://bucket/app\n  wirevault log receive main --to app                  # a source of wirevault.toml\n  wirevault log receive redis://cache --to s3://bucket/app\n\nThe role of PostgreSQL needs REPLICATION, and pg_hba.conf a line for it: host replication backup ADDRESS scram-sha-256. SIGTERM ends it when all that came is stored."
+)]
+pub struct LogReceive {
+    /// URL of the server, or name of a configured source
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+
+    /// PostgreSQL: replication slot; it is made where it is missing [default: wirevault_ and the beginning of the repository's ID]
+    #[arg(long, value_name = "NAME")]
+    pub slot: Option<String>,
+
+    /// Store what is new so often, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub flush: u64,
+
+    /// zstd level, 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
 }
 
 /// Flags of `log push`.
@@ -707,6 +750,11 @@ pub struct LogFetch {
     /// System identifier of the server whose log is meant [default: of the data directory, or the only one there is]
     #[arg(long, value_name = "NUMBER")]
     pub system_id: Option<u64>,
+
+    /// Where the log ends for this server: a segment behind it is not there, and the one that holds it has zeros behind
+    /// it (`restore --at` writes it where no transaction is stored that ended later)
+    #[arg(long, value_name = "X/Y", value_parser = lsn)]
+    pub until: Option<Lsn>,
 }
 
 /// Flags of `log show`.
@@ -727,25 +775,6 @@ pub struct LogVerify {
     /// Only the server of this system identifier
     #[arg(long, value_name = "NUMBER")]
     pub system_id: Option<u64>,
-}
-
-/// Flags of `log receive`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  wirevault log receive redis://cache --to s3://bucket/app\n  wirevault restore latest --source redis --into /var/lib/redis --at '2026-11-27 10:00:05+01' --from s3://bucket/app"
-)]
-pub struct LogReceive {
-    /// URL of the server, or name of a configured source
-    #[arg(value_name = "SOURCE")]
-    pub source: String,
-
-    /// Store what is new so often, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub flush: u64,
-
-    /// zstd level, 1 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub level: i32,
 }
 
 /// Flags of `pin`.
@@ -922,12 +951,12 @@ options_of! {
     Recover { snapshot, only, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
     RestoreRedis { key, conflict, users, offset };
-    RestoreBase { tablespace };
+    RestoreBase { tablespace, lsn, name, timeline, target_action } and recoveries;
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };
     Cat { snapshot, source, path, thaw };
     LogPush { path, system_id, level };
-    LogFetch { file, path, system_id };
+    LogFetch { file, path, system_id, until };
     LogShow { system_id } and read;
     Pin { snapshot, reason };
     Unpin { snapshot };
@@ -941,8 +970,10 @@ impl From<LogReceive> for options::LogReceive {
     fn from(flags: LogReceive) -> Self {
         Self {
             source: flags.source,
+            slot: flags.slot,
             flush: std::time::Duration::from_secs(flags.flush),
             level: flags.level,
+            turn: None,
         }
     }
 }
@@ -982,9 +1013,9 @@ impl From<Restore> for options::Restore {
         Self {
             snapshot: flags.snapshot,
             source: flags.source,
+            at: flags.at,
             into: flags.into,
             into_original: flags.into_original,
-            at: flags.at,
             clean: flags.clean,
             delete: flags.delete,
             path: flags.path,
@@ -1007,16 +1038,31 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
     })
 }
 
-fn moment(text: &str) -> Result<jiff::Timestamp, String> {
-    let wrong = |_| "write date, time and zone, as in '2026-11-27 10:00:05+01' or 2026-11-27T09:00:05Z".to_owned();
-    text.parse().map_err(wrong)
-}
-
 fn rate(text: &str) -> Result<u64, String> {
     units::parse_rate(text).map_err(|error| match error.hint() {
         Some(hint) => format!("{}. {hint}", error.chain()),
         None => error.chain(),
     })
+}
+
+/// Reads a value by its type; the hint stands behind the error.
+fn value_of<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{}. {hint}", error.chain()),
+        None => error.chain(),
+    })
+}
+
+fn at(text: &str) -> Result<At, String> {
+    value_of(text)
+}
+
+fn lsn(text: &str) -> Result<Lsn, String> {
+    value_of(text)
+}
+
+fn timeline(text: &str) -> Result<WantedTimeline, String> {
+    value_of(text)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::Pipeline;
 use crate::base::clock::SystemClock;
 use crate::base::environment;
-use crate::base::error::Result;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::keys::short_size;
-use crate::base::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan};
+use crate::base::memory::{DEFAULT_LIMIT_BYTES, MIB, MINIMUM_LIMIT_BYTES, MemoryPlan};
 use crate::cli::args::{Cli, Global, Log, LogVerb, Verb};
 use crate::config::{self, Config, Effective, Environment, Origin};
 use crate::engines::Registry;
@@ -100,7 +100,8 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
         return Ok(0);
     }
     let config = configuration(&global)?;
-    let plan = memory_plan(&global, &config)?;
+    let receives = matches!(verb, Verb::Run(_)) && config.receives_logs();
+    let plan = memory_plan(&global, &config, receives)?;
     keep_walks_out(&global, &config);
     let runtime = runtime::runtime()?;
     // To a server that recovers, 1 would say that the log ends here.
@@ -177,9 +178,8 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
         }
         Verb::Restore(flags) => {
             let options = options::Restore::from(*flags);
-            let to_moment = operations::log::redis::restore::is_meant(&options);
             let done = several::one(session, &options.snapshot, &options.source, async |one| {
-                if to_moment {
+                if operations::log::redis::restore::is_meant(one, &options).await? {
                     return boxed(Box::pin(operations::log::redis::restore::run(one, &options)).await);
                 }
                 Box::pin(operations::restore::run(one, &options)).await
@@ -206,13 +206,18 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             boxed(done)
         }
         Verb::Log(Log { verb }) => match verb {
+            LogVerb::Receive(flags) => {
+                let options = options::LogReceive::from(flags);
+                if operations::log::redis::receive::is_meant(session, &options) {
+                    boxed(Box::pin(operations::log::redis::receive::run(session, &options)).await)
+                } else {
+                    boxed(Box::pin(operations::log::receive::run(session, &options)).await)
+                }
+            }
             LogVerb::Push(flags) => boxed(operations::log::push::run(session, &flags.into()).await),
             LogVerb::Fetch(flags) => boxed(operations::log::fetch::run(session, &flags.into()).await),
             LogVerb::Show(flags) => show_logs(session, &flags.into()).await,
             LogVerb::Verify(flags) => show_logs(session, &flags.into()).await,
-            LogVerb::Receive(flags) => {
-                boxed(Box::pin(operations::log::redis::receive::run(session, &flags.into())).await)
-            }
         },
         Verb::Prune(flags) => {
             let options = options::Prune::from(flags);
@@ -240,9 +245,7 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             boxed(done)
         }
         Verb::Cleanup(flags) => boxed(operations::cleanup::run(session, &flags.into()).await),
-        Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) => {
-            Err(crate::base::error::Error::invalid("it needs no session"))
-        }
+        Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) => Err(Error::invalid("it needs no session")),
         Verb::Run(flags) => {
             let reload = || {
                 environment::check()?;
@@ -323,12 +326,25 @@ fn host(verb: &Verb, global: &Global) -> Result<Option<String>> {
     given.as_deref().map(config::checked_host).transpose()
 }
 
-fn memory_plan(global: &Global, config: &Config) -> Result<MemoryPlan> {
+/// What receivers of logs take beside the jobs: two parts of an upload, and their connections.
+const RECEIVERS_BYTES: u64 = 24 * MIB;
+
+fn memory_plan(global: &Global, config: &Config, receives_logs: bool) -> Result<MemoryPlan> {
     let wanted = global
         .memory_limit
         .or(config.memory_limit_bytes)
         .unwrap_or(DEFAULT_LIMIT_BYTES);
     let limit = runtime::cgroup_limit().map_or(wanted, |container| wanted.min(container));
+    let least = MINIMUM_LIMIT_BYTES + RECEIVERS_BYTES;
+    if receives_logs && limit < least {
+        let (limit, least) = (limit / MIB, least / MIB);
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("memory limit of {limit} MiB is below the {least} MiB of jobs and logs together"),
+        )
+        .with_hint("Raise --memory-limit, or receive the logs in a process of their own: wirevault log receive."));
+    }
+    let limit = if receives_logs { limit - RECEIVERS_BYTES } else { limit };
     let parts = config
         .repositories
         .iter()

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::engines::redis::Conflict;
-use crate::operations::options::{ContainersHow, Level, ThawMode};
+use crate::operations::options::{ContainersHow, Level, TargetAction, ThawMode};
 use crate::storage::ThawSpeed;
 
 macro_rules! words {
@@ -32,6 +32,11 @@ words! {
     ContainersHow {
         Engine "engine" "wirevault, through the Docker engine",
         Manual "manual" "You: wirevault prints the command and continues when the servers respond",
+    }
+    TargetAction {
+        Promote "promote" "Take writes, on a timeline of its own",
+        Pause "pause" "Wait, to be read; pg_wal_replay_resume() promotes it",
+        Shutdown "shutdown" "Stop",
     }
     ThawMode {
         Wait "wait" "Ask, wait until they are readable, and continue",

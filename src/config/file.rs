@@ -278,6 +278,8 @@ fn physical(read: Read<'_, PhysicalKeys>) -> Result<SourceKind> {
     let spec = PhysicalSpec::of_url(&read.keys.url).with_context(|| read.at("url"))?;
     Ok(SourceKind::Other(Box::new(PhysicalSpec {
         password_file: read.keys.password_file,
+        log: read.keys.log,
+        slot: read.keys.slot,
         checkpoint: read.keys.checkpoint,
         manifest_checksums: read.keys.manifest_checksums,
         ..spec

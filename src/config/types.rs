@@ -47,6 +47,15 @@ pub struct Config {
     pub status_token: Option<Secret>,
 }
 
+impl Config {
+    /// Returns whether the log of a source is received as long as the scheduler runs.
+    pub fn receives_logs(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|source| source.kind.spec().received_log().is_some())
+    }
+}
+
 /// One repository.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RepositoryConfig {

@@ -42,7 +42,7 @@ pub use restorer::{
     TargetPlan, Tools,
 };
 pub use secrets::Secrets;
-pub use spec::{Change, Member, Named, Occupied, Server, SourceSpec, Spec, SpecObject, Watched};
+pub use spec::{Change, Member, Named, Occupied, ReceivedLog, Server, SourceSpec, Spec, SpecObject, Watched};
 
 /// What a source gets for one backup.
 #[derive(Debug)]

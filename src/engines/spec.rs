@@ -121,10 +121,22 @@ pub trait SourceSpec: SpecObject + Debug + Send + Sync + 'static {
         None
     }
 
+    /// Returns how its log is received as long as the scheduler runs; None if it is not, or there is none.
+    fn received_log(&self) -> Option<ReceivedLog> {
+        None
+    }
+
     /// Returns whether it asks that restores make device nodes.
     fn wants_devices(&self) -> bool {
         false
     }
+}
+
+/// How the log of a source is received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedLog {
+    /// The name of what the server keeps for the receiver, if it is not the usual one.
+    pub slot: Option<String>,
 }
 
 /// A specification on the heap.

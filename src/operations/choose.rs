@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::operations::{Session, Status};
 use crate::repository::ADHOC_JOB;
-use crate::repository::{Found, Latest, Manifest, PRE_RESTORE_JOB, Repository, Selector, SnapshotId};
+use crate::repository::{Found, Latest, Manifest, PRE_RESTORE_JOB, Repository, Selector, SnapshotId, Suits};
 
 /// What a command does with the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,19 @@ pub(crate) async fn snapshot(
     sources: &[String],
     purpose: Purpose,
 ) -> Result<Chosen> {
-    let found = match latest(session, repository, name, sources).await? {
+    suited(session, repository, name, sources, None, purpose).await
+}
+
+/// As [`snapshot`], where `latest` is the newest of those that suit. One that is named is not asked.
+pub(crate) async fn suited(
+    session: &Session,
+    repository: &Repository,
+    name: &str,
+    sources: &[String],
+    suits: Option<Suits<'_>>,
+    purpose: Purpose,
+) -> Result<Chosen> {
+    let found = match latest_suited(session, repository, name, sources, suits).await? {
         Some(Ok(found)) => found,
         Some(Err(unreadable)) => return Err(nothing(repository, name, &unreadable)),
         None => {
@@ -85,6 +97,16 @@ pub(crate) async fn latest(
     name: &str,
     sources: &[String],
 ) -> Result<Option<std::result::Result<Found, Vec<(SnapshotId, String)>>>> {
+    latest_suited(session, repository, name, sources, None).await
+}
+
+async fn latest_suited(
+    session: &Session,
+    repository: &Repository,
+    name: &str,
+    sources: &[String],
+    suits: Option<Suits<'_>>,
+) -> Result<Option<std::result::Result<Found, Vec<(SnapshotId, String)>>>> {
     let Selector::Latest { host, job } = Selector::parse(name) else {
         return Ok(None);
     };
@@ -94,6 +116,7 @@ pub(crate) async fn latest(
         job: job.as_deref(),
         sources,
         here: Some(&here),
+        suits,
     };
     session.or_cancelled(repository.latest(&wanted)).await.map(Some)
 }

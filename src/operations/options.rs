@@ -1,15 +1,22 @@
 //! What a verb is asked to do: plain values, which the command line fills from flags and the scheduler from the configuration.
 
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
+use crate::base::error::{Error, Result};
+use crate::base::moment::parse_moment;
 pub use crate::engines::EngineFlags;
 use crate::engines::docker::api::Address;
 pub use crate::engines::docker::flags::RestoreDocker;
 pub use crate::engines::postgres::flags::{BackupFlags as BackupDatabase, Exclude, RestoreDatabase};
-pub use crate::engines::postgres::physical::flags::RestoreBase;
+pub use crate::engines::postgres::physical::flags::{RestoreBase, WantedTimeline};
+pub use crate::engines::postgres::physical::recovery::TargetAction;
+pub use crate::engines::postgres::wal::Lsn;
 pub use crate::engines::redis::flags::RestoreRedis;
 pub use crate::repository::Level;
 use crate::storage::ThawSpeed;
@@ -158,6 +165,26 @@ pub struct Recover {
     pub thaw: Thaw,
 }
 
+/// A moment to which sources are brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The newest that is stored.
+    Latest,
+    /// This one, to the microsecond.
+    Moment(Timestamp),
+}
+
+impl FromStr for At {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim() {
+            "latest" => Ok(Self::Latest),
+            text => parse_moment(text).map(Self::Moment),
+        }
+    }
+}
+
 /// Options of `restore`.
 #[derive(Debug, Clone, Default)]
 pub struct Restore {
@@ -165,13 +192,14 @@ pub struct Restore {
     pub snapshot: String,
     /// Only these sources [default: all].
     pub source: Vec<String>,
+    /// Bring sources to this moment: `latest` is the newest snapshot before it, and the log of a source is replayed up to it
+    /// [default: what the snapshot holds].
+    pub at: Option<At>,
     /// Database or server URL, file, or directory that takes every file tree and SQLite database [default: where the
     /// configuration has the source].
     pub into: Option<String>,
     /// Sources that no configuration here names go where the snapshot says they were, with no password of this host.
     pub into_original: bool,
-    /// Go on from the snapshot to this moment, by the log.
-    pub at: Option<Timestamp>,
     /// Replace what is there.
     pub clean: bool,
     /// Remove files that the backup does not know.
@@ -232,6 +260,21 @@ pub struct LogPush {
     pub level: i32,
 }
 
+/// Options of `log receive`.
+#[derive(Debug, Clone)]
+pub struct LogReceive {
+    /// The URL of a server, or the name of a configured source.
+    pub source: String,
+    /// The replication slot [default: one that is named after the repository].
+    pub slot: Option<String>,
+    /// How often what is new of an open segment is stored.
+    pub flush: Duration,
+    /// zstd level, 1 (fast) to 19 (small).
+    pub level: i32,
+    /// What several receivers of one process share: one stores at a time.
+    pub turn: Option<Arc<Semaphore>>,
+}
+
 /// Options of `log fetch`.
 #[derive(Debug, Clone)]
 pub struct LogFetch {
@@ -241,6 +284,8 @@ pub struct LogFetch {
     pub path: PathBuf,
     /// The system whose log is meant [default: that of the data directory, or the only one that there is].
     pub system_id: Option<u64>,
+    /// Where the log ends: what is behind it is not there, or zeros.
+    pub until: Option<Lsn>,
 }
 
 /// Options of `log show` and `log verify`.
@@ -250,17 +295,6 @@ pub struct LogShow {
     pub system_id: Option<u64>,
     /// Read every stored file.
     pub read: bool,
-}
-
-/// Options of `log receive`.
-#[derive(Debug, Clone)]
-pub struct LogReceive {
-    /// The URL of a server, or the name of a configured source.
-    pub source: String,
-    /// How often what is new is stored.
-    pub flush: Duration,
-    /// zstd level, 1 (fast) to 19 (small).
-    pub level: i32,
 }
 
 /// Options of `pin`.

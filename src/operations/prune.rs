@@ -4,17 +4,19 @@
 //! without a manifest go by the sweep, once they are older than its grace by the store's clock. Pins and locks of the store
 //! stand above the rules, and a plan that would leave a job nothing is refused.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::tz::TimeZone;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::units::format_bytes;
-use crate::operations::options;
+use crate::operations::log::prune::{KnownBase, PrunedLog};
 use crate::operations::snapshots::open_to_change;
-use crate::operations::{Report, Session, Status, document_of};
+use crate::operations::{Report, Session, Status, document_of, log, options};
 use crate::policy::retention::{PrunePlan, Reason, RetentionPolicy, SnapshotFacts, decide};
 use crate::repository::sweep::{SweepOptions, SweepPlan, SweepReport};
-use crate::repository::{PRE_RESTORE_JOB, Repository, SnapshotId, layout};
+use crate::repository::{Manifest, PRE_RESTORE_JOB, Repository, SnapshotId, layout};
 
 /// What `prune` did. Its fields are the keys of the JSON document.
 #[derive(Debug, serde::Serialize)]
@@ -29,6 +31,9 @@ pub struct PruneReport {
     /// What is to be swept; nothing where it was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepPlan>,
+    /// What no base needs of logs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<PrunedLog>,
     /// What was swept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept: Option<SweepReport>,
@@ -50,6 +55,9 @@ impl Report for PruneReport {
         );
         let did = if self.dry_run { "would expire" } else { "expired" };
         text.push_str(&format!("{did} {expired} of {} snapshots\n", kept + expired));
+        for log in &self.logs {
+            text.push_str(&log.text(self.dry_run));
+        }
         if let Some(sweep) = &self.sweep {
             text.push_str(&planned_text(sweep, self.dry_run));
         }
@@ -63,6 +71,7 @@ impl Report for PruneReport {
     fn status(&self) -> Status {
         match &self.swept {
             Some(swept) if !swept.failures.is_empty() => Status::Partial,
+            _ if self.logs.iter().any(|log| log.refused.is_some()) => Status::Partial,
             _ => Status::Done,
         }
     }
@@ -71,16 +80,25 @@ impl Report for PruneReport {
 /// Decides, removes unless it is only to be shown, then sweeps.
 pub async fn run(session: &Session, options: &options::Prune) -> Result<PruneReport> {
     let repository = open_to_change(session).await?;
-    let (mut plan, damaged) = plan(session, &repository, options).await?;
+    let (mut plan, damaged, bases) = plan(session, &repository, options).await?;
     plan.check()?;
     if !options.dry_run {
         remove(session, &repository, &mut plan).await?;
     }
+    let logs = match bases {
+        Some(mut bases) if !options.no_sweep => {
+            let expired: BTreeSet<&SnapshotId> = plan.expired().collect();
+            bases.retain(|base| !expired.contains(&base.snapshot));
+            log::prune::prune(session, &repository, &bases, options.dry_run).await?
+        }
+        _ => Vec::new(),
+    };
     let mut report = PruneReport {
         dry_run: options.dry_run,
         plan,
         damaged,
         sweep: None,
+        logs,
         swept: None,
     };
     if !options.no_sweep {
@@ -111,16 +129,30 @@ async fn remove(session: &Session, repository: &Repository, plan: &mut PrunePlan
     repository.forget_removals().await
 }
 
-/// Reads every manifest and applies the rules; returns also the snapshots that nothing may be concluded about.
+/// Reads every manifest and applies the rules; returns also the snapshots that nothing may be concluded about, and all bases of
+/// logs, if all are known.
 async fn plan(
     session: &Session,
     repository: &Repository,
     options: &options::Prune,
-) -> Result<(PrunePlan, Vec<(SnapshotId, String)>)> {
+) -> Result<(PrunePlan, Vec<(SnapshotId, String)>, Option<Vec<KnownBase>>)> {
     let survey = session
-        .or_cancelled(repository.survey(|manifest: &crate::repository::Manifest| SnapshotFacts::from(manifest)))
+        .or_cancelled(
+            repository.survey(|manifest: &Manifest| (SnapshotFacts::from(manifest), log::prune::bases(manifest))),
+        )
         .await?;
-    let mut facts = survey.snapshots;
+    let mut bases = survey.damaged.is_empty().then(Vec::new);
+    let mut facts = Vec::with_capacity(survey.snapshots.len());
+    for (snapshot, found) in survey.snapshots {
+        facts.push(snapshot);
+        bases = match (bases, found) {
+            (Some(mut bases), Ok(found)) => {
+                bases.extend(found);
+                Some(bases)
+            }
+            _ => None,
+        };
+    }
     // What restores have put aside goes along: no job of its own would ever prune it.
     let wanted = |job: &str| options.job.as_ref().is_none_or(|wanted| wanted == job) || job == PRE_RESTORE_JOB;
     facts.retain(|snapshot| wanted(&snapshot.job));
@@ -150,7 +182,7 @@ async fn plan(
         .iter()
         .map(|(id, error)| (id.clone(), error.chain()))
         .collect();
-    Ok((plan, damaged))
+    Ok((plan, damaged, bases))
 }
 
 /// Keeps what the store would not let go: its manifest is locked. Only what would expire is asked about.

@@ -8,8 +8,9 @@ use crate::base::error::{Context, ErrorKind, Result};
 use crate::engines::{KeptSnapshot, Restorer, Spec, TargetPlan};
 use crate::operations::choose::Purpose;
 use crate::operations::destination::{self, Destination, destinations, select};
+use crate::operations::log::recovery::{self, Aimed};
 use crate::operations::options;
-use crate::operations::snapshots::{open_reader, open_snapshot};
+use crate::operations::snapshots::{open_reader, open_repository, open_snapshot};
 use crate::operations::{Outcome, Session, backup, settle, thaw};
 use crate::repository::{Manifest, ManifestSource, Repository};
 use report::{Again, PlannedSource, RestorePreview, RestoreReport, RestoredSource};
@@ -26,13 +27,15 @@ struct Step<'a> {
 
 /// Selects sources, opens and checks all of them, decides targets, and only then writes.
 pub async fn run(session: &Session, options: &options::Restore) -> Outcome {
-    let (repository, manifest) = open(session, options).await?;
-    let selected = select(&session.engines, &manifest, options)?;
+    let repository = open_repository(session).await?;
+    let aimed = Box::pin(recovery::aim(session, &repository, options)).await?;
+    let Aimed { manifest, options } = &aimed;
+    let selected = select(&session.engines, manifest, options)?;
     if options.undo || options.resume {
-        let settled = Box::pin(settle::run(session, options, &repository, &manifest, &selected)).await?;
+        let settled = Box::pin(settle::run(session, options, &repository, manifest, &selected)).await?;
         return Ok(Box::new(settled));
     }
-    let places = destinations(session, &manifest, &selected, options)?;
+    let places = destinations(session, manifest, &selected, options)?;
     if !options.dry_run {
         thaw::sources(session, repository.store(), &selected, &options.thaw).await?;
     }
@@ -43,10 +46,10 @@ pub async fn run(session: &Session, options: &options::Restore) -> Outcome {
             would_restore: steps.into_iter().map(planned).collect(),
             errors: Vec::new(),
             engines: session.engines.clone(),
-            again: Again::new(session, options, &manifest),
+            again: Again::new(session, options, manifest),
         }));
     }
-    Ok(Box::new(Box::pin(carry_out(session, options, &manifest, steps)).await?))
+    Ok(Box::new(Box::pin(carry_out(session, options, manifest, steps)).await?))
 }
 
 /// Restores for another verb; one source goes to `given`, wherever it would go by itself.
@@ -55,7 +58,8 @@ pub(crate) async fn bring_back(
     options: &options::Restore,
     given: Option<Spec>,
 ) -> Result<RestoreReport> {
-    let (repository, manifest) = open(session, options).await?;
+    let (repository, chosen) = open_snapshot(session, &options.snapshot, &options.source, Purpose::Write).await?;
+    let manifest = chosen.manifest;
     let selected = select(&session.engines, &manifest, options)?;
     let places = match (given, selected.as_slice()) {
         (Some(place), [source]) => vec![destination::given(session, &manifest, source, options, place)?],
@@ -64,11 +68,6 @@ pub(crate) async fn bring_back(
     thaw::sources(session, repository.store(), &selected, &options.thaw).await?;
     let steps = Box::pin(prepare(session, &repository, places)).await?;
     Box::pin(carry_out(session, options, &manifest, steps)).await
-}
-
-async fn open(session: &Session, options: &options::Restore) -> Result<(Repository, Manifest)> {
-    let (repository, chosen) = open_snapshot(session, &options.snapshot, &options.source, Purpose::Write).await?;
-    Ok((repository, chosen.manifest))
 }
 
 /// Opens and checks every source, and looks at its target. Nothing is written.

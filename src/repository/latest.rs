@@ -41,6 +41,16 @@ impl Manifest {
     }
 }
 
+/// Says of a snapshot that would count by all else whether it is meant.
+#[derive(Clone, Copy)]
+pub struct Suits<'a>(pub &'a (dyn Fn(&Manifest) -> bool + Sync));
+
+impl std::fmt::Debug for Suits<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Suits")
+    }
+}
+
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Latest<'a> {
@@ -52,6 +62,8 @@ pub struct Latest<'a> {
     pub sources: &'a [String],
     /// Where no host is named, the one whose snapshots come first: others count only if it has none.
     pub here: Option<&'a str>,
+    /// What else must hold: another snapshot than the newest may be meant, because of what it holds.
+    pub suits: Option<Suits<'a>>,
 }
 
 /// What was found.
@@ -94,6 +106,9 @@ impl Search<'_> {
             sources => sources.iter().all(|source| manifest.has(source)),
         };
         if !(job && host && whole) || manifest.is_ahead(self.now) {
+            return;
+        }
+        if wanted.suits.is_some_and(|Suits(suits)| !suits(&manifest)) {
             return;
         }
         let first = wanted.host.is_some() || wanted.here.is_none_or(|here| manifest.host == here);

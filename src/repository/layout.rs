@@ -28,6 +28,8 @@ pub const WAL: &str = "wal/";
 
 /// Prefix of the command streams of Redis and Valkey servers.
 pub const COMMANDS: &str = "log/redis/";
+/// Name of [`wal_seen`].
+const SEEN: &str = "seen.json";
 
 /// What follows the name of a file of a log in its key.
 const LOG_END: &str = ".zst";
@@ -110,10 +112,43 @@ pub fn wal_file(system: u64, timeline: Option<u32>, name: &str) -> Result<Object
     ObjectKey::new(format!("{}{timeline}{name}{LOG_END}", wal_system(system)))
 }
 
-/// Returns system and name out of the key of a file of a log; None for a key that [`wal_file`] does not make.
-pub fn wal_name(key: &ObjectKey) -> Option<(u64, &str)> {
+/// `wal/<system>/<timeline>/open/<segment>.<from>-<to>.zst`: a part of a segment that is still being written, with the offsets in it
+/// where the part begins and ends, 8 hex digits each.
+pub fn wal_part(system: u64, timeline: u32, segment: &str, range: (u32, u32)) -> Result<ObjectKey> {
+    let (from, to) = range;
+    let parts = wal_parts(system, timeline, segment);
+    ObjectKey::new(format!("{parts}{from:08X}-{to:08X}{LOG_END}"))
+}
+
+/// The prefix of the parts of a segment.
+pub fn wal_parts(system: u64, timeline: u32, segment: &str) -> String {
+    format!("{}{timeline:08X}/open/{segment}.", wal_system(system))
+}
+
+/// `wal/<system>/seen.json`: how far a receiver has seen the log, and when.
+pub fn wal_seen(system: u64) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{SEEN}", wal_system(system)))
+}
+
+/// What a key below [`WAL`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalKey<'a> {
+    /// A file: its system and its name.
+    File(u64, &'a str),
+    /// A part of a segment: its system, the segment's name, and the offsets at which it begins and ends.
+    Part(u64, &'a str, (u32, u32)),
+    /// [`wal_seen`] of a system.
+    Seen(u64),
+}
+
+/// Returns what a key of a log says; None for a key that is none of those here.
+pub fn wal_key(key: &ObjectKey) -> Option<WalKey<'_>> {
     let (system, rest) = key.as_str().strip_prefix(WAL)?.split_once('/')?;
     let system: u64 = system.parse().ok()?;
+    let is_made = |made: Result<ObjectKey>| made.is_ok_and(|made| made == *key);
+    if rest == SEEN {
+        return is_made(wal_seen(system)).then_some(WalKey::Seen(system));
+    }
     let (timeline, name) = rest
         .split_once('/')
         .map_or((None, rest), |(first, name)| (Some(first), name));
@@ -122,8 +157,16 @@ pub fn wal_name(key: &ObjectKey) -> Option<(u64, &str)> {
         .map(|digits| u32::from_str_radix(digits, 16))
         .transpose()
         .ok()?;
-    let made = wal_file(system, timeline, name).ok();
-    (made.as_ref() == Some(key) && !name.contains('/')).then_some((system, name))
+    if let (Some(timeline), Some(part)) = (timeline, name.strip_prefix("open/")) {
+        let (segment, range) = part.split_once('.')?;
+        let (from, to) = range.split_once('-')?;
+        let number = |digits: &str| u32::from_str_radix(digits, 16).ok();
+        let range = (number(from)?, number(to)?);
+        let made = wal_part(system, timeline, segment, range);
+        return (is_made(made) && range.0 < range.1 && !segment.contains('/'))
+            .then_some(WalKey::Part(system, segment, range));
+    }
+    (is_made(wal_file(system, timeline, name)) && !name.contains('/')).then_some(WalKey::File(system, name))
 }
 
 /// `log/redis/<source>/`: the command streams of a source.
@@ -195,8 +238,18 @@ mod tests {
             ),
         ] {
             let made = wal_file(system, timeline, name).unwrap();
-            assert_eq!((made.as_str(), wal_name(&made)), (key, Some((system, name))));
+            assert_eq!((made.as_str(), wal_key(&made)), (key, Some(WalKey::File(system, name))));
         }
+        let part = wal_part(7, 1, "000000010000000000000003", (0x2000, 0x10_0000)).unwrap();
+        let text = "wal/7/00000001/open/000000010000000000000003.00002000-00100000.zst";
+        let read = WalKey::Part(7, "000000010000000000000003", (0x2000, 0x10_0000));
+        assert_eq!((part.as_str(), wal_key(&part)), (text, Some(read)));
+        assert!(text.starts_with(&wal_parts(7, 1, "000000010000000000000003")));
+        let seen = wal_seen(7).unwrap();
+        assert_eq!(
+            (seen.as_str(), wal_key(&seen)),
+            ("wal/7/seen.json", Some(WalKey::Seen(7)))
+        );
         for wrong in [
             "wal/x/00000001/a.zst",
             "wal/7/1/a.zst",
@@ -204,10 +257,19 @@ mod tests {
             "wal/7/0000000a/a.zst",
             "wal/7/00000001/b/a.zst",
             "wal/7/a",
+            "wal/7/00000001/open/a.zst",
+            "wal/7/00000001/open/a.2000-00100000.zst",
+            "wal/7/00000001/open/a.00100000-00002000.zst",
+            "wal/7/00000001/open/b/a.00002000-00100000.zst",
+            "wal/7/open/a.00002000-00100000.zst",
+            "wal/07/seen.json",
             "data/7/a.zst",
         ] {
             let key = ObjectKey::new(wrong).unwrap();
-            assert_eq!(wal_name(&key), None, "{wrong}");
+            assert_eq!(wal_key(&key), None, "{wrong}");
+        }
+        for wrong in ["wal/x/seen.json", "wal/seen.json", "wal/7/1/seen.json"] {
+            assert_eq!(wal_key(&ObjectKey::new(wrong).unwrap()), None, "{wrong}");
         }
     }
 }

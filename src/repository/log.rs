@@ -2,23 +2,45 @@
 
 use jiff::Timestamp;
 
-use crate::base::error::{Context, Result};
-use crate::repository::{Repository, layout};
+use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
+use crate::repository::layout::{self, WalKey};
+use crate::repository::{Repository, document};
 use crate::storage::ObjectKey;
 
-/// A stored file of a write-ahead log.
+/// The newest format of [`SeenLog`] that is read.
+const SEEN_FORMAT: u32 = 1;
+
+/// Parts of one segment that are listed, at most.
+const MOST_PARTS: usize = 100_000;
+
+/// A stored file of a write-ahead log, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedLog {
     /// Its key.
     pub key: ObjectKey,
     /// The system that wrote it.
     pub system: u64,
-    /// Its name without what stands around it in the key.
+    /// Its name without what stands around it in the key; of a part, the name of the segment.
     pub name: String,
+    /// Of a part of a segment that is still being written: the offsets at which it begins and ends.
+    pub part: Option<(u32, u32)>,
     /// Bytes of the object.
     pub stored_bytes: u64,
     /// When it was stored, by the store's clock.
     pub stored: Timestamp,
+}
+
+/// Up to where a server had sent its log at a moment by its own clock. What is written of it tells when nothing happened.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SeenLog {
+    /// Format of the document.
+    pub format: u32,
+    /// The branch of the log.
+    pub timeline: u32,
+    /// The position, as the engine writes it; all before it is stored.
+    pub lsn: String,
+    /// The moment.
+    pub at: Timestamp,
 }
 
 /// A page of a listing of logs.
@@ -37,25 +59,50 @@ impl Repository {
     /// another, of each its timelines, of each the segments by number.
     pub async fn logs(&self, system: Option<u64>, next: Option<String>) -> Result<LogPage> {
         let prefix = system.map_or_else(|| layout::WAL.to_owned(), layout::wal_system);
-        let listed = self.store().list(&prefix, next).await.context("list logs")?;
+        self.page(&prefix, next).await
+    }
+
+    async fn page(&self, prefix: &str, next: Option<String>) -> Result<LogPage> {
+        let listed = self.store().list(prefix, next).await.context("list logs")?;
         let mut page = LogPage {
             next: listed.next,
             ..LogPage::default()
         };
         for object in listed.objects {
-            let Some((system, name)) = layout::wal_name(&object.key) else {
-                page.foreign += 1;
-                continue;
+            let (system, name, part) = match layout::wal_key(&object.key) {
+                Some(WalKey::File(system, name)) => (system, name.to_owned(), None),
+                Some(WalKey::Part(system, name, range)) => (system, name.to_owned(), Some(range)),
+                Some(WalKey::Seen(_)) => continue,
+                None => {
+                    page.foreign += 1;
+                    continue;
+                }
             };
             page.logs.push(ListedLog {
                 system,
-                name: name.to_owned(),
+                name,
+                part,
                 stored_bytes: object.size_bytes,
                 stored: object.modified,
                 key: object.key,
             });
         }
         Ok(page)
+    }
+
+    /// Lists the parts of a segment that is still being written, in the order of their offsets.
+    pub async fn log_parts(&self, system: u64, timeline: u32, segment: &str) -> Result<Vec<ListedLog>> {
+        let prefix = layout::wal_parts(system, timeline, segment);
+        let (mut parts, mut next) = (Vec::new(), None);
+        loop {
+            let page = self.page(&prefix, next).await?;
+            parts.extend(page.logs.into_iter().filter(|log| log.part.is_some()));
+            next = page.next;
+            // A receiver leaves no more than one each second of a segment; whoever leaves more is none.
+            if next.is_none() || parts.len() > MOST_PARTS {
+                return Ok(parts);
+            }
+        }
     }
 
     /// Goes through all pages. `each` returns whether to go on. Returns how many objects bear no name of a log.
@@ -78,6 +125,27 @@ impl Repository {
                 return Ok(foreign);
             }
         }
+    }
+
+    /// Reads up to where a server was seen, if whoever receives its log writes it.
+    pub async fn seen_log(&self, system: u64) -> Result<Option<SeenLog>> {
+        let key = layout::wal_seen(system)?;
+        let act = || format!("read \"{key}\"");
+        let bytes = match if_there(self.store().get(&key, document::MAX_DOCUMENT_BYTES).await) {
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => Err(Error::corrupt("it is too large")),
+            read => read,
+        };
+        let Some(bytes) = bytes.with_context(act)? else {
+            return Ok(None);
+        };
+        let seen: SeenLog = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::corrupt("it says no position and moment").with_cause(error))
+            .with_context(act)?;
+        if seen.format > SEEN_FORMAT {
+            let message = format!("it has format {}, this program reads up to {SEEN_FORMAT}", seen.format);
+            return Err(Error::unsupported(message).with_hint("Use a newer version of wirevault.")).with_context(act);
+        }
+        Ok(Some(seen))
     }
 
     /// Returns the systems whose logs are here, two at most: more than one is one too many for whoever asks.

@@ -30,9 +30,9 @@ pub use crate::archive::StoredSource;
 pub use catalog::Survey;
 pub use chain::{Gap, Removal};
 pub use id::{Selector, SnapshotId};
-pub use latest::{ADHOC_JOB, CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, is_ahead};
+pub use latest::{ADHOC_JOB, CLOCK_TOLERANCE, Found, Latest, PRE_RESTORE_JOB, Suits, is_ahead};
 pub use lease::{Lease, LeaseAttempt};
-pub use log::ListedLog;
+pub use log::{ListedLog, SeenLog};
 pub use manifest::{Manifest, ManifestSource, Previous};
 pub use planned::{PlannedSchedule, StoredPlan};
 pub use proved::{Level, Proved, Reached};
@@ -275,6 +275,7 @@ impl Repository {
                     job: job.as_deref(),
                     sources: &sources,
                     here: None,
+                    suits: None,
                 };
                 match self.latest(&wanted).await? {
                     Ok(found) => {

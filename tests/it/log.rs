@@ -13,7 +13,7 @@ use crate::support::program::{files_below, serve_s3};
 use crate::support::wal_server::{Home, WalServer};
 
 /// Where a server archives: a directory, or a bucket.
-struct Repository {
+pub(crate) struct Repository {
     /// What says it on the command line, behind `--to` or `--from`.
     url: String,
     variables: Vec<(&'static str, &'static str)>,
@@ -21,7 +21,7 @@ struct Repository {
 }
 
 impl Repository {
-    fn directory(home: &Home) -> Self {
+    pub(crate) fn directory(home: &Home) -> Self {
         Self {
             url: home.inside("repository"),
             variables: Vec::new(),
@@ -29,7 +29,7 @@ impl Repository {
         }
     }
 
-    fn bucket(home: &Home) -> Self {
+    pub(crate) fn bucket(home: &Home) -> Self {
         fs::create_dir_all(home.outside("s3/bucket")).unwrap();
         Self {
             url: "s3://bucket/app".to_owned(),
@@ -42,7 +42,7 @@ impl Repository {
         }
     }
 
-    fn flags(&self) -> Vec<&str> {
+    pub(crate) fn flags(&self) -> Vec<&str> {
         let endpoint = self.endpoint.iter().flat_map(|endpoint| ["--endpoint", endpoint]);
         ["--repository", &self.url].into_iter().chain(endpoint).collect()
     }
@@ -52,12 +52,12 @@ impl Repository {
     }
 }
 
-/// Makes a repository and a server that archives into it; it runs.
-fn archiving(home: &Arc<Home>, repository: &Repository) -> WalServer {
+/// Makes a repository and a server that archives into it, with more lines of configuration; it runs.
+pub(crate) fn archiving(home: &Arc<Home>, repository: &Repository, more: &str) -> WalServer {
     let server = WalServer::init(home, "primary", &repository.variables);
     server.expect(0, &[&["init", "--no-encryption"][..], &repository.flags()].concat());
     let push = format!("{} log push %p {}", home.inside("wirevault"), repository.words());
-    let lines = format!("archive_mode = on\narchive_command = '{push}'\nmax_prepared_transactions = 5\n");
+    let lines = format!("archive_mode = on\narchive_command = '{push}'\nmax_prepared_transactions = 5\n{more}");
     server.append("postgresql.conf", &lines);
     server.start();
     server
@@ -101,7 +101,7 @@ fn show(server: &WalServer, repository: &Repository) -> Value {
 
 /// Archives under load, loses the server, recovers a cold copy to the newest row, promotes it, and goes on on its timeline.
 fn archive_and_recover(home: &Arc<Home>, repository: &Repository) {
-    let primary = archiving(home, repository);
+    let primary = archiving(home, repository, "");
     load(&primary, 1, 400);
     primary.stop("fast");
     let (copy, again) = (primary.copied("copy"), primary.copied("again"));
@@ -188,7 +188,7 @@ fn a_server_of_18_recovers_out_of_a_bucket() {
 
 /// A base backup over the wire and the log that the server archived bring back the moment before a DELETE.
 fn before_the_delete(home: &Arc<Home>, repository: &Repository) {
-    let primary = archiving(home, repository);
+    let primary = archiving(home, repository, "");
     primary.sql(&["CREATE TABLE orders AS SELECT generate_series(1, 1000) AS number"]);
     let cluster = format!("postgres-physical://admin@127.0.0.1:{}", primary.port);
     primary.expect(0, &[&["backup", &cluster][..], &repository.flags()].concat());
@@ -259,7 +259,7 @@ fn dumped(home: &Home, first: &str, last: &str) -> Vec<(String, String, String)>
 /// was archived and fetched is the server's file byte for byte; and stock tools read it.
 fn as_pg_waldump(home: &Arc<Home>) {
     let repository = Repository::directory(home);
-    let server = archiving(home, &repository);
+    let server = archiving(home, &repository, "");
     server.sql(&["ALTER SYSTEM SET wal_keep_size = '200MB'", "SELECT pg_reload_conf()"]);
     let first = server.sql(&["SELECT pg_walfile_name(pg_switch_wal() + 1)"]);
     load(&server, 1, 4000);
@@ -364,7 +364,7 @@ fn flip(path: &Path) {
 fn what_is_pushed_is_what_its_name_says_and_stays_what_it_is() {
     let home = Home::of_15();
     let repository = Repository::directory(&home);
-    let server = archiving(&home, &repository);
+    let server = archiving(&home, &repository, "");
     load(&server, 1, 300);
     let name = server.archive_all();
     let system_id = system(&server);
@@ -488,7 +488,7 @@ fn what_is_pushed_is_what_its_name_says_and_stays_what_it_is() {
 fn a_store_that_is_away_is_no_end_of_the_log() {
     let home = Home::of_15();
     let repository = Repository::directory(&home);
-    let primary = archiving(&home, &repository);
+    let primary = archiving(&home, &repository, "");
     load(&primary, 1, 100);
     primary.stop("fast");
     let copy = primary.copied("copy");
@@ -530,7 +530,7 @@ fn a_store_that_is_away_is_no_end_of_the_log() {
 fn what_there_is_of_logs_is_shown_and_left_alone() {
     let home = Home::of_15();
     let repository = Repository::directory(&home);
-    let server = archiving(&home, &repository);
+    let server = archiving(&home, &repository, "");
     let run = |arguments: &[&str]| server.tool(&[arguments, &repository.flags(), &["--json"]].concat());
     load(&server, 1, 9000);
     let last = server.archive_all();

@@ -122,6 +122,8 @@ fn a_moment_holds_a_prefix_and_an_offset_all_before_it() {
                 assert_eq!(copy.digest(), expected, "{kind:?}");
             }
         }
+        let (copy, _) = restored(&program, &server, &["--at", "latest"]);
+        assert_eq!(copy.digest(), expected, "{kind:?}");
         // In the middle of a block, none of it is there.
         let block = journal[102].1.midpoint(journal[103].1);
         let (copy, _) = restored(&program, &server, &["--offset", &block.to_string()]);

@@ -175,7 +175,7 @@ fn moments_outside_the_log_are_refused() {
     let (program, end) = logged();
     let into = program.path("into").display().to_string();
     let restore = |moment: &[&str], words: &str| {
-        let output = program.run(&[&["restore", "latest", "--into", &into][..], moment].concat());
+        let output = program.run(&[&["restore", "latest", "--source", "redis", "--into", &into][..], moment].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{moment:?}: {said}");
         assert!(said.contains(words), "{moment:?}: {said}");
@@ -184,7 +184,7 @@ fn moments_outside_the_log_are_refused() {
     restore(&["--at", "2099-01-01 00:00:00Z"], "the log ends at");
     restore(&["--at", "2019-01-01 00:00:00+01"], "the oldest is of");
     restore(&["--at", "2019-01-01 00:00:00"], "zone");
-    restore(&["--at", "yesterday"], "zone");
+    restore(&["--at", "yesterday"], "is no moment");
     restore(&["--offset", &(end + 1000).to_string()], "does not hold offset");
     restore(&["--offset=-1"], "is no replication offset");
     let other = format!("{}:{end}", "0".repeat(40));

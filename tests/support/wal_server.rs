@@ -296,8 +296,42 @@ impl WalServer {
         wait::until("the recovery ends", || self.sql(&["SELECT pg_is_in_recovery()"]) == "f");
     }
 
+    /// Makes the data directory of a standby that follows this server, which runs.
+    pub(crate) fn make_standby(&self, standby: &Self) {
+        let mut base = self.home.server_program("pg_basebackup");
+        base.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "admin",
+            "-c",
+            "fast",
+            "-X",
+            "stream",
+            "-R",
+            "--no-sync",
+        ]);
+        run(base.args(["-p", &self.port.to_string(), "-D", &standby.data()]));
+    }
+
+    /// Makes a standby a primary, on a timeline of its own.
+    pub(crate) fn promote(&self) {
+        let mut promote = self.home.server_program("pg_ctl");
+        run(promote.args(["-w", "-t", "240", "-D", &self.data(), "promote"]));
+    }
+
+    /// Returns its URL as a source of base backups.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres-physical://admin@127.0.0.1:{}?sslmode=disable", self.port)
+    }
+
     /// Runs the program as the server would, in its data directory if it is there.
     pub(crate) fn tool(&self, arguments: &[&str]) -> Output {
+        self.tool_command(arguments).output().unwrap()
+    }
+
+    /// As [`Self::tool`], yet to be run; the process is the program itself.
+    pub(crate) fn tool_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.home.command("env");
         let directory = if self.file("PG_VERSION").exists() {
             self.data()
@@ -309,7 +343,8 @@ impl WalServer {
             .args(arguments);
         command.env_clear().env("PATH", PATH);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).output().unwrap()
+        command.stdin(Stdio::null());
+        command
     }
 
     /// Runs the program to an exit code; returns what it printed, standard error behind standard output.

@@ -34,12 +34,21 @@ fn about() -> About {
 async fn put(store: &SharedStore, raw: &[u8]) -> Result<Kept> {
     let pipeline = pipeline();
     let mut writer = LogWriter::create(store.clone(), key(), &pipeline, &LogOptions::default()).await?;
-    for piece in raw.chunks(pipeline.plan.chunk_bytes) {
+    let chunk = pipeline.plan.chunk_bytes;
+    if let Err(error) = feed(&mut writer, raw, chunk).await {
+        writer.abandon().await;
+        return Err(error);
+    }
+    writer.finish(about()).await
+}
+
+async fn feed(writer: &mut LogWriter, raw: &[u8], chunk: usize) -> Result<()> {
+    for piece in raw.chunks(chunk) {
         let mut buffer = writer.buffer().await?;
         buffer.bytes.extend_from_slice(piece);
         writer.write(buffer)?;
     }
-    writer.finish(about()).await
+    Ok(())
 }
 
 async fn raw(store: &SharedStore) -> Result<Vec<u8>> {

@@ -19,11 +19,16 @@ use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore};
 pub struct LogOptions {
     /// zstd level, 1 to 19.
     pub level: i32,
+    /// Parts that are sent at once, beside the one that is filled; those of the memory plan if nothing is said.
+    pub parts_in_flight: Option<usize>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { level: 1 }
+        Self {
+            level: 1,
+            parts_in_flight: None,
+        }
     }
 }
 
@@ -66,7 +71,7 @@ impl LogWriter {
         };
         let upload = UploadOptions {
             part_bytes: pipeline.plan.part_bytes,
-            parts_in_flight: pipeline.plan.parts_in_flight,
+            parts_in_flight: options.parts_in_flight.unwrap_or(pipeline.plan.parts_in_flight),
             object: ObjectOptions::default(),
             mode: PutMode::Create,
             journal: None,

@@ -3,7 +3,7 @@
 //! Each folder uses those before it: [`wire`] (formats, no I/O), [`sql`] (text), [`session`], [`schema`], [`stored`] (what a
 //! backup is made of), [`backup`], [`restore`], [`verify`]. [`wal`] reads what a server archives of its log.
 //! `docs/postgres.md` tells how a database is read and put back. Base backups
-//! are an engine of their own, which shares the connection.
+//! are an engine of their own, which shares the connection; [`receiver`] streams the log of the server that such a source names.
 
 pub mod backup;
 #[doc(hidden)]
@@ -12,6 +12,7 @@ mod engine;
 pub mod flags;
 pub mod keys;
 pub mod physical;
+pub mod receiver;
 pub mod restore;
 mod restorer;
 pub mod schema;

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use crate::archive::log::LogReader;
 use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
 use crate::base::exact;
-use crate::engines::postgres::wal::{FileName, HEADER_BYTES, SegmentReader};
+use crate::engines::postgres::wal::{FileName, HEADER_BYTES, Lsn, SegmentName, SegmentReader, SegmentSize};
+use crate::operations::log::parts::{join, parts_of};
 use crate::operations::log::{data_directory, key_of, system_at};
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Report, Session, Status, document_of, options};
@@ -75,8 +76,14 @@ pub async fn run(session: &Session, options: &options::LogFetch) -> Result<Fetch
 async fn fetch(session: &Session, options: &options::LogFetch, name: &FileName) -> Result<FetchReport> {
     let repository = open_repository(session).await?;
     let system = system_of(session, options, &repository).await?;
-    let key = key_of(system, name)?;
-    let store = repository.store();
+    let wanted = Wanted {
+        repository: &repository,
+        key: key_of(system, name)?,
+        name,
+        system,
+        path: &options.path,
+        until: options.until,
+    };
     let mut report = FetchReport {
         file: name.to_string(),
         system: system.to_string(),
@@ -85,12 +92,15 @@ async fn fetch(session: &Session, options: &options::LogFetch, name: &FileName) 
     };
     let mut again = true;
     loop {
-        let done = session
-            .or_cancelled(bring(store, &key, name, system, &options.path))
-            .await;
-        match done {
-            // The bytes may have changed on their way.
-            Err(error) if again && error.kind() == ErrorKind::Corrupt => again = false,
+        match session.or_cancelled(wanted.bring()).await {
+            // The bytes may have changed on their way; or a receiver has made a whole of the parts meanwhile, and removed them.
+            Err(error) if again && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => again = false,
+            // Not the kind by which the file is known not to be there.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(
+                    Error::new(ErrorKind::Unavailable, "its parts went away while they were read").with_cause(error),
+                );
+            }
             Err(error) => return Err(error),
             Ok(Some(raw_bytes)) => {
                 report.found = true;
@@ -140,41 +150,110 @@ async fn has_log(repository: &Repository, system: u64) -> Result<()> {
     Err(Error::invalid(format!("the repository holds no log of system {system}")).with_hint(WRONG_REPOSITORY))
 }
 
-/// Brings one file back; returns its length, or None where the repository does not have it. Whatever else is not there is
-/// an error.
-async fn bring(
-    store: &crate::storage::SharedStore,
-    key: &ObjectKey,
-    name: &FileName,
+/// A file that is wanted.
+struct Wanted<'a> {
+    repository: &'a Repository,
+    key: ObjectKey,
+    name: &'a FileName,
     system: u64,
-    path: &Path,
-) -> Result<Option<u64>> {
-    let Some(reader) = if_there(LogReader::open(store, key).await)? else {
-        return Ok(None);
-    };
-    let mut temporary = Temporary::create(path)?;
-    let mut beginning = Vec::new();
-    let mut out = |bytes: &[u8]| {
-        let missing = HEADER_BYTES.saturating_sub(beginning.len());
-        beginning.extend_from_slice(exact::first(bytes, missing));
-        temporary
-            .file
-            .write_all(bytes)
-            .with_context(|| format!("write \"{}\"", path.display()))
-    };
-    reader.read(&mut out).await?;
-    let raw_bytes = reader.descriptor().raw_bytes;
-    if let FileName::Segment(segment) | FileName::Partial(segment) = name {
-        // What another writer of the store has put under this name is not handed to the server.
-        let other = || format!("\"{key}\" holds another segment than its name says");
-        let reader = SegmentReader::begin(segment, raw_bytes, &beginning).with_context(other)?;
-        let written_by = reader.header().system;
-        if written_by != system {
-            return Err(Error::corrupt(format!("it is of system {written_by}"))).with_context(other);
+    path: &'a Path,
+    /// The log ends here, whatever is stored.
+    until: Option<Lsn>,
+}
+
+impl Wanted<'_> {
+    /// Brings the file back; returns its length, or None where the repository does not have it. Whatever else is not there is
+    /// an error.
+    async fn bring(&self) -> Result<Option<u64>> {
+        let Some(reader) = if_there(LogReader::open(self.repository.store(), &self.key).await)? else {
+            return self.bring_parts().await;
+        };
+        let raw_bytes = reader.descriptor().raw_bytes;
+        let kept = self.kept(raw_bytes)?;
+        if kept == Some(0) {
+            return Ok(None);
+        }
+        let mut temporary = Temporary::create(self.path)?;
+        let mut beginning = Vec::new();
+        reader.read(&mut self.into(&mut temporary, &mut beginning)).await?;
+        self.is_it(raw_bytes, &beginning)?;
+        if let Some(kept) = kept {
+            temporary.cut(kept, raw_bytes)?;
+        }
+        temporary.publish(self.path)?;
+        Ok(Some(raw_bytes))
+    }
+
+    /// Brings back what there is of a segment that is still being written. Zeros follow, as in a segment that the server has not filled
+    /// yet: another size than a segment's would end its recovery with an error.
+    async fn bring_parts(&self) -> Result<Option<u64>> {
+        let FileName::Segment(segment) = self.name else {
+            return Ok(None);
+        };
+        let parts = parts_of(self.repository, self.system, segment).await?;
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let mut temporary = Temporary::create(self.path)?;
+        let mut beginning = Vec::new();
+        let joined = join(self.repository, &parts, &mut self.into(&mut temporary, &mut beginning)).await;
+        let (end, size) = joined?;
+        self.is_it(size.bytes(), &beginning)?;
+        let kept = self.kept(size.bytes())?;
+        if kept == Some(0) {
+            return Ok(None);
+        }
+        temporary.cut(kept.map_or(end, |kept| kept.min(end)), size.bytes())?;
+        temporary.publish(self.path)?;
+        Ok(Some(size.bytes()))
+    }
+
+    /// Returns how much of a segment is left where the log is to end; None if all of it is.
+    fn kept(&self, raw_bytes: u64) -> Result<Option<u64>> {
+        match (self.until, self.name) {
+            (Some(until), FileName::Segment(segment) | FileName::Partial(segment)) => {
+                kept_until(until, segment, raw_bytes)
+            }
+            _ => Ok(None),
         }
     }
-    temporary.publish(path)?;
-    Ok(Some(raw_bytes))
+
+    /// Returns what writes into the file, and holds the beginning.
+    fn into<'f>(
+        &'f self,
+        temporary: &'f mut Temporary,
+        beginning: &'f mut Vec<u8>,
+    ) -> impl FnMut(&[u8]) -> Result<()> + Send + 'f {
+        move |bytes| {
+            let missing = HEADER_BYTES.saturating_sub(beginning.len());
+            beginning.extend_from_slice(exact::first(bytes, missing));
+            let act = || format!("write \"{}\"", self.path.display());
+            temporary.file.write_all(bytes).with_context(act)
+        }
+    }
+
+    /// What another writer of the store has put under this name is not handed to the server.
+    fn is_it(&self, raw_bytes: u64, beginning: &[u8]) -> Result<()> {
+        let (FileName::Segment(segment) | FileName::Partial(segment)) = self.name else {
+            return Ok(());
+        };
+        let other = || format!("\"{}\" holds another segment than its name says", self.key);
+        let reader = SegmentReader::begin(segment, raw_bytes, beginning).with_context(other)?;
+        let written_by = reader.header().system;
+        if written_by != self.system {
+            return Err(Error::corrupt(format!("it is of system {written_by}"))).with_context(other);
+        }
+        Ok(())
+    }
+}
+
+/// Returns how many bytes of a file lie before a position, if not all do: a server whose recovery ends there must not see what follows.
+fn kept_until(until: Lsn, segment: &SegmentName, raw_bytes: u64) -> Result<Option<u64>> {
+    let start = segment.start(SegmentSize::new(raw_bytes)?);
+    let start =
+        start.ok_or_else(|| Error::corrupt(format!("{segment} is no name of a segment of {raw_bytes} bytes")))?;
+    let kept = until.0.saturating_sub(start.0);
+    Ok((kept < raw_bytes).then_some(kept))
 }
 
 /// A file beside the one that is made; it goes away unless it was given that one's name.
@@ -214,6 +293,12 @@ impl Temporary {
             file,
             published: false,
         }
+    }
+
+    /// Leaves zeros behind the first bytes, as where a server has not written yet.
+    fn cut(&mut self, kept: u64, whole: u64) -> Result<()> {
+        let cut = self.file.set_len(kept).and_then(|()| self.file.set_len(whole));
+        cut.with_context(|| format!("write \"{}\"", self.path.display()))
     }
 
     /// The server syncs a file itself before it keeps it.

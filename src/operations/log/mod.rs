@@ -1,10 +1,15 @@
-//! `log`: the write-ahead log of PostgreSQL servers, as `archive_command` hands it on and `restore_command` asks for it.
+//! `log`: the write-ahead log of PostgreSQL servers, as they stream it, as `archive_command` hands it on, and as `restore_command`
+//! asks for it.
 //!
-//! The server runs a process for each file, so each of these verbs does one thing and remembers nothing: what it needs to know
-//! stands in the file, beside it, or in the repository.
+//! The server runs a process for each file, so `push` and `fetch` do one thing and remember nothing: what they need to know
+//! stands in the file, beside it, or in the repository. So does what [`receive`] needs that begins anew.
 
 pub mod fetch;
+mod parts;
+pub mod prune;
 pub mod push;
+pub mod receive;
+pub(crate) mod recovery;
 pub mod redis;
 pub mod show;
 

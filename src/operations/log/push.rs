@@ -177,8 +177,11 @@ fn is_of(options: &options::LogPush, system: u64) -> Result<()> {
 async fn begin(session: &Session, options: &options::LogPush, name: &FileName, system: u64) -> Result<LogWriter> {
     let key = key_of(system, name)?;
     let repository = open_to_change(session).await?;
-    let level = LogOptions { level: options.level };
-    let writer = LogWriter::create(repository.store().clone(), key, &session.pipeline, &level);
+    let log = LogOptions {
+        level: options.level,
+        ..LogOptions::default()
+    };
+    let writer = LogWriter::create(repository.store().clone(), key, &session.pipeline, &log);
     session.or_cancelled(writer).await
 }
 

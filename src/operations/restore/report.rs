@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::units::format_bytes;
 use crate::engines::{self, Registry, TargetPlan};
+use crate::operations::log::recovery;
 use crate::operations::session::quoted;
 use crate::operations::{Report, Session, Status, options, show};
 use crate::repository::{Manifest, SnapshotId};
@@ -75,8 +76,9 @@ impl Again {
             snapshot: manifest.id.clone(),
             finished: show::local_time(manifest.finished),
             flags: format!(
-                "{}{original}{}",
+                "{}{original}{}{}",
                 flag("into", options.into.as_ref()),
+                recovery::flags(options),
                 flag("from", session.repository.as_ref())
             ),
         }

@@ -5,10 +5,13 @@
 //! as well; a gap is where two stretches of one branch do not meet, or a branch and the one that it came from. Nothing here
 //! knows what a position means.
 
+mod line;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+
+pub use line::Line;
 
 /// Segments that follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

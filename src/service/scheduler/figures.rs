@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::state::{SchedulerState, SnapshotLine, State, TaskState, is_well};
 use crate::base::exact;
+use crate::operations::log::receive::Progress;
 use crate::policy::health::{SourceHealth, State as Verdict};
 use crate::repository::{Evidence, RunOutcome, RunRecord, is_ahead};
 use crate::service::metrics::{Kind, Text, memory_bytes};
@@ -18,6 +19,7 @@ impl SchedulerState {
         state.task_metrics(&mut text);
         state.snapshot_metrics(&mut text, now);
         state.health_metrics(&mut text, now);
+        state.log_metrics(&mut text);
         let (resident, peak) = memory_bytes();
         let gauge = Kind::Gauge;
         text.single(
@@ -57,6 +59,39 @@ impl SchedulerState {
 }
 
 impl State {
+    fn log_metrics(&self, text: &mut Text) {
+        let mut family = |name: &str, kind, help: &str, value: &dyn Fn(&Progress) -> f64| {
+            let samples = self.logs.iter().map(|((source, repository), watched)| {
+                let labels = vec![("source", source.clone()), ("repository", repository.clone())];
+                (labels, value(&watched.lock()))
+            });
+            text.family(name, kind, help, samples);
+        };
+        let (gauge, counter) = (Kind::Gauge, Kind::Counter);
+        let help = "Whether the log of the source is being received: 1, or 0.";
+        family("wirevault_log_receiving", gauge, help, &|log| flag(log.connected));
+        let help = "Age of the oldest part of the log that the repository does not have, or how long the server was not heard.";
+        family("wirevault_log_lag_seconds", gauge, help, &|log| log.lag().as_secs_f64());
+        let help = "Bytes of the log that were received and that the repository does not have.";
+        family("wirevault_log_lag_bytes", gauge, help, &|log| {
+            number(log.behind_bytes())
+        });
+        let help = "Position in the log up to which the repository has it, in bytes.";
+        family("wirevault_log_stored_position_bytes", gauge, help, &|log| {
+            number(log.kept.0)
+        });
+        let help = "Parts of the log that the server had removed before they were received.";
+        family("wirevault_log_gaps_total", counter, help, &|log| number(log.gaps));
+        let help = "Connections to the server that were lost.";
+        family("wirevault_log_reconnects_total", counter, help, &|log| {
+            number(log.reconnects)
+        });
+        let help = "Bytes of objects that hold the log.";
+        family("wirevault_log_stored_bytes_total", counter, help, &|log| {
+            number(log.stored_bytes)
+        });
+    }
+
     fn task_metrics(&self, text: &mut Text) {
         let labels =
             |name: &String, task: &TaskState| vec![("job", name.clone()), ("what", task.what.word().to_owned())];

@@ -19,6 +19,7 @@ mod keeping;
 mod look;
 mod page;
 mod pruning;
+mod receivers;
 mod running;
 pub(super) mod server;
 mod state;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 
 use agenda::{Agenda, Turns};
 pub use event::{Event, TaskKind};
+use receivers::Receivers;
 use state::SchedulerState;
 use task::{Task, Work};
 use tell::Teller;
@@ -78,12 +80,14 @@ pub async fn run(session: &Session, options: &options::Run, surroundings: Surrou
     for repository in with_config(session, &scheduler.config).repositories()? {
         records::bury(session, &repository);
     }
+    scheduler.receive_logs().await?;
     // What is stored is known before the first run, which may take hours.
     scheduler.look_now().await;
     scheduler.teller.remember(&scheduler.state.lock().facts);
     notify(sd_notify::NotifyState::Ready);
     scheduler.work(&mut hangup).await;
     notify(sd_notify::NotifyState::Stopping);
+    scheduler.receivers.end().await;
     scheduler.teller.finish(LAST_WORDS).await;
     (surroundings.tell)(&Event::Stopped);
     Ok(RunReport::Ended)
@@ -137,6 +141,7 @@ struct Scheduler<'a> {
     state: Arc<SchedulerState>,
     teller: Teller,
     turns: Turns,
+    receivers: Receivers,
     /// When the repositories were last looked at, and whether something happened since.
     looked: Option<Instant>,
     news: bool,
@@ -159,6 +164,7 @@ impl<'a> Scheduler<'a> {
             state: Arc::default(),
             teller: Teller::start(host),
             turns: Turns::default(),
+            receivers: Receivers::new(),
             looked: None,
             news: true,
         })
@@ -272,11 +278,28 @@ impl<'a> Scheduler<'a> {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
-                _ = hangup.recv() => self.reload(),
+                _ = hangup.recv() => {
+                    self.reload();
+                    if let Err(error) = self.receive_logs().await {
+                        tracing::error!("logs are received as before: {}", error.chain());
+                    }
+                }
                 () = self.woken.notified() => {}
                 () = clock.sleep_until(clock.instant() + wait) => {}
             }
         }
+    }
+
+    /// Has the logs received that the configuration asks for.
+    async fn receive_logs(&mut self) -> Result<()> {
+        if self.drills_only {
+            return Ok(());
+        }
+        let session = Session {
+            config: self.config.clone(),
+            ..self.session.clone()
+        };
+        self.receivers.follow(&session, &self.state).await
     }
 
     /// How long ago an instant was.

@@ -3,6 +3,7 @@
 //! Plots are inline SVG whose points carry titles; wide things scroll in their own box, so that it reads on a phone. Every
 //! text that comes from outside (names, errors, reasons) is escaped.
 
+mod logs;
 mod plot;
 mod sources;
 
@@ -50,6 +51,7 @@ pub(super) fn render(state: &SchedulerState, now: Timestamp) -> String {
     let mut html = head(&state, verdict, &complaints, now, &zone);
     html.push_str(&tasks(&state, now, &zone));
     html.push_str(&sources::table(&state, now, &zone));
+    html.push_str(&logs::table(&state));
     html.push_str(&calendar(&state, now, &zone));
     html.push_str(&plots(&state, &zone));
     html.push_str(&retention(&state, now, &zone));

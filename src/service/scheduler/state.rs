@@ -5,14 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::base::units::format_duration;
 use crate::operations::Status;
+use crate::operations::log::receive::Watched;
 use crate::policy::health::{self, Facts, Finding, Health, State as Verdict, TaskHealth, Verification};
 use crate::policy::retention::{RetentionPolicy, SnapshotFacts};
 use crate::repository::{Evidence, RunRecord};
+use crate::service::scheduler::receivers::Pair;
 use crate::service::scheduler::{Event, TaskKind};
 
 /// Records of this process that are remembered beside those that are stored.
@@ -73,6 +77,8 @@ pub(super) struct State {
     pub(super) surveyed: Option<Timestamp>,
     /// What is known of each repository, by its name; nothing before the first look.
     pub(super) facts: BTreeMap<String, Facts>,
+    /// How the receivers of logs are getting on, by source and repository.
+    pub(super) logs: BTreeMap<Pair, Watched>,
     /// Whether other hosts' jobs are judged too: by a process that has none of its own.
     pub(super) judges_others: bool,
     /// Which configuration this is.
@@ -203,8 +209,14 @@ impl State {
                 format!("{text} (in repository {})", repositories.join(", "))
             }
         };
-        let worst = healths.iter().map(Health::state).max().unwrap_or(Verdict::Ok);
-        (worst, said.into_iter().map(line).collect())
+        let mut worst = healths.iter().map(Health::state).max().unwrap_or(Verdict::Ok);
+        let mut said: Vec<String> = said.into_iter().map(line).collect();
+        let late = self.logs.iter().filter_map(|(pair, watched)| late(pair, watched));
+        for complaint in late {
+            worst = worst.max(Verdict::Overdue);
+            said.push(complaint);
+        }
+        (worst, said)
     }
 
     /// Brings what the records say of each task up to date.
@@ -233,6 +245,23 @@ impl State {
     pub(super) fn zone(&self) -> TimeZone {
         self.zone.clone().unwrap_or_else(TimeZone::system)
     }
+}
+
+/// A log that lags further behind is a complaint.
+const LATE: Duration = Duration::from_secs(300);
+
+/// Says of a log that it lags behind.
+fn late((source, repository): &Pair, watched: &Watched) -> Option<String> {
+    let progress = watched.lock();
+    let lag = progress.lag();
+    (lag > LATE).then(|| {
+        let error = progress.error.as_deref().map(|error| format!(": {error}"));
+        format!(
+            "log of {source}: what repository {repository} has is {} behind{}",
+            format_duration(lag),
+            error.unwrap_or_default()
+        )
+    })
 }
 
 /// Whether evidence proves what it was to prove, of every source.

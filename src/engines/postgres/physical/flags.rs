@@ -1,6 +1,12 @@
 //! Flags of verbs for base backups.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use crate::base::error::{Error, Result};
 use crate::engines::postgres::physical::KIND;
+use crate::engines::postgres::physical::recovery::{Recovery, TargetAction};
+use crate::engines::postgres::wal::Lsn;
 use crate::engines::{EngineKind, Flags};
 
 /// Options of `restore` for base backups of PostgreSQL.
@@ -8,6 +14,16 @@ use crate::engines::{EngineKind, Flags};
 pub struct RestoreBase {
     /// A tablespace, by its directory or OID, and the directory that it goes into.
     pub tablespace: Vec<(String, String)>,
+    /// Recover to this position in the log.
+    pub lsn: Option<Lsn>,
+    /// Recover to the restore point of this name.
+    pub name: Option<String>,
+    /// The timeline whose line the recovery follows [default: the newest that goes through the base].
+    pub timeline: Option<WantedTimeline>,
+    /// What the server does where the recovery ends [default: it is promoted].
+    pub target_action: Option<TargetAction>,
+    /// How the server goes on, by the name of the source: planned out of the log by the verb, and no flag.
+    pub recoveries: BTreeMap<String, Recovery>,
 }
 
 impl Flags for RestoreBase {
@@ -16,6 +32,36 @@ impl Flags for RestoreBase {
     }
 
     fn is_given(&self) -> bool {
-        *self != Self::default()
+        let planned = Self {
+            recoveries: self.recoveries.clone(),
+            ..Self::default()
+        };
+        *self != planned
+    }
+}
+
+/// A timeline, as `recovery_target_timeline` takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantedTimeline {
+    /// The newest that goes through the base.
+    Latest,
+    /// That of the base.
+    Current,
+    /// This one.
+    Number(u32),
+}
+
+impl FromStr for WantedTimeline {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.parse()) {
+            ("latest", _) => Ok(Self::Latest),
+            ("current", _) => Ok(Self::Current),
+            (_, Ok(number)) if number > 0 => Ok(Self::Number(number)),
+            _ => {
+                Err(Error::invalid(format!("{text:?} is no timeline")).with_hint("Write latest, current or a number."))
+            }
+        }
     }
 }

@@ -22,6 +22,10 @@ section! {
         url: String = Key::url().required().example("\"postgres-physical://backup@127.0.0.1:5432\""),
         /// A file whose first line is the password; without it `PGPASSWORD` and `~/.pgpass` (database `replication`) are asked.
         password_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/replication.password\""),
+        /// Whether `wirevault run` receives the server's write-ahead log into the repositories of the source's jobs ([log](log.md)).
+        log: bool = Key::flag(),
+        /// The replication slot of the log; without it, `wirevault_` and the beginning of the repository's ID.
+        slot: Option<String> = Key::text().example("\"wirevault\""),
         /// How the backup's checkpoint comes: `fast` at once, `spread` over minutes, which keeps the server's disk quieter.
         checkpoint: Checkpoint = Key::word(Checkpoint::WORDS).default("\"fast\"").example("\"spread\""),
         /// How the server sums files in its backup manifest: `crc32c`, or `sha256`, which costs it a core.

@@ -11,6 +11,7 @@ mod engine;
 pub mod flags;
 pub mod keys;
 mod options;
+pub mod recovery;
 mod restore;
 mod restorer;
 mod spec;

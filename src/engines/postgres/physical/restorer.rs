@@ -11,6 +11,7 @@ use crate::base::report::Note;
 use crate::engines::beside::beside;
 use crate::engines::postgres::physical::KIND;
 use crate::engines::postgres::physical::flags::RestoreBase;
+use crate::engines::postgres::physical::recovery::Recovery;
 use crate::engines::postgres::physical::restore::fill::{Filled, Placement, fill};
 use crate::engines::postgres::physical::restore::report::{BasePlan, BaseRestored, BaseUndone, MovedTablespace};
 use crate::engines::postgres::physical::restore::swap;
@@ -31,6 +32,8 @@ pub(super) struct BaseRestorer {
     task: String,
     clean: bool,
     flags: RestoreBase,
+    /// How the server goes on behind the end of the base.
+    recovery: Option<Recovery>,
     tools: Tools,
 }
 
@@ -51,11 +54,13 @@ impl BaseRestorer {
         } else {
             path
         };
+        let mut flags: RestoreBase = request.options.engines.of();
         Ok(Self {
             directory: resolved(&path)?,
+            recovery: flags.recoveries.remove(&request.source),
             task: request.source,
             clean: request.options.clean,
-            flags: request.options.engines.of(),
+            flags,
             tools: request.tools,
         })
     }
@@ -64,6 +69,9 @@ impl BaseRestorer {
     async fn look(&self, reader: &ArchiveReader) -> Result<(BaseFacts, Vec<Assigned>, BasePlan)> {
         let found = self.found()?;
         let facts = BaseFacts::of(reader).await?;
+        if let Some(recovery) = &self.recovery {
+            recovery.check(&facts)?;
+        }
         let assigned = assign(&facts, &self.flags.tablespace, &self.directory)?;
         let stored = survey(reader, &facts).await?;
         let replaces = found == Found::Occupied;
@@ -86,6 +94,7 @@ impl BaseRestorer {
             replaces,
             major: facts.major,
             tablespaces: moved(&assigned),
+            recovery: self.recovery.clone(),
         };
         Ok((facts, assigned, plan))
     }
@@ -141,9 +150,16 @@ impl BaseRestorer {
             tablespaces,
             owner,
         };
+        let settings = self.recovery.as_ref().map(Recovery::settings);
         let runtime = tokio::runtime::Handle::current();
-        let filled = runtime.block_on(fill(reader, facts, &placement, (&self.task, &self.tools)))?;
-        Ok((filled, fresh))
+        let filled = fill(
+            reader,
+            facts,
+            &placement,
+            settings.as_deref(),
+            (&self.task, &self.tools),
+        );
+        Ok((runtime.block_on(filled)?, fresh))
     }
 }
 
@@ -179,12 +195,12 @@ impl Restorer for BaseRestorer {
 
     async fn restore(self: Box<Self>, reader: ArchiveReader) -> Result<Box<dyn RestoreReport>> {
         let (facts, assigned, plan) = self.look(&reader).await?;
-        let tablespaces = moved(&assigned);
+        let (tablespaces, replaces) = (moved(&assigned), plan.replaces);
         let act = format!("restore \"{}\"", self.directory.display());
         let done = blocking(move || {
-            let (filled, fresh) = self.fill(&reader, facts, assigned, plan.replaces)?;
+            let (filled, fresh) = self.fill(&reader, facts, assigned, replaces)?;
             let keep = || fresh.into_iter().for_each(Fresh::keep);
-            let previous = if plan.replaces {
+            let previous = if replaces {
                 Some(swap::swap(&self.place(true), &self.directory, keep)?)
             } else {
                 keep();
@@ -207,6 +223,7 @@ impl Restorer for BaseRestorer {
             left_out: filled.left_out,
             has_configuration: filled.has_configuration,
             damaged_files: filled.facts.damaged_files,
+            recovery: plan.recovery,
         }))
     }
 

@@ -14,7 +14,7 @@ use crate::engines::postgres::session::conninfo::Params;
 use crate::engines::postgres::session::url::ConnectOptions;
 use crate::engines::postgres::source_url::split_postgres_url;
 use crate::engines::redact::redact_url;
-use crate::engines::{EngineKind, Source, SourceSpec, Spec};
+use crate::engines::{EngineKind, ReceivedLog, Source, SourceSpec, Spec};
 
 /// The scheme of its URLs. What stands behind it is as in a URL of libpq.
 pub(super) const SCHEME: &str = "postgres-physical";
@@ -33,6 +33,12 @@ pub struct PhysicalSpec {
     /// A file whose first line is the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// Whether the log of the server is received as long as the scheduler runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
+    /// The replication slot of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
     /// How the checkpoint comes.
     pub checkpoint: Checkpoint,
     /// How files are summed.
@@ -116,6 +122,12 @@ impl SourceSpec for PhysicalSpec {
 
     fn open(&self) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(PhysicalSource::new(self)?))
+    }
+
+    fn received_log(&self) -> Option<ReceivedLog> {
+        self.log.then(|| ReceivedLog {
+            slot: self.slot.clone(),
+        })
     }
 
     fn is_foreign(&self) -> bool {

@@ -80,7 +80,13 @@ async fn restore_and_compare(stored: Stored, scratch: &ScratchDirectory) -> Resu
         for one in &placement.tablespaces {
             make(&one.into)?;
         }
-        let filled = runtime.block_on(fill(&stored.reader, facts, &placement, (&stored.source, &stored.tools)))?;
+        let filled = runtime.block_on(fill(
+            &stored.reader,
+            facts,
+            &placement,
+            None,
+            (&stored.source, &stored.tools),
+        ))?;
         let place = |path: &[u8]| placement.place_of(path, &filled.left_out);
         let is_cancelled = || runtime.block_on(stored.tools.or_cancelled(std::future::ready(Ok(()))));
         compare_disk(&filled.table, &place, &is_cancelled)?;

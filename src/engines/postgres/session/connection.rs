@@ -6,6 +6,7 @@
 
 use crate::engines::postgres::wire::copy_out::RowPiece;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
@@ -436,6 +437,14 @@ impl Connection {
             .ok_or_else(|| unexpected(b'C'))
     }
 
+    /// Ends a copy that goes both ways from this side, and returns the rows that follow.
+    pub(super) async fn end_copy_both(&mut self) -> Result<QueryResult> {
+        let mut message = BytesMut::new();
+        frontend::copy_done(&mut message);
+        self.write_all(&message).await?;
+        self.collect_result().await
+    }
+
     /// Gives COPY IN up: the server rolls it back.
     pub async fn copy_fail(&mut self, why: &str) -> Result<()> {
         let mut message = BytesMut::new();
@@ -595,6 +604,8 @@ pub struct CopyOut<'a> {
     connection: &'a mut Connection,
     decoder: CopyDecoder,
     end: CopyEnd,
+    /// Where the last piece lies in the connection's buffer.
+    piece: Range<usize>,
     tag: Option<String>,
     failure: Option<Error>,
     notices: Vec<ServerError>,
@@ -607,6 +618,7 @@ impl<'a> CopyOut<'a> {
             connection,
             decoder: CopyDecoder::new(),
             end,
+            piece: 0..0,
             tag: None,
             failure: None,
             notices: Vec::new(),
@@ -616,25 +628,72 @@ impl<'a> CopyOut<'a> {
 
     /// Returns the next piece, or `None` when the server has said that the copy is complete.
     pub async fn next(&mut self) -> Result<Option<RowPiece<'_>>> {
-        let (range, starts, ends) = loop {
+        let (starts, ends) = loop {
             if self.done {
                 return Ok(None);
             }
-            if self.connection.start == self.connection.end {
-                self.connection.fill().await?;
+            self.ready().await?;
+            if let Some(piece) = self.step()? {
+                break piece;
             }
+        };
+        let bytes = self.last();
+        Ok(Some(RowPiece { bytes, starts, ends }))
+    }
+
+    /// Waits until there is something to take. Nothing is lost where this is given up.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        if self.done || self.connection.start < self.connection.end {
+            return Ok(());
+        }
+        // What the server said last is why it went away.
+        let filled = self.connection.fill().await;
+        filled.map_err(|lost| self.failure.take().unwrap_or(lost))
+    }
+
+    /// Returns the next piece of what was read by now; `None` if that is all.
+    pub(crate) fn take(&mut self) -> Result<Option<RowPiece<'_>>> {
+        let piece = self.step()?;
+        let bytes = self.last();
+        Ok(piece.map(|(starts, ends)| RowPiece { bytes, starts, ends }))
+    }
+
+    /// Returns the bytes of the last piece.
+    pub(crate) fn last(&self) -> &[u8] {
+        exact::part(
+            &self.connection.buffer,
+            self.piece.clone(),
+            "a row lies within what was read",
+        )
+    }
+
+    /// Returns whether the server has said that the copy is complete.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Goes to the next piece of what was read by now; returns the length of the row that begins with it, and whether one ends.
+    fn step(&mut self) -> Result<Option<(Option<usize>, bool)>> {
+        while !self.done && self.connection.start < self.connection.end {
             let from = self.connection.start;
             let input = self.connection.unread();
             let (used, event) = self.decoder.step(input).inspect_err(|_| self.connection.dead = true)?;
             self.connection.start += used;
             match event {
-                Some(Event::Row { range, starts, ends }) => break (from + range.start..from + range.end, starts, ends),
+                Some(Event::Row { range, starts, ends }) => {
+                    self.piece = from + range.start..from + range.end;
+                    return Ok(Some((starts, ends)));
+                }
                 Some(Event::Message { tag, body }) => self.message(tag, &body)?,
                 None => {}
             }
-        };
-        let bytes = exact::part(&self.connection.buffer, range, "a row lies within what was read");
-        Ok(Some(RowPiece { bytes, starts, ends }))
+        }
+        Ok(None)
+    }
+
+    /// Sends a message the other way, where the copy goes both ways.
+    pub(crate) async fn send(&mut self, data: &[u8]) -> Result<()> {
+        self.connection.copy_data(data).await
     }
 
     fn message(&mut self, tag: u8, body: &[u8]) -> Result<()> {

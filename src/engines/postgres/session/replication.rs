@@ -5,6 +5,7 @@
 use super::connection::{Connection, CopyEnd, CopyOut, data_row};
 use super::url::ConnectOptions;
 use crate::base::error::{Context as _, Error, ErrorKind, Result};
+use crate::engines::postgres::sql::quote::quote_ident;
 use crate::engines::postgres::wire::server_error::{server_error, sqlstate};
 
 /// Bound on the rows in front of a base backup, in bytes: a tablespace is a row.
@@ -12,6 +13,15 @@ const MAX_ROWS_BYTES: usize = 4 << 20;
 
 /// Rows of text; `None` is NULL.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
+
+/// What [`Replication::stream`] began.
+#[derive(Debug)]
+pub(crate) enum Begun<'a> {
+    /// The WAL comes, and status messages go the other way.
+    Copy(CopyOut<'a>),
+    /// There is none from there on: the row that says on which timeline it goes on.
+    Ended(Rows),
+}
 
 /// A connection to a WAL sender.
 #[derive(Debug)]
@@ -80,6 +90,62 @@ impl Replication {
         let name = format!("wirevault_{purpose}_{:016x}", rand::random::<u64>());
         let command = format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY PHYSICAL RESERVE_WAL");
         self.0.query(&command).await.map(drop)
+    }
+
+    /// Makes a physical slot that keeps the WAL from the last checkpoint on, until it is dropped.
+    pub(crate) async fn make_slot(&mut self, name: &str) -> Result<()> {
+        let command = format!("CREATE_REPLICATION_SLOT {} PHYSICAL RESERVE_WAL", quote_ident(name));
+        self.0.query(&command).await.map(drop)
+    }
+
+    /// Drops a slot.
+    pub(crate) async fn drop_slot(&mut self, name: &str) -> Result<()> {
+        let command = format!("DROP_REPLICATION_SLOT {}", quote_ident(name));
+        self.0.query(&command).await.map(drop)
+    }
+
+    /// Asks for a slot: its type, where its WAL begins, and on which timeline; all NULL where there is none. Since PostgreSQL 15.
+    pub(crate) async fn read_slot(&mut self, name: &str) -> Result<Rows> {
+        let found = self
+            .0
+            .query(&format!("READ_REPLICATION_SLOT {}", quote_ident(name)))
+            .await;
+        found
+            .map(|found| found.rows)
+            .with_context(|| format!("look for the replication slot \"{name}\""))
+    }
+
+    /// Asks for the history file of a timeline: its name, and its bytes.
+    pub(crate) async fn timeline_history(&mut self, timeline: u32) -> Result<Rows> {
+        let found = self.0.query(&format!("TIMELINE_HISTORY {timeline}")).await;
+        found
+            .map(|found| found.rows)
+            .with_context(|| format!("ask for the history of timeline {timeline}"))
+    }
+
+    /// Begins `START_REPLICATION` of a physical slot: a copy that goes both ways, or at once what follows the timeline.
+    pub(crate) async fn stream(&mut self, slot: &str, from: &str, timeline: u32) -> Result<Begun<'_>> {
+        let slot = quote_ident(slot);
+        let connection = &mut self.0;
+        let command = format!("START_REPLICATION SLOT {slot} PHYSICAL {from} TIMELINE {timeline}");
+        connection.send_query(&command).await?;
+        let mut rows = Vec::new();
+        loop {
+            let (tag, body) = connection.read_message().await?;
+            match tag {
+                b'W' => return Ok(Begun::Copy(CopyOut::new(connection, CopyEnd::Data))),
+                b'D' if rows.is_empty() => rows.push(connection.or_give_up(data_row(&body))?),
+                b'Z' => return Ok(Begun::Ended(rows)),
+                b'E' => return Err(connection.refused(&body).await?),
+                b'T' | b'C' | b'N' | b'A' => {}
+                other => return Err(connection.give_up(other)),
+            }
+        }
+    }
+
+    /// Ends a stream that the server has ended; returns what it says follows.
+    pub(crate) async fn end_of_stream(&mut self) -> Result<Rows> {
+        self.0.end_copy_both().await.map(|found| found.rows)
     }
 
     /// Begins `BASE_BACKUP` with these options, of PostgreSQL 15 and later. Returns the rows that come first, and the copy.

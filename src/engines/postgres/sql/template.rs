@@ -84,12 +84,11 @@ pub(crate) fn with_names(query: &str, values: &[(&str, &str)]) -> String {
     let mut rest = statements(query);
     while let Some((before, name, after)) = split_at_name(rest) {
         text.push_str(before);
-        match values.iter().find(|(known, _)| *known == name) {
-            Some((_, value)) => text.push_str(statements(value).trim_end()),
-            None => {
-                debug_assert!(false, "a query has no value for :{name}");
-                text.extend([":", name]);
-            }
+        if let Some((_, value)) = values.iter().find(|(known, _)| *known == name) {
+            text.push_str(statements(value).trim_end());
+        } else {
+            debug_assert!(false, "a query has no value for :{name}");
+            text.extend([":", name]);
         }
         rest = after;
     }

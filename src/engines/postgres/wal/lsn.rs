@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::base::error::{Error, Result};
 
 /// A position in the log: a byte offset from its beginning, over all segments. Printed as the server does: `16/B374D848`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {
@@ -78,6 +78,11 @@ impl SegmentSize {
     /// Returns the size in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.0)
+    }
+
+    /// Returns where the segment begins that holds a position.
+    pub fn start_of(self, at: Lsn) -> Lsn {
+        Lsn(at.0 - at.0 % self.bytes())
     }
 
     /// Returns where the segments begin that hold what lies from `from` to `to`, which is exclusive.

@@ -20,12 +20,13 @@ mod scan;
 mod segment;
 
 pub use control::{CONTROL_BYTES, system_identifier};
-pub use describe::{about_file, about_segment, segment_facts};
+pub use describe::{about_file, about_part, about_segment, segment_facts, sent_at};
 pub use file_name::{FileName, SegmentName};
 pub use history::{MAX_HISTORY_BYTES, TimelineHistory};
 pub use lsn::{Lsn, SegmentSize, Timeline};
 pub use page::{SegmentHeader, major_of};
-pub use record::{Mark, RecordKind};
+pub use record::{Mark, PointName, RecordKind};
+pub(crate) use record::{microseconds, timestamp};
 pub use scan::{End, Scan, Scanned};
 pub use segment::SegmentReader;
 

@@ -7,6 +7,8 @@
 //!                                                        20  u32  CRC-32C of what follows, then of bytes 0 to 20
 //! ```
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use super::lsn::Lsn;
@@ -18,8 +20,11 @@ use crate::base::exact;
 pub(super) const RECORD_HEADER_BYTES: usize = 24;
 /// Where the checksum stands in it.
 pub(super) const CRC_AT: usize = 20;
-/// Bytes from a record's beginning that are kept until it is whole: enough for every number that is read out of one.
-pub(super) const KEPT_BYTES: usize = 64;
+/// Bytes from a record's beginning that are kept until it is whole: enough for everything that is read out of one, of which the
+/// name of a restore point ends last.
+pub(super) const KEPT_BYTES: usize = 128;
+/// Bytes of the name of a restore point, its terminating zero included (`MAXFNAMELEN`).
+const NAME_BYTES: usize = 64;
 /// No record is longer (`XLogRecordMaxSize` and its predecessors), in bytes.
 pub(super) const MAX_RECORD_BYTES: u32 = 1 << 30;
 
@@ -64,6 +69,39 @@ pub struct Mark {
     pub kind: RecordKind,
     /// When the transaction ended, by the server's clock, to the microsecond.
     pub time: Timestamp,
+    /// Of a restore point: what it is called.
+    pub name: Option<PointName>,
+}
+
+impl Mark {
+    /// Returns whether it is the end of a transaction: only before one of these a server stops at a `recovery_target_time`.
+    pub fn is_end(&self) -> bool {
+        matches!(self.kind, RecordKind::Commit | RecordKind::Abort)
+    }
+}
+
+/// The name of a restore point, in whatever encoding the database had in which it was made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PointName([u8; NAME_BYTES]);
+
+impl PointName {
+    /// Returns its bytes, 63 at most.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for PointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.as_bytes());
+        f.write_str(&text.replace(char::is_control, "?"))
+    }
+}
+
+impl fmt::Debug for PointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
 }
 
 impl RecordHeader {
@@ -105,6 +143,15 @@ impl RecordHeader {
             RecordKind::Switch | RecordKind::Other => Ok(None),
         }
     }
+
+    /// Reads the name of a restore point, out of its first bytes: it stands behind the time.
+    pub(super) fn point_name(&self, beginning: &[u8]) -> Option<PointName> {
+        if self.kind() != RecordKind::RestorePoint {
+            return None;
+        }
+        let name = beginning.get(data_at(beginning).ok()?..)?.get(8..)?.first_chunk()?;
+        Some(PointName(*name))
+    }
 }
 
 /// Returns where the data of a record begin that has no blocks: behind the headers, each with its number first.
@@ -123,9 +170,16 @@ fn data_at(beginning: &[u8]) -> Result<usize> {
     }
 }
 
+/// The year 2000, in microseconds since 1970.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// Returns the microseconds since the year 2000 of a time, as servers write it.
+pub(crate) fn microseconds(time: Timestamp) -> i64 {
+    time.as_microsecond().saturating_sub(EPOCH)
+}
+
 /// Makes a time of microseconds since the year 2000.
-fn timestamp(micros: i64) -> Result<Timestamp> {
-    const EPOCH: i64 = 946_684_800_000_000;
+pub(crate) fn timestamp(micros: i64) -> Result<Timestamp> {
     let unix = micros.checked_add(EPOCH).map(Timestamp::from_microsecond);
     match unix {
         Some(Ok(time)) => Ok(time),

@@ -126,6 +126,24 @@ impl Scan {
         }
     }
 
+    /// Returns why the valid part has ended, if it has; behind a switch another walk begins with the next segment.
+    pub fn ended(&self) -> Option<End> {
+        match self.state {
+            State::Ended(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Returns the position behind what was fed.
+    pub fn position(&self) -> Lsn {
+        Lsn(self.at)
+    }
+
+    /// Returns where the last whole record begins that was seen.
+    pub fn last_record(&self) -> Option<Lsn> {
+        self.before
+    }
+
     /// Ends the walk.
     pub fn finish(mut self) -> Scanned {
         match self.state {
@@ -319,6 +337,7 @@ impl Scan {
                 at: record.start,
                 kind: header.kind(),
                 time,
+                name: header.point_name(kept),
             });
         }
         if header.kind() == RecordKind::Switch {

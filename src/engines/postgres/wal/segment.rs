@@ -3,6 +3,7 @@
 use super::file_name::SegmentName;
 use super::lsn::Lsn;
 use super::page::SegmentHeader;
+use super::record::Mark;
 use super::scan::{End, Scan, Scanned};
 use crate::base::error::{Error, Result};
 use crate::base::exact;
@@ -53,8 +54,13 @@ impl SegmentReader {
 
     /// Takes the bytes that follow, from the file's first on.
     pub fn feed(&mut self, bytes: &[u8]) {
+        self.feed_telling(bytes, &mut |_| {});
+    }
+
+    /// As [`Self::feed`]; tells of each record with a time.
+    pub fn feed_telling(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Mark)) {
         self.fed += exact::u64_from(bytes.len());
-        self.scan.feed(bytes, &mut |_| {});
+        self.scan.feed(bytes, tell);
     }
 
     /// Says what it covers, once all of it was fed; a file that became shorter meanwhile is an error.

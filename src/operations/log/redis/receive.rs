@@ -135,6 +135,11 @@ impl Link<'_> {
     }
 }
 
+/// Returns whether the source is one of these servers.
+pub fn is_meant(session: &Session, options: &options::LogReceive) -> bool {
+    source_of(session, &options.source).is_ok_and(|source| source.kind.spec().kind() == KIND)
+}
+
 /// Follows a server until a signal ends it.
 pub async fn run(session: &Session, options: &options::LogReceive) -> Result<ReceiveReport> {
     let source = source_of(session, &options.source)?;

@@ -83,7 +83,11 @@ impl PieceStore {
     async fn put(&self, id: &ReplicationId, piece: &Piece, bytes: &[u8]) -> Result<Kept> {
         let key = self.streams.key(id, piece.from)?;
         let store = self.streams.store.clone();
-        let options = LogOptions { level: self.level };
+        let options = LogOptions {
+            level: self.level,
+            // A piece is one part.
+            parts_in_flight: Some(1),
+        };
         let mut writer = LogWriter::create(store, key, &self.pipeline, &options).await?;
         for part in bytes.chunks(self.pipeline.plan.chunk_bytes) {
             let mut buffer = writer.buffer().await?;

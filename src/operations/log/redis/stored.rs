@@ -69,6 +69,12 @@ impl Streams {
         Ok(None)
     }
 
+    /// Returns whether anything is stored.
+    pub(super) async fn any(&self) -> Result<bool> {
+        let page = self.list(&layout::command_logs(&self.source), None).await?;
+        Ok(!page.objects.is_empty())
+    }
+
     /// Lists the offsets at which pieces begin, by history, in order.
     pub(super) async fn all(&self) -> Result<BTreeMap<ReplicationId, Vec<u64>>> {
         let (mut found, mut count): (BTreeMap<_, Vec<u64>>, _) = (BTreeMap::new(), 0_usize);

@@ -4,43 +4,60 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engines::postgres::wal::{FileName, SegmentName, Timeline};
+use crate::engines::postgres::wal::{FileName, Lsn, SegmentName, SegmentSize, Timeline};
 use crate::repository::ListedLog;
+use crate::storage::ObjectKey;
 
 /// Segments that are asked for their size, at most.
 const SAMPLES: usize = 8;
 
 /// What was listed.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(in crate::operations::log) struct Found {
     /// Segments by timeline, in runs whose numbers follow one another.
-    pub(super) timelines: BTreeMap<Timeline, Vec<Run>>,
+    pub(in crate::operations::log) timelines: BTreeMap<Timeline, Vec<Run>>,
     /// Timelines whose history file is there, in order.
-    pub(super) histories: Vec<Timeline>,
+    pub(in crate::operations::log) histories: Vec<Timeline>,
     /// Segments.
-    pub(super) segments: u64,
+    pub(in crate::operations::log) segments: u64,
     /// Bytes of all objects.
-    pub(super) stored_bytes: u64,
+    pub(in crate::operations::log) stored_bytes: u64,
     /// The segment that was stored last, and when.
-    pub(super) newest: Option<(SegmentName, Timestamp)>,
+    pub(in crate::operations::log) newest: Option<(SegmentName, Timestamp)>,
+    /// The segment of each timeline that was being written last, as far as parts of it are stored without a hole.
+    pub(in crate::operations::log) open: BTreeMap<Timeline, OpenSegment>,
     /// Objects whose name is none of a file of a log.
-    pub(super) unknown: u64,
+    pub(in crate::operations::log) unknown: u64,
+}
+
+/// A segment of which parts are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::operations::log) struct OpenSegment {
+    pub(super) segment: SegmentName,
+    /// The offset at which the parts end.
+    pub(super) end: u32,
+    /// The first and the last of them.
+    pub(super) first: ObjectKey,
+    pub(super) last: ObjectKey,
+    /// When the last was stored.
+    pub(super) stored: Timestamp,
 }
 
 /// Segments whose names follow one another. How many there are in 4 GiB depends on their size, which no name tells, so a run
 /// ends there as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) first: SegmentName,
-    pub(super) last: SegmentName,
-    pub(super) segments: u64,
+pub(in crate::operations::log) struct Run {
+    pub(in crate::operations::log) first: SegmentName,
+    pub(in crate::operations::log) last: SegmentName,
+    pub(in crate::operations::log) segments: u64,
 }
 
 impl Found {
     /// Adds an object; they come in the order of their keys.
-    pub(super) fn add(&mut self, log: &ListedLog) {
+    pub(in crate::operations::log) fn add(&mut self, log: &ListedLog) {
         self.stored_bytes = self.stored_bytes.saturating_add(log.stored_bytes);
         match log.name.parse() {
+            Ok(FileName::Segment(segment)) if log.part.is_some() => self.add_part(segment, log),
             Ok(FileName::Segment(segment)) => self.add_segment(segment, log),
             Ok(FileName::History(timeline)) => self.histories.push(timeline),
             Ok(FileName::Partial(_) | FileName::BackupLabel(..)) => {}
@@ -49,10 +66,50 @@ impl Found {
     }
 
     /// Returns segments out of which the size of all can be learnt: the newest, and some others in case it is damaged.
-    pub(super) fn samples(&self) -> impl Iterator<Item = SegmentName> {
+    pub(in crate::operations::log) fn samples(&self) -> impl Iterator<Item = SegmentName> {
         let newest = self.newest.map(|(segment, _)| segment);
         let runs = self.timelines.values().rev().flatten();
         newest.into_iter().chain(runs.map(|run| run.first)).take(SAMPLES)
+    }
+
+    /// Returns the timeline, the beginning and the stored bytes of each segment of which parts are stored.
+    pub(in crate::operations::log) fn open_segments(
+        &self,
+        size: SegmentSize,
+    ) -> impl Iterator<Item = (Timeline, Lsn, u64)> {
+        self.open
+            .iter()
+            .filter_map(move |(timeline, open)| Some((*timeline, open.segment.start(size)?, open.end.into())))
+    }
+
+    /// Adds a part; those of a segment come in the order of their offsets. Of a segment that is stored itself nothing is held.
+    fn add_part(&mut self, segment: SegmentName, log: &ListedLog) {
+        let Some((from, to)) = log.part else { return };
+        let is_stored = self
+            .timelines
+            .get(&segment.timeline)
+            .is_some_and(|runs| runs.iter().any(|run| (run.first..=run.last).contains(&segment)));
+        if is_stored {
+            return;
+        }
+        if let Some(open) = self
+            .open
+            .get_mut(&segment.timeline)
+            .filter(|open| open.segment == segment)
+        {
+            if from <= open.end && to > open.end {
+                (open.end, open.last, open.stored) = (to, log.key.clone(), log.stored);
+            }
+        } else if from == 0 {
+            let open = OpenSegment {
+                segment,
+                end: to,
+                first: log.key.clone(),
+                last: log.key.clone(),
+                stored: log.stored,
+            };
+            self.open.insert(segment.timeline, open);
+        }
     }
 
     fn add_segment(&mut self, segment: SegmentName, log: &ListedLog) {
@@ -94,6 +151,7 @@ mod tests {
                 key: layout::wal_file(7, Some(1), &name).unwrap(),
                 system: 7,
                 name,
+                part: None,
                 stored_bytes: 10,
                 stored: Timestamp::UNIX_EPOCH,
             });

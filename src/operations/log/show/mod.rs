@@ -4,7 +4,7 @@
 //! Names and sizes come from one listing; segments that follow one another take the memory of one. Descriptors are read where
 //! stretches begin and end alone, so a log of years costs a listing and some dozen small reads.
 
-mod found;
+pub(super) mod found;
 mod read;
 mod report;
 
@@ -23,7 +23,8 @@ use crate::operations::snapshots::open_repository;
 use crate::operations::{Session, options};
 use crate::policy::log::{Branch, Branches, Fork, Window, judge};
 use crate::repository::Repository;
-use found::Found;
+use crate::storage::ObjectKey;
+use found::{Found, OpenSegment};
 pub use report::{
     DamagedLog, LoggedSystem, LoggedTimeline, LoggedWindow, MissingLog, NewestLog, ReadLog, ShowLogReport,
 };
@@ -50,13 +51,7 @@ pub async fn run(session: &Session, options: &options::LogShow) -> Result<ShowLo
     let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
     let mut logs = Vec::new();
     for (system, found) in systems {
-        let look = Look {
-            session,
-            repository: &repository,
-            system,
-            damaged: BTreeMap::new(),
-            other_size: BTreeSet::new(),
-        };
+        let look = Look::new(session, &repository, system);
         logs.push(look.at(found, now, options.read).await?);
     }
     let streams = match options.system_id {
@@ -67,7 +62,7 @@ pub async fn run(session: &Session, options: &options::LogShow) -> Result<ShowLo
 }
 
 /// A look at the log of one system.
-struct Look<'a> {
+pub(super) struct Look<'a> {
     session: &'a Session,
     repository: &'a Repository,
     system: u64,
@@ -77,26 +72,52 @@ struct Look<'a> {
     other_size: BTreeSet<SegmentName>,
 }
 
+impl<'a> Look<'a> {
+    pub(super) fn new(session: &'a Session, repository: &'a Repository, system: u64) -> Self {
+        Self {
+            session,
+            repository,
+            system,
+            damaged: BTreeMap::new(),
+            other_size: BTreeSet::new(),
+        }
+    }
+}
+
 impl Look<'_> {
-    async fn at(mut self, found: Found, now: Timestamp, read: bool) -> Result<LoggedSystem> {
-        let mut facts = None;
+    /// Learns the size of segments and the major version out of the newest that can be read.
+    pub(super) async fn facts(&mut self, found: &Found) -> Result<Option<(SegmentSize, String)>> {
         for segment in found.samples() {
             let described = self.described(segment).await?;
-            facts = described.and_then(|described| segment_facts(&described).ok());
+            let facts = described.and_then(|described| segment_facts(&described).ok());
             if facts.is_some() {
-                break;
+                return Ok(facts);
             }
         }
+        // Of a log that has just begun there are parts alone.
+        let Some(open) = found.open.values().next_back() else {
+            return Ok(None);
+        };
+        let described = self.described_at(&FileName::Segment(open.segment), &open.last).await?;
+        Ok(described.and_then(|described| segment_facts(&described).ok()))
+    }
+
+    async fn at(mut self, found: Found, now: Timestamp, read: bool) -> Result<LoggedSystem> {
+        let facts = self.facts(&found).await?;
         let mut system = LoggedSystem::of(self.system, &found);
-        system.newest = found
-            .newest
-            .map(|(segment, stored)| NewestLog::of(segment, stored, now));
+        let open = found.open.values().map(|open| (open.segment, open.stored));
+        let newest = found.newest.into_iter().chain(open).max_by_key(|(_, stored)| *stored);
+        system.newest = newest.map(|(segment, stored)| NewestLog::of(segment, stored, now));
         let size = facts.as_ref().map(|(size, _)| *size);
         if let Some((size, major)) = facts {
-            let (branches, odd) = self.branches(&found, size).await?;
+            let (mut branches, odd) = self.branches(&found, size).await?;
+            // To the policy a segment of which parts are stored is a whole one; where it ends is put right later.
+            for (timeline, start, _) in found.open_segments(size) {
+                branches.entry(timeline.0).or_default().add(start.0, size.bytes(), 0);
+            }
             system.segment_bytes = Some(size.bytes());
             system.major = Some(major);
-            self.judged(&branches, size, &mut system).await?;
+            self.judged(&branches, &found, size, &mut system).await?;
             system.other_size = odd.saturating_add(exact::u64_from(self.other_size.len()));
         }
         if read {
@@ -112,7 +133,7 @@ impl Look<'_> {
     }
 
     /// Makes the branches that the policy judges: stretches out of names, forks out of history files.
-    async fn branches(&mut self, found: &Found, size: SegmentSize) -> Result<(Branches, u64)> {
+    pub(super) async fn branches(&mut self, found: &Found, size: SegmentSize) -> Result<(Branches, u64)> {
         let (mut branches, mut odd) = (Branches::new(), 0);
         for (timeline, runs) in &found.timelines {
             let branch: &mut Branch = branches.entry(timeline.0).or_default();
@@ -148,16 +169,50 @@ impl Look<'_> {
     }
 
     /// Fills in what can be gone through and what is missing.
-    async fn judged(&mut self, branches: &Branches, size: SegmentSize, system: &mut LoggedSystem) -> Result<()> {
+    async fn judged(
+        &mut self,
+        branches: &Branches,
+        found: &Found,
+        size: SegmentSize,
+        system: &mut LoggedSystem,
+    ) -> Result<()> {
         system.timelines = branches.iter().map(LoggedTimeline::of).collect();
         let (windows, gaps) = judge(branches);
         system.gaps = gaps.iter().map(|gap| MissingLog::of(gap, size)).collect();
         let looked_at = windows.len().saturating_sub(WINDOWS);
         for (at, window) in windows.iter().enumerate() {
             let mut shown = LoggedWindow::of(window);
-            if at < looked_at || self.look_at_ends(window, size, &mut shown, &mut system.gaps).await? {
-                system.windows.push(shown);
+            let open = found.open.get(&Timeline(window.branch)).and_then(|open| {
+                let start = open.segment.start(size)?;
+                (start.0.saturating_add(size.bytes()) == window.to).then_some((open, start))
+            });
+            let mut whole = *window;
+            if let Some((_, start)) = open {
+                whole.to = start.0;
             }
+            let has_whole = whole.from < whole.to;
+            if at >= looked_at && has_whole && !self.look_at_ends(&whole, size, &mut shown, &mut system.gaps).await? {
+                continue;
+            }
+            if let Some((open, start)) = open {
+                self.look_at_parts(open, start, &mut shown).await?;
+            }
+            system.windows.push(shown);
+        }
+        Ok(())
+    }
+
+    /// Puts the end of a window right that lies within a segment of which parts are stored, and its times.
+    async fn look_at_parts(&mut self, open: &OpenSegment, start: Lsn, shown: &mut LoggedWindow) -> Result<()> {
+        shown.to = Lsn(start.0.saturating_add(u64::from(open.end)));
+        let name = FileName::Segment(open.segment);
+        let last = self.described_at(&name, &open.last).await?;
+        let times = last.and_then(|described| described.about.times);
+        shown.last_time = times.map(|times| times.last).or(shown.last_time);
+        if shown.first_time.is_none() {
+            let first = self.described_at(&name, &open.first).await?;
+            let first = first.and_then(|described| described.about.times).or(times);
+            shown.first_time = first.map(|times| times.first);
         }
         Ok(())
     }
@@ -228,11 +283,16 @@ impl Look<'_> {
     async fn described(&mut self, segment: SegmentName) -> Result<Option<Descriptor>> {
         let name = FileName::Segment(segment);
         let key = key_of(self.system, &name)?;
+        self.described_at(&name, &key).await
+    }
+
+    /// As [`Self::described`], of an object by its key.
+    async fn described_at(&mut self, name: &FileName, key: &ObjectKey) -> Result<Option<Descriptor>> {
         let look = self
             .session
-            .or_cancelled(LogReader::look(self.repository.store(), &key))
+            .or_cancelled(LogReader::look(self.repository.store(), key))
             .await;
-        self.readable(&name, look.map(LogReader::into_descriptor))
+        self.readable(name, look.map(LogReader::into_descriptor))
     }
 
     /// Reads where a timeline came from.

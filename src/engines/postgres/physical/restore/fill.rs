@@ -32,7 +32,13 @@ const MOST_CONTROL_BYTES: usize = 64 << 10;
 
 /// Files that are left out. The signals would make a server wait for another one, or go on after it, and a base is a primary of its own. By the
 /// map a server makes links to wherever an archive says; those to tablespaces are made here.
-const LEFT_OUT: [&[u8]; 3] = [b"standby.signal", b"recovery.signal", TABLESPACE_MAP];
+const LEFT_OUT: [&[u8]; 3] = [b"standby.signal", RECOVERY_SIGNAL, TABLESPACE_MAP];
+
+/// Makes a server recover from an archive, to a target.
+const RECOVERY_SIGNAL: &[u8] = b"recovery.signal";
+
+/// The settings that a server reads last: those of `ALTER SYSTEM`.
+const AUTO_SETTINGS: &[u8] = b"postgresql.auto.conf";
 
 /// Where a base goes.
 #[derive(Debug, Clone)]
@@ -74,11 +80,13 @@ pub(crate) struct Filled {
     pub(crate) has_configuration: bool,
 }
 
-/// Writes a base. Whatever differs from its manifest is an error, and leaves no `pg_control`.
+/// Writes a base, and settings by which the server recovers further than to its end. Whatever differs from its manifest is an
+/// error, and leaves no `pg_control`.
 pub(crate) async fn fill(
     reader: &ArchiveReader,
     facts: BaseFacts,
     placement: &Placement,
+    settings: Option<&str>,
     (task, tools): (&str, &Tools),
 ) -> Result<Filled> {
     let mut judge = BaseJudge::open(reader, facts.clone()).await?;
@@ -104,8 +112,15 @@ pub(crate) async fn fill(
         }
     }
     let (facts, table) = judge.finish()?;
+    if let Some(settings) = settings {
+        writer.recover(settings)?;
+    }
     tools.reporter.phase(task, "sync");
     writer.finish(placement, facts, table)
+}
+
+fn no_control() -> Error {
+    Error::corrupt("the base has no pg_control")
 }
 
 /// A directory below which a part of the archive goes.
@@ -193,7 +208,9 @@ impl Writer {
                 .with_context(|| format!("make directory \"{shown}\""));
         }
         self.has_configuration |= path == b"postgresql.conf";
-        if LEFT_OUT.contains(&path) {
+        // A server without tablespaces writes a map all the same, which `pg_verifybackup` looks for.
+        let is_empty_map = path == TABLESPACE_MAP && meta.size_bytes == 0;
+        if LEFT_OUT.contains(&path) && !is_empty_map {
             self.left_out.push(shown);
             self.current = Current::LeftOut;
             return Ok(());
@@ -264,16 +281,34 @@ impl Writer {
         is_file
     }
 
+    /// Makes the server recover by settings that follow its own. They come to the disk with all else.
+    fn recover(&mut self, settings: &str) -> Result<()> {
+        let meta = self.control_meta.clone().ok_or_else(no_control)?;
+        let data = self.data_root()?;
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let act = || format!("write \"{}\"", AUTO_SETTINGS.escape_ascii());
+        let opened = rustix::fs::openat(&data.directory, AUTO_SETTINGS, flags, Mode::from_raw_mode(0o600));
+        let opened = opened.map_err(io).with_context(act)?;
+        self.dress(&opened, &meta, 0o666).with_context(act)?;
+        // The last line of the base's own may have no end.
+        let written = File::from(opened).write_all(format!("\n{settings}").as_bytes());
+        written.with_context(act)?;
+        let created = self.create(RECOVERY_SIGNAL, &meta);
+        created.with_context(|| format!("create \"{}\"", RECOVERY_SIGNAL.escape_ascii()))?;
+        self.left_out.retain(|name| name.as_bytes() != RECOVERY_SIGNAL);
+        Ok(())
+    }
+
+    /// Returns the data directory.
+    fn data_root(&self) -> Result<&Root> {
+        let data = self.roots.last();
+        data.ok_or_else(|| Error::corrupt("the base has no data directory"))
+    }
+
     /// Makes the links, brings all to the disk, and then writes `pg_control`.
     fn finish(mut self, placement: &Placement, facts: BaseFacts, table: FileTable) -> Result<Filled> {
-        let meta = self
-            .control_meta
-            .take()
-            .ok_or_else(|| Error::corrupt("the base has no pg_control"))?;
-        let data = self
-            .roots
-            .last()
-            .ok_or_else(|| Error::corrupt("the base has no data directory"))?;
+        let meta = self.control_meta.take().ok_or_else(no_control)?;
+        let data = self.data_root()?;
         for root in &self.roots {
             self.give(&root.directory, &meta)?;
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::shown_path;
 use crate::base::units::format_bytes;
+use crate::engines::postgres::physical::recovery::Recovery;
 use crate::engines::postgres::physical::stored::TABLESPACE_MAP;
 use crate::engines::postgres::wal::Lsn;
 use crate::engines::restorer::kept_text;
@@ -36,6 +37,8 @@ pub(crate) struct BasePlan {
     pub(crate) major: u32,
     /// Tablespaces.
     pub(crate) tablespaces: Vec<MovedTablespace>,
+    /// How the server would go on behind the end of the base.
+    pub(crate) recovery: Option<Recovery>,
 }
 
 impl TargetPlan for BasePlan {
@@ -56,6 +59,7 @@ impl TargetPlan for BasePlan {
             self.major
         );
         text.push_str(&tablespaces_text(&self.tablespaces, "goes into"));
+        text.extend(self.recovery.as_ref().map(Recovery::text));
         text
     }
 }
@@ -99,6 +103,8 @@ pub(crate) struct BaseRestored {
     pub(crate) has_configuration: bool,
     /// Files with pages that were damaged when the base was taken.
     pub(crate) damaged_files: u64,
+    /// How the server goes on behind the end of the base.
+    pub(crate) recovery: Option<Recovery>,
 }
 
 impl RestoreReport for BaseRestored {
@@ -141,6 +147,22 @@ impl RestoreReport for BaseRestored {
             text.push_str(
                 "  no postgresql.conf is in it, for the server kept it elsewhere: name one with -c config_file=…\n",
             );
+        }
+        if let Some(recovery) = &self.recovery {
+            text.push_str(&recovery.text());
+            if !recovery.needs.is_empty() {
+                let names = recovery.needs.join(", ");
+                text.push_str(&format!(
+                    "  restore_command needs {names} in the server's environment\n"
+                ));
+            }
+            text.push_str(&format!(
+                "  start a server of PostgreSQL {}: pg_ctl -D {directory} -o '-c archive_mode=off' start\n  it recovers from {}, {}\n",
+                self.major,
+                self.start_lsn,
+                recovery.then()
+            ));
+            return text;
         }
         text.push_str(&format!(
             "  start a server of PostgreSQL {}: pg_ctl -D {directory} start\n  it recovers from {} to {} on timeline {}, by the WAL in \

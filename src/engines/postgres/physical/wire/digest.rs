@@ -264,7 +264,7 @@ mod tests {
         assert!(taken <= 10_000, "{taken}");
 
         let mut table = FileTable::new(ManifestChecksums::Crc32c, 1 << 20);
-        let error = table.add(&[b'x'; 70_000], 0, &[0; 4]).unwrap_err();
+        let error = table.add(&vec![b'x'; 70_000], 0, &[0; 4]).unwrap_err();
         assert!(
             error.chain().contains("70000 bytes") && error.chain().len() < 200,
             "{error:?}"

@@ -150,7 +150,27 @@ fn times_stand_behind_origin_and_top_transaction() {
     let (scanned, marks) = walk(&sample, &sample.bytes, 50);
     assert_eq!(marks.len(), before + 1);
     assert_eq!(marks.last().unwrap().at, Lsn(point));
+    assert_eq!(marks.last().unwrap().name, None);
     assert_eq!(scanned.records, sample.records.len() as u64);
+}
+
+#[test]
+fn restore_points_have_their_names_and_no_other_bytes() {
+    let mut sample = Sample::new(3);
+    let point = |name: &[u8]| {
+        let mut data = [&[255, 72][..], &9_000_000_i64.to_le_bytes(), name].concat();
+        data.resize(2 + 8 + 64, 0);
+        data
+    };
+    sample.record(0, 0x70, &point(b"before the migration"));
+    sample.record(0, 0x70, &point(&[b'x'; 64]));
+    sample.record(0, 0x70, &point(b"\xfcbung\0behind the end"));
+    sample.record(0, 0x70, &point(b"a\nb"));
+    let (_, marks) = walk(&sample, &sample.bytes, 7);
+    let names: Vec<String> = marks.iter().map(|mark| mark.name.unwrap().to_string()).collect();
+    assert_eq!(names, ["before the migration", &"x".repeat(64), "\u{fffd}bung", "a?b"]);
+    assert_eq!(marks[2].name.unwrap().as_bytes(), b"\xfcbung");
+    assert!(marks.iter().all(|mark| !mark.is_end()));
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) async fn choose(
 ) -> Result<(Base, Streams, Cut)> {
     let mut bases = bases(session, repository, options).await?;
     let fits = |base: &Base| match moment {
+        Moment::Latest => true,
         Moment::At(at) => base.at <= *at,
         Moment::Offset(Some(id), offset) => base.position.id != *id || base.position.offset <= *offset,
         Moment::Offset(None, offset) => base.position.offset <= *offset,
@@ -140,6 +141,7 @@ async fn cut(
 ) -> Result<Cut> {
     match moment {
         Moment::Offset(id, offset) => cut_at_offset(streams, histories, base, (id.as_ref(), *offset)).await,
+        Moment::Latest => cut_at_end(streams, histories, base).await,
         Moment::At(at) => cut_at_time(streams, histories, base, *at).await,
     }
 }
@@ -169,6 +171,25 @@ async fn cut_at_offset(
         way,
         offset,
         marks: (None, None),
+    })
+}
+
+/// Goes as far as something is stored.
+async fn cut_at_end(streams: &Streams, histories: &BTreeMap<ReplicationId, History>, base: &Base) -> Result<Cut> {
+    let way = lineage::way(histories, &base.position, None)?;
+    let last = way
+        .last()
+        .and_then(|stretch| Some((stretch, histories.get(&stretch.id)?.pieces.last()?)));
+    let newest = match last {
+        Some((stretch, from)) => Some(streams.look(&stretch.id, *from).await?),
+        None => None,
+    };
+    let newest = newest.filter(|piece| piece.to >= base.position.offset);
+    let newest = newest.ok_or_else(|| ends_before(None, base))?;
+    Ok(Cut {
+        way,
+        offset: newest.to,
+        marks: (newest.marks.last().copied(), None),
     })
 }
 

@@ -18,6 +18,8 @@ use crate::engines::redis::log::aof::DIRECTORY;
 use crate::engines::redis::log::marks::Mark;
 use crate::engines::redis::log::position::{Position, ReplicationId, offset_of};
 use crate::operations::log::redis::lineage::Stretch;
+use crate::operations::log::redis::stored::Streams;
+use crate::operations::options::At;
 use crate::operations::show::local_time;
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Report, Session, Status, document_of, options};
@@ -26,6 +28,8 @@ use crate::repository::SnapshotId;
 /// The moment that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Moment {
+    /// All that is stored.
+    Latest,
     /// All that had come by then, by the receiver's clock.
     At(Timestamp),
     /// The commands before an offset, of a history that is named or of the newest.
@@ -141,10 +145,24 @@ impl Report for RestoredMoment {
     }
 }
 
-/// Returns whether a restore is meant to go to a moment of a log of commands.
-pub fn is_meant(options: &options::Restore) -> bool {
+/// Returns whether a restore goes by a log of commands: to an offset, or to a moment, into a directory, of a source that has one.
+pub async fn is_meant(session: &Session, options: &options::Restore) -> Result<bool> {
     let flags: options::RestoreRedis = options.engines.of();
-    options.at.is_some() || flags.offset.is_some()
+    if flags.offset.is_some() {
+        return Ok(true);
+    }
+    let (Some(_), [source], Some(into)) = (options.at, options.source.as_slice(), &options.into) else {
+        return Ok(false);
+    };
+    if into.contains("://") || into.starts_with("file:") {
+        return Ok(false);
+    }
+    let repository = Box::pin(open_repository(session)).await?;
+    let streams = Streams {
+        store: repository.store().clone(),
+        source: source.clone(),
+    };
+    session.or_cancelled(streams.any()).await
 }
 
 /// Chooses the snapshot and the commands; writes beside, and gives the directory its place at the end.
@@ -198,7 +216,8 @@ fn moment_of(options: &options::Restore) -> Result<Moment> {
         (Some(_), Some(_)) => {
             Err(Error::invalid("--at and --offset exclude each other").with_hint("Give one of them."))
         }
-        (Some(at), None) => Ok(Moment::At(at)),
+        (Some(At::Latest), None) => Ok(Moment::Latest),
+        (Some(At::Moment(at)), None) => Ok(Moment::At(at)),
         (None, Some(text)) => {
             let parsed = match text.split_once(':') {
                 None => offset_of(text).map(|offset| Moment::Offset(None, offset)),

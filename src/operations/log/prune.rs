@@ -1,0 +1,175 @@
+//! What `prune` does with logs: it keeps each from the oldest base on that is kept.
+//!
+//! A recovery begins at a base and reads what follows, on whatever timeline; so what ends before the oldest base of a system began is of no
+//! use to any. Of a system without a base here nothing is removed: its bases are elsewhere. Nor is anything where a manifest cannot be read,
+//! for it may be that of a base. History files stay, they are small.
+
+use std::collections::BTreeMap;
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::units::format_bytes;
+use crate::engines::postgres::wal::{FileName, Lsn, SegmentSize};
+use crate::operations::Session;
+use crate::repository::{ListedLog, Manifest, Repository, SnapshotId};
+
+/// A base of a system, by its snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownBase {
+    pub(crate) snapshot: SnapshotId,
+    system: u64,
+    /// Where a recovery begins that is begun with it.
+    start: Lsn,
+    segment: SegmentSize,
+}
+
+/// What was removed of the log of one system, or would be.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PrunedLog {
+    /// Its system identifier; a number of 64 bits, so a string.
+    pub system: String,
+    /// Where the oldest base begins that is kept: what lies before is not needed.
+    pub before: Lsn,
+    /// Files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Files that the store did not let go, and why the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<(u64, String)>,
+}
+
+impl PrunedLog {
+    /// Says it in a line.
+    pub(crate) fn text(&self, dry_run: bool) -> String {
+        let did = if dry_run { "would remove" } else { "removed" };
+        let s = if self.files == 1 { "" } else { "s" };
+        let mut text = format!(
+            "{did} {} file{s} of the log of system {} before {}, {}\n",
+            self.files,
+            self.system,
+            self.before,
+            format_bytes(self.bytes)
+        );
+        if let Some((count, why)) = &self.refused {
+            text.push_str(&format!("  failed: {count} stay: {why}\n"));
+        }
+        text
+    }
+}
+
+/// Returns the bases of a snapshot: sources whose positions say what a log is about.
+pub(crate) fn bases(manifest: &Manifest) -> Result<Vec<KnownBase>> {
+    let mut found = Vec::new();
+    for source in &manifest.sources {
+        let Some(outcome) = &source.outcome else { continue };
+        let said = |name: &str| outcome.position.get(name);
+        let (Some(system), Some(start), Some(bytes)) =
+            (said("system_identifier"), said("start_lsn"), said("wal_segment_bytes"))
+        else {
+            continue;
+        };
+        let wrong = |what: &str| Error::corrupt(format!("snapshot {} says no {what}", manifest.id));
+        found.push(KnownBase {
+            snapshot: manifest.id.clone(),
+            system: system.parse().map_err(|_| wrong("system identifier"))?,
+            start: start.parse().map_err(|_| wrong("position"))?,
+            segment: SegmentSize::new(bytes.parse().map_err(|_| wrong("size of segments"))?)?,
+        });
+    }
+    Ok(found)
+}
+
+/// Removes what the bases that are kept do not need, unless it is only to be shown.
+pub(crate) async fn prune(
+    session: &Session,
+    repository: &Repository,
+    kept: &[KnownBase],
+    dry_run: bool,
+) -> Result<Vec<PrunedLog>> {
+    let mut oldest: BTreeMap<u64, (Lsn, SegmentSize)> = BTreeMap::new();
+    for base in kept {
+        let known = oldest.entry(base.system).or_insert((base.start, base.segment));
+        known.0 = known.0.min(base.start);
+    }
+    let mut pruned = Vec::new();
+    for (system, (before, size)) in oldest {
+        let mut log = PrunedLog {
+            system: system.to_string(),
+            before,
+            files: 0,
+            bytes: 0,
+            refused: None,
+        };
+        let mut next = None;
+        loop {
+            let page = session.or_cancelled(repository.logs(Some(system), next)).await?;
+            for file in page.logs.iter().filter(|file| is_before(file, before, size)) {
+                session.check_cancelled()?;
+                if !dry_run {
+                    match repository.store().delete(&file.key).await {
+                        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::PreconditionFailed) => {
+                            log.refused.get_or_insert_with(|| (0, error.chain())).0 += 1;
+                            continue;
+                        }
+                        done => done?,
+                    }
+                }
+                log.files += 1;
+                log.bytes = log.bytes.saturating_add(file.stored_bytes);
+            }
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        if log.files > 0 || log.refused.is_some() {
+            pruned.push(log);
+        }
+    }
+    Ok(pruned)
+}
+
+/// Returns whether all that a file holds lies before a position.
+fn is_before(file: &ListedLog, before: Lsn, size: SegmentSize) -> bool {
+    let (Ok(FileName::Segment(segment) | FileName::Partial(segment)) | Ok(FileName::BackupLabel(segment, _))) =
+        file.name.parse()
+    else {
+        return false;
+    };
+    let end = segment.start(size).map(|start| start.0.saturating_add(size.bytes()));
+    end.is_some_and(|end| end <= before.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_reaches_into_the_oldest_base_stays() {
+        let size = SegmentSize::new(1 << 20).unwrap();
+        let file = |name: &str| ListedLog {
+            key: crate::repository::layout::wal_file(7, None, name).unwrap(),
+            system: 7,
+            name: name.to_owned(),
+            part: None,
+            stored_bytes: 1,
+            stored: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let goes = |name: &str, before| is_before(&file(name), Lsn(before), size);
+        for name in [
+            "000000010000000000000003",
+            "000000020000000000000003",
+            "000000010000000000000003.partial",
+            "000000010000000000000003.00000028.backup",
+        ] {
+            assert!(
+                goes(name, 0x40_0000) && goes(name, 0x40_0028) && !goes(name, 0x3F_FFFF),
+                "{name}"
+            );
+        }
+        for name in ["00000002.history", "notes", "0000000100000000FFFFFFFF"] {
+            assert!(!goes(name, u64::MAX), "{name}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! How a receiver is getting on, for whoever watches it: the status page, the metrics.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engines::postgres::wal::{Lsn, Timeline};
+
+/// Positions that are remembered with the time of their arrival, one a second.
+const MARKS: usize = 3600;
+
+/// What is known of a receiver.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Whether the log is coming.
+    pub connected: bool,
+    /// The timeline that is received.
+    pub timeline: Option<Timeline>,
+    /// How far the log was received.
+    pub received: Lsn,
+    /// How far it is in the repository.
+    pub kept: Lsn,
+    /// Connections that were lost.
+    pub reconnects: u64,
+    /// Gaps that it met.
+    pub gaps: u64,
+    /// Whole segments that it stored.
+    pub segments: u64,
+    /// Bytes of the objects that it made.
+    pub stored_bytes: u64,
+    /// Why it is not connected, or does not store.
+    pub error: Option<String>,
+    /// Since when it is not connected.
+    apart: Option<Instant>,
+    /// Positions that are not in the repository yet, and when each was received.
+    marks: VecDeque<(Lsn, Instant)>,
+}
+
+impl Progress {
+    /// Returns how old the oldest thing is that the repository does not have; at least how long the server was not heard.
+    pub fn lag(&self) -> Duration {
+        let oldest = self.marks.front().map(|(_, at)| *at);
+        let since = oldest.into_iter().chain(self.apart).min();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Returns the bytes that were received and are not in the repository.
+    pub fn behind_bytes(&self) -> u64 {
+        self.received.0.saturating_sub(self.kept.0)
+    }
+
+    pub(super) fn reached(&mut self, timeline: Timeline, received: Lsn, kept: Lsn) {
+        if self.timeline != Some(timeline) {
+            self.marks.clear();
+        }
+        (self.connected, self.apart, self.timeline) = (true, None, Some(timeline));
+        (self.received, self.kept) = (received, kept);
+        while self.marks.front().is_some_and(|(at, _)| *at <= kept) {
+            self.marks.pop_front();
+        }
+        let is_new = self.marks.back().is_none_or(|(at, _)| *at < received);
+        if received > kept && is_new && self.marks.len() < MARKS {
+            self.marks.push_back((received, Instant::now()));
+        }
+    }
+
+    /// Takes note that the log is not coming, and why.
+    pub fn lost(&mut self, error: Option<String>) {
+        self.connected = false;
+        self.apart.get_or_insert_with(Instant::now);
+        self.error = error;
+    }
+}
+
+/// What a receiver tells, and others read.
+#[derive(Debug, Clone, Default)]
+pub struct Watched(Arc<Mutex<Progress>>);
+
+impl Watched {
+    /// Locks it for a moment.
+    pub fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().expect("no panic happens under this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_thing_that_is_not_stored_says_how_far_it_lags() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.lag(), Duration::ZERO);
+        progress.lost(Some("refused".to_owned()));
+        let apart = progress.lag();
+        assert!(apart > Duration::ZERO && !progress.connected);
+        progress.reached(Timeline(1), Lsn(10), Lsn(10));
+        assert_eq!((progress.lag(), progress.behind_bytes()), (Duration::ZERO, 0));
+        for received in 11..20 {
+            progress.reached(Timeline(1), Lsn(received), Lsn(10));
+        }
+        assert_eq!((progress.marks.len(), progress.behind_bytes()), (9, 9));
+        progress.reached(Timeline(1), Lsn(20), Lsn(18));
+        assert_eq!(progress.marks.front().map(|(at, _)| *at), Some(Lsn(19)));
+        progress.reached(Timeline(1), Lsn(20), Lsn(20));
+        assert_eq!(progress.lag(), Duration::ZERO);
+    }
+}
