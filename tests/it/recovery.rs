@@ -557,12 +557,27 @@ fn over_a_promotion(home: &Arc<Home>) {
     second.start();
     second.recovered();
     assert_eq!(rows(&second), "100|5050");
+    // Of its timeline the history alone is stored, and the other server goes on with the old one: what that writes is not its.
+    let history = || files_below(&home.outside("repository/wal")).into_iter();
+    crate::support::wait::until("the history file is archived", || {
+        history().any(|(path, _)| path.ends_with("00000002.history.zst"))
+    });
+    server.start();
+    write(&server, 1001, 1020);
+    server.archive_all();
+    let plan = planned(&server, &repository, &["--at", "latest"]);
+    assert_eq!(
+        (&plan["timeline"], &plan["until"]),
+        (&json!(2), &plan["to"]),
+        "{plan:#}"
+    );
+    let found = rows_of(&server, &repository, "at the fork", &["--at", "latest"]);
+    assert_eq!(found, "100|5050");
     write(&second, 101, 200);
     second.archive_all();
     let on_second = committed(&second, 150, 0);
     let expected_on_second = by(&second, &on_second);
-    server.start();
-    write(&server, 1001, 1100);
+    write(&server, 1021, 1100);
     server.archive_all();
     let on_first = committed(&server, 1050, 0);
     let expected_on_first = by(&server, &on_first);

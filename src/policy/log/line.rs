@@ -51,6 +51,11 @@ impl Line {
         legs.any(|leg| leg.branch == branch && leg.begins <= at && at <= leg.left)
     }
 
+    /// Returns whether a branch of the line is left at a position: a server that is given what that branch has behind it would go on there.
+    pub fn forks_at(&self, at: u64) -> bool {
+        self.0.iter().any(|leg| leg.left == at)
+    }
+
     /// Finds which branch holds a position, and how far. As a server does it: the newest branch comes first, from the beginning of
     /// the segment on in which it begins, which it holds a copy of.
     pub fn holding(&self, branches: &Branches, at: u64, segment_bytes: u64) -> Option<Held> {
@@ -148,6 +153,7 @@ mod tests {
         // Left at an earlier position than where it began: nothing of 2 is on the way to 3.
         let third = Line::to(&branches, 3);
         assert_eq!(third.reach(&branches, 0, SEGMENT), 40);
+        assert!(third.forks_at(40) && !third.forks_at(72) && !third.forks_at(64));
         assert!(!third.passes(2, 50) && third.passes(1, 40) && !third.passes(1, 41));
     }
 

@@ -175,13 +175,13 @@ impl<'a> Receiver<'a> {
             let streamed = self.report.streamed_bytes;
             let error = match self.session_once().await {
                 Ok(()) => return self.finish().await,
+                Err(error) if error.kind() != ErrorKind::Cancelled && is_final(&error) => return Err(error),
                 Err(error) if self.session.cancel.is_cancelled() => {
                     tracing::debug!("{}", error.chain());
                     return self.finish().await;
                 }
                 // Whoever has never received anything is told why, and need not wait; but for another receiver, or what is left of one.
                 Err(error) if self.report.from.is_none() && !is_in_use(&error) => return Err(error),
-                Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
             };
             if self.report.streamed_bytes > streamed {

@@ -135,6 +135,12 @@ impl Course<'_> {
         self.end.0.div_ceil(bytes).saturating_sub(self.from.0 / bytes)
     }
 
+    /// Returns whether the log ends where a timeline was left of whose successor nothing is stored. A server falls back to what the older one has
+    /// of the segment, though that is another history.
+    pub(super) fn ends_at_fork(&self) -> bool {
+        self.line.forks_at(self.end.0)
+    }
+
     /// Returns the place of the segment, among them, that holds a position.
     pub(super) fn place_of(&self, at: Lsn) -> u64 {
         let bytes = self.log.size.bytes();

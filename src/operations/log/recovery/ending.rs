@@ -66,9 +66,10 @@ pub(super) async fn newest(course: &Course<'_>) -> Result<Ending> {
     if let Some(last) = course.segments().checked_sub(1) {
         walk.step(last, &mut |_| {}).await?;
     }
+    let ending = Ending::end_of(course, &walk)?;
     Ok(Ending {
-        until: None,
-        ..Ending::end_of(course, &walk)?
+        until: ending.until.filter(|_| course.ends_at_fork()),
+        ..ending
     })
 }
 
