@@ -19,6 +19,7 @@ use crate::archive::Pipeline;
 use crate::base::clock::SystemClock;
 use crate::base::environment;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::exact;
 use crate::base::keys::short_size;
 use crate::base::memory::{DEFAULT_LIMIT_BYTES, MIB, MINIMUM_LIMIT_BYTES, MemoryPlan};
 use crate::cli::args::{Cli, Global, Log, LogVerb, Verb};
@@ -101,7 +102,9 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
     }
     let config = configuration(&global)?;
     let receives = matches!(verb, Verb::Run(_)) && config.receives_logs();
-    let plan = memory_plan(&global, &config, receives)?;
+    // One receiver stores at a time into each repository.
+    let receivers = if receives { config.repositories.len().max(1) } else { 0 };
+    let plan = memory_plan(&global, &config, receivers)?;
     keep_walks_out(&global, &config);
     let runtime = runtime::runtime()?;
     // To a server that recovers, 1 would say that the log ends here.
@@ -326,17 +329,18 @@ fn host(verb: &Verb, global: &Global) -> Result<Option<String>> {
     given.as_deref().map(config::checked_host).transpose()
 }
 
-/// What receivers of logs take beside the jobs: two parts of an upload, and their connections.
+/// What receivers of logs take beside the jobs, for each repository: two parts of an upload, and their connections.
 const RECEIVERS_BYTES: u64 = 24 * MIB;
 
-fn memory_plan(global: &Global, config: &Config, receives_logs: bool) -> Result<MemoryPlan> {
+fn memory_plan(global: &Global, config: &Config, receivers: usize) -> Result<MemoryPlan> {
     let wanted = global
         .memory_limit
         .or(config.memory_limit_bytes)
         .unwrap_or(DEFAULT_LIMIT_BYTES);
     let limit = runtime::cgroup_limit().map_or(wanted, |container| wanted.min(container));
-    let least = MINIMUM_LIMIT_BYTES + RECEIVERS_BYTES;
-    if receives_logs && limit < least {
+    let reserved = RECEIVERS_BYTES.saturating_mul(exact::u64_from(receivers));
+    let least = MINIMUM_LIMIT_BYTES.saturating_add(reserved);
+    if receivers > 0 && limit < least {
         let (limit, least) = (limit / MIB, least / MIB);
         return Err(Error::new(
             ErrorKind::LimitExceeded,
@@ -344,7 +348,7 @@ fn memory_plan(global: &Global, config: &Config, receives_logs: bool) -> Result<
         )
         .with_hint("Raise --memory-limit, or receive the logs in a process of their own: wirevault log receive."));
     }
-    let limit = if receives_logs { limit - RECEIVERS_BYTES } else { limit };
+    let limit = limit - reserved.min(limit);
     let parts = config
         .repositories
         .iter()

@@ -233,6 +233,15 @@ fn a_slot_that_is_lost_is_a_gap() {
     let to = load(&primary, 2000);
     until_stored(&primary, &repository, to);
     assert_eq!(receiving.ended().0, 0);
+    let parts = || {
+        let files = files_below(&home.outside("repository")).into_iter();
+        let files = files.map(|(path, _)| path.display().to_string());
+        files
+            .filter(|path| path.contains("/open/"))
+            .collect::<BTreeSet<String>>()
+    };
+    let before_the_gap = parts();
+    assert!(!before_the_gap.is_empty());
     primary.sql(&["SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"]);
     for _ in 0..4 {
         load(&primary, 3000);
@@ -248,6 +257,13 @@ fn a_slot_that_is_lost_is_a_gap() {
     assert_eq!(log["gaps"].as_array().unwrap().len(), 1, "{log:#}");
     assert_eq!(log["windows"].as_array().unwrap().len(), 2, "{log:#}");
     primary.expect(2, &["log", "verify", "--from", &repository]);
+    // Of the segment before the gap the parts are all that there is: they stay, whoever begins anew.
+    let receiving = Receiving::of(&primary, &primary.url(), &repository);
+    let to = load(&primary, 2000);
+    until_stored(&primary, &repository, to);
+    let (code, report, told) = receiving.ended();
+    assert_eq!(code, 0, "{report:#}\n{told}");
+    assert!(parts().is_superset(&before_the_gap), "{before_the_gap:?}");
 }
 
 /// Whoever cannot be received is told why, at once.

@@ -107,6 +107,8 @@ async fn fetch(session: &Session, options: &options::LogFetch, name: &FileName) 
                 report.raw_bytes = Some(raw_bytes);
                 return Ok(report);
             }
+            // A receiver may have made a whole of the parts between the two questions.
+            Ok(None) if again && matches!(name, FileName::Segment(_)) => again = false,
             Ok(None) => {
                 session.or_cancelled(has_log(&repository, system)).await?;
                 return Ok(report);

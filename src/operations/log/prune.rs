@@ -131,7 +131,7 @@ pub(crate) async fn prune(
 
 /// Returns whether all that a file holds lies before a position.
 fn is_before(file: &ListedLog, before: Lsn, size: SegmentSize) -> bool {
-    let (Ok(FileName::Segment(segment) | FileName::Partial(segment)) | Ok(FileName::BackupLabel(segment, _))) =
+    let Ok(FileName::Segment(segment) | FileName::Partial(segment) | FileName::BackupLabel(segment, _)) =
         file.name.parse()
     else {
         return false;

@@ -13,6 +13,7 @@ use crate::engines::postgres::wal::{
     FileName, HEADER_BYTES, Lsn, MAX_HISTORY_BYTES, SegmentName, SegmentReader, TimelineHistory, about_file,
     about_segment,
 };
+use crate::operations::log::parts::parts_of;
 use crate::operations::log::{data_directory, key_of, system_at};
 use crate::operations::snapshots::open_to_change;
 use crate::operations::{Report, Session, document_of, options};
@@ -110,6 +111,15 @@ async fn push_segment(
         }
     };
     if matches!(given.name, FileName::Segment(_)) && !SegmentReader::is_full(&header, &scanned) {
+        // A standby that archives what it was given: the beginning of a segment that is still being received.
+        let repository = open_to_change(session).await?;
+        if !parts_of(&repository, header.system, &segment).await?.is_empty() {
+            writer.abandon().await;
+            let message = format!("{segment} is not full, and a receiver stores it");
+            return Err(Error::new(ErrorKind::PreconditionFailed, message).with_hint(
+                "It was made of the parts that are stored. The server asks again, when the whole is there.",
+            ));
+        }
         // It is what the server has: kept, told, and shown as a gap.
         tracing::warn!("{segment} is not valid behind {}: a recovery ends there", scanned.end);
     }

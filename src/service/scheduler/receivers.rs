@@ -31,8 +31,8 @@ pub(super) type Pair = (String, String);
 #[derive(Debug)]
 pub(super) struct Receivers {
     running: BTreeMap<Pair, Running>,
-    /// One stores at a time.
-    turn: Arc<Semaphore>,
+    /// One stores at a time into each repository: one that is away holds up nobody else.
+    turns: BTreeMap<String, Arc<Semaphore>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Receivers {
     pub(super) fn new() -> Self {
         Self {
             running: BTreeMap::new(),
-            turn: Arc::new(Semaphore::new(1)),
+            turns: BTreeMap::new(),
         }
     }
 
@@ -82,12 +82,14 @@ impl Receivers {
             let cancel = session.cancel.child_token();
             let mut own = session.of_repository(Some(repository.name.clone()));
             own.cancel = cancel.clone();
+            let turn = self.turns.entry(repository.name.clone());
+            let turn = Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(1))));
             let options = options::LogReceive {
                 source: source.name.clone(),
                 slot: log.slot,
                 flush: FLUSH,
                 level: LEVEL,
-                turn: Some(Arc::clone(&self.turn)),
+                turn: Some(turn),
             };
             let handle = tokio::spawn(keep_receiving(own, source.clone(), options, watched));
             let begun_with = (source, repository);
@@ -125,10 +127,9 @@ impl Running {
 
 async fn keep_receiving(session: Session, source: SourceConfig, options: options::LogReceive, watched: Watched) {
     while !session.cancel.is_cancelled() {
-        let error = match receive::follow(&session, &source, &options, watched.clone()).await {
-            // It was ended.
-            Ok(_) => return,
-            Err(error) => error,
+        // Without an error it was ended.
+        let Err(error) = receive::follow(&session, &source, &options, watched.clone()).await else {
+            return;
         };
         tracing::error!("the log of \"{}\" is not received: {}", source.name, error.chain());
         watched.lock().lost(Some(error.chain()));

@@ -30,6 +30,8 @@ pub enum Said<'a> {
         bytes: &'a [u8],
         /// When the message that they are of was sent, by the server's clock.
         sent: Timestamp,
+        /// Where the server's log ended then.
+        end: Lsn,
     },
     /// Nothing new.
     Alive {
@@ -46,7 +48,12 @@ pub enum Said<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// Data of the log, which begin so many bytes behind the beginning of the piece.
-    Log { at: Lsn, header: usize, sent: Timestamp },
+    Log {
+        at: Lsn,
+        header: usize,
+        sent: Timestamp,
+        end: Lsn,
+    },
     /// As [`Said::Alive`].
     Alive(Said<'static>),
 }
@@ -59,6 +66,7 @@ pub(super) struct Framing {
     /// Of the data at work.
     at: Lsn,
     sent: Timestamp,
+    end: Lsn,
 }
 
 impl Framing {
@@ -69,6 +77,7 @@ impl Framing {
             have: 0,
             at: Lsn(0),
             sent: Timestamp::UNIX_EPOCH,
+            end: Lsn(0),
         }
     }
 
@@ -94,14 +103,15 @@ impl Framing {
         }
         if before < DATA_HEADER {
             self.at = Lsn(self.number(1)?);
+            self.end = Lsn(self.number(9)?);
             self.sent = timestamp(self.number(17)?.cast_signed())?;
         }
         let at = self.at;
-        let (header, sent) = (new.len(), self.sent);
+        let (header, sent, end) = (new.len(), self.sent, self.end);
         let length = exact::u64_from(piece.bytes.len() - header);
         let next = at.0.checked_add(length);
         self.at = Lsn(next.ok_or_else(|| Error::corrupt("the server sends a log beyond its last position"))?);
-        Ok((length > 0).then_some(Found::Log { at, header, sent }))
+        Ok((length > 0).then_some(Found::Log { at, header, sent, end }))
     }
 
     fn alive(&self) -> Result<Said<'static>> {

@@ -11,4 +11,6 @@ mod session;
 
 pub use framing::Said;
 pub use server::LogServer;
-pub use session::{LogSession, LogStream, NextTimeline, SlotState, Started, StreamFacts, is_in_use, is_removed};
+pub use session::{
+    LogSession, LogStream, NextTimeline, SlotState, Started, StreamFacts, is_in_use, is_invalidated, is_removed,
+};

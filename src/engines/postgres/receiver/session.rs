@@ -10,7 +10,7 @@ use crate::base::raw_text::to_bytes;
 use crate::engines::postgres::session::connection::CopyOut;
 use crate::engines::postgres::session::replication::{Begun, Replication, Rows, setting_bytes};
 use crate::engines::postgres::wal::{Lsn, SegmentSize, Timeline};
-use crate::engines::postgres::wire::server_error::{server_error, sqlstate};
+use crate::engines::postgres::wire::server_error::sqlstate;
 
 /// The first version that says where a slot is without an ordinary session.
 const FIRST_VERSION: u32 = 150_000;
@@ -198,12 +198,12 @@ impl LogStream<'_> {
 
     /// Takes what is there; `None` if that is all, for now or for good.
     pub fn take(&mut self) -> Result<Option<Said<'_>>> {
-        let (at, data, sent) = loop {
+        let (at, data, sent, end) = loop {
             let Some(piece) = self.copy.take()? else {
                 return Ok(None);
             };
             match self.framing.take(&piece)? {
-                Some(Found::Log { at, header, sent }) => break (at, header, sent),
+                Some(Found::Log { at, header, sent, end }) => break (at, header, sent, end),
                 Some(Found::Alive(said)) => return Ok(Some(said)),
                 None => {}
             }
@@ -216,7 +216,7 @@ impl LogStream<'_> {
             )));
         }
         self.expected = Lsn(at.0.saturating_add(exact::u64_from(bytes.len())));
-        Ok(Some(Said::Log { at, bytes, sent }))
+        Ok(Some(Said::Log { at, bytes, sent, end }))
     }
 
     /// Returns whether the timeline has ended, and all of it was taken.
@@ -230,10 +230,14 @@ impl LogStream<'_> {
     }
 }
 
-/// Returns whether the server says that it has removed the WAL that was asked for.
+/// Returns whether the server says that it has removed the WAL that was asked for; in whatever language.
 pub fn is_removed(error: &Error) -> bool {
-    let said = server_error(error).map(|said| said.message.as_str());
-    sqlstate(error) == Some("58P01") && said.is_some_and(|said| said.contains("already been removed"))
+    sqlstate(error) == Some("58P01")
+}
+
+/// Returns whether the server says that the slot is of no use any more: it was invalidated.
+pub fn is_invalidated(error: &Error) -> bool {
+    sqlstate(error) == Some("55000")
 }
 
 /// Returns whether the server says that somebody else streams by the slot.

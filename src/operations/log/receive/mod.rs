@@ -27,7 +27,7 @@ use crate::base::exact;
 use crate::base::report::Note;
 use crate::config::SourceConfig;
 use crate::engines::postgres::receiver::{
-    LogServer, LogSession, LogStream, NextTimeline, Said, Started, StreamFacts, is_in_use, is_removed,
+    LogServer, LogSession, LogStream, NextTimeline, Said, Started, StreamFacts, is_in_use, is_invalidated, is_removed,
 };
 use crate::engines::postgres::wal::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory};
 use crate::operations::log::parts::{Part, parts_of};
@@ -38,7 +38,7 @@ pub use progress::{Progress, Watched};
 pub use report::ReceiveReport;
 use resume::{Line, Stored};
 use segment::OpenSegment;
-use store::{Done, Seen, Storing, Work, is_final};
+use store::{Seen, Storing, Work, is_final};
 
 /// How often the server is told what is kept.
 const CONFIRMED_EVERY: Duration = Duration::from_secs(1);
@@ -110,6 +110,8 @@ struct Receiver<'a> {
     server: LogServer,
     repository: Repository,
     slot: String,
+    /// Whether its name was given.
+    is_named_slot: bool,
     flush: Duration,
     level: i32,
     watched: Watched,
@@ -117,12 +119,14 @@ struct Receiver<'a> {
     /// The server's, once it was reached.
     system: Option<(u64, SegmentSize)>,
     stored: Option<Stored>,
+    /// How far the server's log goes, as far as it has said.
+    server_end: Lsn,
     /// What is to be stored, in order.
     waiting: VecDeque<Work>,
     /// What is being stored.
-    storing: Option<JoinHandle<Result<Done>>>,
-    /// Where that begins, if it is of the log: nothing behind it is confirmed.
-    storing_from: Option<Lsn>,
+    storing: Option<JoinHandle<Result<u64>>>,
+    /// What that is. One that failed comes first again: what is behind it must not be stored without it.
+    work: Option<Work>,
     report: ReceiveReport,
 }
 
@@ -143,6 +147,7 @@ impl<'a> Receiver<'a> {
             .collect();
         let slot = options.slot.clone();
         Self {
+            is_named_slot: slot.is_some(),
             slot: slot.unwrap_or_else(|| format!("wirevault_{}", id.to_ascii_lowercase())),
             report: ReceiveReport::of(server.location().to_owned()),
             session,
@@ -154,9 +159,10 @@ impl<'a> Receiver<'a> {
             level: options.level,
             system: None,
             stored: None,
+            server_end: Lsn(0),
             waiting: VecDeque::new(),
             storing: None,
-            storing_from: None,
+            work: None,
         }
     }
 
@@ -207,12 +213,20 @@ impl<'a> Receiver<'a> {
         let mut log = self.meanwhile(server.connect()).await?;
         let facts = log.facts().clone();
         self.is_the_same(&facts)?;
+        self.server_end = facts.flushed;
         let line = self.line(&mut log, facts.timeline).await?;
         let (mut timeline, mut at) = self.begin(&mut log, &facts, &line).await?;
         loop {
             let ended = match self.stream(&mut log, timeline, at).await {
                 Ok(ended) => ended,
                 // What the slot does not keep is gone: the log goes on where the slot begins.
+                Err(error) if is_invalidated(&error) && self.is_ours() => {
+                    tracing::warn!("the replication slot \"{}\" is made anew: {}", self.slot, error.chain());
+                    let slot = self.slot.clone();
+                    self.meanwhile(log.drop_slot(&slot)).await?;
+                    self.slot_begins(&mut log).await?;
+                    continue;
+                }
                 Err(error) if is_removed(&error) => {
                     let (from_timeline, from) = self.slot_begins(&mut log).await?;
                     if (from_timeline, from) <= (timeline, at) {
@@ -233,6 +247,7 @@ impl<'a> Receiver<'a> {
                     self.line(&mut log, next.timeline).await?;
                     let stored = self.stored.as_ref().and_then(|stored| stored.end(next.timeline));
                     timeline = next.timeline;
+                    self.server_end = next.from;
                     // The segment in which one timeline was left begins the other, too.
                     at = stored.unwrap_or(facts.segment.start_of(next.from));
                     self.tell("timeline", format!("the log goes on on timeline {timeline} from {at}"));
@@ -283,8 +298,16 @@ impl<'a> Receiver<'a> {
         if self.stored.is_none() {
             self.stored = Some(self.look(facts).await?);
         }
+        let later = self.stored.as_ref().and_then(|stored| stored.later(facts.timeline));
+        if let Some(later) = later {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the server is on timeline {}, and timeline {later} is stored", facts.timeline),
+            )
+            .with_hint("Another server was promoted since: this one is the old primary, or a standby that does not follow yet."));
+        }
         let slot = self.slot_begins(log).await?;
-        let resumed = self.stored.as_ref().and_then(|stored| stored.resume(line));
+        let resumed = self.stored.as_ref().and_then(|stored| stored.resume(line, slot));
         let Some((timeline, at)) = resumed else {
             let (timeline, from) = slot;
             self.tell("began", format!("the log begins with timeline {timeline} at {from}"));
@@ -323,6 +346,11 @@ impl<'a> Receiver<'a> {
         let slot = self.slot.clone();
         let mut found = self.meanwhile(log.slot(&slot)).await?;
         if found.is_some_and(|found| found.keeps_from.is_none()) {
+            if !self.is_ours() {
+                return Err(Error::invalid(format!("the replication slot \"{slot}\" keeps no WAL")).with_hint(
+                    "It was made without reserving any, or has lost it. Drop it (pg_drop_replication_slot), and it is made anew; or choose another: --slot NAME.",
+                ));
+            }
             tracing::warn!(
                 "the replication slot \"{slot}\" has lost its WAL (max_slot_wal_keep_size): it is made anew"
             );
@@ -343,6 +371,11 @@ impl<'a> Receiver<'a> {
         })?;
         let size = log.facts().segment;
         Ok((timeline, size.start_of(at)))
+    }
+
+    /// Returns whether the slot is one that this receiver has made or used, or of a name that nobody else makes.
+    fn is_ours(&self) -> bool {
+        !self.is_named_slot || self.report.from.is_some()
     }
 
     /// Receives one timeline.
@@ -428,8 +461,17 @@ impl<'a> Receiver<'a> {
         let mut taken = 0;
         while let Some(said) = stream.take()? {
             match said {
-                Said::Log { mut bytes, sent, .. } => {
+                Said::Log {
+                    at,
+                    mut bytes,
+                    sent,
+                    end,
+                } => {
                     clock.news = Instant::now();
+                    self.server_end = self.server_end.max(end);
+                    let last = at.0.saturating_add(exact::u64_from(bytes.len()));
+                    // What is sent later than it was written tells nothing of the time between.
+                    let sent = (last >= end.0).then_some(sent);
                     taken += exact::u64_from(bytes.len());
                     while !bytes.is_empty() {
                         let count = open.take(bytes, sent)?;
@@ -444,6 +486,7 @@ impl<'a> Receiver<'a> {
                     sent,
                     wants_answer,
                 } => {
+                    self.server_end = self.server_end.max(end);
                     wants |= wants_answer;
                     clock.seen = Some((end, sent));
                 }
@@ -481,7 +524,8 @@ impl<'a> Receiver<'a> {
             self.waiting.extend(open.part());
         }
         let kept = self.kept(open);
-        self.watch().reached(open.name.timeline, open.received(), kept);
+        self.watch()
+            .reached(open.name.timeline, self.server_end.max(open.received()), kept);
         let idle = clock.news.elapsed() >= SEEN_EVERY && clock.told.elapsed() >= SEEN_EVERY;
         if let Some((end, at)) = clock.seen.filter(|(end, _)| idle && *end <= kept && self.is_idle()) {
             clock.told = Instant::now();
@@ -507,15 +551,8 @@ impl<'a> Receiver<'a> {
         let spool = &self.session.spool_dir;
         let name = SegmentName::holding(timeline, at, size);
         let repository = self.repository.clone();
-        let parts = match self.meanwhile(parts_of(&repository, system, &name)).await {
-            Ok(parts) => parts,
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-            Err(error) => {
-                // Then they are stored once more: a part that is there already is no error.
-                tracing::debug!("parts of {name} are not known: {}", error.chain());
-                Vec::new()
-            }
-        };
+        // Without them what an earlier receiver stored would not be compared with what comes.
+        let parts = self.meanwhile(parts_of(&repository, system, &name)).await?;
         OpenSegment::begin(place, size, parts, spool)
     }
 
@@ -527,7 +564,8 @@ impl<'a> Receiver<'a> {
     /// Returns how far the log is kept: up to the first thing that waits, else up to the last part.
     fn kept(&self, open: &OpenSegment) -> Lsn {
         let waiting = self.waiting.iter().filter_map(Work::kept);
-        waiting.chain(self.storing_from).fold(open.kept(), Lsn::min)
+        let storing = self.work.as_ref().and_then(Work::kept);
+        waiting.chain(storing).fold(open.kept(), Lsn::min)
     }
 
     /// Begins to store the next thing, unless something is being stored.
@@ -539,7 +577,7 @@ impl<'a> Receiver<'a> {
             return;
         };
         let Some((system, _)) = self.system else { return };
-        self.storing_from = work.kept();
+        self.work = Some(work.clone());
         let storing = Storing {
             store: self.repository.store().clone(),
             pipeline: self.session.pipeline.clone(),
@@ -552,37 +590,37 @@ impl<'a> Receiver<'a> {
         self.storing = Some(tokio::spawn(storing.patiently(work)));
     }
 
-    /// Takes note of what was stored.
-    fn done(&mut self, done: Result<Done>, open: Option<&mut OpenSegment>) -> Result<()> {
+    /// Takes note of what was stored: so many bytes.
+    fn done(&mut self, done: Result<u64>, open: Option<&mut OpenSegment>) -> Result<()> {
         self.storing = None;
-        self.storing_from = None;
-        let done = match done {
-            Ok(done) => done,
+        let work = self.work.take();
+        let stored_bytes = match done {
+            Ok(stored_bytes) => stored_bytes,
             Err(error) => {
-                if let Some(open) = open {
-                    open.not_stored();
-                }
+                self.waiting.extend(work);
+                self.waiting.rotate_right(1);
                 return Err(error);
             }
         };
-        self.report.stored_bytes += done.stored_bytes;
-        match done.work {
-            Work::Part { piece, name, .. } => {
+        self.report.stored_bytes += stored_bytes;
+        match work {
+            Some(Work::Part { piece, name, .. }) => {
                 self.report.parts += 1;
                 self.report
                     .reached(name.timeline, Lsn(piece.start.0.saturating_add(piece.to)));
-                if let Some(open) = open.filter(|open| open.name == name) {
+                // One of the connection before is not compared with what this one sends.
+                if let Some(open) = open.filter(|open| open.is_of(&piece)) {
                     let (system, _) = self.known()?;
                     open.stored(Part::of(system, &name, piece.from, piece.to)?);
                 }
             }
-            Work::Whole { piece, name, .. } => {
+            Some(Work::Whole { piece, name, .. }) => {
                 self.report.segments += 1;
                 self.session.reporter.advance(self.server.location(), 0, 1);
                 self.report
                     .reached(name.timeline(), Lsn(piece.start.0.saturating_add(piece.to)));
             }
-            Work::History { .. } | Work::Seen(_) | Work::Remove(_) => {}
+            Some(Work::History { .. } | Work::Seen(_) | Work::Remove(_)) | None => {}
         }
         Ok(())
     }
@@ -684,7 +722,7 @@ impl Clock {
 }
 
 /// Waits for what is being stored; for ever where nothing is.
-async fn storing(storing: &mut Option<JoinHandle<Result<Done>>>) -> Result<Done> {
+async fn storing(storing: &mut Option<JoinHandle<Result<u64>>>) -> Result<u64> {
     match storing {
         None => std::future::pending().await,
         Some(handle) => match handle.await {

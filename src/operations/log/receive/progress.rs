@@ -1,14 +1,14 @@
 //! How a receiver is getting on, for whoever watches it: the status page, the metrics.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::engines::postgres::wal::{Lsn, Timeline};
 
-/// Positions that are remembered with the time of their arrival, one a second.
+/// Positions that are remembered with their time, one a second.
 const MARKS: usize = 3600;
 
 /// What is known of a receiver.
@@ -18,8 +18,8 @@ pub struct Progress {
     pub connected: bool,
     /// The timeline that is received.
     pub timeline: Option<Timeline>,
-    /// How far the log was received.
-    pub received: Lsn,
+    /// How far the server's log goes, as far as it has said.
+    pub written: Lsn,
     /// How far it is in the repository.
     pub kept: Lsn,
     /// Connections that were lost.
@@ -34,7 +34,7 @@ pub struct Progress {
     pub error: Option<String>,
     /// Since when it is not connected.
     apart: Option<Instant>,
-    /// Positions that are not in the repository yet, and when each was received.
+    /// Positions that are not in the repository yet, and when the server was first known to have come there.
     marks: VecDeque<(Lsn, Instant)>,
 }
 
@@ -46,23 +46,23 @@ impl Progress {
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns the bytes that were received and are not in the repository.
+    /// Returns the bytes of the server's log that are not in the repository.
     pub fn behind_bytes(&self) -> u64 {
-        self.received.0.saturating_sub(self.kept.0)
+        self.written.0.saturating_sub(self.kept.0)
     }
 
-    pub(super) fn reached(&mut self, timeline: Timeline, received: Lsn, kept: Lsn) {
+    pub(super) fn reached(&mut self, timeline: Timeline, written: Lsn, kept: Lsn) {
         if self.timeline != Some(timeline) {
             self.marks.clear();
         }
         (self.connected, self.apart, self.timeline) = (true, None, Some(timeline));
-        (self.received, self.kept) = (received, kept);
+        (self.written, self.kept) = (written, kept);
         while self.marks.front().is_some_and(|(at, _)| *at <= kept) {
             self.marks.pop_front();
         }
-        let is_new = self.marks.back().is_none_or(|(at, _)| *at < received);
-        if received > kept && is_new && self.marks.len() < MARKS {
-            self.marks.push_back((received, Instant::now()));
+        let is_new = self.marks.back().is_none_or(|(at, _)| *at < written);
+        if written > kept && is_new && self.marks.len() < MARKS {
+            self.marks.push_back((written, Instant::now()));
         }
     }
 
@@ -81,7 +81,7 @@ pub struct Watched(Arc<Mutex<Progress>>);
 impl Watched {
     /// Locks it for a moment.
     pub fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().expect("no panic happens under this lock")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

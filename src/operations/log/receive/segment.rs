@@ -17,6 +17,9 @@ use crate::engines::postgres::wal::{
 };
 use crate::operations::log::parts::Part;
 
+/// Parts of a segment beside one another, at most.
+const MOST_PARTS: usize = 64;
+
 /// Zeros that are read at once behind the end of a timeline.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -34,7 +37,9 @@ pub(super) struct OpenSegment {
     reader: Option<SegmentReader>,
     /// The times that records behind the last part tell.
     times: Option<Times>,
-    /// When the last byte was sent, by the server's clock.
+    /// Those that all tell that are in parts.
+    all_times: Option<Times>,
+    /// When the last byte was sent, by the server's clock, if its log ended with it then.
     sent: Option<Timestamp>,
     /// Parts that are stored, without a hole from the beginning on.
     parts: Vec<Part>,
@@ -62,6 +67,7 @@ impl OpenSegment {
             beginning: Vec::new(),
             reader: None,
             times: None,
+            all_times: None,
             sent: None,
             compared: parts.is_empty(),
             sending: parts.last().map_or(0, |part| part.to),
@@ -96,14 +102,16 @@ impl OpenSegment {
     }
 
     /// Takes bytes up to the end of the segment; returns how many.
-    pub(super) fn take(&mut self, bytes: &[u8], sent: Timestamp) -> Result<usize> {
+    pub(super) fn take(&mut self, bytes: &[u8], sent: Option<Timestamp>) -> Result<usize> {
         let room = exact::usize_from(self.size.bytes() - self.received);
+        let whole = bytes.len();
         let bytes = exact::first(bytes, room);
         self.spool
             .write_all_at(bytes, self.received)
             .context("write the log into the spool directory")?;
         self.received += exact::u64_from(bytes.len());
-        self.sent = Some(sent);
+        // The rest goes into the next segment, which may not be stored yet.
+        self.sent = sent.filter(|_| bytes.len() == whole);
         let times = &mut self.times;
         let mut tell = |time: Timestamp| {
             let known = times.unwrap_or(Times {
@@ -138,21 +146,36 @@ impl OpenSegment {
     /// Returns the part that was received since the last one, which may still be on its way; `None` if there is none.
     pub(super) fn part(&mut self) -> Option<Work> {
         let header = self.reader.as_ref()?.header();
-        let (from, to) = (self.sending, self.received);
+        let (mut from, to) = (self.sending, self.received);
         if from >= to {
             return None;
+        }
+        // A segment that fills slowly would have thousands: then one takes the place of all.
+        let is_settled = self.compared && self.parts.last().is_some_and(|last| last.to == from);
+        let mut replaces = Vec::new();
+        if is_settled && self.parts.len() >= MOST_PARTS {
+            from = 0;
+            replaces = self.parts.iter().map(|part| part.key.clone()).collect();
         }
         let span = Span {
             from: self.start.0.saturating_add(from),
             to: self.start.0.saturating_add(to),
         };
-        let about = about_part(self.name, header, span, self.times.take(), self.sent);
+        let news = self.times.take();
+        let known = self.all_times.into_iter().chain(news);
+        self.all_times = known.reduce(|all, more| Times {
+            first: all.first.min(more.first),
+            last: all.last.max(more.last),
+        });
+        let times = if from == 0 { self.all_times } else { news };
+        let about = about_part(self.name, header, span, times, self.sent);
         self.sending = to;
         Some(Work::Part {
             piece: self.piece(from, to),
             name: self.name,
             about,
             to_compare: self.to_compare(),
+            replaces,
         })
     }
 
@@ -160,18 +183,27 @@ impl OpenSegment {
     pub(super) fn stored(&mut self, part: Part) {
         self.compared = true;
         self.sending = self.sending.max(part.to);
+        if part.from == 0 {
+            self.parts.clear();
+        }
         self.parts.push(part);
     }
 
-    /// Takes note of a part that was not.
-    pub(super) fn not_stored(&mut self) {
-        self.sending = self.parts.last().map_or(0, |part| part.to);
+    /// Returns whether a piece is of these bytes, and not of those of another connection.
+    pub(super) fn is_of(&self, piece: &Piece) -> bool {
+        Arc::ptr_eq(&self.spool, &piece.spool)
     }
 
     /// Returns the work of storing it whole: all of it was received.
     pub(super) fn whole(mut self) -> Result<Work> {
         let kept = self.kept();
         let (piece, to_compare) = (self.piece(0, self.size.bytes()), self.to_compare());
+        // The last one may be on its way.
+        let stored = self.parts.last().map_or(0, |part| part.to);
+        if self.sending > stored {
+            self.parts
+                .push(Part::of(self.system, &self.name, stored, self.sending)?);
+        }
         let reader = self.reader.take();
         let reader = reader.ok_or_else(|| Error::corrupt("a segment is shorter than its header"))?;
         let header = *reader.header();

@@ -50,6 +50,8 @@ pub(super) enum Work {
         about: About,
         /// Parts of an earlier receiver, whose bytes have to be those that came.
         to_compare: Vec<Part>,
+        /// Parts that this one takes the place of.
+        replaces: Vec<ObjectKey>,
     },
     /// A segment, or the one in which a timeline ended. Then its parts are removed.
     Whole {
@@ -103,14 +105,6 @@ impl Seen {
     }
 }
 
-/// What was stored.
-#[derive(Debug)]
-pub(super) struct Done {
-    pub(super) work: Work,
-    /// Bytes of the object, where it was not there before.
-    pub(super) stored_bytes: u64,
-}
-
 /// Stores.
 #[derive(Debug, Clone)]
 pub(super) struct Storing {
@@ -127,13 +121,21 @@ pub(super) struct Storing {
 impl Storing {
     /// Stores until it is done; tries again, for as long as the store is away and nobody ends the receiver. What another attempt
     /// does not change is an error.
-    pub(super) async fn patiently(self, work: Work) -> Result<Done> {
+    pub(super) async fn patiently(self, work: Work) -> Result<u64> {
         let mut wait = FIRST_WAIT;
         loop {
             let error = match self.once(&work).await {
+                // It is not the bytes of this one that are damaged.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let message = "what is stored under the name already cannot be read";
+                    let error = Error::new(ErrorKind::AlreadyExists, message).with_cause(error);
+                    return Err(error.with_hint(
+                        "Remove the object, and the segment is stored anew: nothing of it was confirmed to the server.",
+                    ));
+                }
                 Ok(stored_bytes) => {
                     self.watched.lock().error = None;
-                    return Ok(Done { work, stored_bytes });
+                    return Ok(stored_bytes);
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
@@ -169,10 +171,13 @@ impl Storing {
                 name,
                 about,
                 to_compare,
+                replaces,
             } => {
                 self.compare(piece, to_compare).await?;
                 let part = Part::of(self.system, name, piece.from, piece.to)?;
-                self.put(part.key, piece, about).await
+                let stored = self.put(part.key, piece, about).await?;
+                self.remove(replaces).await;
+                Ok(stored)
             }
             Work::Whole {
                 piece,
@@ -227,8 +232,12 @@ impl Storing {
     async fn compare(&self, piece: &Piece, parts: &[Part]) -> Result<()> {
         for part in parts {
             let reader = match LogReader::look(&self.store, &part.key).await {
-                // Whoever removed it has the whole.
+                // Whoever removed it has the whole; and what cannot be read the whole takes the place of.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::warn!("{}", error.chain());
+                    continue;
+                }
                 reader => reader?,
             };
             let mut digest = Sha256::new();
@@ -399,6 +408,7 @@ mod tests {
                 name: name(),
                 about: About::default(),
                 to_compare,
+                replaces: Vec::new(),
             }
         }
     }
@@ -422,7 +432,7 @@ mod tests {
             .patiently(place.part(1000, 3000, Vec::new()))
             .await
             .unwrap();
-        assert!(done.stored_bytes > 0);
+        assert!(done > 0);
         let reader = LogReader::open(&place.storing.store, &stored(1000, 3000).key)
             .await
             .unwrap();
@@ -434,7 +444,7 @@ mod tests {
             .patiently(place.part(1000, 3000, Vec::new()))
             .await
             .unwrap();
-        assert_eq!(again.stored_bytes, 0);
+        assert_eq!(again, 0);
     }
 
     #[tokio::test]

@@ -77,8 +77,15 @@ impl Found {
         &self,
         size: SegmentSize,
     ) -> impl Iterator<Item = (Timeline, Lsn, u64)> {
+        // One before a segment that is stored is the beginning of a gap.
+        let is_last = |timeline: &Timeline, open: &OpenSegment| {
+            let runs = self.timelines.get(timeline);
+            runs.and_then(|runs| runs.last())
+                .is_none_or(|run| run.last < open.segment)
+        };
         self.open
             .iter()
+            .filter(move |(timeline, open)| is_last(timeline, open))
             .filter_map(move |(timeline, open)| Some((*timeline, open.segment.start(size)?, open.end.into())))
     }
 

@@ -7,7 +7,7 @@ use crate::service::scheduler::state::State;
 
 /// Renders it; nothing where no log is received.
 pub(super) fn table(state: &State) -> String {
-    let rows: String = state
+    let rows: Vec<String> = state
         .logs
         .iter()
         .map(|((source, repository), watched)| {
@@ -41,6 +41,7 @@ pub(super) fn table(state: &State) -> String {
     }
     format!(
         "<section><h2>Logs</h2><div class=\"wide\"><table><tr><th>source</th><th>repository</th><th>state</th><th>timeline</th><th>stored up to</th>\
-         <th class=\"number\">behind</th><th class=\"number\">not stored</th><th class=\"number\">gaps</th></tr>{rows}</table></div></section>"
+         <th class=\"number\">behind</th><th class=\"number\">not stored</th><th class=\"number\">gaps</th></tr>{}</table></div></section>",
+        rows.concat()
     )
 }
