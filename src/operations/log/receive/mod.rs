@@ -597,8 +597,9 @@ impl<'a> Receiver<'a> {
         let stored_bytes = match done {
             Ok(stored_bytes) => stored_bytes,
             Err(error) => {
-                self.waiting.extend(work);
-                self.waiting.rotate_right(1);
+                if let Some(work) = work {
+                    self.waiting.push_front(work);
+                }
                 return Err(error);
             }
         };
