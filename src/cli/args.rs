@@ -701,6 +701,10 @@ pub struct LogReceive {
     #[arg(value_name = "SOURCE")]
     pub source: String,
 
+    /// Redis, Valkey: name of the source, for a URL [default: redis]; two servers in one repository need two
+    #[arg(long = "source", value_name = "NAME")]
+    pub name: Option<String>,
+
     /// PostgreSQL: replication slot; it is made where it is missing [default: wirevault_ and the beginning of the repository's ID]
     #[arg(long, value_name = "NAME")]
     pub slot: Option<String>,
@@ -970,10 +974,12 @@ impl From<LogReceive> for options::LogReceive {
     fn from(flags: LogReceive) -> Self {
         Self {
             source: flags.source,
+            name: flags.name,
             slot: flags.slot,
             flush: std::time::Duration::from_secs(flags.flush),
             level: flags.level,
             turn: None,
+            snapshots: None,
         }
     }
 }

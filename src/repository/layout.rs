@@ -179,6 +179,16 @@ pub fn commands(source: &str, id: &str, offset: u64) -> Result<ObjectKey> {
     ObjectKey::new(format!("{}{id}/{offset:020}{LOG_END}", command_logs(source)))
 }
 
+/// `log/redis/<source>/<replication ID>/<offset, 20 digits>.<digest>.damaged`: a piece that could not be read, and was set aside.
+pub fn commands_aside(source: &str, id: &str, offset: u64, digest: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{id}/{offset:020}.{digest}.damaged", command_logs(source)))
+}
+
+/// `log/redis/<source>/receiver.json`: who receives the log of a source.
+pub fn commands_receiver(source: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}receiver.json", command_logs(source)))
+}
+
 /// Returns replication ID and offset out of the key of a piece of a source's stream; None for a key that [`commands`] does not make.
 pub fn commands_at<'a>(source: &str, key: &'a ObjectKey) -> Option<(&'a str, u64)> {
     let rest = key.as_str().strip_prefix(&command_logs(source))?;

@@ -282,8 +282,9 @@ fn a_backlog_that_is_lost_is_a_gap_with_a_snapshot_behind_it() {
         client.say("SET after gap");
         receiver.catch_up(&server);
         let (after, digest) = (offset(&mut client), server.digest());
-        let report = receiver.stop();
+        let report = receiver.stops(2);
         assert_eq!(report["gaps"].as_array().unwrap().len(), 1, "{report:#}");
+        assert_eq!(report["gaps"][0]["why"], "backlog", "{report:#}");
         assert_eq!(report["snapshots"].as_array().unwrap().len(), 1, "{report:#}");
 
         let (copy, _) = restored(&program, &server, &["--offset", &after.to_string()]);

@@ -48,10 +48,6 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(sha2::Sha256::digest(bytes))
 }
 
-fn raw(piece: &Piece) -> Vec<u8> {
-    zstd::stream::decode_all(&fs::read(&piece.path).unwrap()[..]).unwrap()
-}
-
 /// A restore to the end fails with these words, and leaves the directory as it was.
 fn refused(program: &Program, end: u64, words: &str) {
     let into = program.path("into").display().to_string();
@@ -70,7 +66,7 @@ fn damaged_and_forged_logs_are_refused() {
     assert!(all.len() >= 3, "{all:#?}");
     let piece = &all[all.len() / 2];
     let whole = fs::read(&piece.path).unwrap();
-    let bytes = raw(piece);
+    let bytes = piece.raw();
     let len = bytes.len();
 
     // It is the log as it is.

@@ -12,6 +12,7 @@ pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;
 pub(crate) mod redis_log;
+pub(crate) mod redis_primary;
 pub(crate) mod s3;
 pub(crate) mod scheduler;
 pub(crate) mod shape;

@@ -18,9 +18,14 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn start(program: &Program, url: &str) -> Self {
+        Self::start_with(program, url, &[])
+    }
+
+    pub(crate) fn start_with(program: &Program, url: &str, flags: &[&str]) -> Self {
         let said = program.path(&format!("said-{}", uniquely()));
         let output = std::fs::File::create(said.with_extension("json")).unwrap();
-        let mut command = program.command(&["log", "receive", url, "--flush", "1", "--json", "-v"]);
+        let words = [&["log", "receive", url, "--flush", "1", "--json", "-v"], flags].concat();
+        let mut command = program.command(&words);
         command
             .stdout(output)
             .stderr(std::fs::File::create(&said).unwrap())
@@ -49,9 +54,31 @@ impl Receiver {
 
     /// Ends it as a signal does, and returns its report.
     pub(crate) fn stop(self) -> Value {
+        self.stops(0)
+    }
+
+    /// As [`Receiver::stop`], where not all is well.
+    pub(crate) fn stops(self, code: i32) -> Value {
         let output = self.ended();
-        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Waits until it has said something.
+    pub(crate) fn until_said(&mut self, words: &str) {
+        wait::until(words, || {
+            let ended = self.child.try_wait().unwrap();
+            let said = self.said();
+            assert!(ended.is_none() || said.contains(words), "{words}: {ended:?}: {said}");
+            said.contains(words)
+        });
+    }
+
+    /// Waits until it has ended by itself; returns the exit code and what it said.
+    pub(crate) fn ends(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        (status.code(), self.said())
     }
 
     /// Ends it as a signal does.
@@ -114,12 +141,32 @@ pub(crate) struct Piece {
     pub(crate) descriptor: Value,
 }
 
+impl Piece {
+    /// A fact of its descriptor.
+    pub(crate) fn fact(&self, name: &str) -> Option<&str> {
+        self.descriptor["facts"][name].as_str()
+    }
+
+    /// The bytes of the stream.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        zstd::stream::decode_all(&std::fs::read(&self.path).unwrap()[..]).unwrap()
+    }
+}
+
 /// All pieces in a repository, by history and offset.
 pub(crate) fn pieces(program: &Program) -> Vec<Piece> {
     let files = files_below(&program.path("repo/log/redis"))
         .into_iter()
         .map(|(path, _)| path);
+    let files = files.filter(|path| path.extension().is_some_and(|end| end == "zst"));
     files.map(|path| piece(&path)).collect()
+}
+
+/// The offset up to which a history is stored, counted by its pieces.
+pub(crate) fn stored_to(program: &Program, id: &str) -> u64 {
+    let all = pieces(program);
+    let of_it = all.iter().filter(|piece| piece.id == id);
+    of_it.map(|piece| piece.to).max().unwrap_or(0)
 }
 
 fn piece(path: &Path) -> Piece {

@@ -40,9 +40,11 @@ impl Spool {
         self.file.read_exact(buffer).context("read from the spool file")?;
         self.drained += exact::u64_from(want);
         if self.drained == self.written {
-            // Empty: it begins anew, so that the limit is one on what waits.
-            self.file.set_len(0)?;
+            // Empty: it begins anew, so that the limit is one on what waits. What was read is not lost for room that is not given back.
             (self.written, self.drained) = (0, 0);
+            if let Err(error) = self.file.set_len(0) {
+                tracing::debug!("the spool file keeps its room: {error}");
+            }
         }
         Ok(want)
     }

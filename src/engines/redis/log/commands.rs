@@ -100,7 +100,7 @@ enum Taken {
 }
 
 /// Follows a stream from the beginning of a command on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scanner {
     /// Offset of the next byte.
     at: u64,

@@ -17,6 +17,71 @@ const SINCE: &str = "since";
 const FOLLOWS: &str = "follows";
 const BASE: &str = "base";
 const MARKS: &str = "marks";
+const GAP_FROM: &str = "gap_from";
+const GAP_WHY: &str = "gap_why";
+
+/// Why a stream does not go on where it should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GapCause {
+    /// The server did not have the bytes any more.
+    Backlog,
+    /// The server continues no history that is stored: it lost its own, or is another one.
+    UnknownHistory,
+    /// The server went back to an older state, and wrote other bytes at offsets that are stored.
+    RolledBack,
+    /// What was stored last cannot be read, and the server did not have it any more.
+    Damaged,
+    /// Something that a later release knows.
+    Other,
+}
+
+impl GapCause {
+    const ALL: [Self; 5] = [
+        Self::Backlog,
+        Self::UnknownHistory,
+        Self::RolledBack,
+        Self::Damaged,
+        Self::Other,
+    ];
+
+    /// Returns the word of descriptors and reports.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Backlog => "backlog",
+            Self::UnknownHistory => "unknown-history",
+            Self::RolledBack => "rolled-back",
+            Self::Damaged => "damaged",
+            Self::Other => "other",
+        }
+    }
+
+    fn of_word(word: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|cause| cause.word() == word);
+        known.unwrap_or(Self::Other)
+    }
+
+    /// Tells what happened, for people.
+    pub(crate) fn told(self) -> &'static str {
+        match self {
+            Self::Backlog => "the server does not have what lies between any more; raise repl-backlog-size",
+            Self::UnknownHistory => {
+                "the server continues no history that is stored: it was started anew without its data, or is another server"
+            }
+            Self::RolledBack => "the server went back to an older state, and writes other commands at the same offsets",
+            Self::Damaged => "what was stored last cannot be read, and the server does not have it any more",
+            Self::Other => "a later release of this program knows why",
+        }
+    }
+}
+
+/// What is missing before a window of a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// Where the stream should have gone on.
+    pub(crate) from: Position,
+    /// Why it did not.
+    pub(crate) why: GapCause,
+}
 
 /// A stored piece of a stream: where it lies, and what leads to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +96,8 @@ pub(crate) struct Piece {
     pub(crate) since: u64,
     /// Where the history that this one continues was left, if it continues one.
     pub(crate) follows: Option<Position>,
+    /// What is missing before `since`, if something is.
+    pub(crate) gap: Option<Gap>,
     /// The newest snapshot from which a restore to this piece can begin, as far as the receiver knew.
     pub(crate) base: Option<Position>,
     /// Time marks, in order.
@@ -45,6 +112,8 @@ impl Piece {
             (COMMANDS_TO, Some(self.commands_to.to_string())),
             (SINCE, Some(self.since.to_string())),
             (FOLLOWS, position(&self.follows)),
+            (GAP_FROM, self.gap.as_ref().map(|gap| gap.from.to_string())),
+            (GAP_WHY, self.gap.as_ref().map(|gap| gap.why.word().to_owned())),
             (BASE, position(&self.base)),
             (MARKS, Some(marks::encode(&self.marks))),
         ];
@@ -85,6 +154,12 @@ impl Piece {
             commands_to: offset(COMMANDS_TO)?,
             since: offset(SINCE)?,
             follows: position(FOLLOWS)?,
+            gap: position(GAP_FROM)?.map(|from| Gap {
+                from,
+                why: facts
+                    .get(GAP_WHY)
+                    .map_or(GapCause::Other, |word| GapCause::of_word(word)),
+            }),
             base: position(BASE)?,
             marks: match facts.get(MARKS) {
                 Some(text) => marks::decode(text, span.to)?,
@@ -111,6 +186,10 @@ mod tests {
             commands_to: 140,
             since: 90,
             follows: Some(format!("{id}:90").parse().unwrap()),
+            gap: Some(Gap {
+                from: format!("{id}:70").parse().unwrap(),
+                why: GapCause::RolledBack,
+            }),
             base: None,
             marks: vec![Mark {
                 offset: 140,
@@ -146,6 +225,7 @@ mod tests {
             (SINCE, "101"),
             (SINCE, ""),
             (FOLLOWS, "x:1"),
+            (GAP_FROM, "x:1"),
             (BASE, "../..:1"),
             (MARKS, "151@1"),
         ] {
@@ -154,6 +234,15 @@ mod tests {
             });
             assert!(read.is_err(), "{name} {value}");
         }
+        let of_later = other(&|about| {
+            about.facts.insert(GAP_WHY.to_owned(), "something new".to_owned());
+        });
+        assert_eq!(of_later.unwrap().gap.unwrap().why, GapCause::Other);
+        assert!(
+            GapCause::ALL
+                .iter()
+                .all(|cause| GapCause::of_word(cause.word()) == *cause)
+        );
         for name in [COMMANDS_TO, SINCE] {
             assert!(other(&|about| drop(about.facts.remove(name))).is_err(), "{name}");
         }

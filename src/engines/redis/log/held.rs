@@ -56,7 +56,7 @@ impl HeldBytes {
         end.saturating_mul(4).checked_div(self.spool_limit).unwrap_or_default()
     }
 
-    /// Adds bytes.
+    /// Adds bytes: all of them, or none where the spool file does not take them.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let fits = self.memory.len().saturating_add(bytes.len()) <= MEMORY_BYTES;
         if self.spooled() == 0 && (fits || self.spool_limit == 0) {
@@ -70,18 +70,31 @@ impl HeldBytes {
         spool.push(bytes)
     }
 
-    /// Takes bytes off the front: so many, or fewer if no more are held.
+    /// Takes bytes off the front: so many, or fewer if no more are held. Where the spool file cannot be read, all stays as it is.
     pub(crate) fn take(&mut self, count: usize) -> Result<Vec<u8>> {
         let of_memory = count.min(self.memory.len());
-        let mut taken: Vec<u8> = self.memory.drain(..of_memory).collect();
-        if let Some(spool) = self.spool.as_mut().filter(|spool| !spool.is_empty()) {
-            let missing = exact::u64_from(count.saturating_sub(of_memory)).min(spool.waiting());
-            let begin = taken.len();
-            taken.resize(begin.saturating_add(exact::usize_from(missing)), 0);
-            spool.pull(exact::part_mut(&mut taken, begin.., "it was just made longer"))?;
+        let missing = exact::u64_from(count.saturating_sub(of_memory)).min(self.spooled());
+        let mut taken = vec![0; of_memory.saturating_add(exact::usize_from(missing))];
+        let (front, rest) = taken
+            .split_at_mut_checked(of_memory)
+            .expect("it is as long as both together");
+        if let Some(spool) = self.spool.as_mut().filter(|_| missing > 0) {
+            spool.pull(rest)?;
         }
-        self.return_to_memory()?;
+        for (to, from) in front.iter_mut().zip(self.memory.drain(..of_memory)) {
+            *to = from;
+        }
+        // The rest is read when it is asked for.
+        if let Err(error) = self.return_to_memory() {
+            tracing::debug!("{}", error.chain());
+        }
         Ok(taken)
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn clear(&mut self) {
+        self.memory.clear();
+        self.spool = None;
     }
 
     /// Empties the spool file as soon as the rest fits into memory: only then its room counts again, and what waits for its own end
@@ -105,6 +118,20 @@ impl HeldBytes {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_the_spool_file_does_not_take_is_not_held() {
+        let mut held = HeldBytes::new(PathBuf::from("/dev/null/none"), 1 << 20);
+        held.push(&vec![1; MEMORY_BYTES - 10]).unwrap();
+        assert!(held.has_room());
+        held.push(&[2; 11]).unwrap_err();
+        assert_eq!(held.len(), exact::u64_from(MEMORY_BYTES - 10));
+        // Room in memory is room.
+        held.take(1).unwrap();
+        held.push(&[2; 11]).unwrap();
+        let all = held.take(MEMORY_BYTES).unwrap();
+        assert!(all.len() == MEMORY_BYTES && all.ends_with(&[1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]));
+    }
 
     #[test]
     fn bytes_come_out_as_they_came_in_and_the_spool_has_a_limit() {

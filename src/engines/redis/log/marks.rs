@@ -18,46 +18,69 @@ pub(crate) struct Mark {
     pub(crate) at: Timestamp,
 }
 
-/// Marks in order, bounded: where there are too many, every other one goes, but the first and the last.
+/// Marks in order over all pieces of a history, bounded: where there are too many for one piece, every other one goes, but the
+/// first and the last.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(Vec<Mark>);
+pub(crate) struct Marks {
+    /// The last one that was taken out, or stored by an earlier receiver: none comes before it.
+    before: Option<Mark>,
+    waiting: Vec<Mark>,
+}
 
 impl Marks {
-    /// Adds a mark. Of those of one offset the first and the last count: what lies between is the same.
-    pub(crate) fn add(&mut self, mark: Mark) {
-        if self
-            .0
-            .last()
-            .is_some_and(|last| mark.at < last.at || mark.offset < last.offset)
-        {
-            // The clock was set back: time goes on when it has caught up.
-            return;
-        }
-        let same = self.0.iter().rev().take(2).filter(|one| one.offset == mark.offset);
-        if same.count() == 2 {
-            self.0.pop();
-        }
-        self.0.push(mark);
-        if self.0.len() > MOST {
-            self.thin();
+    /// Goes on behind a mark that is stored.
+    pub(crate) fn behind(before: Option<Mark>) -> Self {
+        Self {
+            before,
+            waiting: Vec::new(),
         }
     }
 
+    /// Returns the last one, be it waiting or not.
+    pub(crate) fn last(&self) -> Option<Mark> {
+        self.waiting.last().copied().or(self.before)
+    }
+
+    /// Adds a mark. Of those of one offset the first and the last count: what lies between is the same. Returns false where it was
+    /// left out because its time lies before that of another one: the clock was set back, and time goes on when it has caught up.
+    pub(crate) fn add(&mut self, mark: Mark) -> bool {
+        if self
+            .last()
+            .is_some_and(|last| mark.at < last.at || mark.offset < last.offset)
+        {
+            return false;
+        }
+        let same = self.waiting.iter().rev().take(2);
+        if same.filter(|one| one.offset == mark.offset).count() == 2 {
+            self.waiting.pop();
+        }
+        self.waiting.push(mark);
+        if self.waiting.len() > MOST {
+            self.thin();
+        }
+        true
+    }
+
     fn thin(&mut self) {
-        let last = self.0.len() - 1;
+        let last = self.waiting.len() - 1;
         let mut at = 0;
-        self.0.retain(|_| {
+        self.waiting.retain(|_| {
             let stays = at % 2 == 0 || at == last;
             at += 1;
             stays
         });
     }
 
-    /// Takes out the marks up to an offset.
+    /// Takes out the marks up to an offset; where there is none, the one before them once more, so that each piece tells a time.
     pub(crate) fn take_to(&mut self, offset: u64) -> Vec<Mark> {
-        let later = self.0.iter().position(|mark| mark.offset > offset);
-        let rest = later.map(|at| self.0.split_off(at)).unwrap_or_default();
-        std::mem::replace(&mut self.0, rest)
+        let later = self.waiting.iter().position(|mark| mark.offset > offset);
+        let rest = later.map(|at| self.waiting.split_off(at)).unwrap_or_default();
+        let taken = std::mem::replace(&mut self.waiting, rest);
+        self.before = taken.last().copied().or(self.before);
+        if taken.is_empty() {
+            return self.before.into_iter().collect();
+        }
+        taken
     }
 }
 
@@ -104,13 +127,15 @@ mod tests {
     #[test]
     fn marks_are_bounded_and_say_from_when_to_when_nothing_came() {
         let mut marks = Marks::default();
-        for (offset, second) in [(5, 1), (9, 2), (9, 3), (9, 4), (9, 2), (12, 5)] {
-            marks.add(mark(offset, second));
+        for (offset, second) in [(5, 1), (9, 2), (9, 3), (9, 4), (12, 5)] {
+            assert!(marks.add(mark(offset, second)));
+            assert!(!marks.add(mark(offset, second - 1)));
         }
         let first = marks.take_to(9);
         assert_eq!(first, [mark(5, 1), mark(9, 2), mark(9, 4)]);
         assert_eq!(decode(&encode(&first), 9).unwrap(), first);
         assert_eq!(marks.take_to(u64::MAX), [mark(12, 5)]);
+        let mut marks = Marks::default();
         for n in 0..5000 {
             marks.add(mark(u64::try_from(n).unwrap(), n));
         }
@@ -120,6 +145,24 @@ mod tests {
         // A descriptor has room for 16 KiB.
         let longest = vec![mark(u64::MAX >> 1, 253_402_207_200); MOST];
         assert!(encode(&longest).len() < 12 << 10);
+    }
+
+    #[test]
+    fn marks_go_on_behind_those_of_the_pieces_before() {
+        let mut marks = Marks::behind(Some(mark(5, 10)));
+        // The clock was set back, or is that of another machine: nothing is told until it has caught up.
+        assert!(!marks.add(mark(9, 8)));
+        assert_eq!(
+            marks.take_to(9),
+            [mark(5, 10)],
+            "of a piece without a mark, the last one before it"
+        );
+        assert!(marks.add(mark(12, 10)) && marks.add(mark(15, 11)));
+        assert_eq!(marks.take_to(12), [mark(12, 10)]);
+        assert_eq!(marks.take_to(20), [mark(15, 11)]);
+        assert!(!marks.add(mark(20, 10)));
+        assert_eq!(marks.last(), Some(mark(15, 11)));
+        assert_eq!(Marks::default().take_to(9), []);
     }
 
     #[test]

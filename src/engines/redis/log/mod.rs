@@ -13,3 +13,4 @@ pub(crate) mod held;
 pub(crate) mod marks;
 pub(crate) mod position;
 pub(crate) mod replica;
+pub(crate) mod tail;

@@ -88,6 +88,15 @@ impl Replica {
         &self.server
     }
 
+    /// Returns the first offset from which the server still has its stream, as far as it says so.
+    pub(crate) fn backlog_from(&self) -> Option<u64> {
+        self.server
+            .number("repl_backlog_active")
+            .filter(|active| *active == 1)?;
+        // It counts bytes from 1.
+        self.server.number("repl_backlog_first_byte_offset")?.checked_sub(1)
+    }
+
     /// Asks for the stream from a position on.
     pub(crate) async fn synchronize(&mut self, from: &Position) -> Result<Answer> {
         let connection = &mut self.connection;
@@ -112,8 +121,9 @@ impl Replica {
         if let Answer::Resynchronized(position) = &answer {
             let header = psync::line(connection).await.context("wait for the RDB")?;
             discard(connection, psync::framing(&header)?).await?;
-            // Only after this the server sends what it holds for us.
-            self.acknowledge(position.offset).await?;
+            tracing::debug!("a full resynchronization at {position}");
+            // Only after this the server sends what it holds for us. Nothing of it is stored.
+            self.acknowledge(0).await?;
         }
         self.hear();
         Ok(answer)

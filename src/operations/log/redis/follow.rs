@@ -11,7 +11,8 @@ use crate::engines::redis::log::commands::{CommandKind, Scanner};
 use crate::engines::redis::log::described::Piece;
 use crate::engines::redis::log::held::HeldBytes;
 use crate::engines::redis::log::marks::{Mark, Marks};
-use crate::operations::log::redis::attach::{Branch, Known};
+use crate::engines::redis::log::tail::Tail;
+use crate::operations::log::redis::resume::{Branch, Known};
 
 /// Bytes of one object, at most.
 pub(super) const OBJECT_BYTES: u64 = 4 << 20;
@@ -40,6 +41,10 @@ pub(super) struct Follower {
     /// Ends of commands that are not stored, some of them.
     ends: VecDeque<u64>,
     marks: Marks,
+    /// Whether the clock lies behind the last time mark.
+    is_early: bool,
+    /// The last bytes.
+    tail: Tail,
     held: HeldBytes,
     /// Whether bytes came since the last mark.
     is_moving: bool,
@@ -50,9 +55,32 @@ pub(super) struct Follower {
     flushed: Instant,
 }
 
+/// What a part of the stream holds.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    scanner: Scanner,
+    /// The end of the last whole command, if one ends in it.
+    commands_to: Option<u64>,
+    ends: Vec<u64>,
+    has_writes: bool,
+    is_asked: bool,
+}
+
 impl Follower {
-    /// Begins with a command at `from`; what lies before `hold_from` is stored.
-    pub(super) fn new(branch: Branch, from: u64, hold_from: u64, held: HeldBytes) -> Self {
+    /// Begins with a command at `from`; what lies before `hold_from` is stored, `tail` is the end of that, and `mark` its last time
+    /// mark.
+    pub(super) fn new(
+        branch: Branch,
+        (from, hold_from): (u64, u64),
+        (tail, mark): (Tail, Option<Mark>),
+        held: HeldBytes,
+    ) -> Self {
+        // Where nothing is known of what lies before, it is remembered from here on.
+        let tail = if tail.to() == hold_from {
+            tail
+        } else {
+            Tail::at(hold_from)
+        };
         Self {
             branch,
             scanner: Scanner::new(from),
@@ -61,7 +89,9 @@ impl Follower {
             commands_to: from,
             stored_commands_to: from,
             ends: VecDeque::new(),
-            marks: Marks::default(),
+            marks: Marks::behind(mark),
+            is_early: false,
+            tail,
             held,
             is_moving: false,
             has_writes: false,
@@ -76,6 +106,8 @@ impl Follower {
             branch: self.branch.clone(),
             received: self.received(),
             commands_to: self.commands_to,
+            tail: self.tail.clone(),
+            mark: self.marks.last(),
         }
     }
 
@@ -93,42 +125,81 @@ impl Follower {
         &self.held
     }
 
-    fn received(&self) -> u64 {
+    /// Returns the offset up to which it came.
+    pub(super) fn received(&self) -> u64 {
         self.scanner.at()
     }
 
-    /// Takes bytes that came. Returns whether the server asks how far we are.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<bool> {
-        let (begin, mut rest, mut asked) = (self.received(), bytes, false);
+    /// Returns the offset up to which something came that is more than a sign of life, and waits for the store.
+    pub(super) fn written(&self) -> u64 {
+        if self.has_writes {
+            self.received().max(self.stored)
+        } else {
+            self.stored
+        }
+    }
+
+    /// Returns how much came that is not stored, in bytes.
+    pub(super) fn unstored(&self) -> u64 {
+        self.received().saturating_sub(self.stored)
+    }
+
+    /// Looks at bytes that came. Nothing is taken yet.
+    pub(super) fn scan(&self, bytes: &[u8]) -> Result<Scanned> {
+        let mut scanned = Scanned {
+            scanner: self.scanner.clone(),
+            commands_to: None,
+            ends: Vec::new(),
+            has_writes: false,
+            is_asked: false,
+        };
+        let (mut rest, mut last) = (bytes, self.ends.back().copied().unwrap_or(self.stored));
         while !rest.is_empty() {
-            let (used, command) = self.scanner.next(rest)?;
+            let (used, command) = scanned.scanner.next(rest)?;
             rest = exact::part(rest, used.., "no more is used than there is");
             let Some(command) = command else { continue };
-            self.commands_to = command.ends;
-            asked |= command.kind == CommandKind::GetAck;
-            self.has_writes |= !command.kind.is_of_link();
-            let last = self.ends.back().copied().unwrap_or(self.stored);
+            scanned.commands_to = Some(command.ends);
+            scanned.is_asked |= command.kind == CommandKind::GetAck;
+            scanned.has_writes |= !command.kind.is_of_link();
             if command.ends >= last.saturating_add(ENDS_APART) {
-                self.ends.push_back(command.ends);
+                scanned.ends.push(command.ends);
+                last = command.ends;
             }
         }
-        let known = exact::usize_from(self.hold_from.saturating_sub(begin));
+        Ok(scanned)
+    }
+
+    /// Takes bytes that were looked at: all of them, or none where they cannot be held. Returns whether the server asks how far we
+    /// are.
+    pub(super) fn take(&mut self, bytes: &[u8], scanned: Scanned) -> Result<bool> {
+        let known = exact::usize_from(self.hold_from.saturating_sub(self.received()));
         if let Some(new) = bytes.get(known.min(bytes.len())..).filter(|new| !new.is_empty()) {
             self.held.push(new)?;
+            self.tail.push(new);
             self.is_moving = true;
         }
-        self.is_asked |= asked;
-        Ok(asked)
+        self.scanner = scanned.scanner;
+        self.commands_to = scanned.commands_to.unwrap_or(self.commands_to);
+        self.ends.extend(scanned.ends);
+        self.has_writes |= scanned.has_writes;
+        self.is_asked |= scanned.is_asked;
+        Ok(scanned.is_asked)
     }
 
     /// Notes what has come by now, if something has.
     pub(super) fn mark(&mut self, at: Timestamp) {
-        if std::mem::take(&mut self.is_moving) && self.commands_to > self.hold_from {
-            self.marks.add(Mark {
-                offset: self.commands_to,
-                at,
-            });
+        if !std::mem::take(&mut self.is_moving) || self.commands_to <= self.hold_from {
+            return;
         }
+        let offset = self.commands_to;
+        let is_early = !self.marks.add(Mark { offset, at });
+        if is_early && !self.is_early {
+            let last = self.marks.last().map(|mark| mark.at.to_string()).unwrap_or_default();
+            tracing::warn!(
+                "the clock says {at}, and the last time mark is of {last}: there are no new ones until then"
+            );
+        }
+        self.is_early = is_early;
     }
 
     /// Returns when the next object is due, if something waits for that.
@@ -174,6 +245,7 @@ impl Follower {
             commands_to: commands_to.unwrap_or_default().max(self.stored_commands_to),
             since: self.branch.since,
             follows: self.branch.follows.clone(),
+            gap: self.branch.gap.clone(),
             base: self.branch.base.clone(),
             marks: self.marks.take_to(to),
         };
@@ -198,16 +270,20 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::engines::redis::log::marks;
+    use crate::engines::redis::log::position::Position;
 
     fn follower(from: u64, hold_from: u64) -> Follower {
-        let branch = Branch {
-            id: "0123456789abcdef0123456789abcdef01234567".parse().unwrap(),
-            since: from,
-            follows: None,
-            base: None,
-        };
-        let place = std::path::PathBuf::from("/nonexistent");
-        Follower::new(branch, from, hold_from, HeldBytes::new(place, 0))
+        let id = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let branch = Branch::begun(Position { id, offset: from }, None);
+        // A spool file that cannot be made.
+        let held = HeldBytes::new("/dev/null/none".into(), 1 << 20);
+        Follower::new(branch, (from, hold_from), (Tail::at(hold_from), None), held)
+    }
+
+    /// Takes bytes as the receiver does.
+    fn take(follower: &mut Follower, bytes: &[u8]) -> bool {
+        let scanned = follower.scan(bytes).unwrap();
+        follower.take(bytes, scanned).unwrap()
     }
 
     fn command(words: &[&str]) -> Vec<u8> {
@@ -250,7 +326,7 @@ mod tests {
         let mut follower = follower(1000, 1000);
         let mut pieces = Vec::new();
         for piece in stream.chunks(60_000) {
-            follower.take(piece).unwrap();
+            take(&mut follower, piece);
             follower.mark(second(1));
             pieces.extend(store(&mut follower, &stream, 1000, false));
         }
@@ -287,14 +363,14 @@ mod tests {
         let part = 1000 + exact::u64_from(stream.len()) - 3;
         let mut follower = follower(1000, part);
         let begun = follower.flushed;
-        assert!(!follower.take(&stream).unwrap());
+        assert!(!take(&mut follower, &stream));
         assert_eq!(follower.held().len(), 3);
         follower.has_writes = false;
         let flush = Duration::from_secs(2);
         assert_eq!(follower.due(flush), Some(begun + IDLE_PAUSE));
-        follower.take(&command(&["DEL", "a"])).unwrap();
+        take(&mut follower, &command(&["DEL", "a"]));
         assert_eq!(follower.due(flush), Some(begun + flush));
-        assert!(follower.take(&command(&["REPLCONF", "GETACK", "*"])).unwrap());
+        assert!(take(&mut follower, &command(&["REPLCONF", "GETACK", "*"])));
         assert_eq!(follower.due(flush), Some(begun + ASKED_PAUSE));
         let (piece, bytes) = follower.next_piece(second(5), false).unwrap();
         assert_eq!(
@@ -307,6 +383,29 @@ mod tests {
                 offset: piece.to,
                 at: second(5)
             }]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_held_or_is_no_stream_changes_nothing() {
+        let mut follower = follower(0, 0);
+        let long = command(&["SET", "key", &"x".repeat(5 << 20)]);
+        take(&mut follower, &long);
+        let scanned = follower.scan(&long).unwrap();
+        follower.take(&long, scanned).unwrap_err();
+        follower.scan(b"*1\r\n$4\r\nPING\r\nPING\r\n").unwrap_err();
+        assert_eq!(
+            (follower.received(), follower.commands_to),
+            (exact::u64_from(long.len()), follower.received())
+        );
+        assert_eq!(follower.held().len(), exact::u64_from(long.len()));
+        // Once something is stored, it goes on with the same bytes.
+        let pieces = store(&mut follower, &long, 0, true);
+        assert_eq!(pieces.last().unwrap().to, exact::u64_from(long.len()));
+        take(&mut follower, &long);
+        assert_eq!(
+            (follower.unstored(), follower.written()),
+            (exact::u64_from(long.len()), follower.received())
         );
     }
 }

@@ -1,6 +1,9 @@
 //! Stores one piece of a stream, however long that takes.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use crate::archive::Pipeline;
 use crate::archive::log::{Kept, LogOptions, LogWriter};
@@ -8,6 +11,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::described::Piece;
 use crate::engines::redis::log::position::ReplicationId;
+use crate::operations::log::progress::Watched;
 use crate::operations::log::redis::stored::Streams;
 
 /// Pauses between two tries, first and longest.
@@ -20,6 +24,8 @@ pub(super) struct PieceStore {
     pub(super) pipeline: Pipeline,
     /// zstd level.
     pub(super) level: i32,
+    /// One of several receivers of a process stores at a time: memory is that of one upload.
+    pub(super) turn: Option<Arc<Semaphore>>,
 }
 
 /// What was stored.
@@ -29,6 +35,8 @@ pub(super) struct StoredPiece {
     pub(super) to: u64,
     /// Objects that were made.
     pub(super) objects: u64,
+    /// Bytes of the stream that are in them.
+    pub(super) raw_bytes: u64,
     /// Bytes of these.
     pub(super) stored_bytes: u64,
 }
@@ -36,15 +44,23 @@ pub(super) struct StoredPiece {
 impl PieceStore {
     /// Stores bytes as one object, and tries until it is there. What another receiver of this stream has stored counts, if it has
     /// the same bytes; if it has others, that is the only error.
-    pub(super) async fn store(self, id: ReplicationId, mut piece: Piece, mut bytes: Vec<u8>) -> Result<StoredPiece> {
+    pub(super) async fn store(
+        self,
+        id: ReplicationId,
+        mut piece: Piece,
+        mut bytes: Vec<u8>,
+        watched: &Watched,
+    ) -> Result<StoredPiece> {
         let (mut pause, longest) = PAUSES;
         let mut done = StoredPiece::default();
         loop {
             let tried = match self.put(&id, &piece, &bytes).await {
                 Ok(kept) => {
                     done.to = piece.to;
+                    watched.lock().error = None;
                     if let Kept::Stored { stored_bytes } = kept {
                         done.objects += 1;
+                        done.raw_bytes = done.raw_bytes.saturating_add(exact::u64_from(bytes.len()));
                         done.stored_bytes = done.stored_bytes.saturating_add(stored_bytes);
                     }
                     return Ok(done);
@@ -52,8 +68,19 @@ impl PieceStore {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => self.there(&id, &piece, &bytes).await,
                 Err(error) => Err(error),
             };
+            // What cannot be read stands in the place of what can be stored.
+            let tried = match tried {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    match self.streams.set_aside(&id, piece.from, &error).await {
+                        Ok(()) => continue,
+                        Err(error) => Err(error),
+                    }
+                }
+                tried => tried,
+            };
             match tried {
                 Ok(Some(to)) if to >= piece.to => {
+                    watched.lock().error = None;
                     done.to = piece.to;
                     return Ok(done);
                 }
@@ -66,6 +93,7 @@ impl PieceStore {
                 }
                 Ok(None) => return Err(other_bytes(&id, piece.from)),
                 Err(error) => {
+                    watched.lock().error = Some(error.chain());
                     tracing::error!(
                         "unable to store the log of \"{}\" from {id}:{} on: {}; the next try is in {} s",
                         self.streams.source,
@@ -81,6 +109,12 @@ impl PieceStore {
     }
 
     async fn put(&self, id: &ReplicationId, piece: &Piece, bytes: &[u8]) -> Result<Kept> {
+        let turn = self.turn.as_ref().map(|turn| turn.acquire());
+        let _turn = match turn {
+            // It is never closed.
+            Some(turn) => turn.await.ok(),
+            None => None,
+        };
         let key = self.streams.key(id, piece.from)?;
         let store = self.streams.store.clone();
         let options = LogOptions {
@@ -115,7 +149,7 @@ impl PieceStore {
 fn other_bytes(id: &ReplicationId, from: u64) -> Error {
     let message = format!("the log is stored already from {id}:{from} on, with other bytes");
     Error::new(ErrorKind::AlreadyExists, message).with_hint(
-        "Two servers share a replication ID, as after a restart on a copied data directory. Give one of them a repository or a \
-         name of its own. Nothing was replaced.",
+        "The server went back to an older state, or two servers share a replication ID, as after a restart on a copied data \
+         directory: then give one of them a repository or a name of its own. Nothing was replaced.",
     )
 }
