@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::run::{Scheduler, get};
 use crate::support::program::{Program, files_below, noise};
 use crate::support::redis::{Kind, RedisServer};
 use crate::support::redis_log::{Piece, Receiver, acknowledged, base_is_there, offset, pieces, restored, stored_to};
@@ -446,4 +447,63 @@ fn a_spool_that_takes_nothing_makes_the_server_wait() {
     assert!(report["raw_bytes"].as_u64().unwrap() > 20_000_000, "{report:#}");
     let (copy, _) = restored(&program, &server, &["--offset", &end.to_string()]);
     assert_eq!(copy.digest(), server.digest());
+}
+
+/// The scheduler receives what the configuration asks for, begins with a snapshot, and shows how far it is.
+#[test]
+fn the_scheduler_receives_command_streams() {
+    let server = RedisServer::start(Kind::Redis7, &["--repl-backlog-size", "64mb"]);
+    let mut program = Program::bare();
+    let repository = program.path("repository").display().to_string();
+    let configuration = format!(
+        "[repository.near]\nurl = \"file://{repository}\"\n[source.cache]\nkind = \"redis\"\nurl = \"{}\"\nlog = true\n\
+         [job.yearly]\nsources = [\"cache\"]\nschedule = \"0 0 1 1 *\"\n",
+        server.url()
+    );
+    std::fs::write(program.path("wirevault.toml"), configuration).unwrap();
+    program.expect(0, &["init", "--no-encryption"]);
+    let scheduler = Scheduler::start(&program);
+    let address = scheduler.event("serving")["address"].as_str().unwrap().to_owned();
+    let metric = |name: &str, value: &str| {
+        let line = format!("{name}{{source=\"cache\",repository=\"near\"}} {value}\n");
+        wait::until(&line, || get(&address, "/metrics").1.contains(&line));
+    };
+    wait::until("a snapshot begins the log", || {
+        !files_below(&program.path("repository/snapshots")).is_empty()
+    });
+    let mut client = server.client();
+    client.say("SET some value");
+    let end = offset(&mut client);
+    wait::until("it is stored", || acknowledged(&mut client) >= Some(end));
+    metric("wirevault_log_receiving", "1");
+    metric("wirevault_log_lag_bytes", "0");
+    metric("wirevault_log_gaps_total", "0");
+    let page = get(&address, "/").1;
+    assert!(page.contains("<h2>Logs</h2>") && page.contains("receiving"), "{page}");
+    let digest = server.digest();
+    assert!(client.integer("CLIENT KILL TYPE replica") >= 1);
+    metric("wirevault_log_reconnects_total", "1");
+    metric("wirevault_log_receiving", "1");
+    drop((client, server));
+    metric("wirevault_log_receiving", "0");
+    scheduler.end();
+    program.expect(0, &["log", "verify"]);
+    program.set("WIREVAULT_REPOSITORY", &repository);
+    let copy = RedisServer::start_in(Kind::Redis7, &["--appendonly", "yes"], |directory| {
+        let into = directory.display().to_string();
+        program.expect(
+            0,
+            &[
+                "restore",
+                "latest",
+                "--source",
+                "cache",
+                "--into",
+                &into,
+                "--offset",
+                &end.to_string(),
+            ],
+        );
+    });
+    assert_eq!(copy.digest(), digest);
 }

@@ -12,6 +12,10 @@ use crate::engines::redis::spool::Spool;
 /// Bytes that are held in memory.
 pub(crate) const MEMORY_BYTES: usize = 8 << 20;
 
+/// Bytes of memory that a receiver takes: what is held, as much while the rest comes out of the file, a piece that is stored, and
+/// the connection.
+pub(crate) const RECEIVER_BYTES: u64 = 22 << 20;
+
 /// First in, first out.
 #[derive(Debug)]
 pub(crate) struct HeldBytes {
