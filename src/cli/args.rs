@@ -108,7 +108,8 @@ pub enum Verb {
     Recover(Box<Recover>),
     /// Write one stored file or stream to standard output
     Cat(Cat),
-    /// Archive the write-ahead log of PostgreSQL servers: over the network or by archive_command; restore_command, gaps
+    /// Archive the write-ahead log of PostgreSQL servers (over the network or by archive_command), and the command stream
+    /// of Redis and Valkey servers; restore_command, gaps
     Log(Log),
     /// Remove snapshots that no keep rule keeps, and data that no snapshot needs
     Prune(Prune),
@@ -409,8 +410,8 @@ pub struct Restore {
     pub source: Vec<String>,
 
     /// Bring sources to this moment, with its time zone ('2026-11-27 10:00:05+01', 2026-11-27T09:00:05Z), or to the
-    /// latest that is stored. Base backups of PostgreSQL: the server replays its log up to it. Other kinds, which have
-    /// no log: as of the newest snapshot before it
+    /// latest that is stored. Base backups of PostgreSQL: the server replays its log up to it; Redis and Valkey, alone
+    /// and into a directory: it loads the commands up to it. Without a log: as of the newest snapshot before it
     #[arg(long, value_name = "TIME", group = "target", value_parser = at)]
     pub at: Option<At>,
 
@@ -537,6 +538,10 @@ pub struct RestoreRedis {
     /// Also restore ACL users with their passwords; other users are not changed
     #[arg(long)]
     pub users: bool,
+
+    /// Restore to this offset of the command stream that `log receive` stored, into a directory
+    #[arg(long, value_name = "OFFSET or ID:OFFSET", group = "target", conflicts_with_all = ["key", "users", "conflict"])]
+    pub offset: Option<String>,
 }
 
 /// Flags of `restore` for PostgreSQL sources.
@@ -698,14 +703,18 @@ pub enum LogVerb {
 /// Flags of `log receive`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault log receive postgres-physical://backup@db1:5432 --to s3://bucket/app\n  wirevault log receive main --to app                  # a source of wirevault.toml\n\nThe role needs REPLICATION, and pg_hba.conf a line for it: host replication backup ADDRESS scram-sha-256. SIGTERM ends it when all that came is stored."
+    after_help = "Examples:\n  wirevault log receive postgres-physical://backup@db1:5432 --to s3://bucket/app\n  wirevault log receive main --to app                  # a source of wirevault.toml\n  wirevault log receive redis://cache --to s3://bucket/app\n\nThe role of PostgreSQL needs REPLICATION, and pg_hba.conf a line for it: host replication backup ADDRESS scram-sha-256. SIGTERM ends it when all that came is stored."
 )]
 pub struct LogReceive {
     /// URL of the server, or name of a configured source
     #[arg(value_name = "SOURCE")]
     pub source: String,
 
-    /// Replication slot; it is made where it is missing [default: wirevault_ and the beginning of the repository's ID]
+    /// Redis, Valkey: name of the source, for a URL [default: redis]; two servers in one repository need two
+    #[arg(long = "source", value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// PostgreSQL: replication slot; it is made where it is missing [default: wirevault_ and the beginning of the repository's ID]
     #[arg(long, value_name = "NAME")]
     pub slot: Option<String>,
 
@@ -954,7 +963,7 @@ options_of! {
     Verify { snapshots, all, level, into, no_evidence, thaw } and drill;
     Recover { snapshot, only, at, data_directory, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
-    RestoreRedis { key, conflict, users };
+    RestoreRedis { key, conflict, users, offset };
     RestoreBase { tablespace, lsn, name, timeline, target_action } and recoveries;
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };
@@ -974,10 +983,12 @@ impl From<LogReceive> for options::LogReceive {
     fn from(flags: LogReceive) -> Self {
         Self {
             source: flags.source,
+            name: flags.name,
             slot: flags.slot,
             flush: std::time::Duration::from_secs(flags.flush),
             level: flags.level,
             turn: None,
+            snapshots: None,
         }
     }
 }

@@ -101,10 +101,11 @@ fn run(Cli { verb, global }: Cli) -> Result<u8> {
         return Ok(0);
     }
     let config = configuration(&global)?;
-    let receives = matches!(verb, Verb::Run(_)) && config.receives_logs();
+    let held = config.receivers_hold().filter(|_| matches!(verb, Verb::Run(_)));
     // One receiver stores at a time into each repository.
-    let receivers = if receives { config.repositories.len().max(1) } else { 0 };
-    let plan = memory_plan(&global, &config, receivers)?;
+    let each = held.map_or(0, |held| RECEIVERS_BYTES.saturating_add(held));
+    let repositories = exact::u64_from(config.repositories.len().max(1));
+    let plan = memory_plan(&global, &config, each.saturating_mul(repositories))?;
     keep_walks_out(&global, &config);
     let runtime = runtime::runtime()?;
     // To a server that recovers, 1 would say that the log ends here.
@@ -182,6 +183,9 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
         Verb::Restore(flags) => {
             let options = options::Restore::from(*flags);
             let done = several::one(session, &options.snapshot, &options.source, async |one| {
+                if operations::log::redis::restore::is_meant(one, &options).await? {
+                    return boxed(Box::pin(operations::log::redis::restore::run(one, &options)).await);
+                }
                 Box::pin(operations::restore::run(one, &options)).await
             })
             .await;
@@ -206,7 +210,14 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
             boxed(done)
         }
         Verb::Log(Log { verb }) => match verb {
-            LogVerb::Receive(flags) => boxed(Box::pin(operations::log::receive::run(session, &flags.into())).await),
+            LogVerb::Receive(flags) => {
+                let options = options::LogReceive::from(flags);
+                if operations::log::redis::receive::is_meant(session, &options) {
+                    boxed(Box::pin(operations::log::redis::receive::run(session, &options)).await)
+                } else {
+                    boxed(Box::pin(operations::log::receive::run(session, &options)).await)
+                }
+            }
             LogVerb::Push(flags) => boxed(operations::log::push::run(session, &flags.into()).await),
             LogVerb::Fetch(flags) => boxed(operations::log::fetch::run(session, &flags.into()).await),
             LogVerb::Show(flags) => show_logs(session, &flags.into()).await,
@@ -322,15 +333,14 @@ fn host(verb: &Verb, global: &Global) -> Result<Option<String>> {
 /// What receivers of logs take beside the jobs, for each repository: two parts of an upload, and their connections.
 const RECEIVERS_BYTES: u64 = 24 * MIB;
 
-fn memory_plan(global: &Global, config: &Config, receivers: usize) -> Result<MemoryPlan> {
+fn memory_plan(global: &Global, config: &Config, reserved: u64) -> Result<MemoryPlan> {
     let wanted = global
         .memory_limit
         .or(config.memory_limit_bytes)
         .unwrap_or(DEFAULT_LIMIT_BYTES);
     let limit = runtime::cgroup_limit().map_or(wanted, |container| wanted.min(container));
-    let reserved = RECEIVERS_BYTES.saturating_mul(exact::u64_from(receivers));
     let least = MINIMUM_LIMIT_BYTES.saturating_add(reserved);
-    if receivers > 0 && limit < least {
+    if reserved > 0 && limit < least {
         let (limit, least) = (limit / MIB, least / MIB);
         return Err(Error::new(
             ErrorKind::LimitExceeded,

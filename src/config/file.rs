@@ -301,6 +301,7 @@ fn redis(read: Read<'_, RedisKeys>) -> Result<SourceKind> {
         url,
         password,
         password_file: read.keys.password_file,
+        log: read.keys.log,
         foreign: false,
     }))
 }

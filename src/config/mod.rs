@@ -32,7 +32,7 @@ pub use types::{
     Config, DockerSource, FilesSource, JobConfig, PostgresSource, RedisSource, RepositoryConfig, RequiredMount,
     SourceConfig, SourceKind, SqliteSource,
 };
-pub use url::{checked_host, parse_repository_url, parse_source_url, parse_source_url_of, unique_names};
+pub use url::{checked_host, checked_name, parse_repository_url, parse_source_url, parse_source_url_of, unique_names};
 
 /// Name of the configuration file that is read when it is there and none is given.
 pub const DEFAULT_FILE: &str = "wirevault.toml";

@@ -48,11 +48,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns whether the log of a source is received as long as the scheduler runs.
-    pub fn receives_logs(&self) -> bool {
-        self.sources
-            .iter()
-            .any(|source| source.kind.spec().received_log().is_some())
+    /// Returns the memory that receivers of logs hold for one repository, in bytes, beside that of an upload; None where no log is
+    /// received as long as the scheduler runs.
+    pub fn receivers_hold(&self) -> Option<u64> {
+        let sources = self.sources.iter();
+        let logs = sources.filter_map(|source| source.kind.spec().received_log());
+        logs.map(|log| log.held_bytes).reduce(u64::saturating_add)
     }
 }
 

@@ -117,7 +117,7 @@ pub fn unique_names(sources: &mut [SourceConfig]) {
 }
 
 /// Checks the name of a source, job or repository: it becomes part of object keys.
-pub(super) fn checked_name(name: &str) -> Result<String> {
+pub fn checked_name(name: &str) -> Result<String> {
     let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(right) {
         return Err(Error::invalid(format!("invalid name {name:?}")).with_hint(

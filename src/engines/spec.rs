@@ -137,6 +137,8 @@ pub trait SourceSpec: SpecObject + Debug + Send + Sync + 'static {
 pub struct ReceivedLog {
     /// The name of what the server keeps for the receiver, if it is not the usual one.
     pub slot: Option<String>,
+    /// Bytes of memory that its receiver holds, beside those of an upload.
+    pub held_bytes: u64,
 }
 
 /// A specification on the heap.

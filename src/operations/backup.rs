@@ -318,8 +318,17 @@ pub(crate) async fn safety_snapshot(session: &Session, spec: Spec) -> Result<Man
         rate_limit_bytes: None,
         optional: false,
     };
+    snapshot(session, source, PRE_RESTORE_JOB).await
+}
+
+/// Takes a snapshot of one source, as `backup` does of a URL.
+pub(crate) async fn snapshot_of(session: &Session, source: SourceConfig) -> Result<Manifest> {
+    snapshot(session, source, ADHOC_JOB).await
+}
+
+async fn snapshot(session: &Session, source: SourceConfig, job: &str) -> Result<Manifest> {
     let mut plan = crate::config::plan_for_sources(vec![source], session.repository_config()?)?;
-    PRE_RESTORE_JOB.clone_into(&mut plan.job);
+    job.clone_into(&mut plan.job);
     let options = options::Backup {
         parallel: Some(1),
         ..options::Backup::default()

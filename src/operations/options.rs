@@ -269,6 +269,8 @@ pub struct LogPush {
 pub struct LogReceive {
     /// The URL of a server, or the name of a configured source.
     pub source: String,
+    /// The name of the source, for a URL of a Redis or Valkey server.
+    pub name: Option<String>,
     /// The replication slot [default: one that is named after the repository].
     pub slot: Option<String>,
     /// How often what is new of an open segment is stored.
@@ -277,6 +279,8 @@ pub struct LogReceive {
     pub level: i32,
     /// What several receivers of one process share: one stores at a time.
     pub turn: Option<Arc<Semaphore>>,
+    /// What runs of one process share: a snapshot that a receiver begins with is taken beside none of them.
+    pub snapshots: Option<Arc<Semaphore>>,
 }
 
 /// Options of `log fetch`.

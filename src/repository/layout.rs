@@ -26,6 +26,8 @@ pub const REMOVED: &str = "removed/";
 /// Prefix of write-ahead logs.
 pub const WAL: &str = "wal/";
 
+/// Prefix of the command streams of Redis and Valkey servers.
+pub const COMMANDS: &str = "log/redis/";
 /// Name of [`wal_seen`].
 const SEEN: &str = "seen.json";
 
@@ -167,6 +169,35 @@ pub fn wal_key(key: &ObjectKey) -> Option<WalKey<'_>> {
     (is_made(wal_file(system, timeline, name)) && !name.contains('/')).then_some(WalKey::File(system, name))
 }
 
+/// `log/redis/<source>/`: the command streams of a source.
+pub fn command_logs(source: &str) -> String {
+    format!("{COMMANDS}{}/", id::sanitised_job(source))
+}
+
+/// `log/redis/<source>/<replication ID>/<offset, 20 digits>.zst`: a piece of a stream, from this offset on.
+pub fn commands(source: &str, id: &str, offset: u64) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{id}/{offset:020}{LOG_END}", command_logs(source)))
+}
+
+/// `log/redis/<source>/<replication ID>/<offset, 20 digits>.<digest>.damaged`: a piece that could not be read, and was set aside.
+pub fn commands_aside(source: &str, id: &str, offset: u64, digest: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{id}/{offset:020}.{digest}.damaged", command_logs(source)))
+}
+
+/// `log/redis/<source>/receiver.json`: who receives the log of a source.
+pub fn commands_receiver(source: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}receiver.json", command_logs(source)))
+}
+
+/// Returns replication ID and offset out of the key of a piece of a source's stream; None for a key that [`commands`] does not make.
+pub fn commands_at<'a>(source: &str, key: &'a ObjectKey) -> Option<(&'a str, u64)> {
+    let rest = key.as_str().strip_prefix(&command_logs(source))?;
+    let (id, name) = rest.split_once('/')?;
+    let offset = name.strip_suffix(LOG_END)?.parse().ok()?;
+    let made = commands(source, id, offset).ok();
+    (made.as_ref() == Some(key)).then_some((id, offset))
+}
+
 /// Returns the snapshot id in `<prefix><id><suffix>` or `<prefix><id>/…`.
 pub fn id_in(key: &ObjectKey, prefix: &str, suffix: &str) -> Option<SnapshotId> {
     let rest = key.as_str().strip_prefix(prefix)?;
@@ -182,6 +213,23 @@ pub fn id_in(key: &ObjectKey, prefix: &str, suffix: &str) -> Option<SnapshotId> 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn keys_of_command_streams_go_both_ways() {
+        let key = commands("cache", "0a", 42).unwrap();
+        assert_eq!(key.as_str(), "log/redis/cache/0a/00000000000000000042.zst");
+        assert_eq!(commands_at("cache", &key), Some(("0a", 42)));
+        assert_eq!(commands_at("other", &key), None);
+        for wrong in [
+            "0a/42.zst",
+            "0a/+0000000000000000042.zst",
+            "00000000000000000042.zst",
+            "0a/b/00000000000000000042.zst",
+        ] {
+            let key = ObjectKey::new(format!("log/redis/cache/{wrong}")).unwrap();
+            assert_eq!(commands_at("cache", &key), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn keys_of_logs_go_both_ways() {

@@ -23,6 +23,7 @@ fn help_of_every_verb() {
         "log fetch",
         "log show",
         "log verify",
+        "log receive",
         "prune",
         "copy",
         "pin",

@@ -11,6 +11,8 @@ pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod redis;
+pub(crate) mod redis_log;
+pub(crate) mod redis_primary;
 pub(crate) mod s3;
 pub(crate) mod scheduler;
 pub(crate) mod shape;

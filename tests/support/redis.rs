@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::wait;
@@ -58,14 +58,21 @@ impl RedisServer {
 
     /// Starts a server, on an RDB if one is given.
     pub(crate) fn start_on(kind: Kind, options: &[&str], rdb: Option<&[u8]>) -> Self {
+        Self::start_in(kind, options, |directory| {
+            if let Some(rdb) = rdb {
+                std::fs::write(directory.join("dump.rdb"), rdb).unwrap();
+            }
+        })
+    }
+
+    /// Starts a server on a data directory that is filled before.
+    pub(crate) fn start_in(kind: Kind, options: &[&str], fill: impl FnOnce(&Path)) -> Self {
         let (root, program) = kind.program().unwrap();
         let dir = match &root {
             Some(root) => tempfile::tempdir_in(root.join("tmp")).unwrap(),
             None => tempfile::tempdir().unwrap(),
         };
-        if let Some(rdb) = rdb {
-            std::fs::write(dir.path().join("dump.rdb"), rdb).unwrap();
-        }
+        fill(dir.path());
         let inside = match &root {
             Some(root) => PathBuf::from("/").join(dir.path().strip_prefix(root).unwrap()),
             None => dir.path().to_owned(),

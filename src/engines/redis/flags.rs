@@ -12,6 +12,8 @@ pub struct RestoreRedis {
     pub conflict: Option<Conflict>,
     /// Users (ACL) too: each as the backup has it, with its password; others stay.
     pub users: bool,
+    /// Go on to this offset of the command stream: OFFSET, or REPLICATION_ID:OFFSET.
+    pub offset: Option<String>,
 }
 
 impl Flags for RestoreRedis {

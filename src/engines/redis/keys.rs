@@ -17,5 +17,7 @@ section! {
         key: Option<String> = Key::path().parameter("key").example("\"/etc/wirevault/client.key\""),
         /// CA certificates to trust for the server, instead of the system's.
         cacert: Option<String> = Key::path().parameter("cacert").example("\"/etc/wirevault/ca.pem\""),
+        /// Whether `wirevault run` receives the server's command stream, as `log receive` does ([the log](redis.md#the-log-any-moment)).
+        log: bool = Key::flag(),
     }
 }

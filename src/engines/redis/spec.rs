@@ -10,10 +10,11 @@ use crate::base::environment::variable;
 use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::engines::redact::redact_url;
+use crate::engines::redis::log::held::RECEIVER_BYTES;
 use crate::engines::redis::secrets::with_password;
 use crate::engines::redis::source_url::{split_redis_url, tls_files, with_tls_files};
 use crate::engines::redis::{KIND, RedisAddress, RedisOptions, RedisSource};
-use crate::engines::{EngineKind, Secrets, Server, Source, SourceSpec, Spec};
+use crate::engines::{EngineKind, ReceivedLog, Secrets, Server, Source, SourceSpec, Spec};
 
 /// A Redis or Valkey server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -26,6 +27,9 @@ pub struct RedisSpec {
     /// A file whose first line is the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// Whether the log of the server is received as long as the scheduler runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
     /// Whether this host does not answer for the place: only a manifest names it. No secret goes there that was not
     /// meant for it.
     #[serde(skip)]
@@ -68,6 +72,13 @@ impl SourceSpec for RedisSpec {
 
     fn open(&self) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(RedisSource::new(RedisOptions::new(self.address()?))))
+    }
+
+    fn received_log(&self) -> Option<ReceivedLog> {
+        self.log.then_some(ReceivedLog {
+            slot: None,
+            held_bytes: RECEIVER_BYTES,
+        })
     }
 
     fn is_foreign(&self) -> bool {

@@ -11,6 +11,7 @@ use crate::archive::{ArchiveReader, ChunkRef, ChunkStream, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::SharedReporter;
+use crate::engines::redis::log::position::Position;
 use crate::engines::redis::restore::load::FailedKey;
 use crate::engines::redis::wire::rdb::census::LARGE_BYTES;
 use crate::engines::redis::wire::rdb::types;
@@ -305,6 +306,28 @@ pub(super) async fn payload_facts(
         Some(noted) => Ok(noted.clone()),
         None => walk_payloads(reader, rdb, cancel).await,
     }
+}
+
+/// Returns the database that the command stream behind an RDB begins in. The RDB must be that of one server, at this place in its
+/// history.
+pub(crate) async fn stream_database(reader: &ArchiveReader, position: &Position) -> Result<u32> {
+    let rdbs = file_rdbs(reader).await?;
+    let [rdb] = rdbs.as_slice() else {
+        return Err(Error::unsupported("a snapshot of a cluster has no one place in a log"));
+    };
+    let facts = &rdb.facts;
+    if facts.replid != position.id.as_str() || facts.offset != position.offset || facts.database.is_some() {
+        return Err(Error::unsupported(format!(
+            "the RDB is not all of a server at {position}"
+        )));
+    }
+    // A primary chooses the database anew behind the moment of an RDB, a replica goes on in that of its primary.
+    let said = facts.census.aux.get("repl-stream-db");
+    let number = said.map(|text| text.parse());
+    number
+        .transpose()
+        .map_err(|_| Error::corrupt("the RDB names a database that is no number"))
+        .map(Option::unwrap_or_default)
 }
 
 /// Opens the payloads beside an RDB, in order.

@@ -6,10 +6,12 @@
 
 pub mod fetch;
 mod parts;
+pub mod progress;
 pub mod prune;
 pub mod push;
 pub mod receive;
 pub(crate) mod recovery;
+pub mod redis;
 pub mod show;
 pub(crate) mod state;
 
@@ -17,9 +19,27 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Context, Result};
+use crate::config::SourceConfig;
 use crate::engines::postgres::wal::{CONTROL_BYTES, FileName, system_identifier};
+use crate::operations::log::progress::Watched;
+use crate::operations::{Session, options};
 use crate::repository::layout;
 use crate::storage::ObjectKey;
+
+/// Receives the log of a source until a signal ends that; tells `watched` how it is getting on.
+pub async fn follow(
+    session: &Session,
+    source: &SourceConfig,
+    options: &options::LogReceive,
+    watched: Watched,
+) -> Result<()> {
+    if redis::receive::is_of(source) {
+        redis::receive::follow(session, source, options, watched).await?;
+    } else {
+        receive::follow(session, source, options, watched).await?;
+    }
+    Ok(())
+}
 
 /// Returns where a file of a system lies in a repository.
 fn key_of(system: u64, name: &FileName) -> Result<ObjectKey> {

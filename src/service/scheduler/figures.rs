@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::state::{SchedulerState, SnapshotLine, State, TaskState, is_well};
 use crate::base::exact;
-use crate::operations::log::receive::Progress;
+use crate::operations::log::progress::Progress;
 use crate::policy::health::{SourceHealth, State as Verdict};
 use crate::repository::{Evidence, RunOutcome, RunRecord, is_ahead};
 use crate::service::metrics::{Kind, Text, memory_bytes};
@@ -78,7 +78,7 @@ impl State {
         });
         let help = "Position in the log up to which the repository has it, in bytes.";
         family("wirevault_log_stored_position_bytes", gauge, help, &|log| {
-            number(log.kept.0)
+            number(log.kept)
         });
         let help = "Parts of the log that the server had removed before they were received.";
         family("wirevault_log_gaps_total", counter, help, &|log| number(log.gaps));

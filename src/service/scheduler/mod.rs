@@ -1,6 +1,7 @@
 //! `run`: the scheduler. One process that runs each job at its time, prunes after it, and says what it did.
 //!
-//! Runs take place one after another, since the memory budget is one per process; a job whose time passes meanwhile waits
+//! Runs take place one after another, since the memory budget is one per process (so do the snapshots that receivers of logs begin
+//! with); a job whose time passes meanwhile waits
 //! for its turn and is caught up once. When a job is due is decided by [`crate::policy::schedule`]; what comes next by [`agenda`];
 //! this file only asks, waits and acts, by the session's clock. It waits in short steps, so that a clock that is set or a
 //! machine that slept is noticed within one of them.
@@ -268,6 +269,9 @@ impl<'a> Scheduler<'a> {
                     if let Some((due, next)) = self.agenda.due(clock.moment())
                         && due == at
                     {
+                        let runs = self.receivers.runs();
+                        // A receiver may be taking a snapshot; it is never closed, and ends with the process.
+                        let _turn = runs.acquire().await;
                         self.run_task(at, next).await;
                     }
                     Duration::ZERO

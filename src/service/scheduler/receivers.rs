@@ -14,8 +14,8 @@ use super::state::SchedulerState;
 use crate::base::error::Result;
 use crate::config::{RepositoryConfig, SourceConfig};
 use crate::engines::ReceivedLog;
-use crate::operations::log::receive::{self, Watched};
-use crate::operations::{Session, options};
+use crate::operations::log::progress::Watched;
+use crate::operations::{Session, log, options};
 
 /// A receiver that ended with an error waits so long.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -33,6 +33,8 @@ pub(super) struct Receivers {
     running: BTreeMap<Pair, Running>,
     /// One stores at a time into each repository: one that is away holds up nobody else.
     turns: BTreeMap<String, Arc<Semaphore>>,
+    /// A snapshot that a receiver begins with is a run like those of jobs: one after another.
+    runs: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,13 @@ impl Receivers {
         Self {
             running: BTreeMap::new(),
             turns: BTreeMap::new(),
+            runs: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// What each run has while it lasts.
+    pub(super) fn runs(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.runs)
     }
 
     /// Begins what a configuration asks for, and ends what it does not.
@@ -86,10 +94,12 @@ impl Receivers {
             let turn = Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(1))));
             let options = options::LogReceive {
                 source: source.name.clone(),
+                name: None,
                 slot: log.slot,
                 flush: FLUSH,
                 level: LEVEL,
                 turn: Some(turn),
+                snapshots: Some(Arc::clone(&self.runs)),
             };
             let handle = tokio::spawn(keep_receiving(own, source.clone(), options, watched));
             let begun_with = (source, repository);
@@ -128,7 +138,7 @@ impl Running {
 async fn keep_receiving(session: Session, source: SourceConfig, options: options::LogReceive, watched: Watched) {
     while !session.cancel.is_cancelled() {
         // Without an error it was ended.
-        let Err(error) = receive::follow(&session, &source, &options, watched.clone()).await else {
+        let Err(error) = log::follow(&session, &source, &options, watched.clone()).await else {
             return;
         };
         tracing::error!("the log of \"{}\" is not received: {}", source.name, error.chain());

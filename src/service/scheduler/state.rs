@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use crate::base::units::format_duration;
 use crate::operations::Status;
-use crate::operations::log::receive::Watched;
+use crate::operations::log::progress::Watched;
 use crate::policy::health::{self, Facts, Finding, Health, State as Verdict, TaskHealth, Verification};
 use crate::policy::retention::{RetentionPolicy, SnapshotFacts};
 use crate::repository::{Evidence, RunRecord};

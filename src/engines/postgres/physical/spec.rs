@@ -133,6 +133,8 @@ impl SourceSpec for PhysicalSpec {
     fn received_log(&self) -> Option<ReceivedLog> {
         self.log.then(|| ReceivedLog {
             slot: self.slot.clone(),
+            // What waits lies in the spool directory.
+            held_bytes: 0,
         })
     }
 

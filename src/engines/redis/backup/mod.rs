@@ -28,6 +28,7 @@ use crate::engines::redis::session::address::{Method, RedisAddress};
 use crate::engines::redis::session::client::Client;
 use crate::engines::redis::session::cluster::Topology;
 use crate::engines::redis::session::connection::Connection;
+use crate::engines::redis::session::counted;
 use crate::engines::redis::session::holdings::{is_end, refuse_unknown_cluster};
 use crate::engines::redis::session::nodes;
 use crate::engines::redis::session::server::Server;
@@ -166,6 +167,12 @@ pub(super) async fn check(options: &RedisOptions) -> Result<Vec<Finding>> {
             findings.extend(settings::findings(client).await?);
         }
         findings.extend(newer(client, &place.server).await?);
+        // A backup itself is gone before it counts.
+        let counts = counted::counts_for_writes(client).await?;
+        findings.extend(counts.map(|finding| Finding {
+            level: FindingLevel::Note,
+            ..finding
+        }));
         if options.address.reading.method != Method::Scan {
             findings.extend(rights(client, options.address.reading.method).await?);
         }

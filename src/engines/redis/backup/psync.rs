@@ -49,28 +49,12 @@ pub(crate) async fn start(connection: &mut Connection, server: &Server) -> Resul
         }
         reply => !matches!(reply, Reply::Error(_)),
     };
-    // What it does not know it ignores or refuses; either is fine.
-    connection
-        .ask(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])
-        .await?;
-    let version = match (server.product(), server.version()) {
-        // It may be a Valkey, which then writes its own newest version; Redis does not know the option.
-        (_, "unknown") => Some("255.255.255"),
-        ("valkey", version) => Some(version),
-        _ => None,
-    };
-    if let Some(version) = version {
-        // Without it Valkey 9 writes an RDB of version 11, which cannot hold all that it has.
-        connection.ask(&[b"REPLCONF", b"version", version.as_bytes()]).await?;
-    }
+    announce(connection, server).await?;
     connection.send(&[b"PSYNC", b"?", b"-1"]).await?;
     let line = line(connection).await.context("wait for the full resynchronization")?;
     let at = Timestamp::now();
     let Some(words) = line.strip_prefix("+FULLRESYNC ") else {
-        return Err(match line.strip_prefix('-') {
-            Some(text) => refused(server_error(text)),
-            None => Error::corrupt(format!("the answer to PSYNC is \"{}\"", line.escape_debug())),
-        });
+        return Err(unexpected(&line));
     };
     let (replid, offset) = words.split_once(' ').unwrap_or((words, "0"));
     let offset = offset.trim().parse().map_err(|_| {
@@ -90,13 +74,39 @@ pub(crate) async fn start(connection: &mut Connection, server: &Server) -> Resul
     })
 }
 
+/// Says what we understand. What a server does not know it ignores or refuses; either is fine.
+pub(crate) async fn announce(connection: &mut Connection, server: &Server) -> Result<()> {
+    connection
+        .ask(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"])
+        .await?;
+    let version = match (server.product(), server.version()) {
+        // It may be a Valkey, which then writes its own newest version; Redis does not know the option.
+        (_, "unknown") => Some("255.255.255"),
+        ("valkey", version) => Some(version),
+        _ => None,
+    };
+    if let Some(version) = version {
+        // Without it Valkey 9 writes an RDB of version 11, which cannot hold all that it has.
+        connection.ask(&[b"REPLCONF", b"version", version.as_bytes()]).await?;
+    }
+    Ok(())
+}
+
 /// Returns whether the server does not let us synchronise, so that another way may be tried.
 pub(crate) fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported)
 }
 
+/// The error of an answer to PSYNC that is none of those awaited.
+pub(crate) fn unexpected(line: &str) -> Error {
+    match line.strip_prefix('-') {
+        Some(text) => refused(server_error(text)),
+        None => Error::corrupt(format!("the answer to PSYNC is \"{}\"", line.escape_debug())),
+    }
+}
+
 /// Adds what to do where a service keeps PSYNC to itself.
-fn refused(error: Error) -> Error {
+pub(crate) fn refused(error: Error) -> Error {
     let error = error.context("request a full resynchronization (PSYNC)");
     if error.kind() == ErrorKind::Unsupported {
         return error.with_hint(
@@ -106,7 +116,7 @@ fn refused(error: Error) -> Error {
     error
 }
 
-fn framing(header: &str) -> Result<Framing> {
+pub(crate) fn framing(header: &str) -> Result<Framing> {
     if let Some(text) = header.strip_prefix('-') {
         return Err(server_error(text));
     }
@@ -119,7 +129,7 @@ fn framing(header: &str) -> Result<Framing> {
 }
 
 /// Reads a line; empty ones only keep the connection alive.
-async fn line(connection: &mut Connection) -> Result<String> {
+pub(crate) async fn line(connection: &mut Connection) -> Result<String> {
     loop {
         let waiting = connection.waiting();
         if let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {

@@ -6,7 +6,6 @@
 //! buffers beside the chunk being filled.
 
 use std::borrow::Cow;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::psync::Framing;
 use super::sieve::Sieve;
 use crate::archive::{ArchiveWriter, ChunkBuffer, ChunkFacts};
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::{Note, SharedReporter};
-use crate::base::unnamed_file::unnamed_file;
 use crate::engines::redis::session::connection::{Connection, closed};
+use crate::engines::redis::spool::Spool;
 use crate::engines::redis::wire::rdb::walk::State;
 use crate::engines::redis::wire::rdb::{Census, Counter, Flavour, Walker};
 
@@ -116,49 +115,6 @@ impl<'a> Chunks<'a> {
                 .ok_or_else(|| Error::invalid("too many chunks"))?;
         }
         Ok(())
-    }
-}
-
-/// What waits on disk because the store has stalled. The file has no name: it is gone with the process.
-struct Spool {
-    file: std::fs::File,
-    written: u64,
-    drained: u64,
-}
-
-impl Spool {
-    fn create(hold: &Bounds) -> Result<Self> {
-        Ok(Self {
-            file: unnamed_file(&hold.spool_dir)?,
-            written: 0,
-            drained: 0,
-        })
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.seek(SeekFrom::Start(self.written))?;
-        self.file.write_all(bytes).context("write to the spool file")?;
-        self.written += exact::u64_from(bytes.len());
-        Ok(())
-    }
-
-    fn pull(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let left = exact::usize_from(self.written - self.drained);
-        self.file.seek(SeekFrom::Start(self.drained))?;
-        let buffer = exact::first_mut(buffer, left);
-        let want = buffer.len();
-        self.file.read_exact(buffer).context("read from the spool file")?;
-        self.drained += exact::u64_from(want);
-        if self.drained == self.written {
-            // Empty: it begins anew, so that the limit is one on what waits.
-            self.file.set_len(0)?;
-            (self.written, self.drained) = (0, 0);
-        }
-        Ok(want)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.drained == self.written
     }
 }
 
@@ -345,7 +301,7 @@ pub(crate) async fn receive(
                     none => none.insert(open_spool(hold, task, reporter)?),
                 };
                 spooled += exact::u64_from(rest.len());
-                if spool.written.saturating_add(exact::u64_from(rest.len())) > hold.spool_limit {
+                if spool.end().saturating_add(exact::u64_from(rest.len())) > hold.spool_limit {
                     return Err(stalled(hold));
                 }
                 tokio::task::block_in_place(|| spool.push(rest))?;
@@ -416,7 +372,7 @@ fn open_spool(hold: &Bounds, task: &str, reporter: &SharedReporter) -> Result<Sp
         hold.spool_dir.display()
     );
     reporter.note(task, Note::new("spooled", "dump.rdb", message));
-    tokio::task::block_in_place(|| Spool::create(hold))
+    tokio::task::block_in_place(|| Spool::create(&hold.spool_dir))
 }
 
 fn stalled(hold: &Bounds) -> Error {

@@ -5,6 +5,7 @@ pub(crate) mod blocking_stream;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod connection;
+pub(crate) mod counted;
 pub(crate) mod holdings;
 pub(crate) mod incoming;
 pub(crate) mod nodes;

@@ -173,7 +173,10 @@ fn of_server(address: &RedisAddress, server: &Server) -> Option<RedisAddress> {
             continue;
         }
         let (host, port) = (field("ip")?, field("port")?.parse().ok()?);
-        best = Some((offset, moved(address, host, port)));
+        // Whoever announces no port is no server: a receiver of the log, a backup.
+        if port > 0 {
+            best = Some((offset, moved(address, host, port)));
+        }
     }
     best.map(|(_, address)| address)
 }
@@ -263,7 +266,8 @@ mod tests {
         let address = RedisAddress::from_url("rediss://primary:1", None, None, &|_| None).unwrap();
         let text = "role:master\r\nslave0:ip=10.0.0.1,port=6380,state=online,offset=5,lag=1\r\n\
                     slave1:ip=10.0.0.2,port=6381,state=online,offset=9,lag=0\r\n\
-                    slave2:ip=10.0.0.3,port=6382,state=wait_bgsave,offset=0,lag=0\r\n";
+                    slave2:ip=10.0.0.3,port=6382,state=wait_bgsave,offset=0,lag=0\r\n\
+                    slave3:ip=10.0.0.4,port=0,state=online,offset=99,lag=0\r\n";
         let found = of_server(&address, &Server::parse(text)).unwrap();
         assert_eq!(found.location(), "rediss://10.0.0.2:6381");
         assert!(of_server(&address, &Server::parse("role:master\r\n")).is_none());

@@ -6,7 +6,6 @@
 //! takes a few segments, and then the server keeps the rest. Nothing is remembered outside of the repository and the slot: a receiver that
 //! begins anew goes on at the beginning of the segment behind those that are stored, and stores no part twice.
 
-mod progress;
 mod report;
 mod resume;
 mod segment;
@@ -31,10 +30,10 @@ use crate::engines::postgres::receiver::{
 };
 use crate::engines::postgres::wal::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory};
 use crate::operations::log::parts::{Part, parts_of};
+use crate::operations::log::progress::{Progress, Watched};
 use crate::operations::snapshots::open_to_change;
 use crate::operations::{Session, options};
 use crate::repository::{ListedLog, Repository};
-pub use progress::{Progress, Watched};
 pub use report::ReceiveReport;
 use resume::{Line, Stored};
 use segment::OpenSegment;
@@ -59,6 +58,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Receives until a signal ends it.
 pub async fn run(session: &Session, options: &options::LogReceive) -> Result<ReceiveReport> {
+    if options.name.is_some() {
+        return Err(Error::invalid(
+            "--source is for Redis and Valkey: the log of PostgreSQL has the name of its system",
+        )
+        .with_hint("Leave it out."));
+    }
     let source = source(session, &options.source)?;
     follow(session, &source, options, Watched::default()).await
 }
@@ -524,8 +529,9 @@ impl<'a> Receiver<'a> {
             self.waiting.extend(open.part());
         }
         let kept = self.kept(open);
+        let written = self.server_end.max(open.received());
         self.watch()
-            .reached(open.name.timeline, self.server_end.max(open.received()), kept);
+            .reached(open.name.timeline.to_string(), written.0, kept.0, kept.to_string());
         let idle = clock.news.elapsed() >= SEEN_EVERY && clock.told.elapsed() >= SEEN_EVERY;
         if let Some((end, at)) = clock.seen.filter(|(end, _)| idle && *end <= kept && self.is_idle()) {
             clock.told = Instant::now();
@@ -671,7 +677,6 @@ impl<'a> Receiver<'a> {
         let mut progress = self.watched.lock();
         progress.reconnects = self.report.reconnects;
         progress.gaps = self.report.gaps;
-        progress.segments = self.report.segments;
         progress.stored_bytes = self.report.stored_bytes;
         progress
     }

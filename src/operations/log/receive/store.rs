@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::progress::Watched;
 use crate::archive::Pipeline;
 use crate::archive::log::{About, Kept, LogOptions, LogReader, LogWriter};
 use crate::base::cancel::{cancelled, or_cancelled};
@@ -20,6 +19,7 @@ use crate::base::exact;
 use crate::engines::postgres::wal::{FileName, Lsn, SegmentName, Timeline, about_file};
 use crate::operations::log::key_of;
 use crate::operations::log::parts::Part;
+use crate::operations::log::progress::Watched;
 use crate::repository::layout;
 use crate::storage::{ObjectKey, ObjectOptions, PutMode, SharedStore};
 

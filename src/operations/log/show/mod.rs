@@ -18,7 +18,7 @@ use crate::base::exact;
 use crate::engines::postgres::wal::{
     FileName, Lsn, MAX_HISTORY_BYTES, SegmentName, SegmentSize, Timeline, TimelineHistory, segment_facts,
 };
-use crate::operations::log::key_of;
+use crate::operations::log::{key_of, redis};
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Session, options};
 use crate::policy::log::{Branch, Branches, Fork, Window, judge};
@@ -54,7 +54,11 @@ pub async fn run(session: &Session, options: &options::LogShow) -> Result<ShowLo
         let look = Look::new(session, &repository, system);
         logs.push(look.at(found, now, options.read).await?);
     }
-    Ok(ShowLogReport { logs, unknown })
+    let streams = match options.system_id {
+        Some(_) => Vec::new(),
+        None => redis::show::streams(session, &repository, options.read).await?,
+    };
+    Ok(ShowLogReport { logs, unknown, streams })
 }
 
 /// Looks at the log of one system; None where nothing of it is stored.

@@ -10,6 +10,7 @@ use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::{format_bytes, format_duration};
 use crate::engines::postgres::wal::{Lsn, SegmentName, SegmentSize, Timeline};
+use crate::operations::log::redis::show::LoggedStream;
 use crate::operations::show::local_time;
 use crate::operations::{Report, Status, document_of};
 use crate::policy::log::{Branch, Gap, Why, Window};
@@ -21,6 +22,9 @@ pub struct ShowLogReport {
     pub logs: Vec<LoggedSystem>,
     /// Objects under `wal/` whose key is none of a log.
     pub unknown: u64,
+    /// The command streams of Redis and Valkey servers, one for each history.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<LoggedStream>,
 }
 
 /// The log of one server and of its copies.
@@ -319,10 +323,11 @@ impl Report for ShowLogReport {
     }
 
     fn text(&self) -> String {
-        if self.logs.is_empty() {
+        if self.logs.is_empty() && self.streams.is_empty() {
             return "no logs\n".to_owned();
         }
-        let texts: Vec<String> = self.logs.iter().map(LoggedSystem::text).collect();
+        let streams = self.streams.iter().map(LoggedStream::text);
+        let texts: Vec<String> = self.logs.iter().map(LoggedSystem::text).chain(streams).collect();
         texts.join("\n")
     }
 
@@ -333,6 +338,8 @@ impl Report for ShowLogReport {
             Some(read) if !log.gaps.is_empty() || log.other_size > 0 || read.archived > 0 => Status::Partial,
             _ => Status::Done,
         };
-        self.logs.iter().map(status).fold(Status::Done, Status::worse)
+        let streams = self.streams.iter().map(LoggedStream::status);
+        let all = self.logs.iter().map(status).chain(streams);
+        all.fold(Status::Done, Status::worse)
     }
 }

@@ -27,8 +27,9 @@ pub(super) fn table(state: &State) -> String {
                  <td class=\"number\">{}</td><td class=\"number\">{}</td></tr>{}",
                 escape(source),
                 escape(repository),
-                progress.timeline.map_or_else(String::new, |timeline| timeline.to_string()),
-                progress.kept,
+                // Of a replication ID, so much as tells it from another.
+                escape(&progress.line.chars().take(12).collect::<String>()),
+                escape(&progress.kept_text),
                 short(lag),
                 format_bytes(progress.behind_bytes()),
                 progress.gaps,
@@ -40,7 +41,7 @@ pub(super) fn table(state: &State) -> String {
         return String::new();
     }
     format!(
-        "<section><h2>Logs</h2><div class=\"wide\"><table><tr><th>source</th><th>repository</th><th>state</th><th>timeline</th><th>stored up to</th>\
+        "<section><h2>Logs</h2><div class=\"wide\"><table><tr><th>source</th><th>repository</th><th>state</th><th>timeline or replication ID</th><th>stored up to</th>\
          <th class=\"number\">behind</th><th class=\"number\">not stored</th><th class=\"number\">gaps</th></tr>{}</table></div></section>",
         rows.concat()
     )

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engines::postgres::wal::{Lsn, Timeline};
-
 /// Positions that are remembered with their time, one a second.
 const MARKS: usize = 3600;
 
@@ -16,18 +14,18 @@ const MARKS: usize = 3600;
 pub struct Progress {
     /// Whether the log is coming.
     pub connected: bool,
-    /// The timeline that is received.
-    pub timeline: Option<Timeline>,
-    /// How far the server's log goes, as far as it has said.
-    pub written: Lsn,
+    /// The timeline of PostgreSQL that is received, or the replication ID of Redis; empty before the first.
+    pub line: String,
+    /// How far the server's log goes, as far as it has said: bytes of the log before that.
+    pub written: u64,
     /// How far it is in the repository.
-    pub kept: Lsn,
+    pub kept: u64,
+    /// The same as the server prints it.
+    pub kept_text: String,
     /// Connections that were lost.
     pub reconnects: u64,
     /// Gaps that it met.
     pub gaps: u64,
-    /// Whole segments that it stored.
-    pub segments: u64,
     /// Bytes of the objects that it made.
     pub stored_bytes: u64,
     /// Why it is not connected, or does not store.
@@ -35,7 +33,7 @@ pub struct Progress {
     /// Since when it is not connected.
     apart: Option<Instant>,
     /// Positions that are not in the repository yet, and when the server was first known to have come there.
-    marks: VecDeque<(Lsn, Instant)>,
+    marks: VecDeque<(u64, Instant)>,
 }
 
 impl Progress {
@@ -48,15 +46,16 @@ impl Progress {
 
     /// Returns the bytes of the server's log that are not in the repository.
     pub fn behind_bytes(&self) -> u64 {
-        self.written.0.saturating_sub(self.kept.0)
+        self.written.saturating_sub(self.kept)
     }
 
-    pub(super) fn reached(&mut self, timeline: Timeline, written: Lsn, kept: Lsn) {
-        if self.timeline != Some(timeline) {
+    /// Takes note that the log is coming: on which line, and how far.
+    pub(super) fn reached(&mut self, line: String, written: u64, kept: u64, kept_text: String) {
+        if self.line != line {
             self.marks.clear();
         }
-        (self.connected, self.apart, self.timeline) = (true, None, Some(timeline));
-        (self.written, self.kept) = (written, kept);
+        (self.connected, self.apart, self.line) = (true, None, line);
+        (self.written, self.kept, self.kept_text) = (written, kept, kept_text);
         while self.marks.front().is_some_and(|(at, _)| *at <= kept) {
             self.marks.pop_front();
         }
@@ -96,15 +95,18 @@ mod tests {
         progress.lost(Some("refused".to_owned()));
         let apart = progress.lag();
         assert!(apart > Duration::ZERO && !progress.connected);
-        progress.reached(Timeline(1), Lsn(10), Lsn(10));
+        let reached = |progress: &mut Progress, written: u64, kept: u64| {
+            progress.reached("1".to_owned(), written, kept, kept.to_string());
+        };
+        reached(&mut progress, 10, 10);
         assert_eq!((progress.lag(), progress.behind_bytes()), (Duration::ZERO, 0));
         for received in 11..20 {
-            progress.reached(Timeline(1), Lsn(received), Lsn(10));
+            reached(&mut progress, received, 10);
         }
         assert_eq!((progress.marks.len(), progress.behind_bytes()), (9, 9));
-        progress.reached(Timeline(1), Lsn(20), Lsn(18));
-        assert_eq!(progress.marks.front().map(|(at, _)| *at), Some(Lsn(19)));
-        progress.reached(Timeline(1), Lsn(20), Lsn(20));
+        reached(&mut progress, 20, 18);
+        assert_eq!(progress.marks.front().map(|(at, _)| *at), Some(19));
+        reached(&mut progress, 20, 20);
         assert_eq!(progress.lag(), Duration::ZERO);
     }
 }

@@ -1,0 +1,192 @@
+//! Which pieces lead from a snapshot to a moment: over histories that continue one another. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::engines::SourceOutcome;
+use crate::engines::redis::log::position::{Position, ReplicationId, offset_of};
+
+/// Returns where a snapshot lies in its history; None where it is not that of one moment of one server.
+pub(super) fn position_of(outcome: Option<&SourceOutcome>) -> Option<Position> {
+    let said = &outcome?.position;
+    if said.get("method").is_some_and(|method| method != "psync") {
+        return None;
+    }
+    Some(Position {
+        id: said.get("replication_id")?.parse().ok()?,
+        offset: offset_of(said.get("replication_offset")?).ok()?,
+    })
+}
+
+/// A history of which something is stored.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History {
+    /// Where its pieces begin, in order.
+    pub(super) pieces: Vec<u64>,
+    /// Where the history was left that it continues.
+    pub(super) follows: Option<Position>,
+    /// When its first piece came.
+    pub(super) begun: Option<Timestamp>,
+}
+
+/// A part of the way: of one history, from an offset to another one, or as far as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) id: ReplicationId,
+    pub(super) from: u64,
+    pub(super) to: Option<u64>,
+}
+
+/// Returns the way from a base on: to a history that is named, else over those that continue one another to the newest.
+pub(super) fn way(
+    histories: &BTreeMap<ReplicationId, History>,
+    base: &Position,
+    to: Option<&ReplicationId>,
+) -> Result<Vec<Stretch>> {
+    match to {
+        Some(to) => way_to(histories, base, to),
+        None => Ok(newest_way(histories, base)),
+    }
+}
+
+fn way_to(histories: &BTreeMap<ReplicationId, History>, base: &Position, to: &ReplicationId) -> Result<Vec<Stretch>> {
+    let unreachable = || {
+        let message = format!("no stored history leads from the snapshot at {base} to {to}");
+        Error::new(ErrorKind::NotFound, message)
+            .with_hint("Choose a snapshot that was taken in that history, or after the last gap before it.")
+    };
+    let (mut back, mut end, mut at) = (Vec::new(), None, to.clone());
+    while at != base.id {
+        let history = histories.get(&at).ok_or_else(unreachable)?;
+        let left = history.follows.clone().ok_or_else(unreachable)?;
+        back.push(Stretch {
+            id: at,
+            from: left.offset,
+            to: end,
+        });
+        if back.len() > histories.len() {
+            return Err(unreachable());
+        }
+        end = Some(left.offset);
+        at = left.id;
+    }
+    if end.is_some_and(|end| end < base.offset) {
+        return Err(unreachable());
+    }
+    back.push(Stretch {
+        id: at,
+        from: base.offset,
+        to: end,
+    });
+    back.reverse();
+    Ok(back)
+}
+
+fn newest_way(histories: &BTreeMap<ReplicationId, History>, base: &Position) -> Vec<Stretch> {
+    let (mut way, mut seen) = (Vec::new(), BTreeSet::from([base.id.clone()]));
+    let mut at = base.clone();
+    loop {
+        let continued = |history: &History| {
+            let left = history.follows.as_ref()?;
+            (left.id == at.id && left.offset >= at.offset).then_some(left.offset)
+        };
+        let next = histories
+            .iter()
+            .filter(|(id, _)| !seen.contains(*id))
+            .filter_map(|(id, history)| Some((history.begun, id, continued(history)?)))
+            .max();
+        let Some((_, id, offset)) = next else {
+            way.push(Stretch {
+                id: at.id,
+                from: at.offset,
+                to: None,
+            });
+            return way;
+        };
+        way.push(Stretch {
+            id: at.id.clone(),
+            from: at.offset,
+            to: Some(offset),
+        });
+        seen.insert(id.clone());
+        at = Position { id: id.clone(), offset };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn id(digit: char) -> ReplicationId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn position(digit: char, offset: u64) -> Position {
+        Position { id: id(digit), offset }
+    }
+
+    fn stretch(digit: char, from: u64, to: Option<u64>) -> Stretch {
+        Stretch {
+            id: id(digit),
+            from,
+            to,
+        }
+    }
+
+    fn history(follows: Option<Position>, second: i64) -> History {
+        History {
+            pieces: vec![0],
+            follows,
+            begun: Timestamp::from_second(second).ok(),
+        }
+    }
+
+    #[test]
+    fn the_way_goes_over_failovers_and_into_a_dead_branch_only_where_it_is_named() {
+        let histories = BTreeMap::from([
+            (id('a'), history(None, 1)),
+            (id('b'), history(Some(position('a', 100)), 2)),
+            (id('c'), history(Some(position('b', 150)), 3)),
+            // Split from a as well, and earlier.
+            (id('d'), history(Some(position('a', 90)), 1)),
+        ]);
+        let base = position('a', 40);
+        let newest = [
+            stretch('a', 40, Some(100)),
+            stretch('b', 100, Some(150)),
+            stretch('c', 150, None),
+        ];
+        assert_eq!(way(&histories, &base, None).unwrap(), newest);
+        assert_eq!(way(&histories, &base, Some(&id('c'))).unwrap(), newest);
+        assert_eq!(
+            way(&histories, &base, Some(&id('a'))).unwrap(),
+            [stretch('a', 40, None)]
+        );
+        assert_eq!(
+            way(&histories, &base, Some(&id('d'))).unwrap(),
+            [stretch('a', 40, Some(90)), stretch('d', 90, None)]
+        );
+        // A snapshot of the dead branch itself.
+        assert_eq!(
+            way(&histories, &position('a', 120), None).unwrap(),
+            [stretch('a', 120, None)]
+        );
+        assert!(way(&histories, &position('a', 120), Some(&id('c'))).is_err());
+        assert!(way(&histories, &base, Some(&id('e'))).is_err());
+    }
+
+    #[test]
+    fn forged_histories_lead_in_no_circle() {
+        let histories = BTreeMap::from([
+            (id('a'), history(Some(position('b', 10)), 1)),
+            (id('b'), history(Some(position('a', 10)), 2)),
+            (id('c'), history(Some(position('c', 10)), 3)),
+        ]);
+        assert_eq!(way(&histories, &position('a', 1), None).unwrap().len(), 2);
+        assert!(way(&histories, &position('a', 1), Some(&id('c'))).is_err());
+        assert!(way(&histories, &position('e', 1), Some(&id('b'))).is_err());
+    }
+}

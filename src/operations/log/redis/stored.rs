@@ -1,0 +1,244 @@
+//! What of the streams of a source is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::archive::log::LogReader;
+use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::exact;
+use crate::engines::redis::log::described::Piece;
+use crate::engines::redis::log::position::{Position, ReplicationId};
+use crate::engines::redis::log::tail::Tail;
+use crate::repository::{document, layout};
+use crate::storage::{ListPage, ObjectKey, ObjectOptions, PutMode, SharedStore};
+
+/// Pieces of one source that a restore looks at, at most: bounds its memory, 8 bytes each.
+const MOST_PIECES: usize = 16 << 20;
+
+/// Damaged pieces that are set aside in one go, at most: where everything seems damaged, it is not the pieces.
+const MOST_DAMAGED: u64 = 16;
+
+/// Bytes of a damaged object that is set aside, at most: no piece is as long.
+const ASIDE_BYTES: u64 = 32 << 20;
+
+/// The last piece of a history that can be read.
+#[derive(Debug, Clone)]
+pub(super) struct Newest {
+    pub(super) piece: Piece,
+    /// Its last bytes.
+    pub(super) tail: Tail,
+    /// Whether there were others behind it, which cannot be read.
+    pub(super) was_damaged: bool,
+}
+
+/// A piece in a listing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed {
+    /// The offset where it begins.
+    pub(super) from: u64,
+    /// Bytes of the object.
+    pub(super) stored_bytes: u64,
+}
+
+/// The streams of one source in a repository.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    pub(super) store: SharedStore,
+    pub(super) source: String,
+}
+
+impl Streams {
+    /// Returns where a piece lies.
+    pub(super) fn key(&self, id: &ReplicationId, from: u64) -> Result<ObjectKey> {
+        layout::commands(&self.source, id.as_str(), from)
+    }
+
+    /// Reads what the descriptor of a piece says.
+    pub(super) async fn look(&self, id: &ReplicationId, from: u64) -> Result<Piece> {
+        let key = self.key(id, from)?;
+        let reader = LogReader::look(&self.store, &key).await?;
+        described(&key, from, &reader)
+    }
+
+    /// Opens a piece whose bytes are wanted.
+    pub(super) async fn open(&self, id: &ReplicationId, from: u64) -> Result<(LogReader, Piece)> {
+        let key = self.key(id, from)?;
+        let reader = LogReader::open(&self.store, &key).await?;
+        let piece = described(&key, from, &reader)?;
+        Ok((reader, piece))
+    }
+
+    /// Returns the last piece of a history that can be read, its bytes included; None where there is none. Damaged ones behind it
+    /// are set aside.
+    ///
+    /// A history may have millions of pieces. So a listing of more than a page is narrowed digit by digit, from the highest on.
+    pub(super) async fn newest(&self, id: &ReplicationId) -> Result<Option<Newest>> {
+        let directory = format!("{}{id}/", layout::command_logs(&self.source));
+        let (mut waiting, mut damaged) = (vec![String::new()], 0_u64);
+        while let Some(digits) = waiting.pop() {
+            let page = self.list(&format!("{directory}{digits}"), None).await?;
+            if page.next.is_some() && digits.len() < 20 {
+                waiting.extend((0..10).map(|digit| format!("{digits}{digit}")));
+                continue;
+            }
+            for (_, from) in page.objects.iter().rev().filter_map(|object| self.at(&object.key)) {
+                let error = match self.whole(id, from).await {
+                    Ok((piece, tail)) => {
+                        return Ok(Some(Newest {
+                            piece,
+                            tail,
+                            was_damaged: damaged > 0,
+                        }));
+                    }
+                    Err(error) if error.kind() == ErrorKind::Corrupt => error,
+                    Err(error) => return Err(error),
+                };
+                damaged += 1;
+                if damaged > MOST_DAMAGED {
+                    return Err(error.with_hint(
+                        "So are those behind it: look at the store before anything is done about them. `wirevault log verify` reads all.",
+                    ));
+                }
+                if let Err(why) = self.set_aside(id, from, &error).await {
+                    tracing::error!("a damaged piece of the log stays where it is: {}", why.chain_and_hint());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a piece to its end.
+    async fn whole(&self, id: &ReplicationId, from: u64) -> Result<(Piece, Tail)> {
+        let (reader, piece) = self.open(id, from).await?;
+        let mut tail = Tail::at(piece.from);
+        reader
+            .read(&mut |bytes| {
+                tail.push(bytes);
+                Ok(())
+            })
+            .await?;
+        Ok((piece, tail))
+    }
+
+    /// Gives a damaged piece another name, so that what the server still has of it can be stored under its own. Nothing of it is lost.
+    pub(super) async fn set_aside(&self, id: &ReplicationId, from: u64, why: &Error) -> Result<()> {
+        let key = self.key(id, from)?;
+        let act = || format!("set \"{key}\" aside");
+        let bytes = self.store.get(&key, ASIDE_BYTES).await.with_context(act)?;
+        let digest = document::sha256_hex(&bytes);
+        let aside = layout::commands_aside(
+            &self.source,
+            id.as_str(),
+            from,
+            exact::text(&digest, ..16, "SHA-256 has 64 digits"),
+        )?;
+        let options = ObjectOptions::default();
+        match self.store.put(&aside, bytes, PutMode::Create, &options).await {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error).with_context(act),
+            _ => {}
+        }
+        let removed = self.store.delete(&key).await;
+        removed.with_context(act).map_err(|error| {
+            error.with_hint("Allow removing it, or remove it by hand: a copy has the name that ends with \".damaged\".")
+        })?;
+        tracing::warn!(
+            "a piece of the log is damaged: {}; it is now called \"{aside}\", and the log goes on without it",
+            why.chain()
+        );
+        Ok(())
+    }
+
+    /// Returns where what was received last ends, of the history that is named, or of those that the first page of a listing shows;
+    /// None where nothing is stored.
+    pub(super) async fn latest(&self, named: Option<&ReplicationId>) -> Result<Option<Position>> {
+        if let Some(id) = named
+            && let Some(newest) = self.newest(id).await?
+        {
+            let (id, offset) = (id.clone(), newest.piece.to);
+            return Ok(Some(Position { id, offset }));
+        }
+        let page = self.list(&layout::command_logs(&self.source), None).await?;
+        let ids = page.objects.iter().filter_map(|object| Some(self.at(&object.key)?.0));
+        let (ids, mut latest): (BTreeSet<_>, _) = (ids.collect(), None);
+        for id in ids {
+            let Some(newest) = self.newest(&id).await? else {
+                continue;
+            };
+            let at = newest.piece.marks.last().map(|mark| mark.at);
+            let offset = newest.piece.to;
+            latest = latest.max(Some((at, id, offset)));
+        }
+        Ok(latest.map(|(_, id, offset)| Position { id, offset }))
+    }
+
+    /// Returns whether anything is stored.
+    pub(super) async fn any(&self) -> Result<bool> {
+        let page = self.list(&layout::command_logs(&self.source), None).await?;
+        Ok(!page.objects.is_empty())
+    }
+
+    /// Lists the offsets at which pieces begin, by history, in order.
+    pub(super) async fn all(&self) -> Result<BTreeMap<ReplicationId, Vec<u64>>> {
+        let (mut found, mut count): (BTreeMap<_, Vec<u64>>, _) = (BTreeMap::new(), 0_usize);
+        let mut next = None;
+        loop {
+            let page = self.list(&layout::command_logs(&self.source), next).await?;
+            for (id, from) in page.objects.iter().filter_map(|object| self.at(&object.key)) {
+                found.entry(id).or_default().push(from);
+                count += 1;
+            }
+            if count > MOST_PIECES {
+                let message = format!("the log of \"{}\" has more than {MOST_PIECES} pieces", self.source);
+                return Err(Error::new(ErrorKind::LimitExceeded, message));
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Lists all streams of a repository, by source and history.
+    pub(super) async fn every(store: &SharedStore) -> Result<BTreeMap<String, BTreeMap<ReplicationId, Vec<Listed>>>> {
+        let (mut found, mut next): (BTreeMap<_, BTreeMap<_, Vec<Listed>>>, _) = (BTreeMap::new(), None);
+        loop {
+            let page = store
+                .list(layout::COMMANDS, next)
+                .await
+                .context("list logs of commands")?;
+            for object in page.objects {
+                let rest = object.key.as_str().strip_prefix(layout::COMMANDS);
+                let Some((source, _)) = rest.and_then(|rest| rest.split_once('/')) else {
+                    continue;
+                };
+                let Some((id, from)) = layout::commands_at(source, &object.key) else {
+                    continue;
+                };
+                let Ok(id) = id.parse::<ReplicationId>() else { continue };
+                let histories = found.entry(source.to_owned()).or_default();
+                histories.entry(id).or_default().push(Listed {
+                    from,
+                    stored_bytes: object.size_bytes,
+                });
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn list(&self, prefix: &str, next: Option<String>) -> Result<ListPage> {
+        let act = || format!("list the log of source \"{}\"", self.source);
+        self.store.list(prefix, next).await.with_context(act)
+    }
+
+    /// Returns what the key of a piece says.
+    fn at(&self, key: &ObjectKey) -> Option<(ReplicationId, u64)> {
+        let (id, from) = layout::commands_at(&self.source, key)?;
+        Some((id.parse().ok()?, from))
+    }
+}
+
+fn described(key: &ObjectKey, from: u64, reader: &LogReader) -> Result<Piece> {
+    Piece::read(from, reader.descriptor()).with_context(|| format!("log segment \"{key}\""))
+}
