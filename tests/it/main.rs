@@ -83,6 +83,7 @@ mod redis_cluster;
 mod redis_database;
 mod redis_log;
 mod redis_log_hostile;
+mod redis_log_made;
 mod redis_restore;
 mod redis_rights;
 mod redis_sentinel;

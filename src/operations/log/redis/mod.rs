@@ -1,6 +1,8 @@
 //! The command streams of Redis and Valkey servers: received as a lasting replica, and restored to a moment.
 
 mod attach;
+pub(crate) mod bases;
+mod extent;
 mod follow;
 mod lineage;
 pub mod receive;
