@@ -346,6 +346,58 @@ fn two_receivers_are_one_log() {
     made.leads(&["--at", "latest"], 8);
 }
 
+#[test]
+fn a_window_is_shown_with_the_snapshot_that_leads_into_it() {
+    let made = Made::new();
+    made.put(0..4, &marks(&[(4, 10)]));
+    let next = "b".repeat(40);
+    let raw: Vec<u8> = (3..6).flat_map(command).collect();
+    let follows = |offset: u64| Facts {
+        since: Some(offset),
+        follows: Some(format!("{}:{offset}", made.id)),
+        marks: vec![(6, 20)],
+    };
+    made.put_raw(&next, made.at(3), &raw, &follows(made.at(3)));
+    let window = |code: i32, verb: &str, number: usize| {
+        let output = made.program.run(&["log", verb, "--json"]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let windows = document["streams"].as_array().unwrap().iter();
+        let mut windows = windows.flat_map(|stream| stream["windows"].as_array().unwrap().clone());
+        windows.nth(number).unwrap()
+    };
+    let both = if made.id < next { [0, 1] } else { [1, 0] };
+    for (verb, code) in [("show", 0), ("verify", 0)] {
+        let own = window(code, verb, both[0]);
+        assert_eq!(own["base"], json!(format!("{}:{}", made.id, made.base)), "{own:#}");
+        assert_eq!(own["restorable_from"], json!(made.base), "{own:#}");
+        let later = window(code, verb, both[1]);
+        assert_eq!(later["base"], own["base"], "{later:#}");
+        assert_eq!(later["restorable_from"], json!(made.at(3)), "{later:#}");
+    }
+    // What it continues is not stored up to there: a piece is lost.
+    made.clear();
+    made.put(0..2, &marks(&[(2, 10)]));
+    made.put_raw(&next, made.at(3), &raw, &follows(made.at(3)));
+    for (verb, code) in [("show", 0), ("verify", 2)] {
+        let later = window(code, verb, both[1]);
+        assert_eq!((&later["base"], &later["why"]), (&Value::Null, &json!("not-continued")));
+    }
+    made.refused(&["--at", "latest"], "does not hold offset");
+    let text = made.program.expect(2, &["log", "verify"]);
+    assert!(
+        text.contains("no restore reaches") && text.contains("is not stored up to"),
+        "{text}"
+    );
+    // The snapshot is gone.
+    std::fs::remove_file(&made.snapshot).unwrap();
+    for (verb, code) in [("show", 0), ("verify", 2)] {
+        let own = window(code, verb, both[0]);
+        assert_eq!((&own["base"], &own["why"]), (&Value::Null, &json!("no-snapshot")));
+    }
+    made.refused(&["--at", "latest"], "no snapshot lies in the log");
+}
+
 /// A position says of which server a snapshot is, whatever host took it, and whatever it was called there.
 #[test]
 fn snapshots_of_other_hosts_begin_a_restore() {

@@ -10,3 +10,4 @@ pub mod restore;
 pub mod show;
 mod store;
 mod stored;
+mod windows;
