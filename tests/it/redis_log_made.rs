@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use wirevault::repository::document;
 
+use crate::documents::pin_output;
 use crate::support::program::{Program, files_below};
 use crate::support::redis::{Kind, RedisServer};
 use crate::support::wait;
@@ -540,6 +541,82 @@ fn a_restore_that_is_killed_leaves_the_place_as_it_was() {
     assert_eq!((now.as_str(), own.as_str()), ("appendonlydir", "dump.rdb"));
     assert!(kept.starts_with("appendonlydir.pre-restore-"), "{names:?}");
     assert!(directory.join(kept).join("own").exists());
+}
+
+/// What no kept snapshot leads into goes, and a restore finds all that it did.
+#[test]
+fn prune_keeps_what_the_oldest_snapshot_needs() {
+    let made = Made::new();
+    for number in 0..4 {
+        made.put(
+            number * 2..number * 2 + 2,
+            &marks(&[(number * 2 + 2, 10 + number as i64)]),
+        );
+    }
+    // Another receiver's, that reaches behind the snapshot.
+    made.put(3..6, &marks(&[(6, 12)]));
+    // Of a server that was restarted without its data, twice.
+    let (gone, young) = ("0".repeat(40), "1".repeat(40));
+    let raw = command(1);
+    for id in [&gone, &young] {
+        made.put_raw(
+            id,
+            5,
+            &raw,
+            &Facts {
+                since: Some(5),
+                ..Facts::default()
+            },
+        );
+    }
+    let piece = |id: &str, from: u64| made.program.path(&format!("repo/log/redis/redis/{id}/{from:020}.zst"));
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::options()
+        .append(true)
+        .open(piece(&gone, 5))
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
+    let offset = made.at(5);
+    made.edit(|manifest| {
+        manifest["sources"][0]["outcome"]["position"]["replication_offset"] = json!(offset.to_string());
+    });
+
+    let before = files_below(&made.program.path("repo/log"));
+    let prune = ["prune", "--keep-last", "1", "--json"];
+    let planned = made.program.run(&[&prune[..], &["--dry-run"]].concat());
+    pin_output("prune_streams", &planned);
+    assert_eq!(files_below(&made.program.path("repo/log")), before);
+    let pruned = made.program.run(&prune);
+    let [planned, pruned] = [planned, pruned].map(|output| {
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["streams"].clone()
+    });
+    assert_eq!(planned, pruned);
+    let mut all = pruned.as_array().unwrap().clone();
+    all.sort_by_key(|one| one["pieces"].as_u64());
+    let [other, own] = all.as_slice() else {
+        panic!("{pruned:#}")
+    };
+    assert_eq!(
+        (&other["id"], &other["before"], &other["pieces"]),
+        (&json!(gone), &Value::Null, &json!(1))
+    );
+    assert_eq!(
+        (&own["id"], &own["before"], &own["pieces"]),
+        (&json!(made.id), &json!(offset), &json!(2))
+    );
+    assert!(!piece(&gone, 5).exists() && piece(&young, 5).exists());
+    let is_there = [0, 2, 3, 4, 6].map(|number| piece(&made.id, made.at(number)).exists());
+    assert_eq!(is_there, [false, false, true, true, true]);
+    made.leads(&["--at", "latest"], 8);
+    let shown = made.program.expect(0, &["log", "show"]);
+    assert!(!shown.contains("gap"), "{shown}");
+
+    // Once no snapshot is here, its log is nobody's to judge.
+    std::fs::remove_file(&made.snapshot).unwrap();
+    let pruned = made.program.json(&["prune", "--keep-last", "1"]);
+    assert_eq!(pruned["streams"], Value::Null, "{pruned:#}");
 }
 
 /// What a descriptor says is believed by nobody.

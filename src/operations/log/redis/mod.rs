@@ -5,6 +5,7 @@ pub(crate) mod bases;
 mod extent;
 mod follow;
 mod lineage;
+pub(crate) mod prune;
 pub mod receive;
 pub mod restore;
 pub mod show;
