@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::units::format_bytes;
-use crate::operations::log::prune::{KnownBase, PrunedLog};
+use crate::operations::log::prune::{KnownBases, PrunedLog};
+use crate::operations::log::redis::prune::PrunedStream;
 use crate::operations::snapshots::open_to_change;
 use crate::operations::{Report, Session, Status, document_of, log, options};
 use crate::policy::retention::{PrunePlan, Reason, RetentionPolicy, SnapshotFacts, decide};
@@ -34,6 +35,9 @@ pub struct PruneReport {
     /// What no base needs of logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<PrunedLog>,
+    /// What no snapshot needs of command streams.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<PrunedStream>,
     /// What was swept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept: Option<SweepReport>,
@@ -58,6 +62,9 @@ impl Report for PruneReport {
         for log in &self.logs {
             text.push_str(&log.text(self.dry_run));
         }
+        for stream in &self.streams {
+            text.push_str(&stream.text(self.dry_run));
+        }
         if let Some(sweep) = &self.sweep {
             text.push_str(&planned_text(sweep, self.dry_run));
         }
@@ -72,6 +79,7 @@ impl Report for PruneReport {
         match &self.swept {
             Some(swept) if !swept.failures.is_empty() => Status::Partial,
             _ if self.logs.iter().any(|log| log.refused.is_some()) => Status::Partial,
+            _ if self.streams.iter().any(|stream| stream.refused.is_some()) => Status::Partial,
             _ => Status::Done,
         }
     }
@@ -85,13 +93,13 @@ pub async fn run(session: &Session, options: &options::Prune) -> Result<PruneRep
     if !options.dry_run {
         remove(session, &repository, &mut plan).await?;
     }
-    let logs = match bases {
+    let (logs, streams) = match bases {
         Some(mut bases) if !options.no_sweep => {
             let expired: BTreeSet<&SnapshotId> = plan.expired().collect();
-            bases.retain(|base| !expired.contains(&base.snapshot));
+            bases.retain(|snapshot| !expired.contains(snapshot));
             log::prune::prune(session, &repository, &bases, options.dry_run).await?
         }
-        _ => Vec::new(),
+        _ => (Vec::new(), Vec::new()),
     };
     let mut report = PruneReport {
         dry_run: options.dry_run,
@@ -99,6 +107,7 @@ pub async fn run(session: &Session, options: &options::Prune) -> Result<PruneRep
         damaged,
         sweep: None,
         logs,
+        streams,
         swept: None,
     };
     if !options.no_sweep {
@@ -135,13 +144,13 @@ async fn plan(
     session: &Session,
     repository: &Repository,
     options: &options::Prune,
-) -> Result<(PrunePlan, Vec<(SnapshotId, String)>, Option<Vec<KnownBase>>)> {
+) -> Result<(PrunePlan, Vec<(SnapshotId, String)>, Option<KnownBases>)> {
     let survey = session
         .or_cancelled(
-            repository.survey(|manifest: &Manifest| (SnapshotFacts::from(manifest), log::prune::bases(manifest))),
+            repository.survey(|manifest: &Manifest| (SnapshotFacts::from(manifest), KnownBases::of(manifest))),
         )
         .await?;
-    let mut bases = survey.damaged.is_empty().then(Vec::new);
+    let mut bases = survey.damaged.is_empty().then(KnownBases::default);
     let mut facts = Vec::with_capacity(survey.snapshots.len());
     for (snapshot, found) in survey.snapshots {
         facts.push(snapshot);

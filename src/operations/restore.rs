@@ -9,6 +9,7 @@ use crate::engines::{KeptSnapshot, Restorer, Spec, TargetPlan};
 use crate::operations::choose::Purpose;
 use crate::operations::destination::{self, Destination, destinations, select};
 use crate::operations::log::recovery::{self, Aimed};
+use crate::operations::log::redis::restore::refuse_snapshot_alone;
 use crate::operations::options;
 use crate::operations::snapshots::{open_reader, open_repository, open_snapshot};
 use crate::operations::{Outcome, Session, backup, settle, thaw};
@@ -31,6 +32,7 @@ pub async fn run(session: &Session, options: &options::Restore) -> Outcome {
     let aimed = Box::pin(recovery::aim(session, &repository, options)).await?;
     let Aimed { manifest, options } = &aimed;
     let selected = select(&session.engines, manifest, options)?;
+    refuse_snapshot_alone(session, &repository, options, &selected).await?;
     if options.undo || options.resume {
         let settled = Box::pin(settle::run(session, options, &repository, manifest, &selected)).await?;
         return Ok(Box::new(settled));

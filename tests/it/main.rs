@@ -84,6 +84,7 @@ mod redis_cluster;
 mod redis_database;
 mod redis_log;
 mod redis_log_hostile;
+mod redis_log_made;
 mod redis_log_receiver;
 mod redis_restore;
 mod redis_rights;

@@ -13,12 +13,46 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::units::format_bytes;
 use crate::engines::postgres::wal::{FileName, Lsn, SegmentSize};
 use crate::operations::Session;
+use crate::operations::log::redis::{self, prune::PrunedStream};
 use crate::repository::{ListedLog, Manifest, Repository, SnapshotId};
+use crate::storage::{ObjectKey, SharedStore};
+
+/// How many objects the store did not let go, and why the first of them.
+pub(crate) type Refused = Option<(u64, String)>;
+
+/// The snapshots with which recoveries and restores of logs begin.
+#[derive(Debug, Default)]
+pub(crate) struct KnownBases {
+    systems: Vec<KnownBase>,
+    streams: Vec<redis::bases::Base>,
+}
+
+impl KnownBases {
+    /// Returns those of a snapshot: sources whose positions say what a log is about.
+    pub(crate) fn of(manifest: &Manifest) -> Result<Self> {
+        Ok(Self {
+            systems: bases(manifest)?,
+            streams: redis::bases::of(manifest),
+        })
+    }
+
+    /// Adds those of another snapshot.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.systems.extend(other.systems);
+        self.streams.extend(other.streams);
+    }
+
+    /// Leaves those alone whose snapshots are kept.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&SnapshotId) -> bool) {
+        self.systems.retain(|base| is_kept(&base.snapshot));
+        self.streams.retain(|base| is_kept(&base.id));
+    }
+}
 
 /// A base of a system, by its snapshot.
 #[derive(Debug, Clone)]
-pub(crate) struct KnownBase {
-    pub(crate) snapshot: SnapshotId,
+struct KnownBase {
+    snapshot: SnapshotId,
     system: u64,
     /// Where a recovery begins that is begun with it.
     start: Lsn,
@@ -45,7 +79,7 @@ pub struct PrunedLog {
     pub bytes: u64,
     /// Files that the store did not let go, and why the first of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<(u64, String)>,
+    pub refused: Refused,
 }
 
 impl PrunedLog {
@@ -67,8 +101,8 @@ impl PrunedLog {
     }
 }
 
-/// Returns the bases of a snapshot: sources whose positions say what a log is about.
-pub(crate) fn bases(manifest: &Manifest) -> Result<Vec<KnownBase>> {
+/// Returns the bases of PostgreSQL in a snapshot.
+fn bases(manifest: &Manifest) -> Result<Vec<KnownBase>> {
     let mut found = Vec::new();
     for source in &manifest.sources {
         let Some(outcome) = &source.outcome else { continue };
@@ -97,6 +131,28 @@ pub(crate) fn bases(manifest: &Manifest) -> Result<Vec<KnownBase>> {
 pub(crate) async fn prune(
     session: &Session,
     repository: &Repository,
+    kept: &KnownBases,
+    dry_run: bool,
+) -> Result<(Vec<PrunedLog>, Vec<PrunedStream>)> {
+    let systems = prune_systems(session, repository, &kept.systems, dry_run).await?;
+    let streams = redis::prune::prune(session, repository, &kept.streams, dry_run).await?;
+    Ok((systems, streams))
+}
+
+/// Removes an object; returns whether it is gone. What the store does not let go stays, and is counted.
+pub(crate) async fn remove(store: &SharedStore, key: &ObjectKey, refused: &mut Refused) -> Result<bool> {
+    match store.delete(key).await {
+        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::PreconditionFailed) => {
+            refused.get_or_insert_with(|| (0, error.chain())).0 += 1;
+            Ok(false)
+        }
+        done => done.map(|()| true),
+    }
+}
+
+async fn prune_systems(
+    session: &Session,
+    repository: &Repository,
     kept: &[KnownBase],
     dry_run: bool,
 ) -> Result<Vec<PrunedLog>> {
@@ -123,14 +179,8 @@ pub(crate) async fn prune(
             let page = session.or_cancelled(repository.logs(Some(system), next)).await?;
             for file in page.logs.iter().filter(|file| is_before(file, before, size)) {
                 session.check_cancelled()?;
-                if !dry_run {
-                    match repository.store().delete(&file.key).await {
-                        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::PreconditionFailed) => {
-                            log.refused.get_or_insert_with(|| (0, error.chain())).0 += 1;
-                            continue;
-                        }
-                        done => done?,
-                    }
+                if !dry_run && !remove(repository.store(), &file.key, &mut log.refused).await? {
+                    continue;
                 }
                 log.files += 1;
                 log.bytes = log.bytes.saturating_add(file.stored_bytes);

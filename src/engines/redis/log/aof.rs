@@ -3,15 +3,23 @@
 //! While it loads, a server expires nothing, so what was written to a key before its end is applied as it was. Left out is what
 //! belongs to the link (PING, REPLCONF), and a transaction of which the end is not there.
 //!
+//! The directory is made beside its place, under one name that is its alone, and gets its place by a rename: what stands at the place is
+//! nothing, what was there before, or all of it. A restore that is killed leaves what it had made under that name, without a lock; the
+//! next one into the same place removes it. The manifest is written last: a directory that has one is whole, and is never removed.
+//!
 //! Format: `aof.c`, "Multi Part AOF", Redis 7.0 and every Valkey.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Context, Error, Result};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
+use crate::engines::beside::{PREVIOUS, beside, is_running, lock, put_away};
 use crate::engines::redis::log::commands::{Command, CommandKind, Scanner};
 use crate::engines::redis::wire::resp;
 
@@ -21,6 +29,9 @@ const BASE: &str = "appendonly.aof.1.base.rdb";
 const COMMANDS: &str = "appendonly.aof.1.incr.aof";
 const MANIFEST: &str = "appendonly.aof.manifest";
 
+/// What follows the name of the directory until it is whole.
+const STAGING: &str = ".wirevault-restore.tmp";
+
 /// A command is held so far before it is written: those that are left out are shorter.
 const HELD_BYTES: usize = 64 << 10;
 
@@ -29,21 +40,29 @@ const HELD_BYTES: usize = 64 << 10;
 pub(crate) struct AofDirectory {
     at: PathBuf,
     place: PathBuf,
-    published: bool,
+    /// Its lock tells others that somebody is at work.
+    held: File,
 }
 
 impl AofDirectory {
-    /// Makes it, for a server whose data directory is `data`.
+    /// Makes it, for a server whose data directory is `data`. What a restore left there that was killed is removed.
     pub(crate) fn create(data: &Path) -> Result<Self> {
         let act = || format!("create \"{}\"", data.display());
         fs::create_dir_all(data).with_context(act)?;
-        let at = data.join(format!(".{DIRECTORY}.wirevault-{:08x}", rand::random::<u32>()));
-        fs::DirBuilder::new().mode(0o700).create(&at).with_context(act)?;
-        Ok(Self {
-            at,
-            place: data.join(DIRECTORY),
-            published: false,
-        })
+        let place = data.join(DIRECTORY);
+        let at = beside(&place, STAGING);
+        loop {
+            let held = hold(&at).with_context(act)?;
+            if clear(&at).with_context(act)? {
+                return Ok(Self { at, place, held });
+            }
+            let kept = put_away(&place, PREVIOUS);
+            rename_new(&at, &kept).with_context(act)?;
+            tracing::warn!(
+                "an interrupted restore left an append-only file that may be whole; it is kept as \"{}\"",
+                kept.display()
+            );
+        }
     }
 
     /// Returns where the base goes, an RDB.
@@ -56,8 +75,8 @@ impl AofDirectory {
         AofWriter::create(&self.at.join(COMMANDS), first, until, database)
     }
 
-    /// Gives it its place, durably. What is there stays there, beside under another name, which is returned.
-    pub(crate) fn publish(mut self) -> Result<Option<PathBuf>> {
+    /// Gives it its place, durably. What is there is an error, or with `replace` stays beside under another name, which is returned.
+    pub(crate) fn publish(self, replace: bool) -> Result<Option<PathBuf>> {
         let act = || format!("make \"{}\"", self.place.display());
         let mut options = OpenOptions::new();
         let mut manifest = options
@@ -70,15 +89,15 @@ impl AofDirectory {
         manifest.write_all(text.as_bytes()).with_context(act)?;
         manifest.sync_all().with_context(act)?;
         sync(&self.at).with_context(act)?;
-        let mut kept = None;
-        if self.place.symlink_metadata().is_ok() {
-            let beside = format!("{DIRECTORY}.wirevault-{:08x}", rand::random::<u32>());
-            let beside = self.place.with_file_name(beside);
-            fs::rename(&self.place, &beside).with_context(act)?;
-            kept = Some(beside);
-        }
-        fs::rename(&self.at, &self.place).with_context(act)?;
-        self.published = true;
+        let kept = if replace && self.place.symlink_metadata().is_ok() {
+            Some(exchange(&self.at, &self.place).with_context(act)?)
+        } else {
+            rename_new(&self.at, &self.place).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(&self.place),
+                _ => Error::from(error).context(act()),
+            })?;
+            None
+        };
         let data = self.place.parent().unwrap_or(&self.place);
         sync(data).with_context(act)?;
         Ok(kept)
@@ -87,10 +106,100 @@ impl AofDirectory {
 
 impl Drop for AofDirectory {
     fn drop(&mut self) {
-        if !self.published {
-            let _ = fs::remove_dir_all(&self.at);
+        // Once it has its place, the name is nobody's, or that of what stood there before.
+        if !is_at(&self.held, &self.at) {
+            return;
+        }
+        // What cannot be removed now is what the next restore finds.
+        let _ = fs::remove_file(self.at.join(MANIFEST));
+        if clear(&self.at).is_ok_and(|is_empty| is_empty) {
+            let _ = fs::remove_dir(&self.at);
         }
     }
+}
+
+/// The error for a place at which something stands.
+pub(crate) fn exists(place: &Path) -> Error {
+    Error::new(ErrorKind::AlreadyExists, format!("\"{}\" exists", place.display()))
+        .with_hint("Add --clean to replace it (it is kept under another name), or choose another --into.")
+}
+
+/// Makes a directory, or takes the one that is there, and locks it.
+fn hold(at: &Path) -> Result<File> {
+    match fs::DirBuilder::new().mode(0o700).create(at) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut options = OpenOptions::new();
+    let held = options.read(true).custom_flags(flags.bits().cast_signed()).open(at)?;
+    lock(&held, at)?;
+    // Whoever had it may have given it its place, or removed it, in between.
+    if is_at(&held, at) {
+        Ok(held)
+    } else {
+        Err(is_running(at))
+    }
+}
+
+/// Returns whether an open directory has this name.
+fn is_at(held: &File, at: &Path) -> bool {
+    match (held.metadata(), at.symlink_metadata()) {
+        (Ok(held), Ok(there)) => held.dev() == there.dev() && held.ino() == there.ino(),
+        _ => false,
+    }
+}
+
+/// Removes the files of a directory that was never whole. Returns false, and removes nothing, where there is anything else.
+fn clear(at: &Path) -> io::Result<bool> {
+    let names: Vec<_> = fs::read_dir(at)?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<io::Result<_>>()?;
+    if !names.iter().all(|name| name.to_str().is_some_and(is_unfinished)) {
+        return Ok(false);
+    }
+    for name in names {
+        fs::remove_file(at.join(name))?;
+    }
+    Ok(true)
+}
+
+/// Returns whether a name is one of those that stand in the directory before the manifest does.
+fn is_unfinished(name: &str) -> bool {
+    let beside = name
+        .strip_prefix(BASE)
+        .and_then(|rest| rest.strip_prefix(".wirevault-"));
+    let is_random = |rest: &str| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name == BASE || name == COMMANDS || beside.is_some_and(is_random)
+}
+
+/// Renames without replacing anything, where the filesystem can.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A directory replaces at most an empty one then.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),
+        done => Ok(done?),
+    }
+}
+
+/// Puts `new` in the place of what stands there; returns where that is kept. Where the filesystem can, at no moment is there nothing at
+/// the place.
+fn exchange(new: &Path, place: &Path) -> io::Result<PathBuf> {
+    let kept = put_away(place, PREVIOUS);
+    match renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
+        // A restore that ends between the two leaves what was there under the name of what is made. It has a manifest, so it stays.
+        Ok(()) => {
+            let moved = rename_new(new, &kept);
+            return Ok(if moved.is_ok() { kept } else { new.to_owned() });
+        }
+        Err(Errno::INVAL | Errno::NOSYS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    rename_new(place, &kept)?;
+    rename_new(new, place).inspect_err(|_| {
+        let _ = rename_new(&kept, place);
+    })?;
+    Ok(kept)
 }
 
 fn sync(directory: &Path) -> std::io::Result<()> {
@@ -314,12 +423,57 @@ mod tests {
         };
         drop(make());
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
-        assert_eq!(make().publish().unwrap(), None);
+        assert_eq!(make().publish(false).unwrap(), None);
         assert_eq!(
             fs::read_to_string(place.path().join("appendonlydir/appendonly.aof.manifest")).unwrap(),
             "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
         );
-        let kept = make().publish().unwrap().unwrap();
-        assert!(kept.join(BASE).exists());
+        assert_eq!(make().publish(false).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        fs::write(place.path().join("appendonlydir/own"), "").unwrap();
+        let kept = make().publish(true).unwrap().unwrap();
+        assert!(kept.join("own").exists() && kept.join(BASE).exists());
+        assert!(!place.path().join("appendonlydir/own").exists());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_second_restore_removes_what_a_killed_one_left_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let staging = place.path().join("appendonlydir.wirevault-restore.tmp");
+        // Killed while it wrote the snapshot, or the commands.
+        fs::create_dir(&staging).unwrap();
+        for name in [&format!("{BASE}.wirevault-0123abcd"), BASE, COMMANDS] {
+            fs::write(staging.join(name), "half").unwrap();
+        }
+        let directory = AofDirectory::create(place.path()).unwrap();
+        assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+        // That one is at work.
+        let error = AofDirectory::create(place.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error:?}");
+        drop(directory);
+        assert!(!staging.exists());
+
+        // Killed between two renames: it is what was at the place, or all of what was made.
+        fs::create_dir(&staging).unwrap();
+        fs::write(staging.join(MANIFEST), "whole").unwrap();
+        fs::write(staging.join(BASE), "whole").unwrap();
+        drop(AofDirectory::create(place.path()).unwrap());
+        let left: Vec<_> = fs::read_dir(place.path())
+            .unwrap()
+            .map(|one| one.unwrap().path())
+            .collect();
+        let [kept] = left.as_slice() else { panic!("{left:?}") };
+        assert!(
+            kept.display().to_string().contains("/appendonlydir.pre-restore-"),
+            "{left:?}"
+        );
+        assert_eq!(fs::read_to_string(kept.join(MANIFEST)).unwrap(), "whole");
+
+        // A link is somebody else's.
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join(BASE), "own").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &staging).unwrap();
+        AofDirectory::create(place.path()).unwrap_err();
+        assert_eq!(fs::read_to_string(elsewhere.path().join(BASE)).unwrap(), "own");
     }
 }

@@ -8,10 +8,13 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::SourceOutcome;
 use crate::engines::redis::log::position::{Position, ReplicationId, offset_of};
 
-/// Returns where a snapshot lies in its history; None where it is not that of one moment of one server.
+/// Returns where a snapshot lies in its history; None where it is not all that one server held at one moment: one that was read key by
+/// key, that of a cluster, that of a single database.
 pub(super) fn position_of(outcome: Option<&SourceOutcome>) -> Option<Position> {
-    let said = &outcome?.position;
-    if said.get("method").is_some_and(|method| method != "psync") {
+    let outcome = outcome?;
+    let said = &outcome.position;
+    let is_whole = !said.contains_key("database") && !outcome.note_counts.contains_key("one-database");
+    if !is_whole || said.get("method").is_some_and(|method| method != "psync") {
         return None;
     }
     Some(Position {
@@ -37,6 +40,12 @@ pub(super) struct Stretch {
     pub(super) id: ReplicationId,
     pub(super) from: u64,
     pub(super) to: Option<u64>,
+}
+
+/// Returns whether a place may lie in one of these histories, or where one of them left the one before.
+pub(super) fn may_lie_in(histories: &BTreeMap<ReplicationId, History>, position: &Position) -> bool {
+    let mut left = histories.values().filter_map(|history| history.follows.as_ref());
+    histories.contains_key(&position.id) || left.any(|left| left.id == position.id)
 }
 
 /// Returns the way from a base on: to a history that is named, else over those that continue one another to the newest.
@@ -176,6 +185,38 @@ mod tests {
         );
         assert!(way(&histories, &position('a', 120), Some(&id('c'))).is_err());
         assert!(way(&histories, &base, Some(&id('e'))).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_of_less_than_a_server_has_no_place() {
+        let outcome = |more: &[(&str, &str)], notes: &[&str]| {
+            let usual = [
+                ("replication_id", id('a').to_string()),
+                ("replication_offset", "40".to_owned()),
+            ];
+            let usual = usual.into_iter().map(|(name, value)| (name.to_owned(), value));
+            let more = more
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let outcome = SourceOutcome {
+                versions: BTreeMap::new(),
+                position: usual.chain(more).collect(),
+                consistent_at: Timestamp::UNIX_EPOCH,
+                raw_bytes: 0,
+                items: 0,
+                note_counts: notes.iter().map(|code| ((*code).to_owned(), 1)).collect(),
+                archives: Vec::new(),
+            };
+            position_of(Some(&outcome))
+        };
+        let whole = Some(position('a', 40));
+        assert_eq!(outcome(&[], &[]), whole);
+        assert_eq!(outcome(&[("method", "psync")], &["module-data"]), whole);
+        assert_eq!(outcome(&[("method", "scan")], &[]), None);
+        assert_eq!(outcome(&[("database", "5")], &[]), None);
+        assert_eq!(outcome(&[], &["one-database"]), None);
+        assert_eq!(outcome(&[("replication_offset", "-1")], &[]), None);
+        assert_eq!(position_of(None), None);
     }
 
     #[test]

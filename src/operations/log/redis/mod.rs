@@ -2,12 +2,15 @@
 
 mod attach;
 mod backoff;
-mod base;
+
+pub(crate) mod bases;
 mod claim;
+mod extent;
 mod follow;
 mod lineage;
 mod link;
 mod meant;
+pub(crate) mod prune;
 pub mod receive;
 mod report;
 pub mod restore;
@@ -15,3 +18,5 @@ mod resume;
 pub mod show;
 mod store;
 mod stored;
+mod taking;
+mod windows;

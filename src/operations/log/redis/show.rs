@@ -1,19 +1,25 @@
-//! The command streams that are stored, for `log show` and `log verify`: each history with its windows, and what is missing between them.
+//! The command streams that are stored, for `log show` and `log verify`: each history with its windows, the snapshot with which a restore
+//! of each begins, and what is missing.
 //!
-//! A window costs two small reads: the end of a piece says from where on its history has no hole. `log verify` reads every piece.
+//! A window costs some small reads: the end of a piece says from where on its history has no hole. `log verify` reads every piece, and
+//! believes none of them.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
-use crate::engines::redis::log::described::Piece;
 use crate::engines::redis::log::position::{Position, ReplicationId};
+use crate::operations::log::redis::bases::{self, Base};
+use crate::operations::log::redis::extent::{Extent, is_damage};
 use crate::operations::log::redis::stored::{Listed, Streams};
+use crate::operations::log::redis::windows::{Beginning, Stored, Window, beginning};
 use crate::operations::show::local_time;
 use crate::operations::{Session, Status};
-use crate::repository::Repository;
+use crate::repository::{Repository, SnapshotId};
 
 /// Windows that are shown, the newest of a history.
 const WINDOWS: usize = 64;
@@ -31,7 +37,7 @@ pub struct LoggedStream {
     pub pieces: u64,
     /// Bytes that they take in the store.
     pub stored_bytes: u64,
-    /// What a restore can go through, the newest first.
+    /// What is stored without a hole, the newest first.
     pub windows: Vec<StreamWindow>,
     /// What is missing between two windows.
     pub gaps: Vec<StreamGap>,
@@ -53,8 +59,49 @@ pub struct StreamWindow {
     pub first_time: Option<Timestamp>,
     /// Its last time mark.
     pub last_time: Option<Timestamp>,
-    /// The snapshot with which a restore begins, as ID:OFFSET, as far as the receiver knew.
+    /// The snapshot with which a restore begins; None where no snapshot leads into it.
+    pub snapshot: Option<SnapshotId>,
+    /// Where that snapshot lies, as ID:OFFSET.
     pub base: Option<String>,
+    /// From this offset on a restore reaches every one; what lies before was written before the snapshot.
+    pub restorable_from: Option<u64>,
+    /// Why no snapshot leads into it: `no-snapshot`, `not-continued` (the history that it continues is not stored up to it either).
+    pub why: Option<&'static str>,
+}
+
+impl StreamWindow {
+    fn of(window: &Window, beginning: Beginning<'_>) -> Self {
+        let (base, restorable_from, why) = match beginning {
+            Beginning::With(base, from) => (Some(base), Some(from), None),
+            Beginning::NoSnapshot => (None, None, Some("no-snapshot")),
+            Beginning::NotContinued => (None, None, Some("not-continued")),
+        };
+        Self {
+            from: window.from,
+            to: window.to,
+            first_time: window.first,
+            last_time: window.last,
+            snapshot: base.map(|base| base.id.clone()),
+            base: base.map(|base| base.position.to_string()),
+            restorable_from,
+            why,
+        }
+    }
+
+    /// Says of a window that no restore reaches why that is.
+    fn unreachable(&self, follows: Option<&str>) -> Option<String> {
+        let (from, to) = (self.from, self.to);
+        let why = match self.why? {
+            "not-continued" => format!(
+                "what it continues is not stored up to {}, and no snapshot was taken in it",
+                follows.unwrap_or("there")
+            ),
+            _ => "no snapshot leads into it".to_owned(),
+        };
+        Some(format!(
+            "no restore reaches {from} to {to}: {why}; restore past {to} needs a snapshot taken after it\n"
+        ))
+    }
 }
 
 /// A part of a history that is not stored.
@@ -76,6 +123,30 @@ pub struct DamagedPiece {
 }
 
 impl LoggedStream {
+    fn of(
+        source: &str,
+        id: &ReplicationId,
+        pieces: &[Listed],
+        damaged: BTreeMap<u64, Error>,
+        read_bytes: Option<u64>,
+    ) -> Self {
+        let damaged = damaged.into_iter().map(|(from, error)| DamagedPiece {
+            from,
+            error: error.chain(),
+        });
+        Self {
+            source: source.to_owned(),
+            id: id.to_string(),
+            follows: None,
+            pieces: exact::u64_from(pieces.len()),
+            stored_bytes: pieces.iter().map(|piece| piece.stored_bytes).sum(),
+            windows: Vec::new(),
+            gaps: Vec::new(),
+            damaged: damaged.collect(),
+            read_bytes,
+        }
+    }
+
     /// Returns it for people.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
@@ -88,23 +159,32 @@ impl LoggedStream {
         if let Some(follows) = &self.follows {
             text.push_str(&format!("it continues {follows}\n"));
         }
-        let mut table = Table::new(&[">from", ">to", "first time mark", "last time mark", "snapshot at"]);
-        // Mostly it lies in this history.
-        let own = format!("{}:", self.id);
-        let base = |base: &str| base.strip_prefix(&own).unwrap_or(base).to_owned();
-        let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), local_time);
+        let headings = [
+            ">from",
+            ">to",
+            "first time mark",
+            "last time mark",
+            ">restorable from",
+            "snapshot",
+        ];
+        let mut table = Table::new(&headings);
+        let none = || "-".to_owned();
+        let time = |time: Option<Timestamp>| time.map_or_else(none, local_time);
         for window in &self.windows {
             table.row([
                 window.from.to_string(),
                 window.to.to_string(),
                 time(window.first_time),
                 time(window.last_time),
-                window.base.as_deref().map_or_else(|| "-".to_owned(), base),
+                window.restorable_from.map_or_else(none, |from| from.to_string()),
+                window.snapshot.as_ref().map_or_else(none, SnapshotId::to_string),
             ]);
         }
         if !table.is_empty() {
             text.push_str(&table.render());
         }
+        let follows = self.follows.as_deref();
+        text.extend(self.windows.iter().filter_map(|window| window.unreachable(follows)));
         for gap in &self.gaps {
             text.push_str(&format!(
                 "gap from {} to {}: restore past {} needs a snapshot taken after it\n",
@@ -120,11 +200,14 @@ impl LoggedStream {
         text
     }
 
-    /// Returns how a look at it ends. A gap is something that is missing to whoever asks whether all is there.
+    /// Returns how a look at it ends. A gap, or a window that no snapshot leads into, is a fact to whoever looks, and something that is
+    /// missing to whoever asks whether all is there.
     pub(crate) fn status(&self) -> Status {
         match self.read_bytes {
             _ if !self.damaged.is_empty() => Status::Failed,
-            Some(_) if !self.gaps.is_empty() => Status::Partial,
+            Some(_) if !self.gaps.is_empty() || self.windows.iter().any(|window| window.why.is_some()) => {
+                Status::Partial
+            }
             _ => Status::Done,
         }
     }
@@ -132,137 +215,150 @@ impl LoggedStream {
 
 /// Looks at all streams of a repository; `read` reads every piece.
 pub(crate) async fn streams(session: &Session, repository: &Repository, read: bool) -> Result<Vec<LoggedStream>> {
+    let all = session.or_cancelled(Streams::every(repository.store())).await?;
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bases = session.or_cancelled(bases(repository)).await?;
     let mut found = Vec::new();
-    for (source, histories) in session.or_cancelled(Streams::every(repository.store())).await? {
-        let streams = Streams {
-            store: repository.store().clone(),
-            source,
-        };
-        for (id, pieces) in histories {
-            let mut look = Look::at(&streams, id, &pieces);
-            session.or_cancelled(look.windows(&pieces)).await?;
-            if read {
-                look.read(session, &pieces).await?;
-            }
-            found.push(look.stream);
+    for (source, histories) in all {
+        let streams = Streams::of(repository.store(), &source);
+        let (mut shown, mut stored) = (Vec::new(), BTreeMap::new());
+        for (id, listed) in histories {
+            let pieces: Vec<u64> = listed.iter().map(|piece| piece.from).collect();
+            let look = Look {
+                streams: &streams,
+                id: &id,
+                pieces: &pieces,
+            };
+            let looked = if read {
+                look.read(session).await?
+            } else {
+                session.or_cancelled(look.windows()).await?
+            };
+            shown.push(LoggedStream::of(
+                &source,
+                &id,
+                &listed,
+                looked.damaged,
+                looked.read_bytes,
+            ));
+            stored.insert(id, looked.stored);
         }
+        for (stream, (id, of_one)) in shown.iter_mut().zip(&stored) {
+            stream.follows = of_one.follows.as_ref().map(Position::to_string);
+            let window = |window: &Window| StreamWindow::of(window, beginning(&stored, &bases, id, window));
+            stream.windows = of_one.windows.iter().map(window).collect();
+            stream.gaps = gaps(&of_one.windows);
+        }
+        found.extend(shown);
     }
     Ok(found)
 }
 
-struct Look<'a> {
-    streams: &'a Streams,
-    id: ReplicationId,
-    stream: LoggedStream,
+/// Returns the snapshots with which restores can begin.
+async fn bases(repository: &Repository) -> Result<Vec<Base>> {
+    let survey = repository.survey(bases::of).await?;
+    for (id, error) in &survey.damaged {
+        tracing::warn!("skipping snapshot {id}: {}", error.chain());
+    }
+    Ok(survey.snapshots.into_iter().flatten().collect())
 }
 
-impl<'a> Look<'a> {
-    fn at(streams: &'a Streams, id: ReplicationId, pieces: &[Listed]) -> Self {
-        let stream = LoggedStream {
-            source: streams.source.clone(),
-            id: id.to_string(),
-            follows: None,
-            pieces: exact::u64_from(pieces.len()),
-            stored_bytes: pieces.iter().map(|piece| piece.stored_bytes).sum(),
-            windows: Vec::new(),
-            gaps: Vec::new(),
-            damaged: Vec::new(),
-            read_bytes: None,
-        };
-        Self { streams, id, stream }
-    }
+/// Returns what is missing between windows, of which the newest comes first.
+fn gaps(windows: &[Window]) -> Vec<StreamGap> {
+    let between = windows.iter().zip(windows.iter().skip(1));
+    let between = between.filter(|(later, earlier)| earlier.to < later.from);
+    let gap = |(later, earlier): (&Window, &Window)| StreamGap {
+        from: earlier.to,
+        to: later.from,
+    };
+    between.map(gap).collect()
+}
 
-    /// Reads what a descriptor says; None of a damaged piece, which is noted.
-    async fn piece(&mut self, from: u64) -> Result<Option<Piece>> {
-        match self.streams.look(&self.id, from).await {
-            Ok(piece) => Ok(Some(piece)),
-            Err(error) if is_damage(error.kind()) => {
-                self.damaged(from, error.chain());
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
+/// One history.
+struct Look<'a> {
+    streams: &'a Streams,
+    id: &'a ReplicationId,
+    pieces: &'a [u64],
+}
 
-    fn damaged(&mut self, from: u64, error: String) {
-        if self.stream.damaged.iter().all(|known| known.from != from) {
-            self.stream.damaged.push(DamagedPiece { from, error });
-        }
-    }
+/// What was found of it.
+#[derive(Default)]
+struct Looked {
+    stored: Stored,
+    damaged: BTreeMap<u64, Error>,
+    read_bytes: Option<u64>,
+}
 
-    /// Goes back from the newest piece, window by window.
-    async fn windows(&mut self, pieces: &[Listed]) -> Result<()> {
-        let mut left = pieces;
-        while let (Some((last, before)), true) = (left.split_last(), self.stream.windows.len() < WINDOWS) {
-            let Some(newest) = self.piece(last.from).await? else {
-                left = before;
-                continue;
-            };
-            let begin = left.partition_point(|piece| piece.from < newest.since);
-            let (earlier, within) = left.split_at_checked(begin).expect("it lies within, by the partition");
-            let first = within.first().unwrap_or(last);
-            let oldest = if first.from == last.from {
-                Some(newest.clone())
-            } else {
-                self.piece(first.from).await?
-            };
-            let text = |position: &Option<Position>| position.as_ref().map(Position::to_string);
-            if self.stream.follows.is_none() {
-                self.stream.follows = text(&newest.follows);
-            }
-            if let Some(later) = self.stream.windows.last()
-                && newest.to < later.from
-            {
-                self.stream.gaps.push(StreamGap {
-                    from: newest.to,
-                    to: later.from,
-                });
-            }
-            self.stream.windows.push(StreamWindow {
-                from: first.from,
+impl Look<'_> {
+    /// Goes back from the newest piece, window by window, by what the ends of pieces say.
+    async fn windows(&self) -> Result<Looked> {
+        let extent = Extent::new(self.streams, self.id, self.pieces);
+        let (follows, _) = extent.origin().await?;
+        let (mut windows, mut left) = (Vec::new(), self.pieces.len());
+        while windows.len() < WINDOWS
+            && let Some(newest) = extent.furthest(left).await?
+        {
+            let begin = extent.begin(newest.to, 0).await?.min(newest.from);
+            let oldest = extent.holding(begin.saturating_add(1), u64::MAX).await?;
+            windows.push(Window {
+                from: begin,
                 to: newest.to,
-                first_time: oldest.and_then(|piece| piece.marks.first().map(|mark| mark.at)),
-                last_time: newest.marks.last().map(|mark| mark.at),
-                base: text(&newest.base),
+                first: oldest.and_then(|piece| Some(piece.marks.first()?.at)),
+                last: newest.marks.last().map(|mark| mark.at),
             });
-            left = earlier;
+            left = self.pieces.partition_point(|from| *from < begin);
         }
-        Ok(())
+        Ok(Looked {
+            stored: Stored { follows, windows },
+            damaged: extent.into_damaged(),
+            read_bytes: None,
+        })
     }
 
-    /// Reads every piece: its digest, and that one follows another.
-    async fn read(&mut self, session: &Session, pieces: &[Listed]) -> Result<()> {
-        let mut bytes = 0_u64;
-        let mut end = None;
-        let mut gaps = Vec::new();
-        for listed in pieces {
+    /// Reads every piece: its digest, and how far it reaches. What is damaged is missing.
+    async fn read(&self, session: &Session) -> Result<Looked> {
+        let (mut looked, mut bytes) = (Looked::default(), 0_u64);
+        let windows = &mut looked.stored.windows;
+        for from in self.pieces {
             let read = async {
-                let (reader, piece) = self.streams.open(&self.id, listed.from).await?;
+                let (reader, piece) = self.streams.open(self.id, *from).await?;
                 reader.read(&mut |_| Ok(())).await?;
                 Ok(piece)
             };
-            match session.or_cancelled(read).await {
-                Ok(piece) => {
-                    bytes = bytes.saturating_add(piece.to.saturating_sub(piece.from));
-                    if let Some(end) = end.filter(|end| *end < piece.from) {
-                        gaps.push(StreamGap {
-                            from: end,
-                            to: piece.from,
-                        });
-                    }
-                    end = end.max(Some(piece.to));
+            let piece = match session.or_cancelled(read).await {
+                Ok(piece) => piece,
+                Err(error) if is_damage(error.kind()) => {
+                    looked.damaged.insert(*from, error);
+                    continue;
                 }
-                Err(error) if is_damage(error.kind()) => self.damaged(listed.from, error.chain()),
+                // It was removed since.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
+            };
+            bytes = bytes.saturating_add(piece.to.saturating_sub(piece.from));
+            let (first, last) = (piece.marks.first(), piece.marks.last());
+            match windows.last_mut() {
+                Some(window) if piece.from <= window.to => {
+                    window.first = window.first.or(first.map(|mark| mark.at));
+                    if piece.to > window.to {
+                        (window.to, window.last) = (piece.to, last.map(|mark| mark.at).or(window.last));
+                    }
+                }
+                _ => windows.push(Window {
+                    from: piece.from,
+                    to: piece.to,
+                    first: first.map(|mark| mark.at),
+                    last: last.map(|mark| mark.at),
+                }),
+            }
+            if looked.stored.follows.is_none() && windows.len() == 1 {
+                looked.stored.follows = piece.follows;
             }
         }
-        gaps.reverse();
-        self.stream.gaps = gaps;
-        self.stream.read_bytes = Some(bytes);
-        Ok(())
+        windows.reverse();
+        looked.read_bytes = Some(bytes);
+        Ok(looked)
     }
-}
-
-fn is_damage(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Corrupt | ErrorKind::Unsupported)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use crate::archive::log::LogReader;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
@@ -11,7 +13,7 @@ use crate::engines::redis::log::tail::Tail;
 use crate::repository::{document, layout};
 use crate::storage::{ListPage, ObjectKey, ObjectOptions, PutMode, SharedStore};
 
-/// Pieces of one source that a restore looks at, at most: bounds its memory, 8 bytes each.
+/// Pieces of one source that are looked at, at most: bounds memory, 8 or 16 bytes each.
 const MOST_PIECES: usize = 16 << 20;
 
 /// Damaged pieces that are set aside in one go, at most: where everything seems damaged, it is not the pieces.
@@ -39,6 +41,15 @@ pub(super) struct Listed {
     pub(super) stored_bytes: u64,
 }
 
+/// A page of a listing of pieces.
+#[derive(Debug)]
+pub(super) struct PiecePage {
+    /// Pieces, and when they were stored.
+    pub(super) pieces: Vec<(Listed, Timestamp)>,
+    /// Pass it to the next call; None when this was the last page.
+    pub(super) next: Option<String>,
+}
+
 /// The streams of one source in a repository.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
@@ -47,6 +58,14 @@ pub(super) struct Streams {
 }
 
 impl Streams {
+    /// Names those of a source.
+    pub(super) fn of(store: &SharedStore, source: &str) -> Self {
+        Self {
+            store: store.clone(),
+            source: source.to_owned(),
+        }
+    }
+
     /// Returns where a piece lies.
     pub(super) fn key(&self, id: &ReplicationId, from: u64) -> Result<ObjectKey> {
         layout::commands(&self.source, id.as_str(), from)
@@ -176,6 +195,12 @@ impl Streams {
         Ok(!page.objects.is_empty())
     }
 
+    /// Returns whether anything is stored of any source.
+    pub(super) async fn any_at_all(store: &SharedStore) -> Result<bool> {
+        let page = store.list(layout::COMMANDS, None).await;
+        Ok(!page.context("list logs of commands")?.objects.is_empty())
+    }
+
     /// Lists the offsets at which pieces begin, by history, in order.
     pub(super) async fn all(&self) -> Result<BTreeMap<ReplicationId, Vec<u64>>> {
         let (mut found, mut count): (BTreeMap<_, Vec<u64>>, _) = (BTreeMap::new(), 0_usize);
@@ -187,8 +212,7 @@ impl Streams {
                 count += 1;
             }
             if count > MOST_PIECES {
-                let message = format!("the log of \"{}\" has more than {MOST_PIECES} pieces", self.source);
-                return Err(Error::new(ErrorKind::LimitExceeded, message));
+                return Err(too_many(&self.source));
             }
             next = page.next;
             if next.is_none() {
@@ -197,9 +221,25 @@ impl Streams {
         }
     }
 
+    /// Lists a page of the pieces of one history, with the times at which they were stored, by the store's clock.
+    pub(super) async fn page(&self, id: &ReplicationId, next: Option<String>) -> Result<PiecePage> {
+        let directory = format!("{}{id}/", layout::command_logs(&self.source));
+        let page = self.list(&directory, next).await?;
+        let pieces = page.objects.iter().filter_map(|object| {
+            let (_, from) = self.at(&object.key)?;
+            let stored_bytes = object.size_bytes;
+            Some((Listed { from, stored_bytes }, object.modified))
+        });
+        Ok(PiecePage {
+            pieces: pieces.collect(),
+            next: page.next,
+        })
+    }
+
     /// Lists all streams of a repository, by source and history.
     pub(super) async fn every(store: &SharedStore) -> Result<BTreeMap<String, BTreeMap<ReplicationId, Vec<Listed>>>> {
         let (mut found, mut next): (BTreeMap<_, BTreeMap<_, Vec<Listed>>>, _) = (BTreeMap::new(), None);
+        let mut of_source = (String::new(), 0_usize);
         loop {
             let page = store
                 .list(layout::COMMANDS, next)
@@ -219,6 +259,14 @@ impl Streams {
                     from,
                     stored_bytes: object.size_bytes,
                 });
+                // The keys of a source follow one another.
+                if of_source.0 != source {
+                    of_source = (source.to_owned(), 0);
+                }
+                of_source.1 += 1;
+                if of_source.1 > MOST_PIECES {
+                    return Err(too_many(source));
+                }
             }
             next = page.next;
             if next.is_none() {
@@ -237,6 +285,11 @@ impl Streams {
         let (id, from) = layout::commands_at(&self.source, key)?;
         Some((id.parse().ok()?, from))
     }
+}
+
+fn too_many(source: &str) -> Error {
+    let message = format!("the log of \"{source}\" has more than {MOST_PIECES} pieces");
+    Error::new(ErrorKind::LimitExceeded, message)
 }
 
 fn described(key: &ObjectKey, from: u64, reader: &LogReader) -> Result<Piece> {

@@ -1,20 +1,46 @@
 //! Decides which snapshot a restore begins with, and where the log behind it is cut. Nothing but the ends of pieces is read.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::redis::KIND;
-use crate::engines::redis::log::marks::Mark;
 use crate::engines::redis::log::position::ReplicationId;
+use crate::operations::log::redis::bases::{self, Base};
+use crate::operations::log::redis::extent::Extent;
 use crate::operations::log::redis::lineage::{self, History, Stretch};
-use crate::operations::log::redis::restore::marks::marks_around;
-use crate::operations::log::redis::restore::{Base, Cut, Moment};
-use crate::operations::log::redis::stored::Streams;
+use crate::operations::log::redis::restore::Moment;
+use crate::operations::log::redis::restore::cut::{Cut, Cutter};
+use crate::operations::log::redis::stored::{Listed, Streams};
 use crate::operations::show::local_time;
 use crate::operations::{Session, options};
 use crate::repository::{Manifest, Repository, Selector};
+
+/// What a restore reads.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) base: Base,
+    pub(super) log: Log,
+    pub(super) cut: Cut,
+}
+
+/// The log of one source.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) streams: Streams,
+    pub(super) histories: BTreeMap<ReplicationId, History>,
+}
+
+impl Log {
+    /// Returns what is stored of the history that a stretch is of.
+    pub(super) fn extent<'a>(&'a self, stretch: &'a Stretch) -> Extent<'a> {
+        let history = self.histories.get(&stretch.id);
+        let pieces = history.map(|history| history.pieces.as_slice());
+        Extent::new(&self.streams, &stretch.id, pieces.unwrap_or_default())
+    }
+}
 
 /// Finds the newest snapshot from which the log leads to the moment.
 pub(super) async fn choose(
@@ -22,250 +48,167 @@ pub(super) async fn choose(
     repository: &Repository,
     options: &options::Restore,
     moment: &Moment,
-) -> Result<(Base, Streams, Cut)> {
-    let mut bases = bases(session, repository, options).await?;
-    let fits = |base: &Base| match moment {
-        Moment::Latest => true,
-        Moment::At(at) => base.at <= *at,
-        Moment::Offset(Some(id), offset) => base.position.id != *id || base.position.offset <= *offset,
-        Moment::Offset(None, offset) => base.position.offset <= *offset,
-    };
-    let oldest = bases.iter().map(|base| base.at).min();
-    bases.retain(fits);
-    bases.sort_by_key(|base| std::cmp::Reverse(base.at));
-    if bases.is_empty() {
-        let oldest = oldest
-            .map(|at| format!("; the oldest is of {}", local_time(at)))
-            .unwrap_or_default();
-        let message =
-            format!("no snapshot of one moment of a Redis or Valkey server lies before what is asked for{oldest}");
-        return Err(Error::new(ErrorKind::NotFound, message).with_hint("`wirevault list` shows all snapshots."));
-    }
-    let (mut known, mut first) = (BTreeMap::new(), None);
-    for base in bases {
-        let streams = Streams {
-            store: repository.store().clone(),
-            source: base.source.clone(),
-        };
-        if !known.contains_key(&base.source) {
-            known.insert(base.source.clone(), histories(&streams).await?);
-        }
-        let Some(histories) = known.get(&base.source) else {
-            continue;
-        };
-        match cut(&streams, histories, &base, moment).await {
-            Ok(cut) => return Ok((base, streams, cut)),
+) -> Result<Chosen> {
+    let logs = logs(repository, &options.source).await?;
+    let all = snapshots(session, repository, options).await?;
+    let (log, mut bases) = one_log(logs, &all)?;
+    // The newest history that a snapshot leads to, and of its snapshots the newest. What a server wrote that had been replaced by another
+    // one is reached only where nothing else is there, or it is named.
+    bases.sort_by_cached_key(|base| {
+        let way = lineage::way(&log.histories, &base.position, None);
+        let last = way.ok().and_then(|way| Some(way.last()?.id.clone()));
+        let begun = last.and_then(|last| log.histories.get(&last)?.begun);
+        Reverse((begun, base.at))
+    });
+    let mut cutter = Cutter::new(&log, moment);
+    let mut first = None;
+    let mut found = None;
+    for base in &bases {
+        match cutter.cut(base).await {
+            Ok(Some(cut)) => {
+                found = Some((base.clone(), cut));
+                break;
+            }
+            // It was taken later.
+            Ok(None) => {}
             // The newest one is nearest to what is asked for; why it does not lead there is the reason to tell.
             Err(error) if error.kind() == ErrorKind::NotFound => first = first.or(Some(error)),
             Err(error) => return Err(error),
         }
     }
-    Err(first.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "no log leads to what is asked for")))
+    match found {
+        Some((base, cut)) => Ok(Chosen { base, log, cut }),
+        None => Err(first.unwrap_or_else(|| all_later(&bases, cutter.first_mark()))),
+    }
 }
 
-/// Returns the snapshots that may be meant, of one source each.
-async fn bases(session: &Session, repository: &Repository, options: &options::Restore) -> Result<Vec<Base>> {
-    let wanted: Vec<&String> = options.source.iter().collect();
-    let of = |manifest: &Manifest| {
-        let sources = manifest.sources.iter();
-        let meant = sources.filter(|source| wanted.is_empty() || wanted.contains(&&source.name));
-        let bases: Vec<Base> = meant
-            .filter(|source| source.kind == KIND.word())
-            .filter_map(|source| {
-                Some(Base {
-                    id: manifest.id.clone(),
-                    source: source.name.clone(),
-                    position: lineage::position_of(source.outcome.as_ref())?,
-                    at: source.outcome.as_ref()?.consistent_at,
-                })
-            })
-            .collect();
-        (manifest.host.clone(), manifest.job.clone(), bases)
+/// The error where every snapshot was taken later.
+fn all_later(bases: &[Base], first_mark: Option<Timestamp>) -> Error {
+    let oldest = bases.iter().min_by_key(|base| base.at);
+    let oldest = oldest
+        .map(|base| format!("; the oldest is of {}, at {}", local_time(base.at), base.position))
+        .unwrap_or_default();
+    let message = format!("no snapshot in the log lies before what is asked for{oldest}");
+    let error = Error::new(ErrorKind::NotFound, message);
+    match first_mark {
+        Some(mark) => error.with_hint(format!(
+            "A moment is found by the time marks of the log, the first of them behind it is of {}. Choose a later one, or restore a snapshot alone.",
+            local_time(mark)
+        )),
+        None => error.with_hint("`wirevault list` shows all snapshots."),
+    }
+}
+
+/// Looks at what is stored: of the source that is named, or of all.
+async fn logs(repository: &Repository, named: &[String]) -> Result<Vec<Log>> {
+    let store = repository.store();
+    let starts = |pieces: Vec<Listed>| pieces.into_iter().map(|piece| piece.from).collect();
+    let stored: BTreeMap<String, BTreeMap<ReplicationId, Vec<u64>>> = match named {
+        [] => {
+            let all = Streams::every(store).await?.into_iter();
+            let of_one = |histories: BTreeMap<_, Vec<Listed>>| histories.into_iter().map(|(id, all)| (id, starts(all)));
+            all.map(|(source, histories)| (source, of_one(histories).collect()))
+                .collect()
+        }
+        [name] => {
+            let histories = Streams::of(store, name).all().await?;
+            BTreeMap::from([(name.clone(), histories)])
+        }
+        _ => {
+            return Err(
+                Error::invalid("a restore to a moment of a log is of one source").with_hint("Give one --source.")
+            );
+        }
     };
+    let mut logs = Vec::new();
+    for (source, histories) in stored {
+        let mut log = Log {
+            streams: Streams::of(store, &source),
+            histories: BTreeMap::new(),
+        };
+        for (id, pieces) in histories {
+            let history = history(&log.streams, &id, pieces).await?;
+            log.histories.insert(id, history);
+        }
+        if !log.histories.is_empty() {
+            logs.push(log);
+        }
+    }
+    if logs.is_empty() {
+        let of = named
+            .first()
+            .map(|name| format!(" of source \"{name}\""))
+            .unwrap_or_default();
+        return Err(Error::new(ErrorKind::NotFound, format!("no log{of} is stored"))
+            .with_hint("`wirevault log receive` stores it, `wirevault log show` shows what there is. Without --at and --offset a snapshot comes back alone."));
+    }
+    Ok(logs)
+}
+
+/// Looks at the first pieces of a history: they say what it continues, and when it began.
+async fn history(streams: &Streams, id: &ReplicationId, pieces: Vec<u64>) -> Result<History> {
+    let (follows, begun) = Extent::new(streams, id, &pieces).origin().await?;
+    Ok(History { pieces, follows, begun })
+}
+
+/// Returns the snapshots that may be meant. Those of other hosts count: that they are of this server is said by their positions.
+async fn snapshots(session: &Session, repository: &Repository, options: &options::Restore) -> Result<Vec<Base>> {
     let (host, job) = match Selector::parse(&options.snapshot) {
         Selector::Latest { host, job } => (host, job),
         Selector::Prefix(_) => {
-            let id = repository.resolve(&options.snapshot).await?;
-            let (_, _, bases) = of(&repository.load(&id).await?);
-            return one_source(bases);
+            let id = session.or_cancelled(repository.resolve(&options.snapshot)).await?;
+            let manifest = session.or_cancelled(repository.load(&id)).await?;
+            let bases = bases::of(&manifest);
+            if bases.is_empty() {
+                return Err(no_base(&manifest));
+            }
+            return Ok(bases);
         }
     };
-    let survey = repository.survey(of).await?;
-    let here = session.host();
-    let is_meant = |(of_host, of_job, _): &(String, String, Vec<Base>)| {
-        host.as_ref().is_none_or(|host| host == of_host) && job.as_ref().is_none_or(|job| job == of_job)
+    let of = |manifest: &Manifest| {
+        let is_meant = host.as_ref().is_none_or(|host| *host == manifest.host)
+            && job.as_ref().is_none_or(|job| *job == manifest.job);
+        if is_meant { bases::of(manifest) } else { Vec::new() }
     };
-    let mut all: Vec<_> = survey.snapshots.into_iter().filter(is_meant).collect();
-    // Snapshots of this host come first, as with every `latest`.
-    if host.is_none() && all.iter().any(|(host, _, bases)| *host == here && !bases.is_empty()) {
-        all.retain(|(host, _, _)| *host == here);
+    let survey = session.or_cancelled(repository.survey(of)).await?;
+    for (id, error) in &survey.damaged {
+        tracing::warn!("skipping snapshot {id}: {}", error.chain());
     }
-    one_source(all.into_iter().flat_map(|(_, _, bases)| bases).collect())
+    Ok(survey.snapshots.into_iter().flatten().collect())
 }
 
-fn one_source(bases: Vec<Base>) -> Result<Vec<Base>> {
-    let mut names: Vec<&str> = bases.iter().map(|base| base.source.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    match names.as_slice() {
-        [] | [_] => Ok(bases),
-        several => Err(
-            Error::invalid(format!("several sources have snapshots: {}", several.join(", ")))
+fn no_base(manifest: &Manifest) -> Error {
+    let has_any = manifest.sources.iter().any(|source| source.kind == KIND.word());
+    let what = if has_any {
+        "is not all of one Redis or Valkey server at one moment"
+    } else {
+        "holds no Redis or Valkey server"
+    };
+    Error::unsupported(format!("snapshot {} {what}", manifest.id))
+        .with_hint("A log is replayed on a snapshot that was read by PSYNC, of a whole server: `latest` finds one.")
+}
+
+/// Finds the log in which snapshots lie; it must be one.
+fn one_log(logs: Vec<Log>, all: &[Base]) -> Result<(Log, Vec<Base>)> {
+    let lies_in = |log: &Log| -> Vec<Base> {
+        let lies = |base: &&Base| lineage::may_lie_in(&log.histories, &base.position);
+        all.iter().filter(lies).cloned().collect()
+    };
+    let sources: Vec<String> = logs.iter().map(|log| log.streams.source.clone()).collect();
+    let mut found: Vec<(Vec<Base>, Log)> = logs.into_iter().map(|log| (lies_in(&log), log)).collect();
+    found.retain(|(bases, _)| !bases.is_empty());
+    match (found.pop(), found.as_slice()) {
+        (Some((bases, log)), []) => Ok((log, bases)),
+        (Some(_), _) => Err(
+            Error::invalid(format!("several sources have a log: {}", sources.join(", ")))
                 .with_hint("Name one with --source."),
         ),
+        (None, _) => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("no snapshot lies in the log of {}", sources.join(", ")),
+        )
+        .with_hint(
+            "A restore begins with a snapshot of the whole server that was read by PSYNC. `wirevault log receive` takes one where it lacks one; `wirevault list` shows all.",
+        )),
     }
-}
-
-/// Looks at what is stored of each history.
-async fn histories(streams: &Streams) -> Result<BTreeMap<ReplicationId, History>> {
-    let mut histories = BTreeMap::new();
-    for (id, pieces) in streams.all().await? {
-        let Some(first) = pieces.first() else { continue };
-        let first = streams.look(&id, *first).await?;
-        let history = History {
-            pieces,
-            follows: first.follows,
-            begun: first.marks.first().map(|mark| mark.at),
-        };
-        histories.insert(id, history);
-    }
-    Ok(histories)
-}
-
-/// Decides where the log is cut, out of the ends of what is stored.
-async fn cut(
-    streams: &Streams,
-    histories: &BTreeMap<ReplicationId, History>,
-    base: &Base,
-    moment: &Moment,
-) -> Result<Cut> {
-    match moment {
-        Moment::Offset(id, offset) => cut_at_offset(streams, histories, base, (id.as_ref(), *offset)).await,
-        Moment::Latest => cut_at_end(streams, histories, base).await,
-        Moment::At(at) => cut_at_time(streams, histories, base, *at).await,
-    }
-}
-
-/// Without a named history, the way ends where its offset is.
-async fn cut_at_offset(
-    streams: &Streams,
-    histories: &BTreeMap<ReplicationId, History>,
-    base: &Base,
-    (id, offset): (Option<&ReplicationId>, u64),
-) -> Result<Cut> {
-    let mut way = lineage::way(histories, &base.position, id)?;
-    if id.is_none() {
-        let ends = way.iter().position(|stretch| stretch.to.is_none_or(|to| offset <= to));
-        way.truncate(ends.map_or(way.len(), |at| at.saturating_add(1)));
-    }
-    if let Some(last) = way.last() {
-        if offset < last.from {
-            let message = format!("offset {offset} lies before {}, where its history begins", last.from);
-            return Err(Error::new(ErrorKind::NotFound, message).with_hint("Name the history before it: ID:OFFSET."));
-        }
-        if offset > last.from {
-            is_stored_to(streams, histories, last, offset).await?;
-        }
-    }
-    Ok(Cut {
-        way,
-        offset,
-        marks: (None, None),
-    })
-}
-
-/// Goes as far as something is stored.
-async fn cut_at_end(streams: &Streams, histories: &BTreeMap<ReplicationId, History>, base: &Base) -> Result<Cut> {
-    let way = lineage::way(histories, &base.position, None)?;
-    let last = way
-        .last()
-        .and_then(|stretch| Some((stretch, histories.get(&stretch.id)?.pieces.last()?)));
-    let newest = match last {
-        Some((stretch, from)) => Some(streams.look(&stretch.id, *from).await?),
-        None => None,
-    };
-    let newest = newest.filter(|piece| piece.to >= base.position.offset);
-    let newest = newest.ok_or_else(|| ends_before(None, base))?;
-    Ok(Cut {
-        way,
-        offset: newest.to,
-        marks: (newest.marks.last().copied(), None),
-    })
-}
-
-/// Goes up to the last time mark before a moment; that there is one behind it, or at it, says that the log reaches it.
-async fn cut_at_time(
-    streams: &Streams,
-    histories: &BTreeMap<ReplicationId, History>,
-    base: &Base,
-    at: Timestamp,
-) -> Result<Cut> {
-    let mut way = lineage::way(histories, &base.position, None)?;
-    let (mut before, mut after, mut reached): (Option<Mark>, _, _) = (None, None, 0_usize);
-    for (number, stretch) in way.iter().enumerate() {
-        let (last, next) = marks_around(streams, histories, stretch, at).await?;
-        if last.is_some() {
-            (before, reached) = (last, number);
-        }
-        after = next;
-        if after.is_some() {
-            break;
-        }
-    }
-    if after.is_none() && before.is_none_or(|mark| mark.at < at) {
-        return Err(ends_before(before, base));
-    }
-    way.truncate(reached.saturating_add(1));
-    let offset = before.map_or(base.position.offset, |mark| mark.offset);
-    Ok(Cut {
-        way,
-        offset: offset.max(base.position.offset),
-        marks: (before, after),
-    })
-}
-
-/// Fails unless the last piece before an offset holds what lies before it.
-async fn is_stored_to(
-    streams: &Streams,
-    histories: &BTreeMap<ReplicationId, History>,
-    stretch: &Stretch,
-    offset: u64,
-) -> Result<()> {
-    let pieces = histories.get(&stretch.id).map(|history| history.pieces.as_slice());
-    let at = pieces.and_then(|pieces| last_before(pieces, offset));
-    let piece = match at {
-        Some(at) => Some(streams.look(&stretch.id, at).await?),
-        None => None,
-    };
-    match piece {
-        Some(piece) if piece.to >= offset => Ok(()),
-        piece => {
-            let to = piece.map_or(stretch.from, |piece| piece.to);
-            let message = format!(
-                "the log of {} does not hold offset {offset}: it is stored to {to} before it",
-                stretch.id
-            );
-            Err(Error::new(ErrorKind::NotFound, message)
-                .with_hint("Choose an offset that is stored, or a later snapshot."))
-        }
-    }
-}
-
-/// Returns the last of the offsets that lies before another one.
-fn last_before(pieces: &[u64], offset: u64) -> Option<u64> {
-    let count = pieces.partition_point(|from| *from < offset);
-    pieces.get(count.checked_sub(1)?).copied()
-}
-
-fn ends_before(last: Option<Mark>, base: &Base) -> Error {
-    let message = match last {
-        Some(mark) => format!("the log ends at {}, offset {}", local_time(mark.at), mark.offset),
-        None => format!(
-            "no log is stored behind snapshot {}, which is of {}",
-            base.id,
-            local_time(base.at)
-        ),
-    };
-    Error::new(ErrorKind::NotFound, message)
-        .with_hint("`wirevault log receive` stores it. Choose an earlier moment, or restore the snapshot alone.")
 }

@@ -5,6 +5,7 @@
 //! file expires nothing until it is done.
 
 mod choose;
+mod cut;
 mod marks;
 mod write;
 
@@ -12,18 +13,19 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::base::error::{Context, Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, Result, if_there};
 use crate::base::units::format_bytes;
-use crate::engines::redis::log::aof::DIRECTORY;
-use crate::engines::redis::log::marks::Mark;
+use crate::engines::redis::KIND;
+use crate::engines::redis::log::aof::{self, DIRECTORY};
 use crate::engines::redis::log::position::{Position, ReplicationId, offset_of};
-use crate::operations::log::redis::lineage::Stretch;
+use crate::operations::choose::{self as snapshots, Purpose};
 use crate::operations::log::redis::stored::Streams;
 use crate::operations::options::At;
 use crate::operations::show::local_time;
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Report, Session, Status, document_of, options};
-use crate::repository::SnapshotId;
+use crate::repository::{ManifestSource, Repository, SnapshotId};
+use choose::Chosen;
 
 /// The moment that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,25 +36,6 @@ enum Moment {
     At(Timestamp),
     /// The commands before an offset, of a history that is named or of the newest.
     Offset(Option<ReplicationId>, u64),
-}
-
-/// A snapshot from which a restore can begin.
-#[derive(Debug, Clone)]
-struct Base {
-    id: SnapshotId,
-    source: String,
-    position: Position,
-    at: Timestamp,
-}
-
-/// Where the log is cut.
-#[derive(Debug, Clone)]
-struct Cut {
-    way: Vec<Stretch>,
-    /// Within the last stretch.
-    offset: u64,
-    /// The time mark by which it was chosen, and the one behind the moment.
-    marks: (Option<Mark>, Option<Mark>),
 }
 
 /// What a restore to a moment did. Its fields are the keys of the JSON document.
@@ -145,24 +128,57 @@ impl Report for RestoredMoment {
     }
 }
 
-/// Returns whether a restore goes by a log of commands: to an offset, or to a moment, into a directory, of a source that has one.
+/// Returns whether a restore goes by a log of commands: to an offset, or to a moment where all that is restored is one source that has a
+/// log. Where several sources are, [`refuse_snapshot_alone`] looks.
 pub async fn is_meant(session: &Session, options: &options::Restore) -> Result<bool> {
     let flags: options::RestoreRedis = options.engines.of();
     if flags.offset.is_some() {
         return Ok(true);
     }
-    let (Some(_), [source], Some(into)) = (options.at, options.source.as_slice(), &options.into) else {
-        return Ok(false);
-    };
-    if into.contains("://") || into.starts_with("file:") {
+    if options.at.is_none() || options.source.len() > 1 {
         return Ok(false);
     }
     let repository = Box::pin(open_repository(session)).await?;
-    let streams = Streams {
-        store: repository.store().clone(),
-        source: source.clone(),
+    let store = repository.store();
+    if let [source] = options.source.as_slice() {
+        return session.or_cancelled(Streams::of(store, source).any()).await;
+    }
+    if !session.or_cancelled(Streams::any_at_all(store)).await? {
+        return Ok(false);
+    }
+    // All sources of a snapshot are meant, of the newest: what it holds is what the others hold.
+    let name = &options.snapshot;
+    let chosen = Box::pin(snapshots::snapshot(session, &repository, name, &[], Purpose::Read)).await;
+    let Some(chosen) = if_there(chosen)? else {
+        return Ok(false);
     };
-    session.or_cancelled(streams.any()).await
+    match chosen.manifest.sources.as_slice() {
+        [only] if only.kind == KIND.word() => session.or_cancelled(Streams::of(store, &only.name).any()).await,
+        _ => Ok(false),
+    }
+}
+
+/// Refuses a restore to a moment that would bring a source that has a log back as of a snapshot alone.
+pub(crate) async fn refuse_snapshot_alone(
+    session: &Session,
+    repository: &Repository,
+    options: &options::Restore,
+    selected: &[&ManifestSource],
+) -> Result<()> {
+    if options.at.is_none() {
+        return Ok(());
+    }
+    for source in selected.iter().filter(|source| source.kind == KIND.word()) {
+        let name = &source.name;
+        let streams = Streams::of(repository.store(), name);
+        if session.or_cancelled(streams.any()).await? {
+            let message = format!("source \"{name}\" has a log, and is restored to a moment alone");
+            return Err(Error::unsupported(message).with_hint(format!(
+                "Run restore twice: with --source {name} --into DIRECTORY, and with the other sources. To restore snapshots alone, leave --at out."
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Chooses the snapshot and the commands; writes beside, and gives the directory its place at the end.
@@ -170,13 +186,14 @@ pub async fn run(session: &Session, options: &options::Restore) -> Result<Restor
     let moment = moment_of(options)?;
     let data = directory_of(options)?;
     let repository = open_repository(session).await?;
-    let (base, streams, cut) = session
+    let chosen = session
         .or_cancelled(choose::choose(session, &repository, options, &moment))
         .await?;
+    let Chosen { base, log, cut } = &chosen;
     let last = cut.way.last().map_or(&base.position.id, |stretch| &stretch.id);
     let mut report = RestoredMoment {
         snapshot: base.id.clone(),
-        source: base.source.clone(),
+        source: log.streams.source.clone(),
         into: data.clone(),
         base: base.position.to_string(),
         base_at: base.at,
@@ -193,8 +210,8 @@ pub async fn run(session: &Session, options: &options::Restore) -> Result<Restor
     if options.dry_run {
         return Ok(report);
     }
-    let act = || format!("restore source \"{}\" into \"{}\"", base.source, data.display());
-    let written = write::write(session, &repository, (&base, &streams, &cut), &data, &mut report).await;
+    let act = || format!("restore source \"{}\" into \"{}\"", log.streams.source, data.display());
+    let written = write::write(session, &repository, &chosen, (&data, options.clean), &mut report).await;
     written.with_context(act)?;
     Ok(report)
 }
@@ -247,10 +264,9 @@ fn directory_of(options: &options::Restore) -> Result<PathBuf> {
         .with_hint(hint));
     }
     let data = PathBuf::from(into.strip_prefix("file:").unwrap_or(into));
-    if data.join(DIRECTORY).symlink_metadata().is_ok() && !options.clean {
-        let message = format!("\"{}\" exists", data.join(DIRECTORY).display());
-        return Err(Error::new(ErrorKind::AlreadyExists, message)
-            .with_hint("Add --clean to replace it (it is kept under another name), or choose another --into."));
+    let place = data.join(DIRECTORY);
+    if place.symlink_metadata().is_ok() && !options.clean {
+        return Err(aof::exists(&place));
     }
     Ok(data)
 }

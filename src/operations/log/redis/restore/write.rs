@@ -7,23 +7,24 @@ use futures_util::StreamExt;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::aof::{AofDirectory, AofWriter};
+use crate::engines::redis::log::position::ReplicationId;
 use crate::engines::redis::stored;
 use crate::operations::Session;
 use crate::operations::log::redis::lineage::Stretch;
-use crate::operations::log::redis::restore::{Base, Cut, RestoredMoment};
-use crate::operations::log::redis::stored::Streams;
+use crate::operations::log::redis::restore::RestoredMoment;
+use crate::operations::log::redis::restore::choose::{Chosen, Log};
 use crate::operations::snapshots::open_reader;
 use crate::repository::Repository;
 
 /// Objects that are read ahead: a log has many, and a store answers slowly. Each is at most 8 MiB in memory.
 const READ_AHEAD: usize = 4;
 
-/// Writes snapshot and commands, and gives the directory its place.
+/// Writes snapshot and commands, and gives the directory its place below `data`; with `replace` also where something stands there.
 pub(super) async fn write(
     session: &Session,
     repository: &Repository,
-    (base, streams, cut): (&Base, &Streams, &Cut),
-    data: &Path,
+    Chosen { base, log, cut }: &Chosen,
+    (data, replace): (&Path, bool),
     report: &mut RestoredMoment,
 ) -> Result<()> {
     let manifest = session.or_cancelled(repository.load(&base.id)).await?;
@@ -33,16 +34,16 @@ pub(super) async fn write(
     let database = session
         .or_cancelled(stored::stream_database(&reader, &base.position))
         .await?;
+    let name = &log.streams.source;
     session
         .reporter
-        .begin(&base.source, source.outcome.as_ref().map(|outcome| outcome.raw_bytes));
+        .begin(name, source.outcome.as_ref().map(|outcome| outcome.raw_bytes));
     let made = async {
         let directory = AofDirectory::create(data)?;
-        let to = (base.source.as_str(), &session.reporter);
+        let to = (name.as_str(), &session.reporter);
         let rdb = stored::write_files(&reader, &directory.base(), false, to, &session.cancel).await?;
         report.failed_keys = rdb.failed_keys;
         let mut writer = directory.commands(base.position.offset, cut.offset, database)?;
-        let histories = session.or_cancelled(streams.all()).await?;
         for (number, stretch) in cut.way.iter().enumerate() {
             if writer.at() != stretch.from {
                 return Err(Error::corrupt(format!(
@@ -53,47 +54,53 @@ pub(super) async fn write(
             let is_last = number.saturating_add(1) == cut.way.len();
             let to = if is_last { Some(cut.offset) } else { stretch.to };
             let to = to.ok_or_else(|| Error::corrupt("a history on the way has no end"))?;
-            let pieces = histories.get(&stretch.id).map(Vec::as_slice).unwrap_or_default();
-            report.objects += copy(session, streams, (stretch, to, pieces), &mut writer).await?;
+            report.objects += copy(session, log, stretch, to, &mut writer).await?;
         }
         let written = writer.finish()?;
         let last = cut.way.last().map_or(&base.position.id, |stretch| &stretch.id);
         report.to = format!("{last}:{}", written.offset);
         report.commands = written.commands;
         report.bytes = rdb.bytes.saturating_add(written.bytes);
-        report.previous = directory.publish()?;
+        #[cfg(feature = "test-hooks")]
+        crate::base::test_hooks::hold("append-only-file").await;
+        report.previous = directory.publish(replace)?;
         Ok(())
     };
     let made = made.await;
-    session.reporter.end(&base.source, made.is_ok());
+    session.reporter.end(name, made.is_ok());
     made
 }
 
 /// Copies what lies on a stretch, without a hole. Returns how many objects that were.
-async fn copy(
-    session: &Session,
-    streams: &Streams,
-    (stretch, to, pieces): (&Stretch, u64, &[u64]),
-    writer: &mut AofWriter,
-) -> Result<u64> {
+async fn copy(session: &Session, log: &Log, stretch: &Stretch, to: u64, writer: &mut AofWriter) -> Result<u64> {
     let (mut objects, mut at) = (0, stretch.from);
-    let hole = |from: u64, to: String| {
-        let message = format!("the log of {} has a gap from {from} to {to}", stretch.id);
-        Error::new(ErrorKind::NotFound, message)
-            .with_hint("Choose a moment before it, or a snapshot that was taken after it: `wirevault list` shows them.")
+    if at >= to {
+        return Ok(objects);
+    }
+    let extent = log.extent(stretch);
+    let first = session
+        .or_cancelled(extent.holding(at.saturating_add(1), u64::MAX))
+        .await?;
+    // One that cannot be read is met once more, and says why.
+    let first = match first {
+        Some(piece) => extent.pieces.partition_point(|from| *from < piece.from),
+        None => extent.pieces.partition_point(|from| *from <= at).saturating_sub(1),
     };
-    let first = pieces.partition_point(|from| *from <= at).saturating_sub(1);
-    let pieces = exact::part(pieces, first.., "it is one of them, or there are none");
+    let pieces = exact::part(extent.pieces, first.., "it is one of them, or there are none");
     let wanted = pieces.iter().take_while(|from| **from < to);
     let mut opened = futures_util::stream::iter(wanted)
-        .map(|from| streams.open(&stretch.id, *from))
+        .map(|from| log.streams.open(&stretch.id, *from))
         .buffered(READ_AHEAD);
     while at < to
         && let Some(next) = session.or_cancelled(async { opened.next().await.transpose() }).await?
     {
         let (reader, piece) = next;
         if piece.from > at {
-            return Err(hole(at, piece.from.to_string()));
+            return Err(hole(&stretch.id, at, &piece.from.to_string()));
+        }
+        // Another receiver has stored it as well.
+        if piece.to <= at {
+            continue;
         }
         let (mut skip, mut left) = (exact::usize_from(at.saturating_sub(piece.from)), to.saturating_sub(at));
         let mut out = |bytes: &[u8]| {
@@ -106,10 +113,16 @@ async fn copy(
         };
         session.or_cancelled(reader.read(&mut out)).await?;
         objects += 1;
-        at = at.max(piece.to).min(to);
+        at = piece.to.min(to);
     }
     if at < to {
-        return Err(hole(at, "its end".to_owned()));
+        return Err(hole(&stretch.id, at, "its end"));
     }
     Ok(objects)
+}
+
+fn hole(id: &ReplicationId, from: u64, to: &str) -> Error {
+    let message = format!("the log of {id} has a gap from {from} to {to}");
+    Error::new(ErrorKind::NotFound, message)
+        .with_hint("Choose a moment before it, or a snapshot that was taken after it: `wirevault list` shows them.")
 }
