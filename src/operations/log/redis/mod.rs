@@ -2,7 +2,6 @@
 
 mod attach;
 mod backoff;
-
 pub(crate) mod bases;
 mod claim;
 mod extent;
