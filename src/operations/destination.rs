@@ -66,12 +66,13 @@ pub(crate) struct Destination<'a> {
     pub(crate) restorer: Box<dyn Restorer>,
 }
 
-/// Decides where each source goes: by `--into`, else back to where it belongs by the word of this host. What only the
+/// Decides where each source goes, of those that may come back together with others: by `--into`, else back to where it belongs by the word of this host. What only the
 /// manifest says is followed if the operator says so.
 pub(crate) fn destinations<'a>(
     session: &Session,
     manifest: &'a Manifest,
     selected: &[&'a ManifestSource],
+    is_one_of_several: bool,
     options: &options::Restore,
 ) -> Result<Vec<Destination<'a>>> {
     let mut resolver = Resolver {
@@ -79,13 +80,13 @@ pub(crate) fn destinations<'a>(
         manifest,
         accept: options.into_original,
     };
-    let (mut found, unknown) = look(&resolver, selected, options)?;
+    let (mut found, unknown) = look(&resolver, selected, is_one_of_several, options)?;
     if !unknown.is_empty() {
         if !places::confirmed(session, manifest, &unknown) {
             return Err(places::unknown(session, manifest, &unknown));
         }
         resolver.accept = true;
-        found = look(&resolver, selected, options)?.0;
+        found = look(&resolver, selected, is_one_of_several, options)?.0;
     }
     Ok(found)
 }
@@ -94,6 +95,7 @@ pub(crate) fn destinations<'a>(
 fn look<'a>(
     resolver: &Resolver<'_>,
     selected: &[&'a ManifestSource],
+    is_one_of_several: bool,
     options: &options::Restore,
 ) -> Result<(Vec<Destination<'a>>, Vec<&'a ManifestSource>)> {
     let session = resolver.session;
@@ -112,7 +114,7 @@ fn look<'a>(
             continue;
         }
         let place = place.map(|place| place.spec);
-        let request = request(resolver, engine.kind(), source, options, selected.len() > 1);
+        let request = request(resolver, engine.kind(), source, options, is_one_of_several);
         let restorer = engine.restorer(RestoreRequest {
             into: into.clone(),
             place,

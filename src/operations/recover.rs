@@ -7,6 +7,7 @@
 
 mod choice;
 mod containers;
+mod course;
 mod health;
 mod plan;
 mod report;
@@ -24,13 +25,15 @@ use crate::config::redact_url;
 use crate::engines::docker::api::Engine;
 use crate::engines::docker::api::definition::container_name;
 use crate::engines::docker::restore::{self as volumes, DockerRestoreOptions, VolumeReport};
-use crate::engines::{self, EngineFlags, RecoveryPhase, Registry, Secrets, Spec};
+use crate::engines::{self, EngineFlags, RecoveryPhase, Registry, RestoreReport as _, Secrets, Spec};
+use crate::operations::log::redis::restore::{self as by_commands, RestoredMoment};
 use crate::operations::options;
 use crate::operations::places::Word;
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Outcome, Session, restore, thaw};
 use crate::policy::health::Claim;
 use choice::Choice;
+use course::{Commands, Course};
 use plan::{Database, DockerPart, Plan, Tree};
 use report::{EmptyVolume, Proof, ProvenStep, RecoverPreview, RecoverReport, Restored};
 use state::State;
@@ -46,7 +49,7 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     let mut choice = choice::choose(session, &repository, options).await?;
     let addressed: Vec<_> = options.address.iter().chain(&options.data_directory).cloned().collect();
     choice.only(&options.only, &addressed)?;
-    choice.aim(session, &repository).await?;
+    choice.aim(session, &repository, options).await?;
     if !options.dry_run {
         let all: Vec<_> = choice.pieces.iter().map(|piece| &piece.source).collect();
         thaw::sources(session, repository.store(), &all, &options.thaw).await?;
@@ -268,24 +271,50 @@ impl Recovery<'_> {
         if tree.phase != RecoveryPhase::DataDirectories {
             return Box::pin(self.restore(&tree.kind, &tree.name, None, &at)).await;
         }
-        let recoveries = tree
-            .recovery
-            .iter()
-            .map(|recovery| (tree.name.clone(), recovery.clone()));
-        let base = options::RestoreBase {
-            recoveries: recoveries.collect(),
-            ..options::RestoreBase::default()
-        };
-        let flags = options::Restore {
-            into: Some(format!("file:{}", tree.into.display())),
-            ..self.flags(&tree.name, EngineFlags::default().with(base))
-        };
-        Box::pin(self.restore_with((&tree.kind, &tree.name), flags, None, &at)).await?;
+        match &tree.course {
+            Some(Course::Commands(commands)) => Box::pin(self.commands(tree, commands)).await?,
+            course => {
+                let recovery = match course {
+                    Some(Course::Replayed { recovery, .. }) => Some((tree.name.clone(), recovery.clone())),
+                    _ => None,
+                };
+                let base = options::RestoreBase {
+                    recoveries: recovery.into_iter().collect(),
+                    ..options::RestoreBase::default()
+                };
+                let flags = options::Restore {
+                    into: Some(format!("file:{}", tree.into.display())),
+                    ..self.flags(&tree.name, EngineFlags::default().with(base))
+                };
+                Box::pin(self.restore_with((&tree.kind, &tree.name), flags, None, &at)).await?;
+            }
+        }
         (self.tell)(&format!(
             "start the server of {} on {} now: it recovers by itself, and nothing here waits for it\n",
             tree.name,
             tree.into.display()
         ));
+        Ok(())
+    }
+
+    /// Writes what a server of Redis loads.
+    async fn commands(&mut self, tree: &Tree, commands: &Commands) -> Result<()> {
+        let (session, clean) = (self.session, self.options.clean);
+        let mut options = commands.options.clone();
+        let work = |again: bool| async move {
+            options.clean = again || clean;
+            Box::pin(by_commands::run(session, &options)).await
+        };
+        let key = format!("restore {} {}", tree.kind, tree.name);
+        let words = |done: &RestoredMoment| {
+            let place = tree.into.display();
+            format!("{} {}: {}, in {place}", tree.kind, tree.name, done.summary())
+        };
+        let proof = |done| Proof::Moment(Box::new(done));
+        let done = self.step(&key, proof, work, words).await?;
+        let failures = done.failures().into_iter();
+        self.failed
+            .extend(failures.map(|line| format!("{}: {line}", tree.name)));
         Ok(())
     }
 

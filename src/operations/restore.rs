@@ -5,11 +5,11 @@ pub(crate) mod report;
 
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, ErrorKind, Result};
-use crate::engines::{KeptSnapshot, Restorer, Spec, TargetPlan};
+use crate::engines::{KeptSnapshot, RestoreReport as _, Restorer, Spec, TargetPlan};
 use crate::operations::choose::Purpose;
 use crate::operations::destination::{self, Destination, destinations, select};
 use crate::operations::log::recovery::{self, Aimed};
-use crate::operations::log::redis::restore::refuse_snapshot_alone;
+use crate::operations::log::redis::restore as commands;
 use crate::operations::options;
 use crate::operations::snapshots::{open_reader, open_repository, open_snapshot};
 use crate::operations::{Outcome, Session, backup, settle, thaw};
@@ -32,26 +32,52 @@ pub async fn run(session: &Session, options: &options::Restore) -> Outcome {
     let aimed = Box::pin(recovery::aim(session, &repository, options)).await?;
     let Aimed { manifest, options } = &aimed;
     let selected = select(&session.engines, manifest, options)?;
-    refuse_snapshot_alone(session, &repository, options, &selected).await?;
     if options.undo || options.resume {
         let settled = Box::pin(settle::run(session, options, &repository, manifest, &selected)).await?;
         return Ok(Box::new(settled));
     }
-    let places = destinations(session, manifest, &selected, options)?;
+    // What has a log of commands comes back by it, into a directory of its own.
+    let is_one_of_several = selected.len() > 1;
+    let (logged, selected) = commands::logged(session, &repository, options, selected).await?;
+    let places = destinations(session, manifest, &selected, is_one_of_several, options)?;
     if !options.dry_run {
         thaw::sources(session, repository.store(), &selected, &options.thaw).await?;
     }
     let steps = Box::pin(prepare(session, &repository, places)).await?;
+    let mut moments = Vec::new();
+    for own in &logged {
+        moments.push(Box::pin(commands::plan(session, own)).await?);
+    }
     if options.dry_run {
+        let moments = moments.into_iter().map(planned_moment);
         return Ok(Box::new(RestorePreview {
             snapshot: manifest.id.clone(),
-            would_restore: steps.into_iter().map(planned).collect(),
+            would_restore: steps.into_iter().map(planned).chain(moments).collect(),
             errors: Vec::new(),
             engines: session.engines.clone(),
             again: Again::new(session, options, manifest),
         }));
     }
-    Ok(Box::new(Box::pin(carry_out(session, options, manifest, steps)).await?))
+    let mut report = Box::pin(carry_out(session, options, manifest, steps, is_one_of_several)).await?;
+    for own in &logged {
+        session.check_cancelled()?;
+        match Box::pin(commands::run(session, own)).await {
+            Ok(one) => {
+                let name = one.source.clone();
+                report
+                    .errors
+                    .extend(one.failures().into_iter().map(|line| format!("{name}: {line}")));
+                report.restored.push(RestoredSource {
+                    into: one.into.display().to_string(),
+                    source: name,
+                    report: Box::new(one),
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => report.errors.push(error.chain_and_hint()),
+        }
+    }
+    Ok(Box::new(report))
 }
 
 /// Restores for another verb; one source goes to `given`, wherever it would go by itself.
@@ -65,11 +91,12 @@ pub(crate) async fn bring_back(
     let selected = select(&session.engines, &manifest, options)?;
     let places = match (given, selected.as_slice()) {
         (Some(place), [source]) => vec![destination::given(session, &manifest, source, options, place)?],
-        _ => destinations(session, &manifest, &selected, options)?,
+        (_, several) => destinations(session, &manifest, several, several.len() > 1, options)?,
     };
     thaw::sources(session, repository.store(), &selected, &options.thaw).await?;
     let steps = Box::pin(prepare(session, &repository, places)).await?;
-    Box::pin(carry_out(session, options, &manifest, steps)).await
+    let several = steps.len() > 1;
+    Box::pin(carry_out(session, options, &manifest, steps, several)).await
 }
 
 /// Opens and checks every source, and looks at its target. Nothing is written.
@@ -100,9 +127,10 @@ async fn carry_out(
     options: &options::Restore,
     manifest: &Manifest,
     steps: Vec<Step<'_>>,
+    is_one_of_several: bool,
 ) -> Result<RestoreReport> {
     let (mut restored, mut errors) = (Vec::new(), Vec::new());
-    let single = steps.len() == 1;
+    let single = !is_one_of_several;
     for step in steps {
         session.check_cancelled()?;
         let name = step.source.name.clone();
@@ -155,6 +183,17 @@ async fn restore_source(session: &Session, step: Step<'_>) -> Result<RestoredSou
         into: report.place().unwrap_or(target),
         report,
     })
+}
+
+/// Says what a restore by a log of commands would do.
+fn planned_moment(moment: commands::RestoredMoment) -> PlannedSource {
+    PlannedSource {
+        source: moment.source.clone(),
+        kind: commands::kind().to_owned(),
+        into: moment.into.display().to_string(),
+        bytes: None,
+        plan: Some(Box::new(moment)),
+    }
 }
 
 /// Says what was found out about a target.

@@ -83,7 +83,7 @@ pub(crate) async fn run(
 ) -> Result<SettleReport> {
     let (mut settled, mut errors) = (Vec::new(), Vec::new());
     let verb = if options.undo { "undo" } else { "finish" };
-    for place in destinations(session, manifest, selected, options)? {
+    for place in destinations(session, manifest, selected, selected.len() > 1, options)? {
         session.check_cancelled()?;
         let source = place.source;
         match Box::pin(one(session, options, repository, place)).await {

@@ -1,13 +1,18 @@
 //! `recover --at`: every source of a host as of one moment; a server by its log, and what has none as of its newest snapshot before it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::log::Repository;
 use crate::recovery::{by, committed, primary, rows, started, write};
+use crate::support::program::Program;
+use crate::support::redis::{Kind, RedisServer};
+use crate::support::redis_log::{Receiver, base_is_there};
+use crate::support::wait;
 use crate::support::wal_server::{Home, WalServer};
 
 /// A host: a server with its log, a tree of files, and two jobs.
@@ -202,4 +207,101 @@ fn every_source_of_a_host_comes_back_as_of_one_moment() {
         &["recover", named.as_str().unwrap(), "--at", &later, &flags[0], &flags[1]],
     );
     assert!(said.contains("is before that"), "{said}");
+}
+
+/// A server on what was restored of a log of commands.
+fn loaded(server: &RedisServer, directory: &Path) -> RedisServer {
+    RedisServer::start_in(server.kind, &["--appendonly", "yes"], |own| {
+        let status = Command::new("cp")
+            .arg("-a")
+            .arg(directory.join("appendonlydir"))
+            .arg(own)
+            .status();
+        assert!(status.unwrap().success());
+    })
+}
+
+#[test]
+fn a_cache_comes_back_by_its_commands_beside_the_files_of_its_job() {
+    let server = RedisServer::start(Kind::Redis7, &["--repl-backlog-size", "64mb"]);
+    let program = Program::on_directory();
+    fs::create_dir(program.path("etc")).unwrap();
+    fs::write(program.path("etc/app.conf"), "first").unwrap();
+    let config = |more: &str| {
+        let config = format!(
+            "[repository]\nurl = \"{}\"\n\n[source.cache]\nkind = \"redis\"\nurl = \"{}\"\n{more}\n[source.etc]\nkind = \"files\"\n\
+             root = \"{}\"\n\n[job.all]\nsources = [\"cache\", \"etc\"]\n",
+            program.path("repo").display(),
+            server.url(),
+            program.path("etc").display()
+        );
+        fs::write(program.path("wirevault.toml"), config).unwrap();
+    };
+    config("");
+    program.expect(0, &["init", "--no-encryption"]);
+    let mut receiver = Receiver::start_with(&program, "cache", &[]);
+    base_is_there(&program);
+    let mut client = server.client();
+    client.say("SET first mark");
+    receiver.catch_up(&server);
+    program.expect(0, &["backup", "all"]);
+    for number in 1..=20 {
+        client.say(&format!("RPUSH numbers {number}"));
+    }
+    receiver.catch_up(&server);
+    // The first mark behind them is at this moment or before it, and the next one behind it.
+    let wanted = jiff::Timestamp::now();
+    wait::until("the clock goes on", || jiff::Timestamp::now() > wanted);
+    client.say("RPUSH numbers 21");
+    fs::write(program.path("etc/app.conf"), "second").unwrap();
+    program.expect(0, &["backup", "all"]);
+    receiver.catch_up(&server);
+    receiver.stop();
+    let at = ["--at", &wanted.to_string()];
+
+    // Both below one directory: the files as of the snapshot before, the cache by its commands.
+    let into = program.path("out").display().to_string();
+    let restore = [&["restore", "latest:all", "--into", &into], &at[..]].concat();
+    let plan = program.json(&[&restore[..], &["--dry-run"]].concat());
+    let planned = plan["would_restore"].as_array().unwrap();
+    let names: Vec<_> = planned.iter().map(|one| one["source"].as_str().unwrap()).collect();
+    assert_eq!(names, ["etc", "cache"], "{plan:#}");
+    assert!(
+        planned[1]["redis"]["to"].is_string() && !program.path("out").exists(),
+        "{plan:#}"
+    );
+    let done = program.json(&restore);
+    assert!(done["errors"].as_array().unwrap().is_empty(), "{done:#}");
+    assert_eq!(fs::read_to_string(program.path("out/etc/app.conf")).unwrap(), "first");
+    let copy = loaded(&server, &program.path("out/cache"));
+    // What came in the half second before the moment may be missing.
+    let held = copy.client().integer("LLEN numbers");
+    assert!(held <= 20, "{held}: {done:#}");
+    drop(copy);
+    // Into a server there is no way to a moment.
+    let refused = [&["restore", "latest:all", "--clean"], &at[..]].concat();
+    assert!(
+        program
+            .expect(1, &refused)
+            .contains("has a log, and is restored to a moment into a directory alone")
+    );
+
+    // A recovery, into the data directory that the configuration names; without one the cache is as of its snapshot.
+    let own = program.path("own");
+    let recover = [&["recover", "latest", "--clean"], &at[..]].concat();
+    let plan = program.json(&[&recover[..], &["--dry-run"]].concat());
+    assert_eq!(plan["plan"]["databases"][0]["source"], "cache", "{plan:#}");
+    config(&format!("data_directory = \"{}\"\n", own.display()));
+    let plan = program.json(&[&recover[..], &["--dry-run"]].concat());
+    assert_eq!(plan["plan"]["databases"], json!([]), "{plan:#}");
+    let moment = source(&plan, "cache")["as_of"]
+        .as_str()
+        .unwrap()
+        .parse::<jiff::Timestamp>()
+        .unwrap();
+    assert!(moment <= wanted, "{plan:#}");
+    let done = program.json(&recover);
+    assert!(done["failed"].as_array().unwrap().is_empty(), "{done:#}");
+    assert_eq!(fs::read_to_string(program.path("etc/app.conf")).unwrap(), "first");
+    assert_eq!(loaded(&server, &own).client().integer("LLEN numbers"), held);
 }

@@ -19,5 +19,7 @@ section! {
         cacert: Option<String> = Key::path().parameter("cacert").example("\"/etc/wirevault/ca.pem\""),
         /// Whether `wirevault run` receives the server's command stream, as `log receive` does ([the log](redis.md#the-log-any-moment)).
         log: bool = Key::flag(),
+        /// The server's data directory on this host: where `recover --at` brings it back by its log.
+        data_directory: Option<PathBuf> = Key::path().example("\"/var/lib/redis\""),
     }
 }

@@ -1,6 +1,6 @@
 //! A Redis or Valkey source: options, and what the rest of the program asks of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +30,9 @@ pub struct RedisSpec {
     /// Whether the log of the server is received as long as the scheduler runs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub log: bool,
+    /// Its data directory on this host, for restores by its log.
+    #[serde(skip)]
+    pub data_directory: Option<PathBuf>,
     /// Whether this host does not answer for the place: only a manifest names it. No secret goes there that was not
     /// meant for it.
     #[serde(skip)]
@@ -83,6 +86,10 @@ impl SourceSpec for RedisSpec {
 
     fn is_foreign(&self) -> bool {
         self.foreign
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.data_directory.as_deref()
     }
 
     fn borrow_login(&mut self, known: &dyn SourceSpec) -> bool {

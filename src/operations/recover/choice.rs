@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::course::{self, Course};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::moment::local;
 use crate::base::nearest::nearest;
 use crate::base::units::format_duration;
-use crate::operations::log::recovery::{self, Moment};
 use crate::operations::options::{self, At};
 use crate::operations::show::local_time;
 use crate::operations::{Session, choose};
@@ -29,7 +29,7 @@ pub(super) struct Piece {
     pub(super) manifest: Arc<Manifest>,
     pub(super) source: ManifestSource,
     /// How it goes on by its log.
-    pub(super) moment: Option<Moment>,
+    pub(super) course: Option<Course>,
 }
 
 impl Piece {
@@ -37,14 +37,14 @@ impl Piece {
         Self {
             manifest,
             source,
-            moment: None,
+            course: None,
         }
     }
 
     /// The moment that the source comes back as of.
     fn as_of(&self) -> Timestamp {
         let stored = || self.source.outcome.as_ref().map(|outcome| outcome.consistent_at);
-        let moment = self.moment.as_ref().and_then(|moment| moment.at);
+        let moment = self.course.as_ref().and_then(Course::at);
         moment.or_else(stored).unwrap_or(self.manifest.finished)
     }
 }
@@ -303,12 +303,17 @@ impl Choice {
         Err(Error::invalid(message).with_hint("`latest` takes the newest copy of each source before it."))
     }
 
-    /// Plans how the sources that have a log go on by it.
-    pub(super) async fn aim(&mut self, session: &Session, repository: &Repository) -> Result<()> {
+    /// Plans how the sources that have a log go on by it, into their data directories.
+    pub(super) async fn aim(
+        &mut self,
+        session: &Session,
+        repository: &Repository,
+        options: &options::Recover,
+    ) -> Result<()> {
         let Some(at) = self.at else { return Ok(()) };
         for piece in &mut self.pieces {
-            match recovery::to_moment(session, repository, &piece.source, at).await {
-                Ok(moment) => piece.moment = moment,
+            match course::of(session, repository, (&piece.manifest, &piece.source), (at, options)).await {
+                Ok(course) => piece.course = course,
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 Err(error) => {
                     let name = &piece.source.name;
@@ -396,9 +401,9 @@ impl Choice {
         for piece in &self.pieces {
             let (name, manifest) = (&piece.source.name, &piece.manifest);
             let (id, job) = (&manifest.id, &manifest.job);
-            let line = match (&piece.moment, self.at) {
-                (Some(moment), _) => {
-                    let to = moment.at.map_or_else(|| "the end of its log".to_owned(), local);
+            let line = match (&piece.course, self.at) {
+                (Some(course), _) => {
+                    let to = course.at().map_or_else(|| "the end of its log".to_owned(), local);
                     format!("{name} as of {to}, by its log: snapshot {id}, job {job}")
                 }
                 (None, Some(At::Moment(at))) => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::choice::{Choice, Piece};
+use super::course::{Course, data_directory};
 use super::servers;
 use crate::archive::ArchiveReader;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -19,7 +20,6 @@ use crate::engines::docker::restore::{self, Definitions};
 use crate::engines::docker::{Contents, DockerSpec};
 use crate::engines::{self, RecoveryPhase, Registry, Spec};
 use crate::operations::Session;
-use crate::operations::log::recovery::Recovery;
 use crate::operations::options::{self, ContainersHow};
 use crate::operations::places::{self, Place, Resolver, Word};
 use crate::operations::snapshots::{open_reader, outcome_of};
@@ -58,8 +58,8 @@ pub(super) struct Tree {
     pub(super) phase: RecoveryPhase,
     pub(super) into: PathBuf,
     bytes: u64,
-    /// How the server on a data directory goes on by its log.
-    pub(super) recovery: Option<Recovery>,
+    /// How the server on a data directory comes to a moment.
+    pub(super) course: Option<Course>,
 }
 
 #[derive(Debug)]
@@ -127,7 +127,7 @@ struct TreePlan {
     bytes: u64,
     /// How the server on a data directory goes on by its log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    recovery: Option<Recovery>,
+    recovery: Option<Value>,
 }
 
 /// A database or Redis server.
@@ -190,7 +190,7 @@ pub(super) async fn look(
     for Piece {
         manifest,
         source,
-        moment,
+        course,
     } in &choice.pieces
     {
         let (outcome, resolver) = (outcome_of(source)?, resolver(manifest));
@@ -212,6 +212,8 @@ pub(super) async fn look(
             plan.docker.push(part);
             continue;
         }
+        let by_log = matches!(course, Some(Course::Commands(_)));
+        let phase = if by_log { RecoveryPhase::DataDirectories } else { phase };
         if phase == RecoveryPhase::DataDirectories {
             match data_directory(&resolver, source, options)? {
                 Some(into) => plan.trees.push(Tree {
@@ -220,7 +222,7 @@ pub(super) async fn look(
                     phase,
                     into,
                     bytes: outcome.raw_bytes,
-                    recovery: moment.as_ref().map(|moment| moment.recovery.clone()),
+                    course: course.clone(),
                 }),
                 None => plan.left_out.push(has_no_directory(source)),
             }
@@ -244,7 +246,7 @@ pub(super) async fn look(
                 phase,
                 into: path.to_owned(),
                 bytes: outcome.raw_bytes,
-                recovery: None,
+                course: None,
             }),
             (_, None) => plan.left_out.push(not_recovered(source, &manifest.id)),
         }
@@ -269,19 +271,6 @@ fn not_recovered(source: &ManifestSource, snapshot: &SnapshotId) -> String {
     format!(
         "source {name}: recover does not restore kind {kind}; use wirevault restore {snapshot} --source {name} --into PLACE"
     )
-}
-
-/// Returns the data directory of a server: by the word of the command line, or of the configuration, and of nobody else.
-fn data_directory(
-    resolver: &Resolver<'_>,
-    source: &ManifestSource,
-    options: &options::Recover,
-) -> Result<Option<PathBuf>> {
-    if let Some((_, path)) = options.data_directory.iter().find(|(name, _)| *name == source.name) {
-        return Ok(Some(PathBuf::from(path)));
-    }
-    let place = resolver.place(source)?;
-    Ok(place.and_then(|place| place.spec.local_path().map(Path::to_owned)))
 }
 
 fn has_no_directory(source: &ManifestSource) -> String {
@@ -541,8 +530,12 @@ impl Plan {
                 tree.into.display(),
                 format_bytes(tree.bytes)
             ));
-            if let Some(recovery) = &tree.recovery {
-                text.push_str(&format!("  {}", recovery.text()));
+            for line in tree
+                .course
+                .iter()
+                .flat_map(|course| course.text().lines().map(str::to_owned).collect::<Vec<_>>())
+            {
+                text.push_str(&format!("  {line}\n"));
             }
         }
         for part in &self.docker {
@@ -594,7 +587,7 @@ impl Plan {
             kind: tree.kind.clone(),
             into: tree.into.clone(),
             bytes: tree.bytes,
-            recovery: tree.recovery.clone(),
+            recovery: tree.course.as_ref().map(Course::document),
         };
         let database = |one: &Database| DatabasePlan {
             source: one.name.clone(),

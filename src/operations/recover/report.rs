@@ -8,6 +8,7 @@ use super::plan::PlanReport;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::docker::restore::VolumeReport;
 use crate::engines::{self, Engine};
+use crate::operations::log::redis::restore::RestoredMoment;
 use crate::operations::restore::report::{RestoreReport, RestoredSource, document};
 use crate::operations::{Report, Status};
 
@@ -60,6 +61,8 @@ pub(super) enum Proof {
     Volume(VolumeReport),
     EmptyVolume(EmptyVolume),
     Containers(Containers),
+    /// A source that came to a moment by its commands.
+    Moment(Box<RestoredMoment>),
     Started(Started),
     Running(Running),
     /// What a server, or a health URL, said.

@@ -37,7 +37,7 @@ use crate::operations::{Session, options};
 use crate::repository::Manifest;
 
 /// How often the server is told what is stored, and a time mark is made.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(500);
 
 /// Pauses before another connection, first and longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));

@@ -18,13 +18,14 @@ use crate::base::units::format_bytes;
 use crate::engines::redis::KIND;
 use crate::engines::redis::log::aof::{self, DIRECTORY};
 use crate::engines::redis::log::position::{Position, ReplicationId, offset_of};
+use crate::engines::{RestoreReport, TargetPlan};
 use crate::operations::choose::{self as snapshots, Purpose};
 use crate::operations::log::redis::stored::Streams;
 use crate::operations::options::At;
 use crate::operations::show::local_time;
 use crate::operations::snapshots::open_repository;
 use crate::operations::{Report, Session, Status, document_of, options};
-use crate::repository::{ManifestSource, Repository, SnapshotId};
+use crate::repository::{ManifestSource, Repository, Selector, SnapshotId};
 use choose::Chosen;
 
 /// The moment that is wanted.
@@ -39,7 +40,7 @@ enum Moment {
 }
 
 /// What a restore to a moment did. Its fields are the keys of the JSON document.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct RestoredMoment {
     /// The snapshot that it begins with.
     pub snapshot: SnapshotId,
@@ -71,18 +72,11 @@ pub struct RestoredMoment {
     pub dry_run: bool,
 }
 
-impl Report for RestoredMoment {
-    fn document(&self) -> serde_json::Value {
-        document_of(self)
-    }
-
-    fn text(&self) -> String {
-        let (base_at, place) = (local_time(self.base_at), self.into.display());
-        let would = if self.dry_run { "would be restored" } else { "restored" };
-        let mut text = format!(
-            "{} {would} into {place} from snapshot {} ({}, {base_at}) to {}\n",
-            self.source, self.snapshot, self.base, self.to
-        );
+impl RestoredMoment {
+    /// Says how far it comes, and of a restore what there is now, in lines that are indented.
+    pub(crate) fn lines(&self) -> String {
+        let place = self.into.display();
+        let mut text = String::new();
         match (self.at, self.next_at) {
             (Some(at), Some(next)) => text.push_str(&format!(
                 "  all that the server sent by {} is there; what it sent from then to {} is not\n",
@@ -119,6 +113,57 @@ impl Report for RestoredMoment {
         text
     }
 
+    fn head(&self) -> String {
+        let (base_at, place) = (local_time(self.base_at), self.into.display());
+        let would = if self.dry_run { "would be restored" } else { "restored" };
+        format!(
+            "{} {would} into {place} from snapshot {} ({}, {base_at}) to {}\n",
+            self.source, self.snapshot, self.base, self.to
+        )
+    }
+}
+
+impl TargetPlan for RestoredMoment {
+    fn text(&self) -> String {
+        let from = format!("  from snapshot {} ({}) to {}\n", self.snapshot, self.base, self.to);
+        from + &self.lines()
+    }
+}
+
+impl RestoreReport for RestoredMoment {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let missing = format!(
+            "{} keys of the snapshot are missing: their form is unknown",
+            self.failed_keys
+        );
+        (self.failed_keys > 0).then_some(missing).into_iter().collect()
+    }
+
+    fn text(&self) -> String {
+        self.lines()
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "{} commands after snapshot {}, to {}",
+            self.commands, self.snapshot, self.to
+        )
+    }
+}
+
+impl Report for RestoredMoment {
+    fn document(&self) -> serde_json::Value {
+        document_of(self)
+    }
+
+    fn text(&self) -> String {
+        self.head() + &self.lines()
+    }
+
     fn status(&self) -> Status {
         if self.failed_keys > 0 {
             Status::Partial
@@ -129,7 +174,7 @@ impl Report for RestoredMoment {
 }
 
 /// Returns whether a restore goes by a log of commands: to an offset, or to a moment where all that is restored is one source that has a
-/// log. Where several sources are, [`refuse_snapshot_alone`] looks.
+/// log. Where several sources are, [`logged`] looks.
 pub async fn is_meant(session: &Session, options: &options::Restore) -> Result<bool> {
     let flags: options::RestoreRedis = options.engines.of();
     if flags.offset.is_some() {
@@ -158,27 +203,69 @@ pub async fn is_meant(session: &Session, options: &options::Restore) -> Result<b
     }
 }
 
-/// Refuses a restore to a moment that would bring a source that has a log back as of a snapshot alone.
-pub(crate) async fn refuse_snapshot_alone(
+/// Returns the kind of such sources.
+pub(crate) fn kind() -> &'static str {
+    KIND.word()
+}
+
+/// Parts the sources of a restore to a moment: those that have a log come back by it, each with options of its own, into a directory below the one
+/// that is given. One that would come back as of a snapshot alone, because its place is a server, is refused.
+pub(crate) async fn logged<'a>(
     session: &Session,
     repository: &Repository,
     options: &options::Restore,
-    selected: &[&ManifestSource],
-) -> Result<()> {
-    if options.at.is_none() {
-        return Ok(());
-    }
-    for source in selected.iter().filter(|source| source.kind == KIND.word()) {
+    selected: Vec<&'a ManifestSource>,
+) -> Result<(Vec<options::Restore>, Vec<&'a ManifestSource>)> {
+    let (mut logged, mut others) = (Vec::new(), Vec::new());
+    let several = selected.len() > 1;
+    for source in selected {
         let name = &source.name;
-        let streams = Streams::of(repository.store(), name);
-        if session.or_cancelled(streams.any()).await? {
-            let message = format!("source \"{name}\" has a log, and is restored to a moment alone");
-            return Err(Error::unsupported(message).with_hint(format!(
-                "Run restore twice: with --source {name} --into DIRECTORY, and with the other sources. To restore snapshots alone, leave --at out."
-            )));
+        let is_kind = options.at.is_some() && source.kind == KIND.word();
+        if !is_kind || !has_log(session, repository, name).await? {
+            others.push(source);
+            continue;
         }
+        let Some(into) = options.into.as_ref().filter(|into| !into.contains("://")) else {
+            let message = format!("source \"{name}\" has a log, and is restored to a moment into a directory alone");
+            return Err(Error::unsupported(message).with_hint(format!(
+                "Add --into DIRECTORY, or run restore twice: with --source {name} --into DIRECTORY, and with the other sources. To restore snapshots alone, leave --at out."
+            )));
+        };
+        let directory = into.strip_prefix("file:").unwrap_or(into);
+        let below = PathBuf::from(directory).join(name);
+        let is_latest = matches!(Selector::parse(&options.snapshot), Selector::Latest { .. });
+        logged.push(options::Restore {
+            snapshot: if is_latest {
+                "latest".to_owned()
+            } else {
+                options.snapshot.clone()
+            },
+            source: vec![name.clone()],
+            into: Some(if several {
+                below.display().to_string()
+            } else {
+                directory.to_owned()
+            }),
+            ..options.clone()
+        });
     }
-    Ok(())
+    Ok((logged, others))
+}
+
+/// Finds the way to a moment, and writes nothing.
+pub(crate) async fn plan(session: &Session, options: &options::Restore) -> Result<RestoredMoment> {
+    let dry = options::Restore {
+        dry_run: true,
+        ..options.clone()
+    };
+    run(session, &dry).await
+}
+
+/// Returns whether a source of this name has a log.
+pub(crate) async fn has_log(session: &Session, repository: &Repository, source: &str) -> Result<bool> {
+    session
+        .or_cancelled(Streams::of(repository.store(), source).any())
+        .await
 }
 
 /// Chooses the snapshot and the commands; writes beside, and gives the directory its place at the end.
