@@ -582,6 +582,14 @@ fn prune_keeps_what_the_oldest_snapshot_needs() {
         manifest["sources"][0]["outcome"]["position"]["replication_offset"] = json!(offset.to_string());
     });
 
+    // By a clock that is ahead everything would be old.
+    let taken = made.manifest()["sources"][0]["outcome"]["consistent_at"].clone();
+    let set_taken = |at: Value| made.edit(|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = at);
+    set_taken(json!("2099-01-01T00:00:00Z"));
+    let planned = made.program.json(&["prune", "--keep-last", "1", "--dry-run"]);
+    assert_eq!(planned["streams"].as_array().unwrap().len(), 1, "{planned:#}");
+    set_taken(taken);
+
     let before = files_below(&made.program.path("repo/log"));
     let prune = ["prune", "--keep-last", "1", "--json"];
     let planned = made.program.run(&[&prune[..], &["--dry-run"]].concat());
