@@ -341,6 +341,21 @@ fn two_receivers_are_one_log() {
         assert_eq!(windows[0]["to"], json!(made.at(12)), "{document:#}");
         assert_eq!(windows[0]["restorable_from"], json!(made.base), "{document:#}");
     }
+    // Where they have other bytes at the same offsets, they were not of one server.
+    made.clear();
+    made.put(0..4, &marks(&[]));
+    let other: Vec<u8> = (2..6).flat_map(command).collect();
+    let other = String::from_utf8(other).unwrap().replace("key:2", "KEY:2");
+    let facts = Facts {
+        since,
+        ..Facts::default()
+    };
+    made.put_raw(&made.id, made.at(2), other.as_bytes(), &facts);
+    let restore = [
+        "restore", "latest", "--source", "redis", "--into", "into", "--at", "latest",
+    ];
+    made.program.refused(&restore, "has other bytes before offset", "");
+    assert_eq!(files_below(&made.program.path("into")), []);
     // A snapshot whose offset lies in the piece of the first receiver alone, though one of the other begins nearer.
     made.clear();
     made.put(0..6, &marks(&[]));
