@@ -34,6 +34,8 @@ struct Made {
 struct Facts {
     since: Option<u64>,
     follows: Option<String>,
+    /// Where the stream should have gone on, and why it did not.
+    gap: Option<(u64, &'static str)>,
     /// Numbers of commands, and the second by which they had come.
     marks: Vec<(usize, i64)>,
 }
@@ -117,6 +119,10 @@ impl Made {
         });
         if let Some(follows) = &facts.follows {
             about["follows"] = json!(follows);
+        }
+        if let Some((from, why)) = facts.gap {
+            about["gap_from"] = json!(format!("{id}:{from}"));
+            about["gap_why"] = json!(why);
         }
         let descriptor = json!({
             "format": 1, "raw_bytes": raw.len(), "raw_sha256": sha256(raw), "data_bytes": data.len(), "engine": "redis",
@@ -335,6 +341,21 @@ fn two_receivers_are_one_log() {
         assert_eq!(windows[0]["to"], json!(made.at(12)), "{document:#}");
         assert_eq!(windows[0]["restorable_from"], json!(made.base), "{document:#}");
     }
+    // Where they have other bytes at the same offsets, they were not of one server.
+    made.clear();
+    made.put(0..4, &marks(&[]));
+    let other: Vec<u8> = (2..6).flat_map(command).collect();
+    let other = String::from_utf8(other).unwrap().replace("key:2", "KEY:2");
+    let facts = Facts {
+        since,
+        ..Facts::default()
+    };
+    made.put_raw(&made.id, made.at(2), other.as_bytes(), &facts);
+    let restore = [
+        "restore", "latest", "--source", "redis", "--into", "into", "--at", "latest",
+    ];
+    made.program.refused(&restore, "has other bytes before offset", "");
+    assert_eq!(files_below(&made.program.path("into")), []);
     // A snapshot whose offset lies in the piece of the first receiver alone, though one of the other begins nearer.
     made.clear();
     made.put(0..6, &marks(&[]));
@@ -357,6 +378,7 @@ fn a_window_is_shown_with_the_snapshot_that_leads_into_it() {
         since: Some(offset),
         follows: Some(format!("{}:{offset}", made.id)),
         marks: vec![(6, 20)],
+        ..Facts::default()
     };
     made.put_raw(&next, made.at(3), &raw, &follows(made.at(3)));
     let window = |code: i32, verb: &str, number: usize| {
@@ -397,6 +419,54 @@ fn a_window_is_shown_with_the_snapshot_that_leads_into_it() {
         assert_eq!((&own["base"], &own["why"]), (&Value::Null, &json!("no-snapshot")));
     }
     made.refused(&["--at", "latest"], "no snapshot lies in the log");
+}
+
+/// A server that went back to an older state writes other commands: what it had written does not lead into them, even where both meet.
+#[test]
+fn what_a_server_wrote_before_it_went_back_leads_nowhere() {
+    let made = Made::new();
+    made.put(0..4, &marks(&[(4, 10)]));
+    let later = |why| {
+        let facts = Facts {
+            since: Some(made.at(4)),
+            gap: Some((made.at(3), why)),
+            marks: vec![(6, 20)],
+            ..Facts::default()
+        };
+        made.put(4..6, &facts);
+        made.put(6..8, &facts_behind(&facts));
+    };
+    // What one receiver has missed another one has stored.
+    later("backlog");
+    made.leads(&["--at", "latest"], 8);
+    later("rolled-back");
+    made.refused(&["--at", "latest"], "went back to an older state");
+    made.refused(&["--offset", &made.at(5).to_string()], "went back to an older state");
+    made.leads(&["--offset", &made.at(4).to_string()], 4);
+    for (verb, code) in [("show", 0), ("verify", 2)] {
+        let text = made.program.expect(code, &["log", verb]);
+        assert!(text.contains("writes other commands at the same offsets"), "{text}");
+        assert!(text.contains("no snapshot leads into it"), "{text}");
+        let output = made.program.run(&["log", verb, "--json"]);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let stream = &document["streams"][0];
+        let gap = json!({"from": format!("{}:{}", made.id, made.at(3)), "why": "rolled-back"});
+        assert_eq!(stream["windows"][0]["gap"], gap, "{document:#}");
+        assert_eq!(
+            stream["gaps"],
+            json!([{"from": made.at(4), "to": made.at(4)}]),
+            "{document:#}"
+        );
+    }
+}
+
+fn facts_behind(facts: &Facts) -> Facts {
+    Facts {
+        since: facts.since,
+        gap: facts.gap,
+        marks: vec![(8, 30)],
+        ..Facts::default()
+    }
 }
 
 /// A position says of which server a snapshot is, whatever host took it, and whatever it was called there.
@@ -581,6 +651,14 @@ fn prune_keeps_what_the_oldest_snapshot_needs() {
     made.edit(|manifest| {
         manifest["sources"][0]["outcome"]["position"]["replication_offset"] = json!(offset.to_string());
     });
+
+    // By a clock that is ahead everything would be old.
+    let taken = made.manifest()["sources"][0]["outcome"]["consistent_at"].clone();
+    let set_taken = |at: Value| made.edit(|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = at);
+    set_taken(json!("2099-01-01T00:00:00Z"));
+    let planned = made.program.json(&["prune", "--keep-last", "1", "--dry-run"]);
+    assert_eq!(planned["streams"].as_array().unwrap().len(), 1, "{planned:#}");
+    set_taken(taken);
 
     let before = files_below(&made.program.path("repo/log"));
     let prune = ["prune", "--keep-last", "1", "--json"];

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::redis::log::described::Piece;
+use crate::engines::redis::log::described::{GapCause, Piece};
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::stored::Streams;
 
@@ -164,6 +164,9 @@ impl<'a> Extent<'a> {
             };
             // It lies before the piece, and that before the offset it holds.
             begin = piece.since;
+            if is_another_course(&piece) {
+                break;
+            }
         }
         let begin = begin.max(floor);
         if begin >= to || self.holding(begin.saturating_add(1), u64::MAX).await?.is_some() {
@@ -176,6 +179,13 @@ impl<'a> Extent<'a> {
             _ => Ok(to),
         }
     }
+}
+
+/// Returns whether what is stored before the `since` of a piece is of another course, even where it reaches up to there: the server went
+/// back to an older state, and wrote other bytes. A hole of one receiver another one may have filled.
+pub(super) fn is_another_course(piece: &Piece) -> bool {
+    let gap = piece.gap.as_ref();
+    gap.is_some_and(|gap| matches!(gap.why, GapCause::RolledBack | GapCause::Other))
 }
 
 /// Returns whether an error is that of a damaged piece, and not that of its store.

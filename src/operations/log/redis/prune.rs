@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::base::error::Result;
+use crate::base::error::{Context, Result};
 use crate::base::units::format_bytes;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::Session;
@@ -17,7 +17,7 @@ use crate::operations::log::prune::{Refused, remove};
 use crate::operations::log::redis::bases::Base;
 use crate::operations::log::redis::extent::Extent;
 use crate::operations::log::redis::stored::{Listed, Streams};
-use crate::repository::{CLOCK_TOLERANCE, Repository};
+use crate::repository::{CLOCK_TOLERANCE, Repository, is_ahead};
 
 /// What was removed of one history, or would be. Its fields are keys of the JSON document.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -78,8 +78,14 @@ pub(crate) async fn prune(
     dry_run: bool,
 ) -> Result<Vec<PrunedStream>> {
     let store = repository.store();
+    let all = session.or_cancelled(Streams::every(store)).await?;
     let mut pruned = Vec::new();
-    for (source, histories) in session.or_cancelled(Streams::every(store)).await? {
+    if all.is_empty() {
+        return Ok(pruned);
+    }
+    let now = session.or_cancelled(store.now()).await;
+    let now = now.context("ask the store for the time")?;
+    for (source, histories) in all {
         let streams = Streams::of(store, &source);
         let mut follows = BTreeMap::new();
         for (id, listed) in &histories {
@@ -113,6 +119,8 @@ pub(crate) async fn prune(
             match stays(&follows, &own, id) {
                 Stays::All => {}
                 Stays::From(offset) => pruning.before(listed, offset).await?,
+                // A clock that is ahead would make everything old.
+                Stays::Young if is_ahead(oldest, now) => {}
                 Stays::Young => pruning.older(oldest).await?,
             }
             if pruning.pruned.pieces > 0 || pruning.pruned.refused.is_some() {

@@ -12,9 +12,10 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
+use crate::engines::redis::log::described::{Gap, Piece};
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::bases::{self, Base};
-use crate::operations::log::redis::extent::{Extent, is_damage};
+use crate::operations::log::redis::extent::{Extent, is_another_course, is_damage};
 use crate::operations::log::redis::stored::{Listed, Streams};
 use crate::operations::log::redis::windows::{Beginning, Stored, Window, beginning};
 use crate::operations::show::local_time;
@@ -65,6 +66,8 @@ pub struct StreamWindow {
     pub base: Option<String>,
     /// From this offset on a restore reaches every one; what lies before was written before the snapshot.
     pub restorable_from: Option<u64>,
+    /// What is known to be missing before it.
+    pub gap: Option<MissingBefore>,
     /// Why no snapshot leads into it: `no-snapshot`, `not-continued` (the history that it continues is not stored up to it either).
     pub why: Option<&'static str>,
 }
@@ -84,6 +87,7 @@ impl StreamWindow {
             snapshot: base.map(|base| base.id.clone()),
             base: base.map(|base| base.position.to_string()),
             restorable_from,
+            gap: window.gap.as_ref().map(MissingBefore::of),
             why,
         }
     }
@@ -101,6 +105,28 @@ impl StreamWindow {
         Some(format!(
             "no restore reaches {from} to {to}: {why}; restore past {to} needs a snapshot taken after it\n"
         ))
+    }
+}
+
+/// What is missing before a window.
+#[derive(Debug, serde::Serialize)]
+pub struct MissingBefore {
+    /// Where the stream should have gone on, as ID:OFFSET.
+    pub from: String,
+    /// Why it did not.
+    pub why: &'static str,
+    /// The same for people.
+    #[serde(skip)]
+    told: &'static str,
+}
+
+impl MissingBefore {
+    fn of(gap: &Gap) -> Self {
+        Self {
+            from: gap.from.to_string(),
+            why: gap.why.word(),
+            told: gap.why.told(),
+        }
     }
 }
 
@@ -185,6 +211,11 @@ impl LoggedStream {
         }
         let follows = self.follows.as_deref();
         text.extend(self.windows.iter().filter_map(|window| window.unreachable(follows)));
+        for window in &self.windows {
+            if let Some(gap) = &window.gap {
+                text.push_str(&format!("missing from {} to {}: {}\n", gap.from, window.from, gap.told));
+            }
+        }
         for gap in &self.gaps {
             text.push_str(&format!(
                 "gap from {} to {}: restore past {} needs a snapshot taken after it\n",
@@ -265,15 +296,19 @@ async fn bases(repository: &Repository) -> Result<Vec<Base>> {
     Ok(survey.snapshots.into_iter().flatten().collect())
 }
 
-/// Returns what is missing between windows, of which the newest comes first.
+/// Returns what is missing between windows, of which the newest comes first. Where they meet, the server went back between them.
 fn gaps(windows: &[Window]) -> Vec<StreamGap> {
     let between = windows.iter().zip(windows.iter().skip(1));
-    let between = between.filter(|(later, earlier)| earlier.to < later.from);
     let gap = |(later, earlier): (&Window, &Window)| StreamGap {
         from: earlier.to,
         to: later.from,
     };
     between.map(gap).collect()
+}
+
+/// Returns what is known to be missing before a window that begins with a piece. Of one whose beginning was removed, nothing is.
+fn gap_before(piece: &Piece, begin: u64) -> Option<Gap> {
+    piece.gap.clone().filter(|_| piece.since == begin)
 }
 
 /// One history.
@@ -305,6 +340,7 @@ impl Look<'_> {
             windows.push(Window {
                 from: begin,
                 to: newest.to,
+                gap: oldest.as_ref().and_then(|piece| gap_before(piece, begin)),
                 first: oldest.and_then(|piece| Some(piece.marks.first()?.at)),
                 last: newest.marks.last().map(|mark| mark.at),
             });
@@ -339,8 +375,9 @@ impl Look<'_> {
             };
             bytes = bytes.saturating_add(piece.to.saturating_sub(piece.from));
             let (first, last) = (piece.marks.first(), piece.marks.last());
+            let goes_on = piece.from > piece.since || !is_another_course(&piece);
             match windows.last_mut() {
-                Some(window) if piece.from <= window.to => {
+                Some(window) if goes_on && piece.from <= window.to => {
                     window.first = window.first.or(first.map(|mark| mark.at));
                     if piece.to > window.to {
                         (window.to, window.last) = (piece.to, last.map(|mark| mark.at).or(window.last));
@@ -349,6 +386,7 @@ impl Look<'_> {
                 _ => windows.push(Window {
                     from: piece.from,
                     to: piece.to,
+                    gap: gap_before(&piece, piece.from),
                     first: first.map(|mark| mark.at),
                     last: last.map(|mark| mark.at),
                 }),

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::engines::redis::log::described::Gap;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::bases::Base;
 
 /// A part of a history without a hole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) from: u64,
     pub(super) to: u64,
+    /// What is known to be missing before it.
+    pub(super) gap: Option<Gap>,
     /// Its first and its last time mark.
     pub(super) first: Option<Timestamp>,
     pub(super) last: Option<Timestamp>,

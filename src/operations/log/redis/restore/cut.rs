@@ -200,10 +200,14 @@ impl<'a> Cutter<'a> {
 
 /// The error where something is not stored on the way to an offset.
 fn missing(id: &ReplicationId, (from, to): (u64, u64), wanted: u64) -> Error {
-    let message = if to == wanted {
-        format!("the log of {id} does not hold offset {wanted}: it is stored to {from} before it")
-    } else {
-        format!("the log of {id} has a gap from {from} to {to}, before offset {wanted}")
+    let message = match () {
+        () if to == wanted => {
+            format!("the log of {id} does not hold offset {wanted}: it is stored to {from} before it")
+        }
+        () if from == to => format!(
+            "the log of {id} does not go on at offset {to}: the server went back to an older state, and wrote other commands"
+        ),
+        () => format!("the log of {id} has a gap from {from} to {to}, before offset {wanted}"),
     };
     Error::new(ErrorKind::NotFound, message).with_hint(
         "Choose a moment or an offset before it, or a snapshot that was taken behind it: `wirevault log show` shows what is stored.",

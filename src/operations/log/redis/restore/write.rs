@@ -8,6 +8,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::aof::{AofDirectory, AofWriter};
 use crate::engines::redis::log::position::ReplicationId;
+use crate::engines::redis::log::tail::Tail;
 use crate::engines::redis::stored;
 use crate::operations::Session;
 use crate::operations::log::redis::lineage::Stretch;
@@ -77,6 +78,7 @@ async fn copy(session: &Session, log: &Log, stretch: &Stretch, to: u64, writer: 
     if at >= to {
         return Ok(objects);
     }
+    let mut tail = Tail::at(at);
     let extent = log.extent(stretch);
     let first = session
         .or_cancelled(extent.holding(at.saturating_add(1), u64::MAX))
@@ -105,10 +107,18 @@ async fn copy(session: &Session, log: &Log, stretch: &Stretch, to: u64, writer: 
         let (mut skip, mut left) = (exact::usize_from(at.saturating_sub(piece.from)), to.saturating_sub(at));
         let mut out = |bytes: &[u8]| {
             let known = skip.min(bytes.len());
+            // What two receivers have stored is compared, as far as it is still at hand.
+            let again = exact::first(bytes, known);
+            if !tail.agrees(at.saturating_sub(exact::u64_from(skip)), again) {
+                return Err(Error::corrupt(format!(
+                    "it has other bytes before offset {at} than the piece before it"
+                )));
+            }
             skip -= known;
             let new = exact::part(bytes, known.., "no more is known than there is");
             let new = exact::first(new, exact::usize_from(left));
             left = left.saturating_sub(exact::u64_from(new.len()));
+            tail.push(new);
             tokio::task::block_in_place(|| writer.feed(new))
         };
         session.or_cancelled(reader.read(&mut out)).await?;
