@@ -184,9 +184,14 @@ pub fn commands_aside(source: &str, id: &str, offset: u64, digest: &str) -> Resu
     ObjectKey::new(format!("{}{id}/{offset:020}.{digest}.damaged", command_logs(source)))
 }
 
-/// `log/redis/<source>/receiver.json`: who receives the log of a source.
-pub fn commands_receiver(source: &str) -> Result<ObjectKey> {
-    ObjectKey::new(format!("{}receiver.json", command_logs(source)))
+/// `log/redis/<source>/receivers/`: who receives the log of a source.
+pub fn commands_receivers(source: &str) -> String {
+    format!("{}receivers/", command_logs(source))
+}
+
+/// `log/redis/<source>/receivers/<digest>.json`: a receiver, by the digest of where it runs and what it follows.
+pub fn commands_receiver(source: &str, digest: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{digest}.json", commands_receivers(source)))
 }
 
 /// Returns replication ID and offset out of the key of a piece of a source's stream; None for a key that [`commands`] does not make.

@@ -277,7 +277,7 @@ fn what_cannot_be_received_is_refused() {
     };
     refused(
         &primary,
-        "redis://127.0.0.1",
+        "files:/etc",
         "has no write-ahead log",
         "postgres-physical://",
     );

@@ -285,6 +285,9 @@ fn two_servers_with_one_replication_id_are_not_mixed() {
     let mut second = Receiver::start(&program, &two.url());
     first.until_said("begins the log");
     second.until_said("begins the log");
+    wait::until("both show that they are at work", || {
+        files_below(&program.path("repo/log/redis/redis/receivers")).len() == 2
+    });
     let end = one.write("one", 3);
     stored(&program, &id('a'), end);
     let before = pieces(&program);
@@ -316,7 +319,7 @@ fn a_second_server_under_one_name_is_refused() {
     let mut receiver = Receiver::start(&program, &first.url());
     receiver.until_said("begins the log");
     wait::until("it shows that it is at work", || {
-        program.path("repo/log/redis/redis/receiver.json").exists()
+        !files_below(&program.path("repo/log/redis/redis/receivers")).is_empty()
     });
     let (code, said) = Receiver::start(&program, &second.url()).ends();
     assert_eq!(code, Some(1), "{said}");

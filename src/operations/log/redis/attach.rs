@@ -74,14 +74,14 @@ pub(super) async fn attach(asked: Attaching) -> Result<Met> {
 async fn once(asked: &Attaching, compares: bool) -> Result<Met> {
     let (mut replica, history) = Replica::connect(&asked.address).await?;
     is_followed(&replica, &asked.address)?;
-    let other = match (&asked.known, &asked.rolled_back) {
-        (Some(_), None) => None,
-        _ => asked.claim.other().await?,
+    let others = match (&asked.known, &asked.rolled_back) {
+        (Some(_), None) => Vec::new(),
+        _ => asked.claim.others().await?,
     };
-    if let Some(other) = other.as_ref().filter(|_| asked.known.is_none()) {
+    for other in others.iter().filter(|_| asked.known.is_none()) {
         other.is_of(&history, &asked.streams.source)?;
     }
-    let rolled_back = rolled_back(asked, &history, other.as_ref()).await?;
+    let rolled_back = rolled_back(asked, &history, &others).await?;
     let known = asked.known.as_ref().filter(|_| rolled_back.is_none());
     let wish = match known.and_then(|known| resume::of_known(known, &history)) {
         None if rolled_back.is_none() => resume::of_stored(&asked.streams, &history).await?,
@@ -106,7 +106,7 @@ async fn once(asked: &Attaching, compares: bool) -> Result<Met> {
         (Some(known), ..) => Some(known.clone()),
         (_, Some(wish), _) => Some(wish.at.clone()),
         (_, _, Some(known)) => Some(known.position()),
-        (None, None, None) => stored_of(&asked.streams, other.as_ref()).await?,
+        (None, None, None) => stored_of(&asked.streams, &others).await?,
     };
     let why = match (&rolled_back, &wish) {
         (Some(_), _) => GapCause::RolledBack,
@@ -159,12 +159,12 @@ fn is_followed(replica: &Replica, address: &RedisAddress) -> Result<()> {
 
 /// Returns up to where a history is taken that the server, or the one that it continues, has with other bytes. What it writes
 /// can be stored only behind that, for the names before it are those of what was there.
-async fn rolled_back(asked: &Attaching, history: &History, other: Option<&Other>) -> Result<Option<Position>> {
+async fn rolled_back(asked: &Attaching, history: &History, others: &[Other]) -> Result<Option<Position>> {
     let Some(known) = &asked.rolled_back else {
         return Ok(None);
     };
     // Both may be right, each of its own server: what they store must not be mixed.
-    if let Some(other) = other.filter(|other| other.is_at_work_on(&known.id)) {
+    if let Some(other) = others.iter().find(|other| other.is_at_work_on(&known.id)) {
         let message = format!(
             "{} stores another stream of {} under the same name",
             other.place, known.id
@@ -198,9 +198,9 @@ async fn rolled_back(asked: &Attaching, history: &History, other: Option<&Other>
 }
 
 /// Returns where what is stored of the source ends, whoever received it.
-async fn stored_of(streams: &Streams, other: Option<&Other>) -> Result<Option<Position>> {
-    let theirs = other.and_then(|other| other.stored_to.as_ref());
-    streams.latest(theirs.map(|theirs| &theirs.id)).await
+async fn stored_of(streams: &Streams, others: &[Other]) -> Result<Option<Position>> {
+    let theirs = others.iter().filter_map(|other| other.stored_to.as_ref());
+    streams.latest(theirs.map(|theirs| theirs.id.clone()).collect()).await
 }
 
 /// Puts together what comes, by what the server answered.

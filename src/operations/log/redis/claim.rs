@@ -1,7 +1,7 @@
-//! Who receives the log of a source, as an object beside it: `log/redis/<source>/receiver.json`.
+//! Who receives the log of a source, as an object for each beside it: `log/redis/<source>/receivers/<digest>.json`.
 //!
-//! It keeps two servers from sharing one name by mistake. Nothing rests on it: it may be lost or never written, and two receivers
-//! of one server store the same bytes.
+//! They keep two servers from sharing one name by mistake. Nothing else rests on them: they may be lost or never written, and two
+//! receivers of one server store the same bytes.
 
 use std::time::Duration;
 
@@ -20,6 +20,12 @@ pub(super) const SHOWN_EVERY: Duration = Duration::from_secs(60);
 
 /// One that did not for so long, by the store's clock, has ended.
 const GONE_AFTER: Duration = Duration::from_secs(150);
+
+/// One that did not for so long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
+
+/// Objects that are looked at, at most.
+const MOST: usize = 256;
 
 /// The object.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -82,43 +88,63 @@ impl Other {
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     store: SharedStore,
+    source: String,
     key: ObjectKey,
     receiver: String,
     host: String,
 }
 
 impl Claim {
-    pub(super) fn new(store: SharedStore, source: &str, host: String) -> Result<Self> {
+    /// Of a receiver on a host, which follows the server at a place.
+    pub(super) fn new(store: SharedStore, source: &str, host: String, place: &str) -> Result<Self> {
+        let digest = document::sha256_hex(format!("{host}\n{place}").as_bytes());
+        let digest = exact::text(&digest, ..16, "SHA-256 has 64 digits");
         Ok(Self {
             store,
-            key: layout::commands_receiver(source)?,
+            source: source.to_owned(),
+            // The next one of the same takes its place.
+            key: layout::commands_receiver(source, digest)?,
             receiver: format!("{:016x}", rand::random::<u64>()),
             host,
         })
     }
 
-    /// Returns who received last, if that was another one.
-    pub(super) async fn other(&self) -> Result<Option<Other>> {
-        let act = || format!("read \"{}\"", self.key);
-        let bytes = match self.store.get(&self.key, document::MAX_DOCUMENT_BYTES).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.with_context(act)?,
-        };
-        // One that is damaged says nothing.
-        let Ok(theirs) = document::decode::<ClaimDocument>(&bytes) else {
-            return Ok(None);
-        };
-        if theirs.receiver == self.receiver {
-            return Ok(None);
+    /// Returns the others that received within a day, or still do.
+    pub(super) async fn others(&self) -> Result<Vec<Other>> {
+        let act = || format!("look who receives source \"{}\"", self.source);
+        let prefix = layout::commands_receivers(&self.source);
+        let listed = self.store.list(&prefix, None).await.with_context(act)?.objects;
+        if listed.is_empty() {
+            return Ok(Vec::new());
         }
-        let shown = self.store.head(&self.key).await.with_context(act)?.modified;
-        let age = self.store.now().await.with_context(act)?.duration_since(shown);
-        let is_dead = theirs.host == self.host && theirs.holder.is_some_and(|holder| holder.is_gone(theirs.pid));
-        Ok(Some(Other {
-            place: format!("process {} of host \"{}\"", theirs.pid, theirs.host),
-            stored_to: theirs.stored_to.parse().ok(),
-            is_live: !theirs.ended && !is_dead && age <= exact::saturating_signed(GONE_AFTER),
-        }))
+        let (now, mut others) = (self.store.now().await.with_context(act)?, Vec::new());
+        for object in listed.into_iter().take(MOST) {
+            let age = now.duration_since(object.modified);
+            if age > exact::saturating_signed(FORGOTTEN_AFTER) {
+                if let Err(error) = self.store.delete(&object.key).await {
+                    tracing::debug!("{}", error.chain());
+                }
+                continue;
+            }
+            let bytes = match self.store.get(&object.key, document::MAX_DOCUMENT_BYTES).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                bytes => bytes.with_context(act)?,
+            };
+            // One that is damaged says nothing.
+            let Ok(theirs) = document::decode::<ClaimDocument>(&bytes) else {
+                continue;
+            };
+            if theirs.receiver == self.receiver {
+                continue;
+            }
+            let is_dead = theirs.host == self.host && theirs.holder.is_some_and(|holder| holder.is_gone(theirs.pid));
+            others.push(Other {
+                place: format!("process {} of host \"{}\"", theirs.pid, theirs.host),
+                stored_to: theirs.stored_to.parse().ok(),
+                is_live: !theirs.ended && !is_dead && age <= exact::saturating_signed(GONE_AFTER),
+            });
+        }
+        Ok(others)
     }
 
     /// Shows that this receiver is at work, or has ended.
@@ -151,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn a_receiver_of_another_server_is_refused_while_one_is_at_work() {
         let store = Arc::new(MemoryStore::new());
-        let claim = |host: &str| Claim::new(store.clone(), "cache", host.to_owned()).unwrap();
+        let claim = |host: &str, place: &str| Claim::new(store.clone(), "cache", host.to_owned(), place).unwrap();
         let position = |digit: &str| Position {
             id: digit.repeat(40).parse().unwrap(),
             offset: 7,
@@ -160,24 +186,33 @@ mod tests {
             now: position(now),
             before: before.map(position),
         };
-        let (one, two) = (claim("web1"), claim("web2"));
-        assert_eq!(two.other().await.unwrap(), None);
+        let (one, two) = (claim("web1", "redis://one"), claim("web2", "redis://two"));
+        assert_eq!(two.others().await.unwrap(), []);
+        let the_other = async || match two.others().await.unwrap().as_slice() {
+            [other] => other.clone(),
+            others => unreachable!("{others:?}"),
+        };
         one.clone().show(position("a"), false).await.unwrap();
-        assert_eq!(one.other().await.unwrap(), None);
-        let other = two.other().await.unwrap().unwrap();
+        two.clone().show(position("a"), false).await.unwrap();
+        assert_eq!(one.others().await.unwrap().len(), 1);
+        let other = the_other().await;
+        assert!(other.is_at_work_on(&position("a").id) && !other.is_at_work_on(&position("b").id));
         other.is_of(&history("a", None), "cache").unwrap();
         other.is_of(&history("b", Some("a")), "cache").unwrap();
         let error = other.is_of(&history("b", Some("c")), "cache").unwrap_err();
         assert!(error.hint().unwrap().contains("--source NAME"), "{error:?}");
 
-        // It has ended, with a word or without.
+        // It has ended, with a word or without; the next one of the same takes its place.
         store.advance(SignedDuration::from_secs(151));
-        assert!(!two.other().await.unwrap().unwrap().is_live);
-        one.clone().show(position("a"), false).await.unwrap();
-        assert!(two.other().await.unwrap().unwrap().is_live);
-        one.show(position("a"), true).await.unwrap();
-        let other = two.other().await.unwrap().unwrap();
-        assert!(!other.is_live && other.stored_to == Some(position("a")));
-        other.is_of(&history("b", None), "cache").unwrap();
+        assert!(!the_other().await.is_live);
+        one.show(position("a"), false).await.unwrap();
+        assert!(the_other().await.is_live);
+        let next = claim("web1", "redis://one");
+        next.show(position("b"), true).await.unwrap();
+        let other = the_other().await;
+        assert!(!other.is_live && other.stored_to == Some(position("b")));
+        other.is_of(&history("c", None), "cache").unwrap();
+        store.advance(SignedDuration::from_hours(25));
+        assert_eq!(two.others().await.unwrap(), []);
     }
 }

@@ -94,7 +94,12 @@ pub async fn follow(
     let mut receiver = Receiver {
         session,
         options,
-        claim: Claim::new(streams.store.clone(), &source.name, session.host())?,
+        claim: Claim::new(
+            streams.store.clone(),
+            &source.name,
+            session.host(),
+            &source.kind.spec().place(),
+        )?,
         store: PieceStore {
             streams,
             pipeline: session.pipeline.clone(),

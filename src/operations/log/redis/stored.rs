@@ -166,18 +166,19 @@ impl Streams {
         Ok(())
     }
 
-    /// Returns where what was received last ends, of the history that is named, or of those that the first page of a listing shows;
-    /// None where nothing is stored.
-    pub(super) async fn latest(&self, named: Option<&ReplicationId>) -> Result<Option<Position>> {
-        if let Some(id) = named
-            && let Some(newest) = self.newest(id).await?
-        {
-            let (id, offset) = (id.clone(), newest.piece.to);
-            return Ok(Some(Position { id, offset }));
+    /// Returns where what was received last ends, of the histories that are named, or if nothing is stored of them, of those that the
+    /// first page of a listing shows; None where nothing is stored.
+    pub(super) async fn latest(&self, named: BTreeSet<ReplicationId>) -> Result<Option<Position>> {
+        if let Some(latest) = self.latest_of(named).await? {
+            return Ok(Some(latest));
         }
         let page = self.list(&layout::command_logs(&self.source), None).await?;
         let ids = page.objects.iter().filter_map(|object| Some(self.at(&object.key)?.0));
-        let (ids, mut latest): (BTreeSet<_>, _) = (ids.collect(), None);
+        self.latest_of(ids.collect()).await
+    }
+
+    async fn latest_of(&self, ids: BTreeSet<ReplicationId>) -> Result<Option<Position>> {
+        let mut latest = None;
         for id in ids {
             let Some(newest) = self.newest(&id).await? else {
                 continue;
