@@ -30,4 +30,4 @@ if [ "${PG:-15}" = 18 ]; then
     STAGE=${inside#"$PG_ROOT"}
 fi
 WIREVAULT=$WIREVAULT STAGE=${STAGE:-$stage} S3_ENDPOINT=$s3_endpoint PG_BIN=${PG_BIN:-$WIREVAULT_TEST_PG15_BIN} \
-    python3 benches/end_to_end/log.py "${MODE:-loss}"
+    PYTHONDONTWRITEBYTECODE=1 python3 benches/end_to_end/log.py "${MODE:-loss}"
