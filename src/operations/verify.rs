@@ -179,7 +179,7 @@ async fn deeper(
     if level == Level::Content {
         return prove::content(session, source, &stored).await;
     }
-    prove::restored(session, source, &stored, &options.into, verified).await
+    prove::restored(session, repository, source, &stored, &options.into, verified).await
 }
 
 /// Compares size and digest of every object.

@@ -430,6 +430,7 @@ const OF_ONE_ENGINE: &[(&str, &str, &str)] = &[
     ("operations/log/recovery/command.rs", "postgres", "the same"),
     ("operations/log/recovery/course.rs", "postgres", "the same"),
     ("operations/log/recovery/ending.rs", "postgres", "the same"),
+    ("operations/log/recovery/proof.rs", "postgres", "the same"),
     ("operations/log/show/mod.rs", "postgres", "the same"),
     ("operations/log/show/found.rs", "postgres", "the same"),
     ("operations/log/show/read.rs", "postgres", "the same"),

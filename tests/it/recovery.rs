@@ -197,7 +197,7 @@ fn moments_of_18_are_restored_out_of_a_bucket() {
 }
 
 /// The log of a server, as its segments are stored.
-fn segments(home: &Home) -> Vec<PathBuf> {
+pub(crate) fn segments(home: &Home) -> Vec<PathBuf> {
     let files = files_below(&home.outside("repository/wal")).into_iter();
     let mut paths: Vec<PathBuf> = files.map(|(path, _)| path).collect();
     paths.retain(|path| path.file_name().unwrap().len() == "000000010000000000000003.zst".len());

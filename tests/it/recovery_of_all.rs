@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::log::Repository;
-use crate::recovery::{by, committed, primary, rows, started, write};
+use crate::recovery::{by, committed, primary, rows, segments, started, write};
 use crate::support::program::Program;
 use crate::support::redis::{Kind, RedisServer};
 use crate::support::redis_log::{Receiver, base_is_there};
@@ -304,4 +304,53 @@ fn a_cache_comes_back_by_its_commands_beside_the_files_of_its_job() {
     assert!(done["failed"].as_array().unwrap().is_empty(), "{done:#}");
     assert_eq!(fs::read_to_string(program.path("etc/app.conf")).unwrap(), "first");
     assert_eq!(loaded(&server, &own).client().integer("LLEN numbers"), held);
+}
+
+#[test]
+fn a_verification_reads_the_log_to_a_moment() {
+    let host = Host::start();
+    let (server, flags) = (&host.server, host.flags());
+    let verify = [
+        "verify",
+        "latest",
+        "--level",
+        "restored",
+        &flags[0],
+        &flags[1],
+        "--no-evidence",
+    ];
+    host.backup("full");
+    server.archive_all();
+    let begun = jiff::Timestamp::now();
+    write(server, 1, 200);
+    let ended = jiff::Timestamp::now();
+    server.archive_all();
+    let done = server.json(0, &verify);
+    let log = &done["verified"][0]["logs"][0];
+    assert_eq!(log["source"], "db", "{done:#}");
+    let moment = log["moment"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(
+        begun <= moment && moment <= ended,
+        "{begun}, {moment}, {ended}: {done:#}"
+    );
+    assert!(log["segments"].as_u64() > Some(0), "{done:#}");
+    let said = server.expect(0, &verify);
+    assert!(said.contains("log of db read to "), "{said}");
+
+    // Whatever moment is chosen, it lies behind the first segment; the digest of that one no longer holds.
+    let mut segments = segments(&host.home);
+    segments.sort();
+    let first = log["from"].as_str().unwrap().rsplit_once('/').unwrap().1;
+    let number = u64::from_str_radix(first, 16).unwrap() >> 20;
+    let name = format!("0000000100000000{number:08X}");
+    let damaged = segments
+        .iter()
+        .find(|path| path.file_stem().unwrap().to_str().unwrap() == name);
+    let damaged = damaged.unwrap_or_else(|| panic!("{name} is none of {segments:?}"));
+    let mut bytes = fs::read(damaged).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(damaged, bytes).unwrap();
+    let said = server.expect(1, &verify);
+    assert!(said.contains("damaged") && said.contains(&name), "{said}");
 }

@@ -7,6 +7,7 @@
 pub mod fetch;
 mod parts;
 pub mod progress;
+pub mod proven;
 pub mod prune;
 pub mod push;
 pub mod receive;

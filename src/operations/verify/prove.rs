@@ -2,9 +2,10 @@
 //! if it was not, and it is no damage.
 
 use super::report::{Restored, Verified};
-use crate::base::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::redact_url;
 use crate::engines::{Engine, Spec, Stored};
+use crate::operations::log::recovery;
 use crate::operations::snapshots::open_reader;
 use crate::operations::{Session, places};
 use crate::repository::{ManifestSource, Repository, SnapshotId};
@@ -39,6 +40,7 @@ pub(super) async fn content(session: &Session, source: &ManifestSource, stored: 
 /// Restores a source into a scratch place.
 pub(super) async fn restored(
     session: &Session,
+    repository: &Repository,
     source: &ManifestSource,
     stored: &Stored,
     into: &[String],
@@ -62,7 +64,18 @@ pub(super) async fn restored(
         source: source.name.clone(),
         report,
     }));
-    Ok(proof.why_not)
+    if proof.why_not.is_some() || !recovery::is_base(source) {
+        return Ok(proof.why_not);
+    }
+    match recovery::prove(session, repository, source).await {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+            Ok(Some(format!("its log leads to no moment: {}", error.chain_and_hint())))
+        }
+        log => {
+            verified.logs.extend(log?);
+            Ok(None)
+        }
+    }
 }
 
 /// Returns the server that was named for an engine.

@@ -1,6 +1,8 @@
 //! What `verify` found in each snapshot: for people, for programs, and as evidence.
 
+use crate::base::moment::local;
 use crate::engines::ScratchReport;
+use crate::operations::log::proven::ProvenLog;
 use crate::operations::{Report, Status, document_of};
 use crate::policy::health::Verification;
 use crate::repository::{Gap, Level, Proved, SnapshotId};
@@ -24,6 +26,9 @@ pub struct Verified {
     pub proved: Proved,
     /// What restores into scratch places counted.
     pub restored: Vec<Restored>,
+    /// Of base backups whose log is stored: up to where it was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<ProvenLog>,
 }
 
 /// What came back into a scratch place.
@@ -70,6 +75,7 @@ impl Verified {
         Self {
             proved: Proved::new(snapshot, Some(asked), drill),
             restored: vec![],
+            logs: vec![],
         }
     }
 
@@ -93,6 +99,13 @@ impl Verified {
         lines(&mut text, "skipped ", &self.proved.skipped);
         for one in &self.restored {
             text.push_str(&format!("  restored into {}\n", one.report.text()));
+        }
+        for log in &self.logs {
+            let (s, to) = (if log.segments == 1 { "" } else { "s" }, local(log.moment));
+            text.push_str(&format!(
+                "  log of {} read to {to}, a moment chosen at random ({} segment{s}, from {} to {})\n",
+                log.source, log.segments, log.from, log.to
+            ));
         }
         lines(&mut text, "refused by the scratch server: ", &self.proved.refused);
         lines(

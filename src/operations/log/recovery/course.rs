@@ -238,6 +238,12 @@ impl Course<'_> {
         Ok(None)
     }
 
+    /// Returns the earliest end of a transaction, of those that the ends of segments tell.
+    pub(super) async fn first_time(&self) -> Result<Option<Timestamp>> {
+        let first = self.next_time(0, self.segments()).await?;
+        Ok(first.map(|(_, times)| times.first))
+    }
+
     /// Finds the last segment before a place in which something ended, and when.
     pub(super) async fn last_time(&self, before: u64) -> Result<Option<(u64, Timestamp)>> {
         for place in (0..before).rev() {

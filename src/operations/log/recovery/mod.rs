@@ -8,6 +8,7 @@ mod base;
 mod command;
 mod course;
 mod ending;
+mod proof;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -30,6 +31,7 @@ use crate::repository::{Manifest, ManifestSource, Repository, Selector, Suits, i
 use base::Base;
 use course::{Course, StoredLog};
 use ending::{Ending, Points};
+pub(crate) use proof::prove;
 
 /// Where a restore is to come to, beside what a snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
