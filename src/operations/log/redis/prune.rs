@@ -90,10 +90,8 @@ pub(crate) async fn prune(
         let mut follows = BTreeMap::new();
         for (id, listed) in &histories {
             let pieces = starts(listed);
-            let origin = session
-                .or_cancelled(Extent::new(&streams, id, &pieces).origin())
-                .await?;
-            follows.insert(id.clone(), origin.0);
+            let extent = Extent::new(&streams, id, &pieces);
+            follows.insert(id.clone(), session.or_cancelled(extent.follows()).await?);
         }
         let own = kept.iter().filter(|base| may_lie_in(&follows, &base.position));
         let own: Vec<&Base> = own.collect();

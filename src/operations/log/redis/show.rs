@@ -12,11 +12,12 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
-use crate::engines::redis::log::described::{Gap, Piece};
+use crate::engines::redis::log::described::Gap;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::bases::{self, Base};
-use crate::operations::log::redis::extent::{Extent, is_another_course, is_damage};
+use crate::operations::log::redis::extent::{Extent, gap_before, is_another_course, is_damage};
 use crate::operations::log::redis::stored::{Listed, Streams};
+use crate::operations::log::redis::trust::Course;
 use crate::operations::log::redis::windows::{Beginning, Stored, Window, beginning};
 use crate::operations::show::local_time;
 use crate::operations::{Session, Status};
@@ -73,7 +74,7 @@ pub struct StreamWindow {
 }
 
 impl StreamWindow {
-    fn of(window: &Window, beginning: Beginning<'_>) -> Self {
+    fn of(window: &Window, beginning: Beginning<'_>, is_stored: impl Fn(&ReplicationId) -> bool) -> Self {
         let (base, restorable_from, why) = match beginning {
             Beginning::With(base, from) => (Some(base), Some(from), None),
             Beginning::NoSnapshot => (None, None, Some("no-snapshot")),
@@ -87,9 +88,14 @@ impl StreamWindow {
             snapshot: base.map(|base| base.id.clone()),
             base: base.map(|base| base.position.to_string()),
             restorable_from,
-            gap: window.gap.as_ref().map(MissingBefore::of),
+            gap: window.gap.as_ref().map(|gap| MissingBefore::of(gap, is_stored)),
             why,
         }
+    }
+
+    /// Returns whether no restore reaches it, or one does not reach it from what is stored before it.
+    fn lacks(&self) -> bool {
+        self.why.is_some() || self.gap.as_ref().is_some_and(|gap| gap.is_felt)
     }
 
     /// Says of a window that no restore reaches why that is.
@@ -118,14 +124,18 @@ pub struct MissingBefore {
     /// The same for people.
     #[serde(skip)]
     told: &'static str,
+    /// Whether the history is still stored that should have gone on.
+    #[serde(skip)]
+    is_felt: bool,
 }
 
 impl MissingBefore {
-    fn of(gap: &Gap) -> Self {
+    fn of(gap: &Gap, is_stored: impl Fn(&ReplicationId) -> bool) -> Self {
         Self {
             from: gap.from.to_string(),
             why: gap.why.word(),
             told: gap.why.told(),
+            is_felt: is_stored(&gap.from.id),
         }
     }
 }
@@ -236,9 +246,7 @@ impl LoggedStream {
     pub(crate) fn status(&self) -> Status {
         match self.read_bytes {
             _ if !self.damaged.is_empty() => Status::Failed,
-            Some(_) if !self.gaps.is_empty() || self.windows.iter().any(|window| window.why.is_some()) => {
-                Status::Partial
-            }
+            Some(_) if !self.gaps.is_empty() || self.windows.iter().any(StreamWindow::lacks) => Status::Partial,
             _ => Status::Done,
         }
     }
@@ -254,7 +262,7 @@ pub(crate) async fn streams(session: &Session, repository: &Repository, read: bo
     let mut found = Vec::new();
     for (source, histories) in all {
         let streams = Streams::of(repository.store(), &source);
-        let (mut shown, mut stored) = (Vec::new(), BTreeMap::new());
+        let (mut shown, mut stored, mut starts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for (id, listed) in histories {
             let pieces: Vec<u64> = listed.iter().map(|piece| piece.from).collect();
             let look = Look {
@@ -274,11 +282,18 @@ pub(crate) async fn streams(session: &Session, repository: &Repository, read: bo
                 looked.damaged,
                 looked.read_bytes,
             ));
+            starts.insert(id.clone(), pieces);
             stored.insert(id, looked.stored);
         }
+        let trusted = session
+            .or_cancelled(trusted(&streams, &starts, &stored, &bases))
+            .await?;
         for (stream, (id, of_one)) in shown.iter_mut().zip(&stored) {
             stream.follows = of_one.follows.as_ref().map(Position::to_string);
-            let window = |window: &Window| StreamWindow::of(window, beginning(&stored, &bases, id, window));
+            let window = |window: &Window| {
+                let beginning = beginning(&stored, &trusted, id, window);
+                StreamWindow::of(window, beginning, |id| stored.contains_key(id))
+            };
             stream.windows = of_one.windows.iter().map(window).collect();
             stream.gaps = gaps(&of_one.windows);
         }
@@ -296,6 +311,29 @@ async fn bases(repository: &Repository) -> Result<Vec<Base>> {
     Ok(survey.snapshots.into_iter().flatten().collect())
 }
 
+/// Returns the snapshots that begin a restore by themselves: those that are of what is stored.
+async fn trusted(
+    streams: &Streams,
+    starts: &BTreeMap<ReplicationId, Vec<u64>>,
+    stored: &BTreeMap<ReplicationId, Stored>,
+    bases: &[Base],
+) -> Result<Vec<Base>> {
+    let mut trusted = Vec::new();
+    for base in bases {
+        let id = &base.position.id;
+        if let (Some(pieces), Some(stored)) = (starts.get(id), stored.get(id)) {
+            let extent = Extent::new(streams, id, pieces);
+            let course = Course::from(stored.windows.as_slice());
+            if let Some(doubt) = course.doubt(&extent, base).await? {
+                tracing::warn!("{}", doubt.error(base).chain());
+                continue;
+            }
+        }
+        trusted.push(base.clone());
+    }
+    Ok(trusted)
+}
+
 /// Returns what is missing between windows, of which the newest comes first. Where they meet, the server went back between them.
 fn gaps(windows: &[Window]) -> Vec<StreamGap> {
     let between = windows.iter().zip(windows.iter().skip(1));
@@ -304,11 +342,6 @@ fn gaps(windows: &[Window]) -> Vec<StreamGap> {
         to: later.from,
     };
     between.map(gap).collect()
-}
-
-/// Returns what is known to be missing before a window that begins with a piece. Of one whose beginning was removed, nothing is.
-fn gap_before(piece: &Piece, begin: u64) -> Option<Gap> {
-    piece.gap.clone().filter(|_| piece.since == begin)
 }
 
 /// One history.
@@ -330,22 +363,8 @@ impl Look<'_> {
     /// Goes back from the newest piece, window by window, by what the ends of pieces say.
     async fn windows(&self) -> Result<Looked> {
         let extent = Extent::new(self.streams, self.id, self.pieces);
-        let (follows, _) = extent.origin().await?;
-        let (mut windows, mut left) = (Vec::new(), self.pieces.len());
-        while windows.len() < WINDOWS
-            && let Some(newest) = extent.furthest(left).await?
-        {
-            let begin = extent.begin(newest.to, 0).await?.min(newest.from);
-            let oldest = extent.holding(begin.saturating_add(1), u64::MAX).await?;
-            windows.push(Window {
-                from: begin,
-                to: newest.to,
-                gap: oldest.as_ref().and_then(|piece| gap_before(piece, begin)),
-                first: oldest.and_then(|piece| Some(piece.marks.first()?.at)),
-                last: newest.marks.last().map(|mark| mark.at),
-            });
-            left = self.pieces.partition_point(|from| *from < begin);
-        }
+        let follows = extent.follows().await?;
+        let windows = extent.windows(WINDOWS).await?;
         Ok(Looked {
             stored: Stored { follows, windows },
             damaged: extent.into_damaged(),
@@ -375,7 +394,7 @@ impl Look<'_> {
             };
             bytes = bytes.saturating_add(piece.to.saturating_sub(piece.from));
             let (first, last) = (piece.marks.first(), piece.marks.last());
-            let goes_on = piece.from > piece.since || !is_another_course(&piece);
+            let goes_on = piece.from > piece.since || !is_another_course(piece.gap.as_ref());
             match windows.last_mut() {
                 Some(window) if goes_on && piece.from <= window.to => {
                     window.first = window.first.or(first.map(|mark| mark.at));
