@@ -837,6 +837,64 @@ fn prune_keeps_what_the_oldest_snapshot_needs() {
     assert_eq!(pruned["streams"], Value::Null, "{pruned:#}");
 }
 
+/// Of the snapshots that are older than the window the last one is needed, and what was set aside goes with what is older.
+#[test]
+fn prune_keeps_what_the_window_needs() {
+    let made = Made::new();
+    for number in 0..4 {
+        made.put(number * 2..number * 2 + 2, &marks(&[(number * 2 + 2, 10)]));
+    }
+    let aside = |number: usize| {
+        let name = format!("{:020}.0123456789abcdef.damaged", made.at(number));
+        made.program.path(&format!("repo/log/redis/redis/{}/{name}", made.id))
+    };
+    std::fs::write(aside(1), b"x").unwrap();
+    std::fs::write(aside(5), b"x").unwrap();
+    // One that no piece covers since.
+    std::fs::write(aside(9), b"x").unwrap();
+    let text = made.program.expect(1, &["log", "verify"]);
+    assert_eq!(text.matches("was set aside").count(), 1, "{text}");
+    assert!(text.contains(&format!("DAMAGED at {}", made.at(9))), "{text}");
+    std::fs::remove_file(aside(9)).unwrap();
+
+    // Another snapshot, later in the log.
+    made.program.expect(0, &["backup", &made.server.url()]);
+    let all = files_below(&made.program.path("repo/snapshots"));
+    let newer = all
+        .into_iter()
+        .map(|(path, _)| path)
+        .find(|path| *path != made.snapshot);
+    let newer = newer.unwrap();
+    let edit = |change: &dyn Fn(&mut Value)| {
+        let mut manifest: Value = document::decode(&std::fs::read(&newer).unwrap()).unwrap();
+        change(&mut manifest);
+        std::fs::write(&newer, document::encode(&manifest).unwrap()).unwrap();
+    };
+    let offset = made.at(4).to_string();
+    edit(&|manifest| {
+        let outcome = &mut manifest["sources"][0]["outcome"];
+        outcome["position"]["replication_offset"] = json!(offset);
+        outcome["consistent_at"] = json!(tenths(-18_000));
+        manifest["plan"]["sources"][0]["log_window_seconds"] = json!(4_000_000_000_u64);
+    });
+    let prune = ["prune", "--keep-last", "2", "--json"];
+    let pruned: Value = serde_json::from_str(&made.program.expect(0, &prune)).unwrap();
+    assert_eq!(pruned["streams"], Value::Null, "{pruned:#}");
+    edit(&|manifest| manifest["plan"]["sources"][0]["log_window_seconds"] = json!(86_400));
+    // One of a server that went back, or of a copy, is no beginning of the window.
+    edit(&|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = json!(tenths(7000)));
+    let pruned: Value = serde_json::from_str(&made.program.expect(0, &prune)).unwrap();
+    assert_eq!(pruned["streams"], Value::Null, "{pruned:#}");
+    edit(&|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = json!(tenths(-18_000)));
+    let pruned: Value = serde_json::from_str(&made.program.expect(0, &prune)).unwrap();
+    assert_eq!(
+        (&pruned["streams"][0]["before"], &pruned["streams"][0]["pieces"]),
+        (&json!(made.at(4)), &json!(2)),
+        "{pruned:#}"
+    );
+    assert!(!aside(1).exists() && aside(5).exists());
+}
+
 /// What a descriptor says is believed by nobody.
 #[test]
 fn descriptors_that_say_what_cannot_be_are_damage() {

@@ -23,6 +23,9 @@ const LOOKED_BACK: usize = 16;
 /// The same where pieces are about to be removed: a receiver that stores seldom has long ones among the short ones of another.
 const LOOKED_FAR_BACK: usize = 64;
 
+/// Damaged pieces of which is noted what is wrong, at most.
+pub(super) const MOST_DAMAGED: usize = 64;
+
 /// Descriptors that are read at once.
 const AT_ONCE: usize = 8;
 
@@ -33,7 +36,7 @@ pub(super) struct Extent<'a> {
     pub(super) id: &'a ReplicationId,
     /// Where they begin, in order.
     pub(super) pieces: &'a [u64],
-    /// What is wrong with pieces that were looked at.
+    /// What is wrong with pieces that were looked at, with the first of them.
     damaged: Mutex<BTreeMap<u64, Error>>,
 }
 
@@ -72,7 +75,9 @@ impl<'a> Extent<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if is_damage(error.kind()) => {
                 let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-                damaged.insert(from, error);
+                if damaged.len() < MOST_DAMAGED {
+                    damaged.insert(from, error);
+                }
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -15,8 +15,8 @@ use crate::base::units::format_bytes;
 use crate::engines::redis::log::described::Gap;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::bases::{self, Base};
-use crate::operations::log::redis::extent::{Extent, gap_before, is_another_course, is_damage};
-use crate::operations::log::redis::stored::{Listed, Streams};
+use crate::operations::log::redis::extent::{Extent, MOST_DAMAGED, gap_before, is_another_course, is_damage};
+use crate::operations::log::redis::stored::{Listed, Sources, Streams};
 use crate::operations::log::redis::trust::Course;
 use crate::operations::log::redis::windows::{Beginning, Stored, Window, beginning};
 use crate::operations::show::local_time;
@@ -43,8 +43,11 @@ pub struct LoggedStream {
     pub windows: Vec<StreamWindow>,
     /// What is missing between two windows.
     pub gaps: Vec<StreamGap>,
-    /// Pieces whose stored bytes are damaged.
+    /// Pieces whose stored bytes are damaged, the first of them.
     pub damaged: Vec<DamagedPiece>,
+    /// How many more there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged_more: u64,
     /// Of `log verify`: bytes that were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_bytes: Option<u64>,
@@ -179,6 +182,7 @@ impl LoggedStream {
             windows: Vec::new(),
             gaps: Vec::new(),
             damaged: damaged.collect(),
+            damaged_more: 0,
             read_bytes,
         }
     }
@@ -235,6 +239,9 @@ impl LoggedStream {
         for damaged in &self.damaged {
             text.push_str(&format!("DAMAGED at {}: {}\n", damaged.from, damaged.error));
         }
+        if self.damaged_more > 0 {
+            text.push_str(&format!("DAMAGED: {} more\n", self.damaged_more));
+        }
         if let Some(bytes) = self.read_bytes {
             text.push_str(&format!("read {}\n", format_bytes(bytes)));
         }
@@ -254,13 +261,14 @@ impl LoggedStream {
 
 /// Looks at all streams of a repository; `read` reads every piece.
 pub(crate) async fn streams(session: &Session, repository: &Repository, read: bool) -> Result<Vec<LoggedStream>> {
-    let all = session.or_cancelled(Streams::every(repository.store())).await?;
-    if all.is_empty() {
-        return Ok(Vec::new());
-    }
-    let bases = session.or_cancelled(bases(repository)).await?;
-    let mut found = Vec::new();
-    for (source, histories) in all {
+    let mut sources = Sources::of(repository.store());
+    let (mut found, mut bases) = (Vec::new(), None);
+    while let Some((source, histories)) = session.or_cancelled(sources.next()).await? {
+        let histories = histories?;
+        let bases = match &mut bases {
+            Some(bases) => bases,
+            none => none.insert(session.or_cancelled(all_bases(repository)).await?),
+        };
         let streams = Streams::of(repository.store(), &source);
         let (mut shown, mut stored, mut starts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for (id, listed) in histories {
@@ -275,19 +283,13 @@ pub(crate) async fn streams(session: &Session, repository: &Repository, read: bo
             } else {
                 session.or_cancelled(look.windows()).await?
             };
-            shown.push(LoggedStream::of(
-                &source,
-                &id,
-                &listed,
-                looked.damaged,
-                looked.read_bytes,
-            ));
+            let mut one = LoggedStream::of(&source, &id, &listed, looked.damaged, looked.read_bytes);
+            one.damaged_more = looked.damaged_more;
+            shown.push(one);
             starts.insert(id.clone(), pieces);
             stored.insert(id, looked.stored);
         }
-        let trusted = session
-            .or_cancelled(trusted(&streams, &starts, &stored, &bases))
-            .await?;
+        let trusted = session.or_cancelled(trusted(&streams, &starts, &stored, bases)).await?;
         for (stream, (id, of_one)) in shown.iter_mut().zip(&stored) {
             stream.follows = of_one.follows.as_ref().map(Position::to_string);
             let window = |window: &Window| {
@@ -303,7 +305,7 @@ pub(crate) async fn streams(session: &Session, repository: &Repository, read: bo
 }
 
 /// Returns the snapshots with which restores can begin.
-async fn bases(repository: &Repository) -> Result<Vec<Base>> {
+async fn all_bases(repository: &Repository) -> Result<Vec<Base>> {
     let survey = repository.survey(bases::of).await?;
     for (id, error) in &survey.damaged {
         tracing::warn!("skipping snapshot {id}: {}", error.chain());
@@ -344,6 +346,11 @@ fn gaps(windows: &[Window]) -> Vec<StreamGap> {
     between.map(gap).collect()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// One history.
 struct Look<'a> {
     streams: &'a Streams,
@@ -356,7 +363,19 @@ struct Look<'a> {
 struct Looked {
     stored: Stored,
     damaged: BTreeMap<u64, Error>,
+    /// How many more are damaged.
+    damaged_more: u64,
     read_bytes: Option<u64>,
+}
+
+impl Looked {
+    fn note(&mut self, from: u64, error: Error) {
+        if self.damaged.len() < MOST_DAMAGED {
+            self.damaged.insert(from, error);
+        } else {
+            self.damaged_more = self.damaged_more.saturating_add(1);
+        }
+    }
 }
 
 impl Look<'_> {
@@ -368,6 +387,7 @@ impl Look<'_> {
         Ok(Looked {
             stored: Stored { follows, windows },
             damaged: extent.into_damaged(),
+            damaged_more: 0,
             read_bytes: None,
         })
     }
@@ -375,7 +395,6 @@ impl Look<'_> {
     /// Reads every piece: its digest, and how far it reaches. What is damaged is missing.
     async fn read(&self, session: &Session) -> Result<Looked> {
         let (mut looked, mut bytes) = (Looked::default(), 0_u64);
-        let windows = &mut looked.stored.windows;
         for from in self.pieces {
             let read = async {
                 let (reader, piece) = self.streams.open(self.id, *from).await?;
@@ -384,8 +403,13 @@ impl Look<'_> {
             };
             let piece = match session.or_cancelled(read).await {
                 Ok(piece) => piece,
+                // Of a later release: so are those behind it.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    looked.note(*from, error);
+                    break;
+                }
                 Err(error) if is_damage(error.kind()) => {
-                    looked.damaged.insert(*from, error);
+                    looked.note(*from, error);
                     continue;
                 }
                 // It was removed since.
@@ -394,6 +418,7 @@ impl Look<'_> {
             };
             bytes = bytes.saturating_add(piece.to.saturating_sub(piece.from));
             let (first, last) = (piece.marks.first(), piece.marks.last());
+            let windows = &mut looked.stored.windows;
             let goes_on = piece.from > piece.since || !is_another_course(piece.gap.as_ref());
             match windows.last_mut() {
                 Some(window) if goes_on && piece.from <= window.to => {
@@ -414,7 +439,14 @@ impl Look<'_> {
                 looked.stored.follows = piece.follows;
             }
         }
-        windows.reverse();
+        looked.stored.windows.reverse();
+        for aside in session.or_cancelled(self.streams.aside(self.id)).await? {
+            let is_there = |window: &Window| window.from <= aside.from && aside.from < window.to;
+            if !looked.stored.windows.iter().any(is_there) {
+                let why = format!("it could not be read, and was set aside as \"{}\"", aside.object.key);
+                looked.note(aside.from, Error::corrupt(why));
+            }
+        }
         looked.read_bytes = Some(bytes);
         Ok(looked)
     }

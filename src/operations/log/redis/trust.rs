@@ -126,6 +126,7 @@ mod tests {
                     offset,
                 },
                 at: at(hours),
+                window: None,
             };
             Course::from(windows).went_back(&base)
         };

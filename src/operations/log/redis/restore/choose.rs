@@ -14,7 +14,7 @@ use crate::operations::log::redis::extent::Extent;
 use crate::operations::log::redis::lineage::{self, History, Stretch};
 use crate::operations::log::redis::restore::Moment;
 use crate::operations::log::redis::restore::cut::{Cut, Cutter};
-use crate::operations::log::redis::stored::{Listed, Streams};
+use crate::operations::log::redis::stored::{Listed, Sources, Streams};
 use crate::operations::log::redis::trust::{Course, Doubt};
 use crate::operations::show::local_time;
 use crate::operations::{Session, options};
@@ -152,10 +152,12 @@ async fn logs(repository: &Repository, named: &[String]) -> Result<Vec<Log>> {
     let starts = |pieces: Vec<Listed>| pieces.into_iter().map(|piece| piece.from).collect();
     let stored: BTreeMap<String, BTreeMap<ReplicationId, Vec<u64>>> = match named {
         [] => {
-            let all = Streams::every(store).await?.into_iter();
-            let of_one = |histories: BTreeMap<_, Vec<Listed>>| histories.into_iter().map(|(id, all)| (id, starts(all)));
-            all.map(|(source, histories)| (source, of_one(histories).collect()))
-                .collect()
+            let (mut sources, mut all) = (Sources::of(store), BTreeMap::new());
+            while let Some((source, histories)) = sources.next().await? {
+                let histories = histories?.into_iter();
+                all.insert(source, histories.map(|(id, pieces)| (id, starts(pieces))).collect());
+            }
+            all
         }
         [name] => {
             let histories = Streams::of(store, name).all().await?;
