@@ -182,7 +182,8 @@ async fn dispatch(session: &Session, verb: Verb, global: &Global) -> Outcome {
         }
         Verb::Restore(flags) => {
             let options = options::Restore::from(*flags);
-            let done = several::one(session, &options.snapshot, &options.source, async |one| {
+            let has_log = async |one: &Session| operations::log::redis::restore::is_stored_for(one, &options).await;
+            let done = several::preferably(session, &options.snapshot, &options.source, has_log, async |one| {
                 if operations::log::redis::restore::is_meant(one, &options).await? {
                     return boxed(Box::pin(operations::log::redis::restore::run(one, &options)).await);
                 }

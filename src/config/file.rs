@@ -302,6 +302,7 @@ fn redis(read: Read<'_, RedisKeys>) -> Result<SourceKind> {
         password,
         password_file: read.keys.password_file,
         log: read.keys.log,
+        log_window: read.keys.log_window.map(|window| window.as_secs()),
         data_directory: read.keys.data_directory,
         foreign: false,
     }))

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::units::format_bytes;
-use crate::operations::log::prune::{KnownBases, PrunedLog};
+use crate::operations::log::prune::{FailedLog, KnownBases, Pruned, PrunedLog};
 use crate::operations::log::redis::prune::PrunedStream;
 use crate::operations::snapshots::open_to_change;
 use crate::operations::{Report, Session, Status, document_of, log, options};
@@ -38,6 +38,9 @@ pub struct PruneReport {
     /// What no snapshot needs of command streams.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<PrunedStream>,
+    /// Logs with which something failed; the others were pruned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log_failures: Vec<FailedLog>,
     /// What was swept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swept: Option<SweepReport>,
@@ -65,6 +68,9 @@ impl Report for PruneReport {
         for stream in &self.streams {
             text.push_str(&stream.text(self.dry_run));
         }
+        for failed in &self.log_failures {
+            text.push_str(&format!("failed log {}: {}\n", failed.log, failed.error));
+        }
         if let Some(sweep) = &self.sweep {
             text.push_str(&planned_text(sweep, self.dry_run));
         }
@@ -78,6 +84,7 @@ impl Report for PruneReport {
     fn status(&self) -> Status {
         match &self.swept {
             Some(swept) if !swept.failures.is_empty() => Status::Partial,
+            _ if !self.log_failures.is_empty() => Status::Partial,
             _ if self.logs.iter().any(|log| log.refused.is_some()) => Status::Partial,
             _ if self.streams.iter().any(|stream| stream.refused.is_some()) => Status::Partial,
             _ => Status::Done,
@@ -93,21 +100,22 @@ pub async fn run(session: &Session, options: &options::Prune) -> Result<PruneRep
     if !options.dry_run {
         remove(session, &repository, &mut plan).await?;
     }
-    let (logs, streams) = match bases {
+    let pruned = match bases {
         Some(mut bases) if !options.no_sweep => {
             let expired: BTreeSet<&SnapshotId> = plan.expired().collect();
             bases.retain(|snapshot| !expired.contains(snapshot));
             log::prune::prune(session, &repository, &bases, options.dry_run).await?
         }
-        _ => (Vec::new(), Vec::new()),
+        _ => Pruned::default(),
     };
     let mut report = PruneReport {
         dry_run: options.dry_run,
         plan,
         damaged,
         sweep: None,
-        logs,
-        streams,
+        logs: pruned.systems,
+        streams: pruned.streams,
+        log_failures: pruned.failures,
         swept: None,
     };
     if !options.no_sweep {

@@ -148,7 +148,18 @@ pub async fn one<R: Report>(
     sources: &[String],
     verb: impl AsyncFn(&Session) -> Result<R>,
 ) -> Result<Several<R>> {
-    let Some((repository, session)) = holding(session, name, sources).await? else {
+    preferably(session, name, sources, async |_| Ok(true), verb).await
+}
+
+/// The same with the repositories that are preferred before the others: a snapshot alone may not be all that a verb needs.
+pub async fn preferably<R: Report>(
+    session: &Session,
+    name: &str,
+    sources: &[String],
+    prefers: impl AsyncFn(&Session) -> Result<bool>,
+    verb: impl AsyncFn(&Session) -> Result<R>,
+) -> Result<Several<R>> {
+    let Some((repository, session)) = holding(session, name, sources, prefers).await? else {
         return verb(session).await.map(Several::Only);
     };
     let report = Box::pin(verb(&session)).await?;
@@ -159,22 +170,32 @@ pub async fn one<R: Report>(
 type Rank = Option<(bool, jiff::Timestamp)>;
 
 /// Finds the repository that a snapshot comes from. One that does not answer is told and passed over.
-async fn holding(session: &Session, name: &str, sources: &[String]) -> Result<Option<(String, Session)>> {
+async fn holding(
+    session: &Session,
+    name: &str,
+    sources: &[String],
+    prefers: impl AsyncFn(&Session) -> Result<bool>,
+) -> Result<Option<(String, Session)>> {
     let sessions = each_repository(session);
     if sessions.is_empty() {
         return Ok(None);
     }
-    let mut newest: Option<(Rank, String, Session)> = None;
+    let mut newest: Option<((bool, Rank), String, Session)> = None;
     let mut first_error = None;
     for (repository, session) in sessions {
-        match Box::pin(look(&session, name, sources)).await {
+        let looked = async {
+            let found = look(&session, name, sources).await?;
+            Ok::<_, Error>((prefers(&session).await?, found))
+        };
+        match Box::pin(looked).await {
             Ok(found) => {
                 // A name that is no `latest` has no date: the first repository that has it is as good as any.
                 let better = newest.as_ref().is_none_or(|(best, ..)| found > *best);
+                let is_enough = matches!(found, (true, None));
                 if better {
                     newest = Some((found, repository, session));
                 }
-                if found.is_none() {
+                if is_enough {
                     break;
                 }
             }

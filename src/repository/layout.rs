@@ -203,6 +203,16 @@ pub fn commands_at<'a>(source: &str, key: &'a ObjectKey) -> Option<(&'a str, u64
     (made.as_ref() == Some(key)).then_some((id, offset))
 }
 
+/// Returns the offset out of the key of a piece of a history that was set aside; None for a key that [`commands_aside`] does not make.
+pub fn commands_aside_at(source: &str, id: &str, key: &ObjectKey) -> Option<u64> {
+    let rest = key.as_str().strip_prefix(&command_logs(source))?;
+    let name = rest.strip_prefix(id)?.strip_prefix('/')?;
+    let (offset, digest) = name.strip_suffix(".damaged")?.split_once('.')?;
+    let offset = offset.parse().ok()?;
+    let made = commands_aside(source, id, offset, digest).ok();
+    (made.as_ref() == Some(key)).then_some(offset)
+}
+
 /// Returns the snapshot id in `<prefix><id><suffix>` or `<prefix><id>/…`.
 pub fn id_in(key: &ObjectKey, prefix: &str, suffix: &str) -> Option<SnapshotId> {
     let rest = key.as_str().strip_prefix(prefix)?;
@@ -225,6 +235,11 @@ mod tests {
         assert_eq!(key.as_str(), "log/redis/cache/0a/00000000000000000042.zst");
         assert_eq!(commands_at("cache", &key), Some(("0a", 42)));
         assert_eq!(commands_at("other", &key), None);
+        assert_eq!(commands_aside_at("cache", "0a", &key), None);
+        let aside = commands_aside("cache", "0a", 42, "0123").unwrap();
+        assert_eq!(commands_aside_at("cache", "0a", &aside), Some(42));
+        assert_eq!(commands_aside_at("cache", "0b", &aside), None);
+        assert_eq!(commands_at("cache", &aside), None);
         for wrong in [
             "0a/42.zst",
             "0a/+0000000000000000042.zst",

@@ -24,7 +24,7 @@ struct Made {
     server: RedisServer,
     /// The history of the server.
     id: String,
-    /// Where the snapshot lies in it.
+    /// Where the first command begins: where the snapshot lies, unless it is told otherwise.
     base: u64,
     snapshot: PathBuf,
 }
@@ -36,6 +36,8 @@ struct Facts {
     follows: Option<String>,
     /// Where the stream should have gone on, and why it did not.
     gap: Option<(u64, &'static str)>,
+    /// In which history, where it is another one.
+    gap_id: Option<String>,
     /// Numbers of commands, and the second by which they had come.
     marks: Vec<(usize, i64)>,
 }
@@ -60,7 +62,8 @@ impl Made {
         server.client().say("SET first value");
         // The first snapshot makes the server count.
         program.expect(0, &["backup", &server.url()]);
-        server.client().say("SET second value");
+        // Before the snapshot there is room for some commands.
+        server.client().say(&format!("SET second {}", "x".repeat(4096)));
         std::fs::remove_file(only(&program)).unwrap();
         program.expect(0, &["backup", &server.url()]);
         let snapshot = only(&program);
@@ -79,7 +82,31 @@ impl Made {
         id.as_str().unwrap().clone_into(&mut made.id);
         made.base = base.as_str().unwrap().parse().unwrap();
         assert!(made.base > 0);
+        made.taken(-3600);
         made
+    }
+
+    /// Says that the snapshot was taken so many seconds after the first time mark.
+    fn taken(&self, second: i64) {
+        let at = tenths(second * 10);
+        self.edit(|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = json!(at));
+    }
+
+    /// Has the snapshot lie behind so many commands. Nothing may be stored yet.
+    fn lies_behind(&mut self, commands: usize) {
+        let before = self.at(commands) - self.base;
+        self.base = self.offset() - before;
+    }
+
+    /// Where the snapshot lies.
+    fn offset(&self) -> u64 {
+        let offset = &self.manifest()["sources"][0]["outcome"]["position"]["replication_offset"];
+        offset.as_str().unwrap().parse().unwrap()
+    }
+
+    /// The ID of the snapshot.
+    fn name(&self) -> String {
+        self.manifest()["id"].as_str().unwrap().to_owned()
     }
 
     fn manifest(&self) -> Value {
@@ -121,7 +148,7 @@ impl Made {
             about["follows"] = json!(follows);
         }
         if let Some((from, why)) = facts.gap {
-            about["gap_from"] = json!(format!("{id}:{from}"));
+            about["gap_from"] = json!(format!("{}:{from}", facts.gap_id.as_deref().unwrap_or(id)));
             about["gap_why"] = json!(why);
         }
         let descriptor = json!({
@@ -147,9 +174,14 @@ impl Made {
 
     /// Plans a restore; returns the report, or the error.
     fn plan(&self, moment: &[&str]) -> Result<Value, String> {
+        self.plan_with("latest", moment)
+    }
+
+    /// The same with a snapshot that is named.
+    fn plan_with(&self, snapshot: &str, moment: &[&str]) -> Result<Value, String> {
         let usual = [
             "restore",
-            "latest",
+            snapshot,
             "--source",
             "redis",
             "--into",
@@ -214,12 +246,12 @@ fn marks(marks: &[(usize, i64)]) -> Facts {
 /// When a snapshot was taken is told by another clock than that of the marks: a moment goes by the marks alone.
 #[test]
 fn a_moment_goes_by_the_marks_alone() {
-    let made = Made::new();
+    let mut made = Made::new();
     made.put(0..4, &marks(&[(1, 10), (4, 20)]));
     made.put(4..8, &marks(&[(5, 30), (8, 40)]));
-    // The clock of the host that took the snapshot is far ahead, or far behind.
-    for at in ["2099-01-01T00:00:00Z", "2001-01-01T00:00:00Z"] {
-        made.edit(|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = json!(at));
+    // The clock of the host that took the snapshot is ahead, or far behind.
+    for second in [500, -700_000_000] {
+        made.taken(second);
         let report = made.leads(&["--at", &tenths(250)], 4);
         assert_eq!(report["at"], json!(tenths(200)), "{report:#}");
         assert_eq!(report["next_at"], json!(tenths(300)), "{report:#}");
@@ -229,10 +261,10 @@ fn a_moment_goes_by_the_marks_alone() {
         made.refused(&["--at", &tenths(99)], "the oldest is of");
     }
     // The snapshot was taken after the moment, whatever its clock says.
-    let offset = made.at(5).to_string();
-    made.edit(|manifest| {
-        manifest["sources"][0]["outcome"]["position"]["replication_offset"] = json!(offset);
-    });
+    made.clear();
+    made.lies_behind(5);
+    made.put(0..4, &marks(&[(1, 10), (4, 20)]));
+    made.put(4..8, &marks(&[(5, 30), (8, 40)]));
     made.refused(&["--at", &tenths(250)], "the oldest is of");
     made.leads(&["--at", &tenths(300)], 5);
     made.leads(&["--at", &tenths(310)], 5);
@@ -313,7 +345,7 @@ fn a_plan_over_a_hole_is_refused() {
 /// Of two receivers the one that began its last piece later need not have come further.
 #[test]
 fn two_receivers_are_one_log() {
-    let made = Made::new();
+    let mut made = Made::new();
     made.put(0..4, &marks(&[(4, 10)]));
     made.put(4..6, &marks(&[(6, 12)]));
     made.put(6..8, &marks(&[(8, 14)]));
@@ -358,14 +390,17 @@ fn two_receivers_are_one_log() {
     assert_eq!(files_below(&made.program.path("into")), []);
     // A snapshot whose offset lies in the piece of the first receiver alone, though one of the other begins nearer.
     made.clear();
+    made.lies_behind(4);
     made.put(0..6, &marks(&[]));
     made.put(2..3, &marks(&[]));
     made.put(6..8, &marks(&[]));
-    let offset = made.at(4).to_string();
-    made.edit(|manifest| {
-        manifest["sources"][0]["outcome"]["position"]["replication_offset"] = json!(offset);
-    });
     made.leads(&["--at", "latest"], 8);
+    // Or goes further than the one of the other.
+    made.clear();
+    made.put(0..6, &marks(&[]));
+    made.put(3..5, &marks(&[]));
+    made.put(6..8, &marks(&[]));
+    assert_eq!(made.restored(&["--at", "latest"]), [4, 5, 6, 7]);
 }
 
 #[test]
@@ -457,13 +492,120 @@ fn what_a_server_wrote_before_it_went_back_leads_nowhere() {
             json!([{"from": made.at(4), "to": made.at(4)}]),
             "{document:#}"
         );
+        assert_eq!(
+            stream["windows"][1]["base"],
+            json!(format!("{}:{}", made.id, made.base))
+        );
     }
+    // Taken about when the server went back, it may be of either course: only who names it knows.
+    made.taken(5);
+    let offset = made.at(2).to_string();
+    made.refused(&["--offset", &offset], "may be of either");
+    let report = made.plan_with(&made.name(), &["--offset", &offset]).unwrap();
+    assert_eq!(report["to"], json!(format!("{}:{offset}", made.id)), "{report:#}");
+    let shown = made.program.json(&["log", "show"]);
+    assert_eq!(
+        shown["streams"][0]["windows"][1]["why"],
+        json!("no-snapshot"),
+        "{shown:#}"
+    );
+}
+
+/// A snapshot that was taken after the stored stream had come further is of a server that went back, or of a copy of one.
+#[test]
+fn a_snapshot_that_is_too_late_for_its_offset_begins_nothing_by_itself() {
+    let made = Made::new();
+    made.put(0..4, &marks(&[(2, 10), (4, 20)]));
+    made.taken(700);
+    for moment in [["--at", "latest"], ["--offset", &made.at(2).to_string()]] {
+        made.refused(&moment, "may not be of the log");
+    }
+    let report = made.plan_with(&made.name(), &["--at", "latest"]).unwrap();
+    assert_eq!(report["to"], json!(format!("{}:{}", made.id, made.at(4))), "{report:#}");
+    let text = made.program.expect(2, &["log", "verify"]);
+    assert!(text.contains("no snapshot leads into it"), "{text}");
+    made.taken(500);
+    made.leads(&["--at", "latest"], 4);
+}
+
+/// Everything means the history of which something came last, or an error that says what is reached.
+#[test]
+fn latest_is_the_newest_or_an_error() {
+    let made = Made::new();
+    made.put(0..4, &marks(&[(4, 30)]));
+    let next = "b".repeat(40);
+    let raw: Vec<u8> = (2..6).flat_map(command).collect();
+    let put_next = |follows: bool, second: i64| {
+        let facts = Facts {
+            since: Some(made.at(2)),
+            follows: follows.then(|| format!("{}:{}", made.id, made.at(2))),
+            gap: (!follows).then(|| (made.at(4), "unknown-history")),
+            gap_id: Some(made.id.clone()),
+            marks: vec![(6, second)],
+        };
+        made.put_raw(&next, made.at(2), &raw, &facts);
+    };
+    // What came last is of the server that was left.
+    put_next(true, 20);
+    made.leads(&["--at", "latest"], 4);
+    put_next(true, 40);
+    let report = made.plan(&["--at", "latest"]).unwrap();
+    assert_eq!(report["to"], json!(format!("{next}:{}", made.at(6))), "{report:#}");
+    // The newest history is that of a server without its data.
+    put_next(false, 40);
+    made.refused(&["--at", "latest"], &format!("which comes to {next}:{}", made.at(6)));
+    let place = format!("{}:{}", made.id, made.at(4));
+    made.refused(&["--at", "latest"], &format!("--offset {place}"));
+    made.leads(&["--offset", &place], 4);
+    let text = made.program.expect(2, &["log", "verify"]);
+    assert!(
+        text.contains(&format!("missing from {place} to {}", made.at(2))),
+        "{text}"
+    );
+    let text = made.program.expect(0, &["log", "show"]);
+    assert!(text.contains(&format!("missing from {place}")), "{text}");
+}
+
+/// What cannot be read behind the end is not silently left out.
+#[test]
+fn damage_at_the_end_of_a_log_is_told() {
+    let made = Made::new();
+    made.put(0..4, &marks(&[(2, 10), (4, 20)]));
+    made.put(4..6, &marks(&[(6, 30)]));
+    let last = format!("repo/log/redis/redis/{}/{:020}.zst", made.id, made.at(4));
+    std::fs::write(made.program.path(&last), b"x").unwrap();
+    let place = format!("{}:{}", made.id, made.at(4));
+    made.refused(&["--at", "latest"], &format!("--offset {place}"));
+    made.leads(&["--offset", &place], 4);
+    made.leads(&["--at", &tenths(150)], 2);
+    // Another receiver has what it began with, but perhaps not what it ended with.
+    made.put(3..5, &marks(&[(5, 25)]));
+    let place = format!("{}:{}", made.id, made.at(5));
+    made.refused(&["--at", "latest"], &format!("--offset {place}"));
+    assert_eq!(made.restored(&["--offset", &place]), [0, 1, 2, 3, 4]);
+    made.put(3..7, &marks(&[(7, 35)]));
+    made.put(5..7, &marks(&[(7, 35)]));
+    assert_eq!(made.restored(&["--at", "latest"]), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+/// A plan looks at the snapshot as well.
+#[test]
+fn a_plan_opens_the_snapshot() {
+    let made = Made::new();
+    made.put(0..4, &marks(&[(4, 20)]));
+    made.leads(&["--at", "latest"], 4);
+    let archives = made.manifest()["sources"][0]["outcome"]["archives"].clone();
+    let key = archives[0]["archive"]["key"].as_str().unwrap().to_owned();
+    std::fs::remove_file(made.program.path("repo").join(key)).unwrap();
+    let said = made.plan(&["--at", "latest"]).unwrap_err();
+    assert!(said.contains("open the archives of source"), "{said}");
 }
 
 fn facts_behind(facts: &Facts) -> Facts {
     Facts {
         since: facts.since,
         gap: facts.gap,
+        gap_id: facts.gap_id.clone(),
         marks: vec![(8, 30)],
         ..Facts::default()
     }
@@ -616,7 +758,8 @@ fn a_restore_that_is_killed_leaves_the_place_as_it_was() {
 /// What no kept snapshot leads into goes, and a restore finds all that it did.
 #[test]
 fn prune_keeps_what_the_oldest_snapshot_needs() {
-    let made = Made::new();
+    let mut made = Made::new();
+    made.lies_behind(5);
     for number in 0..4 {
         made.put(
             number * 2..number * 2 + 2,
@@ -640,7 +783,7 @@ fn prune_keeps_what_the_oldest_snapshot_needs() {
         );
     }
     let piece = |id: &str, from: u64| made.program.path(&format!("repo/log/redis/redis/{id}/{from:020}.zst"));
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
     std::fs::File::options()
         .append(true)
         .open(piece(&gone, 5))
@@ -648,9 +791,6 @@ fn prune_keeps_what_the_oldest_snapshot_needs() {
         .set_modified(old)
         .unwrap();
     let offset = made.at(5);
-    made.edit(|manifest| {
-        manifest["sources"][0]["outcome"]["position"]["replication_offset"] = json!(offset.to_string());
-    });
 
     // By a clock that is ahead everything would be old.
     let taken = made.manifest()["sources"][0]["outcome"]["consistent_at"].clone();
@@ -697,10 +837,68 @@ fn prune_keeps_what_the_oldest_snapshot_needs() {
     assert_eq!(pruned["streams"], Value::Null, "{pruned:#}");
 }
 
+/// Of the snapshots that are older than the window the last one is needed, and what was set aside goes with what is older.
+#[test]
+fn prune_keeps_what_the_window_needs() {
+    let made = Made::new();
+    for number in 0..4 {
+        made.put(number * 2..number * 2 + 2, &marks(&[(number * 2 + 2, 10)]));
+    }
+    let aside = |number: usize| {
+        let name = format!("{:020}.0123456789abcdef.damaged", made.at(number));
+        made.program.path(&format!("repo/log/redis/redis/{}/{name}", made.id))
+    };
+    std::fs::write(aside(1), b"x").unwrap();
+    std::fs::write(aside(5), b"x").unwrap();
+    // One that no piece covers since.
+    std::fs::write(aside(9), b"x").unwrap();
+    let text = made.program.expect(1, &["log", "verify"]);
+    assert_eq!(text.matches("was set aside").count(), 1, "{text}");
+    assert!(text.contains(&format!("DAMAGED at {}", made.at(9))), "{text}");
+    std::fs::remove_file(aside(9)).unwrap();
+
+    // Another snapshot, later in the log.
+    made.program.expect(0, &["backup", &made.server.url()]);
+    let all = files_below(&made.program.path("repo/snapshots"));
+    let newer = all
+        .into_iter()
+        .map(|(path, _)| path)
+        .find(|path| *path != made.snapshot);
+    let newer = newer.unwrap();
+    let edit = |change: &dyn Fn(&mut Value)| {
+        let mut manifest: Value = document::decode(&std::fs::read(&newer).unwrap()).unwrap();
+        change(&mut manifest);
+        std::fs::write(&newer, document::encode(&manifest).unwrap()).unwrap();
+    };
+    let offset = made.at(4).to_string();
+    edit(&|manifest| {
+        let outcome = &mut manifest["sources"][0]["outcome"];
+        outcome["position"]["replication_offset"] = json!(offset);
+        outcome["consistent_at"] = json!(tenths(-18_000));
+        manifest["plan"]["sources"][0]["log_window_seconds"] = json!(4_000_000_000_u64);
+    });
+    let prune = ["prune", "--keep-last", "2", "--json"];
+    let pruned: Value = serde_json::from_str(&made.program.expect(0, &prune)).unwrap();
+    assert_eq!(pruned["streams"], Value::Null, "{pruned:#}");
+    edit(&|manifest| manifest["plan"]["sources"][0]["log_window_seconds"] = json!(86_400));
+    // One of a server that went back, or of a copy, is no beginning of the window.
+    edit(&|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = json!(tenths(7000)));
+    let pruned: Value = serde_json::from_str(&made.program.expect(0, &prune)).unwrap();
+    assert_eq!(pruned["streams"], Value::Null, "{pruned:#}");
+    edit(&|manifest| manifest["sources"][0]["outcome"]["consistent_at"] = json!(tenths(-18_000)));
+    let pruned: Value = serde_json::from_str(&made.program.expect(0, &prune)).unwrap();
+    assert_eq!(
+        (&pruned["streams"][0]["before"], &pruned["streams"][0]["pieces"]),
+        (&json!(made.at(4)), &json!(2)),
+        "{pruned:#}"
+    );
+    assert!(!aside(1).exists() && aside(5).exists());
+}
+
 /// What a descriptor says is believed by nobody.
 #[test]
 fn descriptors_that_say_what_cannot_be_are_damage() {
-    let made = Made::new();
+    let mut made = Made::new();
     made.put(0..2, &marks(&[(2, 10)]));
     made.put(2..4, &marks(&[(4, 20)]));
     let second = made
@@ -716,7 +914,9 @@ fn descriptors_that_say_what_cannot_be_are_damage() {
     ] {
         let name = second.with_file_name(format!("{from:020}.zst"));
         std::fs::write(&name, &whole).unwrap();
-        made.leads(&["--at", "latest"], 4);
+        // It would be the newest.
+        made.refused(&["--at", "latest"], "says other offsets");
+        made.leads(&["--offset", &made.at(4).to_string()], 4);
         made.leads(&["--at", &tenths(150)], 2);
         let text = made.program.expect(1, &["log", "verify"]);
         assert!(text.contains("DAMAGED") && text.contains(words), "{text}");
@@ -726,7 +926,7 @@ fn descriptors_that_say_what_cannot_be_are_damage() {
     }
     // A piece that begins at the last offset there is.
     made.put_raw(&made.id, far, b"x", &Facts::default());
-    made.leads(&["--at", "latest"], 4);
+    made.refused(&["--at", "latest"], "is no replication offset");
     std::fs::remove_file(second.with_file_name(format!("{far:020}.zst"))).unwrap();
     // Marks at the ends of time.
     made.put(2..4, &marks(&[(3, i64::from(i32::MIN)), (4, 250_000_000_000)]));
@@ -734,12 +934,16 @@ fn descriptors_that_say_what_cannot_be_are_damage() {
     made.leads(&["--at", "latest"], 4);
     // The first pieces are not to be read: the others are.
     std::fs::write(&second, &whole).unwrap();
-    let first = second.with_file_name(format!("{:020}.zst", made.base));
-    std::fs::write(&first, b"x").unwrap();
+    let damage_first = |made: &Made| {
+        let first = second.with_file_name(format!("{:020}.zst", made.base));
+        std::fs::write(&first, b"x").unwrap();
+    };
+    damage_first(&made);
     made.refused(&["--at", "latest"], "descriptor");
-    let offset = made.at(2).to_string();
-    made.edit(|manifest| {
-        manifest["sources"][0]["outcome"]["position"]["replication_offset"] = json!(offset);
-    });
+    made.clear();
+    made.lies_behind(2);
+    made.put(0..2, &marks(&[]));
+    made.put(2..4, &marks(&[]));
+    damage_first(&made);
     made.leads(&["--at", "latest"], 4);
 }

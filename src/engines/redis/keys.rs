@@ -1,6 +1,7 @@
 //! The keys of a source of kind `redis`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::base::keys::{Key, section};
 
@@ -19,6 +20,8 @@ section! {
         cacert: Option<String> = Key::path().parameter("cacert").example("\"/etc/wirevault/ca.pem\""),
         /// Whether `wirevault run` receives the server's command stream, as `log receive` does ([the log](redis.md#the-log-any-moment)).
         log: bool = Key::flag(),
+        /// How far back the log is kept for restores to any moment; `prune` removes what is older than the snapshot before that.
+        log_window: Option<Duration> = Key::duration().default("\"7d\"").example("\"30d\""),
         /// The server's data directory on this host: where `recover --at` brings it back by its log.
         data_directory: Option<PathBuf> = Key::path().example("\"/var/lib/redis\""),
     }

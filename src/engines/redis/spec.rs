@@ -30,6 +30,9 @@ pub struct RedisSpec {
     /// Whether the log of the server is received as long as the scheduler runs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub log: bool,
+    /// How far back the log leads to any moment.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "log_window_seconds")]
+    pub log_window: Option<u64>,
     /// Its data directory on this host, for restores by its log.
     #[serde(skip)]
     pub data_directory: Option<PathBuf>,

@@ -127,16 +127,52 @@ fn bases(manifest: &Manifest) -> Result<Vec<KnownBase>> {
     Ok(found)
 }
 
-/// Removes what the bases that are kept do not need, unless it is only to be shown.
+/// What became of logs.
+#[derive(Debug, Default)]
+pub(crate) struct Pruned {
+    pub(crate) systems: Vec<PrunedLog>,
+    pub(crate) streams: Vec<PrunedStream>,
+    pub(crate) failures: Vec<FailedLog>,
+}
+
+/// A log of which not all could be removed that is not needed. Its fields are keys of the JSON document.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct FailedLog {
+    /// Which it is.
+    pub log: String,
+    /// Why.
+    pub error: String,
+}
+
+impl FailedLog {
+    /// Notes a failure; that the work is to end is none.
+    pub(crate) fn of(log: &str, error: Error) -> Result<Self> {
+        if error.kind() == ErrorKind::Cancelled {
+            return Err(error);
+        }
+        Ok(Self {
+            log: log.to_owned(),
+            error: error.chain(),
+        })
+    }
+}
+
+/// Removes what the bases that are kept do not need, unless it is only to be shown. What fails with one log keeps the others from
+/// nothing.
 pub(crate) async fn prune(
     session: &Session,
     repository: &Repository,
     kept: &KnownBases,
     dry_run: bool,
-) -> Result<(Vec<PrunedLog>, Vec<PrunedStream>)> {
-    let systems = prune_systems(session, repository, &kept.systems, dry_run).await?;
-    let streams = redis::prune::prune(session, repository, &kept.streams, dry_run).await?;
-    Ok((systems, streams))
+) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
+    if let Err(error) = prune_systems(session, repository, &kept.systems, dry_run, &mut pruned.systems).await {
+        pruned.failures.push(FailedLog::of("postgres", error)?);
+    }
+    if let Err(error) = redis::prune::prune(session, repository, &kept.streams, dry_run, &mut pruned).await {
+        pruned.failures.push(FailedLog::of("redis", error)?);
+    }
+    Ok(pruned)
 }
 
 /// Removes an object; returns whether it is gone. What the store does not let go stays, and is counted.
@@ -155,13 +191,13 @@ async fn prune_systems(
     repository: &Repository,
     kept: &[KnownBase],
     dry_run: bool,
-) -> Result<Vec<PrunedLog>> {
+    pruned: &mut Vec<PrunedLog>,
+) -> Result<()> {
     let now = session.or_cancelled(async { Ok(repository.clock().await) }).await?;
     let mut systems: BTreeMap<u64, Vec<&KnownBase>> = BTreeMap::new();
     for base in kept {
         systems.entry(base.system).or_default().push(base);
     }
-    let mut pruned = Vec::new();
     for (system, bases) in systems {
         let Some(first) = first_needed(&bases, now) else {
             continue;
@@ -194,30 +230,30 @@ async fn prune_systems(
             pruned.push(log);
         }
     }
-    Ok(pruned)
+    Ok(())
 }
 
-/// Returns the base from which on the log is kept: the last one that ended before the window, or else the oldest.
+/// Returns the base from which on the log is kept: the last one that ended before the window, or else the oldest. After a change of
+/// timelines positions may be lower than before: what any base within the window needs stays.
 fn first_needed<'a>(bases: &[&'a KnownBase], now: Timestamp) -> Option<&'a KnownBase> {
-    let newest = bases
-        .iter()
-        .filter(|base| base.window.is_some())
-        .max_by_key(|base| base.at);
-    let window = newest.and_then(|base| base.window).unwrap_or(DEFAULT_WINDOW);
-    let window = i64::try_from(window).ok().map(SignedDuration::from_secs);
-    // A window that reaches back before all time has all of it.
-    let begin = window.and_then(|window| now.checked_sub(window).ok());
-    let before = begin.and_then(|begin| {
-        bases
-            .iter()
-            .filter(|base| base.at <= begin)
-            .max_by_key(|base| (base.at, base.start))
-    });
-    let oldest = bases.iter().min_by_key(|base| base.start)?;
-    let last = before.unwrap_or(oldest);
-    // After a change of timelines positions may be lower than before: what any base within the window needs stays.
-    let within = bases.iter().filter(|base| base.at >= last.at);
-    within.min_by_key(|base| base.start).copied()
+    let since = needed_since(bases.iter().map(|base| (base.at, base.window)), now);
+    let needed = bases.iter().filter(|base| since.is_none_or(|since| base.at >= since));
+    needed.min_by_key(|base| base.start).copied()
+}
+
+/// Of bases of one log, by when they were taken and how far back moments are wanted, returns when the last one was taken before the
+/// window: those before it are not needed for any moment of the window. None where none is that old.
+fn needed_since(bases: impl Iterator<Item = (Timestamp, Option<u64>)> + Clone, now: Timestamp) -> Option<Timestamp> {
+    let begin = window_begin(bases.clone(), now)?;
+    bases.map(|(at, _)| at).filter(|at| *at <= begin).max()
+}
+
+/// Returns when the window of a log begins, by what its bases say: the newest word counts. None where it reaches back before all time.
+pub(crate) fn window_begin(bases: impl Iterator<Item = (Timestamp, Option<u64>)>, now: Timestamp) -> Option<Timestamp> {
+    let newest = bases.filter(|(_, window)| window.is_some()).max_by_key(|(at, _)| *at);
+    let window = newest.and_then(|(_, window)| window).unwrap_or(DEFAULT_WINDOW);
+    let window = i64::try_from(window).ok().map(SignedDuration::from_secs)?;
+    now.checked_sub(window).ok()
 }
 
 /// Returns whether all that a file holds lies before a position.

@@ -310,6 +310,9 @@ impl AofWriter {
                 }
                 return Ok(());
             }
+            (CommandKind::OfOneServer(name), _) => {
+                return strange(&format!("{name}, which no primary sends,"));
+            }
             (CommandKind::Multi, true) => return strange("a transaction within another one"),
             (CommandKind::Exec, false) => return strange("a transaction without a beginning"),
             (CommandKind::Multi, false) => self.in_block = true,
@@ -405,6 +408,12 @@ mod tests {
         let hostile: [&[&[&[u8]]]; 3] = [&[&[b"EXEC"]], &[&[b"MULTI"], &[b"MULTI"]], &[&[b"PING", &long]]];
         for commands in hostile {
             assert!(write(&encoded(commands), 1000, u64::MAX).is_err());
+        }
+        for name in ["REPLICAOF", "config", "Shutdown", "AUTH"] {
+            let stream = encoded(&[&[b"SET", b"a", b"1"], &[name.as_bytes(), b"x", b"1"]]);
+            let error = write(&stream, 1000, u64::MAX).unwrap_err();
+            assert!(error.chain().contains(&name.to_uppercase()), "{error:?}");
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
         assert!(write(b"SET a b\r\n", 1000, u64::MAX).is_err());
         // What is cut short is left out.

@@ -15,6 +15,27 @@ const MAX_ARGUMENT_BYTES: u64 = 1 << 42;
 /// Bytes of the first two words that are kept.
 const WORD_BYTES: usize = 24;
 
+/// Commands that no primary sends its replicas: they are about one server, not about its data. A server that loads them from a file would
+/// carry them out.
+const OF_ONE_SERVER: [&str; 16] = [
+    "REPLICAOF",
+    "SLAVEOF",
+    "CONFIG",
+    "MODULE",
+    "DEBUG",
+    "SHUTDOWN",
+    "ACL",
+    "SAVE",
+    "BGSAVE",
+    "BGREWRITEAOF",
+    "FAILOVER",
+    "CLUSTER",
+    "SYNC",
+    "PSYNC",
+    "CLIENT",
+    "AUTH",
+];
+
 /// What of a command matters to whoever keeps or cuts the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CommandKind {
@@ -30,6 +51,8 @@ pub(crate) enum CommandKind {
     Exec,
     /// Chooses a database.
     Select,
+    /// One that is about one server, by its name: no primary sends it.
+    OfOneServer(&'static str),
     /// Any other.
     Write,
 }
@@ -224,7 +247,10 @@ impl Scanner {
             () if is(name, "MULTI") => CommandKind::Multi,
             () if is(name, "EXEC") => CommandKind::Exec,
             () if is(name, "SELECT") => CommandKind::Select,
-            () => CommandKind::Write,
+            () => {
+                let known = OF_ONE_SERVER.into_iter().find(|known| is(name, known));
+                known.map_or(CommandKind::Write, CommandKind::OfOneServer)
+            }
         }
     }
 

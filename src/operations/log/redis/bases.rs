@@ -17,6 +17,8 @@ pub(crate) struct Base {
     pub(crate) position: Position,
     /// By the clock of the host that took it: nothing that is compared with time marks.
     pub(crate) at: Timestamp,
+    /// How many seconds back moments are wanted, if its source says so.
+    pub(crate) window: Option<u64>,
 }
 
 /// Returns those of a snapshot.
@@ -28,6 +30,9 @@ pub(crate) fn of(manifest: &Manifest) -> Vec<Base> {
             source: source.name.clone(),
             position: lineage::position_of(source.outcome.as_ref())?,
             at: source.outcome.as_ref()?.consistent_at,
+            window: manifest
+                .plan_of(source)
+                .and_then(|plan| plan.number("log_window_seconds")),
         })
     });
     bases.collect()

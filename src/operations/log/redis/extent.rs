@@ -8,19 +8,23 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::redis::log::described::{GapCause, Piece};
+use crate::engines::redis::log::described::{Gap, GapCause, Piece};
+use crate::engines::redis::log::marks::Mark;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::stored::Streams;
+use crate::operations::log::redis::windows::Window;
 
 /// Pieces before a place that are looked at: one of them reaches furthest.
 const LOOKED_BACK: usize = 16;
 
 /// The same where pieces are about to be removed: a receiver that stores seldom has long ones among the short ones of another.
 const LOOKED_FAR_BACK: usize = 64;
+
+/// Damaged pieces of which is noted what is wrong, at most.
+pub(super) const MOST_DAMAGED: usize = 64;
 
 /// Descriptors that are read at once.
 const AT_ONCE: usize = 8;
@@ -32,7 +36,7 @@ pub(super) struct Extent<'a> {
     pub(super) id: &'a ReplicationId,
     /// Where they begin, in order.
     pub(super) pieces: &'a [u64],
-    /// What is wrong with pieces that were looked at.
+    /// What is wrong with pieces that were looked at, with the first of them.
     damaged: Mutex<BTreeMap<u64, Error>>,
 }
 
@@ -51,6 +55,13 @@ impl<'a> Extent<'a> {
         self.damaged.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes out what is wrong with the first of the pieces that were looked at, of those that begin at an offset or behind it.
+    pub(super) fn damage_behind(&self, offset: u64) -> Option<Error> {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = damaged.range(offset..).next().map(|(from, _)| *from)?;
+        damaged.remove(&first)
+    }
+
     /// Takes out what is wrong with one of the pieces that were looked at.
     pub(super) fn damage(&self) -> Option<Error> {
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +75,9 @@ impl<'a> Extent<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if is_damage(error.kind()) => {
                 let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-                damaged.insert(from, error);
+                if damaged.len() < MOST_DAMAGED {
+                    damaged.insert(from, error);
+                }
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -79,24 +92,57 @@ impl<'a> Extent<'a> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Looks at the first pieces that can be read: returns what the history continues, and its first time mark.
-    pub(super) async fn origin(&self) -> Result<(Option<Position>, Option<Timestamp>)> {
-        let (mut follows, mut begin) = (None, 0);
+    /// Looks at the first piece that can be read: returns what the history continues.
+    pub(super) async fn follows(&self) -> Result<Option<Position>> {
+        let mut begin = 0;
         while begin < self.pieces.len() {
-            // Mostly the first says it all; pieces within one long command may have no marks.
+            // Mostly it is the first.
             let count = if begin == 0 { 1 } else { LOOKED_BACK };
             let end = self.pieces.len().min(begin + count);
-            let found = self.looks(begin..end).await?;
-            if let (None, Some(first)) = (&follows, found.first()) {
-                follows = Some(first.follows.clone());
-            }
-            let mark = found.iter().find_map(|piece| piece.marks.first());
-            if let (Some(follows), Some(mark)) = (&follows, mark) {
-                return Ok((follows.clone(), Some(mark.at)));
+            if let Some(first) = self.looks(begin..end).await?.into_iter().next() {
+                return Ok(first.follows);
             }
             begin = end;
         }
-        Ok((follows.flatten(), None))
+        Ok(None)
+    }
+
+    /// Returns the first time mark behind an offset, of the pieces that are near.
+    pub(super) async fn first_mark_behind(&self, offset: u64) -> Result<Option<Mark>> {
+        let first = self.pieces.partition_point(|from| *from <= offset).saturating_sub(1);
+        let least = self.pieces.len().min(first.saturating_add(LOOKED_FAR_BACK));
+        let (mut begin, mut count) = (first, 2);
+        while begin < least {
+            let end = least.min(begin + count);
+            let found = self.looks(begin..end).await?;
+            let marks = found.iter().flat_map(|piece| &piece.marks);
+            let behind = marks.filter(|mark| mark.offset > offset);
+            if let Some(first) = behind.min_by_key(|mark| (mark.offset, mark.at)) {
+                return Ok(Some(*first));
+            }
+            (begin, count) = (end, LOOKED_BACK);
+        }
+        Ok(None)
+    }
+
+    /// Returns what is stored without a hole, the newest first, as many windows as are wanted at most.
+    pub(super) async fn windows(&self, most: usize) -> Result<Vec<Window>> {
+        let (mut windows, mut left) = (Vec::new(), self.pieces.len());
+        while windows.len() < most
+            && let Some(newest) = self.furthest(left).await?
+        {
+            let begin = self.begin(newest.to, 0).await?.min(newest.from);
+            let oldest = self.holding(begin.saturating_add(1), u64::MAX).await?;
+            windows.push(Window {
+                from: begin,
+                to: newest.to,
+                gap: oldest.as_ref().and_then(|piece| gap_before(piece, begin)),
+                first: oldest.and_then(|piece| Some(piece.marks.first()?.at)),
+                last: newest.marks.last().map(|mark| mark.at),
+            });
+            left = self.pieces.partition_point(|from| *from < begin);
+        }
+        Ok(windows)
     }
 
     /// Of the first `count` pieces, returns the one that reaches furthest.
@@ -164,7 +210,7 @@ impl<'a> Extent<'a> {
             };
             // It lies before the piece, and that before the offset it holds.
             begin = piece.since;
-            if is_another_course(&piece) {
+            if is_another_course(piece.gap.as_ref()) {
                 break;
             }
         }
@@ -181,10 +227,14 @@ impl<'a> Extent<'a> {
     }
 }
 
+/// Returns what is known to be missing before a window that begins with a piece. Of one whose beginning was removed, nothing is.
+pub(super) fn gap_before(piece: &Piece, begin: u64) -> Option<Gap> {
+    piece.gap.clone().filter(|_| piece.since == begin)
+}
+
 /// Returns whether what is stored before the `since` of a piece is of another course, even where it reaches up to there: the server went
 /// back to an older state, and wrote other bytes. A hole of one receiver another one may have filled.
-pub(super) fn is_another_course(piece: &Piece) -> bool {
-    let gap = piece.gap.as_ref();
+pub(super) fn is_another_course(gap: Option<&Gap>) -> bool {
     gap.is_some_and(|gap| matches!(gap.why, GapCause::RolledBack | GapCause::Other))
 }
 

@@ -1,6 +1,6 @@
 //! Which pieces lead from a snapshot to a moment: over histories that continue one another. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -30,8 +30,10 @@ pub(super) struct History {
     pub(super) pieces: Vec<u64>,
     /// Where the history was left that it continues.
     pub(super) follows: Option<Position>,
-    /// When its first piece came.
-    pub(super) begun: Option<Timestamp>,
+    /// Where it ends, as far as it can be read.
+    pub(super) end: u64,
+    /// The last time mark at its end.
+    pub(super) last: Option<Timestamp>,
 }
 
 /// A part of the way: of one history, from an offset to another one, or as far as it is stored.
@@ -67,18 +69,23 @@ fn way_to(histories: &BTreeMap<ReplicationId, History>, base: &Position, to: &Re
             .with_hint("Choose a snapshot that was taken in that history, or after the last gap before it.")
     };
     let (mut back, mut end, mut at) = (Vec::new(), None, to.clone());
+    let mut steps = 0;
     while at != base.id {
         let history = histories.get(&at).ok_or_else(unreachable)?;
         let left = history.follows.clone().ok_or_else(unreachable)?;
-        back.push(Stretch {
-            id: at,
-            from: left.offset,
-            to: end,
-        });
-        if back.len() > histories.len() {
+        // What left this history before it had begun had gone on from the one before it: up to there they are one.
+        if end.is_none_or(|end| end >= left.offset) {
+            back.push(Stretch {
+                id: at,
+                from: left.offset,
+                to: end,
+            });
+            end = Some(left.offset);
+        }
+        steps += 1;
+        if steps > histories.len() {
             return Err(unreachable());
         }
-        end = Some(left.offset);
         at = left.id;
     }
     if end.is_some_and(|end| end < base.offset) {
@@ -93,35 +100,44 @@ fn way_to(histories: &BTreeMap<ReplicationId, History>, base: &Position, to: &Re
     Ok(back)
 }
 
+/// Returns when the last of a history came. A history counts as no older than what it continues.
+pub(super) fn last_mark(histories: &BTreeMap<ReplicationId, History>, id: &ReplicationId) -> Option<Timestamp> {
+    let history = histories.get(id)?;
+    let before = || histories.get(&history.follows.as_ref()?.id)?.last;
+    history.last.or_else(before)
+}
+
+/// Returns the history of which something came last; of several the one that continues the most.
+pub(super) fn newest(histories: &BTreeMap<ReplicationId, History>) -> Option<(&ReplicationId, &History)> {
+    let before = |id: &ReplicationId| histories.get(id)?.follows.as_ref().map(|left| left.id.clone());
+    let depth = |id: &ReplicationId| {
+        let all = std::iter::successors(Some(id.clone()), before);
+        // A circle is no history.
+        all.take(histories.len()).count()
+    };
+    histories
+        .iter()
+        .max_by_key(|(id, _)| (last_mark(histories, id), depth(id)))
+}
+
+/// Of the histories that a base leads to, the newest is that of which something came last.
 fn newest_way(histories: &BTreeMap<ReplicationId, History>, base: &Position) -> Vec<Stretch> {
-    let (mut way, mut seen) = (Vec::new(), BTreeSet::from([base.id.clone()]));
-    let mut at = base.clone();
-    loop {
-        let continued = |history: &History| {
-            let left = history.follows.as_ref()?;
-            (left.id == at.id && left.offset >= at.offset).then_some(left.offset)
-        };
-        let next = histories
-            .iter()
-            .filter(|(id, _)| !seen.contains(*id))
-            .filter_map(|(id, history)| Some((history.begun, id, continued(history)?)))
-            .max();
-        let Some((_, id, offset)) = next else {
-            way.push(Stretch {
-                id: at.id,
-                from: at.offset,
+    let ways = histories.keys().filter_map(|id| {
+        let way = way_to(histories, base, id).ok()?;
+        Some((last_mark(histories, id), way))
+    });
+    let newest = ways.max_by_key(|(last, way)| (*last, way.len()));
+    // Of a history of which nothing is stored as well.
+    newest.map_or_else(
+        || {
+            vec![Stretch {
+                id: base.id.clone(),
+                from: base.offset,
                 to: None,
-            });
-            return way;
-        };
-        way.push(Stretch {
-            id: at.id.clone(),
-            from: at.offset,
-            to: Some(offset),
-        });
-        seen.insert(id.clone());
-        at = Position { id: id.clone(), offset };
-    }
+            }]
+        },
+        |(_, way)| way,
+    )
 }
 
 #[cfg(test)]
@@ -149,7 +165,8 @@ mod tests {
         History {
             pieces: vec![0],
             follows,
-            begun: Timestamp::from_second(second).ok(),
+            end: 1000,
+            last: Timestamp::from_second(second).ok(),
         }
     }
 
@@ -185,6 +202,20 @@ mod tests {
         );
         assert!(way(&histories, &position('a', 120), Some(&id('c'))).is_err());
         assert!(way(&histories, &base, Some(&id('e'))).is_err());
+    }
+
+    /// A history that was left where it had not begun: b continues a from 150 on, and c left b at 120.
+    #[test]
+    fn what_left_a_history_before_it_began_left_the_one_before() {
+        let histories = BTreeMap::from([
+            (id('a'), history(None, 1)),
+            (id('b'), history(Some(position('a', 150)), 2)),
+            (id('c'), history(Some(position('b', 120)), 3)),
+        ]);
+        let expected = [stretch('a', 40, Some(120)), stretch('c', 120, None)];
+        assert_eq!(way(&histories, &position('a', 40), None).unwrap(), expected);
+        assert_eq!(way(&histories, &position('a', 40), Some(&id('c'))).unwrap(), expected);
+        assert!(way(&histories, &position('a', 130), Some(&id('c'))).is_err());
     }
 
     #[test]

@@ -18,4 +18,5 @@ pub mod show;
 mod store;
 mod stored;
 mod taking;
+mod trust;
 mod windows;

@@ -1,4 +1,5 @@
-//! What `prune` does with command streams: it keeps each from the oldest snapshot on that is kept and lies in it.
+//! What `prune` does with command streams: it keeps each from a snapshot on, the last one before the window in which any moment can be restored,
+//! or the oldest that is kept. In what follows, older ones do not count.
 //!
 //! A restore begins with a snapshot and reads what follows, also in histories that continue its own. So of a history that no older one
 //! leads into, what ends before its first snapshot is of no use. A history that no snapshot leads into at all is of none either, but one
@@ -13,10 +14,11 @@ use crate::base::error::{Context, Result};
 use crate::base::units::format_bytes;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::Session;
-use crate::operations::log::prune::{Refused, remove};
+use crate::operations::log::prune::{FailedLog, Pruned, Refused, remove, window_begin};
 use crate::operations::log::redis::bases::Base;
 use crate::operations::log::redis::extent::Extent;
-use crate::operations::log::redis::stored::{Listed, Streams};
+use crate::operations::log::redis::stored::{Aside, Histories, Listed, Sources, Streams};
+use crate::operations::log::redis::trust;
 use crate::repository::{CLOCK_TOLERANCE, Repository, is_ahead};
 
 /// What was removed of one history, or would be. Its fields are keys of the JSON document.
@@ -70,39 +72,78 @@ enum Stays {
     Young,
 }
 
-/// Removes what the snapshots that are kept do not need, unless it is only to be shown.
+/// Removes what the snapshots that are kept do not need for any moment of the window, unless it is only to be shown. What fails with one
+/// source keeps the others from nothing.
 pub(crate) async fn prune(
     session: &Session,
     repository: &Repository,
     kept: &[Base],
     dry_run: bool,
-) -> Result<Vec<PrunedStream>> {
+    pruned: &mut Pruned,
+) -> Result<()> {
     let store = repository.store();
-    let all = session.or_cancelled(Streams::every(store)).await?;
-    let mut pruned = Vec::new();
-    if all.is_empty() {
-        return Ok(pruned);
-    }
-    let now = session.or_cancelled(store.now()).await;
-    let now = now.context("ask the store for the time")?;
-    for (source, histories) in all {
+    let mut sources = Sources::of(store);
+    let mut now = None;
+    while let Some((source, histories)) = session.or_cancelled(sources.next()).await? {
+        let now = match now {
+            Some(now) => now,
+            None => {
+                let by_store = session.or_cancelled(store.now()).await;
+                *now.insert(by_store.context("ask the store for the time")?)
+            }
+        };
         let streams = Streams::of(store, &source);
-        let mut follows = BTreeMap::new();
-        for (id, listed) in &histories {
-            let pieces = starts(listed);
-            let origin = session
-                .or_cancelled(Extent::new(&streams, id, &pieces).origin())
-                .await?;
-            follows.insert(id.clone(), origin.0);
+        let done = async {
+            let of_source = OfSource {
+                session,
+                streams: &streams,
+                histories: histories?,
+                dry_run,
+            };
+            of_source.prune(kept, now, &mut pruned.streams).await
+        };
+        if let Err(error) = done.await {
+            pruned.failures.push(FailedLog::of(&source, error)?);
+        }
+    }
+    Ok(())
+}
+
+/// The streams of one source.
+struct OfSource<'a> {
+    session: &'a Session,
+    streams: &'a Streams,
+    histories: Histories,
+    dry_run: bool,
+}
+
+impl OfSource<'_> {
+    async fn prune(&self, kept: &[Base], now: Timestamp, pruned: &mut Vec<PrunedStream>) -> Result<()> {
+        let (mut follows, mut last) = (Follows::new(), BTreeMap::new());
+        let pieces: BTreeMap<&ReplicationId, Vec<u64>> =
+            self.histories.iter().map(|(id, listed)| (id, starts(listed))).collect();
+        for (id, pieces) in &pieces {
+            let extent = Extent::new(self.streams, id, pieces);
+            follows.insert((*id).clone(), self.session.or_cancelled(extent.follows()).await?);
+            let newest = self.session.or_cancelled(extent.furthest(usize::MAX)).await?;
+            let mark = newest.and_then(|piece| piece.marks.last().copied());
+            last.insert((*id).clone(), mark.map(|mark| mark.at));
         }
         let own = kept.iter().filter(|base| may_lie_in(&follows, &base.position));
-        let own: Vec<&Base> = own.collect();
+        let mut candidates = Vec::new();
+        for base in own {
+            let pieces = pieces.get(&base.position.id).map(Vec::as_slice).unwrap_or_default();
+            let extent = Extent::new(self.streams, &base.position.id, pieces);
+            let late = self.session.or_cancelled(trust::late(&extent, base)).await?;
+            candidates.push((base, late.is_none()));
+        }
+        let own = needed(&follows, &last, &candidates, now);
         let Some(oldest) = own.iter().map(|base| base.at).min() else {
-            continue;
+            return Ok(());
         };
-        for (id, listed) in &histories {
+        for (id, listed) in &self.histories {
             let one = PrunedStream {
-                source: source.clone(),
+                source: self.streams.source.clone(),
                 id: id.to_string(),
                 before: None,
                 pieces: 0,
@@ -110,25 +151,73 @@ pub(crate) async fn prune(
                 refused: None,
             };
             let mut pruning = Pruning {
-                session,
-                streams: &streams,
+                session: self.session,
+                streams: self.streams,
                 id,
-                dry_run,
+                dry_run: self.dry_run,
                 pruned: one,
             };
-            match stays(&follows, &own, id) {
-                Stays::All => {}
-                Stays::From(offset) => pruning.before(listed, offset).await?,
+            let done = match stays(&follows, &own, id) {
+                Stays::All => Ok(()),
+                Stays::From(offset) => pruning.before(listed, offset).await,
                 // A clock that is ahead would make everything old.
-                Stays::Young if is_ahead(oldest, now) => {}
-                Stays::Young => pruning.older(oldest).await?,
-            }
+                Stays::Young if is_ahead(oldest, now) => Ok(()),
+                Stays::Young => pruning.older(oldest).await,
+            };
             if pruning.pruned.pieces > 0 || pruning.pruned.refused.is_some() {
                 pruned.push(pruning.pruned);
             }
+            done?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the snapshots that are needed for the moments of the window: of each history of which something came within it, those that lead into
+/// it from the last one before the window on. One that is of another course than what is stored, as it says beside each, is no such last one.
+fn needed<'a>(
+    follows: &Follows,
+    last: &BTreeMap<ReplicationId, Option<Timestamp>>,
+    bases: &[(&'a Base, bool)],
+    now: Timestamp,
+) -> Vec<&'a Base> {
+    let Some(begin) = window_begin(bases.iter().map(|(base, _)| (base.at, base.window)), now) else {
+        return bases.iter().map(|(base, _)| *base).collect();
+    };
+    // The end of the log is wanted however old it is.
+    let within = last.values().flatten().max().map_or(begin, |newest| begin.min(*newest));
+    let is_within = |id: &ReplicationId| last.get(id).copied().flatten().is_none_or(|at| at >= within);
+    let mut is_needed = vec![false; bases.len()];
+    for id in follows.keys().filter(|id| is_within(id)) {
+        let leads = |base: &Base| leads_into(follows, base, id);
+        let before = bases
+            .iter()
+            .filter(|(base, is_trusted)| *is_trusted && base.at <= begin && leads(base));
+        let since = before.map(|(base, _)| base.at).max();
+        for ((base, _), is_needed) in bases.iter().zip(&mut is_needed) {
+            *is_needed |= since.is_none_or(|since| base.at >= since) && leads(base);
         }
     }
-    Ok(pruned)
+    let all = bases.iter().zip(is_needed);
+    all.filter(|(_, is_needed)| *is_needed)
+        .map(|((base, _), _)| *base)
+        .collect()
+}
+
+/// Returns whether a snapshot lies in a history, or in what it continues.
+fn leads_into(follows: &Follows, base: &Base, id: &ReplicationId) -> bool {
+    let (mut at, mut end) = (id, u64::MAX);
+    // A circle is no history.
+    for _ in 0..=follows.len() {
+        if base.position.id == *at && base.position.offset <= end {
+            return true;
+        }
+        let Some(left) = follows.get(at).and_then(Option::as_ref) else {
+            return false;
+        };
+        (at, end) = (&left.id, end.min(left.offset));
+    }
+    false
 }
 
 fn starts(listed: &[Listed]) -> Vec<u64> {
@@ -186,6 +275,19 @@ impl Pruning<'_> {
         for piece in listed.iter().take_while(|piece| piece.from < first) {
             self.remove(piece.from, piece.stored_bytes).await?;
         }
+        self.aside(|aside| aside.from < first).await
+    }
+
+    /// Removes what was set aside along with pieces that are gone.
+    async fn aside(&mut self, goes: impl Fn(&Aside) -> bool) -> Result<()> {
+        if self.dry_run || self.pruned.pieces == 0 {
+            return Ok(());
+        }
+        let all = self.session.or_cancelled(self.streams.aside(self.id)).await?;
+        for aside in all.iter().filter(|aside| goes(aside)) {
+            self.session.check_cancelled()?;
+            remove(&self.streams.store, &aside.object.key, &mut self.pruned.refused).await?;
+        }
         Ok(())
     }
 
@@ -202,7 +304,7 @@ impl Pruning<'_> {
             }
             next = page.next;
             if next.is_none() {
-                return Ok(());
+                return self.aside(|aside| aside.object.modified < limit).await;
             }
         }
     }
@@ -234,6 +336,52 @@ mod tests {
     }
 
     #[test]
+    fn of_a_history_of_the_window_the_last_snapshot_before_it_is_needed() {
+        let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        // b continues a, of which another snapshot was taken on a dead branch; d is over.
+        let follows: Follows = [('a', None), ('b', Some(at('a', 100))), ('d', None)]
+            .into_iter()
+            .map(|(digit, left)| (at(digit, 0).id, left))
+            .collect();
+        let last = [('a', 12), ('b', 20), ('d', 3)];
+        let last = last
+            .into_iter()
+            .map(|(digit, at_day)| (at(digit, 0).id, Some(day(at_day))))
+            .collect();
+        let base = |digit, offset, at_day, window: Option<u64>| Base {
+            id: SnapshotId::new(Timestamp::UNIX_EPOCH, "job", 1),
+            source: "redis".to_owned(),
+            position: at(digit, offset),
+            at: day(at_day),
+            window: window.map(|days| days * 86_400),
+        };
+        let needed = |bases: &[(Base, bool)]| {
+            let bases: Vec<(&Base, bool)> = bases.iter().map(|(base, is_trusted)| (base, *is_trusted)).collect();
+            let needed = needed(&follows, &last, &bases, day(20));
+            let places = needed
+                .into_iter()
+                .map(|base| (base.position.id.as_str().chars().next().unwrap(), base.position.offset));
+            places.collect::<Vec<_>>()
+        };
+        let mut bases = vec![
+            (base('a', 10, 5, None), true),
+            (base('a', 50, 6, None), true),
+            (base('a', 120, 9, None), true),
+            (base('d', 10, 2, None), true),
+        ];
+        assert_eq!(needed(&bases), [('a', 50)]);
+        bases.push((base('b', 200, 12, None), true));
+        assert_eq!(needed(&bases), [('b', 200)]);
+        // Of a copy of the server.
+        bases.pop();
+        bases.push((base('b', 200, 12, None), false));
+        assert_eq!(needed(&bases), [('a', 50), ('b', 200)]);
+        bases.pop();
+        bases.push((base('b', 200, 12, Some(10)), true));
+        assert_eq!(needed(&bases), [('a', 50), ('a', 120), ('b', 200)]);
+    }
+
+    #[test]
     fn what_no_kept_snapshot_leads_into_goes() {
         let follows: Follows = [
             ('a', None),
@@ -251,6 +399,7 @@ mod tests {
                 source: "redis".to_owned(),
                 position: position.clone(),
                 at: Timestamp::UNIX_EPOCH,
+                window: None,
             };
             let bases: Vec<Base> = bases.iter().map(base).collect();
             let bases: Vec<&Base> = bases.iter().collect();

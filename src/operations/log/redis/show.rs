@@ -12,11 +12,12 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
-use crate::engines::redis::log::described::{Gap, Piece};
+use crate::engines::redis::log::described::Gap;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::bases::{self, Base};
-use crate::operations::log::redis::extent::{Extent, is_another_course, is_damage};
-use crate::operations::log::redis::stored::{Listed, Streams};
+use crate::operations::log::redis::extent::{Extent, MOST_DAMAGED, gap_before, is_another_course, is_damage};
+use crate::operations::log::redis::stored::{Listed, Sources, Streams};
+use crate::operations::log::redis::trust::Course;
 use crate::operations::log::redis::windows::{Beginning, Stored, Window, beginning};
 use crate::operations::show::local_time;
 use crate::operations::{Session, Status};
@@ -42,8 +43,11 @@ pub struct LoggedStream {
     pub windows: Vec<StreamWindow>,
     /// What is missing between two windows.
     pub gaps: Vec<StreamGap>,
-    /// Pieces whose stored bytes are damaged.
+    /// Pieces whose stored bytes are damaged, the first of them.
     pub damaged: Vec<DamagedPiece>,
+    /// How many more there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged_more: u64,
     /// Of `log verify`: bytes that were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_bytes: Option<u64>,
@@ -73,7 +77,7 @@ pub struct StreamWindow {
 }
 
 impl StreamWindow {
-    fn of(window: &Window, beginning: Beginning<'_>) -> Self {
+    fn of(window: &Window, beginning: Beginning<'_>, is_stored: impl Fn(&ReplicationId) -> bool) -> Self {
         let (base, restorable_from, why) = match beginning {
             Beginning::With(base, from) => (Some(base), Some(from), None),
             Beginning::NoSnapshot => (None, None, Some("no-snapshot")),
@@ -87,9 +91,14 @@ impl StreamWindow {
             snapshot: base.map(|base| base.id.clone()),
             base: base.map(|base| base.position.to_string()),
             restorable_from,
-            gap: window.gap.as_ref().map(MissingBefore::of),
+            gap: window.gap.as_ref().map(|gap| MissingBefore::of(gap, is_stored)),
             why,
         }
+    }
+
+    /// Returns whether no restore reaches it, or one does not reach it from what is stored before it.
+    fn lacks(&self) -> bool {
+        self.why.is_some() || self.gap.as_ref().is_some_and(|gap| gap.is_felt)
     }
 
     /// Says of a window that no restore reaches why that is.
@@ -118,14 +127,18 @@ pub struct MissingBefore {
     /// The same for people.
     #[serde(skip)]
     told: &'static str,
+    /// Whether the history is still stored that should have gone on.
+    #[serde(skip)]
+    is_felt: bool,
 }
 
 impl MissingBefore {
-    fn of(gap: &Gap) -> Self {
+    fn of(gap: &Gap, is_stored: impl Fn(&ReplicationId) -> bool) -> Self {
         Self {
             from: gap.from.to_string(),
             why: gap.why.word(),
             told: gap.why.told(),
+            is_felt: is_stored(&gap.from.id),
         }
     }
 }
@@ -169,6 +182,7 @@ impl LoggedStream {
             windows: Vec::new(),
             gaps: Vec::new(),
             damaged: damaged.collect(),
+            damaged_more: 0,
             read_bytes,
         }
     }
@@ -225,6 +239,9 @@ impl LoggedStream {
         for damaged in &self.damaged {
             text.push_str(&format!("DAMAGED at {}: {}\n", damaged.from, damaged.error));
         }
+        if self.damaged_more > 0 {
+            text.push_str(&format!("DAMAGED: {} more\n", self.damaged_more));
+        }
         if let Some(bytes) = self.read_bytes {
             text.push_str(&format!("read {}\n", format_bytes(bytes)));
         }
@@ -236,9 +253,7 @@ impl LoggedStream {
     pub(crate) fn status(&self) -> Status {
         match self.read_bytes {
             _ if !self.damaged.is_empty() => Status::Failed,
-            Some(_) if !self.gaps.is_empty() || self.windows.iter().any(|window| window.why.is_some()) => {
-                Status::Partial
-            }
+            Some(_) if !self.gaps.is_empty() || self.windows.iter().any(StreamWindow::lacks) => Status::Partial,
             _ => Status::Done,
         }
     }
@@ -246,15 +261,16 @@ impl LoggedStream {
 
 /// Looks at all streams of a repository; `read` reads every piece.
 pub(crate) async fn streams(session: &Session, repository: &Repository, read: bool) -> Result<Vec<LoggedStream>> {
-    let all = session.or_cancelled(Streams::every(repository.store())).await?;
-    if all.is_empty() {
-        return Ok(Vec::new());
-    }
-    let bases = session.or_cancelled(bases(repository)).await?;
-    let mut found = Vec::new();
-    for (source, histories) in all {
+    let mut sources = Sources::of(repository.store());
+    let (mut found, mut bases) = (Vec::new(), None);
+    while let Some((source, histories)) = session.or_cancelled(sources.next()).await? {
+        let histories = histories?;
+        let bases = match &mut bases {
+            Some(bases) => bases,
+            none => none.insert(session.or_cancelled(all_bases(repository)).await?),
+        };
         let streams = Streams::of(repository.store(), &source);
-        let (mut shown, mut stored) = (Vec::new(), BTreeMap::new());
+        let (mut shown, mut stored, mut starts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for (id, listed) in histories {
             let pieces: Vec<u64> = listed.iter().map(|piece| piece.from).collect();
             let look = Look {
@@ -267,18 +283,19 @@ pub(crate) async fn streams(session: &Session, repository: &Repository, read: bo
             } else {
                 session.or_cancelled(look.windows()).await?
             };
-            shown.push(LoggedStream::of(
-                &source,
-                &id,
-                &listed,
-                looked.damaged,
-                looked.read_bytes,
-            ));
+            let mut one = LoggedStream::of(&source, &id, &listed, looked.damaged, looked.read_bytes);
+            one.damaged_more = looked.damaged_more;
+            shown.push(one);
+            starts.insert(id.clone(), pieces);
             stored.insert(id, looked.stored);
         }
+        let trusted = session.or_cancelled(trusted(&streams, &starts, &stored, bases)).await?;
         for (stream, (id, of_one)) in shown.iter_mut().zip(&stored) {
             stream.follows = of_one.follows.as_ref().map(Position::to_string);
-            let window = |window: &Window| StreamWindow::of(window, beginning(&stored, &bases, id, window));
+            let window = |window: &Window| {
+                let beginning = beginning(&stored, &trusted, id, window);
+                StreamWindow::of(window, beginning, |id| stored.contains_key(id))
+            };
             stream.windows = of_one.windows.iter().map(window).collect();
             stream.gaps = gaps(&of_one.windows);
         }
@@ -288,12 +305,35 @@ pub(crate) async fn streams(session: &Session, repository: &Repository, read: bo
 }
 
 /// Returns the snapshots with which restores can begin.
-async fn bases(repository: &Repository) -> Result<Vec<Base>> {
+async fn all_bases(repository: &Repository) -> Result<Vec<Base>> {
     let survey = repository.survey(bases::of).await?;
     for (id, error) in &survey.damaged {
         tracing::warn!("skipping snapshot {id}: {}", error.chain());
     }
     Ok(survey.snapshots.into_iter().flatten().collect())
+}
+
+/// Returns the snapshots that begin a restore by themselves: those that are of what is stored.
+async fn trusted(
+    streams: &Streams,
+    starts: &BTreeMap<ReplicationId, Vec<u64>>,
+    stored: &BTreeMap<ReplicationId, Stored>,
+    bases: &[Base],
+) -> Result<Vec<Base>> {
+    let mut trusted = Vec::new();
+    for base in bases {
+        let id = &base.position.id;
+        if let (Some(pieces), Some(stored)) = (starts.get(id), stored.get(id)) {
+            let extent = Extent::new(streams, id, pieces);
+            let course = Course::from(stored.windows.as_slice());
+            if let Some(doubt) = course.doubt(&extent, base).await? {
+                tracing::warn!("{}", doubt.error(base).chain());
+                continue;
+            }
+        }
+        trusted.push(base.clone());
+    }
+    Ok(trusted)
 }
 
 /// Returns what is missing between windows, of which the newest comes first. Where they meet, the server went back between them.
@@ -306,9 +346,9 @@ fn gaps(windows: &[Window]) -> Vec<StreamGap> {
     between.map(gap).collect()
 }
 
-/// Returns what is known to be missing before a window that begins with a piece. Of one whose beginning was removed, nothing is.
-fn gap_before(piece: &Piece, begin: u64) -> Option<Gap> {
-    piece.gap.clone().filter(|_| piece.since == begin)
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One history.
@@ -323,32 +363,31 @@ struct Look<'a> {
 struct Looked {
     stored: Stored,
     damaged: BTreeMap<u64, Error>,
+    /// How many more are damaged.
+    damaged_more: u64,
     read_bytes: Option<u64>,
+}
+
+impl Looked {
+    fn note(&mut self, from: u64, error: Error) {
+        if self.damaged.len() < MOST_DAMAGED {
+            self.damaged.insert(from, error);
+        } else {
+            self.damaged_more = self.damaged_more.saturating_add(1);
+        }
+    }
 }
 
 impl Look<'_> {
     /// Goes back from the newest piece, window by window, by what the ends of pieces say.
     async fn windows(&self) -> Result<Looked> {
         let extent = Extent::new(self.streams, self.id, self.pieces);
-        let (follows, _) = extent.origin().await?;
-        let (mut windows, mut left) = (Vec::new(), self.pieces.len());
-        while windows.len() < WINDOWS
-            && let Some(newest) = extent.furthest(left).await?
-        {
-            let begin = extent.begin(newest.to, 0).await?.min(newest.from);
-            let oldest = extent.holding(begin.saturating_add(1), u64::MAX).await?;
-            windows.push(Window {
-                from: begin,
-                to: newest.to,
-                gap: oldest.as_ref().and_then(|piece| gap_before(piece, begin)),
-                first: oldest.and_then(|piece| Some(piece.marks.first()?.at)),
-                last: newest.marks.last().map(|mark| mark.at),
-            });
-            left = self.pieces.partition_point(|from| *from < begin);
-        }
+        let follows = extent.follows().await?;
+        let windows = extent.windows(WINDOWS).await?;
         Ok(Looked {
             stored: Stored { follows, windows },
             damaged: extent.into_damaged(),
+            damaged_more: 0,
             read_bytes: None,
         })
     }
@@ -356,7 +395,6 @@ impl Look<'_> {
     /// Reads every piece: its digest, and how far it reaches. What is damaged is missing.
     async fn read(&self, session: &Session) -> Result<Looked> {
         let (mut looked, mut bytes) = (Looked::default(), 0_u64);
-        let windows = &mut looked.stored.windows;
         for from in self.pieces {
             let read = async {
                 let (reader, piece) = self.streams.open(self.id, *from).await?;
@@ -365,8 +403,13 @@ impl Look<'_> {
             };
             let piece = match session.or_cancelled(read).await {
                 Ok(piece) => piece,
+                // Of a later release: so are those behind it.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    looked.note(*from, error);
+                    break;
+                }
                 Err(error) if is_damage(error.kind()) => {
-                    looked.damaged.insert(*from, error);
+                    looked.note(*from, error);
                     continue;
                 }
                 // It was removed since.
@@ -375,7 +418,8 @@ impl Look<'_> {
             };
             bytes = bytes.saturating_add(piece.to.saturating_sub(piece.from));
             let (first, last) = (piece.marks.first(), piece.marks.last());
-            let goes_on = piece.from > piece.since || !is_another_course(&piece);
+            let windows = &mut looked.stored.windows;
+            let goes_on = piece.from > piece.since || !is_another_course(piece.gap.as_ref());
             match windows.last_mut() {
                 Some(window) if goes_on && piece.from <= window.to => {
                     window.first = window.first.or(first.map(|mark| mark.at));
@@ -395,7 +439,14 @@ impl Look<'_> {
                 looked.stored.follows = piece.follows;
             }
         }
-        windows.reverse();
+        looked.stored.windows.reverse();
+        for aside in session.or_cancelled(self.streams.aside(self.id)).await? {
+            let is_there = |window: &Window| window.from <= aside.from && aside.from < window.to;
+            if !looked.stored.windows.iter().any(is_there) {
+                let why = format!("it could not be read, and was set aside as \"{}\"", aside.object.key);
+                looked.note(aside.from, Error::corrupt(why));
+            }
+        }
         looked.read_bytes = Some(bytes);
         Ok(looked)
     }

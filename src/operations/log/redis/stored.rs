@@ -1,6 +1,6 @@
 //! What of the streams of a source is stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::engines::redis::log::described::Piece;
 use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::engines::redis::log::tail::Tail;
 use crate::repository::{document, layout};
-use crate::storage::{ListPage, ObjectKey, ObjectOptions, PutMode, SharedStore};
+use crate::storage::{ListPage, ObjectKey, ObjectMeta, ObjectOptions, PutMode, SharedStore};
 
 /// Pieces of one source that are looked at, at most: bounds memory, 8 or 16 bytes each.
 const MOST_PIECES: usize = 16 << 20;
@@ -199,8 +199,7 @@ impl Streams {
 
     /// Returns whether anything is stored of any source.
     pub(super) async fn any_at_all(store: &SharedStore) -> Result<bool> {
-        let page = store.list(layout::COMMANDS, None).await;
-        Ok(!page.context("list logs of commands")?.objects.is_empty())
+        Ok(Sources::of(store).next().await?.is_some())
     }
 
     /// Lists the offsets at which pieces begin, by history, in order.
@@ -238,38 +237,16 @@ impl Streams {
         })
     }
 
-    /// Lists all streams of a repository, by source and history.
-    pub(super) async fn every(store: &SharedStore) -> Result<BTreeMap<String, BTreeMap<ReplicationId, Vec<Listed>>>> {
-        let (mut found, mut next): (BTreeMap<_, BTreeMap<_, Vec<Listed>>>, _) = (BTreeMap::new(), None);
-        let mut of_source = (String::new(), 0_usize);
+    /// Lists the pieces of a history that were set aside because they could not be read.
+    pub(super) async fn aside(&self, id: &ReplicationId) -> Result<Vec<Aside>> {
+        let directory = format!("{}{id}/", layout::command_logs(&self.source));
+        let (mut found, mut next) = (Vec::new(), None);
         loop {
-            let page = store
-                .list(layout::COMMANDS, next)
-                .await
-                .context("list logs of commands")?;
-            for object in page.objects {
-                let rest = object.key.as_str().strip_prefix(layout::COMMANDS);
-                let Some((source, _)) = rest.and_then(|rest| rest.split_once('/')) else {
-                    continue;
-                };
-                let Some((id, from)) = layout::commands_at(source, &object.key) else {
-                    continue;
-                };
-                let Ok(id) = id.parse::<ReplicationId>() else { continue };
-                let histories = found.entry(source.to_owned()).or_default();
-                histories.entry(id).or_default().push(Listed {
-                    from,
-                    stored_bytes: object.size_bytes,
-                });
-                // The keys of a source follow one another.
-                if of_source.0 != source {
-                    of_source = (source.to_owned(), 0);
-                }
-                of_source.1 += 1;
-                if of_source.1 > MOST_PIECES {
-                    return Err(too_many(source));
-                }
-            }
+            let page = self.list(&directory, next).await?;
+            found.extend(page.objects.into_iter().filter_map(|object| {
+                let from = layout::commands_aside_at(&self.source, id.as_str(), &object.key)?;
+                Some(Aside { from, object })
+            }));
             next = page.next;
             if next.is_none() {
                 return Ok(found);
@@ -287,6 +264,90 @@ impl Streams {
         let (id, from) = layout::commands_at(&self.source, key)?;
         Some((id.parse().ok()?, from))
     }
+}
+
+/// A piece that was set aside.
+#[derive(Debug)]
+pub(super) struct Aside {
+    /// The offset where it began.
+    pub(super) from: u64,
+    pub(super) object: ObjectMeta,
+}
+
+/// What a listing shows of one source: its pieces by history, in order.
+pub(super) type Histories = BTreeMap<ReplicationId, Vec<Listed>>;
+
+/// Goes through the sources of a repository of which something is stored, one after another: memory is that of the largest.
+#[derive(Debug)]
+pub(super) struct Sources {
+    store: SharedStore,
+    waiting: VecDeque<ObjectMeta>,
+    next: Option<String>,
+    is_last: bool,
+}
+
+impl Sources {
+    /// Begins before the first.
+    pub(super) fn of(store: &SharedStore) -> Self {
+        Self {
+            store: store.clone(),
+            waiting: VecDeque::new(),
+            next: None,
+            is_last: false,
+        }
+    }
+
+    /// Returns the next one; None behind the last. One that has too many pieces is an error of its own.
+    pub(super) async fn next(&mut self) -> Result<Option<(String, Result<Histories>)>> {
+        let (mut source, mut histories, mut count) = (None::<String>, Histories::new(), 0_usize);
+        // The keys of a source follow one another.
+        while let Some(object) = self.front().await? {
+            let piece = source_of(&object.key).and_then(|name| Some((name, layout::commands_at(name, &object.key)?)));
+            let piece = piece.and_then(|(name, (id, from))| Some((name, id.parse::<ReplicationId>().ok()?, from)));
+            let Some((name, id, from)) = piece else {
+                self.waiting.pop_front();
+                continue;
+            };
+            if source.as_ref().is_some_and(|source| source != name) {
+                break;
+            }
+            source.get_or_insert_with(|| name.to_owned());
+            count += 1;
+            if count <= MOST_PIECES {
+                histories.entry(id).or_default().push(Listed {
+                    from,
+                    stored_bytes: object.size_bytes,
+                });
+            }
+            self.waiting.pop_front();
+        }
+        Ok(source.map(|source| {
+            let histories = if count > MOST_PIECES {
+                Err(too_many(&source))
+            } else {
+                Ok(histories)
+            };
+            (source, histories)
+        }))
+    }
+
+    /// Returns the next object, without taking it.
+    async fn front(&mut self) -> Result<Option<&ObjectMeta>> {
+        while self.waiting.is_empty() && !self.is_last {
+            let page = self.store.list(layout::COMMANDS, self.next.take()).await;
+            let page = page.context("list logs of commands")?;
+            self.waiting.extend(page.objects);
+            self.is_last = page.next.is_none();
+            self.next = page.next;
+        }
+        Ok(self.waiting.front())
+    }
+}
+
+/// Returns the source that a key is below.
+fn source_of(key: &ObjectKey) -> Option<&str> {
+    let rest = key.as_str().strip_prefix(layout::COMMANDS)?;
+    rest.split_once('/').map(|(source, _)| source)
 }
 
 fn too_many(source: &str) -> Error {

@@ -126,6 +126,7 @@ mod tests {
             source: "redis".to_owned(),
             position: at(digit, offset),
             at: Timestamp::UNIX_EPOCH,
+            window: None,
         }
     }
 

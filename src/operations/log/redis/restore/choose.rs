@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use jiff::Timestamp;
 
@@ -13,7 +14,8 @@ use crate::operations::log::redis::extent::Extent;
 use crate::operations::log::redis::lineage::{self, History, Stretch};
 use crate::operations::log::redis::restore::Moment;
 use crate::operations::log::redis::restore::cut::{Cut, Cutter};
-use crate::operations::log::redis::stored::{Listed, Streams};
+use crate::operations::log::redis::stored::{Listed, Sources, Streams};
+use crate::operations::log::redis::trust::{Course, Doubt};
 use crate::operations::show::local_time;
 use crate::operations::{Session, options};
 use crate::repository::{Manifest, Repository, Selector};
@@ -52,34 +54,79 @@ pub(super) async fn choose(
     let logs = logs(repository, &options.source).await?;
     let all = snapshots(session, repository, options).await?;
     let (log, mut bases) = one_log(logs, &all)?;
+    let is_named = matches!(Selector::parse(&options.snapshot), Selector::Prefix(_));
     // The newest history that a snapshot leads to, and of its snapshots the newest. What a server wrote that had been replaced by another
     // one is reached only where nothing else is there, or it is named.
     bases.sort_by_cached_key(|base| {
         let way = lineage::way(&log.histories, &base.position, None);
         let last = way.ok().and_then(|way| Some(way.last()?.id.clone()));
-        let begun = last.and_then(|last| log.histories.get(&last)?.begun);
-        Reverse((begun, base.at))
+        let last = last.and_then(|last| lineage::last_mark(&log.histories, &last));
+        Reverse((last, base.at))
     });
-    let mut cutter = Cutter::new(&log, moment);
-    let mut first = None;
+    let mut cutter = Cutter::new(&log, moment).await?;
+    let mut courses = BTreeMap::new();
+    let (mut first, mut doubted) = (None, None);
     let mut found = None;
     for base in &bases {
-        match cutter.cut(base).await {
-            Ok(Some(cut)) => {
-                found = Some((base.clone(), cut));
-                break;
-            }
+        let cut = match cutter.cut(base).await {
+            Ok(Some(cut)) => cut,
             // It was taken later.
-            Ok(None) => {}
+            Ok(None) => continue,
             // The newest one is nearest to what is asked for; why it does not lead there is the reason to tell.
-            Err(error) if error.kind() == ErrorKind::NotFound => first = first.or(Some(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                first = first.or(Some(error));
+                continue;
+            }
             Err(error) => return Err(error),
+        };
+        let doubt = doubt(&log, base, &mut courses).await?;
+        if let Some(doubt) = doubt {
+            let error = doubt.error(base);
+            tracing::warn!("{}", error.chain());
+            if !is_named {
+                doubted = doubted.or(Some(error));
+                continue;
+            }
         }
+        found = Some((base.clone(), cut));
+        break;
     }
-    match found {
-        Some((base, cut)) => Ok(Chosen { base, log, cut }),
-        None => Err(first.unwrap_or_else(|| all_later(&bases, cutter.first_mark()))),
+    if let Some((base, cut)) = found {
+        return Ok(Chosen { base, log, cut });
     }
+    let is_doubted = doubted.is_some();
+    let why = doubted.or(first);
+    let why = why.unwrap_or_else(|| all_later(&bases, cutter.first_mark()));
+    Err(match cutter.newest() {
+        Some(newest) => {
+            let why = why.context(format!("restore all of the log, which comes to {newest}"));
+            // Where one is doubted, no other way is told.
+            let elsewhere = if is_doubted {
+                None
+            } else {
+                cutter.elsewhere(&bases).await
+            };
+            match elsewhere {
+                Some(place) => why.with_hint_instead(format!(
+                    "Take a snapshot: from it on the log leads on. Now a snapshot leads to another place: --offset {place}."
+                )),
+                None => why,
+            }
+        }
+        None => why,
+    })
+}
+
+/// Returns why a snapshot may not be of what is stored.
+async fn doubt(log: &Log, base: &Base, courses: &mut BTreeMap<ReplicationId, Course>) -> Result<Option<Doubt>> {
+    let id = &base.position.id;
+    let pieces = log.histories.get(id).map(|history| history.pieces.as_slice());
+    let extent = Extent::new(&log.streams, id, pieces.unwrap_or_default());
+    let course = match courses.entry(id.clone()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(none) => none.insert(Course::of(&extent).await?),
+    };
+    course.doubt(&extent, base).await
 }
 
 /// The error where every snapshot was taken later.
@@ -105,10 +152,12 @@ async fn logs(repository: &Repository, named: &[String]) -> Result<Vec<Log>> {
     let starts = |pieces: Vec<Listed>| pieces.into_iter().map(|piece| piece.from).collect();
     let stored: BTreeMap<String, BTreeMap<ReplicationId, Vec<u64>>> = match named {
         [] => {
-            let all = Streams::every(store).await?.into_iter();
-            let of_one = |histories: BTreeMap<_, Vec<Listed>>| histories.into_iter().map(|(id, all)| (id, starts(all)));
-            all.map(|(source, histories)| (source, of_one(histories).collect()))
-                .collect()
+            let (mut sources, mut all) = (Sources::of(store), BTreeMap::new());
+            while let Some((source, histories)) = sources.next().await? {
+                let histories = histories?.into_iter();
+                all.insert(source, histories.map(|(id, pieces)| (id, starts(pieces))).collect());
+            }
+            all
         }
         [name] => {
             let histories = Streams::of(store, name).all().await?;
@@ -145,10 +194,22 @@ async fn logs(repository: &Repository, named: &[String]) -> Result<Vec<Log>> {
     Ok(logs)
 }
 
-/// Looks at the first pieces of a history: they say what it continues, and when it began.
+/// Looks at both ends of a history: the one says what it continues, the other how far it comes.
 async fn history(streams: &Streams, id: &ReplicationId, pieces: Vec<u64>) -> Result<History> {
-    let (follows, begun) = Extent::new(streams, id, &pieces).origin().await?;
-    Ok(History { pieces, follows, begun })
+    let extent = Extent::new(streams, id, &pieces);
+    let follows = extent.follows().await?;
+    let newest = extent.furthest(usize::MAX).await?;
+    let (begin, end) = newest.as_ref().map_or((0, 0), |piece| (piece.from, piece.to));
+    let last = newest.and_then(|piece| Some(piece.marks.last()?.at));
+    if let Some(damage) = extent.damage_behind(begin) {
+        tracing::warn!("the end of the log of {id} cannot be read: {}", damage.chain());
+    }
+    Ok(History {
+        follows,
+        end,
+        last,
+        pieces,
+    })
 }
 
 /// Returns the snapshots that may be meant. Those of other hosts count: that they are of this server is said by their positions.

@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::marks::Mark;
-use crate::engines::redis::log::position::ReplicationId;
+use crate::engines::redis::log::position::{Position, ReplicationId};
 use crate::operations::log::redis::bases::Base;
+use crate::operations::log::redis::extent::Extent;
 use crate::operations::log::redis::lineage::{self, Stretch};
 use crate::operations::log::redis::restore::Moment;
 use crate::operations::log::redis::restore::choose::Log;
@@ -34,15 +35,27 @@ pub(super) struct Cutter<'a> {
     moment: &'a Moment,
     /// The marks on the way that was looked at last: snapshots of one history have the same.
     around: Option<(Line, Around)>,
+    /// Where the log ends, if all of it is wanted.
+    newest: Option<(Position, Option<Mark>)>,
 }
 
 impl<'a> Cutter<'a> {
-    pub(super) fn new(log: &'a Log, moment: &'a Moment) -> Self {
-        Self {
+    pub(super) async fn new(log: &'a Log, moment: &'a Moment) -> Result<Self> {
+        let newest = match moment {
+            Moment::Latest => newest(log).await?,
+            _ => None,
+        };
+        Ok(Self {
             log,
             moment,
             around: None,
-        }
+            newest,
+        })
+    }
+
+    /// Returns where the log ends, if all of it is wanted.
+    pub(super) fn newest(&self) -> Option<Position> {
+        self.newest.as_ref().map(|(place, _)| place.clone())
     }
 
     /// Returns the first time mark behind the moment, on the way that was looked at last.
@@ -55,7 +68,7 @@ impl<'a> Cutter<'a> {
     pub(super) async fn cut(&mut self, base: &Base) -> Result<Option<Cut>> {
         let cut = match self.moment {
             Moment::Offset(id, offset) => self.at_offset(base, id.as_ref(), *offset)?,
-            Moment::Latest => Some(self.at_end(base).await?),
+            Moment::Latest => self.at_end(base)?,
             Moment::At(at) => self.at_time(base, *at).await?,
         };
         if let Some(cut) = &cut {
@@ -85,26 +98,16 @@ impl<'a> Cutter<'a> {
         Ok(Some(Cut { way, offset, marks }))
     }
 
-    /// Goes as far as something is stored.
-    async fn at_end(&self, base: &Base) -> Result<Cut> {
-        let way = lineage::way(&self.log.histories, &base.position, None)?;
-        let newest = match way.last() {
-            Some(last) => {
-                let extent = self.log.extent(last);
-                let newest = extent.furthest(usize::MAX).await?;
-                match (newest, extent.damage()) {
-                    (None, Some(damage)) => return Err(damage),
-                    (newest, _) => newest,
-                }
-            }
-            None => None,
+    /// Goes to the end of the history of which something came last.
+    fn at_end(&self, base: &Base) -> Result<Option<Cut>> {
+        let Some((newest, mark)) = &self.newest else {
+            return Err(nothing_behind(base));
         };
-        let newest = newest.ok_or_else(|| nothing_behind(base))?;
-        if newest.to < base.position.offset {
+        if base.position.id == newest.id && newest.offset < base.position.offset {
             // An older snapshot would lead to an older state than this one is.
             let message = format!(
                 "the log ends at offset {}, before snapshot {}, which is of {}",
-                newest.to,
+                newest.offset,
                 base.id,
                 local_time(base.at)
             );
@@ -112,10 +115,32 @@ impl<'a> Cutter<'a> {
                 "The snapshot alone is newer: leave --at out. An older snapshot that is named leads to the end of the log.",
             ));
         }
-        Ok(Cut {
-            way,
-            offset: newest.to,
-            marks: (newest.marks.last().copied(), None),
+        let cut = self.at_offset(base, Some(&newest.id), newest.offset)?;
+        Ok(cut.map(|cut| Cut {
+            marks: (*mark, None),
+            ..cut
+        }))
+    }
+
+    /// Returns the end of another history, to which a snapshot leads.
+    pub(super) async fn elsewhere(&self, bases: &[Base]) -> Option<Position> {
+        for base in bases {
+            if let Some(place) = self.end_of_way(base).await {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Returns where the newest way from a snapshot ends, if all of it is stored.
+    async fn end_of_way(&self, base: &Base) -> Option<Position> {
+        let way = lineage::way(&self.log.histories, &base.position, None).ok()?;
+        let last = way.last()?;
+        let offset = self.log.histories.get(&last.id)?.end;
+        let goes = offset >= last.from && self.is_stored(&way, offset).await.is_ok();
+        goes.then(|| Position {
+            id: last.id.clone(),
+            offset,
         })
     }
 
@@ -196,6 +221,36 @@ impl<'a> Cutter<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns where the log ends: the history of which something came last, and its last mark. What is damaged behind it is an error, for
+/// it would be the newest.
+async fn newest(log: &Log) -> Result<Option<(Position, Option<Mark>)>> {
+    let Some((id, history)) = lineage::newest(&log.histories) else {
+        return Ok(None);
+    };
+    let extent = Extent::new(&log.streams, id, &history.pieces);
+    let newest = extent.furthest(usize::MAX).await?;
+    let (begin, end) = newest.as_ref().map_or((0, 0), |piece| (piece.from, piece.to));
+    // One that begins behind the one that reaches furthest may reach further.
+    if let Some(damage) = extent.damage_behind(begin) {
+        let hint = if newest.is_some() {
+            format!("What lies before it is there: --offset {id}:{end}, or --at with a moment before it.")
+        } else {
+            "No piece of it can be read. Choose a moment before it with --at, or a place with --offset.".to_owned()
+        };
+        return Err(damage
+            .context(format!("read the end of the log of {id}"))
+            .with_hint_instead(hint));
+    }
+    let end = newest.map(|piece| {
+        let place = Position {
+            id: id.clone(),
+            offset: piece.to,
+        };
+        (place, piece.marks.last().copied())
+    });
+    Ok(end)
 }
 
 /// The error where something is not stored on the way to an offset.

@@ -203,6 +203,24 @@ pub async fn is_meant(session: &Session, options: &options::Restore) -> Result<b
     }
 }
 
+/// Returns whether a repository has a log that a restore may go by, or no restore to a moment is asked for.
+pub async fn is_stored_for(session: &Session, options: &options::Restore) -> Result<bool> {
+    let flags: options::RestoreRedis = options.engines.of();
+    if options.at.is_none() && flags.offset.is_none() {
+        return Ok(true);
+    }
+    let repository = Box::pin(open_repository(session)).await?;
+    if options.source.is_empty() {
+        return session.or_cancelled(Streams::any_at_all(repository.store())).await;
+    }
+    for source in &options.source {
+        if has_log(session, &repository, source).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Returns the kind of such sources.
 pub(crate) fn kind() -> &'static str {
     KIND.word()
@@ -294,11 +312,12 @@ pub async fn run(session: &Session, options: &options::Restore) -> Result<Restor
         previous: None,
         dry_run: options.dry_run,
     };
+    let opened = write::open(session, &repository, base, options).await?;
     if options.dry_run {
         return Ok(report);
     }
     let act = || format!("restore source \"{}\" into \"{}\"", log.streams.source, data.display());
-    let written = write::write(session, &repository, &chosen, (&data, options.clean), &mut report).await;
+    let written = write::write(session, &chosen, &opened, (&data, options.clean), &mut report).await;
     written.with_context(act)?;
     Ok(report)
 }

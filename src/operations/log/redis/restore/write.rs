@@ -4,47 +4,75 @@ use std::path::Path;
 
 use futures_util::StreamExt;
 
+use crate::archive::ArchiveReader;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::aof::{AofDirectory, AofWriter};
 use crate::engines::redis::log::position::ReplicationId;
 use crate::engines::redis::log::tail::Tail;
 use crate::engines::redis::stored;
-use crate::operations::Session;
+use crate::operations::log::redis::bases::Base;
+use crate::operations::log::redis::extent::is_damage;
 use crate::operations::log::redis::lineage::Stretch;
 use crate::operations::log::redis::restore::RestoredMoment;
 use crate::operations::log::redis::restore::choose::{Chosen, Log};
 use crate::operations::snapshots::open_reader;
+use crate::operations::{Session, options, thaw};
 use crate::repository::Repository;
 
 /// Objects that are read ahead: a log has many, and a store answers slowly. Each is at most 8 MiB in memory.
 const READ_AHEAD: usize = 4;
 
-/// Writes snapshot and commands, and gives the directory its place below `data`; with `replace` also where something stands there.
-pub(super) async fn write(
+/// A snapshot that is there, and is open.
+#[derive(Debug)]
+pub(super) struct Opened {
+    reader: ArchiveReader,
+    /// The database that the stream goes on in.
+    database: u32,
+    raw_bytes: Option<u64>,
+}
+
+/// Opens the snapshot that a restore begins with; its presence is checked. What is cold is asked for as `--thaw` says, unless nothing
+/// is to be written.
+pub(super) async fn open(
     session: &Session,
     repository: &Repository,
-    Chosen { base, log, cut }: &Chosen,
-    (data, replace): (&Path, bool),
-    report: &mut RestoredMoment,
-) -> Result<()> {
+    base: &Base,
+    options: &options::Restore,
+) -> Result<Opened> {
     let manifest = session.or_cancelled(repository.load(&base.id)).await?;
     let source = manifest.sources.iter().find(|source| source.name == base.source);
     let source = source.ok_or_else(|| Error::corrupt("the snapshot does not hold the source any more"))?;
+    if !options.dry_run {
+        thaw::sources(session, repository.store(), &[source], &options.thaw).await?;
+    }
     let reader = open_reader(session, repository.store(), source).await?;
     let database = session
         .or_cancelled(stored::stream_database(&reader, &base.position))
         .await?;
+    Ok(Opened {
+        reader,
+        database,
+        raw_bytes: source.outcome.as_ref().map(|outcome| outcome.raw_bytes),
+    })
+}
+
+/// Writes snapshot and commands, and gives the directory its place below `data`; with `replace` also where something stands there.
+pub(super) async fn write(
+    session: &Session,
+    Chosen { base, log, cut }: &Chosen,
+    opened: &Opened,
+    (data, replace): (&Path, bool),
+    report: &mut RestoredMoment,
+) -> Result<()> {
     let name = &log.streams.source;
-    session
-        .reporter
-        .begin(name, source.outcome.as_ref().map(|outcome| outcome.raw_bytes));
+    session.reporter.begin(name, opened.raw_bytes);
     let made = async {
         let directory = AofDirectory::create(data)?;
         let to = (name.as_str(), &session.reporter);
-        let rdb = stored::write_files(&reader, &directory.base(), false, to, &session.cancel).await?;
+        let rdb = stored::write_files(&opened.reader, &directory.base(), false, to, &session.cancel).await?;
         report.failed_keys = rdb.failed_keys;
-        let mut writer = directory.commands(base.position.offset, cut.offset, database)?;
+        let mut writer = directory.commands(base.position.offset, cut.offset, opened.database)?;
         for (number, stretch) in cut.way.iter().enumerate() {
             if writer.at() != stretch.from {
                 return Err(Error::corrupt(format!(
@@ -80,25 +108,29 @@ async fn copy(session: &Session, log: &Log, stretch: &Stretch, to: u64, writer: 
     }
     let mut tail = Tail::at(at);
     let extent = log.extent(stretch);
-    let first = session
-        .or_cancelled(extent.holding(at.saturating_add(1), u64::MAX))
-        .await?;
-    // One that cannot be read is met once more, and says why.
-    let first = match first {
-        Some(piece) => extent.pieces.partition_point(|from| *from < piece.from),
-        None => extent.pieces.partition_point(|from| *from <= at).saturating_sub(1),
-    };
+    // All that reach there: of one of them another receiver's may be the continuation.
+    let first = session.or_cancelled(extent.first_behind(at)).await?;
+    let first = extent.pieces.partition_point(|from| *from < first);
     let pieces = exact::part(extent.pieces, first.., "it is one of them, or there are none");
     let wanted = pieces.iter().take_while(|from| **from < to);
+    let mut damage = None;
     let mut opened = futures_util::stream::iter(wanted)
         .map(|from| log.streams.open(&stretch.id, *from))
         .buffered(READ_AHEAD);
     while at < to
-        && let Some(next) = session.or_cancelled(async { opened.next().await.transpose() }).await?
+        && let Some(next) = session.or_cancelled(async { Ok(opened.next().await) }).await?
     {
-        let (reader, piece) = next;
+        let (reader, piece) = match next {
+            Ok(next) => next,
+            // Another receiver may have stored what it holds.
+            Err(error) if is_damage(error.kind()) => {
+                damage = damage.or(Some(error));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if piece.from > at {
-            return Err(hole(&stretch.id, at, &piece.from.to_string()));
+            return Err(damage.unwrap_or_else(|| hole(&stretch.id, at, &piece.from.to_string())));
         }
         // Another receiver has stored it as well.
         if piece.to <= at {
@@ -126,7 +158,7 @@ async fn copy(session: &Session, log: &Log, stretch: &Stretch, to: u64, writer: 
         at = piece.to.min(to);
     }
     if at < to {
-        return Err(hole(&stretch.id, at, "its end"));
+        return Err(damage.unwrap_or_else(|| hole(&stretch.id, at, "its end")));
     }
     Ok(objects)
 }
