@@ -275,12 +275,7 @@ fn what_cannot_be_received_is_refused() {
         let said = server.expect(1, &["log", "receive", source, "--to", &repository]);
         assert!(said.contains(message) && said.contains(hint), "{said}");
     };
-    refused(
-        &primary,
-        "files:/etc",
-        "has no write-ahead log",
-        "postgres-physical://",
-    );
+    refused(&primary, "files:/etc", "has no write-ahead log", "postgres-physical://");
     refused(
         &primary,
         "main",
