@@ -3,15 +3,17 @@
 //! Each follows its server by itself, whatever becomes of the others and of the jobs. One that ends with an error is begun again.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::state::SchedulerState;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::config::{RepositoryConfig, SourceConfig};
 use crate::engines::ReceivedLog;
 use crate::operations::log::progress::Watched;
@@ -137,9 +139,14 @@ impl Running {
 
 async fn keep_receiving(session: Session, source: SourceConfig, options: options::LogReceive, watched: Watched) {
     while !session.cancel.is_cancelled() {
-        // Without an error it was ended.
-        let Err(error) = log::follow(&session, &source, &options, watched.clone()).await else {
-            return;
+        let following = log::follow(&session, &source, &options, watched.clone());
+        // Whatever becomes of one try, another one follows.
+        let ended = AssertUnwindSafe(following).catch_unwind().await;
+        let error = match ended {
+            // Without an error it was ended.
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => Error::invalid("the receiver broke off: a fault of this program, which has told where"),
         };
         tracing::error!("the log of \"{}\" is not received: {}", source.name, error.chain());
         watched.lock().lost(Some(error.chain()));

@@ -1,6 +1,6 @@
 //! Bytes of a stream that came and are not stored yet: in memory, beyond that in a spool file, beyond that nowhere.
 //!
-//! Memory: [`MEMORY_BYTES`], and the piece that is being stored; as much once more for a moment, when the rest comes out of the file.
+//! Memory: [`MEMORY_BYTES`], reserved with the first bytes, and the piece that is being stored; as much once more for a moment, when the rest comes out of the file.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -64,6 +64,7 @@ impl HeldBytes {
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let fits = self.memory.len().saturating_add(bytes.len()) <= MEMORY_BYTES;
         if self.spooled() == 0 && (fits || self.spool_limit == 0) {
+            self.reserve(bytes.len());
             self.memory.extend(bytes);
             return Ok(());
         }
@@ -72,6 +73,12 @@ impl HeldBytes {
             none => none.insert(Spool::create(&self.spool_dir)?),
         };
         spool.push(bytes)
+    }
+
+    /// Makes room once for all that is held in memory: a buffer that doubles takes up to twice that.
+    fn reserve(&mut self, count: usize) {
+        let missing = MEMORY_BYTES.saturating_sub(self.memory.len());
+        self.memory.reserve_exact(missing.max(count));
     }
 
     /// Takes bytes off the front: so many, or fewer if no more are held. Where the spool file cannot be read, all stays as it is.
@@ -112,6 +119,7 @@ impl HeldBytes {
         {
             let mut rest = vec![0; exact::usize_from(spool.waiting())];
             spool.pull(&mut rest)?;
+            self.reserve(rest.len());
             self.memory.extend(rest);
         }
         Ok(())
@@ -127,6 +135,7 @@ mod tests {
     fn what_the_spool_file_does_not_take_is_not_held() {
         let mut held = HeldBytes::new(PathBuf::from("/dev/null/none"), 1 << 20);
         held.push(&vec![1; MEMORY_BYTES - 10]).unwrap();
+        assert_eq!(held.memory.capacity(), MEMORY_BYTES);
         assert!(held.has_room());
         held.push(&[2; 11]).unwrap_err();
         assert_eq!(held.len(), exact::u64_from(MEMORY_BYTES - 10));

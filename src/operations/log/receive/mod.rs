@@ -86,7 +86,7 @@ pub async fn follow(
 
 /// Finds the source: a URL, or one that the configuration names.
 fn source(session: &Session, named: &str) -> Result<SourceConfig> {
-    if named.contains("://") {
+    if named.contains(':') {
         return session.source_of_url(named);
     }
     let found = session
