@@ -61,9 +61,10 @@ pub(crate) async fn prove(
 
 fn between(first: Timestamp, last: Timestamp) -> Timestamp {
     let (from, to) = (first.as_microsecond(), last.as_microsecond());
-    let span = u64::try_from(to.saturating_sub(from)).unwrap_or(0).saturating_add(1);
-    let behind = i64::try_from(rand::random::<u64>() % span).unwrap_or(0);
-    Timestamp::from_microsecond(from.saturating_add(behind)).unwrap_or(last)
+    if from > to {
+        return last;
+    }
+    Timestamp::from_microsecond(rand::random_range(from..=to)).unwrap_or(last)
 }
 
 #[cfg(test)]
