@@ -184,14 +184,19 @@ pub fn commands_aside(source: &str, id: &str, offset: u64, digest: &str) -> Resu
     ObjectKey::new(format!("{}{id}/{offset:020}.{digest}.damaged", command_logs(source)))
 }
 
+/// `log/redis/<source>/<replication ID>/went-back.json`: up to where the history was received when its server went back.
+pub fn commands_went_back(source: &str, id: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{id}/went-back.json", command_logs(source)))
+}
+
 /// `log/redis/<source>/receivers/`: who receives the log of a source.
 pub fn commands_receivers(source: &str) -> String {
     format!("{}receivers/", command_logs(source))
 }
 
-/// `log/redis/<source>/receivers/<digest>.json`: a receiver, by the digest of where it runs and what it follows.
-pub fn commands_receiver(source: &str, digest: &str) -> Result<ObjectKey> {
-    ObjectKey::new(format!("{}{digest}.json", commands_receivers(source)))
+/// `log/redis/<source>/receivers/<name>.json`: a receiver, by the digest of where it runs and what it follows, and a random number.
+pub fn commands_receiver(source: &str, name: &str) -> Result<ObjectKey> {
+    ObjectKey::new(format!("{}{name}.json", commands_receivers(source)))
 }
 
 /// Returns replication ID and offset out of the key of a piece of a source's stream; None for a key that [`commands`] does not make.

@@ -412,6 +412,7 @@ const OF_ONE_ENGINE: &[(&str, &str, &str)] = &[
     ("operations/log/redis/store.rs", "redis", "the same"),
     ("operations/log/redis/stored.rs", "redis", "the same"),
     ("operations/log/redis/windows.rs", "redis", "the same"),
+    ("operations/log/redis/went_back.rs", "redis", "the same"),
     ("operations/log/push.rs", "postgres", "the same"),
     ("operations/log/fetch.rs", "postgres", "the same"),
     ("operations/log/parts.rs", "postgres", "the same"),

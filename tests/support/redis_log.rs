@@ -147,6 +147,21 @@ impl Piece {
         self.descriptor["facts"][name].as_str()
     }
 
+    /// Changes a fact of its descriptor, in the store.
+    pub(crate) fn forge(&self, name: &str, value: &str) {
+        let mut descriptor = self.descriptor.clone();
+        descriptor["facts"][name] = Value::from(value);
+        let mut object = std::fs::read(&self.path).unwrap();
+        object.truncate(descriptor["data_bytes"].as_u64().unwrap() as usize);
+        let text = serde_json::to_vec(&descriptor).unwrap();
+        let length = text.len() as u64 + 16;
+        object.extend(0x184D_2A57_u32.to_le_bytes());
+        object.extend((length as u32 - 8).to_le_bytes());
+        object.extend(text);
+        object.extend(length.to_le_bytes());
+        std::fs::write(&self.path, object).unwrap();
+    }
+
     /// The bytes of the stream.
     pub(crate) fn raw(&self) -> Vec<u8> {
         zstd::stream::decode_all(&std::fs::read(&self.path).unwrap()[..]).unwrap()

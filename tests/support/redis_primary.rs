@@ -60,6 +60,12 @@ impl State {
         self.stream.truncate((to - self.from) as usize);
     }
 
+    /// Has nothing of its stream any more, as after a restart.
+    pub(crate) fn forget(&mut self) {
+        self.from = self.offset();
+        self.stream.clear();
+    }
+
     /// Ends all connections.
     pub(crate) fn cut(&mut self) {
         self.generation += 1;

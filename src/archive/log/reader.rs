@@ -65,6 +65,11 @@ impl LogReader {
             Err(error) if error.kind() == ErrorKind::LimitExceeded => return Self::look(store, key).await,
             Err(error) => return Err(error),
         };
+        Self::of_whole(store, key, whole)
+    }
+
+    /// Opens a segment all of which has been read.
+    pub fn of_whole(store: &SharedStore, key: &ObjectKey, whole: Bytes) -> Result<Self> {
         let size = exact::u64_from(whole.len());
         let read = || {
             let frame = exact::usize_from(Descriptor::frame_bytes(size, &whole)?);

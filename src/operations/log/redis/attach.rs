@@ -19,8 +19,16 @@ pub(super) struct Attaching {
     pub(super) claim: Claim,
     /// What came over the connections before.
     pub(super) known: Option<Known>,
-    /// Up to where a history is stored, or held, of which the server has other bytes.
-    pub(super) rolled_back: Option<Position>,
+    /// What is stored, or held, and does not lead to what the server writes.
+    pub(super) lost: Option<Lost>,
+}
+
+/// A history that does not lead to what the server writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// Up to here it is known.
+    pub(super) known: Position,
+    pub(super) why: GapCause,
 }
 
 /// What a connection met.
@@ -36,6 +44,8 @@ pub(super) enum Met {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) replica: Replica,
+    /// What the server says of its history.
+    pub(super) history: History,
     pub(super) branch: Branch,
     /// The offset of the first byte that comes.
     pub(super) begins: u64,
@@ -72,20 +82,46 @@ pub(super) async fn attach(asked: Attaching) -> Result<Met> {
 }
 
 async fn once(asked: &Attaching, compares: bool) -> Result<Met> {
+    // Whoever comes next must know it, even if this server is another one by then.
+    if let Some(lost) = asked.lost.as_ref().filter(|lost| lost.why == GapCause::RolledBack) {
+        asked.streams.note_went_back(&lost.known).await?;
+    }
     let (mut replica, history) = Replica::connect(&asked.address).await?;
     is_followed(&replica, &asked.address)?;
-    let others = match (&asked.known, &asked.rolled_back) {
+    let others = match (&asked.known, &asked.lost) {
         (Some(_), None) => Vec::new(),
         _ => asked.claim.others().await?,
     };
     for other in others.iter().filter(|_| asked.known.is_none()) {
         other.is_of(&history, &asked.streams.source)?;
     }
-    let rolled_back = rolled_back(asked, &history, &others).await?;
-    let known = asked.known.as_ref().filter(|_| rolled_back.is_none());
+    let lost = match &asked.lost {
+        None if asked.known.is_none() => noted(&asked.streams, &history).await?,
+        lost => lost.clone(),
+    };
+    let lost = lost_of(asked, lost, &history, &others).await?;
+    let known = asked.known.as_ref().filter(|_| lost.is_none());
     let wish = match known.and_then(|known| resume::of_known(known, &history)) {
-        None if rolled_back.is_none() => resume::of_stored(&asked.streams, &history).await?,
+        None if lost.is_none() => resume::of_stored(&asked.streams, &history).await?,
         wish => wish,
+    };
+    let asked_from = |wish: &Wish| {
+        if compares {
+            wish.asked_from(replica.backlog_from())
+        } else {
+            wish.at.offset
+        }
+    };
+    let (lost, wish) = match wish {
+        Some(wish) if wish.is_unsure(&history.now.id, asked_from(&wish)) => {
+            tracing::warn!(
+                "the server continues {}, and does not have what came before that any more, to compare it with what is stored",
+                wish.at
+            );
+            let (known, why) = (wish.at, GapCause::Backlog);
+            (Some(Lost { known, why }), None)
+        }
+        wish => (lost, wish),
     };
     let at = wish.as_ref().map_or(&history.now, |wish| &wish.at).clone();
     let known_to = wish.as_ref().map_or(0, |wish| wish.hold_from).max(at.offset);
@@ -102,22 +138,19 @@ async fn once(asked: &Attaching, compares: bool) -> Result<Met> {
         return Err(Error::new(ErrorKind::Unavailable, message)
             .with_hint("A replica that lags catches up; the log goes on then."));
     }
-    let expected = match (&rolled_back, &wish, &asked.known) {
-        (Some(known), ..) => Some(known.clone()),
+    let expected = match (&lost, &wish, &asked.known) {
+        (Some(lost), ..) => Some(lost.known.clone()),
         (_, Some(wish), _) => Some(wish.at.clone()),
         (_, _, Some(known)) => Some(known.position()),
         (None, None, None) => stored_of(&asked.streams, &others).await?,
     };
-    let why = match (&rolled_back, &wish) {
-        (Some(_), _) => GapCause::RolledBack,
+    let why = match (&lost, &wish) {
+        (Some(lost), _) => lost.why,
         (_, Some(wish)) => wish.cause,
         (None, None) => GapCause::UnknownHistory,
     };
     let gap = expected.map(|from| Gap { from, why });
-    let from = match &wish {
-        Some(wish) if compares => wish.asked_from(replica.backlog_from()),
-        _ => at.offset,
-    };
+    let from = wish.as_ref().map_or(at.offset, asked_from);
     let answer = replica
         .synchronize(&Position {
             id: at.id.clone(),
@@ -134,7 +167,8 @@ async fn once(asked: &Attaching, compares: bool) -> Result<Met> {
         );
         return Err(Error::new(ErrorKind::Unavailable, message).with_hint("The next try asks anew."));
     }
-    Ok(Met::Stream(Box::new(joined(replica, answer, wish, (at, from), gap))))
+    let joined = joined((replica, history), answer, wish, (at, from), gap);
+    Ok(Met::Stream(Box::new(joined)))
 }
 
 /// Refuses a server whose stream cannot be a log.
@@ -157,14 +191,26 @@ fn is_followed(replica: &Replica, address: &RedisAddress) -> Result<()> {
     Ok(())
 }
 
-/// Returns up to where a history is taken that the server, or the one that it continues, has with other bytes. What it writes
-/// can be stored only behind that, for the names before it are those of what was there.
-async fn rolled_back(asked: &Attaching, history: &History, others: &[Other]) -> Result<Option<Position>> {
-    let Some(known) = &asked.rolled_back else {
+/// Returns what a receiver before this one has noted.
+async fn noted(streams: &Streams, history: &History) -> Result<Option<Lost>> {
+    let Some(known) = streams.went_back(history).await? else {
         return Ok(None);
     };
+    tracing::warn!("the server went back while {known} was known, and nothing that it wrote since is stored");
+    let why = GapCause::RolledBack;
+    Ok(Some(Lost { known, why }))
+}
+
+/// Returns up to where a history is taken that does not lead to what the server writes, be it its own or the one that it continues.
+/// What it writes can be stored only behind that, for the names before it are those of what was there.
+async fn lost_of(asked: &Attaching, lost: Option<Lost>, history: &History, others: &[Other]) -> Result<Option<Lost>> {
+    let Some(lost) = lost else {
+        return Ok(None);
+    };
+    let (known, went_back) = (&lost.known, lost.why == GapCause::RolledBack);
     // Both may be right, each of its own server: what they store must not be mixed.
-    if let Some(other) = others.iter().find(|other| other.is_at_work_on(&known.id)) {
+    let mut others = others.iter().filter(|_| went_back);
+    if let Some(other) = others.find(|other| other.is_at_work_on(&known.id)) {
         let message = format!(
             "{} stores another stream of {} under the same name",
             other.place, known.id
@@ -174,7 +220,7 @@ async fn rolled_back(asked: &Attaching, history: &History, others: &[Other]) -> 
         ));
     }
     if history.before.as_ref().is_some_and(|before| before.id == known.id) {
-        return Ok(Some(known.clone()));
+        return Ok(Some(lost));
     }
     if known.id != history.now.id {
         return Ok(None);
@@ -185,7 +231,8 @@ async fn rolled_back(asked: &Attaching, history: &History, others: &[Other]) -> 
         .await?
         .map_or(0, |newest| newest.piece.to);
     let taken = known.offset.max(stored);
-    if history.now.offset < taken {
+    // Where both meet, one byte more must be missing: what follows must not seem to continue what is stored.
+    if history.now.offset < taken || (went_back && history.now.offset == taken) {
         let message = format!(
             "the server is at {}, and offsets up to {taken} are stored of what it wrote before it went back",
             history.now
@@ -194,7 +241,7 @@ async fn rolled_back(asked: &Attaching, history: &History, others: &[Other]) -> 
             "What it writes until then is in no log. A restart of the server that keeps its data, or a failover, gives it a new history at once.",
         ));
     }
-    Ok(Some(known.clone()))
+    Ok(Some(lost))
 }
 
 /// Returns where what is stored of the source ends, whoever received it.
@@ -205,7 +252,7 @@ async fn stored_of(streams: &Streams, others: &[Other]) -> Result<Option<Positio
 
 /// Puts together what comes, by what the server answered.
 fn joined(
-    replica: Replica,
+    (replica, history): (Replica, History),
     answer: Answer,
     wish: Option<Wish>,
     (at, asked_from): (Position, u64),
@@ -224,6 +271,7 @@ fn joined(
             };
             Attached {
                 replica,
+                history,
                 branch,
                 begins: asked_from,
                 from: at.offset,
@@ -245,6 +293,7 @@ fn joined(
             let gap = gap.filter(|gap| gap.from != position);
             Attached {
                 replica,
+                history,
                 begins: position.offset,
                 from: position.offset,
                 hold_from: position.offset,

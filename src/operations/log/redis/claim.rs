@@ -1,4 +1,5 @@
-//! Who receives the log of a source, as an object for each beside it: `log/redis/<source>/receivers/<digest>.json`.
+//! Who receives the log of a source, as an object for each beside it: `log/redis/<source>/receivers/<digest>-<receiver>.json`. The
+//! digest is that of host and server, and the rest is random: one on a copy of the machine takes nobody's place.
 //!
 //! They keep two servers from sharing one name by mistake. Nothing else rests on them: they may be lost or never written, and two
 //! receivers of one server store the same bytes.
@@ -6,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
@@ -38,6 +40,9 @@ struct ClaimDocument {
     host: String,
     /// Process id there.
     pid: u32,
+    /// When it began, by the clock of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Timestamp>,
     /// Which process that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     holder: Option<Holder>,
@@ -56,6 +61,11 @@ pub(super) struct Other {
     pub(super) stored_to: Option<Position>,
     /// Whether it is at work.
     pub(super) is_live: bool,
+    /// Whether it began before this one.
+    pub(super) is_elder: bool,
+    /// Whether it follows the same server on a host of the same name: it is the one before this one, or runs on a copy of the machine.
+    is_of_the_place: bool,
+    key: ObjectKey,
 }
 
 impl Other {
@@ -66,7 +76,9 @@ impl Other {
 
     /// Fails if it follows a server of which this one shares no history.
     pub(super) fn is_of(&self, history: &History, source: &str) -> Result<()> {
-        let Some(theirs) = self.stored_to.as_ref().filter(|_| self.is_live) else {
+        // A server may have lost its history since the receiver before this one was killed.
+        let is_meant = self.is_live && !self.is_of_the_place;
+        let Some(theirs) = self.stored_to.as_ref().filter(|_| is_meant) else {
             return Ok(());
         };
         let before = history.before.as_ref().map(|before| &before.id);
@@ -89,9 +101,11 @@ impl Other {
 pub(super) struct Claim {
     store: SharedStore,
     source: String,
-    key: ObjectKey,
+    /// The keys of those that follow the same server on a host of the same name begin with it.
+    place: String,
     receiver: String,
     host: String,
+    begun: Timestamp,
 }
 
 impl Claim {
@@ -99,14 +113,20 @@ impl Claim {
     pub(super) fn new(store: SharedStore, source: &str, host: String, place: &str) -> Result<Self> {
         let digest = document::sha256_hex(format!("{host}\n{place}").as_bytes());
         let digest = exact::text(&digest, ..16, "SHA-256 has 64 digits");
-        Ok(Self {
+        let claim = Self {
             store,
             source: source.to_owned(),
-            // The next one of the same takes its place.
-            key: layout::commands_receiver(source, digest)?,
+            place: digest.to_owned(),
             receiver: format!("{:016x}", rand::random::<u64>()),
             host,
-        })
+            begun: Timestamp::now(),
+        };
+        claim.key()?;
+        Ok(claim)
+    }
+
+    fn key(&self) -> Result<ObjectKey> {
+        layout::commands_receiver(&self.source, &format!("{}-{}", self.place, self.receiver))
     }
 
     /// Returns the others that received within a day, or still do.
@@ -138,7 +158,11 @@ impl Claim {
                 continue;
             }
             let is_dead = theirs.host == self.host && theirs.holder.is_some_and(|holder| holder.is_gone(theirs.pid));
+            let of_the_place = format!("{prefix}{}", self.place);
             others.push(Other {
+                is_elder: (theirs.begun, &theirs.receiver) < (Some(self.begun), &self.receiver),
+                is_of_the_place: object.key.as_str().starts_with(&of_the_place),
+                key: object.key,
                 place: format!("process {} of host \"{}\"", theirs.pid, theirs.host),
                 stored_to: theirs.stored_to.parse().ok(),
                 is_live: !theirs.ended && !is_dead && age <= exact::saturating_signed(GONE_AFTER),
@@ -147,20 +171,39 @@ impl Claim {
         Ok(others)
     }
 
-    /// Shows that this receiver is at work, or has ended.
-    pub(super) async fn show(self, stored_to: Position, ended: bool) -> Result<()> {
+    /// Shows that this receiver is at work, and returns the others: of two that begin at once, one at least sees the other. Takes
+    /// away what those before it on the same host have left.
+    pub(super) async fn show(self, stored_to: Position) -> Result<Vec<Other>> {
+        self.put(stored_to, false).await?;
+        let others = self.others().await?;
+        for other in others.iter().filter(|other| other.is_of_the_place && !other.is_live) {
+            if let Err(error) = self.store.delete(&other.key).await {
+                tracing::debug!("{}", error.chain());
+            }
+        }
+        Ok(others)
+    }
+
+    /// Shows that this receiver has ended.
+    pub(super) async fn end(self, stored_to: Position) -> Result<()> {
+        self.put(stored_to, true).await
+    }
+
+    async fn put(&self, stored_to: Position, ended: bool) -> Result<()> {
+        let key = self.key()?;
         let body = document::encode(&ClaimDocument {
             format: document::FORMAT,
-            receiver: self.receiver,
-            host: self.host,
+            receiver: self.receiver.clone(),
+            host: self.host.clone(),
+            begun: Some(self.begun),
             pid: std::process::id(),
             holder: Holder::this(),
             stored_to: stored_to.to_string(),
             ended,
         })?;
         let (mode, options) = (PutMode::Overwrite, ObjectOptions::default());
-        let put = self.store.put(&self.key, Bytes::from(body), mode, &options).await;
-        put.with_context(|| format!("write \"{}\"", self.key))
+        let put = self.store.put(&key, Bytes::from(body), mode, &options).await;
+        put.with_context(|| format!("write \"{key}\""))
     }
 }
 
@@ -192,9 +235,11 @@ mod tests {
             [other] => other.clone(),
             others => unreachable!("{others:?}"),
         };
-        one.clone().show(position("a"), false).await.unwrap();
-        two.clone().show(position("a"), false).await.unwrap();
-        assert_eq!(one.others().await.unwrap().len(), 1);
+        assert_eq!(one.clone().show(position("a")).await.unwrap(), []);
+        let seen = two.clone().show(position("a")).await.unwrap();
+        assert!(matches!(seen.as_slice(), [other] if other.is_elder), "{seen:?}");
+        let seen = one.others().await.unwrap();
+        assert!(matches!(seen.as_slice(), [other] if !other.is_elder), "{seen:?}");
         let other = the_other().await;
         assert!(other.is_at_work_on(&position("a").id) && !other.is_at_work_on(&position("b").id));
         other.is_of(&history("a", None), "cache").unwrap();
@@ -202,16 +247,31 @@ mod tests {
         let error = other.is_of(&history("b", Some("c")), "cache").unwrap_err();
         assert!(error.hint().unwrap().contains("--source NAME"), "{error:?}");
 
-        // It has ended, with a word or without; the next one of the same takes its place.
+        // On a copy of the machine: it is seen, and takes nobody's place. But its server may be the same one without its history.
+        let copy = claim("web1", "redis://one");
+        let seen = copy.clone().show(position("a")).await.unwrap();
+        let live: Vec<_> = seen
+            .iter()
+            .filter(|other| other.is_at_work_on(&position("a").id))
+            .collect();
+        assert_eq!(live.len(), 2, "{seen:?}");
+        let own = live
+            .iter()
+            .filter(|other| other.is_of(&history("b", None), "cache").is_ok());
+        assert_eq!(own.count(), 1, "{live:?}");
+        copy.end(position("a")).await.unwrap();
+
+        // It has ended, with a word or without; the next one takes away what it has left.
         store.advance(SignedDuration::from_secs(151));
-        assert!(!the_other().await.is_live);
-        one.show(position("a"), false).await.unwrap();
+        assert!(two.others().await.unwrap().iter().all(|other| !other.is_live));
+        one.clone().show(position("a")).await.unwrap();
         assert!(the_other().await.is_live);
-        let next = claim("web1", "redis://one");
-        next.show(position("b"), true).await.unwrap();
+        one.end(position("b")).await.unwrap();
         let other = the_other().await;
         assert!(!other.is_live && other.stored_to == Some(position("b")));
         other.is_of(&history("c", None), "cache").unwrap();
+        claim("web1", "redis://one").show(position("c")).await.unwrap();
+        assert_eq!(the_other().await.stored_to, Some(position("c")));
         store.advance(SignedDuration::from_hours(25));
         assert_eq!(two.others().await.unwrap(), []);
     }

@@ -139,6 +139,12 @@ impl Follower {
         }
     }
 
+    /// Returns whether it is still open that a command begins where what is stored says so: none has ended behind that.
+    pub(super) fn is_doubted(&self) -> bool {
+        let goes_on = self.hold_from > self.branch.since || self.branch.follows.is_some();
+        goes_on && self.commands_to <= self.hold_from
+    }
+
     /// Returns how much came that is not stored, in bytes.
     pub(super) fn unstored(&self) -> u64 {
         self.received().saturating_sub(self.stored)

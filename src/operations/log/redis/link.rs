@@ -58,6 +58,14 @@ impl Link<'_> {
         }
     }
 
+    /// Returns whether the stream comes, and all that could be compared with what is known has come.
+    pub(super) fn is_sure(&self) -> bool {
+        match self {
+            Self::Up(incoming) => incoming.at >= incoming.tail.to(),
+            _ => false,
+        }
+    }
+
     /// Fails if nothing came for too long. While nothing is read on purpose, that says nothing.
     pub(super) fn is_heard(&mut self, is_read: bool) -> Result<()> {
         match self {

@@ -13,17 +13,20 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::exact;
 use crate::base::units::format_bytes;
 use crate::config::SourceConfig;
+use crate::engines::redis::log::described::GapCause;
 use crate::engines::redis::log::held::HeldBytes;
 use crate::engines::redis::log::position::Position;
+use crate::engines::redis::log::replica::History;
 use crate::engines::redis::{RedisAddress, RedisOptions};
-use crate::operations::log::progress::{Progress, Watched};
-use crate::operations::log::redis::attach::{self, Attached, Attaching, Met};
+use crate::operations::log::progress::Watched;
+use crate::operations::log::redis::attach::{self, Attached, Attaching, Lost, Met};
 use crate::operations::log::redis::backoff::Backoff;
-use crate::operations::log::redis::claim::{self, Claim};
+use crate::operations::log::redis::bases::Base;
+use crate::operations::log::redis::claim::{self, Claim, Other};
 use crate::operations::log::redis::follow::Follower;
+use crate::operations::log::redis::health::Counted;
 use crate::operations::log::redis::link::{Event, Incoming, Link};
 pub use crate::operations::log::redis::meant::is_meant;
 pub(crate) use crate::operations::log::redis::meant::is_of;
@@ -34,7 +37,7 @@ use crate::operations::log::redis::store::{PieceStore, StoredPiece};
 use crate::operations::log::redis::stored::Streams;
 use crate::operations::snapshots::open_to_change;
 use crate::operations::{Session, options};
-use crate::repository::Manifest;
+use crate::repository::{Manifest, Repository, Survey};
 
 /// How often the server is told what is stored, and a time mark is made.
 const TICK: Duration = Duration::from_millis(500);
@@ -55,7 +58,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const LAST_CLAIM: Duration = Duration::from_secs(2);
 
 /// Work that the loop waits for beside others.
-type Work<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
+pub(super) type Work<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
 
 /// Awaits work, if there is some.
 async fn done<T>(work: &mut Work<'_, T>) -> T {
@@ -94,6 +97,8 @@ pub async fn follow(
     let mut receiver = Receiver {
         session,
         options,
+        repository: &repository,
+        has_looked: false,
         claim: Claim::new(
             streams.store.clone(),
             &source.name,
@@ -114,11 +119,16 @@ pub async fn follow(
         resynchronized: Backoff::new(RESYNC_PAUSES.0, RESYNC_PAUSES.1),
         bases: Backoff::new(BASE_PAUSES.0, BASE_PAUSES.1),
         shown: None,
+        history: None,
+        has_met_another: false,
         told_quarters: 0,
         is_refused: false,
         is_refusal_told: false,
-        rolled_back: None,
+        lost: None,
         was_up: false,
+        baseless: None,
+        last_error: None,
+        before: Counted::of(&watched),
         watched,
         reconnects: 0,
         report: ReceiveReport {
@@ -135,6 +145,9 @@ pub async fn follow(
 pub(super) struct Receiver<'a> {
     pub(super) session: &'a Session,
     pub(super) options: &'a options::LogReceive,
+    pub(super) repository: &'a Repository,
+    /// Whether it was looked for the snapshot that begins what is stored.
+    pub(super) has_looked: bool,
     claim: Claim,
     store: PieceStore,
     pub(super) source: SourceConfig,
@@ -151,15 +164,25 @@ pub(super) struct Receiver<'a> {
     pub(super) bases: Backoff,
     /// When it was last shown who receives.
     shown: Option<Instant>,
+    /// What the server said of its history with the last connection.
+    history: Option<History>,
+    /// Whether another receiver followed another server when that was last looked at.
+    has_met_another: bool,
     told_quarters: u64,
     /// The spool file did not take what came: nothing more is read for a moment.
     is_refused: bool,
     is_refusal_told: bool,
-    /// Up to where a history is known of which the server has other bytes.
-    pub(super) rolled_back: Option<Position>,
-    was_up: bool,
-    watched: Watched,
-    reconnects: u64,
+    /// What is known, and does not lead to what the server writes.
+    pub(super) lost: Option<Lost>,
+    pub(super) was_up: bool,
+    /// Since when no snapshot begins the log.
+    pub(super) baseless: Option<Instant>,
+    /// Why the stream does not come.
+    pub(super) last_error: Option<String>,
+    pub(super) watched: Watched,
+    /// What earlier receivers have told `watched`.
+    pub(super) before: Counted,
+    pub(super) reconnects: u64,
     pub(super) report: ReceiveReport,
 }
 
@@ -168,7 +191,8 @@ pub(super) struct Receiver<'a> {
 struct UnderWay<'a> {
     storing: Work<'a, Storing>,
     base: Work<'a, Result<Manifest>>,
-    showing: Work<'a, Result<()>>,
+    looking: Work<'a, Result<Survey<Vec<Base>>>>,
+    showing: Work<'a, Result<Vec<Other>>>,
 }
 
 /// An object that is being stored: where it ends, where its last whole command ends, and what came of it.
@@ -193,7 +217,7 @@ impl<'a> Receiver<'a> {
         }
         if let Some(stored_to) = self.stored_to() {
             self.report.stored_to = Some(stored_to.to_string());
-            let shown = self.claim.clone().show(stored_to, true);
+            let shown = self.claim.clone().end(stored_to);
             if !matches!(tokio::time::timeout(LAST_CLAIM, shown).await, Ok(Ok(()))) {
                 tracing::debug!("the end of this receiver is not in the repository");
             }
@@ -201,6 +225,10 @@ impl<'a> Receiver<'a> {
         self.report.unstored_bytes = self.follower.as_ref().map_or(0, Follower::unstored);
         if self.report.unstored_bytes > 0 {
             tracing::error!("the log of \"{}\": {}", self.source.name, self.report.unstored());
+        }
+        self.report.problems = self.problems();
+        for problem in &self.report.problems {
+            tracing::error!("the log of \"{}\": {problem}", self.source.name);
         }
         self.watch(|_| {});
         ended
@@ -220,6 +248,9 @@ impl<'a> Receiver<'a> {
             if work.base.is_none() && self.wants_base() {
                 work.base = Some(self.take_base());
             }
+            if work.looking.is_none() {
+                work.looking = self.look_for_base();
+            }
             if work.showing.is_none() {
                 work.showing = self.show();
             }
@@ -236,17 +267,22 @@ impl<'a> Receiver<'a> {
                     work.storing = None;
                     match stored {
                         Ok(stored) => self.is_stored(to, commands_to, stored).await,
-                        Err(error) => self.is_taken_by_other_bytes(&error),
+                        Err(error) => self.is_taken_by_other_bytes(&error).await,
                     }
                 }
                 taken = done(&mut work.base), if work.base.is_some() => {
                     work.base = None;
                     self.is_taken(taken);
                 }
+                found = done(&mut work.looking), if work.looking.is_some() => {
+                    work.looking = None;
+                    self.is_looked_for(found);
+                }
                 shown = done(&mut work.showing), if work.showing.is_some() => {
                     work.showing = None;
-                    if let Err(error) = shown {
-                        tracing::debug!("{}", error.chain());
+                    match shown {
+                        Ok(others) => self.is_of_one_server(&others)?,
+                        Err(error) => tracing::debug!("{}", error.chain()),
                     }
                 }
                 _ = tick.tick() => self.tick(has_room).await,
@@ -305,16 +341,29 @@ impl<'a> Receiver<'a> {
 
     /// What came is stored already, with other bytes, and nothing is replaced: what is held has no place, and the log goes on behind a
     /// gap.
-    fn is_taken_by_other_bytes(&mut self, error: &Error) {
+    async fn is_taken_by_other_bytes(&mut self, error: &Error) {
         tracing::error!("ALARM: the log of \"{}\": {}", self.source.name, error.chain_and_hint());
         let Some(known) = self.stored_to() else { return };
         if let Some(follower) = self.follower.take() {
+            self.report.dropped_bytes = self.report.dropped_bytes.saturating_add(follower.unstored());
             let mut held = follower.into_held();
             held.clear();
             self.held = Some(held);
         }
-        self.rolled_back = Some(known);
         self.link = Link::Down(Instant::now() + self.pause);
+        self.is_lost(known, GapCause::RolledBack).await;
+    }
+
+    /// Takes note that what is known does not lead to what the server writes.
+    async fn is_lost(&mut self, known: Position, why: GapCause) {
+        // The next connection waits until that is in the store; here it is tried, should there be none.
+        if why == GapCause::RolledBack {
+            let noted = self.store.streams.note_went_back(&known);
+            if !matches!(tokio::time::timeout(LAST_CLAIM, noted).await, Ok(Ok(()))) {
+                tracing::debug!("that the server went back is not in the repository yet");
+            }
+        }
+        self.lost = Some(Lost { known, why });
     }
 
     /// Stores what is held, once all else has ended.
@@ -331,7 +380,13 @@ impl<'a> Receiver<'a> {
             storing = None;
             match stored {
                 Ok(stored) => self.is_stored(to, commands_to, stored).await,
-                Err(error) => return tracing::error!("ALARM: {}", error.chain_and_hint()),
+                Err(error) => {
+                    tracing::error!("ALARM: {}", error.chain_and_hint());
+                    if let Some(known) = self.stored_to() {
+                        self.is_lost(known, GapCause::RolledBack).await;
+                    }
+                    return;
+                }
             }
         }
     }
@@ -345,14 +400,33 @@ impl<'a> Receiver<'a> {
     }
 
     /// Shows whoever would receive another server under this name that this receiver is at work.
-    fn show(&mut self) -> Work<'a, Result<()>> {
+    fn show(&mut self) -> Work<'a, Result<Vec<Other>>> {
         let is_due = self.shown.is_none_or(|shown| shown.elapsed() >= claim::SHOWN_EVERY);
-        if !is_due || !matches!(self.link, Link::Up(_)) {
+        if !is_due || !self.link.is_sure() {
             return None;
         }
         let stored_to = self.stored_to()?;
         self.shown = Some(Instant::now());
-        Some(Box::pin(self.claim.clone().show(stored_to, false)))
+        Some(Box::pin(self.claim.clone().show(stored_to)))
+    }
+
+    /// Fails if another receiver, that began before this one, follows another server under this name. One look says little: after a
+    /// failover the other one may not know of it yet.
+    fn is_of_one_server(&mut self, others: &[Other]) -> Result<()> {
+        let Some(history) = &self.history else { return Ok(()) };
+        let wrong = others
+            .iter()
+            .filter_map(|other| Some((other.is_elder, other.is_of(history, &self.source.name).err()?)));
+        let met = wrong.max_by_key(|(is_elder, _)| *is_elder);
+        let had_met = std::mem::replace(&mut self.has_met_another, met.is_some());
+        match met {
+            None => Ok(()),
+            Some((true, error)) if had_met => Err(error),
+            Some((_, error)) => {
+                tracing::error!("{}", error.chain_and_hint());
+                Ok(())
+            }
+        }
     }
 
     async fn tick(&mut self, has_room: bool) {
@@ -375,7 +449,7 @@ impl<'a> Receiver<'a> {
             self.told_quarters = quarters;
         }
         self.acknowledge().await;
-        self.watch(|_| {});
+        self.look_at_base();
     }
 
     async fn event(&mut self, event: Event) -> Result<()> {
@@ -386,7 +460,7 @@ impl<'a> Receiver<'a> {
                     address: self.address.clone(),
                     claim: self.claim.clone(),
                     known: self.follower.as_ref().map(Follower::known),
-                    rolled_back: self.rolled_back.clone(),
+                    lost: self.lost.clone(),
                 });
                 self.link = Link::Attaching(Box::pin(attaching));
             }
@@ -397,7 +471,7 @@ impl<'a> Receiver<'a> {
                         "the server is at {}, and offset {} was received of it",
                         server, known.offset
                     );
-                    self.went_back(&Error::corrupt(message), known);
+                    self.went_back(&Error::corrupt(message), known).await;
                 }
                 Err(error) if !self.was_up && is_final(&error) => return Err(error),
                 Err(error) => self.is_down(&error),
@@ -421,10 +495,32 @@ impl<'a> Receiver<'a> {
                     "the server sends other bytes than before in front of offset {offset}"
                 )),
             );
-            self.went_back(&error, Position { id, offset });
+            let known = match &follower.branch.follows {
+                // The place where the history before was left.
+                Some(left) if offset <= follower.branch.since => left.clone(),
+                _ => Position { id, offset },
+            };
+            self.went_back(&error, known).await;
             return Ok(());
         };
-        let (count, scanned) = (bytes.len(), follower.scan(bytes)?);
+        let scanned = match follower.scan(bytes) {
+            Err(error) if follower.is_doubted() => {
+                let known = Position {
+                    id: follower.branch.id.clone(),
+                    offset: follower.received().max(follower.stored()),
+                };
+                tracing::error!(
+                    "what is stored of the log of \"{}\" says of a place that a command begins there, and none does: {}. The log goes on behind a gap",
+                    self.source.name,
+                    error.chain()
+                );
+                self.is_lost(known, GapCause::Damaged).await;
+                self.is_down(&error);
+                return Ok(());
+            }
+            scanned => scanned?,
+        };
+        let count = bytes.len();
         let asked = match tokio::task::block_in_place(|| follower.take(bytes, scanned)) {
             Ok(asked) => asked,
             Err(error) => {
@@ -457,14 +553,14 @@ impl<'a> Receiver<'a> {
 
     /// The server went back to an older state of a history that is known up to a position. Nothing of that is replaced: the log goes
     /// on behind a gap, as soon as there are names for what the server writes.
-    fn went_back(&mut self, error: &Error, known: Position) {
+    async fn went_back(&mut self, error: &Error, known: Position) {
         tracing::error!(
             "ALARM: the log of \"{}\": {}: it went back to an older state, as a machine does that is brought back from a snapshot of it, or another server has the same replication ID. Nothing that is stored is replaced; the log goes on behind a gap",
             self.source.name,
             error.chain()
         );
-        self.rolled_back = Some(known);
         self.is_down(error);
+        self.is_lost(known, GapCause::RolledBack).await;
     }
 
     fn is_attached(&mut self, attached: Box<Attached>) {
@@ -485,7 +581,8 @@ impl<'a> Receiver<'a> {
             self.resynchronized.happened(Instant::now());
         }
         self.was_up = true;
-        self.rolled_back = None;
+        self.lost = None;
+        self.history = Some(attached.history.clone());
         self.watched.lock().error = None;
         self.report.backlog_bytes = attached.backlog_bytes;
         tracing::info!(
@@ -541,20 +638,8 @@ impl<'a> Receiver<'a> {
         self.link = Link::Down(until);
         self.pause = PAUSES.1.min(self.pause * 2);
         self.reconnects = self.reconnects.saturating_add(1);
+        self.last_error = Some(error.chain());
         self.watch(|progress| progress.lost(Some(error.chain())));
-    }
-
-    /// Brings what is known of it up to date for whoever watches.
-    fn watch(&self, tell: impl FnOnce(&mut Progress)) {
-        let mut progress = self.watched.lock();
-        progress.reconnects = self.reconnects;
-        progress.gaps = exact::u64_from(self.report.gaps.len());
-        progress.stored_bytes = self.report.stored_bytes;
-        if let (Some(follower), Link::Up(_)) = (&self.follower, &self.link) {
-            let (id, stored) = (&follower.branch.id, follower.stored());
-            progress.reached(id.to_string(), follower.written(), stored, stored.to_string());
-        }
-        tell(&mut progress);
     }
 }
 

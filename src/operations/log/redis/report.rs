@@ -20,6 +20,10 @@ pub struct ReceiveReport {
     pub stored_bytes: u64,
     /// Bytes that came behind `stored_to`, and that the store did not take before the end.
     pub unstored_bytes: u64,
+    /// Bytes that came and were not stored, because others are stored at their offsets.
+    pub dropped_bytes: u64,
+    /// What else is not as it should be at the end.
+    pub problems: Vec<String>,
     /// Bytes that the server keeps for whoever comes again, at least, as far as it says so.
     #[serde(skip)]
     pub backlog_bytes: Option<u64>,
@@ -56,7 +60,8 @@ impl Report for ReceiveReport {
     }
 
     fn status(&self) -> Status {
-        if self.gaps.is_empty() && self.unstored_bytes == 0 {
+        let is_all_stored = self.unstored_bytes == 0 && self.dropped_bytes == 0;
+        if self.gaps.is_empty() && is_all_stored && self.problems.is_empty() {
             Status::Done
         } else {
             Status::Partial
@@ -76,6 +81,13 @@ impl Report for ReceiveReport {
         }
         if self.unstored_bytes > 0 {
             text.push_str(&format!("{}\n", self.unstored()));
+        }
+        if self.dropped_bytes > 0 {
+            let count = format_bytes(self.dropped_bytes);
+            text.push_str(&format!("NOT STORED: {count} at offsets at which others are stored\n"));
+        }
+        for problem in &self.problems {
+            text.push_str(&format!("PROBLEM: {problem}\n"));
         }
         text
     }
@@ -128,5 +140,10 @@ mod tests {
         }
         report.unstored_bytes = 0;
         assert_eq!((report.status(), report.text().lines().count()), (Status::Done, 1));
+        report.dropped_bytes = 1;
+        assert_eq!((report.status(), report.text().lines().count()), (Status::Partial, 2));
+        report.dropped_bytes = 0;
+        report.problems.push("no connection".to_owned());
+        assert_eq!((report.status(), report.text().lines().count()), (Status::Partial, 2));
     }
 }

@@ -59,20 +59,33 @@ impl Branch {
     }
 
     /// The history that continues this one from an offset on. Its snapshot is one for that too, unless it was taken behind that.
+    ///
+    /// Where nothing of this one is stored before that offset, it continues what this one does: of two changes of the ID without a
+    /// byte between them, the first leaves no trace. What is missing before this one is missing before that one then.
     pub(super) fn left_for(self, id: ReplicationId, offset: u64) -> Self {
         let is_before = |base: &Position| {
             if base.id == self.id {
-                base.offset <= offset
-            } else {
-                self.since <= offset
+                return base.offset <= offset;
             }
+            let left = self.follows.as_ref().filter(|left| left.id == base.id);
+            self.since <= offset || left.is_some_and(|left| base.offset <= left.offset.min(offset))
+        };
+        let base = self.base.clone().filter(is_before);
+        let is_its_own = base.as_ref().is_some_and(|base| base.id == self.id);
+        let follows = match self.follows {
+            Some(left) if offset <= self.since && !is_its_own => Some(Position {
+                offset: left.offset.min(offset),
+                ..left
+            }),
+            None if offset < self.since => None,
+            _ => Some(Position { id: self.id, offset }),
         };
         Self {
-            base: self.base.clone().filter(is_before),
             id,
             since: offset,
-            follows: Some(Position { id: self.id, offset }),
-            gap: None,
+            follows,
+            gap: self.gap.filter(|_| offset <= self.since),
+            base,
         }
     }
 }
@@ -112,9 +125,26 @@ pub(super) struct Wish {
     pub(super) mark: Option<Mark>,
     /// Why what follows is missing, should the server not have it.
     pub(super) cause: GapCause,
+    /// Whether some of what is known came behind the place where the server left that history.
+    leaves_some: bool,
 }
 
 impl Wish {
+    /// Returns whether it is open that what is known leads to what the server writes under an ID: the server went on from an earlier
+    /// place of it, and nothing comes again that could be compared. A server that went back and then got an ID of its own says the
+    /// same as one that was promoted.
+    pub(super) fn is_unsure(&self, id: &ReplicationId, asked_from: u64) -> bool {
+        let is_compared = asked_from < self.at.offset || self.tail.to() > self.at.offset;
+        let leads_on = || {
+            self.branch
+                .clone()
+                .left_for(id.clone(), self.at.offset)
+                .follows
+                .is_some()
+        };
+        self.leaves_some && *id != self.at.id && !is_compared && leads_on()
+    }
+
     /// The offset from which the stream is asked for: somewhat earlier, if the server surely still has that, so that what comes can be
     /// compared with what is known.
     pub(super) fn asked_from(&self, backlog_from: Option<u64>) -> u64 {
@@ -136,6 +166,7 @@ pub(super) fn of_known(known: &Known, history: &History) -> Option<Wish> {
             tail: known.tail.clone(),
             mark: known.mark,
             cause: GapCause::Backlog,
+            leaves_some: false,
         });
     }
     let before = history.before.as_ref().filter(|before| before.id == known.branch.id)?;
@@ -166,6 +197,7 @@ pub(super) async fn of_stored(streams: &Streams, history: &History) -> Result<Op
             goes_on: false,
             mark: piece.marks.last().copied(),
             cause: cause(&newest),
+            leaves_some: false,
             tail: newest.tail,
         }));
     }
@@ -176,7 +208,14 @@ pub(super) async fn of_stored(streams: &Streams, history: &History) -> Result<Op
         return Ok(None);
     };
     let piece = &newest.piece;
+    // It may have been left in front of the last piece.
+    let earlier = if before.offset <= piece.from {
+        streams.tail_before(&before.id, before.offset).await?
+    } else {
+        None
+    };
     let wish = continued(Branch::of(&before.id, piece), piece.commands_to, before, &newest.tail);
+    let wish = wish.with_tail(earlier);
     let wish = wish.marked(piece.marks.last().copied());
     Ok(Some(Wish {
         cause: cause(&newest),
@@ -192,8 +231,9 @@ fn continued(branch: Branch, commands_to: u64, before: &Position, tail: &Tail) -
             "the new primary continues {before}; what the old one wrote behind that, up to {commands_to}, is kept as a dead branch"
         );
     }
+    let leaves_some = before.offset < tail.to();
     let mut tail = tail.clone();
-    tail.cut(offset);
+    tail.cut(before.offset);
     Wish {
         at: Position {
             id: branch.id.clone(),
@@ -205,10 +245,19 @@ fn continued(branch: Branch, commands_to: u64, before: &Position, tail: &Tail) -
         tail,
         mark: None,
         cause: GapCause::Backlog,
+        leaves_some,
     }
 }
 
 impl Wish {
+    /// Compares with a tail that reaches up to where it goes on.
+    fn with_tail(self, tail: Option<Tail>) -> Self {
+        match tail {
+            Some(tail) => Self { tail, ..self },
+            None => self,
+        }
+    }
+
     /// Goes on behind a time mark: no later one tells an earlier time.
     fn marked(self, mark: Option<Mark>) -> Self {
         let before = |mark: Mark| Mark {
@@ -256,18 +305,62 @@ mod tests {
         };
         let left_at = |base: Position, left: u64| {
             let wish = of_known(&known(base), &history(left)).unwrap();
-            let (at, branch) = (wish.at, wish.branch.left_for(position('c', 0).id, wish.hold_from));
-            assert_eq!(branch.follows, Some(at.clone()));
-            (at.offset, branch.base)
+            let branch = wish.branch.left_for(position('c', 0).id, wish.hold_from);
+            assert_eq!((branch.since, &branch.gap), (wish.at.offset, &None));
+            (branch.follows.unwrap(), branch.base)
         };
         for base in [position('b', 900), position('a', 300)] {
-            assert_eq!(left_at(base.clone(), 950), (950, Some(base)));
+            assert_eq!(left_at(base.clone(), 950), (position('b', 950), Some(base)));
         }
         // Taken behind the place where the new primary left the old one.
-        assert_eq!(left_at(position('b', 960), 950), (950, None));
-        assert_eq!(left_at(position('b', 1005), 2000), (1000, None));
-        // That place lies before what is stored of the old one.
-        assert_eq!(left_at(position('a', 300), 399), (399, None));
+        assert_eq!(left_at(position('b', 960), 950), (position('b', 950), None));
+        assert_eq!(left_at(position('b', 1005), 2000), (position('b', 1000), None));
+        // Nothing of the old one is stored before that place: what it continues is what leads there.
+        let base = position('a', 300);
+        for left in [399, 400] {
+            assert_eq!(left_at(base.clone(), left), (position('a', left), Some(base.clone())));
+        }
+        assert_eq!(left_at(position('a', 399), 398), (position('a', 398), None));
+        assert_eq!(left_at(position('0', 9000), 399), (position('a', 399), None));
+        // Where a snapshot lies at that very place, it is one all the same.
+        let base = position('b', 400);
+        assert_eq!(left_at(base.clone(), 400), (base.clone(), Some(base)));
+    }
+
+    #[test]
+    fn what_is_missing_before_a_history_is_missing_before_the_one_that_leaves_it_earlier() {
+        let gap = Gap {
+            from: position('b', 300),
+            why: GapCause::RolledBack,
+        };
+        let branch = Branch::begun(position('b', 400), Some(gap.clone()));
+        let left_at = |offset: u64| branch.clone().left_for(position('c', 0).id, offset);
+        let (before, at, behind) = (left_at(399), left_at(400), left_at(401));
+        assert_eq!((before.follows, before.gap), (None, Some(gap.clone())));
+        assert_eq!((at.follows, at.gap), (Some(position('b', 400)), Some(gap)));
+        assert_eq!((behind.follows, behind.gap), (Some(position('b', 401)), None));
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_compared_leads_nowhere_for_sure() {
+        let mut tail = Tail::at(1000);
+        tail.push(&[0; 10]);
+        let known = Known {
+            tail,
+            ..known(position('b', 900))
+        };
+        let wish = |left: u64| {
+            let before = Some(position('b', left));
+            let now = position('c', 2000);
+            of_known(&known, &History { now, before }).unwrap()
+        };
+        let id = position('c', 0).id;
+        // All of it was there, the beginning of a command too.
+        assert!(!wish(1010).is_unsure(&id, 1000));
+        assert!(!wish(1005).is_unsure(&id, 1000));
+        assert!(wish(1000).is_unsure(&id, 1000) && wish(950).is_unsure(&id, 950));
+        assert!(!wish(950).is_unsure(&id, 949));
+        assert!(!wish(950).is_unsure(&position('b', 0).id, 950));
     }
 
     #[test]

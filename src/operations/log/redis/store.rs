@@ -10,6 +10,7 @@ use crate::archive::log::{Kept, LogOptions, LogWriter};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::described::Piece;
+use crate::engines::redis::log::marks::Mark;
 use crate::engines::redis::log::position::ReplicationId;
 use crate::operations::log::progress::Watched;
 use crate::operations::log::redis::stored::Streams;
@@ -72,7 +73,9 @@ impl PieceStore {
             let tried = match tried {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     match self.streams.set_aside(&id, piece.from, &error).await {
-                        Ok(()) => continue,
+                        Ok(true) => continue,
+                        // It was read wrongly, or something else is there by now.
+                        Ok(false) => Err(error),
                         Err(error) => Err(error),
                     }
                 }
@@ -89,7 +92,7 @@ impl PieceStore {
                     let count = exact::usize_from(to.saturating_sub(piece.from));
                     bytes.drain(..count.min(bytes.len()));
                     piece.from = to;
-                    piece.marks.retain(|mark| mark.offset > to);
+                    piece.marks = marks_behind(&piece.marks, to);
                 }
                 Ok(None) => return Err(other_bytes(&id, piece.from)),
                 Err(error) => {
@@ -146,10 +149,38 @@ impl PieceStore {
     }
 }
 
+/// Returns the marks of the rest of a piece: where none lies in it, the last one before it, as each piece tells a time.
+fn marks_behind(marks: &[Mark], to: u64) -> Vec<Mark> {
+    let (before, behind): (Vec<Mark>, Vec<Mark>) = marks.iter().copied().partition(|mark| mark.offset <= to);
+    if behind.is_empty() {
+        return before.last().copied().into_iter().collect();
+    }
+    behind
+}
+
 fn other_bytes(id: &ReplicationId, from: u64) -> Error {
     let message = format!("the log is stored already from {id}:{from} on, with other bytes");
     Error::new(ErrorKind::AlreadyExists, message).with_hint(
         "The server went back to an older state, or two servers share a replication ID, as after a restart on a copied data \
          directory: then give one of them a repository or a name of its own. Nothing was replaced.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_piece_tells_a_time() {
+        let mark = |offset: u64| Mark {
+            offset,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let marks = [mark(3), mark(5), mark(9)];
+        assert_eq!(marks_behind(&marks, 5), [mark(9)]);
+        assert_eq!(marks_behind(&marks, 9), [mark(9)]);
+        assert_eq!(marks_behind(&[], 9), []);
+    }
 }

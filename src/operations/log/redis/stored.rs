@@ -1,7 +1,9 @@
 //! What of the streams of a source is stored.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::archive::log::LogReader;
@@ -9,15 +11,21 @@ use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::described::Piece;
 use crate::engines::redis::log::position::{Position, ReplicationId};
-use crate::engines::redis::log::tail::Tail;
+use crate::engines::redis::log::tail::{TAIL_BYTES, Tail};
 use crate::repository::{document, layout};
 use crate::storage::{ListPage, ObjectKey, ObjectMeta, ObjectOptions, PutMode, SharedStore};
 
 /// Pieces of one source that are looked at, at most: bounds memory, 8 or 16 bytes each.
 const MOST_PIECES: usize = 16 << 20;
 
-/// Damaged pieces that are set aside in one go, at most: where everything seems damaged, it is not the pieces.
+/// Damaged pieces that a process sets aside, at most: where everything seems damaged, it is not the pieces.
 const MOST_DAMAGED: u64 = 16;
+
+/// How many this one has set aside.
+static DAMAGED: AtomicU64 = AtomicU64::new(0);
+
+/// Pieces that are read to compare with what a server sends, at most: they may be short.
+const MOST_COMPARED: usize = 16;
 
 /// Bytes of a damaged object that is set aside, at most: no piece is as long.
 const ASIDE_BYTES: u64 = 32 << 20;
@@ -26,7 +34,7 @@ const ASIDE_BYTES: u64 = 32 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Newest {
     pub(super) piece: Piece,
-    /// Its last bytes.
+    /// Its last bytes, and those of the pieces before it.
     pub(super) tail: Tail,
     /// Whether there were others behind it, which cannot be read.
     pub(super) was_damaged: bool,
@@ -91,34 +99,62 @@ impl Streams {
     ///
     /// A history may have millions of pieces. So a listing of more than a page is narrowed digit by digit, from the highest on.
     pub(super) async fn newest(&self, id: &ReplicationId) -> Result<Option<Newest>> {
+        self.last_before(id, u64::MAX).await
+    }
+
+    /// Returns the last bytes that are stored in front of an offset, if they reach up to it.
+    pub(super) async fn tail_before(&self, id: &ReplicationId, offset: u64) -> Result<Option<Tail>> {
+        let Some(last) = self.last_before(id, offset).await? else {
+            return Ok(None);
+        };
+        let mut tail = last.tail;
+        tail.cut(offset);
+        Ok(Some(tail).filter(|tail| tail.to() == offset))
+    }
+
+    /// As [`Streams::newest`], of the pieces that begin in front of an offset.
+    async fn last_before(&self, id: &ReplicationId, below: u64) -> Result<Option<Newest>> {
         let directory = format!("{}{id}/", layout::command_logs(&self.source));
-        let (mut waiting, mut damaged) = (vec![String::new()], 0_u64);
+        let (mut waiting, mut was_damaged) = (vec![String::new()], false);
         while let Some(digits) = waiting.pop() {
+            if format!("{digits:0<20}")
+                .parse::<u64>()
+                .is_ok_and(|first| first >= below)
+            {
+                continue;
+            }
             let page = self.list(&format!("{directory}{digits}"), None).await?;
             if page.next.is_some() && digits.len() < 20 {
                 waiting.extend((0..10).map(|digit| format!("{digits}{digit}")));
                 continue;
             }
-            for (_, from) in page.objects.iter().rev().filter_map(|object| self.at(&object.key)) {
+            let listed = page.objects.iter().filter_map(|object| Some(self.at(&object.key)?.1));
+            let mut listed: Vec<u64> = listed.filter(|from| *from < below).collect();
+            while let Some(from) = listed.pop() {
                 let error = match self.whole(id, from).await {
-                    Ok((piece, tail)) => {
+                    Ok(whole) => {
+                        let tail = self.with_those_before(id, &whole, listed).await;
                         return Ok(Some(Newest {
-                            piece,
+                            piece: whole.0,
                             tail,
-                            was_damaged: damaged > 0,
+                            was_damaged,
                         }));
                     }
                     Err(error) if error.kind() == ErrorKind::Corrupt => error,
                     Err(error) => return Err(error),
                 };
-                damaged += 1;
-                if damaged > MOST_DAMAGED {
-                    return Err(error.with_hint(
-                        "So are those behind it: look at the store before anything is done about them. `wirevault log verify` reads all.",
-                    ));
-                }
-                if let Err(why) = self.set_aside(id, from, &error).await {
-                    tracing::error!("a damaged piece of the log stays where it is: {}", why.chain_and_hint());
+                match self.set_aside(id, from, &error).await {
+                    Ok(true) => was_damaged = true,
+                    Ok(false) => {
+                        let message =
+                            format!("what is stored from {id}:{from} on was read wrongly, or has just been replaced");
+                        return Err(Error::new(ErrorKind::Unavailable, message).with_cause(error));
+                    }
+                    Err(why) if why.kind() == ErrorKind::LimitExceeded => return Err(why),
+                    Err(why) => {
+                        was_damaged = true;
+                        tracing::error!("a damaged piece of the log stays where it is: {}", why.chain_and_hint());
+                    }
                 }
             }
         }
@@ -126,23 +162,63 @@ impl Streams {
     }
 
     /// Reads a piece to its end.
-    async fn whole(&self, id: &ReplicationId, from: u64) -> Result<(Piece, Tail)> {
+    async fn whole(&self, id: &ReplicationId, from: u64) -> Result<(Piece, Vec<u8>)> {
         let (reader, piece) = self.open(id, from).await?;
-        let mut tail = Tail::at(piece.from);
-        reader
-            .read(&mut |bytes| {
-                tail.push(bytes);
-                Ok(())
-            })
-            .await?;
-        Ok((piece, tail))
+        let bytes = reader.read_small(ASIDE_BYTES).await?;
+        Ok((piece, bytes))
+    }
+
+    /// Returns the last bytes of a piece, and where it is short, of those before it that are listed, as far as they are stored without a
+    /// hole.
+    async fn with_those_before(&self, id: &ReplicationId, last: &(Piece, Vec<u8>), mut listed: Vec<u64>) -> Tail {
+        let (piece, bytes) = last;
+        let (mut begins, mut parts) = (piece.from, vec![exact::last(bytes, TAIL_BYTES).to_vec()]);
+        let mut missing = TAIL_BYTES.saturating_sub(bytes.len());
+        while missing > 0 && parts.len() < MOST_COMPARED && begins > piece.since {
+            let Some(from) = listed.pop() else { break };
+            let (before, mut bytes) = match self.whole(id, from).await {
+                Ok(whole) => whole,
+                Err(error) => {
+                    tracing::debug!("nothing before {id}:{begins} is compared: {}", error.chain());
+                    break;
+                }
+            };
+            if before.to < begins {
+                break;
+            }
+            // Pieces of two receivers may overlap.
+            bytes.truncate(exact::usize_from(begins.saturating_sub(from)));
+            let part = exact::last(&bytes, missing);
+            missing = missing.saturating_sub(part.len());
+            parts.push(part.to_vec());
+            begins = from;
+        }
+        let known: Vec<u8> = parts.into_iter().rev().flatten().collect();
+        let mut tail = Tail::at(piece.to.saturating_sub(exact::u64_from(known.len())));
+        tail.push(&known);
+        tail
     }
 
     /// Gives a damaged piece another name, so that what the server still has of it can be stored under its own. Nothing of it is lost.
-    pub(super) async fn set_aside(&self, id: &ReplicationId, from: u64, why: &Error) -> Result<()> {
+    /// Returns false, and leaves it where it is, if it is not damaged when it is read once more, or is another one by then.
+    pub(super) async fn set_aside(&self, id: &ReplicationId, from: u64, why: &Error) -> Result<bool> {
         let key = self.key(id, from)?;
         let act = || format!("set \"{key}\" aside");
         let bytes = self.store.get(&key, ASIDE_BYTES).await.with_context(act)?;
+        match self.decoded(&key, from, bytes.clone()).await {
+            Ok(()) => return Ok(false),
+            Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error).with_context(act),
+            Err(_) => {}
+        }
+        if DAMAGED.fetch_add(1, Ordering::Relaxed) >= MOST_DAMAGED {
+            let message = format!(
+                "{MOST_DAMAGED} damaged pieces of logs were set aside already: {}",
+                why.chain()
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, message).with_hint(
+                "Look at the store before anything is done about them: `wirevault log verify` reads all. A new process goes on.",
+            ));
+        }
         let digest = document::sha256_hex(&bytes);
         let aside = layout::commands_aside(
             &self.source,
@@ -155,6 +231,11 @@ impl Streams {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error).with_context(act),
             _ => {}
         }
+        // Another receiver may have done the same, and stored what the server still has.
+        let there = self.store.get(&key, ASIDE_BYTES).await.with_context(act)?;
+        if document::sha256_hex(&there) != digest {
+            return Ok(false);
+        }
         let removed = self.store.delete(&key).await;
         removed.with_context(act).map_err(|error| {
             error.with_hint("Allow removing it, or remove it by hand: a copy has the name that ends with \".damaged\".")
@@ -163,7 +244,14 @@ impl Streams {
             "a piece of the log is damaged: {}; it is now called \"{aside}\", and the log goes on without it",
             why.chain()
         );
-        Ok(())
+        Ok(true)
+    }
+
+    /// Reads a piece whose object is here.
+    async fn decoded(&self, key: &ObjectKey, from: u64, bytes: Bytes) -> Result<()> {
+        let reader = LogReader::of_whole(&self.store, key, bytes)?;
+        described(key, from, &reader)?;
+        reader.read(&mut |_| Ok(())).await
     }
 
     /// Returns where what was received last ends, of the histories that are named, or if nothing is stored of them, of those that the
@@ -357,4 +445,138 @@ fn too_many(source: &str) -> Error {
 
 fn described(key: &ObjectKey, from: u64, reader: &LogReader) -> Result<Piece> {
     Piece::read(from, reader.descriptor()).with_context(|| format!("log segment \"{key}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::archive::Pipeline;
+    use crate::base::memory::{MIB, MemoryPlan};
+    use crate::operations::log::progress::Watched;
+    use crate::operations::log::redis::store::PieceStore;
+    use crate::storage::fault::{Effect, Fault, FaultStore, Operation};
+    use crate::storage::memory::MemoryStore;
+
+    struct Bench {
+        faults: Arc<FaultStore>,
+        streams: Streams,
+        id: ReplicationId,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+            let store: SharedStore = faults.clone();
+            Self {
+                streams: Streams::of(&store, "cache"),
+                faults,
+                id: "a".repeat(40).parse().unwrap(),
+            }
+        }
+
+        async fn put(&self, from: u64, bytes: &[u8]) {
+            let store = PieceStore {
+                streams: self.streams.clone(),
+                pipeline: Pipeline::start(MemoryPlan::for_limit(96 * MIB, 2).unwrap()),
+                level: 1,
+                turn: None,
+            };
+            let to = from + exact::u64_from(bytes.len());
+            let piece = Piece {
+                from,
+                to,
+                commands_to: to,
+                since: from.min(90),
+                follows: None,
+                gap: None,
+                base: None,
+                marks: Vec::new(),
+            };
+            let watched = Watched::default();
+            let stored = store.store(self.id.clone(), piece, bytes.to_vec(), &watched);
+            stored.await.unwrap();
+        }
+
+        fn flip(&self, from: u64, skip: usize, count: usize) {
+            self.faults.inject(Fault {
+                operation: Some(Operation::Get),
+                key_contains: format!("{from:020}.zst"),
+                skip,
+                count,
+                effect: Effect::Flip,
+            });
+        }
+
+        async fn keys(&self) -> Vec<String> {
+            let (mut keys, mut next) = (Vec::new(), None);
+            loop {
+                let page = self.streams.list("", next).await.unwrap();
+                keys.extend(page.objects.into_iter().map(|object| object.key.as_str().to_owned()));
+                next = page.next;
+                if next.is_none() {
+                    return keys;
+                }
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_piece_is_set_aside_only_if_it_is_damaged_whenever_it_is_read() {
+        let bench = Bench::new();
+        bench.put(100, b"first").await;
+        bench.put(105, b"second").await;
+        let before = bench.keys().await;
+        bench.flip(105, 0, 1);
+        let error = bench.streams.newest(&bench.id).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), bench.keys().await),
+            (ErrorKind::Unavailable, before.clone())
+        );
+        let newest = bench.streams.newest(&bench.id).await.unwrap().unwrap();
+        assert!(newest.piece.from == 105 && !newest.was_damaged);
+
+        // Twice; but by then another one is there.
+        bench.flip(105, 0, 2);
+        bench.streams.newest(&bench.id).await.unwrap_err();
+        let keys = bench.keys().await;
+        assert!(before.iter().all(|key| keys.contains(key)), "{keys:?}");
+        assert_eq!(bench.streams.newest(&bench.id).await.unwrap().unwrap().piece.from, 105);
+
+        // Each time.
+        bench.flip(105, 0, 3);
+        let newest = bench.streams.newest(&bench.id).await.unwrap().unwrap();
+        assert!(newest.piece.from == 100 && newest.was_damaged);
+        let keys = bench.keys().await;
+        assert!(!keys.contains(before.last().unwrap()), "{keys:?}");
+        assert!(
+            keys.iter().filter(|key| key.ends_with(".damaged")).count() >= 1,
+            "{keys:?}"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_last_bytes_are_those_of_several_pieces() {
+        let bench = Bench::new();
+        // Two receivers were at work, and before that something is missing.
+        for (from, bytes) in [
+            (80, &b"xy"[..]),
+            (90, b"0123456789"),
+            (100, b"first"),
+            (103, b"stsecond"),
+            (111, b"!"),
+        ] {
+            bench.put(from, bytes).await;
+        }
+        let mut expected = Tail::at(90);
+        expected.push(b"0123456789firstsecond!");
+        assert_eq!(bench.streams.newest(&bench.id).await.unwrap().unwrap().tail, expected);
+        expected.cut(104);
+        let tail = bench.streams.tail_before(&bench.id, 104).await.unwrap().unwrap();
+        assert_eq!(tail, expected);
+        assert_eq!(bench.streams.tail_before(&bench.id, 90).await.unwrap(), None);
+        assert_eq!(bench.streams.tail_before(&bench.id, 80).await.unwrap(), None);
+    }
 }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::engines::redis::log::position::Position;
 use crate::operations::backup;
+use crate::operations::log::redis::bases::{self, Base};
 use crate::operations::log::redis::lineage;
 use crate::operations::log::redis::link::Link;
-use crate::operations::log::redis::receive::Receiver;
-use crate::repository::Manifest;
+use crate::operations::log::redis::receive::{Receiver, Work};
+use crate::repository::{Manifest, Survey};
 
 impl<'a> Receiver<'a> {
     /// Returns whether a snapshot is missing from which a restore could begin.
@@ -32,7 +33,44 @@ impl<'a> Receiver<'a> {
         })
     }
 
+    /// Begins to look, once, whether the snapshot that begins what is stored is still there.
+    pub(super) fn look_for_base(&mut self) -> Work<'a, Result<Survey<Vec<Base>>>> {
+        let has_one = self
+            .follower
+            .as_ref()
+            .is_some_and(|follower| follower.branch.base.is_some());
+        if !has_one || std::mem::replace(&mut self.has_looked, true) {
+            return None;
+        }
+        Some(Box::pin(self.repository.survey(bases::of)))
+    }
+
+    /// Forgets a snapshot that is gone. Another one in this history is as good.
+    pub(super) fn is_looked_for(&mut self, found: Result<Survey<Vec<Base>>>) {
+        let found = match found {
+            Ok(found) if found.damaged.is_empty() => found,
+            Ok(_) => return,
+            Err(error) => return tracing::debug!("{}", error.chain()),
+        };
+        let Some(branch) = self.follower.as_mut().map(|follower| &mut follower.branch) else {
+            return;
+        };
+        let there = || found.snapshots.iter().flatten().map(|base| &base.position);
+        let Some(base) = branch.base.clone().filter(|base| there().all(|there| there != base)) else {
+            return;
+        };
+        let held = there().filter(|there| branch.holds(there));
+        branch.base = held.max_by_key(|there| there.offset).cloned();
+        if branch.base.is_none() {
+            tracing::warn!(
+                "the snapshot at {base}, which began the log of \"{}\", is gone: another one is taken",
+                self.source.name
+            );
+        }
+    }
+
     pub(super) fn is_taken(&mut self, taken: Result<Manifest>) {
+        self.has_looked = true;
         self.bases.happened(Instant::now());
         let pause = self
             .bases
@@ -44,7 +82,7 @@ impl<'a> Receiver<'a> {
             base_of(&manifest, &self.source.name)
         });
         match position {
-            Ok(position) if self.rolled_back.is_none() && follower.branch.holds(&position) => {
+            Ok(position) if self.lost.is_none() && follower.branch.holds(&position) => {
                 tracing::info!("a snapshot at {position} begins the log of \"{}\"", self.source.name);
                 follower.branch.base = Some(position);
             }
