@@ -615,7 +615,10 @@ impl<'a> Receiver<'a> {
             (None, None) => return Err(Error::invalid("a stream has nothing to be held in")),
         };
         let offsets = (attached.from, attached.hold_from);
-        let known = (attached.tail.clone(), attached.mark);
+        // What is known may reach into what comes again.
+        let mut tail = attached.tail.clone();
+        tail.cut(attached.hold_from);
+        let known = (tail, attached.mark);
         self.follower = Some(Follower::new(attached.branch, offsets, known, held));
         self.link = Link::Up(Box::new(Incoming::new(
             attached.replica,
