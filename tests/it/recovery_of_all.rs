@@ -280,10 +280,10 @@ fn a_cache_comes_back_by_its_commands_beside_the_files_of_its_job() {
     drop(copy);
     // Into a server there is no way to a moment.
     let refused = [&["restore", "latest:all", "--clean"], &at[..]].concat();
-    assert!(
-        program
-            .expect(1, &refused)
-            .contains("has a log, and is restored to a moment into a directory alone")
+    program.refused(
+        &refused,
+        "has a log, and is restored to a moment into a directory alone",
+        "Add --into DIRECTORY",
     );
 
     // A recovery, into the data directory that the configuration names; without one the cache is as of its snapshot.
