@@ -85,12 +85,11 @@ pub(crate) async fn prune(
     let mut sources = Sources::of(store);
     let mut now = None;
     while let Some((source, histories)) = session.or_cancelled(sources.next()).await? {
-        let now = match now {
-            Some(now) => now,
-            None => {
-                let by_store = session.or_cancelled(store.now()).await;
-                *now.insert(by_store.context("ask the store for the time")?)
-            }
+        let now = if let Some(now) = now {
+            now
+        } else {
+            let by_store = session.or_cancelled(store.now()).await;
+            *now.insert(by_store.context("ask the store for the time")?)
         };
         let streams = Streams::of(store, &source);
         let done = async {

@@ -205,10 +205,10 @@ async fn history(streams: &Streams, id: &ReplicationId, pieces: Vec<u64>) -> Res
         tracing::warn!("the end of the log of {id} cannot be read: {}", damage.chain());
     }
     Ok(History {
+        pieces,
         follows,
         end,
         last,
-        pieces,
     })
 }
 
