@@ -80,6 +80,6 @@ mod tests {
         }
         assert_eq!(between(last, last), last);
         // A clock that was set back.
-        assert_eq!(between(last, first), last);
+        assert_eq!(between(last, first), first);
     }
 }
