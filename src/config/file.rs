@@ -274,13 +274,21 @@ fn postgres(read: Read<'_, PostgresKeys>) -> Result<SourceKind> {
     Ok(SourceKind::Postgres(postgres))
 }
 
+/// Seconds of a log's window where the configuration says none: seven days.
+pub const DEFAULT_LOG_WINDOW: u64 = 7 * 24 * 60 * 60;
+
 fn physical(read: Read<'_, PhysicalKeys>) -> Result<SourceKind> {
     let spec = PhysicalSpec::of_url(&read.keys.url).with_context(|| read.at("url"))?;
     Ok(SourceKind::Other(Box::new(PhysicalSpec {
         password_file: read.keys.password_file,
         log: read.keys.log,
+        auto_base: read.keys.auto_base,
         slot: read.keys.slot,
-        log_window: read.keys.log_window.map(|window| window.as_secs()),
+        log_window: Some(
+            read.keys
+                .log_window
+                .map_or(DEFAULT_LOG_WINDOW, |window| window.as_secs()),
+        ),
         data_directory: read.keys.data_directory,
         checkpoint: read.keys.checkpoint,
         manifest_checksums: read.keys.manifest_checksums,
@@ -302,7 +310,11 @@ fn redis(read: Read<'_, RedisKeys>) -> Result<SourceKind> {
         password,
         password_file: read.keys.password_file,
         log: read.keys.log,
-        log_window: read.keys.log_window.map(|window| window.as_secs()),
+        log_window: Some(
+            read.keys
+                .log_window
+                .map_or(DEFAULT_LOG_WINDOW, |window| window.as_secs()),
+        ),
         data_directory: read.keys.data_directory,
         foreign: false,
     }))

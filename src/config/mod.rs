@@ -24,7 +24,7 @@ pub use cleanup::{CleanupConfig, CleanupScope};
 pub use drill::DrillConfig;
 pub use effective::{Effective, Origin};
 pub use env::{Environment, from_environment, refuse_unknown_names};
-pub use file::{parse, read};
+pub use file::{DEFAULT_LOG_WINDOW, parse, read};
 pub use hooks::{Hook, Hooks, Ping};
 pub use notify::{NotifyConfig, NotifyKind, NotifyOn, mailbox};
 pub use plan::{Plan, plan_for_job, plan_for_sources, plan_for_urls, repository_for};

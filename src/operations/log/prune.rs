@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::units::format_bytes;
-use crate::engines::postgres::wal::{FileName, Lsn, SegmentSize};
+use crate::engines::postgres::wal::{FileName, Lsn, SegmentSize, Timeline};
 use crate::operations::Session;
 use crate::operations::log::redis::{self, prune::PrunedStream};
 use crate::repository::{ListedLog, Manifest, Repository, SnapshotId};
@@ -57,6 +57,8 @@ struct KnownBase {
     /// Where a recovery begins that is begun with it.
     start: Lsn,
     segment: SegmentSize,
+    /// The timeline that it is of.
+    timeline: Timeline,
     /// When it ended.
     at: Timestamp,
     /// How far back moments are wanted, if its source says so.
@@ -64,7 +66,7 @@ struct KnownBase {
 }
 
 /// Seconds of the window of a source that says none: seven days.
-const DEFAULT_WINDOW: u64 = 7 * 24 * 60 * 60;
+const DEFAULT_WINDOW: u64 = crate::config::DEFAULT_LOG_WINDOW;
 
 /// What was removed of the log of one system, or would be.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -118,6 +120,10 @@ fn bases(manifest: &Manifest) -> Result<Vec<KnownBase>> {
             system: system.parse().map_err(|_| wrong("system identifier"))?,
             start: start.parse().map_err(|_| wrong("position"))?,
             segment: SegmentSize::new(bytes.parse().map_err(|_| wrong("size of segments"))?)?,
+            timeline: said("timeline")
+                .and_then(|number| number.parse().ok())
+                .map(Timeline)
+                .ok_or_else(|| wrong("timeline"))?,
             at: outcome.consistent_at,
             window: manifest
                 .plan_of(source)
@@ -199,7 +205,8 @@ async fn prune_systems(
         systems.entry(base.system).or_default().push(base);
     }
     for (system, bases) in systems {
-        let Some(first) = first_needed(&bases, now) else {
+        let newest = newest_timeline(session, repository, system).await?;
+        let Some(first) = first_needed(&bases, newest, now) else {
             continue;
         };
         let (before, size) = (first.start, first.segment);
@@ -233,10 +240,27 @@ async fn prune_systems(
     Ok(())
 }
 
-/// Returns the base from which on the log is kept: the last one that ended before the window, or else the oldest. After a change of
-/// timelines positions may be lower than before: what any base within the window needs stays.
-fn first_needed<'a>(bases: &[&'a KnownBase], now: Timestamp) -> Option<&'a KnownBase> {
-    let since = needed_since(bases.iter().map(|base| (base.at, base.window)), now);
+/// Returns the highest timeline of which something is stored.
+async fn newest_timeline(session: &Session, repository: &Repository, system: u64) -> Result<Timeline> {
+    let mut newest = Timeline::default();
+    let mut each = |log: ListedLog| {
+        let name = log.name.parse::<FileName>();
+        newest = newest.max(name.map(|name| name.timeline()).unwrap_or_default());
+        true
+    };
+    session
+        .or_cancelled(repository.for_each_log(Some(system), &mut each))
+        .await?;
+    Ok(newest)
+}
+
+/// Returns the base from which on the log is kept: the last one that ended before the window, or else the oldest.
+///
+/// A timeline may leave another before a base of that one ended, and then only an older base leads to it. So there is a window where all
+/// bases and the log are of one timeline; otherwise the log is kept from the oldest base on.
+fn first_needed<'a>(bases: &[&'a KnownBase], newest: Timeline, now: Timestamp) -> Option<&'a KnownBase> {
+    let is_one = bases.iter().all(|base| base.timeline == newest);
+    let since = needed_since(bases.iter().map(|base| (base.at, base.window)), now).filter(|_| is_one);
     let needed = bases.iter().filter(|base| since.is_none_or(|since| base.at >= since));
     needed.min_by_key(|base| base.start).copied()
 }
@@ -278,6 +302,7 @@ mod tests {
             system: 7,
             start: Lsn(start),
             segment: SegmentSize::new(1 << 20).unwrap(),
+            timeline: Timeline(1),
             at: Timestamp::from_second(day * 86_400).unwrap(),
             window: window.map(|days| days * 86_400),
         }
@@ -288,7 +313,7 @@ mod tests {
         let first = |bases: &[KnownBase], day: i64| {
             let bases: Vec<&KnownBase> = bases.iter().collect();
             let now = Timestamp::from_second(day * 86_400).unwrap();
-            first_needed(&bases, now).map(|base| base.start.0)
+            first_needed(&bases, Timeline(1), now).map(|base| base.start.0)
         };
         let said = |window| {
             [
@@ -320,6 +345,15 @@ mod tests {
             Some(20)
         );
         assert_eq!(first(&[], 16), None);
+        // Timeline 2 may have left timeline 1 before the second base ended: only the first one leads to it for sure.
+        let (one, two) = (said(None), Timeline(2));
+        let now = Timestamp::from_second(22 * 86_400).unwrap();
+        let all: Vec<&KnownBase> = one.iter().collect();
+        assert_eq!(first_needed(&all, two, now).map(|base| base.start.0), Some(10));
+        let mut mixed = said(None);
+        mixed[3].timeline = two;
+        let all: Vec<&KnownBase> = mixed.iter().collect();
+        assert_eq!(first_needed(&all, two, now).map(|base| base.start.0), Some(10));
     }
 
     #[test]

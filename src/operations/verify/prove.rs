@@ -71,6 +71,8 @@ pub(super) async fn restored(
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
             Ok(Some(format!("its log leads to no moment: {}", error.chain_and_hint())))
         }
+        // The base itself has just come back whole.
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(format!("its log is damaged: {}", error.chain()))),
         log => {
             verified.logs.extend(log?);
             Ok(None)

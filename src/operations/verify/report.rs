@@ -103,7 +103,7 @@ impl Verified {
         for log in &self.logs {
             let (s, to) = (if log.segments == 1 { "" } else { "s" }, local(log.moment));
             text.push_str(&format!(
-                "  log of {} read to {to}, a moment chosen at random ({} segment{s}, from {} to {})\n",
+                "  log of {} read to {to}, a moment within it ({} segment{s}, from {} to {})\n",
                 log.source, log.segments, log.from, log.to
             ));
         }

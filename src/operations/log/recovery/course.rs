@@ -43,11 +43,7 @@ impl<'a> StoredLog<'a> {
         let Some((size, _)) = look.facts(&found).await? else {
             return Ok(None);
         };
-        let (mut branches, _) = look.branches(&found, size).await?;
-        // A segment that is still being written counts as far as parts of it are stored.
-        for (timeline, start, bytes) in found.open_segments(size) {
-            branches.entry(timeline.0).or_default().add(start.0, bytes, 0);
-        }
+        let (branches, _) = look.branches(&found, (size, 0)).await?;
         Ok(Some(Self {
             session,
             repository,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engines::postgres::wal::{FileName, Lsn, SegmentName, SegmentSize, Timeline};
+use crate::engines::postgres::wal::{FileName, SegmentName, Timeline};
 use crate::repository::ListedLog;
 use crate::storage::ObjectKey;
 
@@ -24,8 +24,9 @@ pub(in crate::operations::log) struct Found {
     pub(in crate::operations::log) stored_bytes: u64,
     /// The segment that was stored last, and when.
     pub(in crate::operations::log) newest: Option<(SegmentName, Timestamp)>,
-    /// The segment of each timeline that was being written last, as far as parts of it are stored without a hole.
-    pub(in crate::operations::log) open: BTreeMap<Timeline, OpenSegment>,
+    /// Segments of each timeline that are not stored, but parts of them, as far as these have no hole: the one that was being written last,
+    /// and those at which a gap begins. In order.
+    pub(in crate::operations::log) open: BTreeMap<Timeline, Vec<OpenSegment>>,
     /// Objects whose name is none of a file of a log.
     pub(in crate::operations::log) unknown: u64,
 }
@@ -72,21 +73,17 @@ impl Found {
         newest.into_iter().chain(runs.map(|run| run.first)).take(SAMPLES)
     }
 
-    /// Returns the timeline, the beginning and the stored bytes of each segment of which parts are stored.
-    pub(in crate::operations::log) fn open_segments(
-        &self,
-        size: SegmentSize,
-    ) -> impl Iterator<Item = (Timeline, Lsn, u64)> {
-        // One before a segment that is stored is the beginning of a gap.
-        let is_last = |timeline: &Timeline, open: &OpenSegment| {
-            let runs = self.timelines.get(timeline);
-            runs.and_then(|runs| runs.last())
-                .is_none_or(|run| run.last < open.segment)
-        };
-        self.open
-            .iter()
-            .filter(move |(timeline, open)| is_last(timeline, open))
-            .filter_map(move |(timeline, open)| Some((*timeline, open.segment.start(size)?, open.end.into())))
+    /// Returns whether nothing is stored behind a segment on its timeline: it may be being written.
+    pub(in crate::operations::log) fn is_last(&self, open: &OpenSegment) -> bool {
+        let timeline = &open.segment.timeline;
+        let run = self.timelines.get(timeline).and_then(|runs| runs.last());
+        let other = self.open.get(timeline).and_then(|all| all.last());
+        run.is_none_or(|run| run.last < open.segment) && other.is_none_or(|other| other.segment <= open.segment)
+    }
+
+    /// Returns the one of which parts are stored last.
+    pub(in crate::operations::log) fn last_open(&self) -> Option<&OpenSegment> {
+        self.open.values().next_back().and_then(|all| all.last())
     }
 
     /// Adds a part; those of a segment come in the order of their offsets. Of a segment that is stored itself nothing is held.
@@ -99,11 +96,8 @@ impl Found {
         if is_stored {
             return;
         }
-        if let Some(open) = self
-            .open
-            .get_mut(&segment.timeline)
-            .filter(|open| open.segment == segment)
-        {
+        let all = self.open.entry(segment.timeline).or_default();
+        if let Some(open) = all.last_mut().filter(|open| open.segment == segment) {
             if from <= open.end && to > open.end {
                 (open.end, open.last, open.stored) = (to, log.key.clone(), log.stored);
             }
@@ -115,7 +109,7 @@ impl Found {
                 last: log.key.clone(),
                 stored: log.stored,
             };
-            self.open.insert(segment.timeline, open);
+            all.push(open);
         }
     }
 

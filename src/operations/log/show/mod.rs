@@ -110,7 +110,7 @@ impl Look<'_> {
             }
         }
         // Of a log that has just begun there are parts alone.
-        let Some(open) = found.open.values().next_back() else {
+        let Some(open) = found.last_open() else {
             return Ok(None);
         };
         let described = self.described_at(&FileName::Segment(open.segment), &open.last).await?;
@@ -120,16 +120,13 @@ impl Look<'_> {
     async fn at(mut self, found: Found, now: Timestamp, read: bool) -> Result<LoggedSystem> {
         let facts = self.facts(&found).await?;
         let mut system = LoggedSystem::of(self.system, &found);
-        let open = found.open.values().map(|open| (open.segment, open.stored));
+        let open = found.open.values().flatten().map(|open| (open.segment, open.stored));
         let newest = found.newest.into_iter().chain(open).max_by_key(|(_, stored)| *stored);
         system.newest = newest.map(|(segment, stored)| NewestLog::of(segment, stored, now));
         let size = facts.as_ref().map(|(size, _)| *size);
         if let Some((size, major)) = facts {
-            let (mut branches, odd) = self.branches(&found, size).await?;
-            // To the policy a segment of which parts are stored is a whole one; where it ends is put right later.
-            for (timeline, start, _) in found.open_segments(size) {
-                branches.entry(timeline.0).or_default().add(start.0, size.bytes(), 0);
-            }
+            // To the policy the segment that is being written is a whole one; where it ends is put right later.
+            let (branches, odd) = self.branches(&found, (size, size.bytes())).await?;
             system.segment_bytes = Some(size.bytes());
             system.major = Some(major);
             self.judged(&branches, &found, size, &mut system).await?;
@@ -147,20 +144,39 @@ impl Look<'_> {
         Ok(system)
     }
 
-    /// Makes the branches that the policy judges: stretches out of names, forks out of history files.
-    pub(super) async fn branches(&mut self, found: &Found, size: SegmentSize) -> Result<(Branches, u64)> {
+    /// Makes the branches that the policy judges: stretches out of names, forks out of history files. A segment of which parts are stored
+    /// reaches as far as they do, but the last of a timeline `last_bytes`, if that is more.
+    pub(super) async fn branches(
+        &mut self,
+        found: &Found,
+        (size, last_bytes): (SegmentSize, u64),
+    ) -> Result<(Branches, u64)> {
         let (mut branches, mut odd) = (Branches::new(), 0);
+        let mut pieces: BTreeMap<Timeline, Vec<(Lsn, u64, u64)>> = BTreeMap::new();
         for (timeline, runs) in &found.timelines {
-            let branch: &mut Branch = branches.entry(timeline.0).or_default();
             for run in runs {
                 // The name of a segment of another size means another place.
                 match (run.first.start(size), run.last.start(size)) {
                     (Some(first), Some(last)) => {
                         let bytes = last.0 - first.0 + size.bytes();
-                        branch.add(first.0, bytes, run.segments);
+                        pieces.entry(*timeline).or_default().push((first, bytes, run.segments));
                     }
                     _ => odd += run.segments,
                 }
+            }
+        }
+        for open in found.open.values().flatten() {
+            if let Some(start) = open.segment.start(size) {
+                let least = if found.is_last(open) { last_bytes } else { 0 };
+                let bytes = u64::from(open.end).max(least);
+                pieces.entry(open.segment.timeline).or_default().push((start, bytes, 0));
+            }
+        }
+        for (timeline, mut pieces) in pieces {
+            pieces.sort_unstable();
+            let branch: &mut Branch = branches.entry(timeline.0).or_default();
+            for (from, bytes, segments) in pieces {
+                branch.add(from.0, bytes, segments);
             }
         }
         for timeline in found.histories.iter().rev().take(HISTORIES) {
@@ -197,10 +213,17 @@ impl Look<'_> {
         let looked_at = windows.len().saturating_sub(WINDOWS);
         for (at, window) in windows.iter().enumerate() {
             let mut shown = LoggedWindow::of(window);
-            let open = found.open.get(&Timeline(window.branch)).and_then(|open| {
-                let start = open.segment.start(size)?;
-                (start.0.saturating_add(size.bytes()) == window.to).then_some((open, start))
-            });
+            let opens = found.open.get(&Timeline(window.branch)).into_iter().flatten();
+            let open = opens
+                .filter_map(|open| Some((open, open.segment.start(size)?)))
+                .find(|(open, start)| {
+                    let bytes = if found.is_last(open) {
+                        size.bytes()
+                    } else {
+                        open.end.into()
+                    };
+                    start.0.saturating_add(bytes) == window.to
+                });
             let mut whole = *window;
             if let Some((_, start)) = open {
                 whole.to = start.0;
