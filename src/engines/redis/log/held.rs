@@ -85,16 +85,17 @@ impl HeldBytes {
     pub(crate) fn take(&mut self, count: usize) -> Result<Vec<u8>> {
         let of_memory = count.min(self.memory.len());
         let missing = exact::u64_from(count.saturating_sub(of_memory)).min(self.spooled());
-        let mut taken = vec![0; of_memory.saturating_add(exact::usize_from(missing))];
-        let (front, rest) = taken
-            .split_at_mut_checked(of_memory)
-            .expect("it is as long as both together");
-        if let Some(spool) = self.spool.as_mut().filter(|_| missing > 0) {
-            spool.pull(rest)?;
+        let of_spool = exact::usize_from(missing);
+        let mut taken = Vec::with_capacity(of_memory.saturating_add(of_spool));
+        let (first, second) = self.memory.as_slices();
+        let of_first = of_memory.min(first.len());
+        taken.extend_from_slice(exact::first(first, of_first));
+        taken.extend_from_slice(exact::first(second, of_memory.saturating_sub(of_first)));
+        if let Some(spool) = self.spool.as_mut().filter(|_| of_spool > 0) {
+            taken.resize(of_memory.saturating_add(of_spool), 0);
+            spool.pull(exact::part_mut(&mut taken, of_memory.., "it was made longer by that"))?;
         }
-        for (to, from) in front.iter_mut().zip(self.memory.drain(..of_memory)) {
-            *to = from;
-        }
+        self.memory.drain(..of_memory);
         // The rest is read when it is asked for.
         if let Err(error) = self.return_to_memory() {
             tracing::debug!("{}", error.chain());

@@ -63,9 +63,61 @@ impl Tail {
     }
 }
 
+/// A stream that is put together from pieces, which may overlap: two receivers may have stored the same part.
+#[derive(Debug, Clone)]
+pub(crate) struct Joined {
+    tail: Tail,
+    /// The offset of the next byte that is read.
+    next: u64,
+    agrees: bool,
+}
+
+impl Joined {
+    /// Begins at an offset, with nothing.
+    pub(crate) fn at(offset: u64) -> Self {
+        Self {
+            tail: Tail::at(offset),
+            next: offset,
+            agrees: true,
+        }
+    }
+
+    /// Takes note that a piece follows: it begins where the ones before it end, or earlier.
+    pub(crate) fn begin(&mut self, from: u64) {
+        self.next = from;
+    }
+
+    /// Takes bytes of a piece, and returns those that are new. Others are compared, as far as they are still at hand.
+    pub(crate) fn take<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let known = exact::usize_from(self.tail.to.saturating_sub(self.next)).min(bytes.len());
+        self.agrees &= self.tail.agrees(self.next, exact::first(bytes, known));
+        self.next = self.next.saturating_add(exact::u64_from(bytes.len()));
+        let new = exact::part(bytes, known.., "no more is known than there is");
+        self.tail.push(new);
+        new
+    }
+
+    /// Returns whether what came twice was the same.
+    pub(crate) fn agrees(&self) -> bool {
+        self.agrees
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_that_overlap_are_one_stream_if_they_have_the_same_bytes() {
+        let mut joined = Joined::at(100);
+        joined.begin(100);
+        assert_eq!((joined.take(b"abc"), joined.take(b"def")), (&b"abc"[..], &b"def"[..]));
+        joined.begin(102);
+        assert_eq!((joined.take(b"cd"), joined.take(b"efgh")), (&b""[..], &b"gh"[..]));
+        assert!(joined.agrees());
+        joined.begin(107);
+        assert_eq!((joined.take(b"xi"), joined.agrees()), (&b"i"[..], false));
+    }
 
     #[test]
     fn the_last_bytes_are_compared_wherever_they_come_again() {

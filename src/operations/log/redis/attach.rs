@@ -69,6 +69,18 @@ pub(super) struct Attached {
     pub(super) backlog_bytes: Option<u64>,
 }
 
+impl Attached {
+    /// The offset at which the server was when the link was made: what comes before that is older.
+    pub(super) fn server_at(&self) -> u64 {
+        let now = &self.history.now;
+        if now.id == self.branch.id {
+            now.offset
+        } else {
+            self.from
+        }
+    }
+}
+
 /// Connects, and asks for what follows; takes what there is if the server does not have that any more.
 pub(super) async fn attach(asked: Attaching) -> Result<Met> {
     match once(&asked, true).await? {

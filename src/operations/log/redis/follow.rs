@@ -41,6 +41,8 @@ pub(super) struct Follower {
     /// Ends of commands that are not stored, some of them.
     ends: VecDeque<u64>,
     marks: Marks,
+    /// Where the server was when the link was made. What comes before that is older than the moment at which it comes.
+    caught_up_at: u64,
     /// Whether the clock lies behind the last time mark.
     is_early: bool,
     /// The last bytes.
@@ -48,8 +50,8 @@ pub(super) struct Follower {
     held: HeldBytes,
     /// Whether bytes came since the last mark.
     is_moving: bool,
-    /// Whether what is held holds more than signs of life.
-    has_writes: bool,
+    /// Where the last command ended that is more than a sign of life.
+    writes_to: u64,
     is_asked: bool,
     /// When the last object was begun.
     flushed: Instant,
@@ -62,7 +64,7 @@ pub(super) struct Scanned {
     /// The end of the last whole command, if one ends in it.
     commands_to: Option<u64>,
     ends: Vec<u64>,
-    has_writes: bool,
+    writes_to: Option<u64>,
     is_asked: bool,
 }
 
@@ -90,11 +92,12 @@ impl Follower {
             stored_commands_to: from,
             ends: VecDeque::new(),
             marks: Marks::behind(mark),
+            caught_up_at: from,
             is_early: false,
             tail,
             held,
             is_moving: false,
-            has_writes: false,
+            writes_to: 0,
             is_asked: false,
             flushed: Instant::now(),
         }
@@ -109,6 +112,11 @@ impl Follower {
             tail: self.tail.clone(),
             mark: self.marks.last(),
         }
+    }
+
+    /// Takes note that a link was made while the server was at an offset.
+    pub(super) fn is_linked(&mut self, server: u64) {
+        self.caught_up_at = server;
     }
 
     /// Gives the empty buffers back.
@@ -132,7 +140,7 @@ impl Follower {
 
     /// Returns the offset up to which something came that is more than a sign of life, and waits for the store.
     pub(super) fn written(&self) -> u64 {
-        if self.has_writes {
+        if self.writes_to > self.stored {
             self.received().max(self.stored)
         } else {
             self.stored
@@ -156,7 +164,7 @@ impl Follower {
             scanner: self.scanner.clone(),
             commands_to: None,
             ends: Vec::new(),
-            has_writes: false,
+            writes_to: None,
             is_asked: false,
         };
         let (mut rest, mut last) = (bytes, self.ends.back().copied().unwrap_or(self.stored));
@@ -166,7 +174,9 @@ impl Follower {
             let Some(command) = command else { continue };
             scanned.commands_to = Some(command.ends);
             scanned.is_asked |= command.kind == CommandKind::GetAck;
-            scanned.has_writes |= !command.kind.is_of_link();
+            if !command.kind.is_of_link() {
+                scanned.writes_to = Some(command.ends);
+            }
             if command.ends >= last.saturating_add(ENDS_APART) {
                 scanned.ends.push(command.ends);
                 last = command.ends;
@@ -187,14 +197,16 @@ impl Follower {
         self.scanner = scanned.scanner;
         self.commands_to = scanned.commands_to.unwrap_or(self.commands_to);
         self.ends.extend(scanned.ends);
-        self.has_writes |= scanned.has_writes;
+        self.writes_to = scanned.writes_to.unwrap_or(self.writes_to);
         self.is_asked |= scanned.is_asked;
         Ok(scanned.is_asked)
     }
 
-    /// Notes what has come by now, if something has.
+    /// Notes what has come by now, if something has. What the server wrote while there was no link comes late, and has no marks: they
+    /// would say that the server was there only now.
     pub(super) fn mark(&mut self, at: Timestamp) {
-        if !std::mem::take(&mut self.is_moving) || self.commands_to <= self.hold_from {
+        let is_late = self.received() < self.caught_up_at;
+        if is_late || self.commands_to <= self.hold_from || !std::mem::take(&mut self.is_moving) {
             return;
         }
         let offset = self.commands_to;
@@ -221,7 +233,7 @@ impl Follower {
             // The rest of a command is awaited.
             () if self.commands_to <= self.stored => return None,
             () if self.is_asked => ASKED_PAUSE.min(flush),
-            () if self.has_writes => flush,
+            () if self.writes_to > self.stored => flush,
             () => IDLE_PAUSE.max(flush),
         };
         Some(self.flushed + pause)
@@ -257,7 +269,6 @@ impl Follower {
         };
         self.flushed = Instant::now();
         self.is_asked = false;
-        self.has_writes = self.commands_to > to && self.has_writes;
         Ok((piece, bytes))
     }
 
@@ -363,6 +374,18 @@ mod tests {
     }
 
     #[test]
+    fn a_write_waits_for_the_store_until_it_is_there() {
+        let mut follower = follower(1000, 1000);
+        take(&mut follower, &command(&["SET", "a", "b"]));
+        let end = follower.received();
+        follower.next_piece(second(5), false).unwrap();
+        take(&mut follower, &command(&["PING"]));
+        assert_eq!((follower.written(), follower.stored()), (follower.received(), 1000));
+        follower.is_stored(end, end);
+        assert_eq!((follower.written(), follower.stored()), (end, end));
+    }
+
+    #[test]
     fn what_is_stored_is_only_scanned_and_signs_of_life_may_wait() {
         let ping = command(&["PING"]);
         let stream = [command(&["SET", "a", "b"]), ping.clone()].concat();
@@ -371,7 +394,6 @@ mod tests {
         let begun = follower.flushed;
         assert!(!take(&mut follower, &stream));
         assert_eq!(follower.held().len(), 3);
-        follower.has_writes = false;
         let flush = Duration::from_secs(2);
         assert_eq!(follower.due(flush), Some(begun + IDLE_PAUSE));
         take(&mut follower, &command(&["DEL", "a"]));

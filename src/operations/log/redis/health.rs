@@ -71,11 +71,7 @@ impl Receiver<'_> {
             self.baseless = None;
         }
         let complaint = self.lacks_base();
-        self.watch(|progress| {
-            if progress.error.is_none() {
-                progress.error = complaint;
-            }
-        });
+        self.watch(|progress| progress.complaint = complaint);
     }
 
     /// Brings what is known of it up to date for whoever watches.

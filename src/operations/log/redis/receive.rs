@@ -203,6 +203,10 @@ impl<'a> Receiver<'a> {
     async fn follow(&mut self) -> Result<()> {
         let mut work = UnderWay::default();
         let ended = self.work(&mut work).await;
+        // What the server has written since is not known where it was not read.
+        if !matches!(self.link, Link::Up(_)) || !self.has_room() {
+            self.report.backlog_bytes = None;
+        }
         self.link = Link::Down(Instant::now());
         // A snapshot that is interrupted takes back what it has begun.
         let UnderWay { storing, mut base, .. } = work;
@@ -564,42 +568,48 @@ impl<'a> Receiver<'a> {
     }
 
     fn is_attached(&mut self, attached: Box<Attached>) {
-        if let Some(gap) = &attached.gap {
-            let to = Position {
-                id: attached.branch.id.clone(),
-                offset: attached.branch.since,
-            };
-            tracing::error!(
-                "a gap in the log of \"{}\" from {} to {to}: {}; a new snapshot is taken",
-                self.source.name,
-                gap.from,
-                gap.why.told()
-            );
-            self.report.gaps.push(ReceiveGap::of(gap, &to));
-        }
         if attached.is_resynchronized {
             self.resynchronized.happened(Instant::now());
         }
         self.was_up = true;
-        self.lost = None;
         self.history = Some(attached.history.clone());
-        self.watched.lock().error = None;
         self.report.backlog_bytes = attached.backlog_bytes;
+        self.watched.lock().server_keeps = attached.backlog_bytes;
         tracing::info!(
             "the log of \"{}\" comes from {}:{} on",
             self.source.name,
             attached.branch.id,
             attached.from
         );
-        self.link = if attached.goes_on {
-            Link::Up(Box::new(Incoming::new(
-                attached.replica,
-                attached.begins,
-                attached.tail,
-            )))
-        } else {
-            Link::Waiting(attached)
+        if !attached.goes_on {
+            self.link = Link::Waiting(attached);
+            return;
+        }
+        self.lost = None;
+        if let Some(follower) = &mut self.follower {
+            follower.is_linked(attached.server_at());
+        }
+        self.link = Link::Up(Box::new(Incoming::new(
+            attached.replica,
+            attached.begins,
+            attached.tail,
+        )));
+    }
+
+    /// Takes note of a gap in front of what comes.
+    fn has_gap(&mut self, attached: &Attached) {
+        let Some(gap) = &attached.gap else { return };
+        let to = Position {
+            id: attached.branch.id.clone(),
+            offset: attached.branch.since,
         };
+        tracing::error!(
+            "a gap in the log of \"{}\" from {} to {to}: {}; a new snapshot is taken",
+            self.source.name,
+            gap.from,
+            gap.why.told()
+        );
+        self.report.gaps.push(ReceiveGap::of(gap, &to));
     }
 
     /// Goes over to another history, once all of the one before is stored.
@@ -614,12 +624,16 @@ impl<'a> Receiver<'a> {
             (None, Some(held)) => held,
             (None, None) => return Err(Error::invalid("a stream has nothing to be held in")),
         };
-        let offsets = (attached.from, attached.hold_from);
+        self.has_gap(&attached);
+        self.lost = None;
+        let (offsets, server_at) = ((attached.from, attached.hold_from), attached.server_at());
         // What is known may reach into what comes again.
         let mut tail = attached.tail.clone();
         tail.cut(attached.hold_from);
         let known = (tail, attached.mark);
-        self.follower = Some(Follower::new(attached.branch, offsets, known, held));
+        let mut follower = Follower::new(attached.branch, offsets, known, held);
+        follower.is_linked(server_at);
+        self.follower = Some(follower);
         self.link = Link::Up(Box::new(Incoming::new(
             attached.replica,
             attached.begins,

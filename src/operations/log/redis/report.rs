@@ -106,7 +106,7 @@ impl ReceiveReport {
                 format_bytes(backlog)
             ),
             Some(backlog) => format!(
-                "the server still has them, until it has written {} more: start the receiver again before that",
+                "the server still has them, until it has written about {} more: start the receiver again before that",
                 format_bytes(backlog.saturating_sub(self.unstored_bytes))
             ),
             None => "the server still has them as far as its backlog reaches: start the receiver again soon".to_owned(),
@@ -133,7 +133,7 @@ mod tests {
                 Some(1 << 20),
                 "1.0 MiB of its stream (repl-backlog-size): the rest of them is lost",
             ),
-            (Some(8 << 20), "until it has written 5.0 MiB more"),
+            (Some(8 << 20), "until it has written about 5.0 MiB more"),
         ] {
             report.backlog_bytes = backlog;
             assert!(report.text().contains(told), "{}", report.text());

@@ -12,8 +12,9 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::table::Table;
 use crate::base::units::format_bytes;
-use crate::engines::redis::log::described::Gap;
+use crate::engines::redis::log::described::{Gap, Piece};
 use crate::engines::redis::log::position::{Position, ReplicationId};
+use crate::engines::redis::log::tail::Joined;
 use crate::operations::log::redis::bases::{self, Base};
 use crate::operations::log::redis::extent::{Extent, MOST_DAMAGED, gap_before, is_another_course, is_damage};
 use crate::operations::log::redis::stored::{Listed, Sources, Streams};
@@ -378,6 +379,12 @@ impl Looked {
     }
 }
 
+/// Returns whether a piece continues a window: it begins within it, and is of its course.
+fn goes_on(piece: &Piece, window: &Window) -> bool {
+    let is_of_its_course = piece.from > piece.since || !is_another_course(piece.gap.as_ref());
+    is_of_its_course && piece.from <= window.to
+}
+
 impl Look<'_> {
     /// Goes back from the newest piece, window by window, by what the ends of pieces say.
     async fn windows(&self) -> Result<Looked> {
@@ -395,10 +402,28 @@ impl Look<'_> {
     /// Reads every piece: its digest, and how far it reaches. What is damaged is missing.
     async fn read(&self, session: &Session) -> Result<Looked> {
         let (mut looked, mut bytes) = (Looked::default(), 0_u64);
+        let mut joined = Joined::at(0);
         for from in self.pieces {
+            let (windows, before) = (&looked.stored.windows, &mut joined);
             let read = async {
                 let (reader, piece) = self.streams.open(self.id, *from).await?;
-                reader.read(&mut |_| Ok(())).await?;
+                let mut now = if windows.last().is_some_and(|window| goes_on(&piece, window)) {
+                    before.clone()
+                } else {
+                    Joined::at(piece.from)
+                };
+                now.begin(piece.from);
+                reader
+                    .read(&mut |bytes: &[u8]| {
+                        now.take(bytes);
+                        Ok(())
+                    })
+                    .await?;
+                if !now.agrees() {
+                    let message = format!("it has other bytes than what is stored before {}", piece.to);
+                    return Err(Error::corrupt(message));
+                }
+                *before = now;
                 Ok(piece)
             };
             let piece = match session.or_cancelled(read).await {
@@ -419,9 +444,8 @@ impl Look<'_> {
             bytes = bytes.saturating_add(piece.to.saturating_sub(piece.from));
             let (first, last) = (piece.marks.first(), piece.marks.last());
             let windows = &mut looked.stored.windows;
-            let goes_on = piece.from > piece.since || !is_another_course(piece.gap.as_ref());
             match windows.last_mut() {
-                Some(window) if goes_on && piece.from <= window.to => {
+                Some(window) if goes_on(&piece, window) => {
                     window.first = window.first.or(first.map(|mark| mark.at));
                     if piece.to > window.to {
                         (window.to, window.last) = (piece.to, last.map(|mark| mark.at).or(window.last));

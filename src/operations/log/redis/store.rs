@@ -58,7 +58,7 @@ impl PieceStore {
             let tried = match self.put(&id, &piece, &bytes).await {
                 Ok(kept) => {
                     done.to = piece.to;
-                    watched.lock().error = None;
+                    watched.lock().unstored = None;
                     if let Kept::Stored { stored_bytes } = kept {
                         done.objects += 1;
                         done.raw_bytes = done.raw_bytes.saturating_add(exact::u64_from(bytes.len()));
@@ -83,7 +83,7 @@ impl PieceStore {
             };
             match tried {
                 Ok(Some(to)) if to >= piece.to => {
-                    watched.lock().error = None;
+                    watched.lock().unstored = None;
                     done.to = piece.to;
                     return Ok(done);
                 }
@@ -96,7 +96,7 @@ impl PieceStore {
                 }
                 Ok(None) => return Err(other_bytes(&id, piece.from)),
                 Err(error) => {
-                    watched.lock().error = Some(error.chain());
+                    watched.lock().unstored = Some(error.chain());
                     tracing::error!(
                         "unable to store the log of \"{}\" from {id}:{} on: {}; the next try is in {} s",
                         self.streams.source,

@@ -455,6 +455,7 @@ mod tests {
     use super::*;
     use crate::archive::Pipeline;
     use crate::base::memory::{MIB, MemoryPlan};
+    use crate::engines::redis::log::replica::History;
     use crate::operations::log::progress::Watched;
     use crate::operations::log::redis::store::PieceStore;
     use crate::storage::fault::{Effect, Fault, FaultStore, Operation};
@@ -578,5 +579,30 @@ mod tests {
         assert_eq!(tail, expected);
         assert_eq!(bench.streams.tail_before(&bench.id, 90).await.unwrap(), None);
         assert_eq!(bench.streams.tail_before(&bench.id, 80).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_note_that_cannot_be_read_counts_until_something_behind_it_is_stored() {
+        let bench = Bench::new();
+        bench.put(100, b"abcdef").await;
+        let key = layout::commands_went_back("cache", bench.id.as_str()).unwrap();
+        let (store, options) = (&bench.streams.store, ObjectOptions::default());
+        let text = bytes::Bytes::from_static(b"no document");
+        store.put(&key, text, PutMode::Overwrite, &options).await.unwrap();
+        let history = History {
+            now: Position {
+                id: bench.id.clone(),
+                offset: 50,
+            },
+            before: None,
+        };
+        let known = Position {
+            id: bench.id.clone(),
+            offset: 106,
+        };
+        assert_eq!(bench.streams.went_back(&history).await.unwrap(), Some(known.clone()));
+        assert_eq!(bench.streams.went_back(&history).await.unwrap(), Some(known));
+        bench.put(200, b"ghi").await;
+        assert_eq!(bench.streams.went_back(&history).await.unwrap(), None);
     }
 }

@@ -27,11 +27,15 @@ impl Streams {
     pub(super) async fn note_went_back(&self, known: &Position) -> Result<()> {
         let noted = self.noted(&known.id).await?.unwrap_or(0);
         let offset = known.offset.max(noted).max(self.stored_to(&known.id).await?);
+        self.write_note(&known.id, offset).await
+    }
+
+    async fn write_note(&self, id: &ReplicationId, offset: u64) -> Result<()> {
         let body = document::encode(&WentBack {
             format: document::FORMAT,
-            known: format!("{}:{offset}", known.id),
+            known: format!("{id}:{offset}"),
         })?;
-        let key = layout::commands_went_back(&self.source, known.id.as_str())?;
+        let key = layout::commands_went_back(&self.source, id.as_str())?;
         let (mode, options) = (PutMode::Overwrite, ObjectOptions::default());
         let put = self.store.put(&key, Bytes::from(body), mode, &options).await;
         put.with_context(|| format!("write \"{key}\""))
@@ -80,9 +84,16 @@ impl Streams {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             bytes => bytes.with_context(|| format!("read \"{key}\""))?,
         };
-        // Where it is damaged, it says all the same that the server went back.
         let said = document::decode::<WentBack>(&bytes);
         let known = said.and_then(|said| said.known.parse::<Position>());
-        Ok(Some(known.map_or(u64::MAX, |known| known.offset)))
+        if let Some(known) = known.ok().filter(|known| known.id == *id) {
+            return Ok(Some(known.offset));
+        }
+        // Where it is damaged, it says all the same that the server went back: behind what is stored by now, which is written anew, so that
+        // what comes to be stored behind that counts.
+        let offset = self.stored_to(id).await?;
+        tracing::warn!("\"{key}\" cannot be read, and is written anew: the server went back behind {id}:{offset}");
+        self.write_note(id, offset).await?;
+        Ok(Some(offset))
     }
 }

@@ -79,11 +79,14 @@ impl RestoredMoment {
         let mut text = String::new();
         match (self.at, self.next_at) {
             (Some(at), Some(next)) => text.push_str(&format!(
-                "  all that the server sent by {} is there; what it sent from then to {} is not\n",
+                "  all that had come of the server by {} is there; what came from then to {} is not\n",
                 local_time(at),
                 local_time(next)
             )),
-            (Some(at), None) => text.push_str(&format!("  all that the server sent by {} is there\n", local_time(at))),
+            (Some(at), None) => text.push_str(&format!(
+                "  all that had come of the server by {} is there\n",
+                local_time(at)
+            )),
             _ => {}
         }
         if self.dry_run {
