@@ -343,6 +343,10 @@ pub struct Recover {
     #[arg(long, value_name = "SOURCE=DIRECTORY", value_parser = pair)]
     pub data_directory: Vec<(String, String)>,
 
+    /// Directory for a tablespace of a base backup, by its old directory or its OID
+    #[arg(long, value_name = "OLD=DIRECTORY", value_parser = pair)]
+    pub tablespace: Vec<(String, String)>,
+
     /// Check everything, print the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -961,10 +965,10 @@ options_of! {
     Health { listen };
     Show { snapshot };
     Verify { snapshots, all, level, into, no_evidence, thaw } and drill;
-    Recover { snapshot, only, at, data_directory, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
+    Recover { snapshot, only, at, data_directory, tablespace, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
     RestoreRedis { key, conflict, users, offset };
-    RestoreBase { tablespace, lsn, name, timeline, target_action } and recoveries;
+    RestoreBase { tablespace, lsn, name, timeline, target_action } and recoveries, tablespaces_of_several;
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };
     Cat { snapshot, source, path, thaw };

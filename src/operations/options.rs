@@ -145,6 +145,8 @@ pub struct Recover {
     pub at: Option<At>,
     /// Where the data directory of a server goes, by the name of its source.
     pub data_directory: Vec<(String, String)>,
+    /// Where a tablespace of a base backup goes, by its old directory or its OID.
+    pub tablespace: Vec<(String, String)>,
     /// Look at everything, print the plan and change nothing.
     pub dry_run: bool,
     /// Replace what is there: files, volumes, databases.

@@ -8,6 +8,7 @@
 mod choice;
 mod containers;
 mod course;
+mod directories;
 mod health;
 mod plan;
 mod report;
@@ -68,6 +69,11 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     let options = &accepted;
     let ids: Vec<String> = choice.snapshots().into_iter().map(ToString::to_string).collect();
     let newest = ids.first().cloned().unwrap_or_default();
+    let path = options.state.clone();
+    let path = path.unwrap_or_else(|| PathBuf::from(format!("wirevault-recover-{newest}.json")));
+    let state = State::open(&path, &choice.word());
+    let begun = |key: &str| state.as_ref().is_ok_and(|state| state.begun(key));
+    Box::pin(directories::check(session, (&choice, options), &mut plan, begun)).await?;
     if options.dry_run {
         return Ok(Box::new(RecoverPreview {
             snapshot: newest,
@@ -79,9 +85,7 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     }
     tell(&plan.text());
     plan.refuse()?;
-    let path = options.state.clone();
-    let path = path.unwrap_or_else(|| PathBuf::from(format!("wirevault-recover-{newest}.json")));
-    let state = State::open(&path, &choice.word())?;
+    let state = state?;
     if state.is_resumed() {
         tell("resuming an earlier recovery\n");
     }
@@ -126,6 +130,18 @@ fn not_accepted(session: &Session, plan: &Plan) -> Error {
     ))
 }
 
+/// How a restore of one source is asked for.
+fn flags(choice: &Choice, options: &options::Recover, name: &str, engines: EngineFlags) -> options::Restore {
+    options::Restore {
+        snapshot: choice.snapshot_of(name),
+        source: vec![name.to_owned()],
+        parallel: options::DEFAULT_PARALLEL,
+        into_original: options.accept_places,
+        engines,
+        ..options::Restore::default()
+    }
+}
+
 struct Recovery<'a> {
     session: &'a Session,
     options: &'a options::Recover,
@@ -138,8 +154,9 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     async fn follow(&mut self, plan: &Plan) -> Result<()> {
+        let is_one = plan.bases() == 1;
         for tree in &plan.trees {
-            self.tree(tree).await?;
+            self.tree(tree, is_one).await?;
         }
         for part in &plan.docker {
             if let Some(engine) = &part.engine {
@@ -221,19 +238,8 @@ impl Recovery<'_> {
     /// Restores one source unless an earlier attempt did, and takes what could not be brought back. `at` says where it goes.
     async fn restore(&mut self, kind: &str, name: &str, place: Option<Spec>, at: &str) -> Result<()> {
         let engine = engine_of(self.session, kind)?;
-        let flags = self.flags(name, engine.recovery_flags());
-        self.restore_with((kind, name), flags, place, at).await
-    }
-
-    fn flags(&self, name: &str, engines: EngineFlags) -> options::Restore {
-        options::Restore {
-            snapshot: self.choice.snapshot_of(name),
-            source: vec![name.to_owned()],
-            parallel: options::DEFAULT_PARALLEL,
-            into_original: self.options.accept_places,
-            engines,
-            ..options::Restore::default()
-        }
+        let flags = flags(self.choice, self.options, name, engine.recovery_flags());
+        self.restore_with((kind, name), flags, place, at).await.map(drop)
     }
 
     async fn restore_with(
@@ -242,55 +248,50 @@ impl Recovery<'_> {
         mut flags: options::Restore,
         place: Option<Spec>,
         at: &str,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let from = Instant::now();
         let (session, clean) = (self.session, self.options.clean);
         let engine = engine_of(session, kind)?;
+        let key = match &flags.into {
+            // Another directory is another step.
+            Some(_) => format!("restore {kind} {name} {at}"),
+            None => format!("restore {kind} {name}"),
+        };
         let work = |again: bool| async move {
             flags.clean = again || clean;
             Restored::of(Box::pin(restore::bring_back(session, &flags, place)).await?)
         };
-        let key = format!("restore {kind} {name}");
         let stored: Restored<_> = self.once(&key, work).await?;
         let done = stored.read(engine);
         let done = done.map_err(|cause| self.state.unreadable(&key).with_cause(cause))?;
         self.failed.extend(done.errors.iter().cloned());
         self.failed
             .extend(done.report.damage().map(|damage| format!("{name}: {damage}")));
+        let said = done.report.text();
         self.steps.push(ProvenStep {
             step: key,
             seconds: from.elapsed().as_secs_f64(),
             text: format!("{kind} {name}: {}, {at}", done.report.summary()),
             proof: Proof::Restored(done),
         });
-        Ok(())
+        Ok(said)
     }
 
-    async fn tree(&mut self, tree: &Tree) -> Result<()> {
+    async fn tree(&mut self, tree: &Tree, is_one: bool) -> Result<()> {
         let at = format!("in {}", tree.into.display());
         if tree.phase != RecoveryPhase::DataDirectories {
             return Box::pin(self.restore(&tree.kind, &tree.name, None, &at)).await;
         }
         match &tree.course {
             Some(Course::Commands(commands)) => Box::pin(self.commands(tree, commands)).await?,
-            course => {
-                let recovery = match course {
-                    Some(Course::Replayed { recovery, .. }) => Some((tree.name.clone(), recovery.clone())),
-                    _ => None,
-                };
-                let base = options::RestoreBase {
-                    recoveries: recovery.into_iter().collect(),
-                    ..options::RestoreBase::default()
-                };
-                let flags = options::Restore {
-                    into: Some(format!("file:{}", tree.into.display())),
-                    ..self.flags(&tree.name, EngineFlags::default().with(base))
-                };
-                Box::pin(self.restore_with((&tree.kind, &tree.name), flags, None, &at)).await?;
+            _ => {
+                let flags = directories::flags_of((self.choice, self.options), tree, is_one);
+                let said = Box::pin(self.restore_with((&tree.kind, &tree.name), flags, None, &at)).await?;
+                (self.tell)(&said);
             }
         }
         (self.tell)(&format!(
-            "start the server of {} on {} now: it recovers by itself, and nothing here waits for it\n",
+            "start the server of {} on {} now: it has yet to recover, and nothing here waits for it\n",
             tree.name,
             tree.into.display()
         ));
@@ -305,7 +306,7 @@ impl Recovery<'_> {
             options.clean = again || clean;
             Box::pin(by_commands::run(session, &options)).await
         };
-        let key = format!("restore {} {}", tree.kind, tree.name);
+        let key = tree.key();
         let words = |done: &RestoredMoment| {
             let place = tree.into.display();
             format!("{} {}: {}, in {place}", tree.kind, tree.name, done.summary())

@@ -99,6 +99,15 @@ pub(crate) async fn bring_back(
     Box::pin(carry_out(session, options, &manifest, steps, several)).await
 }
 
+/// Refuses whatever a restore for another verb would refuse before it writes.
+pub(crate) async fn check(session: &Session, options: &options::Restore) -> Result<()> {
+    let (repository, chosen) = open_snapshot(session, &options.snapshot, &options.source, Purpose::Write).await?;
+    let manifest = chosen.manifest;
+    let selected = select(&session.engines, &manifest, options)?;
+    let places = destinations(session, &manifest, &selected, selected.len() > 1, options)?;
+    Box::pin(prepare(session, &repository, places)).await.map(drop)
+}
+
 /// Opens and checks every source, and looks at its target. Nothing is written.
 async fn prepare<'a>(
     session: &Session,

@@ -351,6 +351,9 @@ fn a_verification_reads_the_log_to_a_moment() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(damaged, bytes).unwrap();
-    let said = server.expect(1, &verify);
-    assert!(said.contains("damaged") && said.contains(&name), "{said}");
+    // The base itself is sound, and not called damaged for it.
+    let said = server.expect(2, &verify);
+    assert!(said.contains("its log is damaged") && said.contains(&name), "{said}");
+    let done = server.json(2, &verify);
+    assert_eq!(done["verified"][0]["damage"], json!([]), "{done:#}");
 }

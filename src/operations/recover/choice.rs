@@ -41,6 +41,12 @@ impl Piece {
         }
     }
 
+    /// The snapshot that the source comes back from.
+    fn snapshot(&self) -> &SnapshotId {
+        let course = self.course.as_ref().and_then(Course::snapshot);
+        course.unwrap_or(&self.manifest.id)
+    }
+
     /// The moment that the source comes back as of.
     fn as_of(&self) -> Timestamp {
         let stored = || self.source.outcome.as_ref().map(|outcome| outcome.consistent_at);
@@ -400,7 +406,7 @@ impl Choice {
         }
         for piece in &self.pieces {
             let (name, manifest) = (&piece.source.name, &piece.manifest);
-            let (id, job) = (&manifest.id, &manifest.job);
+            let (id, job) = (piece.snapshot(), &manifest.job);
             let line = match (&piece.course, self.at) {
                 (Some(course), _) => {
                     let to = course.at().map_or_else(|| "the end of its log".to_owned(), local);
@@ -427,7 +433,7 @@ impl Choice {
     pub(super) fn copies(&self) -> Vec<SourceCopy> {
         let copy = |piece: &Piece| SourceCopy {
             source: piece.source.name.clone(),
-            snapshot: piece.manifest.id.clone(),
+            snapshot: piece.snapshot().clone(),
             job: piece.manifest.job.clone(),
             finished: piece.manifest.finished,
             age_seconds: self.age(&piece.manifest).as_secs(),

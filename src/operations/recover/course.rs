@@ -10,7 +10,7 @@ use crate::operations::log::recovery::{self, Recovery};
 use crate::operations::log::redis::restore::{self as commands, RestoredMoment};
 use crate::operations::options::{self, At};
 use crate::operations::places::Resolver;
-use crate::repository::{Manifest, ManifestSource, Repository};
+use crate::repository::{Manifest, ManifestSource, Repository, Selector, SnapshotId};
 
 /// A way to a moment, planned out of the stored log.
 #[derive(Debug, Clone)]
@@ -34,6 +34,14 @@ impl Course {
         match self {
             Self::Replayed { at, .. } => *at,
             Self::Commands(commands) => commands.plan.at,
+        }
+    }
+
+    /// The snapshot that it begins with, where that is another than the source was chosen from.
+    pub(super) fn snapshot(&self) -> Option<&SnapshotId> {
+        match self {
+            Self::Replayed { .. } => None,
+            Self::Commands(commands) => Some(&commands.plan.snapshot),
         }
     }
 
@@ -80,14 +88,23 @@ pub(super) async fn of(
         return Ok(None);
     }
     let options = options::Restore {
-        snapshot: "latest".to_owned(),
+        snapshot: match Selector::parse(&options.snapshot) {
+            Selector::Latest { .. } => "latest".to_owned(),
+            _ => manifest.id.to_string(),
+        },
         source: vec![source.name.clone()],
         into: Some(into.display().to_string()),
         at: Some(at),
         clean: options.clean,
+        thaw: options.thaw.clone(),
         ..options::Restore::default()
     };
-    let plan = commands::plan(session, &options).await?;
+    // What an earlier attempt has written is no reason not to plan; the step itself looks again.
+    let looked_at = options::Restore {
+        clean: true,
+        ..options.clone()
+    };
+    let plan = commands::plan(session, &looked_at).await?;
     Ok(Some(Course::Commands(Box::new(Commands { options, plan }))))
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Plan {
     /// Sources that a recovery does not restore; they count as failed.
     pub(super) left_out: Vec<String>,
     /// What stops it.
-    blockers: Vec<String>,
+    pub(super) blockers: Vec<String>,
     head: String,
 }
 
@@ -226,6 +226,8 @@ pub(super) async fn look(
                 }),
                 None => plan.left_out.push(has_no_directory(source)),
             }
+            // Its directory may be a volume of its container: what that held when it was backed up must not go over it.
+            plan.leave(&resolver, source);
             continue;
         }
         let Some(place) = plan.place(&resolver, source, phase, options)? else {
@@ -315,7 +317,28 @@ async fn docker_part(
     })
 }
 
+impl Tree {
+    /// The step that writes it, where it is a data directory.
+    pub(super) fn key(&self) -> String {
+        format!("restore {} {} in {}", self.kind, self.name, self.into.display())
+    }
+
+    pub(super) fn is_data_directory(&self) -> bool {
+        self.phase == RecoveryPhase::DataDirectories
+    }
+
+    /// Returns whether it is a base backup of a server.
+    pub(super) fn is_base(&self) -> bool {
+        self.is_data_directory() && !matches!(self.course, Some(Course::Commands(_)))
+    }
+}
+
 impl Plan {
+    /// Counts the base backups.
+    pub(super) fn bases(&self) -> usize {
+        self.trees.iter().filter(|tree| tree.is_base()).count()
+    }
+
     /// Finds where a source goes. A place that only the snapshot names is shown; whether it is followed is decided later.
     fn place(
         &mut self,
@@ -530,11 +553,8 @@ impl Plan {
                 tree.into.display(),
                 format_bytes(tree.bytes)
             ));
-            for line in tree
-                .course
-                .iter()
-                .flat_map(|course| course.text().lines().map(str::to_owned).collect::<Vec<_>>())
-            {
+            let course = tree.course.as_ref().map(Course::text).unwrap_or_default();
+            for line in course.lines() {
                 text.push_str(&format!("  {line}\n"));
             }
         }

@@ -14,6 +14,8 @@ use crate::engines::{EngineKind, Flags};
 pub struct RestoreBase {
     /// A tablespace, by its directory or OID, and the directory that it goes into.
     pub tablespace: Vec<(String, String)>,
+    /// Whether some of these may be of another base: no flag.
+    pub tablespaces_of_several: bool,
     /// Recover to this position in the log.
     pub lsn: Option<Lsn>,
     /// Recover to the restore point of this name.
@@ -34,6 +36,7 @@ impl Flags for RestoreBase {
     fn is_given(&self) -> bool {
         let planned = Self {
             recoveries: self.recoveries.clone(),
+            tablespaces_of_several: self.tablespaces_of_several,
             ..Self::default()
         };
         *self != planned

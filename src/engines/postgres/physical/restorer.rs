@@ -75,7 +75,11 @@ impl BaseRestorer {
         if let Some(recovery) = &self.recovery {
             recovery.check(&facts)?;
         }
-        let assigned = assign(&facts, &self.flags.tablespace, &self.directory)?;
+        let assigned = assign(
+            &facts,
+            (&self.flags.tablespace, self.flags.tablespaces_of_several),
+            &self.directory,
+        )?;
         let stored = survey(reader, &facts).await?;
         let replaces = found == Found::Occupied;
         let data = self.place(replaces);

@@ -76,7 +76,7 @@ fn tablespaces_text(tablespaces: &[MovedTablespace], verb: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct BaseRestored {
     /// The data directory.
-    #[serde(skip)]
+    #[serde(default, rename = "data_directory", serialize_with = "shown_path::path")]
     pub(crate) directory: PathBuf,
     /// Bytes of all files.
     pub(crate) bytes: u64,

@@ -15,13 +15,18 @@ pub(crate) struct Assigned {
 }
 
 /// Assigns a directory to each tablespace that lies beside the data directory, by flags `OLD=NEW`: OLD is its directory or its OID.
-pub(crate) fn assign(facts: &BaseFacts, flags: &[(String, String)], directory: &Path) -> Result<Vec<Assigned>> {
+/// Where several bases come back, a flag may be for another one.
+pub(crate) fn assign(
+    facts: &BaseFacts,
+    (flags, of_several): (&[(String, String)], bool),
+    directory: &Path,
+) -> Result<Vec<Assigned>> {
     let beside: Vec<&Tablespace> = facts.tablespaces.iter().filter(|one| !one.is_in_place()).collect();
     let is_meant =
         |one: &Tablespace, old: &str| one.location == old.trim_end_matches('/') || one.oid.to_string() == old;
     if let Some((old, _)) = flags
         .iter()
-        .find(|(old, _)| !beside.iter().any(|one| is_meant(one, old)))
+        .find(|(old, _)| !of_several && !beside.iter().any(|one| is_meant(one, old)))
     {
         return Err(
             Error::invalid(format!("--tablespace: the base has no tablespace \"{old}\"")).with_hint(known(&beside)),
@@ -88,7 +93,7 @@ mod tests {
             ..facts()
         };
         let flags: Vec<_> = flags.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        assign(&facts, &flags, Path::new("/srv/data"))
+        assign(&facts, (&flags, false), Path::new("/srv/data"))
     }
 
     #[test]
