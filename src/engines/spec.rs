@@ -139,6 +139,8 @@ pub struct ReceivedLog {
     pub slot: Option<String>,
     /// Bytes of memory that its receiver holds, beside those of an upload.
     pub held_bytes: u64,
+    /// Whether a job is run where no base backup leads to what is received. False for a receiver that takes its own.
+    pub auto_base: bool,
 }
 
 /// A specification on the heap.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use wirevault::engines::postgres::wal::Lsn;
 
 use crate::run::{Scheduler, get};
@@ -104,6 +104,13 @@ fn until_stored(server: &WalServer, repository: &str, to: Lsn) {
     }
 }
 
+/// Waits for the slot: from there on the log is kept. A checkpoint before it would leave a copy that was made earlier without its beginning.
+fn slot_is_there(server: &WalServer) {
+    wait::until("the receiver has made its slot", || {
+        server.sql(&["SELECT count(*) FROM pg_replication_slots"]) != "0"
+    });
+}
+
 /// Tells a copy of a data directory to recover out of the repository, and starts it.
 fn recovered(copy: &WalServer, repository: &str) {
     let fetch = format!("{} log fetch %f %p --from {repository}", copy.home.inside("wirevault"));
@@ -120,6 +127,7 @@ fn killed_and_recovered(home: &Arc<Home>) {
     let copy = primary.copied("copy");
     primary.start();
     let mut receiving = Receiving::of(&primary, &primary.url(), &repository);
+    slot_is_there(&primary);
     for round in 0..4 {
         let to = load(&primary, 300 + round * 500);
         if round % 2 == 0 {
@@ -193,6 +201,7 @@ fn a_promotion_is_followed() {
         primary.port, standby.port
     );
     let receiving = Receiving::of(&primary, &url, &repository);
+    slot_is_there(&primary);
     let to = load(&primary, 2000);
     primary.make_standby(&standby);
     standby.start();
@@ -230,8 +239,10 @@ fn a_slot_that_is_lost_is_a_gap() {
     let home = Home::of_15();
     let (primary, repository) = server(&home);
     let receiving = Receiving::of(&primary, &primary.url(), &repository);
-    let to = load(&primary, 2000);
-    until_stored(&primary, &repository, to);
+    slot_is_there(&primary);
+    primary.expect(0, &["backup", &primary.url(), "--to", &repository]);
+    let last = load(&primary, 2000);
+    until_stored(&primary, &repository, last);
     assert_eq!(receiving.ended().0, 0);
     let parts = || {
         let files = files_below(&home.outside("repository")).into_iter();
@@ -256,6 +267,17 @@ fn a_slot_that_is_lost_is_a_gap() {
     let log = shown(&primary, &repository);
     assert_eq!(log["gaps"].as_array().unwrap().len(), 1, "{log:#}");
     assert_eq!(log["windows"].as_array().unwrap().len(), 2, "{log:#}");
+    // What was stored of the segment before the gap counts.
+    assert!(lsn(log["windows"][0]["to"].as_str().unwrap()) >= last, "{log:#}");
+    assert!(lsn(log["gaps"][0]["from"].as_str().unwrap()) >= last, "{log:#}");
+    let into = home.inside("before-the-gap");
+    let restored = |code: i32, position: Lsn| {
+        let position = position.to_string();
+        let flags = ["--from", &repository, "--into", &into, "--lsn", &position, "--dry-run"];
+        primary.expect(code, &[&["restore", "latest"], &flags[..]].concat())
+    };
+    restored(0, last);
+    assert!(restored(1, to).contains("a gap in the log"));
     primary.expect(2, &["log", "verify", "--from", &repository]);
     // Of the segment before the gap the parts are all that there is: they stay, whoever begins anew.
     let receiving = Receiving::of(&primary, &primary.url(), &repository);
@@ -343,6 +365,13 @@ fn the_scheduler_receives_logs() {
     };
     let to = load(&primary, 500);
     wait::until("the log is stored", || end() >= to);
+    // A log that no base backup leads to has one taken, whatever the time is.
+    let begun = scheduler.event("begun");
+    assert_eq!(
+        (&begun["job"], &begun["why"]),
+        (&json!("yearly"), &json!("base-needed"))
+    );
+    assert_eq!(scheduler.event("ended")["status"], "done");
     let metric = |name: &str, value: &str| {
         let line = format!("{name}{{source=\"cluster\",repository=\"near\"}} {value}\n");
         wait::until(&line, || get(&address, "/metrics").1.contains(&line));
@@ -363,6 +392,21 @@ fn the_scheduler_receives_logs() {
         primary.sql(&["SELECT active FROM pg_replication_slots"]) == "f"
     });
     program.expect(0, &["log", "verify"]);
+    // Behind a gap another one is needed.
+    primary.sql(&["SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"]);
+    load(&primary, 3000);
+    primary.sql(&["SELECT pg_switch_wal()", "CHECKPOINT"]);
+    let scheduler = Scheduler::start(&program);
+    let to = load(&primary, 500);
+    wait::until("the log is stored behind the gap", || end() >= to);
+    assert_eq!(scheduler.event("begun")["why"], "base-needed");
+    assert_eq!(scheduler.event("ended")["status"], "done");
+    wait::until("a recovery comes behind the gap", || {
+        let status = program.json(&["status"]);
+        let log = &status[0]["log"];
+        log["error"].is_null() && log["to"].as_str().is_some_and(|reached| lsn(reached) >= to)
+    });
+    scheduler.end();
 }
 
 /// A log is kept from the oldest base on; where that is not known, all of it is.

@@ -84,6 +84,7 @@ impl SourceSpec for RedisSpec {
         self.log.then_some(ReceivedLog {
             slot: None,
             held_bytes: RECEIVER_BYTES,
+            auto_base: false,
         })
     }
 

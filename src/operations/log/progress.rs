@@ -14,6 +14,8 @@ const MARKS: usize = 3600;
 pub struct Progress {
     /// Whether the log is coming.
     pub connected: bool,
+    /// The system identifier of PostgreSQL; None before the first, and of others.
+    pub system: Option<u64>,
     /// The timeline of PostgreSQL that is received, or the replication ID of Redis; empty before the first.
     pub line: String,
     /// How far the server's log goes, as far as it has said: bytes of the log before that.
@@ -22,14 +24,20 @@ pub struct Progress {
     pub kept: u64,
     /// The same as the server prints it.
     pub kept_text: String,
+    /// How much of its log the server keeps for whoever has not stored it yet, where that has a bound.
+    pub server_keeps: Option<u64>,
     /// Connections that were lost.
     pub reconnects: u64,
     /// Gaps that it met.
     pub gaps: u64,
     /// Bytes of the objects that it made.
     pub stored_bytes: u64,
-    /// Why it is not connected, or does not store.
-    pub error: Option<String>,
+    /// Why it is not connected.
+    unheard: Option<String>,
+    /// Why it does not store.
+    pub(super) unstored: Option<String>,
+    /// What else is not as it should be, and leaves what is stored without use.
+    pub(super) complaint: Option<String>,
     /// Since when it is not connected.
     apart: Option<Instant>,
     /// Positions that are not in the repository yet, and when the server was first known to have come there.
@@ -49,12 +57,23 @@ impl Progress {
         self.written.saturating_sub(self.kept)
     }
 
+    /// Returns what is wrong, if something is.
+    pub fn error(&self) -> Option<&str> {
+        let all = [&self.unheard, &self.unstored, &self.complaint];
+        all.into_iter().find_map(Option::as_deref)
+    }
+
+    /// Returns what is wrong although the log comes and is stored.
+    pub fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref()
+    }
+
     /// Takes note that the log is coming: on which line, and how far.
     pub(super) fn reached(&mut self, line: String, written: u64, kept: u64, kept_text: String) {
         if self.line != line {
             self.marks.clear();
         }
-        (self.connected, self.apart, self.line) = (true, None, line);
+        (self.connected, self.apart, self.unheard, self.line) = (true, None, None, line);
         (self.written, self.kept, self.kept_text) = (written, kept, kept_text);
         while self.marks.front().is_some_and(|(at, _)| *at <= kept) {
             self.marks.pop_front();
@@ -69,7 +88,7 @@ impl Progress {
     pub fn lost(&mut self, error: Option<String>) {
         self.connected = false;
         self.apart.get_or_insert_with(Instant::now);
-        self.error = error;
+        self.unheard = error;
     }
 }
 
@@ -95,11 +114,16 @@ mod tests {
         progress.lost(Some("refused".to_owned()));
         let apart = progress.lag();
         assert!(apart > Duration::ZERO && !progress.connected);
+        // What is stored does not bring the connection back.
+        progress.unstored = Some("503".to_owned());
+        progress.unstored = None;
+        assert_eq!(progress.error(), Some("refused"));
         let reached = |progress: &mut Progress, written: u64, kept: u64| {
             progress.reached("1".to_owned(), written, kept, kept.to_string());
         };
         reached(&mut progress, 10, 10);
         assert_eq!((progress.lag(), progress.behind_bytes()), (Duration::ZERO, 0));
+        assert_eq!(progress.error(), None);
         for received in 11..20 {
             reached(&mut progress, received, 10);
         }

@@ -110,6 +110,8 @@ pub enum Why {
     Repeated,
     /// Its files changed.
     Changed,
+    /// No base backup leads to the log that is received.
+    BaseNeeded,
     /// A repository lacks something that another one has.
     Behind,
 }

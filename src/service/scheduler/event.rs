@@ -187,6 +187,7 @@ impl fmt::Display for Event {
                     Why::CaughtUp => write!(f, ", late")?,
                     Why::Repeated => write!(f, " again after a failure")?,
                     Why::Changed => write!(f, " after a change")?,
+                    Why::BaseNeeded => write!(f, ", because the log needs a base backup")?,
                     Why::Behind => write!(f, ", to bring repositories up to date")?,
                 }
                 if *missed > 0 {

@@ -76,6 +76,10 @@ impl State {
         family("wirevault_log_lag_bytes", gauge, help, &|log| {
             number(log.behind_bytes())
         });
+        let help = "Bytes that the server keeps at most for whoever has not stored them (max_slot_wal_keep_size, repl-backlog-size); -1 without a bound.";
+        family("wirevault_log_server_keeps_bytes", gauge, help, &|log| {
+            log.server_keeps.map_or(-1.0, number)
+        });
         let help = "Position in the log up to which the repository has it, in bytes.";
         family("wirevault_log_stored_position_bytes", gauge, help, &|log| {
             number(log.kept)

@@ -13,6 +13,7 @@
 //! SIGINT end the present run (its uploads are given up) and then the process, with exit code 0.
 
 mod agenda;
+mod bases;
 mod event;
 mod execute;
 mod figures;
@@ -37,6 +38,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use agenda::{Agenda, Turns};
+use bases::Bases;
 pub use event::{Event, TaskKind};
 use receivers::Receivers;
 use state::SchedulerState;
@@ -143,6 +145,7 @@ struct Scheduler<'a> {
     teller: Teller,
     turns: Turns,
     receivers: Receivers,
+    bases: Bases,
     /// When the repositories were last looked at, and whether something happened since.
     looked: Option<Instant>,
     news: bool,
@@ -166,6 +169,7 @@ impl<'a> Scheduler<'a> {
             teller: Teller::start(host),
             turns: Turns::default(),
             receivers: Receivers::new(),
+            bases: Bases::default(),
             looked: None,
             news: true,
         })
@@ -264,19 +268,24 @@ impl<'a> Scheduler<'a> {
         while !cancel.is_cancelled() {
             let wait = match self.agenda.due(clock.moment()) {
                 Some((at, _)) => {
+                    let runs = self.receivers.runs();
+                    // A receiver may be taking a snapshot.
+                    let turn = tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => continue,
+                        turn = runs.acquire() => turn,
+                    };
                     self.asked_again(at).await;
-                    // What it was told may have put it off, or changed why it runs and what it missed.
+                    // What it was told, or the wait, may have put it off, or changed why it runs and what it missed.
                     if let Some((due, next)) = self.agenda.due(clock.moment())
                         && due == at
                     {
-                        let runs = self.receivers.runs();
-                        // A receiver may be taking a snapshot; it is never closed, and ends with the process.
-                        let _turn = runs.acquire().await;
                         self.run_task(at, next).await;
                     }
+                    drop(turn);
                     Duration::ZERO
                 }
-                None if self.look().await || self.prune_one().await => Duration::ZERO,
+                None if self.look().await || self.prune_one().await || self.look_at_bases().await => Duration::ZERO,
                 None => self.agenda.pause(clock.moment(), self.news),
             };
             tokio::select! {

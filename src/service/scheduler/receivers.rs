@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::state::SchedulerState;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::config::{RepositoryConfig, SourceConfig};
 use crate::engines::ReceivedLog;
 use crate::operations::log::progress::Watched;
@@ -59,6 +59,18 @@ impl Receivers {
     /// What each run has while it lasts.
     pub(super) fn runs(&self) -> Arc<Semaphore> {
         Arc::clone(&self.runs)
+    }
+
+    /// Returns whose base backups are taken by themselves.
+    pub(super) fn with_auto_base(&self) -> Vec<(Pair, RepositoryConfig)> {
+        let all = self.running.iter();
+        let theirs = all.filter(|(_, running)| {
+            let log = running.begun_with.0.kind.spec().received_log();
+            log.is_some_and(|log| log.auto_base)
+        });
+        theirs
+            .map(|(pair, running)| (pair.clone(), running.begun_with.1.clone()))
+            .collect()
     }
 
     /// Begins what a configuration asks for, and ends what it does not.
@@ -146,7 +158,10 @@ async fn keep_receiving(session: Session, source: SourceConfig, options: options
             // Without an error it was ended.
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
-            Err(_) => Error::invalid("the receiver broke off: a fault of this program, which has told where"),
+            Err(_) => Error::new(
+                ErrorKind::Other,
+                "the receiver crashed, which is a bug; the panic message is in the log above",
+            ),
         };
         tracing::error!("the log of \"{}\" is not received: {}", source.name, error.chain());
         watched.lock().lost(Some(error.chain()));

@@ -12,7 +12,10 @@ use crate::repository::RunRecord;
 impl Scheduler<'_> {
     /// Runs a task that is due to its end, and says what became of it.
     pub(super) async fn run_task(&mut self, at: usize, next: Next) {
-        let Some(task) = self.agenda.tasks.get(at) else { return };
+        let Some(task) = self.agenda.tasks.get_mut(at) else {
+            return;
+        };
+        task.base_needed = None;
         if let Some(watch) = &task.watch {
             watch.taken();
         }

@@ -250,18 +250,20 @@ impl State {
 /// A log that lags further behind is a complaint.
 const LATE: Duration = Duration::from_secs(300);
 
-/// Says of a log that it lags behind.
+/// Says of a log that it lags behind, or is of no use.
 fn late((source, repository): &Pair, watched: &Watched) -> Option<String> {
     let progress = watched.lock();
     let lag = progress.lag();
-    (lag > LATE).then(|| {
-        let error = progress.error.as_deref().map(|error| format!(": {error}"));
-        format!(
+    if lag > LATE {
+        let error = progress.error().map(|error| format!(": {error}"));
+        return Some(format!(
             "log of {source}: what repository {repository} has is {} behind{}",
             format_duration(lag),
             error.unwrap_or_default()
-        )
-    })
+        ));
+    }
+    let complaint = progress.complaint()?;
+    Some(format!("log of {source}, repository {repository}: {complaint}"))
 }
 
 /// Whether evidence proves what it was to prove, of every source.

@@ -52,6 +52,8 @@ pub(super) struct Task {
     /// Whether no repository has told yet when it last ran: it is asked again before the task runs by that.
     pub(super) last_unknown: bool,
     pub(super) watch: Option<Watch>,
+    /// Since when a log needs a base backup of it.
+    pub(super) base_needed: Option<Timestamp>,
 }
 
 impl Task {
@@ -67,6 +69,7 @@ impl Task {
             schedule,
             last_unknown: false,
             watch: None,
+            base_needed: None,
         }
     }
 
@@ -152,7 +155,12 @@ impl Task {
             why: Why::Changed,
             missed: 0,
         });
-        match (planned, changed) {
+        let needed = self.base_needed.map(|at| Next {
+            at: at.min(now),
+            why: Why::BaseNeeded,
+            missed: 0,
+        });
+        match (planned, needed.or(changed)) {
             // What is due anyway is not put off by a change.
             (Some(planned), Some(changed)) if planned.at <= changed.at || planned.at <= now => Some(planned),
             (planned, changed) => changed.or(planned),
@@ -189,6 +197,7 @@ impl Task {
     /// Takes over what is known of the runs of the task of this name in the configuration before.
     pub(super) fn follow(&mut self, old: &Self) {
         (self.history, self.began, self.last_unknown) = (old.history, old.began, old.last_unknown);
+        self.base_needed = old.base_needed;
     }
 
     /// Remembers how a run ended.

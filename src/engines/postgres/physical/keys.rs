@@ -25,6 +25,8 @@ section! {
         password_file: Option<PathBuf> = Key::path().example("\"/etc/wirevault/replication.password\""),
         /// Whether `wirevault run` receives the server's write-ahead log into the repositories of the source's jobs ([log](log.md)).
         log: bool = Key::flag(),
+        /// Whether `wirevault run` runs a job of the source at once where no base backup leads to the log that is received.
+        auto_base: bool = Key::flag().default("true").example("false"),
         /// The replication slot of the log; without it, `wirevault_` and the beginning of the repository's ID.
         slot: Option<String> = Key::text().example("\"wirevault\""),
         /// How far back the log is kept for recovery to any moment; `prune` removes what is older than the base backup before that.

@@ -36,6 +36,9 @@ pub struct PhysicalSpec {
     /// Whether the log of the server is received as long as the scheduler runs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub log: bool,
+    /// Whether a job of it is run where no base backup leads to what is received.
+    #[serde(skip)]
+    pub auto_base: bool,
     /// The replication slot of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
@@ -135,6 +138,7 @@ impl SourceSpec for PhysicalSpec {
             slot: self.slot.clone(),
             // What waits lies in the spool directory.
             held_bytes: 0,
+            auto_base: self.auto_base,
         })
     }
 

@@ -30,8 +30,8 @@ pub struct StreamFacts {
     pub version: String,
     /// Whether it follows another one.
     pub is_standby: bool,
-    /// Whether `max_slot_wal_keep_size` bounds what a slot keeps.
-    pub slots_are_bounded: bool,
+    /// Bytes that a slot keeps at most, where `max_slot_wal_keep_size` bounds them.
+    pub slot_bytes: Option<u64>,
 }
 
 /// A slot that is there.
@@ -97,7 +97,11 @@ impl LogSession {
             segment: SegmentSize::new(segment)?,
             version,
             is_standby: replication.parameter("in_hot_standby") == Some("on"),
-            slots_are_bounded: bound != "-1",
+            slot_bytes: if bound == "-1" {
+                None
+            } else {
+                Some(setting_bytes(&bound)?)
+            },
         };
         Ok(Self { replication, facts })
     }

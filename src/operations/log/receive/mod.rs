@@ -24,6 +24,7 @@ use crate::base::cancel::cancelled;
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::Note;
+use crate::base::units::format_bytes;
 use crate::config::SourceConfig;
 use crate::engines::postgres::receiver::{
     LogServer, LogSession, LogStream, NextTimeline, Said, Started, StreamFacts, is_in_use, is_invalidated, is_removed,
@@ -219,6 +220,7 @@ impl<'a> Receiver<'a> {
         let facts = log.facts().clone();
         self.is_the_same(&facts)?;
         self.server_end = facts.flushed;
+        self.watched.lock().server_keeps = facts.slot_bytes;
         let line = self.line(&mut log, facts.timeline).await?;
         let (mut timeline, mut at) = self.begin(&mut log, &facts, &line).await?;
         loop {
@@ -273,9 +275,10 @@ impl<'a> Receiver<'a> {
             Some(_) => Ok(()),
             None => {
                 self.system = Some(now);
+                self.watched.lock().system = Some(now.0);
                 self.report.system = now.0.to_string();
                 self.report.slot.clone_from(&self.slot);
-                if !facts.slots_are_bounded {
+                if facts.slot_bytes.is_none() {
                     tracing::info!(
                         "max_slot_wal_keep_size is not set: while nothing is received, the server keeps its WAL until its disk is full"
                     );
@@ -530,8 +533,11 @@ impl<'a> Receiver<'a> {
         }
         let kept = self.kept(open);
         let written = self.server_end.max(open.received());
-        self.watch()
-            .reached(open.name.timeline.to_string(), written.0, kept.0, kept.to_string());
+        {
+            let mut progress = self.watch();
+            progress.reached(open.name.timeline.to_string(), written.0, kept.0, kept.to_string());
+            progress.complaint = slot_fills_up(&progress);
+        }
         let idle = clock.news.elapsed() >= SEEN_EVERY && clock.told.elapsed() >= SEEN_EVERY;
         if let Some((end, at)) = clock.seen.filter(|(end, _)| idle && *end <= kept && self.is_idle()) {
             clock.told = Instant::now();
@@ -695,6 +701,18 @@ impl<'a> Receiver<'a> {
         let task = self.server.location();
         self.session.reporter.note(task, Note::new(code, task, message));
     }
+}
+
+/// Says of a slot that it keeps more than half of what it may.
+fn slot_fills_up(progress: &Progress) -> Option<String> {
+    let (keeps, behind) = (progress.server_keeps?, progress.behind_bytes());
+    (behind > keeps / 2).then(|| {
+        format!(
+            "the slot keeps {} that are not stored, and at most {} (max_slot_wal_keep_size): what is beyond is a gap",
+            format_bytes(behind),
+            format_bytes(keeps)
+        )
+    })
 }
 
 /// When what was last done, and heard.

@@ -134,13 +134,13 @@ impl Storing {
                     ));
                 }
                 Ok(stored_bytes) => {
-                    self.watched.lock().error = None;
+                    self.watched.lock().unstored = None;
                     return Ok(stored_bytes);
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
             };
-            self.watched.lock().error = Some(error.chain());
+            self.watched.lock().unstored = Some(error.chain());
             tracing::warn!(
                 "the log is not stored, which is tried again in {} s: {}",
                 wait.as_secs(),

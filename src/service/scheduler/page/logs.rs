@@ -13,12 +13,13 @@ pub(super) fn table(state: &State) -> String {
         .map(|((source, repository), watched)| {
             let progress = watched.lock();
             let lag = exact::saturating_signed(progress.lag());
-            let (word, class) = match (progress.connected, &progress.error) {
+            let (word, class) = match (progress.connected, progress.error()) {
                 (true, None) => ("receiving", "good"),
+                (true, error) if error == progress.complaint() => ("receiving", "bad"),
                 (true, Some(_)) => ("not stored", "bad"),
                 (false, _) => ("not connected", "bad"),
             };
-            let error = progress.error.as_deref().map(|error| {
+            let error = progress.error().map(|error| {
                 let error = escape(error);
                 format!("<tr class=\"said\"><td colspan=\"8\" class=\"bad\">{error}</td></tr>")
             });
