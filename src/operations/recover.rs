@@ -282,13 +282,12 @@ impl Recovery<'_> {
         if tree.phase != RecoveryPhase::DataDirectories {
             return Box::pin(self.restore(&tree.kind, &tree.name, None, &at)).await;
         }
-        match &tree.course {
-            Some(Course::Commands(commands)) => Box::pin(self.commands(tree, commands)).await?,
-            _ => {
-                let flags = directories::flags_of((self.choice, self.options), tree, is_one);
-                let said = Box::pin(self.restore_with((&tree.kind, &tree.name), flags, None, &at)).await?;
-                (self.tell)(&said);
-            }
+        if let Some(Course::Commands(commands)) = &tree.course {
+            Box::pin(self.commands(tree, commands)).await?;
+        } else {
+            let flags = directories::flags_of((self.choice, self.options), tree, is_one);
+            let said = Box::pin(self.restore_with((&tree.kind, &tree.name), flags, None, &at)).await?;
+            (self.tell)(&said);
         }
         (self.tell)(&format!(
             "start the server of {} on {} now: it has yet to recover, and nothing here waits for it\n",

@@ -90,7 +90,7 @@ pub(super) async fn of(
     let options = options::Restore {
         snapshot: match Selector::parse(&options.snapshot) {
             Selector::Latest { .. } => "latest".to_owned(),
-            _ => manifest.id.to_string(),
+            Selector::Prefix(_) => manifest.id.to_string(),
         },
         source: vec![source.name.clone()],
         into: Some(into.display().to_string()),
