@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::support::program::Program;
 use crate::support::redis::{Kind, RedisServer, fill};
+use crate::support::redis_log::Receiver;
 
 fn openssl(directory: &Path, arguments: &[&str]) {
     let done = Command::new("openssl")
@@ -103,6 +104,27 @@ fn a_client_certificate_goes_to_the_server_that_asks_for_it() {
         "holds no certificate",
         "cert",
     );
+
+    // So does a receiver of its log.
+    program.expect(
+        0,
+        &[
+            "init",
+            "--no-encryption",
+            "--to",
+            &program.path("logs").display().to_string(),
+        ],
+    );
+    let mut receiver = Receiver::start_with(
+        &program,
+        &with("client"),
+        &["--to", &program.path("logs").display().to_string()],
+    );
+    receiver.until_said("begins the log");
+    server.client().say("SET over tls");
+    receiver.catch_up(&server);
+    assert_eq!(receiver.stop()["gaps"], serde_json::json!([]));
+    server.client().say("DEL over");
 
     // Everything else that reaches the server shows it too.
     server.client().say("FLUSHALL");

@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::support::child::Guarded;
 use crate::support::program::Program;
-use crate::support::redis::{Kind, RedisServer};
+use crate::support::redis::{Client, Kind, RedisServer};
+use crate::support::redis_log::{Receiver, acknowledged, offset, restored};
 use crate::support::wait;
 
 fn replication(server: &RedisServer) -> String {
@@ -23,19 +25,14 @@ fn replica_of(primary: &RedisServer) -> RedisServer {
     replica
 }
 
-/// A real Sentinel promotes the replica of a primary that died; a backup that begins at that moment waits for it.
-#[test]
-fn a_backup_waits_for_the_new_primary() {
-    let primary = RedisServer::start(Kind::Redis7, &[]);
-    primary.client().say("SET a b");
-    let replica = replica_of(&primary);
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("sentinel.conf");
+/// Starts a Sentinel that watches a primary; returns its port.
+fn sentinel(directory: &Path, primary: &RedisServer) -> (Guarded, u16) {
+    let config = directory.join("sentinel.conf");
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = format!(
         "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor shop 127.0.0.1 {} 1\n\
          sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 6000\n",
-        directory.path().display(),
+        directory.display(),
         primary.port
     );
     std::fs::write(&config, text).unwrap();
@@ -45,6 +42,59 @@ fn a_backup_waits_for_the_new_primary() {
             .arg("--sentinel")
             .stdout(std::process::Stdio::null()),
     );
+    (sentinel, port)
+}
+
+/// The receiver of a log asks the Sentinel anew when its connection ends, and goes on with the primary that was promoted.
+#[test]
+fn a_log_goes_on_with_the_new_primary() {
+    let primary = RedisServer::start(Kind::Redis7, &[]);
+    let replica = replica_of(&primary);
+    let directory = tempfile::tempdir().unwrap();
+    let (_sentinel, port) = sentinel(directory.path(), &primary);
+    let program = Program::on_s3();
+    program.expect(0, &["init", "--no-encryption"]);
+    let url = format!("redis://127.0.0.1:{port}?sentinel=shop&failover_wait=120");
+    let mut receiver = Receiver::start(&program, &url);
+    receiver.until_said("begins the log");
+    wait::until("the Sentinel knows the replica", || {
+        let mut client = Client::connect(port).unwrap();
+        client.text(&[b"INFO", b"sentinel"]).contains("slaves=1")
+    });
+    let mut client = primary.client();
+    for number in 0..50 {
+        client.say(&format!("SET before:{number} x"));
+    }
+    receiver.catch_up(&primary);
+    let end = offset(&mut client);
+    wait::until("the replica has it all", || offset(&mut replica.client()) >= end);
+    drop((client, primary));
+    wait::until("the replica is promoted", || {
+        replication(&replica).contains("role:master")
+    });
+    let mut client = replica.client();
+    for number in 0..50 {
+        client.say(&format!("SET after:{number} x"));
+    }
+    wait::until("it follows the new primary", || acknowledged(&mut client).is_some());
+    receiver.catch_up(&replica);
+    let report = receiver.stop();
+    assert_eq!(report["gaps"], serde_json::json!([]), "{report:#}");
+    let (copy, _) = restored(&program, &replica, &["--at", "latest"]);
+    assert_eq!(
+        (copy.client().integer("DBSIZE"), copy.digest()),
+        (100, replica.digest())
+    );
+}
+
+/// A real Sentinel promotes the replica of a primary that died; a backup that begins at that moment waits for it.
+#[test]
+fn a_backup_waits_for_the_new_primary() {
+    let primary = RedisServer::start(Kind::Redis7, &[]);
+    primary.client().say("SET a b");
+    let replica = replica_of(&primary);
+    let directory = tempfile::tempdir().unwrap();
+    let (sentinel, port) = sentinel(directory.path(), &primary);
     let url = format!("redis://127.0.0.1:{port}?sentinel=shop&failover_wait=120");
     let program = Program::on_directory();
     let node = |program: &Program| {
