@@ -88,8 +88,13 @@ pub fn from_environment(env: &Environment<'_>) -> Result<Config> {
     if let Some(path) = env.get("DB_PATH") {
         sources.push(parse_source_url(&format!("sqlite:{path}")).context("DB_PATH")?);
     }
-    for path in env
-        .get("BACKUP_PATHS")
+    let paths = env.get("BACKUP_PATHS");
+    if paths.as_ref().is_some_and(|paths| paths.contains("://")) {
+        return Err(Error::invalid("BACKUP_PATHS holds a URL").with_hint(
+            "It takes directories and files, with : or , between them; DATABASE_URL and REDIS_URL are for servers, DB_PATH for a SQLite database.",
+        ));
+    }
+    for path in paths
         .iter()
         .flat_map(|paths| paths.split([':', ',']))
         .map(str::trim)
@@ -363,6 +368,14 @@ mod tests {
                 .contains("S3_BACKUP_BUCKET")
         );
         assert!(config(&[("S3_BACKUP_ENABLED", "perhaps")]).is_err());
+    }
+
+    /// Its parts would be taken for paths, and printed: one may be a password.
+    #[test]
+    fn a_url_is_no_list_of_paths() {
+        let error = config(&[("BACKUP_PATHS", "/etc/app,postgres://app:hidden@db/app")]).unwrap_err();
+        assert!(error.chain().contains("BACKUP_PATHS") && !error.chain_and_hint().contains("hidden"));
+        assert!(error.hint().unwrap().contains("DATABASE_URL"), "{error:?}");
     }
 
     #[test]

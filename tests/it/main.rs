@@ -38,6 +38,7 @@ mod files_interrupted;
 mod files_odd;
 mod files_patterns;
 mod files_restore;
+mod generators;
 mod health;
 mod help;
 mod hooks;

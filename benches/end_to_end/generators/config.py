@@ -2,12 +2,13 @@
 """Every key of wirevault.toml and every environment variable with wrong, missing, empty, extreme, huge and odd values.
 
 What may follow is exit code 0, 1 or 2, an error that names what is wrong, no panic, no hang, little memory, and no secret in what is said.
-The keys come from src/config/keys.rs, the variables from docs/operations.md.
+The keys come from the schema that the program prints, the variables from docs/operations.md.
 """
 import json
 import os
 import re
 import resource
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -23,14 +24,24 @@ COMMANDS = [
 SECRET_KEYS = {"secret_key", "access_key", "token", "status_token"}
 
 
-def tables():
-    """The keys of each section, as the program has them."""
-    with open(os.path.join(TOP, "src/config/keys.rs"), encoding="utf-8") as file:
-        text = file.read()
-    found = {}
-    for name, keys in re.findall(r"const ([A-Z_]+): &\[&str\] = &\[(.*?)\];", text, re.S):
-        found[name] = re.findall(r'"([^"]*)"', keys)
+def sections(program):
+    """The keys of each section, as the program has them; sources by their kind."""
+    printed = subprocess.run([program, "config", "--schema"], check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    top = json.loads(printed.stdout)["properties"]
+    found = {"": [key for key, one in top.items() if "additionalProperties" not in one and "oneOf" not in one]}
+    found["repository"] = list(first_table(top["repository"])["properties"])
+    for name in ("job", "drill", "notify", "cleanup"):
+        found[name] = list(first_table(top[name]["additionalProperties"])["properties"])
+    found["keep"] = list(first_table(first_table(top["job"]["additionalProperties"])["properties"]["keep"])["properties"])
+    for source in top["source"]["additionalProperties"]["oneOf"]:
+        for kind in source["properties"]["kind"]["enum"]:
+            found[kind] = list(source["properties"])
     return found
+
+
+def first_table(schema):
+    """The first form of a schema that is a table of named keys."""
+    return next(one for one in [schema, *schema.get("oneOf", [])] if "properties" in one)
 
 
 def variables():
@@ -51,7 +62,7 @@ class Config(Generator):
     shrink_seconds = 30
 
     def open(self):
-        self.tables = tables()
+        self.sections = sections(self.wirevault)
         self.variables = variables()
         self.closed = free_port()
 
@@ -70,16 +81,13 @@ class Config(Generator):
 
     def make(self, rng, number):
         place = {
-            "": "TOP", "repository": "REPOSITORY", "source.tree": "FILES", "source.app": "SQLITE", "source.db": "POSTGRES", "source.cache": "REDIS", "source.stack": "DOCKER", "job.job": "JOB", "drill.d": "DRILL", "notify.n": "NOTIFY", "cleanup.c": "CLEANUP",
-            "job.job.keep": "KEEP",
+            "": "", "repository": "repository", "source.tree": "files", "source.app": "sqlite", "source.db": "postgres", "source.cluster": "postgres-physical", "source.cache": "redis", "source.stack": "docker", "job.job": "job", "drill.d": "drill",
+            "notify.n": "notify", "cleanup.c": "cleanup", "job.job.keep": "keep",
         }
         changes = []
         for _ in range(rng.choice([1, 1, 2, 4])):
             section = rng.choice(list(place))
-            known = self.tables[place[section]]
-            if section == "":
-                known = [k for k in known if k not in place and k not in ("source", "job", "drill", "notify", "cleanup")]
-            key = rng.choice(known)
+            key = rng.choice(self.sections[place[section]])
             what = rng.choice(["set"] * 8 + ["drop", "twice", "misspelt", "section twice"])
             changes.append([section, key, what, self.toml_value(rng)])
         env = {}
@@ -124,6 +132,8 @@ class Config(Generator):
         touched = {section for section, *_ in history["changes"]}
         if "source.db" in touched or history["servers"]:
             sections["source.db"] = {"kind": '"postgres"', "url": f'"postgres://app:{SECRET}@127.0.0.1:{self.closed}/app?connect_timeout=2"', "optional": "true"}
+        if "source.cluster" in touched or history["servers"]:
+            sections["source.cluster"] = {"kind": '"postgres-physical"', "url": f'"postgres-physical://app:{SECRET}@127.0.0.1:{self.closed}?connect_timeout=2"', "optional": "true"}
         if "source.cache" in touched or history["servers"]:
             sections["source.cache"] = {"kind": '"redis"', "url": f'"redis://:{SECRET}@127.0.0.1:{self.closed}"', "optional": "true"}
         if "source.stack" in touched:

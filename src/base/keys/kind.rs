@@ -226,6 +226,11 @@ fn word<'t>(name: &str, word: &'t str, words: &[&str]) -> Result<&'t str> {
         return Ok(word);
     }
     let all = format!("It is one of {}.", words.join(", "));
+    // What is no word at all may be a password in the wrong place.
+    let is_word = word.len() <= 32 && word.chars().all(|c| c.is_alphanumeric() || "-_. ".contains(c));
+    if !is_word {
+        return Err(Error::invalid(format!("{name} is none of its words")).with_hint(all));
+    }
     Err(
         Error::invalid(format!("unknown {name} \"{word}\"")).with_hint(match nearest(word, words.iter().copied()) {
             Some(near) => format!("Did you mean \"{near}\"? {all}"),
@@ -291,4 +296,24 @@ impl Kind {
 
 fn quoted(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| format!("`{word}`")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_no_word_is_not_repeated() {
+        let refused = |text: &str| {
+            word("checkpoint", text, &["fast", "spread"])
+                .unwrap_err()
+                .chain_and_hint()
+        };
+        assert!(refused("fats").contains("\"fats\"") && refused("fats").contains("Did you mean \"fast\"?"));
+        for hidden in ["user:hidden@", "hidden/hidden", &"hidden".repeat(9)] {
+            let said = refused(hidden);
+            assert!(said.contains("fast, spread") && !said.contains("hidden"), "{said}");
+        }
+    }
 }
