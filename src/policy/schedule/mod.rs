@@ -206,6 +206,7 @@ impl Schedule {
                 let zone = TimeZone::get(name).map_err(why)?;
                 (cron, zone)
             }
+            [_] => return Err(wrong("one field instead of five".to_owned())),
             other => return Err(wrong(format!("{} fields instead of five", other.len()))),
         };
         let names_hours = cron.get(1).is_some_and(|hours| !hours.starts_with('*'));

@@ -32,8 +32,6 @@ pub(super) struct PieceStore {
 /// What was stored.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StoredPiece {
-    /// Offset up to which all is in the store now.
-    pub(super) to: u64,
     /// Objects that were made.
     pub(super) objects: u64,
     /// Bytes of the stream that are in them.
@@ -57,7 +55,6 @@ impl PieceStore {
         loop {
             let tried = match self.put(&id, &piece, &bytes).await {
                 Ok(kept) => {
-                    done.to = piece.to;
                     watched.lock().unstored = None;
                     if let Kept::Stored { stored_bytes } = kept {
                         done.objects += 1;
@@ -84,7 +81,6 @@ impl PieceStore {
             match tried {
                 Ok(Some(to)) if to >= piece.to => {
                     watched.lock().unstored = None;
-                    done.to = piece.to;
                     return Ok(done);
                 }
                 // What follows the other one is another piece.
