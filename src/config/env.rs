@@ -123,6 +123,21 @@ fn postgres(env: &Environment<'_>) -> Result<Option<SourceConfig>> {
         return parse_source_url(&url).context("DATABASE_URL").map(Some);
     }
     let pick = |first: &str, second: &str| env.get(first).or_else(|| env.get(second));
+    // The source would be called after it, password and all.
+    let names = [
+        "POSTGRES_HOST",
+        "PGHOST",
+        "POSTGRES_USER",
+        "PGUSER",
+        "POSTGRES_DB",
+        "PGDATABASE",
+    ];
+    if let Some(name) = names
+        .into_iter()
+        .find(|name| env.get(name).is_some_and(|value| value.contains("://")))
+    {
+        return Err(Error::invalid(format!("{name} holds a URL")).with_hint("A whole URL goes into DATABASE_URL."));
+    }
     // A service comes before PG* variables, as in libpq, and is read when it is connected to.
     let service = env.get("PGSERVICE").filter(|_| env.get("POSTGRES_HOST").is_none());
     // It may hold the password, which comes before PGPASSWORD.
@@ -376,6 +391,13 @@ mod tests {
         let error = config(&[("BACKUP_PATHS", "/etc/app,postgres://app:hidden@db/app")]).unwrap_err();
         assert!(error.chain().contains("BACKUP_PATHS") && !error.chain_and_hint().contains("hidden"));
         assert!(error.hint().unwrap().contains("DATABASE_URL"), "{error:?}");
+        for name in ["POSTGRES_USER", "PGDATABASE"] {
+            let error = config(&[("POSTGRES_HOST", "db"), (name, "postgres://app:hidden@db/app")]).unwrap_err();
+            assert!(
+                error.chain().contains(name) && !error.chain_and_hint().contains("hidden"),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub async fn run(session: &Session, options: &options::Recover, tell: Tell<'_>) 
     let path = options.state.clone();
     let path = path.unwrap_or_else(|| PathBuf::from(format!("wirevault-recover-{newest}.json")));
     let state = State::open(&path, &choice.word());
-    let begun = |key: &str| state.as_ref().is_ok_and(|state| state.begun(key));
-    Box::pin(directories::check(session, (&choice, options), &mut plan, begun)).await?;
+    let earlier = state.as_ref().ok();
+    Box::pin(directories::check(session, (&choice, options), &mut plan, earlier)).await?;
     if options.dry_run {
         return Ok(Box::new(RecoverPreview {
             snapshot: newest,

@@ -8,13 +8,15 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::archive::log::LogReader;
 use crate::base::error::{Context, Error, ErrorKind, Result, if_there};
 use crate::base::exact;
-use crate::engines::postgres::wal::{FileName, HEADER_BYTES, Lsn, SegmentName, SegmentReader, SegmentSize};
+use crate::engines::postgres::wal::{
+    FileName, HEADER_BYTES, Lsn, SegmentHeader, SegmentName, SegmentReader, SegmentSize, goes_on,
+};
 use crate::operations::log::parts::{join, parts_of};
 use crate::operations::log::{data_directory, key_of, system_at};
 use crate::operations::snapshots::open_repository;
@@ -152,6 +154,25 @@ async fn has_log(repository: &Repository, system: u64) -> Result<()> {
     Err(Error::invalid(format!("the repository holds no log of system {system}")).with_hint(WRONG_REPOSITORY))
 }
 
+/// Returns whether a segment in a file has something behind an offset; None where that cannot be read.
+fn goes_further(own: &Path, header: &SegmentHeader, end: u64) -> Option<bool> {
+    let file = File::open(own).ok()?;
+    let page_bytes = u64::from(header.page_bytes);
+    let page = end.checked_sub(end.checked_rem(page_bytes)?)?;
+    if file.metadata().ok()?.len() != header.segment.bytes() || page >= header.segment.bytes() {
+        return None;
+    }
+    let mut bytes = vec![0; exact::usize_from(page_bytes)];
+    file.read_exact_at(&mut bytes, page).ok()?;
+    let at = Lsn(header.position.0.checked_add(page)?);
+    Some(goes_on(
+        &bytes,
+        at,
+        page == 0,
+        exact::usize_from(end.saturating_sub(page)),
+    ))
+}
+
 /// A file that is wanted.
 struct Wanted<'a> {
     repository: &'a Repository,
@@ -202,7 +223,10 @@ impl Wanted<'_> {
         let (end, size) = joined?;
         self.is_it(size.bytes(), &beginning)?;
         let kept = self.kept(size.bytes())?;
-        if kept == Some(0) {
+        // The server's own, out of the base, may go further than what was received by then.
+        let own = self.path.with_file_name(segment.to_string());
+        let header = SegmentHeader::parse(&beginning)?;
+        if kept == Some(0) || goes_further(&own, &header, end).is_some_and(|further| further) {
             return Ok(None);
         }
         temporary.cut(kept.map_or(end, |kept| kept.min(end)), size.bytes())?;

@@ -68,6 +68,11 @@ impl Progress {
         self.complaint.as_deref()
     }
 
+    /// Takes note that a receiver begins: what the one before had to complain of is over.
+    pub fn begins(&mut self) {
+        (self.unstored, self.complaint) = (None, None);
+    }
+
     /// Takes note that the log is coming: on which line, and how far.
     pub(super) fn reached(&mut self, line: String, written: u64, kept: u64, kept_text: String) {
         if self.line != line {

@@ -96,9 +96,9 @@ fn left_behind(last: &Moment, log: &LoggedSystem) -> Option<String> {
 /// Returns why no base backup leads to the end of a server's log, if none does.
 pub(crate) async fn lacks_base(session: &Session, repository: &Repository, system: u64) -> Result<Option<String>> {
     let survey = session.or_cancelled(repository.survey(bases)).await?;
-    if let Some((id, error)) = survey.damaged.into_iter().next() {
-        // It may be the one that is looked for.
-        return Err(error.context(format!("read snapshot {id}")));
+    // One that cannot be read leads nowhere.
+    for (id, error) in survey.damaged {
+        tracing::warn!("snapshot {id} is not looked at for a base backup: {}", error.chain());
     }
     let ended = |source: &ManifestSource| source.outcome.as_ref().map(|outcome| outcome.consistent_at);
     let all = survey.snapshots.into_iter().flatten().map(|(_, source)| source);
@@ -111,7 +111,7 @@ pub(crate) async fn lacks_base(session: &Session, repository: &Repository, syste
     };
     match to_moment(session, repository, &base, At::Latest).await {
         Ok(last) => Ok(last.and_then(|last| left_behind(&last, &log))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(error.chain())),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(Some(error.chain())),
         Err(error) => Err(error),
     }
 }

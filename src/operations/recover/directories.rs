@@ -4,6 +4,7 @@ use super::choice::Choice;
 use super::course::Course;
 use super::flags;
 use super::plan::{Plan, Tree};
+use super::state::State;
 use crate::base::error::{ErrorKind, Result};
 use crate::engines::EngineFlags;
 use crate::operations::log::redis::restore as commands;
@@ -28,12 +29,12 @@ pub(super) fn flags_of((choice, options): (&Choice, &options::Recover), tree: &T
 }
 
 /// Looks at each data directory as its restore will; whatever that would refuse stops the recovery. What an earlier attempt has
-/// begun may be replaced.
+/// begun may be replaced; what it has finished stays, and its server may run.
 pub(super) async fn check(
     session: &Session,
     (choice, options): (&Choice, &options::Recover),
     plan: &mut Plan,
-    begun: impl Fn(&str) -> bool,
+    earlier: Option<&State>,
 ) -> Result<()> {
     for (name, _) in &options.data_directory {
         let is_written = |tree: &Tree| tree.name == *name && tree.is_data_directory();
@@ -45,7 +46,11 @@ pub(super) async fn check(
     }
     let is_one = plan.bases() == 1;
     for tree in &plan.trees {
-        let clean = options.clean || begun(&tree.key());
+        let key = tree.key();
+        if earlier.is_some_and(|state| state.is_done(&key)) {
+            continue;
+        }
+        let clean = options.clean || earlier.is_some_and(|state| state.begun(&key));
         let checked = match &tree.course {
             Some(Course::Commands(own)) => {
                 let mut own = own.options.clone();

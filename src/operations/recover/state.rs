@@ -92,6 +92,11 @@ impl State {
             .with_hint("Move the file away to start over; add --clean to replace what was restored already.")
     }
 
+    /// Returns whether a step was finished before.
+    pub(super) fn is_done(&self, key: &str) -> bool {
+        self.document.steps.get(key).is_some_and(|step| step.done.is_some())
+    }
+
     /// Returns whether a step was begun before.
     pub(super) fn begun(&self, key: &str) -> bool {
         self.document.steps.contains_key(key)

@@ -35,6 +35,8 @@ struct Seen {
     gaps: u64,
     /// How often in a row a job was run for it.
     asked: u32,
+    /// How often in a row a look failed.
+    failed: u32,
     /// When it is looked at again.
     again: Instant,
 }
@@ -56,38 +58,42 @@ impl Scheduler<'_> {
             if is_as_before && seen.is_some_and(|seen| now < seen.again) {
                 continue;
             }
-            let new_gap = seen.is_some_and(|seen| seen.gaps < gaps);
-            let why = if new_gap {
-                Ok(Some("the server had removed what comes next in the log".to_owned()))
+            let why = self.lacks_base(&repository, system).await;
+            let (asked_before, failed_before) = seen.map_or((0, 0), |seen| (seen.asked, seen.failed));
+            let failed = if why.is_err() {
+                failed_before.saturating_add(1)
             } else {
-                self.lacks_base(&repository, system).await
+                0
             };
-            let asked = match (seen, &why) {
-                (Some(seen), Ok(Some(_))) if is_as_before => seen.asked.saturating_add(1),
-                (Some(seen), Err(_)) => seen.asked,
-                (_, why) => u32::from(matches!(why, Ok(Some(_)))),
+            let asked = match &why {
+                Ok(Some(_)) if is_as_before => asked_before.saturating_add(1),
+                Err(_) => asked_before,
+                why => u32::from(matches!(why, Ok(Some(_)))),
             };
-            // Where one base did not help, the next one may not either.
-            let pause = match why {
+            let pause = match &why {
+                // Where one base did not help, the next one may not either.
                 Ok(_) if is_as_before => EVERY * 2_u32.saturating_pow(asked.min(5)).min(24),
-                _ => SOON,
+                Ok(_) => SOON,
+                Err(_) => SOON * 2_u32.saturating_pow(failed.min(6)),
             };
             let seen = Seen {
                 system,
                 line,
                 gaps,
                 asked,
-                again: now + pause,
+                failed,
+                again: self.session.clock.instant() + pause,
             };
             self.bases.seen.insert(pair.clone(), seen);
             match why {
                 Ok(Some(why)) => self.need_base(&pair, &why),
                 Ok(None) => {}
-                Err(error) => tracing::debug!(
-                    "the bases of the log of \"{}\" are not known: {}",
+                Err(error) if failed == 1 => tracing::warn!(
+                    "whether the log of \"{}\" needs a base backup is not known: {}",
                     pair.0,
                     error.chain()
                 ),
+                Err(error) => tracing::debug!("\"{}\": {}", pair.0, error.chain()),
             }
             return true;
         }

@@ -151,6 +151,7 @@ impl Running {
 
 async fn keep_receiving(session: Session, source: SourceConfig, options: options::LogReceive, watched: Watched) {
     while !session.cancel.is_cancelled() {
+        watched.lock().begins();
         let following = log::follow(&session, &source, &options, watched.clone());
         // Whatever becomes of one try, another one follows.
         let ended = AssertUnwindSafe(following).catch_unwind().await;

@@ -106,6 +106,11 @@ impl LogSession {
         Ok(Self { replication, facts })
     }
 
+    /// Returns whether it follows another server, as far as it has said by now.
+    pub fn is_standby(&self) -> bool {
+        self.replication.parameter("in_hot_standby") == Some("on")
+    }
+
     /// Returns what the server said when the session began.
     pub fn facts(&self) -> &StreamFacts {
         &self.facts

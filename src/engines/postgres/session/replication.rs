@@ -212,6 +212,7 @@ pub(crate) fn setting_bytes(text: &str) -> Result<u64> {
         "kB" => Some(1 << 10),
         "MB" => Some(1 << 20),
         "GB" => Some(1 << 30),
+        "TB" => Some(1 << 40),
         _ => None,
     };
     let bytes = factor.and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor));
@@ -228,10 +229,16 @@ mod tests {
 
     #[test]
     fn sizes_of_settings_are_read() {
-        for (text, bytes) in [("8192", 8192), ("16MB", 16 << 20), ("1GB", 1 << 30), ("64kB", 65_536)] {
+        for (text, bytes) in [
+            ("8192", 8192),
+            ("16MB", 16 << 20),
+            ("1GB", 1 << 30),
+            ("2TB", 2 << 40),
+            ("64kB", 65_536),
+        ] {
             assert_eq!(setting_bytes(text).unwrap(), bytes);
         }
-        for bad in ["", "MB", "1TB", "x", "99999999999999999999"] {
+        for bad in ["", "MB", "1PB", "x", "99999999999999999999"] {
             assert!(setting_bytes(bad).is_err(), "{bad}");
         }
     }

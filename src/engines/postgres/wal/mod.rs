@@ -24,7 +24,7 @@ pub use describe::{about_file, about_part, about_segment, segment_facts, sent_at
 pub use file_name::{FileName, SegmentName};
 pub use history::{MAX_HISTORY_BYTES, TimelineHistory};
 pub use lsn::{Lsn, SegmentSize, Timeline};
-pub use page::{SegmentHeader, major_of};
+pub use page::{SegmentHeader, goes_on, major_of};
 pub use record::{Mark, PointName, RecordKind};
 pub(crate) use record::{microseconds, timestamp};
 pub use scan::{End, Scan, Scanned};

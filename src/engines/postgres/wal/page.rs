@@ -110,6 +110,14 @@ impl PageHeader {
     }
 }
 
+/// Returns whether a page of a segment, which is to be at a position, goes on with anything from an offset within it on. Of a file that the
+/// server has renamed for later use, the page is of another position.
+pub fn goes_on(page: &[u8], at: Lsn, first_of_segment: bool, from: usize) -> bool {
+    let header = PageHeader::parse(page, first_of_segment);
+    let is_its = header.is_ok_and(|header| header.position == at && major_of(header.magic).is_some());
+    is_its && page.get(from..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0))
+}
+
 impl SegmentHeader {
     /// Reads the header of a segment's first page.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
@@ -144,5 +152,34 @@ impl SegmentHeader {
             segment,
             page_bytes,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_goes_on_only_at_its_own_place() {
+        let mut page = vec![0; 8192];
+        let header: Vec<u8> = [
+            &0xD110_u16.to_le_bytes()[..],
+            &0_u16.to_le_bytes(),
+            &1_u32.to_le_bytes(),
+            &0x0300_2000_u64.to_le_bytes(),
+        ]
+        .concat();
+        page.splice(..header.len(), header);
+        let at = Lsn(0x0300_2000);
+        // Nothing but the header.
+        assert!(goes_on(&page, at, false, 0) && !goes_on(&page, at, false, 24));
+        if let Some(byte) = page.get_mut(100) {
+            *byte = 7;
+        }
+        assert!(goes_on(&page, at, false, 100) && !goes_on(&page, at, false, 101));
+        // A file that was renamed for later use has what it had before.
+        assert!(!goes_on(&page, Lsn(0x0400_2000), false, 24));
+        assert!(!goes_on(&[0; 8192], at, false, 0) && !goes_on(&[], at, false, 0));
+        assert!(!goes_on(&page, at, false, 9000));
     }
 }

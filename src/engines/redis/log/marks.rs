@@ -11,6 +11,9 @@ use crate::engines::redis::log::position::offset_of;
 /// Marks of one stored object, at most: they are part of its descriptor.
 pub(crate) const MOST: usize = 256;
 
+/// Marks that wait for objects, at most: four hours of them. While a store is away for longer they are farther apart.
+const MOST_WAITING: usize = 32 << 10;
+
 /// By a time, all before an offset had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -18,13 +21,15 @@ pub(crate) struct Mark {
     pub(crate) at: Timestamp,
 }
 
-/// Marks in order over all pieces of a history, bounded: where there are too many for one piece, every other one goes, but the
-/// first and the last.
+/// Marks in order over all pieces of a history, bounded: where there are too many for one piece, or too many wait, every other one goes,
+/// but the first and the last.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     /// The last one that was taken out, or stored by an earlier receiver: none comes before it.
     before: Option<Mark>,
     waiting: Vec<Mark>,
+    /// Milliseconds between two that wait, at least: as far as those are apart that were thinned, so that all are.
+    apart: i64,
 }
 
 impl Marks {
@@ -33,6 +38,7 @@ impl Marks {
         Self {
             before,
             waiting: Vec::new(),
+            apart: 0,
         }
     }
 
@@ -51,37 +57,62 @@ impl Marks {
             return false;
         }
         let same = self.waiting.iter().rev().take(2);
-        if same.filter(|one| one.offset == mark.offset).count() == 2 {
+        let is_between = same.filter(|one| one.offset == mark.offset).count() == 2;
+        let mut last_two = self.waiting.iter().rev().take(2).map(|one| one.at.as_millisecond());
+        let is_close = match (last_two.next(), last_two.next()) {
+            (Some(_), Some(before)) => mark.at.as_millisecond().saturating_sub(before) < self.apart.saturating_mul(2),
+            _ => false,
+        };
+        // The last one stays until another one is as far behind it as all are.
+        if is_between || is_close {
             self.waiting.pop();
         }
         self.waiting.push(mark);
-        if self.waiting.len() > MOST {
-            self.thin();
+        if self.waiting.len() > MOST_WAITING {
+            let span = self.waiting.first().map_or(0, |first| {
+                mark.at.as_millisecond().saturating_sub(first.at.as_millisecond())
+            });
+            thin(&mut self.waiting);
+            let count = i64::try_from(self.waiting.len()).map_or(1, |count| count.max(1));
+            self.apart = span / count;
         }
         true
     }
 
-    fn thin(&mut self) {
-        let last = self.waiting.len() - 1;
-        let mut at = 0;
-        self.waiting.retain(|_| {
-            let stays = at % 2 == 0 || at == last;
-            at += 1;
-            stays
-        });
+    /// Returns where an object has to end that is to have all its marks; None where there is room for all that wait.
+    pub(crate) fn room_to(&self) -> Option<u64> {
+        self.waiting.get(MOST..)?.first()?;
+        self.waiting.get(MOST - 1).map(|mark| mark.offset)
     }
 
     /// Takes out the marks up to an offset; where there is none, the one before them once more, so that each piece tells a time.
     pub(crate) fn take_to(&mut self, offset: u64) -> Vec<Mark> {
         let later = self.waiting.iter().position(|mark| mark.offset > offset);
         let rest = later.map(|at| self.waiting.split_off(at)).unwrap_or_default();
-        let taken = std::mem::replace(&mut self.waiting, rest);
+        let mut taken = std::mem::replace(&mut self.waiting, rest);
         self.before = taken.last().copied().or(self.before);
+        if self.waiting.is_empty() {
+            self.apart = 0;
+        }
+        while taken.len() > MOST {
+            thin(&mut taken);
+        }
         if taken.is_empty() {
             return self.before.into_iter().collect();
         }
         taken
     }
+}
+
+/// Leaves out every other one, but the last.
+fn thin(marks: &mut Vec<Mark>) {
+    let last = marks.len().saturating_sub(1);
+    let mut at = 0;
+    marks.retain(|_| {
+        let stays = at % 2 == 0 || at == last;
+        at += 1;
+        stays
+    });
 }
 
 /// Writes marks: `offset@milliseconds` since 1970, with blanks between.
@@ -145,6 +176,29 @@ mod tests {
         // A descriptor has room for 16 KiB.
         let longest = vec![mark(u64::MAX >> 1, 253_402_207_200); MOST];
         assert!(encode(&longest).len() < 12 << 10);
+    }
+
+    #[test]
+    fn marks_that_wait_for_long_are_all_as_far_apart() {
+        let mut marks = Marks::default();
+        let count = 200_000_i64;
+        for n in 0..count {
+            assert!(marks.add(mark(u64::try_from(n).unwrap(), n)));
+        }
+        assert!(marks.waiting.len() <= MOST_WAITING && marks.waiting.len() > MOST_WAITING / 8);
+        let seconds = |two: &[Mark]| two.last().unwrap().at.as_second() - two.first().unwrap().at.as_second();
+        let farthest = marks.waiting.windows(2).map(seconds).max().unwrap();
+        let mean = count / i64::try_from(marks.waiting.len()).unwrap();
+        assert!(farthest <= 4 * mean.max(1), "{farthest} of {mean}");
+        assert_eq!(marks.last(), Some(mark(199_999, 199_999)));
+        // Objects that end where there is room have all of them.
+        let mut taken = 0;
+        while let Some(to) = marks.room_to() {
+            let own = marks.take_to(to);
+            assert!(own.len() <= MOST);
+            taken += own.len();
+        }
+        assert!(taken + marks.take_to(u64::MAX).len() > MOST_WAITING / 8);
     }
 
     #[test]

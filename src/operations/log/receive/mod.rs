@@ -199,6 +199,10 @@ impl<'a> Receiver<'a> {
             if self.report.streamed_bytes > streamed {
                 wait = FIRST_WAIT;
             }
+            // Whoever has the slot stores meanwhile: what is stored then is looked at anew.
+            if is_in_use(&error) {
+                self.stored = None;
+            }
             self.report.reconnects += 1;
             self.watch().lost(Some(error.chain()));
             tracing::warn!("connecting again in {} s: {}", wait.as_secs(), error.chain());
@@ -390,6 +394,9 @@ impl<'a> Receiver<'a> {
     async fn stream(&mut self, log: &mut LogSession, timeline: Timeline, at: Lsn) -> Result<Ended> {
         let size = log.facts().segment;
         let mut open = self.open(timeline, at, size).await?;
+        if let Some(stored) = &mut self.stored {
+            stored.begins(timeline, at);
+        }
         match self.stream_into(log, &mut open, timeline, at).await {
             Ok(Some(ended)) => return Ok(ended),
             Ok(None) => {}
@@ -415,6 +422,8 @@ impl<'a> Receiver<'a> {
         at: Lsn,
     ) -> Result<Option<Ended>> {
         let (slot, size) = (self.slot.clone(), log.facts().segment);
+        // What a standby has is what it got, and an older timeline is over: neither says what had not happened yet.
+        let tells_time = !log.is_standby() && timeline >= log.facts().timeline;
         let mut stream = match self.meanwhile(log.start(&slot, timeline, at)).await? {
             Started::Ended(next) => return Ok(Some(Ended::Timeline(next))),
             Started::Streaming(stream) => stream,
@@ -423,7 +432,7 @@ impl<'a> Receiver<'a> {
         self.report.from.get_or_insert(at);
         let phase = format!("timeline {timeline}");
         self.session.reporter.phase(self.server.location(), &phase);
-        if self.receive(&mut stream, open, size).await? {
+        if self.receive(&mut stream, open, (size, tells_time)).await? {
             return Ok(None);
         }
         self.waiting.extend(open.part());
@@ -434,12 +443,17 @@ impl<'a> Receiver<'a> {
     }
 
     /// Receives until the timeline ends, which it returns, or a signal comes.
-    async fn receive(&mut self, stream: &mut LogStream<'_>, open: &mut OpenSegment, size: SegmentSize) -> Result<bool> {
+    async fn receive(
+        &mut self,
+        stream: &mut LogStream<'_>,
+        open: &mut OpenSegment,
+        (size, tells_time): (SegmentSize, bool),
+    ) -> Result<bool> {
         let most = exact::usize_from(WAITING_BYTES / size.bytes()).max(2);
         let mut ticks = interval(CONFIRMED_EVERY.min(self.flush));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cancel = self.session.cancel.clone();
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(tells_time);
         loop {
             self.store_next();
             tokio::select! {
@@ -479,7 +493,7 @@ impl<'a> Receiver<'a> {
                     self.server_end = self.server_end.max(end);
                     let last = at.0.saturating_add(exact::u64_from(bytes.len()));
                     // What is sent later than it was written tells nothing of the time between.
-                    let sent = (last >= end.0).then_some(sent);
+                    let sent = (clock.tells_time && last >= end.0).then_some(sent);
                     taken += exact::u64_from(bytes.len());
                     while !bytes.is_empty() {
                         let count = open.take(bytes, sent)?;
@@ -529,7 +543,7 @@ impl<'a> Receiver<'a> {
         // Parts wait until what was before them is stored.
         if clock.flushed.elapsed() >= self.flush && self.waiting.is_empty() && self.storing.is_none() {
             clock.flushed = Instant::now();
-            self.waiting.extend(open.part());
+            self.waiting.extend(open.part().or_else(|| open.comparison()));
         }
         let kept = self.kept(open);
         let written = self.server_end.max(open.received());
@@ -538,7 +552,8 @@ impl<'a> Receiver<'a> {
             progress.reached(open.name.timeline.to_string(), written.0, kept.0, kept.to_string());
             progress.complaint = slot_fills_up(&progress);
         }
-        let idle = clock.news.elapsed() >= SEEN_EVERY && clock.told.elapsed() >= SEEN_EVERY;
+        let is_quiet = clock.news.elapsed() >= SEEN_EVERY && clock.told.elapsed() >= SEEN_EVERY;
+        let idle = is_quiet && clock.tells_time;
         if let Some((end, at)) = clock.seen.filter(|(end, _)| idle && *end <= kept && self.is_idle()) {
             clock.told = Instant::now();
             self.waiting
@@ -632,6 +647,11 @@ impl<'a> Receiver<'a> {
                 self.session.reporter.advance(self.server.location(), 0, 1);
                 self.report
                     .reached(name.timeline(), Lsn(piece.start.0.saturating_add(piece.to)));
+            }
+            Some(Work::Compare { piece, .. }) => {
+                if let Some(open) = open.filter(|open| open.is_of(&piece)) {
+                    open.is_compared();
+                }
             }
             Some(Work::History { .. } | Work::Seen(_) | Work::Remove(_)) | None => {}
         }
@@ -729,10 +749,12 @@ struct Clock {
     seen: Option<(Lsn, Timestamp)>,
     /// Whether the server was asked to say something.
     asked: bool,
+    /// Whether what the server has not sent by a moment had not happened by then.
+    tells_time: bool,
 }
 
 impl Clock {
-    fn new() -> Self {
+    fn new(tells_time: bool) -> Self {
         let now = Instant::now();
         Self {
             flushed: now,
@@ -741,6 +763,7 @@ impl Clock {
             told: now,
             seen: None,
             asked: false,
+            tells_time,
         }
     }
 }

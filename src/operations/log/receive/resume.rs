@@ -15,7 +15,7 @@ pub(super) struct Stored {
     size: SegmentSize,
     /// Where segments that follow one another begin and end, in order.
     runs: BTreeMap<Timeline, Vec<(Lsn, Lsn)>>,
-    /// Where the last segment begins of which parts alone are stored.
+    /// Where the last segment begins of which parts alone are stored, or which this receiver has begun.
     open: BTreeMap<Timeline, Lsn>,
     /// Timelines whose history file is there.
     pub(super) histories: BTreeSet<Timeline>,
@@ -86,9 +86,17 @@ impl Stored {
         self.runs.get(&timeline)?.last().map(|(_, end)| *end)
     }
 
-    /// Returns a later timeline of which a segment is stored.
+    /// Takes note that a segment is received: whatever becomes of it, the log does not go on before it, nor on an older timeline.
+    pub(super) fn begins(&mut self, timeline: Timeline, start: Lsn) {
+        let open = self.open.entry(timeline).or_insert(start);
+        *open = start.max(*open);
+    }
+
+    /// Returns a later timeline of which something is stored, or was received.
     pub(super) fn later(&self, timeline: Timeline) -> Option<Timeline> {
-        self.runs.keys().next_back().copied().filter(|last| *last > timeline)
+        let stored = self.runs.keys().next_back();
+        let last = stored.max(self.open.keys().next_back()).copied();
+        last.filter(|last| *last > timeline)
     }
 
     /// Returns the timeline and the position at which the log goes on: the beginning of a segment. None if nothing on the way to the
@@ -260,6 +268,10 @@ mod tests {
             stored.add(&part(segment));
         }
         assert_eq!(stored.left_over, [part("000000010000000000000003").key]);
+        // A timeline of which parts alone are stored is no less the later one.
+        assert_eq!(stored.later(Timeline(1)), None);
+        stored.begins(Timeline(2), Lsn(11 * MIB));
+        assert_eq!(stored.later(Timeline(1)), Some(Timeline(2)));
         // What follows a gap may be parts alone: it goes on there, and not at what was missed.
         let first = Line::of(Timeline(1), None);
         assert_eq!(

@@ -45,6 +45,8 @@ pub(super) struct OpenSegment {
     parts: Vec<Part>,
     /// Whether they were stored by this receiver, or were compared with what came. Others do not count yet.
     compared: bool,
+    /// Whether that is under way by itself.
+    comparing: bool,
     /// Where the part ends that is on its way into the store.
     sending: u64,
 }
@@ -70,6 +72,7 @@ impl OpenSegment {
             all_times: None,
             sent: None,
             compared: parts.is_empty(),
+            comparing: false,
             sending: parts.last().map_or(0, |part| part.to),
             parts,
         })
@@ -177,6 +180,25 @@ impl OpenSegment {
             to_compare: self.to_compare(),
             replaces,
         })
+    }
+
+    /// Returns the work of comparing what an earlier receiver stored with what came, where nothing more came that would be stored: it counts
+    /// only then. `None` where it counts already, or not all of it has come.
+    pub(super) fn comparison(&mut self) -> Option<Work> {
+        let last = self.parts.last().filter(|_| !self.compared && !self.comparing)?.to;
+        if self.reader.is_none() || self.received < last {
+            return None;
+        }
+        self.comparing = true;
+        Some(Work::Compare {
+            piece: self.piece(0, last),
+            to_compare: self.to_compare(),
+        })
+    }
+
+    /// Takes note that what an earlier receiver stored is what came.
+    pub(super) fn is_compared(&mut self) {
+        self.compared = true;
     }
 
     /// Takes note of a part that was stored; those before it were compared on the way.

@@ -53,6 +53,8 @@ pub(super) enum Work {
         /// Parts that this one takes the place of.
         replaces: Vec<ObjectKey>,
     },
+    /// What came of a segment again, all of which an earlier receiver has stored in parts.
+    Compare { piece: Piece, to_compare: Vec<Part> },
     /// A segment, or the one in which a timeline ended. Then its parts are removed.
     Whole {
         piece: Piece,
@@ -77,7 +79,7 @@ impl Work {
         match self {
             Self::Whole { kept, .. } => Some(*kept),
             Self::Part { piece, .. } => Some(Lsn(piece.start.0.saturating_add(piece.from))),
-            Self::History { .. } | Self::Seen(_) | Self::Remove(_) => None,
+            Self::Compare { .. } | Self::History { .. } | Self::Seen(_) | Self::Remove(_) => None,
         }
     }
 }
@@ -179,6 +181,7 @@ impl Storing {
                 self.remove(replaces).await;
                 Ok(stored)
             }
+            Work::Compare { piece, to_compare } => self.compare(piece, to_compare).await.map(|()| 0),
             Work::Whole {
                 piece,
                 name,

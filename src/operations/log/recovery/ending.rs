@@ -138,7 +138,9 @@ pub(super) async fn at_lsn(course: &Course<'_>, lsn: Lsn) -> Result<Ending> {
         return Err(Error::invalid(message).with_hint("Name an older snapshot."));
     }
     let mut walk = Walk::of(course);
-    for place in course.place_of(lsn)..course.segments() {
+    // Where the log ends exactly between two segments, the last one leads there.
+    let first = course.place_of(lsn).min(course.segments().saturating_sub(1));
+    for place in first..course.segments() {
         walk.step(place, &mut |_| {}).await?;
         if walk.last_record() >= Some(lsn) {
             return Ok(Ending::target(RecoveryTarget::Lsn(lsn), lsn));

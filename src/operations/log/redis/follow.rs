@@ -43,8 +43,8 @@ pub(super) struct Follower {
     marks: Marks,
     /// Where the server was when the link was made. What comes before that is older than the moment at which it comes.
     caught_up_at: u64,
-    /// Whether the clock lies behind the last time mark.
-    is_early: bool,
+    /// Since when the clock lies behind the last time mark.
+    early: Option<Instant>,
     /// The last bytes.
     tail: Tail,
     held: HeldBytes,
@@ -93,7 +93,7 @@ impl Follower {
             ends: VecDeque::new(),
             marks: Marks::behind(mark),
             caught_up_at: from,
-            is_early: false,
+            early: None,
             tail,
             held,
             is_moving: false,
@@ -211,13 +211,20 @@ impl Follower {
         }
         let offset = self.commands_to;
         let is_early = !self.marks.add(Mark { offset, at });
-        if is_early && !self.is_early {
+        if !is_early {
+            self.early = None;
+        } else if self.early.is_none() {
+            self.early = Some(Instant::now());
             let last = self.marks.last().map(|mark| mark.at.to_string()).unwrap_or_default();
             tracing::warn!(
                 "the clock says {at}, and the last time mark is of {last}: there are no new ones until then"
             );
         }
-        self.is_early = is_early;
+    }
+
+    /// Returns the last time mark, and for how long the clock has been behind it.
+    pub(super) fn early(&self) -> Option<(Timestamp, Duration)> {
+        Some((self.marks.last()?.at, self.early?.elapsed()))
     }
 
     /// Returns when the next object is due, if something waits for that.
@@ -226,7 +233,7 @@ impl Follower {
         if held == 0 {
             return None;
         }
-        if held >= OBJECT_BYTES {
+        if held >= OBJECT_BYTES || self.marked_to().is_some() {
             return Some(self.flushed);
         }
         let pause = match () {
@@ -239,9 +246,17 @@ impl Follower {
         Some(self.flushed + pause)
     }
 
+    /// Returns where the next object ends at the latest, to hold all its time marks: behind a command.
+    fn marked_to(&self) -> Option<u64> {
+        self.marks.room_to().filter(|to| *to > self.stored)
+    }
+
     /// Returns where the next object ends: behind a command, unless that is longer than an object, or `all` is to go.
     fn cut(&self, all: bool) -> u64 {
         let most = self.stored.saturating_add(OBJECT_BYTES);
+        if let Some(to) = self.marked_to().filter(|to| *to <= most) {
+            return to;
+        }
         if all && self.received() <= most {
             return self.received();
         }
@@ -253,9 +268,9 @@ impl Follower {
     /// Takes out the next object. `all` takes the beginning of a command with it.
     pub(super) fn next_piece(&mut self, at: Timestamp, all: bool) -> Result<(Piece, Vec<u8>)> {
         self.mark(at);
-        let to = self.cut(all);
+        let (to, marked_to) = (self.cut(all), self.marked_to());
         let bytes = self.held.take(exact::usize_from(to.saturating_sub(self.stored)))?;
-        let ends = self.ends.iter().copied().chain([self.commands_to]);
+        let ends = self.ends.iter().copied().chain([self.commands_to]).chain(marked_to);
         let commands_to = ends.filter(|end| *end <= to).max();
         let piece = Piece {
             from: self.stored,

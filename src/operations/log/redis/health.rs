@@ -7,7 +7,7 @@ use crate::operations::log::progress::{Progress, Watched};
 use crate::operations::log::redis::link::Link;
 use crate::operations::log::redis::receive::Receiver;
 
-/// A log that no snapshot has begun for so long is worth a complaint.
+/// A log that no snapshot has begun, or that has no time marks, for so long is worth a complaint.
 const BASELESS: Duration = Duration::from_secs(300);
 
 /// What the receivers before this one have counted.
@@ -47,7 +47,19 @@ impl Receiver<'_> {
             ));
         }
         problems.extend(self.lacks_base());
+        problems.extend(self.lacks_marks());
         problems
+    }
+
+    /// Returns what to say of a log that has had no time marks for long.
+    fn lacks_marks(&self) -> Option<String> {
+        let (last, behind) = self.follower.as_ref()?.early()?;
+        (behind >= BASELESS).then(|| {
+            format!(
+                "no time marks for {} minutes, because the clock lies behind the last one, of {last}: until then --at leads to what was before it, and --offset to the rest",
+                behind.as_secs() / 60
+            )
+        })
     }
 
     /// Returns what to say of a log that no snapshot has begun for long.
@@ -70,7 +82,7 @@ impl Receiver<'_> {
         } else {
             self.baseless = None;
         }
-        let complaint = self.lacks_base();
+        let complaint = self.lacks_base().or_else(|| self.lacks_marks());
         self.watch(|progress| progress.complaint = complaint);
     }
 

@@ -397,7 +397,9 @@ impl<'a> Receiver<'a> {
 
     /// Tells the server what is stored. Where that fails, the link shows it.
     async fn acknowledge(&mut self) {
-        let stored = self.follower.as_ref().map(Follower::stored);
+        // What no snapshot leads to yet cannot be restored, so it is not acknowledged.
+        let begun = self.follower.as_ref().filter(|follower| follower.branch.base.is_some());
+        let stored = begun.map(Follower::stored);
         if let Err(error) = self.link.acknowledge(stored).await {
             self.is_down(&error);
         }

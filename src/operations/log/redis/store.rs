@@ -90,7 +90,10 @@ impl PieceStore {
                     piece.from = to;
                     piece.marks = marks_behind(&piece.marks, to);
                 }
-                Ok(None) => return Err(other_bytes(&id, piece.from)),
+                Ok(None) => {
+                    watched.lock().unstored = None;
+                    return Err(other_bytes(&id, piece.from));
+                }
                 Err(error) => {
                     watched.lock().unstored = Some(error.chain());
                     tracing::error!(
