@@ -291,7 +291,7 @@ pub struct Show {
 /// Flags of `verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wirevault verify latest --from s3://bucket/app\n  wirevault verify --all --level stored\n  wirevault verify latest --level restored --into postgres://postgres@scratch"
+    after_help = "Examples:\n  wirevault verify latest --from s3://bucket/app\n  wirevault verify --all --level stored\n  wirevault verify latest --level restored --into postgres://postgres@scratch\n  wirevault verify latest --level restored --start"
 )]
 pub struct Verify {
     /// Snapshots: ids, unique prefixes, latest, latest:JOB or latest:HOST/JOB
@@ -311,6 +311,10 @@ pub struct Verify {
     #[arg(long, value_name = "URL")]
     pub into: Vec<String>,
 
+    /// A scratch server on restored base backups.
+    #[command(flatten)]
+    pub server: StartServer,
+
     /// Do not record the result in the repository
     #[arg(long)]
     pub no_evidence: bool,
@@ -318,6 +322,22 @@ pub struct Verify {
     /// What becomes of objects in cold classes.
     #[command(flatten)]
     pub thaw: Thaw,
+}
+
+/// Flags of `verify` for base backups of PostgreSQL.
+#[derive(Debug, Args)]
+pub struct StartServer {
+    /// PostgreSQL base backups, with level restored: start a server of the same major version on each, with its log
+    #[arg(long)]
+    pub start: bool,
+
+    /// Where the server's programs are [default: the usual places, then PATH]
+    #[arg(long, value_name = "DIRECTORY", requires = "start")]
+    pub bin_dir: Option<PathBuf>,
+
+    /// User that the server runs as, if you are root [default: postgres]
+    #[arg(long, value_name = "USER", requires = "start")]
+    pub run_as: Option<String>,
 }
 
 /// Flags of `recover`.
@@ -964,7 +984,7 @@ options_of! {
     StatusOptions { job, host };
     Health { listen };
     Show { snapshot };
-    Verify { snapshots, all, level, into, no_evidence, thaw } and drill;
+    StartServer { start, bin_dir, run_as } and recovery;
     Recover { snapshot, only, at, data_directory, tablespace, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
     RestoreRedis { key, conflict, users, offset };
@@ -981,6 +1001,21 @@ options_of! {
     Cleanup { rules, delete };
     Run { dry_run, listen, drills_only };
     Prune { dry_run, job, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within, no_sweep };
+}
+
+impl From<Verify> for options::Verify {
+    fn from(flags: Verify) -> Self {
+        Self {
+            snapshots: flags.snapshots,
+            all: flags.all,
+            level: flags.level.into(),
+            into: flags.into,
+            no_evidence: flags.no_evidence,
+            thaw: flags.thaw.into(),
+            engines: options::EngineFlags::default().with(options::StartServer::from(flags.server)),
+            drill: None,
+        }
+    }
 }
 
 impl From<LogReceive> for options::LogReceive {

@@ -1,5 +1,6 @@
 //! Drills: verifications on schedule.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::error::{Error, Result};
@@ -22,6 +23,12 @@ pub struct DrillConfig {
     pub snapshots: Vec<String>,
     /// Servers for scratch places of level `restored`, at most one of each engine.
     pub into: Vec<Secret>,
+    /// Whether a scratch server is started on restored base backups.
+    pub start: bool,
+    /// Where its programs are.
+    pub bin_dir: Option<PathBuf>,
+    /// The user that it runs as.
+    pub run_as: Option<String>,
     /// In which repository, if there are several.
     pub repository: Option<String>,
     /// A drill that takes longer is ended.
@@ -39,6 +46,18 @@ pub(super) fn drill(name: String, keys: DrillKeys, repositories: &[&str]) -> Res
         return Err(
             Error::invalid(format!("{section} has \"into\", but level {}", keys.level))
                 .with_hint("\"into\" is only for level = \"restored\"."),
+        );
+    }
+    if keys.start && keys.level != "restored" {
+        return Err(
+            Error::invalid(format!("{section} has \"start\", but level {}", keys.level))
+                .with_hint("\"start\" is only for level = \"restored\"."),
+        );
+    }
+    if !keys.start && (keys.bin_dir.is_some() || keys.run_as.is_some()) {
+        return Err(
+            Error::invalid(format!("{section} has \"bin_dir\" or \"run_as\", and starts no server"))
+                .with_hint("Add start = true."),
         );
     }
     for redis in [true, false] {
@@ -64,6 +83,9 @@ pub(super) fn drill(name: String, keys: DrillKeys, repositories: &[&str]) -> Res
         level: keys.level,
         snapshots: keys.snapshots,
         into: into.into_iter().map(Secret::new).collect(),
+        start: keys.start,
+        bin_dir: keys.bin_dir,
+        run_as: keys.run_as,
         repository: keys.repository,
         timeout: keys.timeout,
     })

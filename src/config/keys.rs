@@ -200,6 +200,13 @@ section! {
         /// Scratch servers for level `restored`, one per engine.
         into: Vec<String> =
             Key::one_or_more().urls().default("[]").example("[\"postgres://drill@scratch\", \"redis://scratch\"]"),
+        /// Start a scratch server of PostgreSQL on each restored base backup, with its log; needs level `restored` and an
+        /// installation of the same major version.
+        start: bool = Key::flag(),
+        /// Where its programs are; default: the usual places, then `PATH`.
+        bin_dir: Option<PathBuf> = Key::path().example("\"/usr/lib/postgresql/18/bin\""),
+        /// User that it runs as, where `run` is root; default: `postgres`.
+        run_as: Option<String> = Key::text().example("\"scratch\""),
         /// Repository to verify; default: all.
         repository: Option<String> = Key::text().example("\"far\""),
         /// Abort a drill that takes longer.

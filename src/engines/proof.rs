@@ -11,7 +11,7 @@ use crate::archive::reader::Selection;
 use crate::archive::{ArchiveReader, EntryEvent};
 use crate::base::error::{Context, ErrorKind, Result};
 use crate::engines::files::judge::Judge;
-use crate::engines::{Document, Tools};
+use crate::engines::{Document, EngineFlags, Tools};
 
 /// An archive that is to be proven.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Stored {
     pub reader: ArchiveReader,
     /// What the work is done with.
     pub tools: Tools,
+    /// Flags that only one engine knows.
+    pub flags: EngineFlags,
 }
 
 /// What a restore into a scratch place showed. Lines do not name the source.
@@ -139,6 +141,10 @@ impl ScratchDirectory {
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("create scratch directory \"{}\"", path.display()))?;
         Ok(Self(Some(path)))
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone().unwrap_or_default()
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {

@@ -14,7 +14,7 @@ pub use crate::engines::EngineFlags;
 use crate::engines::docker::api::Address;
 pub use crate::engines::docker::flags::RestoreDocker;
 pub use crate::engines::postgres::flags::{BackupFlags as BackupDatabase, Exclude, RestoreDatabase};
-pub use crate::engines::postgres::physical::flags::{RestoreBase, WantedTimeline};
+pub use crate::engines::postgres::physical::flags::{RestoreBase, StartServer, WantedTimeline};
 pub use crate::engines::postgres::physical::recovery::TargetAction;
 pub use crate::engines::postgres::wal::Lsn;
 pub use crate::engines::redis::flags::RestoreRedis;
@@ -130,6 +130,8 @@ pub struct Verify {
     pub no_evidence: bool,
     /// What becomes of objects in cold classes.
     pub thaw: Thaw,
+    /// Flags that only one engine knows.
+    pub engines: EngineFlags,
     /// Name of the drill on whose behalf; it stands in the evidence.
     pub drill: Option<String>,
 }

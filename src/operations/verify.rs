@@ -24,6 +24,9 @@ pub use report::{Restored, Verified, VerifyReport};
 pub async fn run(session: &Session, options: &options::Verify) -> Result<VerifyReport> {
     if options.level == Level::Restored {
         prove::check_servers(session, &options.into)?;
+    } else if let Some(kind) = options.engines.given().next() {
+        let message = format!("a server is started for {} at level restored only", kind.word());
+        return Err(Error::invalid(message).with_hint("Add --level restored."));
     }
     let repository = open_repository(session).await?;
     let (ids, passed_over) = wanted(session, &repository, options).await?;
@@ -175,11 +178,11 @@ async fn deeper(
     (level, options): (Level, &options::Verify),
     verified: &mut Verified,
 ) -> Result<Option<String>> {
-    let stored = prove::open(session, repository, &verified.proved.snapshot, source).await?;
+    let stored = prove::open(session, repository, &verified.proved.snapshot, source, &options.engines).await?;
     if level == Level::Content {
         return prove::content(session, source, &stored).await;
     }
-    prove::restored(session, repository, source, &stored, &options.into, verified).await
+    prove::restored(session, repository, source, stored, &options.into, verified).await
 }
 
 /// Compares size and digest of every object.

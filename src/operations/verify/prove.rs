@@ -4,8 +4,9 @@
 use super::report::{Restored, Verified};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::redact_url;
-use crate::engines::{Engine, Spec, Stored};
-use crate::operations::log::recovery;
+use crate::engines::{Engine, EngineFlags, Spec, Stored};
+use crate::operations::log::recovery::{self, Proven};
+use crate::operations::options::StartServer;
 use crate::operations::snapshots::open_reader;
 use crate::operations::{Session, places};
 use crate::repository::{ManifestSource, Repository, SnapshotId};
@@ -16,12 +17,14 @@ pub(super) async fn open(
     repository: &Repository,
     snapshot: &SnapshotId,
     source: &ManifestSource,
+    flags: &EngineFlags,
 ) -> Result<Stored> {
     Ok(Stored {
         source: source.name.clone(),
         snapshot: snapshot.to_string(),
         reader: open_reader(session, repository.store(), source).await?,
         tools: session.tools(),
+        flags: flags.clone(),
     })
 }
 
@@ -37,12 +40,13 @@ pub(super) async fn content(session: &Session, source: &ManifestSource, stored: 
     }
 }
 
-/// Restores a source into a scratch place.
+/// Restores a source into a scratch place. The log of a base backup is read first, because a server that is started on what was restored goes
+/// on by it.
 pub(super) async fn restored(
     session: &Session,
     repository: &Repository,
     source: &ManifestSource,
-    stored: &Stored,
+    mut stored: Stored,
     into: &[String],
     verified: &mut Verified,
 ) -> Result<Option<String>> {
@@ -53,7 +57,11 @@ pub(super) async fn restored(
         )));
     };
     let server = scratch_server(session, engine, into)?;
-    let proof = engine.prove_restored(stored, server).await?;
+    let mut why_not = None;
+    if recovery::is_base(source) {
+        why_not = log(session, repository, source, &mut stored, verified).await?;
+    }
+    let proof = engine.prove_restored(&stored, server).await?;
     let named = |line: String| format!("{}: {line}", source.name);
     let proved = &mut verified.proved;
     proved.damage.extend(proof.damage.into_iter().map(named));
@@ -64,19 +72,47 @@ pub(super) async fn restored(
         source: source.name.clone(),
         report,
     }));
-    if proof.why_not.is_some() || !recovery::is_base(source) {
-        return Ok(proof.why_not);
-    }
-    match recovery::prove(session, repository, source).await {
+    Ok(proof.why_not.or(why_not))
+}
+
+/// Reads the log behind a base, and lets a server that is started on it go on by that. Returns why it leads nowhere: the base itself comes back
+/// all the same.
+async fn log(
+    session: &Session,
+    repository: &Repository,
+    source: &ManifestSource,
+    stored: &mut Stored,
+    verified: &mut Verified,
+) -> Result<Option<String>> {
+    let proven = match recovery::prove(session, repository, source).await {
+        Ok(Some(proven)) => proven,
+        Ok(None) => return Ok(None),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
-            Ok(Some(format!("its log leads to no moment: {}", error.chain_and_hint())))
+            return Ok(Some(format!("its log leads to no moment: {}", error.chain_and_hint())));
         }
-        // The base itself has just come back whole.
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(format!("its log is damaged: {}", error.chain()))),
-        log => {
-            verified.logs.extend(log?);
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            return Ok(Some(format!("its log is damaged: {}", error.chain())));
+        }
+        Err(error) => return Err(error),
+    };
+    let Proven { log, recovery } = proven;
+    verified.logs.push(log);
+    let start: StartServer = stored.flags.of();
+    if !start.start {
+        return Ok(None);
+    }
+    match recovery {
+        Ok(recovery) => {
+            stored.flags = stored.flags.clone().with(StartServer {
+                recovery: Some(recovery),
+                ..start
+            });
             Ok(None)
         }
+        Err(error) => Ok(Some(format!(
+            "no server recovered over its log: {}",
+            error.chain_and_hint()
+        ))),
     }
 }
 

@@ -187,6 +187,12 @@ async fn verify_all(session: &Session, drill: &DrillConfig) -> Result<Done> {
             level: options::Level::parse(&drill.level).unwrap_or_default(),
             into: drill.into.iter().map(|into| into.expose().to_owned()).collect(),
             no_evidence: false,
+            engines: options::EngineFlags::default().with(options::StartServer {
+                start: drill.start,
+                bin_dir: drill.bin_dir.clone(),
+                run_as: drill.run_as.clone(),
+                recovery: None,
+            }),
             drill: Some(drill.name.clone()),
             thaw: options::Thaw::default(),
         };

@@ -1,6 +1,7 @@
 //! Flags of verbs for base backups.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::base::error::{Error, Result};
@@ -40,6 +41,29 @@ impl Flags for RestoreBase {
             ..Self::default()
         };
         *self != planned
+    }
+}
+
+/// Options of `verify` for base backups of PostgreSQL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartServer {
+    /// Start a scratch server on what was restored.
+    pub start: bool,
+    /// Where its programs are [default: the usual places].
+    pub bin_dir: Option<PathBuf>,
+    /// The user that it runs as, where this is root [default: postgres].
+    pub run_as: Option<String>,
+    /// How it goes on by its log: planned by the verb, and no flag.
+    pub recovery: Option<Recovery>,
+}
+
+impl Flags for StartServer {
+    fn kind(&self) -> EngineKind {
+        KIND
+    }
+
+    fn is_given(&self) -> bool {
+        self.start
     }
 }
 

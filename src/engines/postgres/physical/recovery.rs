@@ -110,7 +110,7 @@ impl Recovery {
     ///
     /// A server refuses to start with two targets, and one that the base has from an earlier recovery is one. So each is emptied, and ours comes
     /// last: emptying one behind another that is set would be refused as well.
-    pub(super) fn settings(&self) -> String {
+    pub(in crate::engines::postgres::physical) fn settings(&self) -> String {
         let mut lines = vec![
             "# From here on: a recovery that `wirevault restore` has set up. Remove it once it is over.".to_owned(),
             setting("restore_command", &self.restore_command),

@@ -5,9 +5,11 @@ use crate::archive::reader::Selection;
 use crate::base::blocking::blocking;
 use crate::base::claim::Claim;
 use crate::base::error::{Context, Result};
+use crate::engines::postgres::physical::flags::StartServer;
 use crate::engines::postgres::physical::restore::fill::{Filled, Placement, fill};
 use crate::engines::postgres::physical::restore::tablespaces::Assigned;
 use crate::engines::postgres::physical::restore::target::{Owner, check_space, make};
+use crate::engines::postgres::physical::start::{self, Proof, Scratch, StartedServer};
 use crate::engines::postgres::physical::stored::facts::BaseFacts;
 use crate::engines::postgres::physical::stored::judge::{BaseJudge, compare_disk, survey};
 use crate::engines::proof::ScratchDirectory;
@@ -29,32 +31,71 @@ pub(super) async fn prove_content(stored: &Stored) -> Result<()> {
     judge.finish().map(drop)
 }
 
-/// Restores into the spool directory, and reads every file of the manifest back from there. No server is started.
+/// Restores into the spool directory, and reads every file of the manifest back from there. Where it is asked for, a server is started on it.
 pub(super) async fn prove_restored(stored: &Stored) -> Result<RestoreProof> {
+    let flags: StartServer = stored.flags.of();
+    let facts = BaseFacts::of(&stored.reader).await?;
+    // Files belong to the server's user from the start, so its user is found before.
+    let ready = match flags.start {
+        true => Some(start::ready(&flags, facts.major).await),
+        false => None,
+    };
+    let owner = match &ready {
+        Some(Ok(ready)) => ready.owner(),
+        _ => Owner::Oneself,
+    };
     let scratch = ScratchDirectory::create(&stored.tools.spool_dir)?;
-    let proven = restore_and_compare(stored.clone(), &scratch).await;
+    let proven = async {
+        let filled = restore_and_compare(stored.clone(), facts, &scratch, owner).await?;
+        let proof = match &ready {
+            None => Proof {
+                skipped: vec![format!(
+                    "no server of PostgreSQL {} was started on it: recovery to {} was not tried",
+                    filled.facts.major, filled.facts.end_lsn
+                )],
+                ..Proof::default()
+            },
+            Some(Err(why)) => Proof::not_reached(why),
+            Some(Ok(ready)) => {
+                let scratch = Scratch {
+                    directory: scratch.path(),
+                    facts: &filled.facts,
+                    recovery: flags.recovery.as_ref(),
+                    task: &stored.source,
+                    tools: &stored.tools,
+                };
+                scratch.prove(ready).await?
+            }
+        };
+        Ok((filled, proof))
+    };
+    let proven: Result<_> = proven.await;
     let removed = scratch.remove().await;
-    let filled = proven?;
+    let (filled, proof) = proven?;
     removed?;
     let damaged = filled.facts.damaged_files;
     let damaged = (damaged > 0).then(|| format!("{damaged} files had damaged pages when the base was taken"));
     Ok(RestoreProof {
-        skipped: vec![format!(
-            "no server of PostgreSQL {} was started on it: recovery to {} was not tried",
-            filled.facts.major, filled.facts.end_lsn
-        )],
-        integrity: damaged.into_iter().collect(),
+        skipped: proof.skipped,
+        why_not: proof.why_not,
+        damage: proof.damage,
+        integrity: damaged.into_iter().chain(proof.integrity).collect(),
         restored: Some(Box::new(BaseInScratch {
             files: filled.files,
             bytes: filled.bytes,
             major: filled.facts.major,
+            started: proof.server,
         })),
         ..RestoreProof::default()
     })
 }
 
-async fn restore_and_compare(stored: Stored, scratch: &ScratchDirectory) -> Result<Filled> {
-    let facts = BaseFacts::of(&stored.reader).await?;
+async fn restore_and_compare(
+    stored: Stored,
+    facts: BaseFacts,
+    scratch: &ScratchDirectory,
+    owner: Owner,
+) -> Result<Filled> {
     let found = survey(&stored.reader, &facts).await?;
     let placement = Placement {
         directory: scratch.join("data"),
@@ -67,7 +108,7 @@ async fn restore_and_compare(stored: Stored, scratch: &ScratchDirectory) -> Resu
                 into: scratch.join(&one.oid.to_string()),
             })
             .collect(),
-        owner: Owner::Oneself,
+        owner,
     };
     let bytes = found
         .tablespace_bytes
@@ -105,14 +146,19 @@ struct BaseInScratch {
     bytes: u64,
     /// The version that a server of it must have.
     major: u32,
+    /// The server that was started on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<StartedServer>,
 }
 
 impl ScratchReport for BaseInScratch {
     fn text(&self) -> String {
+        let started = self.started.as_ref();
         format!(
-            "a scratch directory: {} files, {} against the server's backup manifest",
+            "a scratch directory: {} files, {} against the server's backup manifest{}",
             self.files,
-            Claim::EveryDigestChecked.words()
+            Claim::EveryDigestChecked.words(),
+            started.map_or_else(String::new, |server| format!("; {}", server.text()))
         )
     }
 }

@@ -30,6 +30,7 @@ pub(super) const MAX_RECORD_BYTES: u32 = 1 << 30;
 
 const RM_XLOG: u8 = 0;
 const RM_XACT: u8 = 1;
+const RM_TABLESPACE: u8 = 5;
 /// The high bits of `info` are the resource manager's.
 const INFO: u8 = 0xF0;
 /// Of those, the ones that say what a record of a transaction is; the highest says that more follows.
@@ -56,6 +57,8 @@ pub enum RecordKind {
     Abort,
     /// A named point.
     RestorePoint,
+    /// A tablespace is made: a server that replays this makes its directory where the record says.
+    Tablespace,
     /// Anything else.
     Other,
 }
@@ -122,6 +125,7 @@ impl RecordHeader {
         match (self.manager, self.info & INFO) {
             (RM_XLOG, 0x40) => RecordKind::Switch,
             (RM_XLOG, 0x70) => RecordKind::RestorePoint,
+            (RM_TABLESPACE, 0x00) => RecordKind::Tablespace,
             (RM_XACT, info) => match info & XACT_INFO {
                 // At once, and prepared.
                 0x00 | 0x30 => RecordKind::Commit,
@@ -140,8 +144,19 @@ impl RecordHeader {
                 let micros = i64::from_le_bytes(u64_at(beginning, data)?.to_le_bytes());
                 Ok(Some(timestamp(micros)?))
             }
-            RecordKind::Switch | RecordKind::Other => Ok(None),
+            RecordKind::Switch | RecordKind::Tablespace | RecordKind::Other => Ok(None),
         }
+    }
+
+    /// Reads where a tablespace is made, out of its record's first bytes: behind its OID, as far as that was kept. None of one within the data
+    /// directory, which names no place.
+    pub(super) fn location(&self, beginning: &[u8]) -> Option<String> {
+        if self.kind() != RecordKind::Tablespace {
+            return None;
+        }
+        let place = beginning.get(data_at(beginning).ok()?..)?.get(4..)?;
+        let place = place.split(|byte| *byte == 0).next().filter(|place| !place.is_empty())?;
+        Some(String::from_utf8_lossy(place).replace(char::is_control, "?"))
     }
 
     /// Reads the name of a restore point, out of its first bytes: it stands behind the time.

@@ -77,6 +77,7 @@ pub struct Scan {
     /// Where the last whole record begins.
     before: Option<Lsn>,
     first_page: bool,
+    tablespace: Option<String>,
     found: Scanned,
 }
 
@@ -97,6 +98,7 @@ impl Scan {
             suspended: State::Between,
             before: None,
             first_page: true,
+            tablespace: None,
             found: Scanned {
                 end: segment.position,
                 why: End::Fed,
@@ -142,6 +144,11 @@ impl Scan {
     /// Returns where the last whole record begins that was seen.
     pub fn last_record(&self) -> Option<Lsn> {
         self.before
+    }
+
+    /// Returns where the first tablespace is made of those that records make outside the data directory.
+    pub fn tablespace(&self) -> Option<&str> {
+        self.tablespace.as_deref()
     }
 
     /// Ends the walk.
@@ -330,6 +337,9 @@ impl Scan {
         self.found.end = aligned(at);
         self.before = Some(record.start);
         let kept = exact::first(&record.kept, exact::usize_from(u64::from(record.bytes)));
+        if self.tablespace.is_none() {
+            self.tablespace = header.location(kept);
+        }
         if let Ok(Some(time)) = header.time(kept) {
             let times = self.found.times.unwrap_or((time, time));
             self.found.times = Some((times.0.min(time), times.1.max(time)));

@@ -322,6 +322,7 @@ pub(super) struct Walk<'a> {
     scan: Option<Scan>,
     end: Lsn,
     last: Option<Lsn>,
+    tablespace: Option<String>,
     is_over: bool,
 }
 
@@ -332,6 +333,7 @@ impl<'a> Walk<'a> {
             scan: None,
             end: course.from,
             last: None,
+            tablespace: None,
             is_over: false,
         }
     }
@@ -344,6 +346,11 @@ impl<'a> Walk<'a> {
     /// Returns where the last whole record begins that was walked over.
     pub(super) fn last_record(&self) -> Option<Lsn> {
         self.last
+    }
+
+    /// Returns where the first tablespace is made outside the data directory, of those that were walked over.
+    pub(super) fn tablespace(&self) -> Option<&str> {
+        self.tablespace.as_deref()
     }
 
     /// Returns where the valid part ends of what was walked over.
@@ -397,6 +404,7 @@ impl<'a> Walk<'a> {
         session.or_cancelled(read).await.with_context(act)?;
         if let Some(scan) = scan {
             self.last = self.last.max(scan.last_record());
+            self.tablespace = self.tablespace.take().or_else(|| scan.tablespace().map(str::to_owned));
             self.go_on(scan);
         }
         Ok(())

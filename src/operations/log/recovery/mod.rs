@@ -31,7 +31,7 @@ use crate::repository::{Manifest, ManifestSource, Repository, Selector, Suits, i
 use base::Base;
 use course::{Course, StoredLog};
 use ending::{Ending, Points};
-pub(crate) use proof::prove;
+pub(crate) use proof::{Proven, prove};
 
 /// Where a restore is to come to, beside what a snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +173,25 @@ pub(crate) async fn to_moment(
         At::Moment(moment) => Some(moment),
     };
     Ok(Some(Moment { recovery, at }))
+}
+
+/// Says how a server goes on from the base of a course to an ending.
+fn planned(session: &Session, course: &Course<'_>, ending: &Ending, action: TargetAction) -> Result<Recovery> {
+    let (base, size) = (&course.base, course.base.size.bytes());
+    let from = base.start;
+    Ok(Recovery {
+        action,
+        timeline: course.timeline,
+        from,
+        to: ending.to,
+        segments: (ending.to.0.saturating_sub(1) / size).saturating_sub(from.0 / size) + 1,
+        bytes: ending.to.0.saturating_sub(from.0),
+        until: ending.until,
+        restore_command: command::restore_command(session, base.system, ending.until)?,
+        needs: command::needs(session)?,
+        base: base.planned(),
+        target: ending.target.clone(),
+    })
 }
 
 struct Aim<'a> {
@@ -361,20 +380,7 @@ impl Aim<'_> {
             Wanted::Newest => course.last_time(course.segments()).await?.map(|(_, time)| time),
             _ => None,
         };
-        let (from, size) = (base.start, log.size.bytes());
-        let recovery = Recovery {
-            action,
-            timeline: course.timeline,
-            from,
-            to: ending.to,
-            segments: (ending.to.0.saturating_sub(1) / size).saturating_sub(from.0 / size) + 1,
-            bytes: ending.to.0.saturating_sub(from.0),
-            until: ending.until,
-            restore_command: command::restore_command(self.session, base.system, ending.until)?,
-            needs: command::needs(self.session)?,
-            base: base.planned(),
-            target: ending.target,
-        };
+        let recovery = planned(self.session, &course, &ending, action)?;
         Ok((recovery, last))
     }
 

@@ -4,13 +4,23 @@ use jiff::Timestamp;
 
 use super::base::Base;
 use super::course::{StoredLog, Walk};
-use super::ending;
+use super::{ending, planned};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::engines::postgres::physical::flags::WantedTimeline;
+use crate::engines::postgres::physical::recovery::{Recovery, TargetAction};
+use crate::engines::postgres::physical::tablespace_text;
 use crate::engines::postgres::wal::Lsn;
 use crate::operations::Session;
 use crate::operations::log::proven::ProvenLog;
 use crate::repository::{ManifestSource, Repository};
+
+/// A log that was read, and how a server goes on by it.
+#[derive(Debug)]
+pub(crate) struct Proven {
+    pub(crate) log: ProvenLog,
+    /// The recovery to the moment; an error says why a scratch server cannot be given this log.
+    pub(crate) recovery: Result<Recovery>,
+}
 
 /// Chooses a moment between the first and the last that the log behind a base knows, and reads all before it: digests, and each record by its CRC,
 /// one behind the other without a hole. None where no log is stored behind the base, or nothing ended in it.
@@ -18,7 +28,7 @@ pub(crate) async fn prove(
     session: &Session,
     repository: &Repository,
     source: &ManifestSource,
-) -> Result<Option<ProvenLog>> {
+) -> Result<Option<Proven>> {
     let base = Base::of(source)?;
     let Some(log) = StoredLog::open(session, repository, base.system).await? else {
         return Ok(None);
@@ -50,13 +60,18 @@ pub(crate) async fn prove(
         );
         return Err(Error::corrupt(message));
     }
-    Ok(Some(ProvenLog {
+    let recovery = match walk.tablespace() {
+        Some(place) => Err(Error::unsupported(tablespace_text(place))),
+        None => planned(session, &course, &ending, TargetAction::Promote),
+    };
+    let log = ProvenLog {
         source: source.name.clone(),
         moment,
         from: base.end.to_string(),
         to: ending.to.to_string(),
         segments: places,
-    }))
+    };
+    Ok(Some(Proven { log, recovery }))
 }
 
 fn between(first: Timestamp, last: Timestamp) -> Timestamp {

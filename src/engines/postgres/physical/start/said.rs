@@ -1,0 +1,119 @@
+//! What a scratch server has logged, and whether what it failed by is this host's doing or the backup's.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::base::error::{Context, Result};
+use crate::base::raw_text::printable;
+
+/// Bytes of the end of the log that are read.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// Lines of it that an error tells, at most, and characters of each.
+const LINES: usize = 8;
+const CHARACTERS: usize = 300;
+
+/// Parts of messages that are about this host and its installation: (the part, what to do).
+const OF_HOST: &[(&str, &str)] = &[
+    (
+        "resource manager with ID",
+        "its log has records of an extension's own, which a scratch server does not load",
+    ),
+    ("could not access file \"$libdir", "an extension's library is missing on this host"),
+    ("could not load library", "an extension's library cannot be loaded on this host"),
+    ("No space left on device", "the spool directory is full; use a larger one with --spool-dir"),
+    ("Disk quota exceeded", "the spool directory is full; use a larger one with --spool-dir"),
+    ("could not map anonymous shared memory", "this host has too little memory"),
+    ("Cannot allocate memory", "this host has too little memory"),
+    ("out of memory", "this host has too little memory"),
+    ("could not create shared memory segment", "this host has too little shared memory"),
+    ("could not create semaphores", "this host has too few semaphores"),
+    ("could not create lock file", "the server could not write its lock file"),
+    ("incompatible with operating system", "a locale of the cluster is missing on this host"),
+    (
+        "database files are incompatible with server",
+        "the installation was built with other sizes than the original",
+    ),
+    (
+        "from archive: child process",
+        "restore_command failed: the server's user must be able to run this program and to read its configuration and the repository",
+    ),
+    ("unrecognized configuration parameter", "the installation does not know a setting of the scratch server"),
+];
+
+/// Returns the end of the log.
+pub(super) fn tail(log: &Path) -> Result<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let bytes = file.metadata()?.len();
+        file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = read().context("read the log of the scratch server")?;
+    Ok(String::from_utf8_lossy(&tail).into_owned())
+}
+
+/// Returns why a message is this host's doing, if it is.
+pub(super) fn of_host(text: &str) -> Option<&'static str> {
+    OF_HOST.iter().find(|(part, _)| text.contains(part)).map(|(_, why)| *why)
+}
+
+/// Returns the lines by which a server says why it ended: what is fatal, what belongs to it, and errors of the program that it has run. Without
+/// any of these, its last ones.
+pub(super) fn last_words(tail: &str) -> String {
+    const FATAL: [&str; 2] = ["FATAL:", "PANIC:"];
+    const MORE: [&str; 4] = ["DETAIL:", "HINT:", "error: ", "hint: "];
+    let begins = |line: &str, words: &[&str]| words.iter().any(|word| line.starts_with(word));
+    let all: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
+    let (mut told, mut is_fatal) = (Vec::new(), false);
+    for line in &all {
+        is_fatal = begins(line, &FATAL) || (is_fatal && begins(line, &MORE));
+        if is_fatal || line.starts_with("error: ") {
+            told.push(*line);
+        }
+    }
+    if told.is_empty() {
+        told = all;
+    }
+    let from = told.len().saturating_sub(LINES);
+    let lines = told.iter().skip(from);
+    let short = |line: &&str| printable(line.chars().take(CHARACTERS).collect::<String>());
+    lines.map(short).collect::<Vec<_>>().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_fatal_is_told_with_what_belongs_to_it() {
+        let log = "LOG:  starting PostgreSQL 15.4\nerror: fetch \"x\": denied\nHINT:  of a line that is not fatal\nFATAL:  could not restore file\nDETAIL:  of it\nLOG:  shutting down\n";
+        assert_eq!(
+            last_words(log),
+            "error: fetch \"x\": denied | FATAL:  could not restore file | DETAIL:  of it"
+        );
+        assert_eq!(last_words("LOG:  a\n\nLOG:  b\n"), "LOG:  a | LOG:  b");
+        let many: String = (0..20).map(|number| format!("PANIC:  {number}\n")).collect();
+        assert!(last_words(&many).starts_with("PANIC:  12 | "));
+    }
+
+    #[test]
+    fn a_missing_module_is_this_hosts_doing_and_a_missing_segment_is_not() {
+        assert!(of_host("FATAL:  resource manager with ID 128 not registered").is_some());
+        assert!(of_host("FATAL:  recovery ended before configured recovery target was reached").is_none());
+        assert!(of_host("ERROR:  could not open file \"base/5/16384\": No such file or directory").is_none());
+    }
+
+    #[test]
+    fn of_a_long_log_the_end_is_read() {
+        let place = tempfile::tempdir().unwrap();
+        let log = place.path().join("log");
+        std::fs::write(&log, ["x".repeat(100_000), "the end".to_owned()].concat()).unwrap();
+        let tail = tail(&log).unwrap();
+        assert!(tail.len() == 64 << 10 && tail.ends_with("the end"));
+    }
+}
