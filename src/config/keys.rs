@@ -200,8 +200,7 @@ section! {
         /// Scratch servers for level `restored`, one per engine.
         into: Vec<String> =
             Key::one_or_more().urls().default("[]").example("[\"postgres://drill@scratch\", \"redis://scratch\"]"),
-        /// Start a scratch server of PostgreSQL on each restored base backup, with its log; needs level `restored` and an
-        /// installation of the same major version.
+        /// Start a scratch server on each restored base backup of PostgreSQL, with its log; needs level `restored`.
         start: bool = Key::flag(),
         /// Where its programs are; default: the usual places, then `PATH`.
         bin_dir: Option<PathBuf> = Key::path().example("\"/usr/lib/postgresql/18/bin\""),

@@ -67,6 +67,7 @@ mod postgres_partial;
 mod postgres_physical;
 mod postgres_physical_hostile;
 mod postgres_physical_peer;
+mod postgres_physical_start;
 mod postgres_roundtrip;
 mod postgres_safety;
 mod postgres_schema;

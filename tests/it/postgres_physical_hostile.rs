@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wirevault::archive::{ArchiveReader, EntryKind, EntryMeta, StreamRecord};
-use wirevault::engines::{GivenPlace, Registry, RestoreChoices, RestoreRequest, Stored, Tools};
+use wirevault::engines::{EngineFlags, GivenPlace, Registry, RestoreChoices, RestoreRequest, Stored, Tools};
 use wirevault::{Error, ErrorKind, Result};
 
 use crate::postgres_physical_peer::{Base, SYSTEM};
@@ -124,6 +124,7 @@ async fn prove(reader: ArchiveReader, spool: &Path) -> Result<()> {
         source: "db".to_owned(),
         snapshot: "s".to_owned(),
         reader,
+        flags: EngineFlags::default(),
         tools: tools(spool),
     };
     engine.prove_content(&stored).await.map(drop)

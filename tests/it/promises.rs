@@ -261,3 +261,45 @@ fn the_readme_of_a_postgres_archive_gives_the_database_back() {
     let digest = "SELECT count(*), md5(string_agg(v, '' ORDER BY id)) FROM t";
     assert_eq!(cluster.psql(&copy, digest), cluster.psql(&name, digest));
 }
+
+/// Where a program is started, and which.
+const STARTS: [(&str, &str); 2] = [
+    (
+        "engines/postgres/physical/start/process.rs",
+        "the scratch server of `verify --start`",
+    ),
+    ("operations/hooks.rs", "hooks of the configuration"),
+];
+
+/// What only a person asks for starts a program: no backup, no restore.
+#[test]
+fn programs_are_started_in_two_places() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    crate::layers::rust_files(&root, &mut files);
+    let mut starts = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = crate::layers::untested(&text);
+        let words = ["process::Command", "Command::new(", "posix_spawn", "execv", "fork()"];
+        let code = |line: &&str| !line.trim_start().starts_with("//");
+        if text
+            .lines()
+            .filter(code)
+            .any(|line| words.iter().any(|word| line.contains(word)))
+        {
+            starts.push(file.strip_prefix(&root).unwrap().display().to_string());
+        }
+    }
+    starts.sort();
+    assert_eq!(starts, STARTS.map(|(file, _)| file));
+    // Whoever restores knows nothing of the module.
+    for restorer in [
+        "engines/postgres/physical/restorer.rs",
+        "operations/restore.rs",
+        "operations/recover.rs",
+    ] {
+        let text = fs::read_to_string(root.join(restorer)).unwrap();
+        assert!(!text.contains("physical::start"), "{restorer}");
+    }
+}

@@ -359,8 +359,11 @@ impl WalServer {
     /// Runs the program with `--json` to an exit code.
     pub(crate) fn json(&self, code: i32, arguments: &[&str]) -> serde_json::Value {
         let output = self.tool(&[arguments, &["--json"]].concat());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        let (said, document) = (
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout),
+        );
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}{document}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 }

@@ -155,7 +155,10 @@ impl RecordHeader {
             return None;
         }
         let place = beginning.get(data_at(beginning).ok()?..)?.get(4..)?;
-        let place = place.split(|byte| *byte == 0).next().filter(|place| !place.is_empty())?;
+        let place = place
+            .split(|byte| *byte == 0)
+            .next()
+            .filter(|place| !place.is_empty())?;
         Some(String::from_utf8_lossy(place).replace(char::is_control, "?"))
     }
 

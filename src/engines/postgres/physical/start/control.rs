@@ -26,7 +26,9 @@ impl Sizes {
     pub(super) fn read(control: &[u8]) -> Result<Self> {
         let wrong = || Error::corrupt("global/pg_control is not as PostgreSQL 15 to 18 write it");
         let (numbers, _) = control.as_chunks::<8>();
-        let anchor = numbers.iter().position(|number| f64::from_le_bytes(*number).to_bits() == FLOAT_FORMAT.to_bits());
+        let anchor = numbers
+            .iter()
+            .position(|number| f64::from_le_bytes(*number).to_bits() == FLOAT_FORMAT.to_bits());
         let anchor = anchor.and_then(|place| place.checked_mul(8)).ok_or_else(wrong)?;
         let at = |before: usize, behind: usize| {
             let place = anchor.checked_sub(before)?.checked_add(behind)?;
@@ -78,7 +80,7 @@ mod tests {
             segment_pages: 131_072,
         };
         assert_eq!(Sizes::read(&control()).unwrap(), sizes);
-        for (at, value) in [(204, 4_u32), (216, 8000), (208, 0), (196, 0), (220, 0)] {
+        for (at, value) in [(204, 4_u32), (216, 8000), (212, 0), (196, 0), (220, 0)] {
             let mut wrong = control();
             wrong.splice(at..at + 4, value.to_le_bytes());
             assert!(Sizes::read(&wrong).is_err(), "{at}");

@@ -77,7 +77,10 @@ fn words(said: &str) -> &str {
 
 fn major_in(said: &str) -> Option<u32> {
     let digits: String = words(said).chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().filter(|_| said.starts_with("postgres (PostgreSQL) "))
+    digits
+        .parse()
+        .ok()
+        .filter(|_| said.starts_with("postgres (PostgreSQL) "))
 }
 
 #[cfg(test)]
@@ -96,14 +99,20 @@ mod tests {
         ] {
             assert_eq!(major_in(said), major, "{said}");
         }
-        assert_eq!(words("postgres (PostgreSQL) 15.4 (Debian 15.4-1)"), "15.4 (Debian 15.4-1)");
+        assert_eq!(
+            words("postgres (PostgreSQL) 15.4 (Debian 15.4-1)"),
+            "15.4 (Debian 15.4-1)"
+        );
     }
 
     #[tokio::test]
     async fn what_is_named_is_the_only_place() {
         let place = tempfile::tempdir().unwrap();
         let none = find(15, Some(place.path()), &User::Oneself).await.unwrap_err();
-        assert!(none.contains("no server of PostgreSQL 15") && none.contains("--bin-dir"), "{none}");
+        assert!(
+            none.contains("no server of PostgreSQL 15") && none.contains("--bin-dir"),
+            "{none}"
+        );
         assert!(usual(15, Some("bin:/opt/bin".into())).ends_with(&["/opt/bin".into()]));
         assert!(!usual(15, Some("bin".into())).contains(&"bin".into()));
     }

@@ -118,7 +118,10 @@ impl Sessions {
         for row in tables.named() {
             let (table, is_catalog) = (row.text("name")?, row.flag("is_catalog")?);
             if self.begun.elapsed() > LIMIT {
-                note(&mut looked.unread, format!("{}: not all tables, for lack of time", act()));
+                note(
+                    &mut looked.unread,
+                    format!("{}: not all tables, for lack of time", act()),
+                );
                 break;
             }
             let count = format!("SELECT pg_catalog.count(*) AS rows FROM ONLY {table}");
@@ -134,7 +137,9 @@ impl Sessions {
                 looked.catalog_tables += 1;
             } else {
                 looked.tables += 1;
-                looked.rows = looked.rows.saturating_add(rows.ok_or_else(|| Error::corrupt("a count is null"))?);
+                looked.rows = looked
+                    .rows
+                    .saturating_add(rows.ok_or_else(|| Error::corrupt("a count is null"))?);
             }
         }
         Ok(())
@@ -176,7 +181,11 @@ pub(super) async fn position(connection: &mut Connection) -> Result<Position> {
     let timeline = file.map(|digits| u32::from_str_radix(digits, 16)).transpose();
     Ok(Position {
         recovers: row.flag("recovers")?,
-        reached: row.opt("reached")?.map(str::parse).transpose().context("read a position of the server")?,
+        reached: row
+            .opt("reached")?
+            .map(str::parse)
+            .transpose()
+            .context("read a position of the server")?,
         last_transaction,
         timeline: timeline.map_err(|error| Error::corrupt("read a timeline of the server").with_cause(error))?,
     })

@@ -110,7 +110,7 @@ pub(super) struct Proof {
 impl Proof {
     pub(super) fn not_reached(why: impl Into<String>) -> Self {
         Self {
-            why_not: Some(format!("no server was proven to start on it: {}", why.into())),
+            why_not: Some(format!("a scratch server shows nothing of it: {}", why.into())),
             ..Self::default()
         }
     }
@@ -209,7 +209,10 @@ impl Scratch<'_> {
 
     /// What `restore_command` needs to reach the repository, and nothing else of this process.
     fn environment(&self, ready: &Ready) -> Vec<(String, String)> {
-        let needs = self.recovery.map(|recovery| recovery.needs.as_slice()).unwrap_or_default();
+        let needs = self
+            .recovery
+            .map(|recovery| recovery.needs.as_slice())
+            .unwrap_or_default();
         let own = matches!(ready.user, User::Oneself).then_some("HOME");
         let names = PASSED_ON.iter().copied().chain(own);
         let names = names.chain(needs.iter().map(String::as_str));
@@ -276,13 +279,19 @@ impl Scratch<'_> {
             true => Err(crate::base::cancel::cancelled()),
             false => Ok(()),
         };
-        blocking(move || pages::check(&data, &sizes, start, &is_cancelled)).await.map(Some)
+        blocking(move || pages::check(&data, &sizes, start, &is_cancelled))
+            .await
+            .map(Some)
     }
 
     /// Says what a failure of the server means: this host's, or the backup's.
     fn failed(&self, why: String, tail: &str) -> Proof {
         let words = said::last_words(tail);
-        let said = if words.is_empty() { why } else { format!("{why}: {words}") };
+        let said = if words.is_empty() {
+            why
+        } else {
+            format!("{why}: {words}")
+        };
         if let Some(cause) = said::of_host(&said) {
             return Proof::not_reached(format!("{cause} ({said})"));
         }
@@ -291,7 +300,9 @@ impl Scratch<'_> {
             None => self.facts.end_lsn.to_string(),
         };
         let major = self.facts.major;
-        Proof::damaged(format!("a server of PostgreSQL {major} could not recover on it to {aim}: {said}"))
+        Proof::damaged(format!(
+            "a server of PostgreSQL {major} could not recover on it to {aim}: {said}"
+        ))
     }
 
     fn proof(&self, ready: &Ready, position: &Position, looked: Looked, pages: Option<Pages>) -> Proof {
@@ -306,7 +317,9 @@ impl Scratch<'_> {
             if stored.iter().any(|file| names(&line, file)) {
                 proof.integrity.push(line);
             } else {
-                proof.damage.push(format!("on a server of PostgreSQL {}: {line}", self.facts.major));
+                proof
+                    .damage
+                    .push(format!("on a server of PostgreSQL {}: {line}", self.facts.major));
             }
         }
         proof.skipped.extend(looked.unread);
@@ -314,9 +327,13 @@ impl Scratch<'_> {
         if let Some(pages) = pages {
             proof.integrity.extend(pages.stored);
             let replayed = pages.replayed.into_iter();
-            proof.damage.extend(replayed.map(|line| format!("after the recovery, {line}")));
+            proof
+                .damage
+                .extend(replayed.map(|line| format!("after the recovery, {line}")));
             if pages.more > 0 {
-                proof.damage.push(format!("{} more files with damaged pages", pages.more));
+                proof
+                    .damage
+                    .push(format!("{} more files with damaged pages", pages.more));
             }
         }
         proof.server = Some(StartedServer {
@@ -365,15 +382,21 @@ pub(crate) fn tablespace_text(place: &str) -> String {
     format!("its log makes a tablespace in \"{place}\", and a server that replays it would write there")
 }
 
-/// Returns whether a message of the server is about a relation in a file with damaged pages: `base/5/16384.1: wrong page …`.
+/// Returns whether a message of the server is about the relation of a file with damaged pages: `base/5/16384.1: wrong page …`.
 fn names(message: &str, file: &str) -> bool {
     let file = file.split_once(':').map_or(file, |(file, _)| file);
-    let relation = file.rsplit_once('/').map_or(file, |(directory, name)| {
-        let node = name.find(['.', '_']).map_or(name.len(), |at| at);
-        file.get(..directory.len() + 1 + node).unwrap_or(file)
-    });
-    let mut parts = message.match_indices(relation);
-    parts.any(|(at, _)| !message.get(at + relation.len()..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
+    // Forks and segments have names of their own.
+    let relation = match file.rsplit_once('/') {
+        Some((directory, name)) => {
+            let node: String = name.chars().take_while(char::is_ascii_digit).collect();
+            format!("{directory}/{node}")
+        }
+        None => file.to_owned(),
+    };
+    message
+        .split(&relation)
+        .skip(1)
+        .any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// Waits until a server takes connections; returns why it does not.
@@ -422,4 +445,32 @@ fn beginning(path: &Path, most: usize) -> Result<Vec<u8>> {
         Ok(bytes)
     };
     read().with_context(|| format!("read \"{}\"", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_about_the_relation_of_a_file() {
+        let message = "invalid page in block 3 of relation base/5/16384";
+        for (file, is_it) in [
+            ("base/5/16384: wrong page checksum in block 3", true),
+            ("base/5/16384.1: wrong page checksum in block 131075", true),
+            ("base/5/16384_vm: wrong page checksum in block 0", true),
+            ("base/5/1638: wrong page checksum in block 3", false),
+            ("base/4/16384: wrong page checksum in block 3", false),
+        ] {
+            assert_eq!(names(message, file), is_it, "{file}");
+        }
+        assert!(!names(
+            "invalid page in block 3 of relation base/5/163845",
+            "base/5/16384: x"
+        ));
+    }
+
+    #[test]
+    fn a_directory_of_a_socket_is_one_of_a_list() {
+        assert_eq!(socket_directory(Path::new("/a, b/\"c\"")), "\"/a, b/\"\"c\"\"\"");
+    }
 }

@@ -58,7 +58,11 @@ type Each<'a> = &'a mut dyn FnMut(&Path, String) -> Result<()>;
 fn databases(directory: &Path, shown: &str, each: Each<'_>) -> Result<()> {
     for database in entries(directory)? {
         if database.path().is_dir() {
-            relations(&database.path(), &format!("{shown}/{}", database.file_name().display()), each)?;
+            relations(
+                &database.path(),
+                &format!("{shown}/{}", database.file_name().display()),
+                each,
+            )?;
         }
     }
     Ok(())
@@ -214,7 +218,10 @@ mod tests {
         let damaged = "pg_tblspc/9/PG_15_202209061/5/16384: wrong page checksum in block 0".to_owned();
         let cut = "base/5/16384_fsm: ends within a page".to_owned();
         let found = of(lsn + 1);
-        assert_eq!((found.read, &found.stored, &found.replayed), (3, &vec![damaged.clone()], &vec![cut.clone()]));
+        assert_eq!(
+            (found.read, &found.stored, &found.replayed),
+            (3, &vec![damaged.clone()], &vec![cut.clone()])
+        );
         let found = of(lsn);
         assert_eq!((found.stored, found.replayed), (vec![], vec![cut, damaged]));
         let cancelled = check(place.path(), &sizes, Lsn(0), &|| Err(Error::invalid("no")));
@@ -235,6 +242,9 @@ mod tests {
         ] {
             assert_eq!(segment_of(name.as_bytes()), segment, "{name}");
         }
-        assert_eq!(said("f", &(0..10).collect::<Vec<_>>()).unwrap().split("blocks ").nth(1), Some("0, 1, 2, 3, 4, 5, 6, 7 and 2 more"));
+        assert_eq!(
+            said("f", &(0..10).collect::<Vec<_>>()).unwrap().split("blocks ").nth(1),
+            Some("0, 1, 2, 3, 4, 5, 6, 7 and 2 more")
+        );
     }
 }

@@ -196,7 +196,10 @@ mod tests {
             program: Path::new("/no/such/program"),
             ..shell("")
         };
-        assert_eq!(version(&missing).await.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(
+            version(&missing).await.unwrap_err().kind(),
+            std::io::ErrorKind::NotFound
+        );
     }
 
     #[tokio::test]
@@ -205,7 +208,9 @@ mod tests {
         let log = File::create(place.path().join("log")).unwrap();
         let script = "trap 'exit 0' INT; trap 'exit 1' QUIT; printf '1\\n2\\n3\\n4\\n5\\n6\\n7\\nready   \\n' > \"$0\"; while :; do sleep 0.05; done";
         let mut start = shell(script);
-        start.arguments.push(place.path().join("postmaster.pid").display().to_string());
+        start
+            .arguments
+            .push(place.path().join("postmaster.pid").display().to_string());
         let ready = async |server: &Postmaster| {
             while !server.is_ready() {
                 tokio::time::sleep(STEP).await;

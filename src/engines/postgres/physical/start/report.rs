@@ -33,7 +33,9 @@ pub(in crate::engines::postgres::physical) struct StartedServer {
 impl StartedServer {
     /// Returns it for people, as part of a line.
     pub(in crate::engines::postgres::physical) fn text(&self) -> String {
-        let last = self.last_transaction.map_or_else(String::new, |time| format!(", last commit {}", local(time)));
+        let last = self
+            .last_transaction
+            .map_or_else(String::new, |time| format!(", last commit {}", local(time)));
         let pages = match self.pages {
             Some(pages) => format!("checksums of {pages} pages read"),
             None => "no page checksums in this cluster".to_owned(),

@@ -37,7 +37,10 @@ pub(super) fn superusers(data: &Path, page_bytes: usize) -> Vec<String> {
     let map = read("pg_filenode.map".to_owned()).unwrap_or_default();
     let table = read(file_of(&map).unwrap_or(AUTHID).to_string()).unwrap_or_default();
     let mut found = Vec::new();
-    for name in table.chunks_exact(page_bytes).flat_map(|page| names(page).into_iter().flatten()) {
+    for name in table
+        .chunks_exact(page_bytes)
+        .flat_map(|page| names(page).into_iter().flatten())
+    {
         if found.len() < MOST && !found.contains(&name) {
             found.push(name);
         }
@@ -49,11 +52,17 @@ pub(super) fn superusers(data: &Path, page_bytes: usize) -> Vec<String> {
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk::<4>().map(|four| u32::from_le_bytes(*four))
+    bytes
+        .get(at..)?
+        .first_chunk::<4>()
+        .map(|four| u32::from_le_bytes(*four))
 }
 
 fn short(bytes: &[u8], at: usize) -> Option<usize> {
-    bytes.get(at..)?.first_chunk::<2>().map(|two| usize::from(u16::from_le_bytes(*two)))
+    bytes
+        .get(at..)?
+        .first_chunk::<2>()
+        .map(|two| usize::from(u16::from_le_bytes(*two)))
 }
 
 /// Returns the number of the table's file, by the map.
@@ -138,7 +147,9 @@ mod tests {
         ];
         std::fs::write(global.join("1260"), page(&rows[..1])).unwrap();
         assert_eq!(superusers(place.path(), PAGE), ["admin", "postgres"]);
-        let mut map = [MAP_MAGIC, 2, 1262, 1262, AUTHID, 16_500].map(u32::to_le_bytes).concat();
+        let mut map = [MAP_MAGIC, 2, 1262, 1262, AUTHID, 16_500]
+            .map(u32::to_le_bytes)
+            .concat();
         map.resize(512, 0);
         std::fs::write(global.join("pg_filenode.map"), map).unwrap();
         std::fs::write(global.join("16500"), [page(&rows), vec![0; PAGE]].concat()).unwrap();

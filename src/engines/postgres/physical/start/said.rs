@@ -20,26 +20,47 @@ const OF_HOST: &[(&str, &str)] = &[
         "resource manager with ID",
         "its log has records of an extension's own, which a scratch server does not load",
     ),
-    ("could not access file \"$libdir", "an extension's library is missing on this host"),
-    ("could not load library", "an extension's library cannot be loaded on this host"),
-    ("No space left on device", "the spool directory is full; use a larger one with --spool-dir"),
-    ("Disk quota exceeded", "the spool directory is full; use a larger one with --spool-dir"),
-    ("could not map anonymous shared memory", "this host has too little memory"),
+    (
+        "could not access file \"$libdir",
+        "an extension's library is missing on this host",
+    ),
+    (
+        "could not load library",
+        "an extension's library cannot be loaded on this host",
+    ),
+    (
+        "No space left on device",
+        "the spool directory is full; use a larger one with --spool-dir",
+    ),
+    (
+        "Disk quota exceeded",
+        "the spool directory is full; use a larger one with --spool-dir",
+    ),
+    (
+        "could not map anonymous shared memory",
+        "this host has too little memory",
+    ),
     ("Cannot allocate memory", "this host has too little memory"),
     ("out of memory", "this host has too little memory"),
-    ("could not create shared memory segment", "this host has too little shared memory"),
+    ("shared memory segment", "this host has too little shared memory"),
     ("could not create semaphores", "this host has too few semaphores"),
     ("could not create lock file", "the server could not write its lock file"),
-    ("incompatible with operating system", "a locale of the cluster is missing on this host"),
+    (
+        "incompatible with operating system",
+        "a locale of the cluster is missing on this host",
+    ),
     (
         "database files are incompatible with server",
         "the installation was built with other sizes than the original",
     ),
     (
-        "from archive: child process",
+        "from archive: ",
         "restore_command failed: the server's user must be able to run this program and to read its configuration and the repository",
     ),
-    ("unrecognized configuration parameter", "the installation does not know a setting of the scratch server"),
+    (
+        "unrecognized configuration parameter",
+        "the installation does not know a setting of the scratch server",
+    ),
 ];
 
 /// Returns the end of the log.
@@ -58,7 +79,10 @@ pub(super) fn tail(log: &Path) -> Result<String> {
 
 /// Returns why a message is this host's doing, if it is.
 pub(super) fn of_host(text: &str) -> Option<&'static str> {
-    OF_HOST.iter().find(|(part, _)| text.contains(part)).map(|(_, why)| *why)
+    OF_HOST
+        .iter()
+        .find(|(part, _)| text.contains(part))
+        .map(|(_, why)| *why)
 }
 
 /// Returns the lines by which a server says why it ended: what is fatal, what belongs to it, and errors of the program that it has run. Without
@@ -106,6 +130,18 @@ mod tests {
         assert!(of_host("FATAL:  resource manager with ID 128 not registered").is_some());
         assert!(of_host("FATAL:  recovery ended before configured recovery target was reached").is_none());
         assert!(of_host("ERROR:  could not open file \"base/5/16384\": No such file or directory").is_none());
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_run_is_this_hosts_doing() {
+        for how in ["command not found", "child process exited with exit code 200"] {
+            let line = format!("FATAL:  could not restore file \"000000010000000000000003\" from archive: {how}");
+            assert!(
+                of_host(&line).is_some_and(|why| why.contains("restore_command")),
+                "{line}"
+            );
+        }
+        assert!(of_host("LOG:  restored log file \"000000010000000000000003\" from archive").is_none());
     }
 
     #[test]

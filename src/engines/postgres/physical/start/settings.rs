@@ -12,7 +12,8 @@ pub(super) const PORT: u16 = 5432;
 /// Lets in whoever can enter the directory of the socket.
 pub(super) const ACCESS: &str = "local all all trust\n";
 
-/// Settings of every version. fsync: nothing of the server outlives it. hot_standby: nobody reads before it has recovered, and so it needs no
+/// Settings of every version. fsync: nothing of the server outlives it. dynamic_shared_memory_type: a container's
+/// /dev/shm is small or closed. hot_standby: nobody reads before it has recovered, and so it needs no
 /// setting as large as on the original but for prepared transactions. max_replication_slots bounds what replay notes of origins of subscriptions.
 const FIXED: &str = "
 listen_addresses = ''
@@ -22,6 +23,7 @@ max_connections = 10
 superuser_reserved_connections = 0
 shared_buffers = 64MB
 huge_pages = off
+dynamic_shared_memory_type = mmap
 fsync = off
 full_page_writes = off
 synchronous_commit = off
@@ -89,7 +91,12 @@ mod tests {
             page_bytes: 8192,
             segment_pages: 131_072,
         };
-        let text = file(18, &sizes, SegmentSize::new(1 << 30).unwrap(), "restore_command = 'x'\n");
+        let text = file(
+            18,
+            &sizes,
+            SegmentSize::new(1 << 30).unwrap(),
+            "restore_command = 'x'\n",
+        );
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
         let mut once = names.clone();
         once.sort_unstable();

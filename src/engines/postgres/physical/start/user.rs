@@ -58,7 +58,8 @@ impl User {
 
     /// Returns who the files of the server belong to.
     pub(super) fn owner(&self) -> Owner {
-        self.other().map_or(Owner::Oneself, |(user, group)| Owner::Of(user, group))
+        self.other()
+            .map_or(Owner::Oneself, |(user, group)| Owner::Of(user, group))
     }
 
     /// Says who it is.

@@ -274,3 +274,31 @@ proptest! {
         let _ = crate::engines::postgres::wal::TimelineHistory::parse(Timeline(9), &bytes);
     }
 }
+
+#[test]
+fn a_tablespace_is_told_where_it_is_made_outside() {
+    let made = |place: &[u8]| {
+        let data = [&[255, 4 + place.len() as u8][..], &16_400_u32.to_le_bytes(), place].concat();
+        let mut sample = Sample::new(3);
+        sample.commit(1);
+        sample.record(5, 0x00, &data);
+        sample.record(5, 0x00, &[255, 5, 0, 0, 0, 0, b'/', b'z', 0]);
+        let header = SegmentHeader::parse(&sample.bytes).unwrap();
+        let mut scan = Scan::begin(header, Timeline(1));
+        for piece in sample.bytes.chunks(7) {
+            scan.feed(piece, &mut |_| {});
+        }
+        scan.tablespace().map(str::to_owned)
+    };
+    assert_eq!(made(b"/srv/fast\0").as_deref(), Some("/srv/fast"));
+    // One within the data directory names no place.
+    assert_eq!(made(b"\0").as_deref(), Some("/z"));
+    assert_eq!(made(&[b'/'; 200]).map(|place| place.len()), Some(128 - 24 - 2 - 4));
+    // One that is removed is none.
+    let mut sample = Sample::new(3);
+    sample.record(5, 0x10, &[255, 4, 0, 0, 0, 0]);
+    let header = SegmentHeader::parse(&sample.bytes).unwrap();
+    let mut scan = Scan::begin(header, Timeline(1));
+    scan.feed(&sample.bytes, &mut |_| {});
+    assert_eq!(scan.tablespace(), None);
+}
