@@ -1008,7 +1008,7 @@ impl From<Verify> for options::Verify {
         Self {
             snapshots: flags.snapshots,
             all: flags.all,
-            level: flags.level.into(),
+            level: flags.level,
             into: flags.into,
             no_evidence: flags.no_evidence,
             thaw: flags.thaw.into(),

@@ -36,9 +36,10 @@ pub(super) async fn prove_restored(stored: &Stored) -> Result<RestoreProof> {
     let flags: StartServer = stored.flags.of();
     let facts = BaseFacts::of(&stored.reader).await?;
     // Files belong to the server's user from the start, so its user is found before.
-    let ready = match flags.start {
-        true => Some(start::ready(&flags, facts.major).await),
-        false => None,
+    let ready = if flags.start {
+        Some(start::ready(&flags, facts.major).await)
+    } else {
+        None
     };
     let owner = match &ready {
         Some(Ok(ready)) => ready.owner(),

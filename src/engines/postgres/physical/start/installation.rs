@@ -1,5 +1,6 @@
 //! An installation of PostgreSQL on this host, of one major version.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::process::{Start, version};
@@ -16,7 +17,7 @@ pub(super) struct Installation {
 pub(super) async fn find(major: u32, named: Option<&Path>, user: &User) -> Result<Installation, String> {
     let directories = match named {
         Some(directory) => vec![directory.to_owned()],
-        None => usual(major, std::env::var_os("PATH")),
+        None => usual(major, std::env::var_os("PATH").as_deref()),
     };
     let mut others = Vec::new();
     for directory in &directories {
@@ -58,14 +59,14 @@ pub(super) async fn find(major: u32, named: Option<&Path>, user: &User) -> Resul
 }
 
 /// Returns where installations lie: of the Debian and PGDG packages, of a build by hand, and whatever the path names.
-fn usual(major: u32, path: Option<std::ffi::OsString>) -> Vec<PathBuf> {
+fn usual(major: u32, path: Option<&OsStr>) -> Vec<PathBuf> {
     let mut all = vec![
         PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
         PathBuf::from(format!("/usr/pgsql-{major}/bin")),
         PathBuf::from("/usr/local/pgsql/bin"),
     ];
     // What is relative would be found wherever somebody stands.
-    let of_path = path.iter().flat_map(std::env::split_paths);
+    let of_path = path.into_iter().flat_map(std::env::split_paths);
     all.extend(of_path.filter(|directory| directory.is_absolute()));
     all
 }
@@ -113,7 +114,7 @@ mod tests {
             none.contains("no server of PostgreSQL 15") && none.contains("--bin-dir"),
             "{none}"
         );
-        assert!(usual(15, Some("bin:/opt/bin".into())).ends_with(&["/opt/bin".into()]));
-        assert!(!usual(15, Some("bin".into())).contains(&"bin".into()));
+        assert!(usual(15, Some(OsStr::new("bin:/opt/bin"))).ends_with(&["/opt/bin".into()]));
+        assert!(!usual(15, Some(OsStr::new("bin"))).contains(&"bin".into()));
     }
 }

@@ -275,9 +275,11 @@ impl Scratch<'_> {
         }
         self.tools.reporter.phase(self.task, "check pages");
         let (start, cancel) = (self.facts.start_lsn, self.tools.cancel.clone());
-        let is_cancelled = move || match cancel.is_cancelled() {
-            true => Err(crate::base::cancel::cancelled()),
-            false => Ok(()),
+        let is_cancelled = move || {
+            if cancel.is_cancelled() {
+                return Err(crate::base::cancel::cancelled());
+            }
+            Ok(())
         };
         blocking(move || pages::check(&data, &sizes, start, &is_cancelled))
             .await

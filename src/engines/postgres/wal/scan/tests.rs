@@ -278,7 +278,12 @@ proptest! {
 #[test]
 fn a_tablespace_is_told_where_it_is_made_outside() {
     let made = |place: &[u8]| {
-        let data = [&[255, 4 + place.len() as u8][..], &16_400_u32.to_le_bytes(), place].concat();
+        let data = [
+            &[255, u8::try_from(4 + place.len()).unwrap()][..],
+            &16_400_u32.to_le_bytes(),
+            place,
+        ]
+        .concat();
         let mut sample = Sample::new(3);
         sample.commit(1);
         sample.record(5, 0x00, &data);
