@@ -59,7 +59,7 @@ pub(super) async fn prove_restored(stored: &Stored) -> Result<RestoreProof> {
             Some(Err(why)) => Proof::not_reached(why),
             Some(Ok(ready)) => {
                 let scratch = Scratch {
-                    directory: scratch.path(),
+                    directory: std::path::absolute(scratch.path())?,
                     facts: &filled.facts,
                     recovery: flags.recovery.as_ref(),
                     task: &stored.source,

@@ -29,6 +29,9 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How long the server may be silent; a statement ends before.
 const SILENCE: Duration = Duration::from_secs(120);
 
+/// Databases that a cluster usually has: one of them is asked which there are.
+const USUAL: [&str; 2] = ["template1", "postgres"];
+
 /// Lines that are told of one kind, at most.
 const LINES: usize = 20;
 
@@ -73,18 +76,19 @@ impl Sessions {
         options.port = PORT;
         options.startup_options = Some(SESSION.to_owned());
         options.read_timeout = SILENCE;
-        let mut last = Error::invalid("no superuser may log in");
-        for role in roles {
+        let mut first = None;
+        for (role, database) in roles.iter().flat_map(|role| USUAL.map(|database| (role, database))) {
             options.user.clone_from(role);
+            database.clone_into(&mut options.database);
             match Connection::open(&options).await {
                 Ok(connection) => {
                     let begun = Instant::now();
                     return Ok((Self { options, begun }, connection));
                 }
-                Err(error) => last = error,
+                Err(error) => first = first.or(Some(error)),
             }
         }
-        Err(last)
+        Err(first.unwrap_or_else(|| Error::invalid("no role is known")))
     }
 
     /// Reads something of every database that can be opened.
@@ -162,6 +166,11 @@ impl Looked {
         }
         Ok(None)
     }
+}
+
+/// Returns whether a server that works lets nobody in: its SQLSTATE is none of damaged data.
+pub(super) fn is_refused_login(error: &Error) -> bool {
+    sqlstate(error).is_some_and(|code| !code.starts_with("XX"))
 }
 
 /// Adds a line where there is room.

@@ -19,6 +19,7 @@ mod said;
 mod settings;
 mod user;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,6 +35,7 @@ use crate::engines::postgres::physical::BaseFacts;
 use crate::engines::postgres::physical::flags::StartServer;
 use crate::engines::postgres::physical::recovery::Recovery;
 use crate::engines::postgres::physical::restore::target::Owner;
+use crate::engines::postgres::session::connection::Connection;
 use crate::engines::postgres::wal::{Lsn, SegmentSize};
 use control::Sizes;
 use installation::Installation;
@@ -125,7 +127,7 @@ impl Proof {
 
 /// A base in a scratch directory.
 pub(super) struct Scratch<'a> {
-    /// The directory that is removed afterwards, with `data` in it.
+    /// The directory that is removed afterwards, with `data` in it; absolute, for the server is started elsewhere.
     pub(super) directory: PathBuf,
     pub(super) facts: &'a BaseFacts,
     pub(super) recovery: Option<&'a Recovery>,
@@ -138,6 +140,12 @@ impl Scratch<'_> {
     pub(super) async fn prove(&self, ready: &Ready) -> Result<Proof> {
         let tools = self.tools;
         let data = self.directory.join("data");
+        if self.directory.to_str().is_none() {
+            let directory = tools.spool_dir.display();
+            return Ok(Proof::not_reached(format!(
+                "\"{directory}\" is no text; use --spool-dir"
+            )));
+        }
         let socket = self.directory.join(format!(".s.PGSQL.{}", settings::PORT));
         if socket.as_os_str().len() > SOCKET_BYTES {
             let directory = tools.spool_dir.display();
@@ -168,7 +176,18 @@ impl Scratch<'_> {
         self.hold("scratch-server-runs").await?;
         let page_bytes = exact::usize_from(sizes.page_bytes.into());
         let roles = roles::superusers(&data, page_bytes);
-        let asked = tools.or_cancelled(self.ask(&roles)).await;
+        let (sessions, connection) = match tools.or_cancelled(Sessions::open(&self.directory, &roles)).await {
+            Ok(opened) => opened,
+            Err(error) if looked::is_refused_login(&error) => {
+                return Ok(Proof::not_reached(format!(
+                    "no superuser could log in ({})",
+                    error.chain()
+                )));
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => return Ok(self.failed(error.chain(), &said::tail(&log_path)?)),
+        };
+        let asked = tools.or_cancelled(self.ask(&sessions, connection)).await;
         let (position, looked) = match asked {
             Ok(asked) => asked,
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
@@ -221,9 +240,13 @@ impl Scratch<'_> {
             .collect();
         if self.recovery.is_some() {
             // Profiles and roles that the SDK looks for.
-            let of_sdk = std::env::vars().filter(|(name, _)| name.starts_with("AWS_") && !name.ends_with("_FILE"));
-            all.extend(of_sdk);
-            all.extend(std::env::vars().filter(|(name, _)| name == "AWS_WEB_IDENTITY_TOKEN_FILE"));
+            let text = |text: OsString| text.into_string().ok();
+            let given = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+            // Files of secrets were read for those above.
+            let of_sdk = |name: &str| {
+                name == "AWS_WEB_IDENTITY_TOKEN_FILE" || (name.starts_with("AWS_") && !name.ends_with("_FILE"))
+            };
+            all.extend(given.filter(|(name, _)| of_sdk(name)));
         }
         let state = self.directory.join("state").display().to_string();
         all.push(("WIREVAULT_STATE_DIR".to_owned(), state));
@@ -261,8 +284,7 @@ impl Scratch<'_> {
         own(&self.directory).context("give the scratch directory to the server's user")
     }
 
-    async fn ask(&self, roles: &[String]) -> Result<(Position, Looked)> {
-        let (sessions, mut connection) = Sessions::open(&self.directory, roles).await?;
+    async fn ask(&self, sessions: &Sessions, mut connection: Connection) -> Result<(Position, Looked)> {
         let position = looked::position(&mut connection).await?;
         let looked = sessions.look(&mut connection, self.tools).await?;
         Ok((position, looked))

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::base::error::{Context, Result};
+use crate::base::error::{Context, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::postgres::physical::BaseFacts;
 use crate::engines::postgres::wal::{FileName, HEADER_BYTES, Lsn, Scan, SegmentName, SegmentReader, SegmentSize};
@@ -24,8 +24,8 @@ pub(super) fn makes_tablespace(data: &Path, facts: &BaseFacts) -> Result<Option<
             continue;
         };
         let start = name.start(size);
-        let is_replayed =
-            |start: &Lsn| *start < facts.end_lsn && start.0.saturating_add(size.bytes()) > facts.start_lsn.0;
+        // What lies behind the end is replayed as well, if it is valid.
+        let is_replayed = |start: &Lsn| start.0.saturating_add(size.bytes()) > facts.start_lsn.0;
         segments.extend(start.filter(is_replayed).map(|start| (start, name)));
     }
     segments.sort_by_key(|(start, name)| (name.timeline.0, *start));
@@ -33,8 +33,11 @@ pub(super) fn makes_tablespace(data: &Path, facts: &BaseFacts) -> Result<Option<
     for (start, name) in segments {
         // A record may go on in the next segment.
         scan = scan.filter(|scan| scan.ended().is_none() && scan.position() == start);
-        let read = feed(&directory.join(name.to_string()), &name, size, &mut scan);
-        read.with_context(|| format!("read WAL segment {name}"))?;
+        match feed(&directory.join(name.to_string()), &name, size, &mut scan) {
+            // One that was recycled, or never written.
+            Err(error) if error.kind() == ErrorKind::Corrupt && start >= facts.end_lsn => scan = None,
+            read => read.with_context(|| format!("read WAL segment {name}"))?,
+        }
         if let Some(place) = scan.as_ref().and_then(Scan::tablespace) {
             return Ok(Some(place.to_owned()));
         }

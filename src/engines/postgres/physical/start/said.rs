@@ -58,6 +58,12 @@ const OF_HOST: &[(&str, &str)] = &[
         "restore_command failed: the server's user must be able to run this program and to read its configuration and the repository",
     ),
     (
+        "maximum number of prepared transactions",
+        "the log has more prepared transactions than the base's server was set up for",
+    ),
+    ("it made no progress", "the server was ended"),
+    ("the scratch server did not stop", "the server was ended"),
+    (
         "unrecognized configuration parameter",
         "the installation does not know a setting of the scratch server",
     ),

@@ -58,7 +58,7 @@ pub(super) fn file(major: u32, sizes: &Sizes, segment: SegmentSize, recovery: &s
     let megabytes = segment.bytes() >> 20;
     let mut text = FIXED.trim_start().to_owned();
     text.push_str(&format!("port = {PORT}\n"));
-    text.push_str(&format!("max_prepared_transactions = {}\n", sizes.prepared));
+    text.push_str(&format!("max_prepared_transactions = {}\n", sizes.prepared.max(100)));
     text.push_str(&format!("max_locks_per_transaction = {}\n", sizes.locks.max(256)));
     // Less than two segments are refused.
     text.push_str(&format!("min_wal_size = {}MB\n", (2 * megabytes).max(32)));
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn every_setting_stands_once_and_those_of_recovery_last() {
         let sizes = Sizes {
-            prepared: 7,
+            prepared: 700,
             locks: 1000,
             page_bytes: 8192,
             segment_pages: 131_072,
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(once.len(), names.len(), "{text}");
         assert!(text.ends_with("restore_command = 'x'\n"));
         for line in [
-            "max_prepared_transactions = 7",
+            "max_prepared_transactions = 700",
             "max_locks_per_transaction = 1000",
             "min_wal_size = 2048MB",
             "event_triggers = off",
