@@ -259,6 +259,40 @@ fn a_log_that_the_server_cannot_follow_is_a_failure_in_its_words() {
     case.nothing_is_left();
 }
 
+#[test]
+fn a_repository_that_the_server_cannot_read_is_no_fault_of_the_backup() {
+    if !is_root() {
+        return;
+    }
+    let case = Case::new(Home::of_15());
+    case.backup();
+    case.server.archive_all();
+    write(&case.server, 1, 100);
+    case.server.archive_all();
+    let (child, held) = case.held_at("scratch-server");
+    let repository = case.home.outside("repository");
+    let close = |mode: u32| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(&repository, mode).unwrap();
+    };
+    close(0);
+    fs::remove_file(held).unwrap();
+    let output = finished(child);
+    close(0o700);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{document:#}");
+    let found = &document["verified"][0];
+    let why_not = text(&found["levels"][0], "why_not");
+    for part in [
+        "restore_command failed",
+        "from archive: child process exited with exit code 200",
+    ] {
+        assert!(why_not.contains(part), "{part:?} is not in: {why_not}");
+    }
+    assert_eq!(found["damage"], json!([]), "{found:#}");
+    case.nothing_is_left();
+}
+
 fn finished(mut child: Guarded) -> Output {
     let mut stdout = Vec::new();
     std::io::Read::read_to_end(child.stdout.as_mut().unwrap(), &mut stdout).unwrap();
