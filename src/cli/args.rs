@@ -434,8 +434,8 @@ pub struct Restore {
     pub source: Vec<String>,
 
     /// Bring sources to this moment, with its time zone ('2026-11-27 10:00:05+01', 2026-11-27T09:00:05Z), or to the
-    /// latest that is stored. Base backups of PostgreSQL: the server replays its log up to it; Redis and Valkey, alone
-    /// and into a directory: it loads the commands up to it. Without a log: as of the newest snapshot before it
+    /// latest that is stored. Base backups of PostgreSQL: the server replays its log up to it; Redis and Valkey: the
+    /// commands up to it, into a directory or an empty server. Without a log: as of the newest snapshot before it
     #[arg(long, value_name = "TIME", group = "target", value_parser = at)]
     pub at: Option<At>,
 
@@ -563,9 +563,14 @@ pub struct RestoreRedis {
     #[arg(long)]
     pub users: bool,
 
-    /// Restore to this offset of the command stream that `log receive` stored, into a directory
+    /// Restore to this offset of the command stream that `log receive` stored, into a directory or an empty server
     #[arg(long, value_name = "OFFSET or ID:OFFSET", group = "target", conflicts_with_all = ["key", "users", "conflict"])]
     pub offset: Option<String>,
+
+    /// With --at or --offset into a server: the address of this host that the server connects to [default: the one that
+    /// reaches the server, any port]
+    #[arg(long, value_name = "ADDRESS[:PORT]", requires = "target")]
+    pub listen: Option<String>,
 }
 
 /// Flags of `restore` for PostgreSQL sources.
@@ -987,7 +992,7 @@ options_of! {
     StartServer { start, bin_dir, run_as } and recovery;
     Recover { snapshot, only, at, data_directory, tablespace, dry_run, clean, containers, accept_places, docker_socket, env_file, address, health, wait, state, thaw };
     RestoreDocker { volume, quiesce };
-    RestoreRedis { key, conflict, users, offset };
+    RestoreRedis { key, conflict, users, offset, listen };
     RestoreBase { tablespace, lsn, name, timeline, target_action } and recoveries, tablespaces_of_several;
     RestoreDatabase { table, schema, with_dependencies, exclude_table_data, schema_only, data_only, no_owner, no_privileges, role_map, tablespace_map, encoding, locale, locale_provider, icu_locale, create_roles, keep_going, search_path, verify_rows, drop_old };
     Thaw { thaw, thaw_speed, thaw_days };

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::writer::ArchiveOptions;
 use crate::archive::{ArchiveWriter, Compression};
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::config::{Plan, SourceConfig};
-use crate::engines::{BackupContext, Engine, Registry, Source, SourceOutcome, Spec};
+use crate::engines::{BackupContext, Engine, KeptSnapshot, Registry, Source, SourceOutcome, Spec};
 use crate::operations::options;
 use crate::operations::session::cancelled;
 use crate::operations::targets::{self, Target, WritePath};
@@ -22,6 +22,9 @@ use crate::repository::{
 
 /// Archives roll over when their compressed index reaches this, in bytes.
 const MAX_INDEX_BYTES: usize = 4 << 20;
+
+/// What is done before something goes that cannot stay beside.
+pub(crate) const SAFETY: &str = "take a snapshot of the target before it is emptied";
 
 /// What `backup` did. Its fields are the keys of the JSON document.
 #[derive(Debug, serde::Serialize)]
@@ -310,15 +313,21 @@ fn run_options() -> RunOptions {
 }
 
 /// Takes a snapshot of a source that a restore is about to empty, under the job `pre-restore`: with the password that the restore
-/// has for it, and with none where it has none.
-pub(crate) async fn safety_snapshot(session: &Session, spec: Spec) -> Result<Manifest> {
+/// has for it, and with none where it has none. Returns what the restore has to judge.
+pub(crate) async fn safety_snapshot(session: &Session, spec: Spec) -> Result<KeptSnapshot> {
     let source = SourceConfig {
         name: spec.kind().word().to_owned(),
         kind: spec.into(),
         rate_limit_bytes: None,
         optional: false,
     };
-    snapshot(session, source, PRE_RESTORE_JOB).await
+    let taken = snapshot(session, source, PRE_RESTORE_JOB).await.context(SAFETY)?;
+    let notes = taken.sources.iter().filter_map(|source| source.outcome.as_ref());
+    let notes = notes.flat_map(|outcome| outcome.note_counts.keys().cloned());
+    Ok(KeptSnapshot {
+        id: taken.id.to_string(),
+        notes: notes.collect(),
+    })
 }
 
 /// Takes a snapshot of one source, as `backup` does of a URL.

@@ -5,7 +5,7 @@ pub(crate) mod report;
 
 use crate::archive::ArchiveReader;
 use crate::base::error::{Context, ErrorKind, Result};
-use crate::engines::{KeptSnapshot, RestoreReport as _, Restorer, Spec, TargetPlan};
+use crate::engines::{RestoreReport as _, Restorer, Spec, TargetPlan};
 use crate::operations::choose::Purpose;
 use crate::operations::destination::{self, Destination, destinations, select};
 use crate::operations::log::recovery::{self, Aimed};
@@ -68,7 +68,7 @@ pub async fn run(session: &Session, options: &options::Restore) -> Outcome {
                     .errors
                     .extend(one.failures().into_iter().map(|line| format!("{name}: {line}")));
                 report.restored.push(RestoredSource {
-                    into: one.into.display().to_string(),
+                    into: one.into.to_string(),
                     source: name,
                     report: Box::new(one),
                 });
@@ -175,15 +175,8 @@ async fn restore_source(session: &Session, step: Step<'_>) -> Result<RestoredSou
         ..
     } = step;
     if let Some(removed) = restorer.to_keep().await? {
-        let act = "take a snapshot of the target before it is emptied";
-        let taken = backup::safety_snapshot(session, removed).await.context(act)?;
-        let notes = taken.sources.iter().filter_map(|source| source.outcome.as_ref());
-        let notes = notes.flat_map(|outcome| outcome.note_counts.keys().cloned());
-        let snapshot = KeptSnapshot {
-            id: taken.id.to_string(),
-            notes: notes.collect(),
-        };
-        restorer.is_kept(snapshot).context(act)?;
+        let snapshot = backup::safety_snapshot(session, removed).await?;
+        restorer.is_kept(snapshot).context(backup::SAFETY)?;
     }
     let target = restorer.target();
     let report = restorer.restore(reader).await?;
@@ -199,7 +192,7 @@ fn planned_moment(moment: commands::RestoredMoment) -> PlannedSource {
     PlannedSource {
         source: moment.source.clone(),
         kind: commands::kind().to_owned(),
-        into: moment.into.display().to_string(),
+        into: moment.into.to_string(),
         bytes: None,
         plan: Some(Box::new(moment)),
     }

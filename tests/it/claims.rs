@@ -60,6 +60,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("engines/redis/session/cluster.rs", "success", "the server's word"),
     ("engines/redis/session/connection.rs", "OK", "the server's word"),
     ("engines/redis/session/holdings.rs", "OK", "the server's word"),
+    ("engines/redis/log/live/handshake.rs", "OK", "a primary's word"),
     ("engines/redis/session/nodes.rs", "ok", "the server's word"),
     ("engines/redis/restore/pipeline.rs", "OK", "the server's word"),
     ("engines/sqlite/integrity.rs", "ok", "SQLite's word"),

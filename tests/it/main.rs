@@ -86,6 +86,7 @@ mod redis_cluster;
 mod redis_database;
 mod redis_log;
 mod redis_log_hostile;
+mod redis_log_live;
 mod redis_log_made;
 mod redis_log_receiver;
 mod redis_restore;

@@ -18,7 +18,7 @@ fn openssl(directory: &Path, arguments: &[&str]) {
 }
 
 /// Makes an authority and what it signs: NAME.crt and NAME.key.
-fn certificates(directory: &Path, authority: &str, names: &[&str]) {
+pub(crate) fn certificates(directory: &Path, authority: &str, names: &[&str]) {
     let (key, certificate) = (format!("{authority}.key"), format!("{authority}.crt"));
     let subject = format!("/CN={authority}");
     let new = [

@@ -26,7 +26,7 @@ fn logged() -> (Program, u64) {
 }
 
 /// Puts raw bytes in the place of those of a piece, with a descriptor that is changed.
-fn forge(piece: &Piece, raw: &[u8], change: impl FnOnce(&mut Value)) {
+pub(crate) fn forge(piece: &Piece, raw: &[u8], change: impl FnOnce(&mut Value)) {
     let data = zstd::bulk::compress(raw, 1).unwrap();
     let mut descriptor = piece.descriptor.clone();
     descriptor["raw_bytes"] = json!(raw.len());

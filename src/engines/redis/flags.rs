@@ -14,6 +14,8 @@ pub struct RestoreRedis {
     pub users: bool,
     /// Go on to this offset of the command stream: OFFSET, or REPLICATION_ID:OFFSET.
     pub offset: Option<String>,
+    /// The address by which a live target of that, or of a moment, reaches this host: ADDRESS, or ADDRESS:PORT.
+    pub listen: Option<String>,
 }
 
 impl Flags for RestoreRedis {

@@ -10,7 +10,7 @@ pub mod flags;
 pub mod keys;
 pub(crate) mod log;
 pub mod restore;
-mod restorer;
+pub(crate) mod restorer;
 mod secrets;
 pub(crate) mod session;
 pub mod source_url;

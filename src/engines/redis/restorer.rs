@@ -121,16 +121,7 @@ impl Restorer for KeysRestorer {
     }
 
     fn is_kept(&mut self, snapshot: KeptSnapshot) -> Result<()> {
-        if snapshot.notes.iter().any(|code| WITHOUT_KEYS.contains(&code.as_str())) {
-            let message = format!(
-                "snapshot {} may not contain everything that would be removed",
-                snapshot.id
-            );
-            return Err(Error::new(ErrorKind::Denied, message).with_hint(
-                "Nothing was removed. See the log for what is missing, and give the user the permissions \
-                            for it.",
-            ));
-        }
+        refuse_lacking(&snapshot)?;
         self.kept = Some(format!("snapshot {}", snapshot.id));
         Ok(())
     }
@@ -159,6 +150,19 @@ impl Restorer for KeysRestorer {
     async fn settle(self: Box<Self>, how: Settle, _: Option<ArchiveReader>) -> Result<Box<dyn SettleReport>> {
         Err(not_settled(how))
     }
+}
+
+/// Refuses a snapshot of what is removed that does not hold all of it.
+pub(crate) fn refuse_lacking(snapshot: &KeptSnapshot) -> Result<()> {
+    if !snapshot.notes.iter().any(|code| WITHOUT_KEYS.contains(&code.as_str())) {
+        return Ok(());
+    }
+    let message = format!(
+        "snapshot {} may not contain everything that would be removed",
+        snapshot.id
+    );
+    Err(Error::new(ErrorKind::Denied, message)
+        .with_hint("Nothing was removed. See the log for what is missing, and give the user the permissions for it."))
 }
 
 fn not_planned() -> Error {

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{PayloadFacts, RdbFacts, STREAM};
-use crate::archive::{ArchiveReader, ChunkRef, ChunkStream, StreamRecord};
+use crate::archive::{ArchiveReader, ChunkRef, ChunkStream, DataSlice, StreamRecord};
 use crate::base::error::{Context, Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::base::report::SharedReporter;
@@ -44,9 +44,14 @@ pub struct Rdb {
 }
 
 impl Rdb {
+    /// Returns how long it is.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Returns how much memory its keys need in a server, at least about so much: as much as the server used that wrote it,
     /// or else as the RDB is long.
-    pub(super) fn memory_bytes(&self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
         let used = self.facts.census.aux.get("used-mem").and_then(|text| text.parse().ok());
         used.unwrap_or(self.bytes)
     }
@@ -311,10 +316,7 @@ pub(super) async fn payload_facts(
 /// Returns the database that the command stream behind an RDB begins in. The RDB must be that of one server, at this place in its
 /// history.
 pub(crate) async fn stream_database(reader: &ArchiveReader, position: &Position) -> Result<u32> {
-    let rdbs = file_rdbs(reader).await?;
-    let [rdb] = rdbs.as_slice() else {
-        return Err(Error::unsupported("a snapshot of a cluster has no one place in a log"));
-    };
+    let rdb = only_rdb(reader).await?;
     let facts = &rdb.facts;
     if facts.replid != position.id.as_str() || facts.offset != position.offset || facts.database.is_some() {
         return Err(Error::unsupported(format!(
@@ -474,15 +476,43 @@ async fn write_file(
     Ok(bytes)
 }
 
-async fn write_beside(
+/// Returns the RDB of an archive that is one server's, as the server wrote it.
+pub(crate) async fn only_rdb(reader: &ArchiveReader) -> Result<Rdb> {
+    let mut rdbs = file_rdbs(reader).await?.into_iter();
+    match (rdbs.next(), rdbs.next()) {
+        (Some(rdb), None) => Ok(rdb),
+        _ => Err(Error::unsupported("a snapshot of a cluster has no one place in a log")),
+    }
+}
+
+/// Proves that all of the stored RDB is what the backup wrote.
+pub(crate) async fn prove_rdb(reader: &ArchiveReader, rdb: &Rdb, cancel: &CancellationToken) -> Result<()> {
+    let act = || format!("verify \"{}\"", rdb.stream);
+    prove(reader, rdb, false, cancel).await.with_context(act).map(drop)
+}
+
+/// Hands all of an RDB on, in order, without what is stored beside it. Returns what came of it.
+pub(crate) async fn hand_on(
     reader: &ArchiveReader,
     rdb: &Rdb,
-    beside: &Path,
+    told: (&str, &SharedReporter),
+    cancel: &CancellationToken,
+    put: impl AsyncFnMut(DataSlice) -> Result<()>,
+) -> Result<Written> {
+    let mut written = Written::default();
+    written.lack(payload_facts(reader, rdb, cancel).await?);
+    written.bytes = walk_out(reader, rdb, told, cancel, put).await?;
+    Ok(written)
+}
+
+/// Hands all of an RDB on, in order, and walks it in passing: it ends as it should, and its CRC64 is right. Returns its bytes.
+async fn walk_out(
+    reader: &ArchiveReader,
+    rdb: &Rdb,
     (task, reporter): (&str, &SharedReporter),
     cancel: &CancellationToken,
+    mut put: impl AsyncFnMut(DataSlice) -> Result<()>,
 ) -> Result<u64> {
-    let mut options = tokio::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(beside).await?;
     let mut walker = Walker::trusting(rdb.facts.understood());
     let (mut counter, mut bytes) = (Counter::default(), 0_u64);
     let mut chunks = open(reader, rdb).await?;
@@ -492,12 +522,26 @@ async fn write_beside(
         if walker.state() == State::Opaque {
             walker.feed_opaque(&data);
         }
-        file.write_all(&data).await?;
         let count = exact::u64_from(data.len());
+        put(data).await?;
         bytes = bytes.saturating_add(count);
         reporter.advance(task, count, 0);
     }
     walker.end(&mut counter)?;
+    Ok(bytes)
+}
+
+async fn write_beside(
+    reader: &ArchiveReader,
+    rdb: &Rdb,
+    beside: &Path,
+    (task, reporter): (&str, &SharedReporter),
+    cancel: &CancellationToken,
+) -> Result<u64> {
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(beside).await?;
+    let put = async |data: DataSlice| Ok(file.write_all(&data).await?);
+    let bytes = walk_out(reader, rdb, (task, reporter), cancel, put).await?;
     file.flush().await?;
     file.sync_all().await?;
     Ok(bytes)

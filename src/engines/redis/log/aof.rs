@@ -1,7 +1,6 @@
 //! Makes an append-only file of a base and a command stream: a directory that a server loads by itself.
 //!
-//! While it loads, a server expires nothing, so what was written to a key before its end is applied as it was. Left out is what
-//! belongs to the link (PING, REPLCONF), and a transaction of which the end is not there.
+//! While it loads, a server expires nothing, so what was written to a key before its end is applied as it was.
 //!
 //! The directory is made beside its place, under one name that is its alone, and gets its place by a rename: what stands at the place is
 //! nothing, what was there before, or all of it. A restore that is killed leaves what it had made under that name, without a lock; the
@@ -18,10 +17,8 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::base::error::{Context, Error, ErrorKind, Result};
-use crate::base::exact;
 use crate::engines::beside::{PREVIOUS, beside, is_running, lock, put_away};
-use crate::engines::redis::log::commands::{Command, CommandKind, Scanner};
-use crate::engines::redis::wire::resp;
+use crate::engines::redis::log::replay::{CommandSink, Replayed};
 
 /// Names that a server has by default: `appenddirname`, and what `appendfilename` leads to.
 pub(crate) const DIRECTORY: &str = "appendonlydir";
@@ -31,9 +28,6 @@ const MANIFEST: &str = "appendonly.aof.manifest";
 
 /// What follows the name of the directory until it is whole.
 const STAGING: &str = ".wirevault-restore.tmp";
-
-/// A command is held so far before it is written: those that are left out are shorter.
-const HELD_BYTES: usize = 64 << 10;
 
 /// The directory while it is made: under a name of its own beside the place that it gets at the end.
 #[derive(Debug)]
@@ -71,8 +65,8 @@ impl AofDirectory {
     }
 
     /// Begins the file of the commands that follow the base.
-    pub(crate) fn commands(&self, first: u64, until: u64, database: u32) -> Result<AofWriter> {
-        AofWriter::create(&self.at.join(COMMANDS), first, until, database)
+    pub(crate) fn commands(&self) -> Result<CommandFile> {
+        CommandFile::create(&self.at.join(COMMANDS))
     }
 
     /// Gives it its place, durably. What is there is an error, or with `replace` stays beside under another name, which is returned.
@@ -206,142 +200,34 @@ fn sync(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// What became of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Written {
-    /// The offset behind the last command that is in the file.
-    pub(crate) offset: u64,
-    /// Commands, without those of the link.
-    pub(crate) commands: u64,
-    /// Bytes of the file.
-    pub(crate) bytes: u64,
-}
-
-/// Writes the commands of a stream up to an offset.
+/// A file of commands, durable once it is finished.
 #[derive(Debug)]
-pub(crate) struct AofWriter {
-    scanner: Scanner,
-    until: u64,
-    out: BufWriter<File>,
-    /// Bytes of the file.
-    length: u64,
-    /// The command that comes, as far as it is not written.
-    held: Vec<u8>,
-    /// Whether some of it is written.
-    is_begun: bool,
-    in_block: bool,
-    commands: u64,
-    /// Up to the last command that stands alone, or the end of the last block.
-    whole: Written,
-}
+pub(crate) struct CommandFile(BufWriter<File>);
 
-impl AofWriter {
-    fn create(path: &Path, first: u64, until: u64, database: u32) -> Result<Self> {
+impl CommandFile {
+    fn create(path: &Path) -> Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(path)?;
-        let mut select = Vec::new();
-        resp::encode(&[b"SELECT", database.to_string().as_bytes()], &mut select);
-        let mut out = BufWriter::with_capacity(256 << 10, file);
-        out.write_all(&select)?;
-        let length = exact::u64_from(select.len());
-        Ok(Self {
-            scanner: Scanner::new(first),
-            until,
-            out,
-            length,
-            held: Vec::new(),
-            is_begun: false,
-            in_block: false,
-            commands: 0,
-            whole: Written {
-                offset: first,
-                commands: 0,
-                bytes: length,
-            },
-        })
+        Ok(Self(BufWriter::with_capacity(256 << 10, file)))
     }
 
-    /// Returns the offset of the next byte.
-    pub(crate) fn at(&self) -> u64 {
-        self.scanner.at()
-    }
-
-    /// Takes the next bytes of the stream; what lies behind the offset where it ends is left aside.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<()> {
-        let left = self.until.saturating_sub(self.scanner.at());
-        let mut rest = exact::first(bytes, exact::usize_from(left));
-        while !rest.is_empty() {
-            let (used, command) = self.scanner.next(rest)?;
-            let (piece, behind) = rest
-                .split_at_checked(used)
-                .ok_or_else(|| Error::corrupt("a command ends behind its bytes"))?;
-            rest = behind;
-            self.held.extend_from_slice(piece);
-            match command {
-                Some(command) => self.command(command)?,
-                None if self.held.len() > HELD_BYTES => {
-                    self.write()?;
-                    self.is_begun = true;
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<()> {
-        self.out.write_all(&self.held).context("write the commands")?;
-        self.length = self.length.saturating_add(exact::u64_from(self.held.len()));
-        self.held.clear();
-        Ok(())
-    }
-
-    fn command(&mut self, command: Command) -> Result<()> {
-        let strange = |what: &str| Err(Error::corrupt(format!("{what} ends at offset {}", command.ends)));
-        let begun = std::mem::replace(&mut self.is_begun, false);
-        match (command.kind, self.in_block) {
-            (kind, _) if kind.is_of_link() => {
-                if begun {
-                    return strange("a command of the replication link that is none");
-                }
-                self.held.clear();
-                if !self.in_block {
-                    self.whole.offset = command.ends;
-                }
-                return Ok(());
-            }
-            (CommandKind::OfOneServer(name), _) => {
-                return strange(&format!("{name}, which no primary sends,"));
-            }
-            (CommandKind::Multi, true) => return strange("a transaction within another one"),
-            (CommandKind::Exec, false) => return strange("a transaction without a beginning"),
-            (CommandKind::Multi, false) => self.in_block = true,
-            (CommandKind::Exec, true) => self.in_block = false,
-            _ => {}
-        }
-        self.write()?;
-        self.commands = self.commands.saturating_add(1);
-        if !self.in_block {
-            self.whole = Written {
-                offset: command.ends,
-                commands: self.commands,
-                bytes: self.length,
-            };
-        }
-        Ok(())
-    }
-
-    /// Cuts the file behind the last whole command or block. Durable on return.
-    pub(crate) fn finish(self) -> Result<Written> {
+    /// Cuts it behind the last whole command or block. Durable on return.
+    pub(crate) fn finish(self, whole: &Replayed) -> Result<()> {
         let mut file = self
-            .out
+            .0
             .into_inner()
             .map_err(std::io::IntoInnerError::into_error)
             .context("write the commands")?;
-        file.set_len(self.whole.bytes)?;
+        file.set_len(whole.bytes)?;
         file.seek(SeekFrom::End(0))?;
         file.sync_all()?;
-        Ok(self.whole)
+        Ok(())
+    }
+}
+
+impl CommandSink for CommandFile {
+    fn put(&mut self, bytes: &[u8], _: bool) -> Result<()> {
+        self.0.write_all(bytes).context("write the commands")
     }
 }
 
@@ -350,84 +236,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn write(stream: &[u8], size: usize, until: u64) -> Result<(Written, Vec<u8>)> {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("aof");
-        let mut writer = AofWriter::create(&path, 100, until, 0).unwrap();
-        for piece in stream.chunks(size) {
-            writer.feed(piece)?;
-        }
-        let written = writer.finish()?;
-        Ok((written, fs::read(&path).unwrap()))
-    }
-
-    fn encoded(commands: &[&[&[u8]]]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for command in commands {
-            resp::encode(command, &mut bytes);
-        }
-        bytes
-    }
-
-    #[test]
-    fn a_stream_is_cut_behind_whole_commands_and_blocks_wherever_it_ends() {
-        let long = vec![b'x'; 200_000];
-        let (ping, ack): (&[&[u8]], &[&[u8]]) = (&[b"PING"], &[b"REPLCONF", b"GETACK", b"*"]);
-        let commands: &[&[&[u8]]] = &[
-            &[b"SET", b"a", b"1"],
-            ping,
-            &[b"MULTI"],
-            &[b"SELECT", b"3"],
-            &[b"SET", b"b", &long],
-            &[b"EXEC"],
-            ack,
-            &[b"SET", b"c", b"2"],
-        ];
-        // After so many commands, the file holds these.
-        let holds = [0, 1, 1, 1, 1, 1, 6, 6, 8];
-        let stream = encoded(commands);
-        for (count, holds) in holds.iter().enumerate() {
-            let ends = encoded(commands.get(..count).unwrap()).len();
-            let kept: Vec<&[&[u8]]> = commands.get(..*holds).unwrap().to_vec();
-            let kept: Vec<&[&[u8]]> = kept.into_iter().filter(|one| *one != ping && *one != ack).collect();
-            let expected = encoded(&[&[&[&b"SELECT"[..], b"0"][..]], kept.as_slice()].concat());
-            for (until, size) in [(ends, 7), (ends, 1 << 20), (ends + 3, 50_000)] {
-                let until = 100 + exact::u64_from(until);
-                let (written, file) = write(&stream, size, until).unwrap();
-                assert!(file == expected, "{count}, {until}, {size}");
-                assert!(written.offset <= until);
-                assert_eq!(written.bytes, exact::u64_from(file.len()));
-                assert_eq!(written.commands, exact::u64_from(kept.len()));
-            }
-        }
-    }
-
-    #[test]
-    fn hostile_streams_are_errors() {
-        let long = vec![b'x'; 200_000];
-        let hostile: [&[&[&[u8]]]; 3] = [&[&[b"EXEC"]], &[&[b"MULTI"], &[b"MULTI"]], &[&[b"PING", &long]]];
-        for commands in hostile {
-            assert!(write(&encoded(commands), 1000, u64::MAX).is_err());
-        }
-        for name in ["REPLICAOF", "config", "Shutdown", "AUTH"] {
-            let stream = encoded(&[&[b"SET", b"a", b"1"], &[name.as_bytes(), b"x", b"1"]]);
-            let error = write(&stream, 1000, u64::MAX).unwrap_err();
-            assert!(error.chain().contains(&name.to_uppercase()), "{error:?}");
-            assert_eq!(error.kind(), ErrorKind::Corrupt);
-        }
-        assert!(write(b"SET a b\r\n", 1000, u64::MAX).is_err());
-        // What is cut short is left out.
-        let (written, _) = write(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1000000\r\nabc", 1000, u64::MAX).unwrap();
-        assert_eq!((written.offset, written.commands), (100, 0));
-    }
-
     #[test]
     fn a_directory_gets_its_place_at_the_end_alone() {
         let place = tempfile::tempdir().unwrap();
         let make = || {
             let directory = AofDirectory::create(place.path()).unwrap();
             fs::write(directory.base(), "REDIS").unwrap();
-            directory.commands(1, 2, 0).unwrap().finish().unwrap();
+            drop(directory.commands().unwrap());
             directory
         };
         drop(make());

@@ -74,7 +74,7 @@ pub(crate) async fn ask(address: &RedisAddress, databases: &[u32]) -> Result<Tar
 }
 
 /// Asks for a parameter of the configuration.
-async fn parameter(client: &Client, name: &str) -> Result<Option<String>> {
+pub(crate) async fn parameter(client: &Client, name: &str) -> Result<Option<String>> {
     let reply = client.ask(&[b"CONFIG", b"GET", name.as_bytes()]).await?;
     Ok(reply.elements().get(1).and_then(Reply::text))
 }

@@ -79,6 +79,15 @@ impl ServerDialect {
         self.redis >= 10
     }
 
+    /// Returns whether it loads an RDB of this version, whose magic is Valkey's or not.
+    pub(crate) fn reads(self, version: u16, valkey_magic: bool) -> bool {
+        if valkey_magic {
+            self.valkey
+        } else {
+            version <= self.redis
+        }
+    }
+
     /// Returns whether it reads values of this type.
     pub(crate) fn knows(self, _source: Flavour, value: ValueType) -> bool {
         value.since <= self.redis || (value.since == 80 && self.valkey)

@@ -1,6 +1,7 @@
 //! One connection whose bytes are ours: values piece by piece, commands in batches, full synchronisations. What is only asked
 //! goes over a [`Client`](super::client::Client).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -196,6 +197,20 @@ impl Connection {
     /// Returns how long the server may be silent while it owes us an answer.
     pub(crate) fn read_timeout(&self) -> Duration {
         self.read_timeout
+    }
+
+    /// Returns our address and that of the server; nothing by a Unix socket.
+    pub(crate) fn ends(&self) -> Result<Option<(SocketAddr, SocketAddr)>> {
+        let stream = match &self.transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+            Transport::Unix(_) => return Ok(None),
+        };
+        let act = "look at the connection";
+        Ok(Some((
+            stream.local_addr().context(act)?,
+            stream.peer_addr().context(act)?,
+        )))
     }
 
     /// Returns the byte stream, for a pipeline. Nothing may be waiting.

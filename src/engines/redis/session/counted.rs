@@ -64,7 +64,7 @@ pub(crate) async fn counts_for_writes(client: &Client) -> Result<Option<Finding>
 }
 
 /// Whether a Sentinel watches the server, as far as it shows its clients.
-async fn has_sentinel(client: &Client) -> Result<bool> {
+pub(crate) async fn has_sentinel(client: &Client) -> Result<bool> {
     let reply = client.ask(&[b"CLIENT", b"LIST"]).await?;
     Ok(matches!(reply, Reply::Bulk(_) | Reply::Simple(_))
         && reply.text().is_some_and(|text| text.contains(" name=sentinel-")))

@@ -1,13 +1,16 @@
 //! `restore --at TIME | --offset OFFSET` of a Redis or Valkey server: a snapshot and the commands after it, as a directory that
-//! a server loads by itself.
+//! a server loads by itself, or into a live server.
 //!
 //! Commands are never sent to a server that is a primary: it would expire keys while they come. A server that loads an append-only
-//! file expires nothing until it is done.
+//! file expires nothing until it is done, and neither does a replica: a live server is one of ours meanwhile.
 
 mod choose;
 mod cut;
+mod directory;
 mod marks;
-mod write;
+mod place;
+mod read;
+mod server;
 
 use std::path::PathBuf;
 
@@ -16,7 +19,7 @@ use jiff::Timestamp;
 use crate::base::error::{Context, Error, Result, if_there};
 use crate::base::units::format_bytes;
 use crate::engines::redis::KIND;
-use crate::engines::redis::log::aof::{self, DIRECTORY};
+use crate::engines::redis::log::aof::DIRECTORY;
 use crate::engines::redis::log::position::{Position, ReplicationId, offset_of};
 use crate::engines::{RestoreReport, TargetPlan};
 use crate::operations::choose::{self as snapshots, Purpose};
@@ -27,6 +30,9 @@ use crate::operations::snapshots::open_repository;
 use crate::operations::{Report, Session, Status, document_of, options};
 use crate::repository::{ManifestSource, Repository, Selector, SnapshotId};
 use choose::Chosen;
+pub use place::MomentPlace;
+use place::Target;
+use server::LiveServer;
 
 /// The moment that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +52,8 @@ pub struct RestoredMoment {
     pub snapshot: SnapshotId,
     /// The source.
     pub source: String,
-    /// The data directory of the server to be.
-    pub into: PathBuf,
+    /// The data directory of the server to be, or the server.
+    pub into: MomentPlace,
     /// Where the snapshot lies, as ID:OFFSET.
     pub base: String,
     /// When the snapshot was taken.
@@ -66,16 +72,27 @@ pub struct RestoredMoment {
     pub bytes: u64,
     /// Keys of the snapshot that are in no file, because their form is unknown.
     pub failed_keys: u64,
-    /// Where the directory is that was there before.
-    pub previous: Option<PathBuf>,
+    /// Where the directory is that was there before, or what has the data of the server.
+    pub previous: Option<String>,
     /// Whether nothing was written.
     pub dry_run: bool,
+    /// Keys that the server held before, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_keys: Option<u64>,
+    /// Keys that the server holds now, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
+    /// Commands that the server refused, if it counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_commands: Option<u64>,
+    /// What is to be feared of the server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl RestoredMoment {
     /// Says how far it comes, and of a restore what there is now, in lines that are indented.
     pub(crate) fn lines(&self) -> String {
-        let place = self.into.display();
         let mut text = String::new();
         match (self.at, self.next_at) {
             (Some(at), Some(next)) => text.push_str(&format!(
@@ -90,6 +107,12 @@ impl RestoredMoment {
             _ => {}
         }
         if self.dry_run {
+            if let Some(keys) = self.target_keys {
+                text.push_str(&format!("  the target holds {keys} keys\n"));
+            }
+            for warning in &self.warnings {
+                text.push_str(&format!("  warning: {warning}\n"));
+            }
             return text;
         }
         text.push_str(&format!(
@@ -98,26 +121,54 @@ impl RestoredMoment {
             format_bytes(self.bytes),
             self.objects
         ));
-        if let Some(previous) = &self.previous {
-            text.push_str(&format!(
-                "  the previous {DIRECTORY} is kept in {}\n",
-                previous.display()
-            ));
+        for line in self.missing() {
+            text.push_str(&format!("  {line}\n"));
         }
-        if self.failed_keys > 0 {
-            text.push_str(&format!(
-                "  {} keys of the snapshot are missing: their form is unknown\n",
-                self.failed_keys
-            ));
+        let previous = self.previous.as_deref();
+        match &self.into {
+            MomentPlace::Directory(place) => {
+                if let Some(previous) = previous {
+                    text.push_str(&format!("  the previous {DIRECTORY} is kept in {previous}\n"));
+                }
+                text.push_str(&format!(
+                    "  start a server on it: redis-server --dir {} --appendonly yes (or valkey-server); keys that have expired since are removed as it starts\n",
+                    place.display()
+                ));
+            }
+            MomentPlace::Server(_) => {
+                if let Some(previous) = previous {
+                    text.push_str(&format!("  the previous data is kept in {previous}\n"));
+                }
+                let keys = self
+                    .keys
+                    .map_or("an unknown number of".to_owned(), |keys| keys.to_string());
+                text.push_str(&format!(
+                    "  the server is a primary again and holds {keys} keys; those that have expired since go from now on\n"
+                ));
+            }
         }
-        text.push_str(&format!(
-            "  start a server on it: redis-server --dir {place} --appendonly yes (or valkey-server); keys that have expired since are removed as it starts\n"
-        ));
         text
     }
 
+    /// What of it is not there.
+    fn missing(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.failed_keys > 0 {
+            let keys = self.failed_keys;
+            lines.push(format!(
+                "{keys} keys of the snapshot are missing: their form is unknown"
+            ));
+        }
+        if let Some(refused) = self.refused_commands.filter(|count| *count > 0) {
+            lines.push(format!(
+                "{refused} commands were refused by the server, whose log names them (CRITICAL): what they wrote is missing"
+            ));
+        }
+        lines
+    }
+
     fn head(&self) -> String {
-        let (base_at, place) = (local_time(self.base_at), self.into.display());
+        let (base_at, place) = (local_time(self.base_at), &self.into);
         let would = if self.dry_run { "would be restored" } else { "restored" };
         format!(
             "{} {would} into {place} from snapshot {} ({}, {base_at}) to {}\n",
@@ -139,11 +190,7 @@ impl RestoreReport for RestoredMoment {
     }
 
     fn failures(&self) -> Vec<String> {
-        let missing = format!(
-            "{} keys of the snapshot are missing: their form is unknown",
-            self.failed_keys
-        );
-        (self.failed_keys > 0).then_some(missing).into_iter().collect()
+        self.missing()
     }
 
     fn text(&self) -> String {
@@ -168,10 +215,10 @@ impl Report for RestoredMoment {
     }
 
     fn status(&self) -> Status {
-        if self.failed_keys > 0 {
-            Status::Partial
-        } else {
+        if self.missing().is_empty() {
             Status::Done
+        } else {
+            Status::Partial
         }
     }
 }
@@ -247,9 +294,11 @@ pub(crate) async fn logged<'a>(
             continue;
         }
         let Some(into) = options.into.as_ref().filter(|into| !into.contains("://")) else {
-            let message = format!("source \"{name}\" has a log, and is restored to a moment into a directory alone");
+            let message = format!(
+                "source \"{name}\" has a log, and together with others it is restored to a moment into a directory alone"
+            );
             return Err(Error::unsupported(message).with_hint(format!(
-                "Add --into DIRECTORY, or run restore twice: with --source {name} --into DIRECTORY, and with the other sources. To restore snapshots alone, leave --at out."
+                "Add --into DIRECTORY, or run restore twice: with --source {name} --into DIRECTORY or redis://HOST, and with the other sources. To restore snapshots alone, leave --at out."
             )));
         };
         let directory = into.strip_prefix("file:").unwrap_or(into);
@@ -289,10 +338,10 @@ pub(crate) async fn has_log(session: &Session, repository: &Repository, source: 
         .await
 }
 
-/// Chooses the snapshot and the commands; writes beside, and gives the directory its place at the end.
+/// Chooses the snapshot and the commands; writes beside, and gives the directory its place at the end, or brings the server there.
 pub async fn run(session: &Session, options: &options::Restore) -> Result<RestoredMoment> {
     let moment = moment_of(options)?;
-    let data = directory_of(options)?;
+    let target = Target::of(session, options)?;
     let repository = open_repository(session).await?;
     let chosen = session
         .or_cancelled(choose::choose(session, &repository, options, &moment))
@@ -302,7 +351,7 @@ pub async fn run(session: &Session, options: &options::Restore) -> Result<Restor
     let mut report = RestoredMoment {
         snapshot: base.id.clone(),
         source: log.streams.source.clone(),
-        into: data.clone(),
+        into: target.place()?,
         base: base.position.to_string(),
         base_at: base.at,
         to: format!("{last}:{}", cut.offset),
@@ -314,14 +363,28 @@ pub async fn run(session: &Session, options: &options::Restore) -> Result<Restor
         failed_keys: 0,
         previous: None,
         dry_run: options.dry_run,
+        target_keys: None,
+        keys: None,
+        refused_commands: None,
+        warnings: Vec::new(),
     };
-    let opened = write::open(session, &repository, base, options).await?;
-    if options.dry_run {
-        return Ok(report);
+    let opened = read::open(session, &repository, base, options).await?;
+    let act = format!("restore source \"{}\" into \"{}\"", log.streams.source, report.into);
+    match &target {
+        Target::Directory(_) if options.dry_run => {}
+        Target::Directory(data) => {
+            let written = directory::write(session, &chosen, &opened, (data, options.clean), &mut report);
+            written.await.with_context(|| act)?;
+        }
+        Target::Server(spec, listen) => {
+            let options_and = (options, *listen);
+            let server = LiveServer::inspect(session, spec, &opened, options_and, &mut report).await?;
+            if !options.dry_run {
+                let restored = server.restore(session, &chosen, &opened, options, &mut report);
+                Box::pin(restored).await.with_context(|| act)?;
+            }
+        }
     }
-    let act = || format!("restore source \"{}\" into \"{}\"", log.streams.source, data.display());
-    let written = write::write(session, &chosen, &opened, (&data, options.clean), &mut report).await;
-    written.with_context(act)?;
     Ok(report)
 }
 
@@ -358,24 +421,4 @@ fn moment_of(options: &options::Restore) -> Result<Moment> {
         }
         (None, None) => Err(Error::invalid("no moment is given").with_hint("Give --at or --offset.")),
     }
-}
-
-/// Returns the data directory of the server to be.
-fn directory_of(options: &options::Restore) -> Result<PathBuf> {
-    let hint = "Give the data directory of a stopped server, or an empty one: --into DIRECTORY.";
-    let Some(into) = &options.into else {
-        return Err(Error::invalid("a restore to a moment makes a data directory, and none is given").with_hint(hint));
-    };
-    if into.contains("://") {
-        return Err(Error::unsupported(
-            "commands are not sent to a server that runs: it would expire keys while they come",
-        )
-        .with_hint(hint));
-    }
-    let data = PathBuf::from(into.strip_prefix("file:").unwrap_or(into));
-    let place = data.join(DIRECTORY);
-    if place.symlink_metadata().is_ok() && !options.clean {
-        return Err(aof::exists(&place));
-    }
-    Ok(data)
 }

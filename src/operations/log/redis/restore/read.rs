@@ -1,14 +1,12 @@
-//! Writes snapshot and commands beside their place.
-
-use std::path::Path;
+//! Opens the snapshot, and reads the commands behind it for wherever they go.
 
 use futures_util::StreamExt;
 
 use crate::archive::ArchiveReader;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
-use crate::engines::redis::log::aof::{AofDirectory, AofWriter};
 use crate::engines::redis::log::position::ReplicationId;
+use crate::engines::redis::log::replay::{CommandSink, Replay, Replayed};
 use crate::engines::redis::log::tail::Tail;
 use crate::engines::redis::stored;
 use crate::operations::log::redis::bases::Base;
@@ -26,10 +24,10 @@ const READ_AHEAD: usize = 4;
 /// A snapshot that is there, and is open.
 #[derive(Debug)]
 pub(super) struct Opened {
-    reader: ArchiveReader,
+    pub(super) reader: ArchiveReader,
     /// The database that the stream goes on in.
     database: u32,
-    raw_bytes: Option<u64>,
+    pub(super) raw_bytes: Option<u64>,
 }
 
 /// Opens the snapshot that a restore begins with; its presence is checked. What is cold is asked for as `--thaw` says, unless nothing
@@ -57,51 +55,44 @@ pub(super) async fn open(
     })
 }
 
-/// Writes snapshot and commands, and gives the directory its place below `data`; with `replace` also where something stands there.
-pub(super) async fn write(
+/// Reads the commands that follow the snapshot, up to the cut, and has them go to where they go. Returns that, and how far they count.
+pub(super) async fn commands<S: CommandSink + Send>(
     session: &Session,
     Chosen { base, log, cut }: &Chosen,
     opened: &Opened,
-    (data, replace): (&Path, bool),
+    out: S,
     report: &mut RestoredMoment,
-) -> Result<()> {
-    let name = &log.streams.source;
-    session.reporter.begin(name, opened.raw_bytes);
-    let made = async {
-        let directory = AofDirectory::create(data)?;
-        let to = (name.as_str(), &session.reporter);
-        let rdb = stored::write_files(&opened.reader, &directory.base(), false, to, &session.cancel).await?;
-        report.failed_keys = rdb.failed_keys;
-        let mut writer = directory.commands(base.position.offset, cut.offset, opened.database)?;
-        for (number, stretch) in cut.way.iter().enumerate() {
-            if writer.at() != stretch.from {
-                return Err(Error::corrupt(format!(
-                    "the history {} begins behind what leads to it",
-                    stretch.id
-                )));
-            }
-            let is_last = number.saturating_add(1) == cut.way.len();
-            let to = if is_last { Some(cut.offset) } else { stretch.to };
-            let to = to.ok_or_else(|| Error::corrupt("a history on the way has no end"))?;
-            report.objects += copy(session, log, stretch, to, &mut writer).await?;
+) -> Result<(S, Replayed)> {
+    let mut replay = Replay::begin(out, base.position.offset, cut.offset, opened.database)?;
+    let mut objects = 0;
+    for (number, stretch) in cut.way.iter().enumerate() {
+        if replay.at() != stretch.from {
+            return Err(Error::corrupt(format!(
+                "the history {} begins behind what leads to it",
+                stretch.id
+            )));
         }
-        let written = writer.finish()?;
-        let last = cut.way.last().map_or(&base.position.id, |stretch| &stretch.id);
-        report.to = format!("{last}:{}", written.offset);
-        report.commands = written.commands;
-        report.bytes = rdb.bytes.saturating_add(written.bytes);
-        #[cfg(feature = "test-hooks")]
-        crate::base::test_hooks::hold("append-only-file").await;
-        report.previous = directory.publish(replace)?;
-        Ok(())
-    };
-    let made = made.await;
-    session.reporter.end(name, made.is_ok());
-    made
+        let is_last = number.saturating_add(1) == cut.way.len();
+        let to = if is_last { Some(cut.offset) } else { stretch.to };
+        let to = to.ok_or_else(|| Error::corrupt("a history on the way has no end"))?;
+        objects += copy(session, log, stretch, to, &mut replay).await?;
+    }
+    let (out, replayed) = replay.end();
+    let last = cut.way.last().map_or(&base.position.id, |stretch| &stretch.id);
+    report.to = format!("{last}:{}", replayed.offset);
+    report.objects = objects;
+    report.commands = replayed.commands;
+    Ok((out, replayed))
 }
 
 /// Copies what lies on a stretch, without a hole. Returns how many objects that were.
-async fn copy(session: &Session, log: &Log, stretch: &Stretch, to: u64, writer: &mut AofWriter) -> Result<u64> {
+async fn copy<S: CommandSink + Send>(
+    session: &Session,
+    log: &Log,
+    stretch: &Stretch,
+    to: u64,
+    replay: &mut Replay<S>,
+) -> Result<u64> {
     let (mut objects, mut at) = (0, stretch.from);
     if at >= to {
         return Ok(objects);
@@ -151,7 +142,7 @@ async fn copy(session: &Session, log: &Log, stretch: &Stretch, to: u64, writer: 
             let new = exact::first(new, exact::usize_from(left));
             left = left.saturating_sub(exact::u64_from(new.len()));
             tail.push(new);
-            tokio::task::block_in_place(|| writer.feed(new))
+            tokio::task::block_in_place(|| replay.feed(new))
         };
         session.or_cancelled(reader.read(&mut out)).await?;
         objects += 1;
