@@ -278,11 +278,11 @@ fn a_cache_comes_back_by_its_commands_beside_the_files_of_its_job() {
     let held = copy.client().integer("LLEN numbers");
     assert!(held <= 20, "{held}: {done:#}");
     drop(copy);
-    // Into a server there is no way to a moment.
+    // Of several sources none goes to a moment in a server.
     let refused = [&["restore", "latest:all", "--clean"], &at[..]].concat();
     program.refused(
         &refused,
-        "has a log, and is restored to a moment into a directory alone",
+        "has a log, and together with others it is restored to a moment into a directory alone",
         "Add --into DIRECTORY",
     );
 

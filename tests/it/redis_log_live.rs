@@ -335,6 +335,12 @@ fn a_server_that_cannot_connect_stays_as_it_was_and_others_get_nothing() {
             &[words],
         );
     }
+    // As of a snapshot, nobody connects to anybody.
+    std::fs::rename(program.path("repo/log"), program.path("log")).unwrap();
+    let at = jiff::Timestamp::now().to_string();
+    let alone = restore(&url, &["--at", &at, "--listen", "127.0.0.1", "--clean"]);
+    fails(&program, &alone, &["comes back as of a snapshot"]);
+    std::fs::rename(program.path("log"), program.path("repo/log")).unwrap();
     fails(
         &program,
         &restore("directory", &["--offset", &end, "--listen", "127.0.0.1"]),

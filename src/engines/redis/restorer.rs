@@ -28,6 +28,14 @@ const RDB_ADVICE: &str = "stop the server, put the file into its data directory 
 
 /// Decides whether keys go into a server or a file.
 pub(super) fn restorer(request: RestoreRequest) -> Result<Box<dyn Restorer>> {
+    let flags: RestoreRedis = request.options.engines.of();
+    if flags.listen.is_some() {
+        let message = format!(
+            "--listen is for a restore by a log into a server, and source \"{}\" comes back as of a snapshot",
+            request.source
+        );
+        return Err(Error::invalid(message).with_hint("Leave --listen out."));
+    }
     let Some(given) = &request.into else {
         let place = request.place.as_ref().ok_or_else(|| request.has_no_place())?;
         let mut server: RedisSpec = place.of_engine::<RedisSpec>(KIND)?.clone();

@@ -155,8 +155,8 @@ impl Listener {
             CONNECT_WAIT.as_secs()
         );
         let error = Error::new(ErrorKind::TimedOut, message);
-        let hint = "The target connects to this host: let its firewall pass the port, or name the address by which the target reaches it: --listen \
-                    ADDRESS:PORT. See the log of the target.";
+        let hint = "The target connects to this host: let its firewall pass the port, or name the address by which the \
+                    target reaches it: --listen ADDRESS:PORT. See the log of the target.";
         match refused {
             Some(refused) => error.with_cause(refused).with_hint(hint),
             None => error.with_hint(hint),

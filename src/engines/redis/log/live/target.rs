@@ -256,10 +256,13 @@ fn refuse_role(server: &Server) -> Result<()> {
     match server.replica() {
         Some(false) => Ok(()),
         Some(true) => Err(Error::new(ErrorKind::Denied, "the target is a replica").with_hint(
-            "INFO replication names its primary as master_host. Where that is this host, a restore was killed: run REPLICAOF NO ONE on the target.",
+            "INFO replication names its primary as master_host. Where that is this host, a restore was killed: run \
+             REPLICAOF NO ONE on the target.",
         )),
-        None => Err(Error::new(ErrorKind::Denied, "unable to determine whether the target is a primary")
-            .with_hint("Give the user +info.")),
+        None => Err(
+            Error::new(ErrorKind::Denied, "unable to determine whether the target is a primary")
+                .with_hint("Give the user +info."),
+        ),
     }
 }
 

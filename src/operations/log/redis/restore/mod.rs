@@ -298,7 +298,8 @@ pub(crate) async fn logged<'a>(
                 "source \"{name}\" has a log, and together with others it is restored to a moment into a directory alone"
             );
             return Err(Error::unsupported(message).with_hint(format!(
-                "Add --into DIRECTORY, or run restore twice: with --source {name} --into DIRECTORY or redis://HOST, and with the other sources. To restore snapshots alone, leave --at out."
+                "Add --into DIRECTORY, or run restore twice: with --source {name} --into DIRECTORY or redis://HOST, and \
+                 with the other sources. To restore snapshots alone, leave --at out."
             )));
         };
         let directory = into.strip_prefix("file:").unwrap_or(into);

@@ -59,7 +59,8 @@ impl Target {
     pub(super) fn of(session: &Session, options: &options::Restore) -> Result<Self> {
         let flags: options::RestoreRedis = options.engines.of();
         let listen = flags.listen.as_deref().map(str::parse::<ListenAddress>).transpose()?;
-        let hint = "Give the data directory of a stopped server or an empty one, --into DIRECTORY; or an empty server, --into redis://HOST.";
+        let hint = "Give the data directory of a stopped server or an empty one, --into DIRECTORY; or an empty server, \
+                    --into redis://HOST.";
         let Some(into) = &options.into else {
             return Err(
                 Error::invalid("a restore to a moment has no place of its own, and none is given").with_hint(hint),
