@@ -43,8 +43,10 @@ pub(crate) enum CommandKind {
     Ping,
     /// `REPLCONF GETACK`: the primary wants to know how far we are. It is no write.
     GetAck,
-    /// Another `REPLCONF`; no write either.
+    /// Another `REPLCONF`, or what a primary tells its replicas of slots that move; no write either.
     OfLink,
+    /// `TRIMSLOTS`: the keys of slots go that the node has given away. A server that is no node of a cluster refuses it.
+    TrimSlots,
     /// What follows up to EXEC is applied as one.
     Multi,
     /// The end of that.
@@ -244,6 +246,9 @@ impl Scanner {
             () if is(name, "PING") => CommandKind::Ping,
             () if is(name, "REPLCONF") && is(first, "GETACK") => CommandKind::GetAck,
             () if is(name, "REPLCONF") => CommandKind::OfLink,
+            // Redis 8.4, Valkey 8 and later.
+            () if is(name, "CLUSTER") && (is(first, "SYNCSLOTS") || is(first, "SETSLOT")) => CommandKind::OfLink,
+            () if is(name, "TRIMSLOTS") => CommandKind::TrimSlots,
             () if is(name, "MULTI") => CommandKind::Multi,
             () if is(name, "EXEC") => CommandKind::Exec,
             () if is(name, "SELECT") => CommandKind::Select,

@@ -37,6 +37,8 @@ pub(crate) struct Replayed {
     pub(crate) commands: u64,
     /// Bytes of them, with the SELECT in front.
     pub(crate) bytes: u64,
+    /// Those of them that only a node of a cluster carries out.
+    pub(crate) trims: u64,
 }
 
 /// Sends the commands of a stream up to an offset to where they go.
@@ -53,6 +55,7 @@ pub(crate) struct Replay<S> {
     is_begun: bool,
     in_block: bool,
     commands: u64,
+    trims: u64,
     /// Up to the last command that stands alone, or the end of the last block.
     whole: Replayed,
 }
@@ -73,10 +76,12 @@ impl<S: CommandSink> Replay<S> {
             is_begun: false,
             in_block: false,
             commands: 0,
+            trims: 0,
             whole: Replayed {
                 offset: first,
                 commands: 0,
                 bytes: length,
+                trims: 0,
             },
         })
     }
@@ -137,6 +142,7 @@ impl<S: CommandSink> Replay<S> {
             (CommandKind::Exec, false) => return strange("a transaction without a beginning"),
             (CommandKind::Multi, false) => self.in_block = true,
             (CommandKind::Exec, true) => self.in_block = false,
+            (CommandKind::TrimSlots, _) => self.trims = self.trims.saturating_add(1),
             _ => {}
         }
         self.put(!self.in_block)?;
@@ -146,6 +152,7 @@ impl<S: CommandSink> Replay<S> {
                 offset: command.ends,
                 commands: self.commands,
                 bytes: self.length,
+                trims: self.trims,
             };
         }
         Ok(())
@@ -194,6 +201,24 @@ mod tests {
             resp::encode(command, &mut bytes);
         }
         bytes
+    }
+
+    #[test]
+    fn what_a_cluster_tells_of_slots_that_move_is_no_data() {
+        let told = encoded(&[
+            &[b"CLUSTER", b"SYNCSLOTS", b"ESTABLISH", b"x"],
+            &[b"cluster", b"setslot", b"7", b"NODE", b"x"],
+        ]);
+        let stream = [
+            told,
+            encoded(&[&[b"SET", b"a", b"b"], &[b"TRIMSLOTS", b"RANGES", b"1", b"0", b"9"]]),
+        ]
+        .concat();
+        let (replayed, bytes) = write(&stream, 7, u64::MAX).unwrap();
+        assert_eq!((replayed.commands, replayed.trims), (2, 1));
+        assert!(!bytes.windows(7).any(|seven| seven.eq_ignore_ascii_case(b"CLUSTER")));
+        let other = encoded(&[&[b"CLUSTER", b"RESET"]]);
+        assert_eq!(write(&other, 7, u64::MAX).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) async fn write(
         let rdb = stored::write_files(&opened.reader, &directory.base(), false, to, &session.cancel).await?;
         report.failed_keys = rdb.failed_keys;
         let (file, replayed) = commands(session, chosen, opened, directory.commands()?, report).await?;
+        report.trims = replayed.trims;
         file.finish(&replayed)?;
         report.bytes = rdb.bytes.saturating_add(replayed.bytes);
         #[cfg(feature = "test-hooks")]

@@ -85,6 +85,9 @@ pub struct RestoredMoment {
     /// Commands that the server refused, if it counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_commands: Option<u64>,
+    /// Commands in a directory that only a node of a cluster carries out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub trims: u64,
     /// What is to be feared of the server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -164,6 +167,12 @@ impl RestoredMoment {
                 "{refused} commands were refused by the server, whose log names them (CRITICAL): what they wrote is missing"
             ));
         }
+        if self.trims > 0 {
+            lines.push(
+                "the node gave slots away (TRIMSLOTS): a server without --cluster-enabled yes keeps their keys"
+                    .to_owned(),
+            );
+        }
         lines
     }
 
@@ -175,6 +184,11 @@ impl RestoredMoment {
             self.source, self.snapshot, self.base, self.to
         )
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl TargetPlan for RestoredMoment {
@@ -367,6 +381,7 @@ pub async fn run(session: &Session, options: &options::Restore) -> Result<Restor
         target_keys: None,
         keys: None,
         refused_commands: None,
+        trims: 0,
         warnings: Vec::new(),
     };
     let opened = read::open(session, &repository, base, options).await?;

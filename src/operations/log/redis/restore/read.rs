@@ -7,7 +7,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::exact;
 use crate::engines::redis::log::position::ReplicationId;
 use crate::engines::redis::log::replay::{CommandSink, Replay, Replayed};
-use crate::engines::redis::log::tail::Tail;
+use crate::engines::redis::log::tail::Joined;
 use crate::engines::redis::stored;
 use crate::operations::log::redis::bases::Base;
 use crate::operations::log::redis::extent::is_damage;
@@ -97,7 +97,7 @@ async fn copy<S: CommandSink + Send>(
     if at >= to {
         return Ok(objects);
     }
-    let mut tail = Tail::at(at);
+    let mut joined = Joined::at(at);
     let extent = log.extent(stretch);
     // All that reach there: of one of them another receiver's may be the continuation.
     let first = session.or_cancelled(extent.first_behind(at)).await?;
@@ -127,21 +127,18 @@ async fn copy<S: CommandSink + Send>(
         if piece.to <= at {
             continue;
         }
-        let (mut skip, mut left) = (exact::usize_from(at.saturating_sub(piece.from)), to.saturating_sub(at));
+        joined.begin(piece.from);
+        let mut left = to.saturating_sub(at);
         let mut out = |bytes: &[u8]| {
-            let known = skip.min(bytes.len());
             // What two receivers have stored is compared, as far as it is still at hand.
-            let again = exact::first(bytes, known);
-            if !tail.agrees(at.saturating_sub(exact::u64_from(skip)), again) {
+            let new = joined.take(bytes);
+            if !joined.agrees() {
                 return Err(Error::corrupt(format!(
                     "it has other bytes before offset {at} than the piece before it"
                 )));
             }
-            skip -= known;
-            let new = exact::part(bytes, known.., "no more is known than there is");
             let new = exact::first(new, exact::usize_from(left));
             left = left.saturating_sub(exact::u64_from(new.len()));
-            tail.push(new);
             tokio::task::block_in_place(|| replay.feed(new))
         };
         session.or_cancelled(reader.read(&mut out)).await?;
