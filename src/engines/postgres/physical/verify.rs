@@ -65,7 +65,7 @@ pub(super) async fn prove_restored(stored: &Stored) -> Result<RestoreProof> {
                     task: &stored.source,
                     tools: &stored.tools,
                 };
-                scratch.prove(ready).await?
+                Box::pin(scratch.prove(ready)).await?
             }
         };
         Ok((filled, proof))
