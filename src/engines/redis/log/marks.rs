@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use crate::base::error::{Error, Result};
+use crate::base::exact;
 use crate::engines::redis::log::position::offset_of;
 
 /// Marks of one stored object, at most: they are part of its descriptor.
@@ -73,8 +74,8 @@ impl Marks {
                 mark.at.as_millisecond().saturating_sub(first.at.as_millisecond())
             });
             thin(&mut self.waiting);
-            let count = i64::try_from(self.waiting.len()).map_or(1, |count| count.max(1));
-            self.apart = span / count;
+            let count = exact::saturating_i64(exact::u64_from(self.waiting.len()));
+            self.apart = span / count.max(1);
         }
         true
     }
