@@ -70,7 +70,7 @@ class Config(Generator):
         text = rng.choice([
             "", " ", "x", "0", "-1", "true", "/", "//", "..", "~", "file://", "file:///", "s3://", "s3://b", "http://", "http://[::1", "postgres://", "postgres://u@h:99999/d", "redis://:0", "\\u0000", "\\u0007\\u001b[31m", "é", "😀",
             "a" * 300, "b" * 70000, "1 year", "99999999999999999999d", "1e400", "-5s", "0s", "10XB", "18446744073709551616", "9223372036854775807GiB", "0 0 30 2 *", "* * * * * *", "61 * * * *", "*/0 * * * *", "@daily", "@every 0s",
-            "Europe/Berlin", "Mars/Base", "${HOME}", "$(id)", "%s%n", "latest", "latest:nobody", "../../etc/passwd", "/proc/self/mem", "/dev/zero", "/dev/stdin", "/nonexistent/x", "user:" + SECRET + "@", "http://user:" + SECRET + "@127.0.0.1:1/",
+            "Europe/Berlin", "Mars/Base", "${HOME}", "$(id)", "%s%n", "latest", "latest:nobody", "../../etc/passwd", "/proc/self/mem", "/dev/zero", "/dev/stdin", "/proc/none/x", "user:" + SECRET + "@", "http://user:" + SECRET + "@127.0.0.1:1/",
             "postgres://user:" + SECRET + "@127.0.0.1:1/db?nonsense=" + SECRET, "redis://:" + SECRET + "@127.0.0.1:1", "[", "[a-", "**", "!", "{a,b", "\\\\", "a\\nb", "files:/x", "sqlite:", "docker:", "\\uFFFE", "\\u202e",
         ])
         return rng.choice([f'"{text}"'] * 8 + [
@@ -95,8 +95,8 @@ class Config(Generator):
         if mode != "file":
             for name in rng.sample(self.variables, rng.choice([1, 2, 5])):
                 env[name] = rng.choice([
-                    "", " ", "0", "-1", "x", "true", "/", "/nonexistent", "a" * 100000, "\x07\x1b[31m", "é", "é\n\n", "\udcff\udcfe", "99999999999999999999", "1e9", "127.0.0.1:1", "0.0.0.0:0", "::", "http://127.0.0.1:1", "https://u:" + SECRET + "@127.0.0.1:1",
-                    "postgres://u:" + SECRET + "@127.0.0.1:1/d", "postgres://u:p@a@b/" + SECRET + "/x?y", "redis://u:" + SECRET + "@127.0.0.1:1", "file:///nonexistent/repo", "0 2 * * *", "61 2 * * *", "wirevault=trace", "=,=", "off", "Nowhere/City", "s3://bucket/x",
+                    "", " ", "0", "-1", "x", "true", "/", "/proc/none", "a" * 100000, "\x07\x1b[31m", "é", "é\n\n", "\udcff\udcfe", "99999999999999999999", "1e9", "127.0.0.1:1", "0.0.0.0:0", "::", "http://127.0.0.1:1", "https://u:" + SECRET + "@127.0.0.1:1",
+                    "postgres://u:" + SECRET + "@127.0.0.1:1/d", "postgres://u:p@a@b/" + SECRET + "/x?y", "redis://u:" + SECRET + "@127.0.0.1:1", "file:///proc/none/repo", "0 2 * * *", "61 2 * * *", "wirevault=trace", "=,=", "off", "Nowhere/City", "s3://bucket/x",
                     self.stage_word("tree"), self.stage_word("app.db"), ":", ",,", "a:b,c", "/dev/zero",
                 ])
             if rng.random() < 0.5:
