@@ -96,7 +96,7 @@ class Config(Generator):
             for name in rng.sample(self.variables, rng.choice([1, 2, 5])):
                 env[name] = rng.choice([
                     "", " ", "0", "-1", "x", "true", "/", "/proc/none", "a" * 100000, "\x07\x1b[31m", "é", "é\n\n", "\udcff\udcfe", "99999999999999999999", "1e9", "127.0.0.1:1", "0.0.0.0:0", "::", "http://127.0.0.1:1", "https://u:" + SECRET + "@127.0.0.1:1",
-                    "postgres://u:" + SECRET + "@127.0.0.1:1/d", "postgres://u:p@a@b/" + SECRET + "/x?y", "redis://u:" + SECRET + "@127.0.0.1:1", "file:///proc/none/repo", "0 2 * * *", "61 2 * * *", "wirevault=trace", "=,=", "off", "Nowhere/City", "s3://bucket/x",
+                    "postgres://u:" + SECRET + "@127.0.0.1:1/d", "postgres://u:" + SECRET + "@a@b/d/x?y", "redis://u:" + SECRET + "@127.0.0.1:1", "file:///proc/none/repo", "0 2 * * *", "61 2 * * *", "wirevault=trace", "=,=", "off", "Nowhere/City", "s3://bucket/x",
                     self.stage_word("tree"), self.stage_word("app.db"), ":", ",,", "a:b,c", "/dev/zero",
                 ])
             if rng.random() < 0.5:
