@@ -226,7 +226,8 @@ impl Wanted<'_> {
         // The server's own, out of the base, may go further than what was received by then.
         let own = self.path.with_file_name(segment.to_string());
         let header = SegmentHeader::parse(&beginning)?;
-        if kept == Some(0) || goes_further(&own, &header, end).is_some_and(|further| further) {
+        let own_is_asked = kept.is_none_or(|kept| kept > end);
+        if kept == Some(0) || (own_is_asked && goes_further(&own, &header, end).is_some_and(|further| further)) {
             return Ok(None);
         }
         temporary.cut(kept.map_or(end, |kept| kept.min(end)), size.bytes())?;

@@ -38,6 +38,9 @@ const LINES: usize = 20;
 /// SQLSTATE of a statement that took too long.
 const CANCELED: &str = "57014";
 
+/// The SQLSTATE of a table that the session may not read: a database or a role may have settings that take the right away.
+const DENIED: &str = "42501";
+
 /// Where the recovery ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
@@ -161,6 +164,7 @@ impl Looked {
         let (act, said) = (act(), error.chain());
         match of_host(&said) {
             Some(why) => note(&mut self.unread, format!("{act}: {why} ({said})")),
+            None if sqlstate(&error) == Some(DENIED) => note(&mut self.unread, format!("{act}: {said}")),
             None if sqlstate(&error) == Some(CANCELED) => note(&mut self.unread, format!("{act}: took too long")),
             None => note(&mut self.wrong, format!("{act}: {said}")),
         }

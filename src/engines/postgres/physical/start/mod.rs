@@ -76,6 +76,14 @@ const PASSED_ON: &[&str] = &[
     "no_proxy",
 ];
 
+/// Variables that hold keys: only where the repository needs them.
+const SECRETS: [&str; 4] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+];
+
 /// What a server can be started with.
 #[derive(Debug)]
 pub(super) struct Ready {
@@ -169,8 +177,8 @@ impl Scratch<'_> {
             Ok(server) => server,
             Err(error) => return Ok(Proof::not_reached(refused(&error, ready, &tools.spool_dir))),
         };
-        if let Some(why) = tools.or_cancelled(recovered(&mut server, &log_path)).await? {
-            return Ok(self.failed(why, &said::tail(&log_path)?));
+        if let Some(why) = tools.or_cancelled(recovered(&mut server, &log)).await? {
+            return Ok(self.failed(why, &said::tail(&log)?));
         }
         #[cfg(feature = "test-hooks")]
         self.hold("scratch-server-runs").await?;
@@ -185,19 +193,19 @@ impl Scratch<'_> {
                 )));
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-            Err(error) => return Ok(self.failed(error.chain(), &said::tail(&log_path)?)),
+            Err(error) => return Ok(self.failed(error.chain(), &said::tail(&log)?)),
         };
         let asked = tools.or_cancelled(self.ask(&sessions, connection)).await;
         let (position, looked) = match asked {
             Ok(asked) => asked,
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-            Err(error) => return Ok(self.failed(error.chain(), &said::tail(&log_path)?)),
+            Err(error) => return Ok(self.failed(error.chain(), &said::tail(&log)?)),
         };
         let stopped = server.stop(STOP);
         if let Err(error) = tools.or_cancelled(stopped).await {
             return match error.kind() {
                 ErrorKind::Cancelled => Err(error),
-                _ => Ok(self.failed(error.chain(), &said::tail(&log_path)?)),
+                _ => Ok(self.failed(error.chain(), &said::tail(&log)?)),
             };
         }
         let pages = self.pages(data, sizes).await?;
@@ -244,7 +252,8 @@ impl Scratch<'_> {
             let given = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
             // Files of secrets were read for those above.
             let of_sdk = |name: &str| {
-                name == "AWS_WEB_IDENTITY_TOKEN_FILE" || (name.starts_with("AWS_") && !name.ends_with("_FILE"))
+                let is_secret = SECRETS.contains(&name) || name.ends_with("_FILE");
+                name == "AWS_WEB_IDENTITY_TOKEN_FILE" || (name.starts_with("AWS_") && !is_secret)
             };
             all.extend(given.filter(|(name, _)| of_sdk(name)));
         }
@@ -424,7 +433,7 @@ fn names(message: &str, file: &str) -> bool {
 }
 
 /// Waits until a server takes connections; returns why it does not.
-async fn recovered(server: &mut Postmaster, log: &Path) -> Result<Option<String>> {
+async fn recovered(server: &mut Postmaster, log: &File) -> Result<Option<String>> {
     let (mut seen, mut since) = (0, Instant::now());
     loop {
         if let Some(status) = server.ended()? {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::control::Sizes;
+use super::process::opened;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exact;
 use crate::engines::postgres::physical::stored::TABLESPACES;
@@ -57,7 +58,7 @@ type Each<'a> = &'a mut dyn FnMut(&Path, String) -> Result<()>;
 
 fn databases(directory: &Path, shown: &str, each: Each<'_>) -> Result<()> {
     for database in entries(directory)? {
-        if database.path().is_dir() {
+        if database.file_type().is_ok_and(|kind| kind.is_dir()) {
             relations(
                 &database.path(),
                 &format!("{shown}/{}", database.file_name().display()),
@@ -112,11 +113,11 @@ fn file(path: &Path, shown: &str, sizes: &Sizes, start: Lsn, pages: &mut Pages) 
         .and_then(segment_of)
         .and_then(|segment| first_block(segment, segment_bytes, sizes.page_bytes.into()));
     let mut block = first.ok_or_else(|| Error::corrupt("no relation has so many blocks"))?;
-    let mut opened = File::open(path)?;
+    let mut file = opened(path)?;
     let mut buffer = vec![0; PIECE_BYTES];
     let (mut stored, mut replayed, mut is_cut) = (Vec::new(), Vec::new(), false);
     loop {
-        let len = fill(&mut opened, &mut buffer)?;
+        let len = fill(&mut file, &mut buffer)?;
         let piece = exact::filled(&buffer, len);
         let whole = piece.chunks_exact(page);
         is_cut |= !whole.remainder().is_empty();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::user::User;
@@ -26,6 +27,20 @@ const VERSION: Duration = Duration::from_secs(10);
 
 /// Bytes of what it says, at most.
 const VERSION_BYTES: u64 = 4 << 10;
+
+/// Bytes of the lock file, at most.
+const STATUS_BYTES: u64 = 8 << 10;
+
+/// Opens a file of the data directory. Whoever runs the server may have put anything in its place: no link is followed, and nothing but a
+/// file is read.
+pub(super) fn opened(path: &Path) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    Ok(file)
+}
 
 /// A program that is to be run.
 #[derive(Debug)]
@@ -60,7 +75,13 @@ impl Start<'_> {
             // Supplementary groups go with the change.
             command.uid(user).gid(group);
         }
-        command.spawn()
+        // What a service manager lets this program do is not the server's. The ambient set is that of a thread.
+        let spawn = || -> std::io::Result<Child> {
+            rustix::thread::clear_ambient_capability_set()?;
+            command.spawn()
+        };
+        let broken = |_| Err(std::io::Error::other("the thread that starts it broke off"));
+        std::thread::scope(|scope| scope.spawn(spawn).join().unwrap_or_else(broken))
     }
 }
 
@@ -119,8 +140,9 @@ impl Postmaster {
 
     /// Returns whether it takes connections: the last line of its lock file says so, as `pg_ctl` reads it.
     pub(super) fn is_ready(&self) -> bool {
-        let text = std::fs::read_to_string(&self.status_file).unwrap_or_default();
-        text.lines().nth(7).is_some_and(|status| status.trim() == "ready")
+        let mut text = String::new();
+        let read = opened(&self.status_file).and_then(|file| file.take(STATUS_BYTES).read_to_string(&mut text));
+        read.is_ok() && text.lines().nth(7).is_some_and(|status| status.trim() == "ready")
     }
 
     /// Ends it as `pg_ctl stop -m fast` does: with a checkpoint, after which its files are whole.

@@ -4,9 +4,10 @@
 //!
 //! Formats: `src/include/{storage/bufpage.h,access/htup_details.h,utils/relmapper.h,catalog/pg_authid.h}`, little-endian machines.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+use super::process::opened;
 
 /// The OID of `pg_authid`, and of its file unless it was rewritten.
 const AUTHID: u32 = 1260;
@@ -30,7 +31,7 @@ const NAME_BYTES: usize = 64;
 pub(super) fn superusers(data: &Path, page_bytes: usize) -> Vec<String> {
     let read = |name: String| {
         let mut bytes = Vec::new();
-        let file = File::open(data.join("global").join(name)).ok()?;
+        let file = opened(&data.join("global").join(name)).ok()?;
         file.take(TABLE_BYTES).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     };

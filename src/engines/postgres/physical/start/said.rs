@@ -1,10 +1,10 @@
 //! What a scratch server has logged, and whether what it failed by is this host's doing or the backup's.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
 
 use crate::base::error::{Context, Result};
+use crate::base::exact;
 use crate::base::raw_text::printable;
 
 /// Bytes of the end of the log that are read.
@@ -70,13 +70,23 @@ const OF_HOST: &[(&str, &str)] = &[
 ];
 
 /// Returns the end of the log.
-pub(super) fn tail(log: &Path) -> Result<String> {
+///
+/// It is read by the handle that it was made with: what lies at its path by now is for the server's user to say.
+pub(super) fn tail(log: &File) -> Result<String> {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
-        let bytes = file.metadata()?.len();
-        file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES)))?;
-        let mut tail = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        let bytes = log.metadata()?.len();
+        let mut tail = vec![0; exact::usize_from(bytes.min(TAIL_BYTES))];
+        let mut at = 0;
+        while let Some(rest) = tail.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            match log.read_at(
+                rest,
+                bytes.saturating_sub(TAIL_BYTES).saturating_add(exact::u64_from(at)),
+            )? {
+                0 => break,
+                count => at = at.saturating_add(count),
+            }
+        }
+        tail.truncate(at);
         Ok(tail)
     };
     let tail = read().context("read the log of the scratch server")?;
@@ -157,7 +167,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let log = place.path().join("log");
         std::fs::write(&log, ["x".repeat(100_000), "the end".to_owned()].concat()).unwrap();
-        let tail = tail(&log).unwrap();
+        let tail = tail(&File::open(&log).unwrap()).unwrap();
         assert!(tail.len() == 64 << 10 && tail.ends_with("the end"));
     }
 }

@@ -75,8 +75,7 @@ pub(super) fn file(major: u32, sizes: &Sizes, segment: SegmentSize, recovery: &s
 }
 
 /// Settings of a session. A database or a role may have others, and its libraries need not be on this host.
-pub(super) const SESSION: &str =
-    "-c session_preload_libraries= -c local_preload_libraries= -c statement_timeout=60s -c search_path=pg_catalog";
+pub(super) const SESSION: &str = "-c session_preload_libraries= -c local_preload_libraries= -c statement_timeout=60s -c search_path=pg_catalog -c role=none";
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,8 @@ pub(crate) struct LiveTarget {
     address: RedisAddress,
     ends: Ends,
     clean: bool,
+    /// Which process it is.
+    run_id: Option<String>,
     keys: Option<u64>,
     libraries: Option<usize>,
     warnings: Vec<String>,
@@ -98,6 +100,7 @@ impl LiveTarget {
             address: address.clone(),
             ends,
             clean,
+            run_id: server.get("run_id").map(str::to_owned),
             keys: facts.keys.total(),
             libraries: facts.libraries.count(),
             warnings,
@@ -128,6 +131,15 @@ impl LiveTarget {
     pub(crate) async fn follow(&self, listener: &Listener) -> Result<Followed> {
         let at = listener.announced();
         let client = Client::open(&self.address).await?;
+        let server = Server::ask(&client).await?;
+        if self.is_another(&server) {
+            return Err(Error::new(
+                ErrorKind::PreconditionFailed,
+                "another server answers at the target's address than the one that was looked at",
+            )
+            .with_hint("Name one server: an address that leads to several, or to one that was restarted, is none."));
+        }
+        refuse_role(&server)?;
         let words = [&b"REPLICAOF"[..], &host(at), &port(at)];
         client.call(&words).await.context("make the target a replica")?;
         // From now on no client writes, so what it holds now is what would go.
@@ -137,7 +149,8 @@ impl LiveTarget {
         }
         let keys = Keys::count(&client, &server).await?;
         let libraries = Libraries::ask(&client, &server).await?;
-        if !self.clean && (keys.least() > 0 || libraries.count().is_some_and(|count| count > 0)) {
+        let is_kept = self.clean && self.removes_something();
+        if !is_kept && (keys.least() > 0 || libraries.count().is_some_and(|count| count > 0)) {
             return Err(Error::new(
                 ErrorKind::PreconditionFailed,
                 "a client has written into the target since it was looked at",
@@ -161,16 +174,19 @@ impl LiveTarget {
     /// Makes it a primary again, whatever it does now; one that is no replica of ours is left alone.
     pub(crate) async fn release(&self, listener: &Listener) -> Result<()> {
         let (began, mut is_told) = (Instant::now(), false);
+        let (mut answered, mut attempts) = (began, 0_u32);
         loop {
-            let (error, bound) = match self.try_release(listener.announced()).await {
+            attempts = attempts.saturating_add(1);
+            let (error, is_over) = match self.try_release(listener.announced()).await {
                 Ok(Released::Yes) => return Ok(()),
-                Ok(Released::Loads) => (
-                    Error::new(ErrorKind::Unavailable, "it loads the snapshot"),
-                    LOADING_WAIT,
-                ),
-                Err(error) => (error, RELEASE_WAIT),
+                Ok(Released::Loads) => {
+                    answered = Instant::now();
+                    let error = Error::new(ErrorKind::Unavailable, "it loads the snapshot");
+                    (error, began.elapsed() >= LOADING_WAIT)
+                }
+                Err(error) => (error, attempts > 1 && answered.elapsed() >= RELEASE_WAIT),
             };
-            if !error.kind().is_retryable() || began.elapsed() >= bound {
+            if !error.kind().is_retryable() || is_over {
                 return Err(error);
             }
             if !std::mem::replace(&mut is_told, true) {
@@ -178,6 +194,12 @@ impl LiveTarget {
             }
             tokio::time::sleep(RELEASE_PAUSE).await;
         }
+    }
+
+    /// Returns whether a server is another process than the one that was looked at, as far as both say which.
+    fn is_another(&self, server: &Server) -> bool {
+        let now = server.get("run_id");
+        now.zip(self.run_id.as_deref()).is_some_and(|(now, then)| now != then)
     }
 
     async fn try_release(&self, announced: SocketAddr) -> Result<Released> {
@@ -189,6 +211,10 @@ impl LiveTarget {
             at.is_none_or(|at| at == our_host) && port.is_none_or(|port| port == our_port)
         };
         if server.replica() == Some(false) {
+            if self.is_another(&server) {
+                let message = "another server answers at its address, or it was restarted";
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
             return Ok(Released::Yes);
         }
         if !is_ours(&server) {

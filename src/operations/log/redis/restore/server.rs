@@ -128,6 +128,10 @@ impl LiveServer {
             .context("look at the restored target")?;
         report.keys = settled.keys;
         report.refused_commands = settled.refused;
+        if settled.refused.is_none() {
+            let warning = "whether the server refused commands is not known: it does not count them";
+            report.warnings.push(warning.to_owned());
+        }
         Ok(())
     }
 
