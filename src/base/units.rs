@@ -29,10 +29,20 @@ const TIME_UNITS: &[(&str, u64)] = &[
     ("d", 86_400_000),
 ];
 
+/// Quotes what was written in place of a value; not what is none of its kind at all, for that may be a password.
+pub(super) fn as_written(text: &str) -> String {
+    let is_short = text.chars().count() <= 32;
+    if is_short && text.chars().all(|c| c.is_alphanumeric() || "-_+.%, ".contains(c)) {
+        format!(" \"{text}\"")
+    } else {
+        String::new()
+    }
+}
+
 /// Reads a size in bytes: `268435456`, `256MiB`, `1.5GiB`, `20 MB`.
 pub fn parse_bytes(text: &str) -> Result<u64> {
     let wrong = || {
-        Error::invalid(format!("invalid size \"{text}\""))
+        Error::invalid(format!("invalid size{}", as_written(text)))
             .with_hint("Write a number with a unit, for example 256MiB, 1.5GiB or 20MB.")
     };
     let (number, unit) = split_number(text.trim());
@@ -59,7 +69,7 @@ pub fn parse_rate(text: &str) -> Result<u64> {
 /// Reads a duration: `30s`, `10min`, `1h30m`, `2d`, `500ms`.
 pub fn parse_duration(text: &str) -> Result<Duration> {
     let wrong = || {
-        Error::invalid(format!("invalid duration \"{text}\""))
+        Error::invalid(format!("invalid duration{}", as_written(text)))
             .with_hint("Write a number with a unit, for example 30s, 10min, 1h30m or 2d.")
     };
     let mut rest = text.trim();

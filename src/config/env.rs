@@ -86,6 +86,11 @@ pub fn from_environment(env: &Environment<'_>) -> Result<Config> {
         sources.push(parse_source_url(&url).context("REDIS_URL")?);
     }
     if let Some(path) = env.get("DB_PATH") {
+        if path.contains("://") {
+            return Err(
+                Error::invalid("DB_PATH holds a URL").with_hint("A server goes into DATABASE_URL or REDIS_URL.")
+            );
+        }
         sources.push(parse_source_url(&format!("sqlite:{path}")).context("DB_PATH")?);
     }
     let paths = env.get("BACKUP_PATHS");
@@ -131,6 +136,7 @@ fn postgres(env: &Environment<'_>) -> Result<Option<SourceConfig>> {
         "PGUSER",
         "POSTGRES_DB",
         "PGDATABASE",
+        "PGSERVICE",
     ];
     if let Some(name) = names
         .into_iter()

@@ -19,10 +19,7 @@ pub(crate) async fn store(repository: &RepositoryConfig, cancel: &CancellationTo
         None => None,
         Some("AES256") => Some(Encryption::Aes256),
         Some("aws:kms") => Some(Encryption::Kms(repository.sse_kms_key.clone())),
-        Some(other) => {
-            return Err(Error::invalid(format!("unknown server-side encryption \"{other}\""))
-                .with_hint("Write AES256 or aws:kms."));
-        }
+        Some(_) => return Err(Error::invalid("unknown server-side encryption").with_hint("Write AES256 or aws:kms.")),
     };
     let options = S3Options {
         endpoint: repository.endpoint.clone(),

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::Key;
 use crate::base::error::{Context, Error, Result};
 use crate::base::nearest::nearest;
-use crate::base::units::{parse_bytes, parse_duration, parse_rate};
+use crate::base::units::{as_written, parse_bytes, parse_duration, parse_rate};
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
@@ -226,17 +226,12 @@ fn word<'t>(name: &str, word: &'t str, words: &[&str]) -> Result<&'t str> {
         return Ok(word);
     }
     let all = format!("It is one of {}.", words.join(", "));
-    // What is no word at all may be a password in the wrong place.
-    let is_word = word.len() <= 32 && word.chars().all(|c| c.is_alphanumeric() || "-_. ".contains(c));
-    if !is_word {
-        return Err(Error::invalid(format!("{name} is none of its words")).with_hint(all));
-    }
-    Err(
-        Error::invalid(format!("unknown {name} \"{word}\"")).with_hint(match nearest(word, words.iter().copied()) {
+    Err(Error::invalid(format!("unknown {name}{}", as_written(word))).with_hint(
+        match nearest(word, words.iter().copied()) {
             Some(near) => format!("Did you mean \"{near}\"? {all}"),
             None => all,
-        }),
-    )
+        },
+    ))
 }
 
 /// Returns the strings of a list; `None` if the value is none, or holds anything else.
